@@ -1,0 +1,103 @@
+"""A post: the words, tags and images of one tweet, and what is known about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entity:
+    """A typed span of words; `end` is exclusive."""
+
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRef:
+    """One picture of a post, not yet decoded.
+
+    Attributes:
+        name: the name in the data file (`O_26.jpg`).
+        path: the file it was found at, or None where it is missing.
+        pixels: (H, W, 3) uint8, for generated pictures that have no file.
+        caption: the words of its caption, where one is known.
+    """
+
+    name: str
+    path: Path | None = None
+    pixels: np.ndarray | None = None
+    caption: str | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether there is anything to decode."""
+        return self.path is not None or self.pixels is not None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTruth:
+    """What a generated corpus knows of an entity: where it is drawn, and whether its words tell the type.
+
+    Attributes:
+        entity: the span and type.
+        ambiguous: whether only the picture tells the type.
+        image: index of the image that shows it, or None where it is not drawn.
+        box: (x0, y0, x1, y1) in pixels of that image.
+        cell: index of its cell in the 3 x 3 grid.
+    """
+
+    entity: Entity
+    ambiguous: bool
+    image: int | None = None
+    box: tuple[int, int, int, int] | None = None
+    cell: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnObject:
+    """A pictogram in a generated picture: an entity's (`entity` >= 0) or a distractor's (-1)."""
+
+    image: int
+    box: tuple[int, int, int, int]
+    noun: str
+    colour: str
+    entity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Ground truth of a generated post: its entities, every pictogram, and the relevance of each image."""
+
+    entities: tuple[EntityTruth, ...]
+    objects: tuple[DrawnObject, ...]
+    relevant: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Post:
+    """One tweet.
+
+    Attributes:
+        id: unique within its corpus.
+        words: the words, as the data file has them.
+        tags: one BIO tag a word, or None where unknown.
+        images: the pictures, in the file's order.
+        text: the raw text when the post was given as text, else None.
+        offsets: (start, end) of each word in `text`.
+        truth: ground truth, for generated posts.
+    """
+
+    id: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...] | None = None
+    images: tuple[ImageRef, ...] = ()
+    text: str | None = None
+    offsets: tuple[tuple[int, int], ...] | None = None
+    truth: Truth | None = None

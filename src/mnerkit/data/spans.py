@@ -1,0 +1,42 @@
+"""Tags to entities and back, under the two chunking rules of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from mnerkit.data.post import Entity
+
+Chunking = Literal["lenient", "strict"]
+
+
+def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity]:
+    """Return the entities of a BIO sequence, left to right.
+
+    `lenient` is the CoNLL rule (seqeval's default): an `I-` that follows O or another type starts an entity.
+    `strict` is IOB2: such an orphan `I-` belongs to no entity.
+    """
+    found: list[Entity] = []
+    start, kind = -1, ""
+    for position, tag in enumerate([*tags, "O"]):
+        role, _, this = tag.partition("-")
+        if start >= 0 and (role != "I" or this != kind):
+            found.append(Entity(start, position, kind))
+            start = -1
+        if role == "B" or (role == "I" and start < 0 and chunking == "lenient"):
+            start, kind = position, this
+    return found
+
+
+def orphans(tags: Sequence[str]) -> int:
+    """Count the `I-` tags that follow neither `B-` nor `I-` of their own type."""
+    before = ["O", *tags]
+    return sum(tag.startswith("I-") and previous[2:] != tag[2:] for previous, tag in zip(before, tags, strict=False))
+
+
+def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
+    """BIO tags of `length` words that hold `spans`, which must not overlap."""
+    tags = ["O"] * length
+    for span in spans:
+        tags[span.start : span.end] = [f"B-{span.type}"] + [f"I-{span.type}"] * (span.end - span.start - 1)
+    return tags

@@ -1,0 +1,112 @@
+"""What a tower takes and returns: the one interface behind every pretrained or tiny network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from mnerkit.data.batch import Batch, TextBatch
+
+
+@dataclass
+class TextStates:
+    """What a text tower returns for B rows of W words and n pieces.
+
+    Attributes:
+        words: (B, W, d), zeros where a word is padding or was cut off.
+        pooled: (B, d), the tower's sentence vector (`[CLS]`, end of text), or the masked mean of the words.
+        pieces: (B, n, d), last states of the pieces; None for towers that read whole words.
+        layers: states after each layer, (B, n, d) each (pieces), embeddings first; empty unless asked for.
+    """
+
+    words: Tensor
+    pooled: Tensor
+    pieces: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
+
+
+@dataclass
+class ImageStates:
+    """What a vision tower returns for N pictures.
+
+    Attributes:
+        pooled: (N, d_pooled), one vector a picture, in the joint text-image space where the tower has one.
+        regions: (N, R, d), one vector a patch, row-major.
+        grid: rows and columns of the patches, R = rows * columns.
+        stages: maps (N, c, h, w) of increasing depth where the tower is a pyramid (ResNet), else empty.
+        tokens: (N, 1 + R, d) with the class token, for transformers; else None.
+    """
+
+    pooled: Tensor
+    regions: Tensor
+    grid: tuple[int, int]
+    stages: tuple[Tensor, ...] = ()
+    tokens: Tensor | None = None
+
+
+@dataclass
+class WordStates:
+    """What every encoder returns: one vector a word, in each of E environments (E = 1 for all but MOUSING).
+
+    Attributes:
+        states: (E, B, W, d).
+        losses: named, unweighted auxiliary losses, scalars.
+        boundary: (B, W, 3) B/I/O emissions that a head may add, or None.
+        trace: named tensors to draw (attention (B, W, R), adjacency (E, B, L, L), gates ...); empty unless asked for.
+    """
+
+    states: Tensor
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    boundary: Tensor | None = None
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+class TextTower(nn.Module):
+    """Words to states.
+
+    Attributes:
+        spec: how the user named it (`bert-base-uncased`, a folder, `tiny`).
+        width: d of the states.
+        reader: turns words into the tower's input (`mnerkit.data.text.Reader`).
+        frozen: whether its weights are fixed (`freeze`).
+    """
+
+    spec: str
+    width: int
+    reader: Any
+    frozen: bool = False
+
+    def forward(self, text: TextBatch) -> TextStates:
+        raise NotImplementedError
+
+
+class VisionTower(nn.Module):
+    """Pictures to states.
+
+    Attributes:
+        spec: how the user named it.
+        width: d of the regions.
+        pooled_width: width of the pooled vector.
+        picture: size and normalisation that it expects (`mnerkit.data.images.PictureFormat`).
+        frozen: whether its weights are fixed (`freeze`).
+    """
+
+    spec: str
+    width: int
+    pooled_width: int
+    picture: Any
+    frozen: bool = False
+
+    def forward(self, pixels: Tensor) -> ImageStates:
+        raise NotImplementedError
+
+
+class Encoder(nn.Module):
+    """A method without its head: a batch becomes one state per word. `width` is d of `WordStates.states`."""
+
+    width: int
+
+    def forward(self, batch: Batch, trace: bool = False) -> WordStates:
+        raise NotImplementedError

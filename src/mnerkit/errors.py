@@ -1,0 +1,40 @@
+"""What a user can do wrong, one class a kind of mistake.
+
+Every message is one or two lines: what is wrong, where (file and line, option, image), what would be right.
+The command line prints the message and nothing else, and exits with the class's `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MnerkitError(Exception):
+    """Base of all mistakes that mnerkit reports without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(MnerkitError):
+    """A wrong option, name or combination: nothing was read yet. Exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(MnerkitError):
+    """A file that is missing, malformed, hostile or does not fit the rest. Exit code 1."""
+
+
+class CheckpointError(MnerkitError):
+    """A checkpoint that is missing, of another plugin, or not plain data. Exit code 1."""
+
+
+class TowerError(MnerkitError):
+    """Weights or a tokenizer that can't be had. Exit code 1."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the nearest of `choices`, or an empty string."""
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
