@@ -1,0 +1,38 @@
+"""What a method asks to see of a post."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mnerkit.data.images import PictureFormat
+    from mnerkit.data.text import Reader
+
+VIEWS = {
+    "whole": "each picture, resized",
+    "grid": "the k x k cells of each picture, each resized",
+    "captions": "the caption of each picture, as a text of its own",
+    "second": "the caption as second segment of the post's text",
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The inputs of one method; the datamodule builds exactly these.
+
+    Attributes:
+        reader: turns words into the text tower's input.
+        views: names among `VIEWS`.
+        picture: size and normalisation of pictures; None where no picture is read.
+        grid: k of the `grid` view.
+        caption_reader: reads captions for the `captions` view.
+        max_images: at most this many images of a post, the first ones.
+    """
+
+    reader: Reader
+    views: frozenset[str] = frozenset()
+    picture: PictureFormat | None = None
+    grid: int = 3
+    caption_reader: Reader | None = None
+    max_images: int = 1
