@@ -1,0 +1,110 @@
+"""Methods by name: the entry points of group `mnerkit.plugins`. Nothing here imports torch.
+
+An entry point names a `mnerkit.tagging.tagger.Tagger` class (`mousing = mnerkit_plugins.mousing.tagger:MousingTagger`);
+`defaults.yaml` and `README.md` lie beside its module.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from mnerkit.errors import MnerkitError, UsageError, did_you_mean
+
+GROUP = "mnerkit.plugins"
+
+
+class BrokenPluginError(MnerkitError):
+    """An installed plugin that can't be loaded."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One installed method, not yet imported."""
+
+    name: str
+    entry: EntryPoint
+
+    @property
+    def distribution(self) -> str:
+        """Name and version of the distribution that brings it."""
+        return f"{self.entry.dist.name} {self.entry.dist.version}" if self.entry.dist else "unknown"
+
+    @cached_property
+    def module_file(self) -> Path:
+        """File of the module that the entry point names."""
+        try:
+            spec = importlib.util.find_spec(self.entry.module)
+        except ImportError as error:
+            raise BrokenPluginError(f"plugin {self.name!r} of {self.distribution}: {error}") from None
+        if spec is None or spec.origin is None:
+            raise BrokenPluginError(f"plugin {self.name!r} of {self.distribution}: no module {self.entry.module}")
+        return Path(spec.origin)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the plugin."""
+        return self.module_file.parent
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """`defaults.yaml`: sections `model`, `data`, `trainer`, and `ablations` (name -> overrides)."""
+        import yaml
+
+        path = self.folder / "defaults.yaml"
+        if not path.is_file():
+            return {}
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise BrokenPluginError(f"plugin {self.name!r}: {path}: {error}".split("\n")[0]) from None
+        if not isinstance(content, dict):
+            raise BrokenPluginError(f"plugin {self.name!r}: {path} is not a mapping of options")
+        return content
+
+    @property
+    def ablations(self) -> dict[str, dict[str, Any]]:
+        """Named sets of overrides."""
+        return self.defaults.get("ablations") or {}
+
+    @cached_property
+    def summary(self) -> str:
+        """First line of the docstring of its class, read without importing it."""
+        tree = ast.parse(self.module_file.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == self.entry.attr:
+                return (ast.get_docstring(node) or "").split("\n")[0]
+        return ""
+
+    def load(self) -> type[Any]:
+        """Import the class; every failure names the plugin and its distribution."""
+        try:
+            return self.entry.load()
+        except (ImportError, AttributeError) as error:
+            raise BrokenPluginError(f"plugin {self.name!r} of {self.distribution} can't be loaded: {error}") from error
+
+
+def plugins() -> dict[str, Plugin]:
+    """All installed plugins by name; of two with one name the first one found wins."""
+    found: dict[str, Plugin] = {}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, Plugin(entry.name, entry))
+    return dict(sorted(found.items()))
+
+
+def get(name: str) -> Plugin:
+    """The plugin called `name`.
+
+    Raises:
+        UsageError: there is none, with the nearest name and the list of what is installed.
+    """
+    known = plugins()
+    if name not in known:
+        have = ", ".join(known) or "none"
+        raise UsageError(f"no plugin {name!r}.{did_you_mean(name, known)} Installed: {have}")
+    return known[name]

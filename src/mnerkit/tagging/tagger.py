@@ -1,0 +1,302 @@
+"""The tagger: an encoder and a head, trained and scored. Every method is a subclass with two or three short methods."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnerkit.data.batch import Batch
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.post import Post
+from mnerkit.data.tagset import TagSet
+from mnerkit.data.views import Needs
+from mnerkit.encoders import text_tower, vision_tower
+from mnerkit.encoders.base import Encoder, TextTower, VisionTower
+from mnerkit.encoders.towers import tower_from_state, tower_state
+from mnerkit.errors import CheckpointError
+from mnerkit.tagging.heads.base import Head
+from mnerkit.tagging.metrics import EntityScores
+from mnerkit.tagging.optimiser import Schedule, adamw, parameter_groups
+
+
+@dataclass
+class Prediction:
+    """What a tagger says of one post.
+
+    Attributes:
+        post: the post.
+        tags: predicted BIO tags, one a word.
+        types: the types that could be predicted: the corpus's, or those in play in the episode.
+        episode: number of the episode, or None.
+        traces: per-post arrays to draw or to measure (attention (W, R) ...), when asked for.
+    """
+
+    post: Post
+    tags: list[str]
+    types: tuple[str, ...]
+    episode: int | None = None
+    traces: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def gold(self) -> list[str]:
+        """The post's own tags, types that are not in play made O."""
+        tagset = TagSet(self.types)
+        return tagset.decode(tagset.encode(self.post.tags or ["O"] * len(self.post.words), out_of_play="O"))
+
+
+class Tagger(lightning.LightningModule):
+    """An encoder, a head, optimiser groups and metrics.
+
+    A method subclasses it: `__init__` keeps the method's options, `make_encoder` builds the encoder from towers that
+    `self.text_tower` and `self.vision_tower` hand out, `needs` says what the batches must hold, and, where the paper
+    weighs its losses, `loss_weights`. Made in two steps: options first (the command line), then `build` with what is
+    known of the corpus, or `restore` from a checkpoint.
+
+    Attributes:
+        head: made from its own options (`--model.head NAME --model.head.X VALUE`).
+        encoder: made by `build`.
+        towers: the towers by name; their states go into checkpoints.
+        tracing: whether predictions carry traces.
+    """
+
+    plugin: str = ""
+    encoder: Encoder
+
+    def __init__(
+        self,
+        head: Head,
+        lr: float = 1e-3,
+        tower_lr: float | None = None,
+        head_lr: float | None = None,
+        weight_decay: float = 0.01,
+        schedule: Schedule = "linear",
+        warmup: float = 0.06,
+    ) -> None:
+        """Keep the options of training.
+
+        Args:
+            head: turns word states into tags, by name (see `mnerkit plugins`).
+            lr: learning rate of the method's own modules.
+            tower_lr: learning rate of towers that are not frozen; default: `lr`.
+            head_lr: learning rate of the head; default: `lr`.
+            weight_decay: AdamW's decay of matrices (biases and norms do not decay).
+            schedule: decay of the learning rates after the warm-up.
+            warmup: share of all steps in which the learning rates rise from zero.
+        """
+        super().__init__()
+        self.head = head
+        self.lr, self.tower_lr, self.head_lr = lr, tower_lr, head_lr
+        self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
+        self.towers: dict[str, TextTower | VisionTower] = {}
+        self.facts = CorpusFacts(())
+        self.seed = 0
+        self.tracing = False
+        self.config: dict[str, Any] = {}
+        self.support: list[Post] = []
+        self._saved_towers: dict[str, Any] | None = None
+        self._tower_dir: str | None = None
+
+    # ------------------------------------------------------------------ what a method writes
+
+    def make_encoder(self) -> Encoder:
+        """Build the encoder; towers come from `self.text_tower` and `self.vision_tower`."""
+        raise NotImplementedError
+
+    def needs(self) -> Needs:
+        """What the batches must hold; called after `build`."""
+        raise NotImplementedError
+
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the named losses (`head` and the encoder's own); 1 where not named."""
+        return {}
+
+    # ------------------------------------------------------------------ made in two steps
+
+    def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
+        """The text tower called `name`: new from `spec`, or as the checkpoint has it."""
+        if self._saved_towers is None:
+            tower = text_tower(spec, facts=self.facts, **options)
+        else:
+            tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
+        self.towers[name] = tower
+        return tower
+
+    def vision_tower(self, name: str, spec: str, **options: Any) -> VisionTower:
+        """The vision tower called `name`: new from `spec`, or as the checkpoint has it."""
+        if self._saved_towers is None:
+            tower = vision_tower(spec, **options)
+        else:
+            tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
+        self.towers[name] = tower
+        return tower
+
+    def _saved(self, name: str) -> Any:
+        if name not in (self._saved_towers or {}):
+            raise CheckpointError(f"the checkpoint holds no tower {name!r}; was it written by another plugin?")
+        return self._saved_towers[name]  # type: ignore[index]
+
+    def build(
+        self,
+        facts: CorpusFacts,
+        n_way: int = 2,
+        towers: dict[str, Any] | None = None,
+        tower_dir: str | None = None,
+    ) -> None:
+        """Create encoder and head for a corpus.
+
+        Args:
+            facts: entity types and training words.
+            n_way: types of an episode, for episodic heads.
+            towers: saved states of the towers, when the weights come from a checkpoint.
+            tower_dir: folder of a frozen tower's weights, where its own name can't be reached.
+        """
+        self.facts, self._saved_towers, self._tower_dir = facts, towers, tower_dir
+        self.encoder = self.make_encoder()
+        episodic = self.head.train_mode == "episodic"
+        types = tuple(f"type{number}" for number in range(n_way)) if episodic else facts.types
+        self.head.build(self.encoder.width, TagSet(types))
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named, unweighted losses of a batch."""
+        encoded = self.encoder(batch)
+        return {"head": self.head.loss(encoded, batch), **encoded.losses}
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Weighted sum of the losses."""
+        losses, weights = self.losses(batch), self.loss_weights()
+        total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
+        logged = {f"train/{name}": value.detach() for name, value in losses.items()}
+        logged["train/loss"] = total.detach()
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        return total
+
+    def on_train_epoch_start(self) -> None:
+        """Derive all random state from (seed, epoch, rank): a resumed run draws what an undisturbed one draws."""
+        state = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank]).generate_state(3)
+        torch.manual_seed(int(state[0]))
+        np.random.seed(int(state[1]))
+        random.seed(int(state[2]))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW in three groups (towers, the method's own modules, head) and a schedule that moves every step."""
+        towers = list(self.towers.values())
+        in_tower = {id(parameter) for tower in towers for parameter in tower.parameters()}
+        own = torch.nn.ParameterList(each for each in self.encoder.parameters() if id(each) not in in_tower)
+        rates = {"towers": self.tower_lr, "encoder": None, "head": self.head_lr}
+        modules: dict[str, list[torch.nn.Module]] = {"towers": [*towers], "encoder": [own], "head": [self.head]}
+        named = {name: (modules[name], self.lr if rate is None else rate) for name, rate in rates.items()}
+        groups = parameter_groups(named, self, self.weight_decay)
+        optimiser, schedule = adamw(groups, self.schedule, self.warmup, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # ------------------------------------------------------------------ scoring
+
+    def tag(self, batch: Batch) -> list[Prediction]:
+        """Predictions for the query rows of a batch."""
+        encoded = self.encoder(batch, trace=self.tracing)
+        decoded = self.head.decode(encoded, batch)
+        rows = torch.nonzero(batch.query).flatten().tolist()
+        predictions = [
+            Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
+            for row, numbers in zip(rows, decoded, strict=True)
+        ]
+        if self.tracing and "attention" in encoded.trace:
+            attention = encoded.trace["attention"].float().cpu().numpy()
+            for row, prediction in zip(rows, predictions, strict=True):
+                prediction.traces["attention"] = attention[row, : len(prediction.tags)]
+        return predictions
+
+    def on_validation_epoch_start(self) -> None:
+        """Fresh counts."""
+        self.scores = EntityScores().to(self.device)
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Count entities of the dev posts."""
+        predictions = self.tag(batch)
+        self.scores.update([each.gold for each in predictions], [each.tags for each in predictions])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint."""
+        scores = self.scores.compute()
+        shown = {f"dev/{name}": float(scores[name]) for name in ("f1", "precision", "recall", "f1_strict")}
+        self.log_dict(shown, prog_bar=False, rank_zero_only=False, sync_dist=False)
+        self.log("dev_f1", shown["dev/f1"], prog_bar=True, logger=False)
+
+    def predict_step(self, batch: Batch, _index: int) -> list[Prediction]:
+        """Predictions of a batch."""
+        return self.tag(batch)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def stored_elsewhere(self) -> tuple[str, ...]:
+        """Prefixes of the state dict that a checkpoint leaves out: frozen towers whose weights lie in a hub or folder."""
+        outside = {id(tower) for tower in self.towers.values() if tower.external}
+        return tuple(f"{name}." for name, module in self.named_modules() if id(module) in outside)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trainable weights and, as plain data, all that rebuilds the rest."""
+        left_out = self.stored_elsewhere()
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(left_out or ("\0",))
+        }
+        checkpoint["mnerkit"] = self.record()
+
+    def record(self) -> dict[str, Any]:
+        """Plain data beside the weights: plugin, configuration, types and words, towers, support posts."""
+        from mnerkit import __version__
+        from mnerkit.tagging.support import support_state
+
+        return {
+            "version": __version__,
+            "plugin": self.plugin,
+            "config": self.config,
+            "facts": self.facts.state(),
+            "towers": {name: tower_state(tower) for name, tower in self.towers.items()},
+            "support": support_state(self.support),
+        }
+
+    @property
+    def strict_loading(self) -> bool:
+        """Frozen towers from outside are not in the state dict; `load_weights` checks what must be there."""
+        return False
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Load a checkpoint's state dict; every tensor that it must hold is there, and no other.
+
+        Raises:
+            CheckpointError: tensors are missing, unknown or of another shape.
+        """
+        own = self.state_dict()
+        left_out = self.stored_elsewhere()
+        wanted = {name for name in own if not name.startswith(left_out or ("\0",))}
+        if wrong := sorted(wanted ^ set(state)):
+            raise CheckpointError(f"the checkpoint does not fit the model: {len(wrong)} tensors differ, first {wrong[0]}")
+        for name, value in state.items():
+            if own[name].shape != value.shape:
+                raise CheckpointError(
+                    f"the checkpoint does not fit the model: {name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+                )
+        self.load_state_dict(state, strict=False)
+
+    def trainable_parameters(self) -> int:
+        """How many numbers are learnt."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def gather(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Predictions of all ranks, in an order that does not depend on the number of ranks."""
+    mine = list(predictions)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        parts: list[list[Prediction] | None] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, mine)
+        mine = [prediction for part in parts for prediction in part or []]
+    return sorted(mine, key=lambda each: (each.episode if each.episode is not None else -1, each.post.id))
