@@ -81,6 +81,15 @@ class TextTower(nn.Module):
     def forward(self, text: TextBatch) -> TextStates:
         raise NotImplementedError
 
+    @property
+    def joint_width(self) -> int:
+        """Width of `joint`'s output."""
+        return self.width
+
+    def joint(self, states: Tensor) -> Tensor:
+        """Map word or piece states (..., width) into the space shared with pictures; themselves where there is none."""
+        return states
+
 
 class VisionTower(nn.Module):
     """Pictures to states.
@@ -101,6 +110,15 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError
+
+    @property
+    def joint_width(self) -> int:
+        """Width of `joint`'s output."""
+        return self.width
+
+    def joint(self, regions: Tensor) -> Tensor:
+        """Map regions (..., width) into the space shared with text; themselves where there is none."""
+        return regions
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,149 @@
+"""Graphs over the nodes of a post, on dense tensors: cosine edges, normalised adjacency, two graph layers.
+
+Every function takes any leading axes: nodes are (..., L, d), a node mask is (..., L), an adjacency is (..., L, L).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+EdgeSimilarity = Literal["minmax_block", "zscore_block", "raw"]
+Normalisation = Literal["row", "sym", "none"]
+BLOCKS = ("text_text", "text_image", "image_image")
+
+
+def pair_mask(mask: Tensor) -> Tensor:
+    """(..., L, L) bool, true where both nodes of `mask` (..., L) are real."""
+    return mask.unsqueeze(-1) & mask.unsqueeze(-2)
+
+
+def _blocks(mask: Tensor, is_image: Tensor) -> Tensor:
+    """(3, ..., L, L) bool: the real pairs of two different nodes, split in the order of `BLOCKS`."""
+    distinct = pair_mask(mask) & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
+    image = is_image.expand(mask.shape)
+    both, neither = pair_mask(image), pair_mask(~image)
+    return torch.stack((neither, ~(both | neither), both)) & distinct
+
+
+def _scale(cosine: Tensor, block: Tensor, how: EdgeSimilarity) -> Tensor:
+    """Cosines of one block on that block's own scale, graph by graph; a block without spread becomes 0."""
+    if how == "minmax_block":
+        low = cosine.masked_fill(~block, torch.inf).amin((-2, -1), keepdim=True)
+        high = cosine.masked_fill(~block, -torch.inf).amax((-2, -1), keepdim=True)
+        shifted, spread = cosine - low, high - low
+    else:
+        count = block.sum((-2, -1), keepdim=True).clamp_min(1)
+        shifted = cosine - (cosine * block).sum((-2, -1), keepdim=True) / count
+        spread = ((shifted**2 * block).sum((-2, -1), keepdim=True) / count).sqrt()
+    flat = ~(spread > 1e-6)  # one pair, equal cosines, or (spread = -inf) no pair at all
+    return torch.where(flat, 0.0, shifted / spread.masked_fill(flat, 1.0))
+
+
+@torch.no_grad()
+def cosine_graph(
+    x: Tensor, mask: Tensor, delta: float, is_image: Tensor | None = None, sim: EdgeSimilarity = "minmax_block"
+) -> Tensor:
+    """Join nodes whose cosine exceeds `delta` (MOUSING, Eq. 2). No gradient passes the comparison.
+
+    The cosine of a word and a picture in a joint space (CLIP) is far below that of two words, so one threshold on raw
+    cosines leaves no edge between them. The block forms put text-text, text-image and image-image pairs of each graph
+    on their own scale first: `minmax_block` to 0..1, `zscore_block` to mean 0 and deviation 1 (`delta` is then in
+    standard deviations). `raw` is the equation as printed.
+
+    Args:
+        x: (..., L, d) node features.
+        mask: (..., L) bool, real nodes.
+        delta: threshold.
+        is_image: bool, broadcastable to `mask`; needed by the block forms.
+        sim: scale of the cosine.
+
+    Returns:
+        (..., L, L) of 0 and 1 in float32: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is padding.
+
+    Raises:
+        ValueError: a block form without `is_image`.
+    """
+    with torch.autocast(x.device.type, enabled=False):  # half precision would move pairs across the threshold
+        unit = nn.functional.normalize(x.float(), dim=-1)
+        cosine = unit @ unit.transpose(-1, -2)
+    cosine = (cosine + cosine.transpose(-1, -2)) / 2  # symmetric to the last bit
+    if sim != "raw":
+        if is_image is None:
+            raise ValueError(f"sim={sim!r} needs is_image")
+        blocks = _blocks(mask, is_image)
+        cosine = sum((_scale(cosine, block, sim) * block for block in blocks), torch.zeros_like(cosine))
+    edges = (cosine > delta) & pair_mask(mask)
+    # rounding can put a node's cosine with itself on either side of 1
+    own = torch.diag_embed(mask)
+    return (edges | own).float()
+
+
+def edge_density(adjacency: Tensor, mask: Tensor, is_image: Tensor) -> dict[str, float]:
+    """Share of joined pairs (of two different nodes) in each of `BLOCKS`, over all graphs; 0 for an empty block."""
+    blocks = _blocks(mask, is_image)
+    return {
+        name: float(((adjacency > 0) & block).sum() / block.sum().clamp_min(1))
+        for name, block in zip(BLOCKS, blocks, strict=True)
+    }
+
+
+def normalise_adjacency(
+    adjacency: Tensor, mask: Tensor, how: Normalisation = "row", self_loops: bool = False
+) -> Tensor:
+    """Scale the weights of a graph so that sums over neighbours do not grow with the graph.
+
+    `row` divides by the sum of a row (a mean over neighbours), `sym` is D^-1/2 A D^-1/2 of Kipf and Welling. D counts
+    absolute weights, since a learnt graph may hold negative ones. A node without neighbours keeps zeros.
+
+    Args:
+        adjacency: (..., L, L) weights.
+        mask: (..., L) bool, real nodes; weights of padding are dropped.
+        how: `row`, `sym` or `none`.
+        self_loops: set the diagonal of real nodes to at least 1 first.
+
+    Returns:
+        (..., L, L).
+    """
+    weights = adjacency * pair_mask(mask)
+    if self_loops:
+        weights = torch.maximum(weights, torch.diag_embed(mask).to(weights.dtype))
+    if how == "none":
+        return weights
+    degree = weights.abs().sum(-1)
+    inverse = torch.where(degree > 0, 1 / degree.masked_fill(degree <= 0, 1.0), 0.0)
+    if how == "row":
+        return weights * inverse.unsqueeze(-1)
+    root = inverse.sqrt()
+    return weights * root.unsqueeze(-1) * root.unsqueeze(-2)
+
+
+class GraphConvolution(nn.Module):
+    """`Drop(ReLU(A X W + b))` (MOUSING, Eq. 4): one network that reads a graph."""
+
+    def __init__(self, in_width: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Map nodes (..., L, in_width) over normalised weights (..., L, L) to (..., L, width)."""
+        gathered = adjacency @ nn.functional.linear(x, self.linear.weight) + self.linear.bias
+        return self.dropout(torch.relu(gathered))
+
+
+class GraphUpdate(nn.Module):
+    """Message passing (MOUSING, Eq. 8): `m_p = sum_q A_pq (W_M x_q + b_M)`, `x_p <- Drop(ReLU(W_U [x_p; m_p] + b_U))`."""
+
+    def __init__(self, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.message = nn.Linear(width, width)
+        self.update = nn.Linear(2 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Pass messages among nodes (..., L, d) over normalised weights (..., L, L); same shape as `x`."""
+        gathered = adjacency @ self.message(x)
+        return self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))
