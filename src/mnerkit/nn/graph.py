@@ -109,7 +109,7 @@ def normalise_adjacency(
     """
     weights = adjacency * pair_mask(mask)
     if self_loops:
-        weights = torch.maximum(weights, torch.diag_embed(mask).to(weights.dtype))
+        weights = torch.where(torch.diag_embed(mask), weights.clamp_min(1.0), weights)
     if how == "none":
         return weights
     degree = weights.abs().sum(-1)
@@ -135,7 +135,7 @@ class GraphConvolution(nn.Module):
 
 
 class GraphUpdate(nn.Module):
-    """Message passing (MOUSING, Eq. 8): `m_p = sum_q A_pq (W_M x_q + b_M)`, `x_p <- Drop(ReLU(W_U [x_p; m_p] + b_U))`."""
+    """`m_p = sum_q A_pq (W_M x_q + b_M)`, then `x_p <- Drop(ReLU(W_U [x_p; m_p] + b_U))` (MOUSING, Eq. 8)."""
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()

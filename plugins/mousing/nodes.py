@@ -1,0 +1,104 @@
+"""Nodes of MOUSING's graph from the towers (Eq. 1)."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batch import Batch, TextBatch
+from mnerkit.encoders.base import TextTower, VisionTower
+from mnerkit.errors import UsageError
+
+ImageNodeSource = Literal["grid_crop", "pooled_tokens", "all_tokens", "captions"]
+TextSpace = Literal["projected", "hidden"]
+Given = TypeVar("Given")
+
+
+class WordNodes(nn.Module):
+    """One node a word: its state, in the space that words share with pictures (`projected`) or as it is (`hidden`)."""
+
+    def __init__(self, tower: TextTower, space: TextSpace = "projected") -> None:
+        super().__init__()
+        self.tower, self.space = tower, space
+        self.width = tower.joint_width if space == "projected" else tower.width
+
+    def forward(self, text: TextBatch) -> tuple[Tensor, Tensor]:
+        """(B, W, d) nodes and their (B, W) mask; a word that the tower did not see is no node."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.tower.frozen):
+            states = self.tower(text).words
+            if self.space == "projected":
+                states = self.tower.joint(states)
+        mask = text.read_mask
+        return states * mask.unsqueeze(-1), mask
+
+
+class ImageNodes(nn.Module):
+    """Nodes of a post's pictures.
+
+    `grid_crop` reads the cells of a grid one by one (9 vectors in CLIP's joint space without new weights),
+    `pooled_tokens` averages the patch states of the whole picture over the cells, `all_tokens` keeps every patch,
+    `captions` takes the words of the pictures' captions.
+    """
+
+    def __init__(
+        self,
+        words: WordNodes,
+        vision: VisionTower | None,
+        source: ImageNodeSource,
+        grid: int = 3,
+        projection: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source, self.grid = source, grid
+        if source == "captions":
+            self.vision, width = None, words.width
+        elif vision is None:
+            raise UsageError(f"image_nodes {source} needs a vision tower; without one take captions or use_image false")
+        else:
+            self.vision, width = vision, vision.pooled_width if source == "grid_crop" else vision.joint_width
+        if width != words.width and not projection:
+            raise UsageError(
+                f"words are {words.width} wide and image nodes {width}: the towers share no space. Take CLIP or tiny "
+                "for both, image_nodes captions, or image_projection true (a map that is trained)"
+            )
+        self.projection = nn.Linear(width, words.width) if projection else None
+
+    def forward(self, batch: Batch, words: WordNodes) -> tuple[Tensor, Tensor]:
+        """(B, R, d) nodes and their (B, R) mask; a missing picture has none. `words` reads captions."""
+        if self.vision is None:
+            nodes, mask = self._captions(batch, words)
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.vision.frozen):
+                read = self._crops if self.source == "grid_crop" else self._tokens
+                nodes, mask = read(batch, self.vision)
+        if self.projection is not None:
+            nodes = self.projection(nodes)
+        return nodes * mask.unsqueeze(-1), mask
+
+    def _captions(self, batch: Batch, words: WordNodes) -> tuple[Tensor, Tensor]:
+        nodes, mask = words(_given(batch.captions, "captions"))  # (B * m, W, d)
+        mask = mask & _given(batch.caption_mask, "captions").reshape(-1, 1)
+        return nodes.reshape(len(batch), -1, nodes.shape[-1]), mask.reshape(len(batch), -1)
+
+    def _crops(self, batch: Batch, vision: VisionTower) -> tuple[Tensor, Tensor]:
+        crops, mask = _given(batch.crops, "grid"), _given(batch.crop_mask, "grid")  # (B, o, 3, h, w), (B, o)
+        return vision(crops.flatten(0, 1)).pooled.reshape(*mask.shape, -1), mask
+
+    def _tokens(self, batch: Batch, vision: VisionTower) -> tuple[Tensor, Tensor]:
+        images, mask = _given(batch.images, "whole"), _given(batch.image_mask, "whole")  # (B, m, 3, H, W), (B, m)
+        states = vision(images.flatten(0, 1))
+        regions = states.regions  # (B * m, R, d)
+        if self.source == "pooled_tokens":
+            maps = regions.transpose(1, 2).unflatten(2, states.grid)
+            regions = nn.functional.adaptive_avg_pool2d(maps, self.grid).flatten(2).transpose(1, 2)
+        nodes = vision.joint(regions)
+        per_image = nodes.shape[1]
+        return nodes.reshape(len(batch), -1, nodes.shape[-1]), mask.repeat_interleave(per_image, dim=1)
+
+
+def _given(value: Given | None, view: str) -> Given:
+    if value is None:
+        raise ValueError(f"the batch lacks the view {view!r}")
+    return value

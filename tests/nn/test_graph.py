@@ -1,0 +1,167 @@
+"""Cosine edges, normalised adjacency and graph layers, against loops and by their properties."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnerkit.nn.graph import GraphConvolution, GraphUpdate, cosine_graph, edge_density, normalise_adjacency
+
+SIMS = ("minmax_block", "zscore_block", "raw")
+
+
+def nodes(
+    seed: int, length: int = 7, width: int = 5, patches: int = 3
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two graphs of `length` nodes, the second with two padded words, the last `patches` nodes patches."""
+    x = torch.randn(2, length, width, generator=torch.Generator().manual_seed(seed))
+    mask = torch.ones(2, length, dtype=torch.bool)
+    mask[1, 1:3] = False
+    return x, mask, torch.arange(length) >= length - patches
+
+
+def scaled_by_loops(x: torch.Tensor, mask: torch.Tensor, is_image: torch.Tensor, sim: str) -> dict:
+    """Eq. 2's left side, pair by pair, for one graph."""
+    cosine = {
+        (p, q): float(x[p] @ x[q] / (x[p].norm() * x[q].norm()))
+        for p in range(len(x))
+        for q in range(len(x))
+        if p != q and mask[p] and mask[q]
+    }
+    if sim == "raw":
+        return cosine
+    out = {}
+    for block in (0, 1, 2):
+        own = {
+            pair: value for pair, value in cosine.items() if int(is_image[pair[0]]) + int(is_image[pair[1]]) == block
+        }
+        if not own:
+            continue
+        values = list(own.values())
+        if sim == "minmax_block":
+            centre, spread = min(values), max(values) - min(values)
+        else:
+            centre = sum(values) / len(values)
+            spread = math.sqrt(sum((value - centre) ** 2 for value in values) / len(values))
+        out |= {pair: (value - centre) / spread if spread > 1e-6 else 0.0 for pair, value in own.items()}
+    return out
+
+
+@pytest.mark.parametrize("sim", SIMS)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), delta=st.floats(-0.5, 0.95))
+def test_edges_equal_the_equation_pair_by_pair(sim: str, seed: int, delta: float) -> None:
+    x, mask, is_image = nodes(seed)
+    adjacency = cosine_graph(x, mask, delta, is_image, sim)
+    for b in range(2):
+        value = scaled_by_loops(x[b], mask[b], is_image, sim)
+        for p in range(7):
+            for q in range(7):
+                near = (p, q) in value and abs(value[p, q] - delta) < 1e-4
+                wanted = float(mask[b, p]) if p == q else float(value.get((p, q), -math.inf) > delta)
+                assert near or adjacency[b, p, q] == wanted
+
+
+@pytest.mark.parametrize("sim", SIMS)
+@pytest.mark.parametrize("seed", range(5))
+def test_graph_is_symmetric_with_a_diagonal_of_real_nodes(sim: str, seed: int) -> None:
+    x, mask, is_image = nodes(seed)
+    adjacency = cosine_graph(x * 1e3, mask, 0.3, is_image, sim)
+    assert torch.equal(adjacency, adjacency.mT)
+    assert torch.equal(adjacency.diagonal(dim1=-2, dim2=-1).bool(), mask)
+    assert not adjacency[~mask].any()
+    assert not adjacency.mT[~mask].any()
+
+
+@pytest.mark.parametrize("sim", ["minmax_block", "raw"])
+def test_thresholds_beyond_the_range_give_the_full_and_the_empty_graph(sim: str) -> None:
+    x, mask, is_image = nodes(0)
+    pairs = mask.unsqueeze(1) & mask.unsqueeze(2)
+    assert torch.equal(cosine_graph(x, mask, -1.01, is_image, sim).bool(), pairs)
+    assert torch.equal(cosine_graph(x, mask, 1.0, is_image, sim), torch.diag_embed(mask).float())
+    same = x[:, :1].expand(-1, 7, -1)  # cosines of 1, up to rounding
+    assert torch.equal(cosine_graph(same, mask, 1.0 + 1e-5, is_image, sim), torch.diag_embed(mask).float())
+
+
+@pytest.mark.parametrize("sim", SIMS)
+@given(seed=st.integers(0, 1000), low=st.floats(-1, 1), step=st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_edges_only_vanish_as_the_threshold_grows(sim: str, seed: int, low: float, step: float) -> None:
+    x, mask, is_image = nodes(seed)
+    few = cosine_graph(x, mask, low + step, is_image, sim)
+    assert (few <= cosine_graph(x, mask, low, is_image, sim)).all()
+
+
+def test_edges_carry_no_gradient_and_block_forms_need_to_know_the_patches() -> None:
+    x, mask, is_image = nodes(0)
+    assert not cosine_graph(x.requires_grad_(), mask, 0.1, is_image).requires_grad
+    with pytest.raises(ValueError, match="is_image"):
+        cosine_graph(x, mask, 0.1)
+
+
+def test_block_scale_joins_modalities_that_a_raw_threshold_keeps_apart() -> None:
+    words, patches = torch.randn(6, 8).abs(), torch.randn(4, 8).abs()
+    x = torch.cat((words, patches * torch.tensor([1.0] * 3 + [-1.0] * 5)))[None]  # as in CLIP: low cosines across
+    mask, is_image = torch.ones(1, 10, dtype=torch.bool), torch.arange(10) >= 6
+    raw = edge_density(cosine_graph(x, mask, 0.55, is_image, "raw"), mask, is_image)
+    block = edge_density(cosine_graph(x, mask, 0.55, is_image), mask, is_image)
+    assert raw["text_image"] == 0 < block["text_image"]
+
+
+def test_density_counts_pairs_of_two_real_nodes_by_block() -> None:
+    mask, is_image = torch.tensor([[True, True, True, False, True]]), torch.arange(5) >= 3
+    adjacency = torch.ones(1, 5, 5)
+    adjacency[0, 0, 1] = adjacency[0, 1, 0] = 0
+    assert edge_density(adjacency, mask, is_image) == {
+        "text_text": pytest.approx(2 / 3),
+        "text_image": 1.0,
+        "image_image": 0.0,
+    }
+
+
+@pytest.mark.parametrize("how", ["row", "sym", "none"])
+@pytest.mark.parametrize("loops", [False, True])
+def test_normalisation_equals_loops(how: str, loops: bool) -> None:
+    weights = torch.randn(2, 6, 6)
+    weights = (weights + weights.mT) / 2
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[0, 4:] = False
+    got = normalise_adjacency(weights, mask, how, self_loops=loops)
+    for b in range(2):
+        real = [p for p in range(6) if mask[b, p]]
+        w = {
+            (p, q): max(float(weights[b, p, q]), 1.0) if loops and p == q else float(weights[b, p, q])
+            for p in real
+            for q in real
+        }
+        degree = {p: sum(abs(w[p, q]) for q in real) for p in real}
+        scale = {"row": lambda p, q: degree[p], "sym": lambda p, q: math.sqrt(degree[p] * degree[q]), "none": lambda p, q: 1}[how]  # fmt: skip
+        for p in range(6):
+            for q in range(6):
+                wanted = w[p, q] / scale(p, q) if (p, q) in w else 0.0
+                assert got[b, p, q] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_node_without_neighbours_keeps_zeros_and_a_finite_gradient() -> None:
+    weights = torch.zeros(1, 3, 3, requires_grad=True)
+    for how in ("row", "sym"):
+        out = normalise_adjacency(weights, torch.ones(1, 3, dtype=torch.bool), how)
+        (gradient,) = torch.autograd.grad(out.sum(), weights)
+        assert not out.any()
+        assert gradient.isfinite().all()
+
+
+def test_layers_equal_the_equations_node_by_node() -> None:
+    torch.manual_seed(0)
+    x, weights = torch.randn(4, 3), torch.rand(4, 4)
+    layer, update = GraphConvolution(3, 5), GraphUpdate(3)
+    for p in range(4):
+        gathered = sum(weights[p, q] * (layer.linear.weight @ x[q]) for q in range(4)) + layer.linear.bias
+        torch.testing.assert_close(layer(x, weights)[p], gathered.relu())
+        message = sum(weights[p, q] * (update.message.weight @ x[q] + update.message.bias) for q in range(4))
+        wanted = update.update.weight @ torch.cat((x[p], message)) + update.update.bias
+        torch.testing.assert_close(update(x, weights)[p], wanted.relu())
