@@ -1,0 +1,136 @@
+"""Posts to tensors: exactly the views that a method needs, plain or as an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnerkit.data.batch import Batch
+from mnerkit.data.post import Post
+from mnerkit.data.tagset import TagSet
+from mnerkit.data.views import VIEWS, Needs
+
+if TYPE_CHECKING:
+    from mnerkit.data.images import PictureLoader
+    from mnerkit.data.text import Reader
+
+
+class Collator:
+    """Turns posts into a `Batch`.
+
+    A picture that is missing or broken (and let through by the loader's policy) is zeros with `image_mask` False: a
+    method must cope with a post without pictures, and no stand-in is taken for a real one. The image axis is as long
+    as the batch's longest list of pictures, at most `needs.max_images`, at least 1.
+
+    Args:
+        needs: the method's readers and views.
+        loader: reads pictures; may be None where `needs` has neither `whole` nor `grid`.
+        tagset: the tags of plain batches; an episode has its own.
+        out_of_play: what becomes of a tag outside `tagset` in a plain batch: an error, or O.
+    """
+
+    def __init__(self, needs: Needs, loader: PictureLoader | None, tagset: TagSet, out_of_play: str = "error") -> None:
+        unknown = needs.views - VIEWS.keys()
+        if unknown:
+            raise ValueError(f"no views {sorted(unknown)}; there are {', '.join(VIEWS)}")
+        if needs.views & {"whole", "grid"} and loader is None:
+            raise ValueError("the views `whole` and `grid` need a picture loader")
+        if "captions" in needs.views and needs.caption_reader is None:
+            raise ValueError("the view `captions` needs a caption reader")
+        self.needs, self.loader, self.tagset, self.out_of_play = needs, loader, tagset, out_of_play
+
+    def __call__(self, posts: Sequence[Post]) -> Batch:
+        """Collate posts, all of them scored."""
+        return self._collate(posts, self.tagset, self.out_of_play)
+
+    def episode(
+        self, support: Sequence[Post], query: Sequence[Post], types: Sequence[str], number: int | None = None
+    ) -> Batch:
+        """Collate an episode: support rows, then query rows; tags of types that are not in play become O."""
+        batch = self._collate([*support, *query], TagSet(tuple(types)), "O")
+        batch.query[: len(support)] = False
+        batch.episode = number
+        return batch
+
+    def length(self, post: Post) -> int:
+        """Length of a post in the text tower's input, up to a constant: what batches by length sort by."""
+        reader = self.needs.reader
+        length = reader.length(post.words)
+        return length + reader.length(self._second(post)) if "second" in self.needs.views else length
+
+    def _second(self, post: Post) -> list[str]:
+        """Words of the post's captions, one picture after the other."""
+        return [word for image in post.images[: self.needs.max_images] for word in (image.caption or "").split()]
+
+    def _collate(self, posts: Sequence[Post], tagset: TagSet, out_of_play: str) -> Batch:
+        views = self.needs.views
+        second = [self._second(post) for post in posts] if "second" in views else None
+        text = self.needs.reader.collate([post.words for post in posts], second)
+        batch = Batch(list(posts), text, tagset, query=torch.ones(len(posts), dtype=torch.bool))
+        if all(post.tags is not None for post in posts):
+            batch.tags = torch.zeros(text.word_mask.shape, dtype=torch.long)
+            for row, post in enumerate(posts):
+                batch.tags[row, : len(post.words)] = torch.tensor(tagset.encode(post.tags or (), out_of_play))
+        if "whole" in views:
+            self._add_whole(batch)
+        if "grid" in views:
+            self._add_grid(batch)
+        if "captions" in views:
+            self._add_captions(batch)
+        return batch
+
+    def _axis(self, posts: Sequence[Post]) -> int:
+        """Length m of the image axis."""
+        return max(1, *(min(len(post.images), self.needs.max_images) for post in posts))
+
+    def _add_whole(self, batch: Batch) -> None:
+        assert self.loader is not None
+        loader, size = self.loader, self.loader.format.size
+        m = self._axis(batch.posts)
+        batch.images = torch.zeros(len(batch), m, 3, size, size)
+        batch.image_mask = torch.zeros(len(batch), m, dtype=torch.bool)
+        for row, post in enumerate(batch.posts):
+            for column, ref in enumerate(post.images[:m]):
+                pixels = loader.whole(ref)
+                if pixels is not None:
+                    batch.images[row, column] = torch.from_numpy(pixels)
+                    batch.image_mask[row, column] = True
+
+    def _add_grid(self, batch: Batch) -> None:
+        assert self.loader is not None
+        loader, size, k = self.loader, self.loader.format.size, self.needs.grid
+        m, cells = self._axis(batch.posts), k * k
+        crops = torch.zeros(len(batch), m, cells, 3, size, size)
+        mask = torch.zeros(len(batch), m, cells, dtype=torch.bool)
+        for row, post in enumerate(batch.posts):
+            for column, ref in enumerate(post.images[:m]):
+                pixels = loader.grid(ref, k)
+                if pixels is not None:
+                    crops[row, column] = torch.from_numpy(pixels)
+                    mask[row, column] = True
+        batch.crops, batch.crop_mask = crops.flatten(1, 2), mask.flatten(1)  # (B, m k k, 3, h, w), (B, m k k)
+        batch.crop_image = torch.arange(m).repeat_interleave(cells).expand(len(batch), -1).clone()
+        batch.boxes = _cells(k).repeat(m, 1).expand(len(batch), -1, -1).clone()  # (B, m k k, 4)
+        if batch.image_mask is None:
+            batch.image_mask = mask[:, :, 0].clone()
+
+    def _add_captions(self, batch: Batch) -> None:
+        assert self.needs.caption_reader is not None
+        reader: Reader = self.needs.caption_reader
+        m = self._axis(batch.posts)
+        rows: list[list[str]] = []
+        for post in batch.posts:
+            captions = [(image.caption or "").split() for image in post.images[:m]]
+            rows += captions + [[]] * (m - len(captions))
+        batch.captions = reader.collate(rows)
+        batch.caption_mask = torch.tensor([bool(row) for row in rows]).view(len(batch), m)
+
+
+def _cells(k: int) -> Tensor:
+    """(k k, 4) boxes of a k x k grid, row-major, as shares of width and height."""
+    rows, columns = np.divmod(np.arange(k * k), k)
+    return torch.from_numpy(np.stack([columns, rows, columns + 1, rows + 1], 1) / k).float()

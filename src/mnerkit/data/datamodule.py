@@ -1,0 +1,304 @@
+"""The datamodule: a corpus, and from it the batches that a method needs, plain or as episodes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import lightning.pytorch as lightning
+
+from mnerkit.data.collate import Collator
+from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
+from mnerkit.data.draws import permutation
+from mnerkit.data.episodes import EpisodeSource, Support, complement, named_types
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.images import PictureLoader
+from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
+from mnerkit.data.pictures import Pictures, with_pictures
+from mnerkit.data.post import Post
+from mnerkit.data.samplers import (
+    EvaluationBatchSampler,
+    EvaluationEpisodeSampler,
+    LengthBatchSampler,
+    TrainEpisodeSampler,
+)
+from mnerkit.data.tagset import TagSet
+from mnerkit.data.views import Needs
+from mnerkit.errors import DataError, UsageError
+
+Queries = int | Literal["all_queries"]
+
+
+class MnerData(lightning.LightningDataModule):
+    """A corpus and its batches.
+
+    Made from its options alone; the corpus is read when something of it is first asked for. `connect` tells what the
+    method needs and whether its head trains on plain batches or on episodes. Dev and test are episodes when the head
+    trains on episodes or when `train_types` is given; dev episodes are of the training types, so that selection sees
+    no test type.
+    """
+
+    def __init__(
+        self,
+        corpus: str = "probe",
+        root: str | None = None,
+        variant: str | None = None,
+        captions: str | None = None,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        workers: int = 0,
+        missing_images: Literal["blank", "skip", "error"] = "blank",
+        pictures: Pictures = "right",
+        train_limit: int | None = None,
+        n_way: int = 2,
+        k_shot: int = 5,
+        train_types: list[str] | str | None = None,
+        test_types: list[str] | str | None = None,
+        support: Support = "total",
+        support_from: Literal["test", "train"] = "test",
+        query_has_entity: bool = True,
+        episodes_per_epoch: int = 500,
+        dev_episodes: Queries = 200,
+        eval_episodes: Queries = "all_queries",
+        seed: int = 0,
+    ) -> None:
+        """Keep the options; nothing is read yet.
+
+        Args:
+            corpus: probe, twitter2015, twitter2017, mner-mi, mner-mi-plus, or a folder of one's own.
+            root: folder that holds the corpora.
+            variant: whose release of the corpus; for probe, the preset.
+            captions: file of captions, one line a picture.
+            batch_size: posts a training batch (and rank), at most; a plain batch, not an episode.
+            eval_batch_size: posts a batch when evaluating.
+            workers: processes that read pictures and build batches; 0 does it in the main process.
+            missing_images: a missing or broken picture leaves its place empty (blank), drops the post (skip) or is
+                an error.
+            pictures: each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits.
+            train_limit: train on this many posts only, a sample that the seed fixes.
+            n_way: types in play in an episode.
+            k_shot: support posts of an episode; in all, or for each type (support).
+            train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
+                also for a head that trains on plain batches. Default: the first half of the corpus's types.
+            test_types: types of test episodes. Default: the types that are not in train_types.
+            support: k_shot counts all support posts (total) or those of each type (per_type).
+            support_from: where an evaluation episode's support comes from: the split that is evaluated (test), or the
+                training split (train).
+            query_has_entity: a query holds at least one entity of the types in play.
+            episodes_per_epoch: training episodes an epoch, over all ranks.
+            dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
+            eval_episodes: test episodes: a number, or all_queries for each eligible post once.
+            seed: of batches, episodes and samples.
+        """
+        super().__init__()
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("workers", workers, 0),
+            ("train_limit", 1 if train_limit is None else train_limit, 1),
+        ):
+            if value < least:
+                raise UsageError(f"--data.{option} {value}: give at least {least}")
+        self.corpus_name, self.root, self.variant, self.captions = corpus, root, variant, captions
+        self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
+        self.missing_images, self.pictures, self.train_limit = missing_images, pictures, train_limit
+        self.n_way, self.k_shot, self.support, self.support_from = n_way, k_shot, support, support_from
+        self.asked_train_types, self.asked_test_types = train_types, test_types
+        self.query_has_entity, self.episodes_per_epoch = query_has_entity, episodes_per_epoch
+        self.dev_episodes, self.eval_episodes, self.seed = dev_episodes, eval_episodes, seed
+        self.train_mode: Literal["plain", "episodic"] = "plain"
+        self._needs: Needs | None = None
+        self._corpus: Corpus | None = None
+        self._posts: dict[tuple[str, Pictures], list[Post]] = {}
+
+    # ------------------------------------------------------------------ the corpus
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus, read on first use; a corpus whose train and test share ids is refused."""
+        if self._corpus is None:
+            corpus = load_corpus(self.corpus_name, root=self.root, variant=self.variant, captions=self.captions)
+            check_disjoint(corpus)
+            self._corpus = corpus
+        return self._corpus
+
+    @property
+    def facts(self) -> CorpusFacts:
+        """Types (the training types, where `train_types` is given) and training words."""
+        types = self.corpus.types if self.asked_train_types is None else self.train_types
+        return CorpusFacts.of(types, self.posts("train"))
+
+    def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
+        """Posts of `train`, `dev` or `test`, after `train_limit`, `missing_images` (skip) and `pictures`.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        pictures = pictures or self.pictures
+        if (split, pictures) not in self._posts:
+            posts = with_pictures(self.corpus.splits.get(split, []), pictures, self.seed)
+            if self._sees_pictures and self.missing_images == "skip":
+                posts = [post for post in posts if any(image.present for image in post.images)]
+            if split == "train" and self.train_limit is not None:
+                kept = sorted(permutation(len(posts), "train_limit", self.seed)[: self.train_limit])
+                posts = [posts[place] for place in kept]
+            if not posts:
+                raise DataError(f"corpus {self.corpus_name} has no posts in its split {split!r}{self._skipped()}")
+            self._posts[split, pictures] = posts
+        return self._posts[split, pictures]
+
+    @property
+    def _sees_pictures(self) -> bool:
+        return self._needs is not None and self._needs.picture is not None
+
+    def _skipped(self) -> str:
+        return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""
+
+    # ------------------------------------------------------------------ what the method needs
+
+    def connect(self, needs: Needs, train_mode: Literal["plain", "episodic"] = "plain") -> None:
+        """Say what the batches must hold, and whether the head trains on plain batches or on episodes."""
+        self._needs, self.train_mode = needs, train_mode
+        # which posts are left out depends on whether pictures are seen
+        self._posts.clear()
+
+    @property
+    def few_shot(self) -> bool:
+        """Whether dev and test are episodes."""
+        return self.train_mode == "episodic" or self.asked_train_types is not None
+
+    @property
+    def train_types(self) -> tuple[str, ...]:
+        """Types of training and of dev episodes."""
+        types = self.corpus.types
+        if self.asked_train_types is None:
+            return types[: max(1, len(types) // 2)]
+        return named_types(self.asked_train_types, types, "--data.train_types")
+
+    @property
+    def test_types(self) -> tuple[str, ...]:
+        """Types of test episodes.
+
+        Raises:
+            UsageError: one of them is a training type, or none is left.
+        """
+        types = self.corpus.types
+        if self.asked_test_types is None:
+            chosen = complement(self.train_types, types)
+        else:
+            chosen = named_types(self.asked_test_types, types, "--data.test_types")
+        both = [kind for kind in chosen if kind in self.train_types]
+        if both:
+            raise UsageError(f"--data.test_types: {', '.join(both)} is among the training types too")
+        if not chosen:
+            raise UsageError(f"--data.train_types: none of {', '.join(types)} is left for testing")
+        return chosen
+
+    def collator(self, episodic: bool = False) -> Collator:
+        """The collator of plain batches (tags of other than the training types are O in a few-shot run)."""
+        if self._needs is None:
+            raise RuntimeError("MnerData.connect must say what the method needs before batches are asked for")
+        picture = self._needs.picture
+        loader = None if picture is None else PictureLoader(picture, policy=self.missing_images)
+        narrowed = self.few_shot and not episodic
+        tagset = TagSet(self.train_types if narrowed else self.corpus.types)
+        return Collator(self._needs, loader, tagset, out_of_play="O" if narrowed else "error")
+
+    def episodes(self, split: str, pictures: Pictures | None = None) -> EpisodeSource:
+        """The episodes of a split."""
+        training = split == "train"
+        foreign = self.support_from == "train" and not training
+        return EpisodeSource(
+            self.posts(split, pictures),
+            self.test_types if split == "test" else self.train_types,
+            n_way=self.n_way,
+            k_shot=self.k_shot,
+            seed=self.seed,
+            split=split,
+            support=self.support,
+            query_has_entity=self.query_has_entity,
+            each_query=not training,
+            support_posts=self.posts("train", pictures) if foreign else None,
+        )
+
+    # ------------------------------------------------------------------ batches
+
+    def _ranks(self) -> tuple[int, int]:
+        """World size and rank: the Trainer's, where one is attached."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Plain batches of similar length, or training episodes."""
+        world, rank = self._ranks()
+        collator = self.collator(episodic=self.train_mode == "episodic")
+        if self.train_mode == "episodic":
+            numbers = TrainEpisodeSampler(self.episodes_per_epoch, world, rank)
+            return batch_loader(EpisodeBatches(self.episodes("train"), collator), numbers, self.workers, self.seed)
+        posts = self.posts("train")
+        sampler = LengthBatchSampler([collator.length(post) for post in posts], self.batch_size, self.seed, world, rank)
+        return batch_loader(PostBatches(posts, collator), sampler, self.workers, self.seed)
+
+    def loader(self, split: str, pictures: Pictures | None = None, share: bool = True) -> BatchLoader:
+        """Evaluation batches of a split, every post or query once; also outside a Trainer.
+
+        Args:
+            split: `train`, `dev` or `test`.
+            pictures: instead of the option's, to measure how much the pictures are used.
+            share: split the work among the Trainer's ranks; else this process gets all of it.
+        """
+        world, rank = self._ranks() if share else (1, 0)
+        if self.few_shot and split != "train":
+            source = self.episodes(split, pictures)
+            sampler = EvaluationEpisodeSampler(source.numbers(self._limit(split)), world, rank)
+            return batch_loader(EpisodeBatches(source, self.collator(episodic=True)), sampler, self.workers, self.seed)
+        posts, collator = self.posts(split, pictures), self.collator()
+        lengths = [collator.length(post) for post in posts]
+        batches = EvaluationBatchSampler(lengths, self.eval_batch_size, world, rank)
+        return batch_loader(PostBatches(posts, collator), batches, self.workers, self.seed)
+
+    def _limit(self, split: str) -> Queries:
+        return self.dev_episodes if split == "dev" else self.eval_episodes
+
+    def val_dataloader(self) -> BatchLoader:
+        """The dev split."""
+        return self.loader("dev")
+
+    def test_dataloader(self) -> BatchLoader:
+        """The test split."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """The test split."""
+        return self.loader("test")
+
+    # ------------------------------------------------------------------ for the record
+
+    def protocol(self) -> dict[str, Any]:
+        """What a score must name: the corpus and, in a few-shot run, how episodes are drawn; plain data."""
+        corpus = self.corpus
+        said: dict[str, Any] = {
+            "corpus": corpus.name,
+            "variant": corpus.variant,
+            "digest": corpus.digest,
+            "release": corpus.release,
+            "types": list(corpus.types),
+            "pictures": self.pictures,
+            "missing_images": self.missing_images,
+            "train_posts": len(self.posts("train")),
+            "episodic": self.few_shot,
+        }
+        if self.few_shot:
+            said |= {
+                "train_mode": self.train_mode,
+                "n_way": self.n_way,
+                "k_shot": self.k_shot,
+                "train_types": list(self.train_types),
+                "test_types": list(self.test_types),
+                "dev_types": list(self.train_types),
+                "support": self.support,
+                "support_from": self.support_from,
+                "out_of_play": "O",
+                "query_has_entity": self.query_has_entity,
+                "episode_seed": self.seed,
+                "queries": {split: len(self.episodes(split).numbers(self._limit(split))) for split in ("dev", "test")},
+            }
+        return said

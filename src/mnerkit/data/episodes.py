@@ -1,0 +1,245 @@
+"""N-way K-shot episodes: which posts are support, which are query, which types are in play.
+
+An episode is a pure function of (seed, split, number): the same for every method, worker count, rank and machine.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+from mnerkit.data.draws import permutation, stream
+from mnerkit.data.post import Post
+from mnerkit.errors import DataError, UsageError, did_you_mean
+
+Support = Literal["total", "per_type"]
+
+# a draw of K posts for each type can run into a dead end where posts hold several types: so often it is tried afresh
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode: indices of posts, and the types in play in sorted order."""
+
+    number: int
+    types: tuple[str, ...]
+    support: tuple[int, ...]
+    query: tuple[int, ...]
+
+
+class EpisodeSource:
+    """The episodes of one split.
+
+    A support post always holds a type in play. `total`: `k_shot` support posts in all, such that each type in play
+    occurs (one post is drawn for each type that is still missing, the rest freely). `per_type`: `k_shot` posts for
+    each type in play, no post counted twice.
+
+    In training the types in play and then the query are drawn. In evaluation the episode's number is the place of its
+    query among the eligible posts of the split, and of the types in play one is a type of the query's own.
+
+    Args:
+        posts: the posts of the split; queries come from them.
+        types: the types to draw from.
+        n_way: how many types are in play.
+        k_shot: see above.
+        seed: with `split` and the episode's number, the only source of randomness.
+        split: `train`, `dev` or `test`: keeps the draws of the splits apart.
+        support: reading of K.
+        query_has_entity: a query holds at least one entity of the types in play.
+        each_query: evaluation: every eligible post is a query once.
+        support_posts: where the support comes from, when not from `posts`.
+
+    Raises:
+        UsageError: a type too few for `n_way`, or a K too small for it.
+        DataError: untagged posts, no eligible query, or a type with too few posts for K (named, with its count).
+    """
+
+    def __init__(
+        self,
+        posts: Sequence[Post],
+        types: Sequence[str],
+        *,
+        n_way: int,
+        k_shot: int,
+        seed: int,
+        split: str,
+        support: Support = "total",
+        query_has_entity: bool = True,
+        each_query: bool = False,
+        support_posts: Sequence[Post] | None = None,
+    ) -> None:
+        # sorted, since the order of a set of names differs from run to run
+        self.types = tuple(sorted(set(types)))
+        self.n_way, self.k_shot, self.seed, self.split, self.support = n_way, k_shot, seed, split, support
+        self.each_query, self.own_support = each_query, support_posts is None
+        self._check_options()
+        self.posts = posts
+        self.support_posts = posts if support_posts is None else support_posts
+        self._held = [_types_of(post, split) & set(self.types) for post in posts]
+        held = self._held if self.own_support else [_types_of(post, split) for post in self.support_posts]
+        self._holders = {kind: [i for i, kinds in enumerate(held) if kind in kinds] for kind in self.types}
+        self.queries = [i for i, kinds in enumerate(self._held) if kinds or not query_has_entity]
+        self.query_has_entity = query_has_entity
+        self._check_counts()
+
+    def _check_options(self) -> None:
+        if self.support not in get_args(Support):
+            choices = get_args(Support)
+            raise UsageError(
+                f"--data.support {self.support}: choose {' or '.join(choices)}.{did_you_mean(self.support, choices)}"
+            )
+        if not 1 <= self.n_way <= len(self.types):
+            raise UsageError(
+                f"--data.n_way {self.n_way}: the {self.split} episodes have {len(self.types)} types to draw from "
+                f"({', '.join(self.types)})"
+            )
+        if self.k_shot < (self.n_way if self.support == "total" else 1):
+            raise UsageError(
+                f"--data.k_shot {self.k_shot} is too few: with --data.support {self.support} and {self.n_way} types "
+                f"in play give at least {self.n_way if self.support == 'total' else 1}"
+            )
+
+    def _check_counts(self) -> None:
+        if not self.queries:
+            raise DataError(f"no post of {self.split} holds an entity of the types {', '.join(self.types)}")
+        for kind, holders in self._holders.items():
+            self._demand(kind, len(holders), (self.k_shot if self.support == "per_type" else 1) + self.own_support)
+
+    def _demand(self, kind: str, count: int, wanted: int) -> None:
+        if count < wanted:
+            raise DataError(
+                f"too few {self.split} posts for --data.k_shot {self.k_shot}: type {kind} occurs in {count}, "
+                f"{wanted} are needed (support: {self.support}{', and a query' if self.own_support else ''})"
+            )
+
+    def __len__(self) -> int:
+        """How many posts may be a query: the number of evaluation episodes."""
+        return len(self.queries)
+
+    def numbers(self, limit: int | Literal["all_queries"] = "all_queries") -> list[int]:
+        """Numbers of the evaluation episodes: all, or the first `limit` of a permutation that `seed` fixes."""
+        if limit == "all_queries":
+            return list(range(len(self)))
+        if limit < 1:
+            raise UsageError(f"{limit} evaluation episodes: give a positive number or all_queries")
+        return sorted(permutation(len(self), "queries", self.seed, self.split)[:limit])
+
+    def episode(self, number: int) -> Episode:
+        """The episode of this number.
+
+        Raises:
+            DataError: no support of the asked size can be drawn; the type and its count are named.
+        """
+        draw = stream("episode", self.seed, self.split, number)
+        if self.each_query:
+            query = self.queries[number]
+            types = self._types_around(query, draw)
+        else:
+            types = tuple(sorted(draw.sample(self.types, self.n_way)))
+            query = self._query(types, draw)
+        for left in reversed(range(TRIES)):
+            try:
+                support = self._support(types, query, draw)
+                break
+            except DataError:
+                if not left:
+                    raise
+        return Episode(number, types, support, (query,))
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The episode with post ids in place of indices: plain data, to be written to a file and published."""
+        episode = self.episode(number)
+        return {
+            "split": self.split,
+            "number": number,
+            "types": list(episode.types),
+            "support": [self.support_posts[place].id for place in episode.support],
+            "query": [self.posts[place].id for place in episode.query],
+        }
+
+    def _types_around(self, query: int, draw: random.Random) -> tuple[str, ...]:
+        """Types in play, one of them the query's own where it has any."""
+        if self.n_way == len(self.types):
+            return self.types
+        own = [draw.choice(sorted(self._held[query]))] if self._held[query] else []
+        others = [kind for kind in self.types if kind not in own]
+        return tuple(sorted(own + draw.sample(others, self.n_way - len(own))))
+
+    def _query(self, types: tuple[str, ...], draw: random.Random) -> int:
+        if not self.query_has_entity:
+            return draw.choice(self.queries)
+        eligible = [place for place in self.queries if not self._held[place].isdisjoint(types)]
+        return draw.choice(eligible)
+
+    def _support(self, types: tuple[str, ...], query: int, draw: random.Random) -> tuple[int, ...]:
+        taken: list[int] = []
+
+        def take(pool: Sequence[int], count: int, kind: str) -> None:
+            used = {*taken, query} if self.own_support else set(taken)
+            free = [place for place in pool if place not in used]
+            if len(free) < count:
+                self._demand(kind, len(free), count)
+            taken.extend(draw.sample(free, count))
+
+        # the rarest type first: it has the least choice
+        by_count = sorted(types, key=lambda kind: len(self._holders[kind]))
+        if self.support == "per_type":
+            for kind in by_count:
+                take(self._holders[kind], self.k_shot, kind)
+        else:
+            for kind in by_count:
+                if not set(taken) & self._members(kind):
+                    take(self._holders[kind], 1, kind)
+            pool = sorted({place for kind in types for place in self._holders[kind]})
+            take(pool, self.k_shot - len(taken), " or ".join(types))
+        draw.shuffle(taken)
+        return tuple(taken)
+
+    def _members(self, kind: str) -> set[int]:
+        return set(self._holders[kind])
+
+
+def _types_of(post: Post, split: str) -> set[str]:
+    if post.tags is None:
+        raise DataError(f"post {post.id!r} of {split} has no tags: episodes need tagged posts")
+    return {tag[2:] for tag in post.tags if tag != "O"}
+
+
+def complement(types: Sequence[str], all_types: Sequence[str]) -> tuple[str, ...]:
+    """The types of `all_types` that are not among `types`, in their order."""
+    return tuple(kind for kind in all_types if kind not in types)
+
+
+def split_name(types: Sequence[str]) -> str:
+    """The papers' name of a split by its training types: `Per+Loc`."""
+    return "+".join(kind.capitalize() for kind in types)
+
+
+def two_type_splits(all_types: Sequence[str]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """All splits into two training types and the rest, by name: six for four types.
+
+    Returns:
+        name -> (training types, testing types).
+    """
+    return {split_name(pair): (pair, complement(pair, all_types)) for pair in combinations(all_types, 2)}
+
+
+def named_types(names: Sequence[str] | str, all_types: Sequence[str], option: str) -> tuple[str, ...]:
+    """Types that a user named, as a list or as `Per+Loc`, whatever their case, in the corpus's order.
+
+    Raises:
+        UsageError: a name is not among `all_types`.
+    """
+    known = {kind.lower(): kind for kind in all_types}
+    asked = names.replace(",", "+").split("+") if isinstance(names, str) else list(names)
+    chosen = set()
+    for name in (each.strip() for each in asked):
+        if name.lower() not in known:
+            guess = did_you_mean(name.upper(), all_types)
+            raise UsageError(f"{option}: no type {name!r} among {', '.join(all_types)}.{guess}")
+        chosen.add(known[name.lower()])
+    return tuple(kind for kind in all_types if kind in chosen)

@@ -1,0 +1,101 @@
+"""A `DataLoader` of whole batches: the sampler says which posts or episode, the data set collates them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mnerkit.data.batch import Batch
+from mnerkit.data.collate import Collator
+from mnerkit.data.episodes import EpisodeSource
+from mnerkit.data.post import Post
+from mnerkit.errors import MnerkitError
+
+
+class PostBatches(Dataset[Any]):
+    """Indices of posts -> their batch; `notes["index"]` holds the indices."""
+
+    def __init__(self, posts: Sequence[Post], collator: Collator) -> None:
+        self.posts, self.collator = posts, collator
+
+    def __len__(self) -> int:
+        return len(self.posts)
+
+    def __getitem__(self, index: Sequence[int]) -> Batch | MnerkitError:
+        def collate() -> Batch:
+            batch = self.collator([self.posts[place] for place in index])
+            batch.notes["index"] = list(index)
+            return batch
+
+        return _or_mistake(collate)
+
+
+class EpisodeBatches(Dataset[Any]):
+    """Number of an episode -> its batch; `notes["index"]` holds the places of its query posts."""
+
+    def __init__(self, source: EpisodeSource, collator: Collator) -> None:
+        self.source, self.collator = source, collator
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, number: int) -> Batch | MnerkitError:
+        def collate() -> Batch:
+            episode, source = self.source.episode(number), self.source
+            support = [source.support_posts[place] for place in episode.support]
+            query = [source.posts[place] for place in episode.query]
+            batch = self.collator.episode(support, query, episode.types, number)
+            batch.notes["index"] = list(episode.query)
+            return batch
+
+        return _or_mistake(collate)
+
+
+def _or_mistake(collate: Callable[[], Batch]) -> Batch | MnerkitError:
+    """A user's mistake travels from a worker as a value: raised there, it would arrive as text with a traceback."""
+    try:
+        return collate()
+    except MnerkitError as mistake:
+        return mistake
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+class BatchLoader(DataLoader[Any]):
+    """A `DataLoader` that raises a user's mistake in the main process, as it was raised in the worker."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, MnerkitError):
+                raise batch
+            yield batch
+
+
+def batch_loader(dataset: Dataset[Any], sampler: Sampler[Any], workers: int = 0, seed: int = 0) -> BatchLoader:
+    """Load the batches that `sampler` names; nothing in the workers is random.
+
+    Args:
+        dataset: `PostBatches` or `EpisodeBatches`.
+        sampler: yields its keys.
+        workers: processes that collate; 0 collates in this one.
+        seed: of the loader's own generator, so that it draws nothing from the global one.
+    """
+    if workers:
+        # the tokenizer library warns, and falls back to this, when a process that used it forks
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return BatchLoader(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=_same,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator().manual_seed(seed),
+    )
