@@ -1,1 +1,93 @@
-"""The command line."""
+"""The command line: one verb a module, and nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from mnerkit.errors import MnerkitError, UsageError, did_you_mean
+
+VERBS = {
+    "fit": "train a method; dev selects; the same command again resumes an unfinished run",
+    "validate": "score a checkpoint on the dev split",
+    "test": "score a checkpoint on the test split",
+    "predict": "tag posts from a file with a checkpoint",
+    "plugins": "list the installed methods, or show one: options, ablations, defaults",
+    "data": "stats, verify or show a corpus",
+    "runs": "a table of runs and scores",
+}
+
+
+def page() -> str:
+    """The overview that `mnerkit --help` prints."""
+    verbs = "\n".join(f"  {verb:<10}{meaning}" for verb, meaning in VERBS.items())
+    return f"""usage: mnerkit VERB [options]
+
+Multimodal named entity recognition: every method from one command, on the same clean data.
+
+verbs:
+{verbs}
+
+first steps:
+  mnerkit fit --plugin mousing                     few-shot, on the built-in probe corpus
+  mnerkit fit --plugin bert --model.text bert-base-cased --data.corpus twitter2017 --data.root DIR
+  mnerkit data stats twitter2017 --root DIR
+  mnerkit VERB --help                              all options of a verb
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code (0 done, 1 data, 2 usage)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except MnerkitError as error:
+        print(f"mnerkit: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nmnerkit: stopped; the same command continues an unfinished run", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(page(), end="")
+        return 0
+    if arguments[0] == "--version":
+        from mnerkit import __version__
+
+        print(f"mnerkit {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        raise UsageError(f"no verb {verb!r}.{did_you_mean(verb, VERBS)} Verbs: {', '.join(VERBS)}")
+    if verb == "plugins":
+        from mnerkit.cli import plugins
+
+        return plugins.main(rest)
+    if verb == "data":
+        from mnerkit.cli import data
+
+        return data.main(rest)
+    if verb == "runs":
+        from mnerkit.cli import runs
+
+        return runs.main(rest)
+    from mnerkit.cli import help as pages
+    from mnerkit.cli import options
+
+    if "-h" in rest or "--help" in rest:
+        print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
+        return 0
+    request = options.parse(verb, rest)
+    if verb == "predict":
+        from mnerkit.cli import predicting
+
+        return predicting.main(request)
+    from mnerkit.cli import training
+
+    return training.main(request)

@@ -1,0 +1,7 @@
+"""`python -m mnerkit`."""
+
+import sys
+
+from mnerkit.cli import main
+
+sys.exit(main())

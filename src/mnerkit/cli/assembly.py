@@ -1,0 +1,190 @@
+"""One run put together: a LightningCLI checks the types and makes data, tagger and Trainer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from mnerkit import registry
+from mnerkit.data.datamodule import MnerData
+from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.runs import RunFolder, write_lines
+from mnerkit.tagging import evaluation
+from mnerkit.tagging.checkpoint import AtomicCheckpoints
+from mnerkit.tagging.heads import HEADS
+from mnerkit.tagging.tagger import Tagger
+from mnerkit.tagging.warm_start import warm_start
+
+
+class _Cli(LightningCLI):
+    """Type-checks a merged configuration and instantiates data, model and Trainer; runs nothing itself."""
+
+    def __init__(self, model: type[Tagger], config: dict[str, Any], extras: dict[str, Any]) -> None:
+        self._extras = extras
+        super().__init__(
+            model,
+            MnerData,
+            args=config,
+            run=False,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            seed_everything_default=False,
+            parser_kwargs={"exit_on_error": False},
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Add the run's own loggers, callbacks and folder."""
+        return super().instantiate_trainer(**kwargs, **self._extras)
+
+
+@dataclass
+class Assembly:
+    """Trainer, tagger and data of one run."""
+
+    trainer: lightning.Trainer
+    tagger: Tagger
+    data: MnerData
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: dict[str, Any], folder: RunFolder | None, loggers: list[str], curve: bool) -> Assembly:
+        """Make the parts from a resolved configuration.
+
+        Args:
+            config: sections model, data, trainer.
+            folder: the run's folder; None where nothing is trained.
+            loggers: `csv`, `wandb`.
+            curve: whether metrics of every epoch and checkpoints are written.
+        """
+        lightning.seed_everything(config["seed"], workers=True, verbose=False)
+        trainer = {"enable_model_summary": False, "num_sanity_val_steps": 0, **(config.get("trainer") or {})}
+        extras: dict[str, Any] = {
+            "logger": _loggers(config, folder, loggers) if curve else False,
+            "use_distributed_sampler": False,
+            "callbacks": _callbacks(config, folder) if curve and folder else [],
+            "enable_checkpointing": curve,
+            "plugins": [AtomicCheckpoints()] if curve else [],
+        }
+        if folder is not None:
+            extras["default_root_dir"] = str(folder.path)
+        data = {**(config.get("data") or {}), "seed": config["seed"]}
+        try:
+            cli = _Cli(
+                registry.get(config["plugin"]).load(),
+                {"model": _with_head(config.get("model") or {}), "data": data, "trainer": trainer},
+                extras,
+            )
+        except MnerkitError:
+            raise
+        except Exception as error:
+            raise UsageError(_one_line(error)) from error
+        cli.model.config = config
+        cli.model.seed = config["seed"]
+        return cls(cli.trainer, cli.model, cli.datamodule, config)
+
+    def prepare(self) -> None:
+        """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
+        self.tagger.build(self.data.facts, n_way=self.data.n_way)
+        warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
+        self.connect()
+        if self.tagger.head.train_mode == "episodic":
+            self.tagger.support = self.data.support_posts()
+
+    def connect(self) -> None:
+        """Let the data build what the tagger needs; a label that it does not know is refused."""
+        plain = self.tagger.head.train_mode == "plain"
+        if plain and (unknown := sorted(set(self.data.facts.types) - set(self.tagger.facts.types))):
+            raise DataError(
+                f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
+                f"({', '.join(self.tagger.facts.types)})"
+            )
+        self.data.connect(self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None)
+
+    def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
+        """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
+        key = key or split
+        predicted = evaluation.predictions(self.trainer, self.tagger, self.data, split)
+        found: dict[str, Any] = {key: evaluation.scores(predicted)}
+        if predicted and all(each.post.truth is not None for each in predicted) and self.tagger.needs().views:
+            found[f"{key}:image_use"] = evaluation.image_use(self.trainer, self.tagger, self.data, split, predicted)
+        if folder is not None and self.trainer.is_global_zero:
+            write_lines(folder.path / f"predictions.{key}.jsonl", evaluation.rows(predicted))
+        self._last = predicted
+        return found
+
+    def best_epoch(self) -> int | None:
+        """Number (from 0) of the epoch that dev selected."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+                from mnerkit.tagging import checkpoint
+
+                return int(checkpoint.read(callback.best_model_path)["epoch"])
+        return None
+
+    def log_final(self, metrics: dict[str, Any]) -> None:
+        """Final scores, predictions and confusions to Weights & Biases, where it is on."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                from mnerkit.tagging.dashboards import log_results
+
+                log_results(logger, metrics, self._last)
+
+
+def _with_head(model: dict[str, Any]) -> dict[str, Any]:
+    """The head's name and options as LightningCLI wants them."""
+    head = dict(model.get("head") or {"name": "crf"})
+    module, _, name = HEADS[head.pop("name")].partition(":")
+    return {**model, "head": {"class_path": f"{module}.{name}", "init_args": head}}
+
+
+def _callbacks(config: dict[str, Any], folder: RunFolder) -> list[lightning.Callback]:
+    shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    made: list[lightning.Callback] = []
+    patience = (config.get("early_stopping") or {}).get("patience")
+    if patience is not None:
+        made.append(EarlyStopping("dev/f1", mode="max", patience=int(patience), check_on_train_epoch_end=True))
+    made.append(ModelCheckpoint(filename="best", monitor="dev/f1", mode="max", save_weights_only=True, **shared))
+    made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
+    return made
+
+
+def _loggers(config: dict[str, Any], folder: RunFolder | None, names: list[str]) -> list[Logger]:
+    assert folder is not None
+    made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
+    if "wandb" in names:
+        asked = dict(config.get("wandb") or {})
+        mode = asked.pop("mode", "online")
+        run = f"{folder.path.parts[-2]}-{folder.path.name}"
+        made.append(
+            WandbLogger(
+                name=folder.path.name,
+                id=re.sub(r"[^\w-]", "-", f"{config['plugin']}-{run}")[:100],
+                project=asked.pop("project", "mnerkit"),
+                group=asked.pop("group", None) or f"{config['plugin']}/{folder.path.parts[-2]}",
+                job_type=asked.pop("job_type", None) or config.get("ablation") or "full",
+                save_dir=str(folder.path),
+                offline=mode == "offline",
+                config={key: value for key, value in config.items() if key != "wandb"},
+                **asked,
+            )
+        )
+    return made
+
+
+def _one_line(error: Exception) -> str:
+    """jsonargparse's message, made one line: the key, the value, what was expected."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^Parsing of configuration .*?failed: ", "", text)
+    found = re.search(r'Key "([\w.]+)"[:.]? ?(.*)', text)
+    if found:
+        detail = re.sub(r"Given value type: .*$", "", found.group(2)).strip()
+        return f"--{found.group(1)}: {detail[:240]}"
+    return text[:300]
+
+

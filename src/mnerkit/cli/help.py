@@ -1,0 +1,66 @@
+"""Help pages, written from the constructors' source: they appear at once and can't go out of date."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from mnerkit import registry
+from mnerkit.cli import VERBS, options
+from mnerkit.cli.signature import Option
+from mnerkit.tagging.heads import HEADS
+
+# of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
+TRAINER_SHOWN = ("max_epochs", "accelerator", "devices", "strategy", "precision", "gradient_clip_val", "accumulate_grad_batches", "max_time")
+
+
+def verb(name: str, argv: Sequence[str]) -> str:
+    """The page of a training verb; with `--plugin NAME` it shows that method's options and head, too."""
+    lines = [f"usage: mnerkit {name} [options]", "", VERBS[name], ""]
+    lines += ["options:", *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in options.FLAGS[name])]
+    plugin, head = _asked(argv)
+    schema = options._schema(plugin, head)
+    if name != "predict":
+        if plugin is not None:
+            lines += ["", f"method {plugin.name} ({plugin.summary}):", *_section("model", schema["model"], skip="head")]
+            lines += ["", f"head {head} (others: {', '.join(each for each in HEADS if each != head)}):", _line("--model.head NAME", "which head")]
+            lines += _section("model", {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"})
+            if plugin.ablations:
+                lines += ["", f"ablations: {', '.join(plugin.ablations)}"]
+        else:
+            lines += ["", "the method's own options: `mnerkit fit --plugin NAME --help`; installed: " + ", ".join(registry.plugins())]
+        lines += ["", "data:", *_section("data", schema["data"])]
+        trainer = {key: schema["trainer"][key] for key in TRAINER_SHOWN if key in schema["trainer"]}
+        lines += ["", "training (any option of Lightning's Trainer):", *_section("trainer", trainer)]
+        if name == "fit":
+            lines += ["", "Weights & Biases (with --logger wandb):", *_section("wandb", schema["wandb"])]
+    return "\n".join(lines) + "\n"
+
+
+def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
+    flags = dict(options._pairs(argv))
+    if not flags.get("plugin"):
+        return None, None
+    plugin = registry.get(str(flags["plugin"]))
+    layer = options._head_named({"model": dict(plugin.defaults.get("model") or {})})
+    overrides = {key: value for key, value in flags.items() if key.startswith("model.head")}
+    return plugin, options._last_head([layer], overrides)
+
+
+def _section(name: str, content: Mapping[str, Option], skip: str = "\0") -> list[str]:
+    lines = []
+    for key, option in content.items():
+        if key == skip or key.startswith(f"{skip}."):
+            continue
+        kind = "|".join(option.choices) if option.choices else option.annotation
+        default = "" if option.default in (None, "None") else f" (default: {option.default})"
+        lines.append(_line(f"--{name}.{key} {kind}".strip(), option.description + default))
+    return lines
+
+
+def _line(left: str, right: str) -> str:
+    wrapped = textwrap.wrap(right, 78) or [""]
+    gap = "\n" + " " * 6
+    return f"  {left}{gap}{gap.join(wrapped)}" if right else f"  {left}"
+
+

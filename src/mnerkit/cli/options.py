@@ -1,0 +1,301 @@
+"""From the command line to one configuration, before anything heavy is imported.
+
+Layers, later ones win: the plugin's `defaults.yaml`, the overrides of `--ablation`, each `--config FILE`, then dotted
+options (`--model.lr 1e-3`). Interpolations (`${model.lr}`) are resolved last, so they see every override. Every name
+is checked against the constructors' source, so that a misspelt one ends in one line at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnerkit import registry
+from mnerkit.cli.signature import Option, class_options
+from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.tagging.heads import HEADS
+
+TRAINER = ("lightning.pytorch.trainer.trainer", "Trainer")
+DATA = ("mnerkit.data.datamodule", "MnerData")
+# set by mnerkit itself: the run folder, the loggers and the callbacks are its own
+MANAGED = {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler", "plugins"}
+SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
+WANDB = {
+    "project": Option("project", "str", "'mnerkit'", "project of the run"),
+    "entity": Option("entity", "str | None", "None", "user or team"),
+    "group": Option("group", "str | None", "None", "group of the run, for instance an experiment"),
+    "job_type": Option("job_type", "str | None", "None", "kind of run within its group, for instance a variant"),
+    "tags": Option("tags", "list[str]", "[]", "tags of the run"),
+    "mode": Option("mode", "Literal['online', 'offline']", "'online'", "offline: write files for `wandb sync`"),
+}
+EARLY_STOPPING = {"patience": Option("patience", "int", "None", "stop after so many epochs without a better dev F1")}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option of a verb outside the sections."""
+
+    name: str
+    meaning: str
+    takes: str = ""
+    many: bool = False
+
+
+PLUGIN = Flag("plugin", "the method, by name (`mnerkit plugins` lists them)", "NAME")
+CONFIG = Flag("config", "YAML file with sections model, data, trainer; may be given several times", "FILE", many=True)
+CKPT = Flag("ckpt_path", "a checkpoint (best.ckpt of a run folder)", "FILE")
+TOWERS = Flag("tower_dir", "folder with a frozen tower's weights, where its own name can't be reached", "DIR")
+RUNS = Flag("runs_dir", "where run folders lie (default: runs)", "DIR")
+OVERWRITE = Flag("overwrite", "replace what is already there")
+FLAGS: dict[str, tuple[Flag, ...]] = {
+    "fit": (
+        PLUGIN,
+        CONFIG,
+        Flag("ablation", "a named set of overrides of the plugin", "NAME"),
+        Flag("seed", "seed of weights, data order and episodes (default: 0)", "N"),
+        Flag("name", "name of the run folder (default: digest of the configuration, and the seed)", "NAME"),
+        Flag("test", "look at the test split once, with the best checkpoint, when training is over"),
+        Flag("logger", "csv (always written), or wandb besides", "csv|wandb"),
+        RUNS,
+        OVERWRITE,
+    ),
+    "validate": (CKPT, PLUGIN, CONFIG, TOWERS),
+    "test": (CKPT, PLUGIN, CONFIG, TOWERS),
+    "predict": (
+        CKPT,
+        Flag("input", "JSON lines {id, words | text, images}, or a data file of posts", "FILE"),
+        Flag("output", "JSON lines with entities, word and character offsets", "FILE"),
+        Flag("images", "folder of the pictures that the input names (default: the input's folder)", "DIR"),
+        Flag("support", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support", "FILE"),
+        PLUGIN,
+        TOWERS,
+        OVERWRITE,
+    ),
+}
+
+
+@dataclass
+class Request:
+    """What the user asked for: a verb, its flags, and the merged configuration."""
+
+    verb: str
+    flags: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return int(self.config.get("seed", 0))
+
+
+def parse(verb: str, argv: Sequence[str]) -> Request:
+    """Read a verb's arguments into flags and dotted overrides; spelling of sections is checked by `resolve`."""
+    flags = {flag.name: flag for flag in FLAGS[verb]}
+    request = Request(verb)
+    for name, value in _pairs(argv):
+        if "." in name:
+            if name.partition(".")[0] not in SECTIONS:
+                raise UsageError(f"no option --{name}.{did_you_mean(name.partition('.')[0], SECTIONS)} Sections: --model.X, --data.X, --trainer.X")
+            request.overrides[name] = value
+        elif name not in flags:
+            raise UsageError(f"no option --{name} for `mnerkit {verb}`.{_near(name, flags)}")
+        elif flags[name].takes and value is None:
+            raise UsageError(f"--{name} needs a value: {flags[name].takes} ({flags[name].meaning})")
+        elif flags[name].many:
+            request.flags.setdefault(name, []).append(value)
+        else:
+            request.flags[name] = True if not flags[name].takes else value
+            if not flags[name].takes and value is not None:
+                raise UsageError(f"--{name} takes no value, got {value!r}")
+    return request
+
+
+def _near(name: str, flags: Mapping[str, Flag]) -> str:
+    dotted = [f"{section}.{option}" for section, options in _schema(None, None).items() for option in options]
+    return did_you_mean(name, flags) or did_you_mean(f"data.{name}", dotted) or f" Options: --{', --'.join(flags)}, --model.X, --data.X, --trainer.X"
+
+
+def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """(name, value) of each option; a value is what follows up to the next option, several are joined as a list."""
+    position = 0
+    while position < len(argv):
+        word = argv[position]
+        if not word.startswith("--") or len(word) == 2:
+            raise UsageError(f"expected an option, got {word!r}; options look like --model.lr 1e-3")
+        name, equals, value = word[2:].partition("=")
+        position += 1
+        values = [value] if equals else []
+        while not equals and position < len(argv) and not argv[position].startswith("--"):
+            values.append(argv[position])
+            position += 1
+        if len(values) > 1:
+            yield name, "[" + ",".join(values) + "]"
+        else:
+            yield name, values[0] if values else None
+
+
+def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
+    """Merge all layers, check every name, resolve interpolations; `base` is a checkpoint's configuration."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    files = [_read_config(Path(path)) for path in request.flags.get("config", [])]
+    named = request.flags.get("plugin") or next((each["plugin"] for each in reversed(files) if "plugin" in each), None)
+    if base is not None:
+        if named and named != base["plugin"]:
+            raise UsageError(f"the checkpoint was written by plugin {base['plugin']!r}, not {named!r}; leave --plugin out")
+        named = base["plugin"]
+    if not named:
+        raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
+    plugin = registry.get(named)
+    layers: list[dict[str, Any]] = []
+    if base is None:
+        layers.append({key: value for key, value in plugin.defaults.items() if key != "ablations"})
+        ablation = request.flags.get("ablation") or next((f["ablation"] for f in reversed(files) if f.get("ablation")), None)
+        if ablation:
+            if ablation not in plugin.ablations:
+                have = ", ".join(plugin.ablations) or "none"
+                raise UsageError(f"plugin {named!r} has no ablation {ablation!r}.{did_you_mean(ablation, plugin.ablations)} It has: {have}")
+            layers.append(plugin.ablations[ablation])
+            layers.append({"ablation": ablation})
+    else:
+        layers.append({key: value for key, value in base.items()})
+    layers.extend(files)
+    layers = [_head_named(layer) for layer in layers]
+    head = _last_head(layers, request.overrides)
+    schema = _schema(plugin, head)
+    merged = OmegaConf.create({})
+    try:
+        before = None
+        for layer in layers:
+            here = (layer.get("model") or {}).get("head", {}).get("name")
+            if here and before and here != before:
+                merged.model.head = {}  # another head: options of the one before do not apply
+            before = here or before
+            merged = OmegaConf.merge(merged, OmegaConf.create(layer))
+        for name, value in request.overrides.items():
+            if name == "model.head":
+                if value != before:
+                    merged.model.head = {"name": value}
+                continue
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{name}={_value(name, value, schema)}"]))
+        if "seed" in request.flags:
+            merged.seed = request.flags["seed"]
+        config = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
+    assert isinstance(config, dict)
+    config = {**config, "plugin": named, "seed": _seed(config.get("seed", 0))}
+    _check_names(config, schema)
+    request.config = config  # type: ignore[assignment]
+    return request
+
+
+def _seed(value: Any) -> int:
+    try:
+        seed = int(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"--seed must be a whole number, got {value!r}") from None
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed must lie between 0 and 2**32 - 1, got {seed}")
+    return seed
+
+
+def _head_named(layer: dict[str, Any]) -> dict[str, Any]:
+    """`head: crf` is short for `head: {name: crf}`."""
+    model = layer.get("model")
+    if isinstance(model, dict) and isinstance(model.get("head"), str):
+        return {**layer, "model": {**model, "head": {"name": model["head"]}}}
+    return layer
+
+
+def _last_head(layers: Sequence[dict[str, Any]], overrides: Mapping[str, Any]) -> str:
+    named = [(layer.get("model") or {}).get("head", {}).get("name") for layer in layers]
+    head = overrides.get("model.head") or overrides.get("model.head.name") or next((n for n in reversed(named) if n), "crf")
+    if head not in HEADS:
+        raise UsageError(f"no head {head!r}.{did_you_mean(str(head), HEADS)} Heads: {', '.join(HEADS)}")
+    return str(head)
+
+
+def _value(name: str, value: Any, schema: Mapping[str, Mapping[str, Option]]) -> str:
+    section, _, option = name.partition(".")
+    known = schema.get(section, {}).get(option)
+    if value is None:
+        if known and not known.is_flag:
+            raise UsageError(f"--{name} needs a value ({known.description or known.annotation})")
+        return "true"
+    text = str(value)
+    if known and known.is_list and not text.startswith("["):
+        return "[" + text + "]"
+    return text
+
+
+def _schema(plugin: registry.Plugin | None, head: str | None) -> dict[str, dict[str, Option]]:
+    """Section -> option -> what its constructor says; the head's options are named `head.X`."""
+    model: dict[str, Option] = {}
+    if plugin is not None:
+        model = dict(class_options(plugin.entry.module, plugin.entry.attr))
+        model.pop("head", None)
+        model["head"] = model["head.name"] = Option("head", "str", None, f"one of {', '.join(HEADS)}")
+    if head is not None:
+        module, _, name = HEADS[head].partition(":")
+        model |= {f"head.{key}": option for key, option in class_options(module, name).items()}
+    trainer = {key: option for key, option in class_options(*TRAINER).items() if key not in MANAGED}
+    data = {key: option for key, option in class_options(*DATA).items() if key != "seed"}
+    return {"model": model, "data": data, "trainer": trainer, "early_stopping": EARLY_STOPPING, "wandb": WANDB}
+
+
+def _check_names(config: Mapping[str, Any], schema: Mapping[str, Mapping[str, Option]]) -> None:
+    for key in config:
+        if key not in (*SECTIONS, "plugin", "seed", "ablation", "logger", "name"):
+            raise UsageError(f"no section {key!r} in the configuration.{did_you_mean(key, SECTIONS)}")
+    for section in SECTIONS:
+        content = config.get(section) or {}
+        if not isinstance(content, Mapping):
+            raise UsageError(f"section {section!r} of the configuration is not a mapping of options")
+        for name in _leaves(content, "head" if section == "model" else None):
+            known = schema[section]
+            if name in known:
+                continue
+            if section == "trainer" and name in MANAGED:
+                raise UsageError(f"--trainer.{name} is managed by mnerkit (run folder, loggers, checkpoints)")
+            elsewhere = [f"{other}.{name}" for other in SECTIONS if name in schema[other]]
+            hint = did_you_mean(name, known) or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
+            raise UsageError(f"no option --{section}.{name}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
+
+
+def _leaves(content: Mapping[str, Any], nested: str | None) -> Iterator[str]:
+    for key, value in content.items():
+        if key == nested and isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in value)
+        else:
+            yield str(key)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise UsageError(f"--config {path}: no such file")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UsageError(f"--config {where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: expected sections model, data, trainer")
+    return {str(key): value for key, value in content.items()}
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Eight hex digits that name a configuration; what does not change a result is left out."""
+    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "seed")}
+    kept["trainer"] = {key: value for key, value in (config.get("trainer") or {}).items() if not key.startswith("enable_")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -1,0 +1,62 @@
+"""`mnerkit predict`: posts from a file in, JSON lines out; streamed, so memory stays flat."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mnerkit.cli import options
+from mnerkit.cli.options import Request
+from mnerkit.errors import DataError, UsageError
+
+
+def main(request: Request) -> int:
+    """Tag the posts of `--input` with `--ckpt_path` and write `--output`."""
+    flags = request.flags
+    for name in ("ckpt_path", "input", "output"):
+        if name not in flags:
+            raise UsageError(f"`mnerkit predict` needs --{name}; it takes --ckpt_path FILE --input FILE --output FILE")
+    source, target = Path(flags["input"]), Path(flags["output"])
+    if not source.is_file():
+        raise DataError(f"--input {source}: no such file")
+    if target.exists() and not flags.get("overwrite"):
+        raise UsageError(f"--output {target} is there already; --overwrite replaces it")
+    if not target.parent.is_dir():
+        raise UsageError(f"--output {target}: no folder {target.parent}")
+    if target.exists() and target.samefile(source):
+        raise UsageError("--output is the input file; give another one")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from mnerkit.data.readers import read_posts_jsonl
+    from mnerkit.tagging import checkpoint
+    from mnerkit.tagging.evaluation import rows
+    from mnerkit.tagging.predictor import Predictor
+
+    content = checkpoint.read(flags["ckpt_path"])
+    options.resolve(request, base=content["mnerkit"]["config"])
+    root = Path(flags.get("images") or source.parent)
+    support = list(read_posts_jsonl(Path(flags["support"]), root)) if "support" in flags else None
+    tagger = checkpoint.restore(checkpoint.make(request.config), content, flags.get("tower_dir"))
+    predictor = Predictor(tagger, support)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    count = 0
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            for row in _counted(rows(predictor.stream(read_posts_jsonl(source, root)))):
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+    print(f"{count} posts -> {target}")
+    return 0
+
+
+def _counted(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Show progress where someone watches."""
+    from tqdm import tqdm
+
+    yield from tqdm(found, unit=" posts", disable=None)

@@ -1,0 +1,197 @@
+"""`mnerkit fit`, `validate` and `test`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from mnerkit import registry
+from mnerkit.cli import options
+from mnerkit.cli.options import Request
+from mnerkit.errors import UsageError
+from mnerkit.runs import RunFolder, write_json, write_lines
+from mnerkit.text_table import table
+
+
+def main(request: Request) -> int:
+    """Run one of the verbs."""
+    # transformers and Lightning say much that is no user's business; the hub is never asked for telemetry
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*logging on epoch level in distributed.*")
+    warnings.filterwarnings("ignore", message=".*args parameter is intended.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
+    warnings.filterwarnings("ignore", message=".*Found .* module\\(s\\) in eval mode.*")
+    return fit(request) if request.verb == "fit" else score(request)
+
+
+def fit(request: Request) -> int:
+    """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
+    options.resolve(request)
+    config = request.config
+    folder = _folder(request)
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    state = folder.start(config, bool(request.flags.get("overwrite"))) if first else "resume"
+    if state == "done":
+        metrics = folder.metrics()
+        if request.flags.get("test") and "test" not in metrics:
+            return score(Request("test", {"ckpt_path": str(folder.best)}))
+        print(f"already finished: {folder.path} (--overwrite trains it again)")
+        print(summary(metrics))
+        return 0
+    if first:
+        print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
+    started = time.time()
+    from mnerkit.cli.assembly import Assembly
+
+    assembly = Assembly.of(config, folder, _logger(request), curve=True)
+    trainer, tagger, data = assembly.trainer, assembly.tagger, assembly.data
+    if first:
+        write_json(folder.path / "env.json", environment(config, trainer))
+    assembly.prepare()
+    ready = time.time()
+    last = str(folder.last) if state == "resume" and folder.last.is_file() else None
+    trainer.fit(tagger, data, ckpt_path=last, weights_only=True)
+    trained = time.time()
+    from mnerkit.tagging import checkpoint
+
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    tagger.load_weights(checkpoint.read(folder.best)["state_dict"])
+    metrics: dict[str, Any] = {
+        "plugin": config["plugin"],
+        "ablation": config.get("ablation"),
+        "seed": request.seed,
+        "epochs": trainer.current_epoch,
+        "best_epoch": assembly.best_epoch(),
+        "parameters": tagger.trainable_parameters(),
+        "protocol": data.protocol(),
+    }
+    for split in ("dev", "test") if request.flags.get("test") else ("dev",):
+        metrics |= assembly.score(split, folder)
+    metrics["seconds"] = {
+        "prepare": round(ready - started, 2),
+        "train": round(trained - ready, 2),
+        "score": round(time.time() - trained, 2),
+    }
+    if trainer.is_global_zero:
+        assembly.log_final(metrics)
+        write_json(folder.metrics_file, metrics)
+        print(summary(metrics))
+        print(f"run {folder.path}")
+    return 0
+
+
+def score(request: Request) -> int:
+    """Score a checkpoint on dev or test, on its own corpus or another one."""
+    if "ckpt_path" not in request.flags:
+        raise UsageError(f"`mnerkit {request.verb}` needs --ckpt_path FILE (best.ckpt of a run folder)")
+    from mnerkit.tagging import checkpoint
+
+    content = checkpoint.read(request.flags["ckpt_path"])
+    own = content["mnerkit"]["config"]
+    options.resolve(request, base=own)
+    from mnerkit.cli.assembly import Assembly
+
+    assembly = Assembly.of(request.config, None, [], curve=False)
+    checkpoint.restore(assembly.tagger, content, request.flags.get("tower_dir"))
+    assembly.connect()
+    split = "dev" if request.verb == "validate" else "test"
+    path = Path(request.flags["ckpt_path"])
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    known = folder.metrics() if folder.finished else None
+    changed = {key: value for key, value in request.config.items() if key in ("data",) and value != own.get(key)}
+    key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{options.digest({'data': changed})}"
+    found = assembly.score(split, folder if known is not None else None, key)
+    if assembly.trainer.is_global_zero:
+        if known is not None:
+            if split == "test":
+                found["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
+            if changed:
+                found[f"{key}:protocol"] = assembly.data.protocol()
+            write_json(folder.metrics_file, {**known, **found})
+        print(summary({**({"plugin": own["plugin"]}), **found}))
+        if known is not None:
+            print(f"run {folder.path}")
+    return 0
+
+
+def _folder(request: Request) -> RunFolder:
+    config = request.config
+    data = config.get("data") or {}
+    corpus = Path(str(data.get("corpus", "probe"))).name or "corpus"
+    variant = data.get("variant")
+    name = request.flags.get("name") or f"{options.digest(config)}-s{request.seed}"
+    if Path(name).name != name or name.startswith("."):
+        raise UsageError(f"--name {name!r} must be a plain folder name")
+    root = Path(request.flags.get("runs_dir", "runs"))
+    return RunFolder(root / config["plugin"] / (f"{corpus}-{variant}" if variant else corpus) / name)
+
+
+def _logger(request: Request) -> list[str]:
+    asked = str(request.flags.get("logger", "csv")).strip("[]").split(",")
+    if unknown := [each for each in asked if each not in ("csv", "wandb")]:
+        raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
+    return asked
+
+
+def environment(config: dict[str, Any], trainer: Any) -> dict[str, Any]:
+    """Versions, device and source digest: what a figure depends on besides its configuration."""
+    import hashlib
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    import mnerkit
+
+    sources = sorted(Path(mnerkit.__file__).parent.rglob("*.py")) + sorted(registry.get(config["plugin"]).folder.glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    packages = {}
+    for name in ("torch", "lightning", "transformers", "pytorch-crf", "torchvision", "numpy", "pillow"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "absent"
+    return {
+        "mnerkit": mnerkit.__version__,
+        "source_digest": digest,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "world_size": trainer.world_size,
+        "precision": str(trainer.precision),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The scores for the terminal."""
+    splits = [key for key in metrics if key.partition("@")[0] in ("dev", "test") and isinstance(metrics[key], dict) and "f1" in metrics[key]]
+    types = sorted({key.split("/")[1] for split in splits for key in metrics[split] if key.startswith("type/")})
+    head = ["split", "F1", "P", "R", "F1 strict", *types]
+    body = [
+        [split, *(metrics[split][key] for key in ("f1", "precision", "recall", "f1_strict")), *(metrics[split].get(f"type/{kind}/f1") for kind in types)]
+        for split in splits
+    ]
+    text = table(head, body) if body else ""
+    for split in splits:
+        use = metrics.get(f"{split}:image_use")
+        if use:
+            rows = [[which, use[which]["all"], use[which].get("clear"), use[which].get("ambiguous")] for which in ("right", "shuffled", "blank")]
+            text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(["pictures", "all", "clear", "ambiguous"], rows)
+            text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
+            if use.get("pointing") is not None:
+                text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"
+    return text

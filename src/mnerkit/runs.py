@@ -1,0 +1,132 @@
+"""Run folders: `runs/<plugin>/<corpus>/<name>/`. Nothing here imports torch.
+
+    config.yaml               the resolved configuration; written first
+    env.json                  versions, device, source digest
+    metrics.json              scores, protocol, times; written last, so its absence marks an unfinished run
+    predictions.<split>.jsonl one line a post
+    best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from
+    curve/                    metrics of every epoch (CSV)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnerkit.errors import DataError, UsageError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was ever begun here."""
+        return self.config_file.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.metrics_file.is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was started with."""
+        import yaml
+
+        try:
+            return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"{self.config_file}: {str(error).splitlines()[0]}") from None
+
+    def metrics(self) -> dict[str, Any]:
+        """Its `metrics.json`."""
+        try:
+            content = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.metrics_file}: {str(error).splitlines()[0]}") from None
+        if not isinstance(content, dict):
+            raise DataError(f"{self.metrics_file}: not a metrics file")
+        return content
+
+    def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
+        """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`.
+
+        Raises:
+            UsageError: the folder holds a run with another configuration, or files that are no run's.
+        """
+        import yaml
+
+        if self.path.exists() and not self.started and any(self.path.iterdir()):
+            raise UsageError(f"{self.path} holds files that are not a run's; give another --name")
+        if self.started and overwrite:
+            shutil.rmtree(self.path)
+        if self.started:
+            if self.config() != _plain(config):
+                raise UsageError(
+                    f"{self.path} holds a run with another configuration; give another --name, or --overwrite to replace it"
+                )
+            return "done" if self.finished else "resume"
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.config_file, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+        return "new"
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps({key: value for key, value in config.items() if key not in ("wandb", "logger")}))
+
+
+def find(root: Path) -> Iterator[RunFolder]:
+    """All runs below `root`, in order of their paths."""
+    for config in sorted(root.glob("*/*/*/config.yaml")):
+        yield RunFolder(config.parent)

@@ -1,0 +1,83 @@
+"""Checkpoints: read as plain data, checked, and turned back into a tagger."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from mnerkit import registry
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.errors import CheckpointError
+from mnerkit.tagging.heads import load_head_class
+from mnerkit.tagging.support import support_posts
+from mnerkit.tagging.tagger import Tagger
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint appears whole or not at all, whenever the process is killed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the target, then move over it."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+        with draft.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, target)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, loaded with `weights_only=True`.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint of mnerkit, or one that holds more than plain data.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "best.ckpt"
+    if not file.is_file():
+        raise CheckpointError(f"no checkpoint {file}; a finished run has best.ckpt in its folder (`mnerkit runs`)")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{file} is not plain tensors and data (a pickle payload?); it is not loaded") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{file} is no checkpoint, or a damaged one: {str(error).splitlines()[0][:120]}") from None
+    record = content.get("mnerkit") if isinstance(content, dict) else None
+    if not isinstance(record, dict) or not {"plugin", "config", "facts", "towers"} <= set(record):
+        raise CheckpointError(f"{file} was not written by mnerkit")
+    return content
+
+
+def make(config: dict[str, Any]) -> Tagger:
+    """An unbuilt tagger from a checked configuration."""
+    model = dict(config.get("model") or {})
+    head = dict(model.pop("head", None) or {"name": "crf"})
+    return registry.get(config["plugin"]).load()(head=load_head_class(head.pop("name"))(**head), **model)
+
+
+def restore(tagger: Tagger, content: dict[str, Any], tower_dir: str | None = None) -> Tagger:
+    """Build `tagger` as the checkpoint has it and load its weights; in evaluation mode."""
+    record = content["mnerkit"]
+    if tagger.plugin != record["plugin"]:
+        raise CheckpointError(f"the checkpoint was written by plugin {record['plugin']!r}, not {tagger.plugin!r}")
+    n_way = (record["config"].get("data") or {}).get("n_way", 2)
+    tagger.build(CorpusFacts.from_state(record["facts"]), n_way=n_way, towers=record["towers"], tower_dir=tower_dir)
+    tagger.load_weights(content["state_dict"])
+    tagger.config, tagger.seed = record["config"], record["config"].get("seed", 0)
+    tagger.support = support_posts(record["support"])
+    return tagger.eval()
+
+
+def load(path: str | Path, tower_dir: str | None = None) -> Tagger:
+    """The tagger of a checkpoint, ready to predict."""
+    content = read(path)
+    return restore(make(content["mnerkit"]["config"]), content, tower_dir)

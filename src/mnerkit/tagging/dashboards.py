@@ -1,0 +1,41 @@
+"""What a finished run tells Weights & Biases: final scores, a table of predictions, confusions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+from mnerkit.tagging.evaluation import rows
+from mnerkit.tagging.tagger import Prediction
+
+# rows of the predictions table: enough to look through, small enough to load at once
+SHOWN = 500
+
+
+def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequence[Prediction]) -> None:
+    """Summary figures, the predictions of the split that was scored last, and a word-level confusion matrix."""
+    import wandb
+
+    run = logger.experiment
+    for split in ("dev", "test"):
+        for name, value in metrics.get(split, {}).items():
+            run.summary[f"final/{split}/{name}"] = value
+        use = metrics.get(f"{split}:image_use")
+        if use:
+            run.summary[f"final/{split}/image_use"] = use["image_use"]
+    run.summary["protocol"] = metrics["protocol"]
+    columns = ["id", "words", "gold", "predicted", "right"]
+    table = wandb.Table(columns=columns)
+    for row, each in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
+        named = [f"{span['text']} ({span['type']})" for span in row["entities"]]
+        gold = [f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", [])]
+        table.add_data(row["id"], " ".join(row["words"]), "; ".join(gold), "; ".join(named), each.gold == each.tags)
+    run.log({"predictions": table})
+    names = ["O", *sorted({kind for each in predicted for kind in each.types})]
+    number = {name: place for place, name in enumerate(names)}
+    gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
+    said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.tags]
+    run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=said_words, class_names=names)})

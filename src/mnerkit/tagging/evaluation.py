@@ -1,0 +1,94 @@
+"""Predictions of a split, their scores, and what the pictures contribute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import lightning.pytorch as lightning
+
+from mnerkit.data.datamodule import MnerData
+from mnerkit.data.spans import entities
+from mnerkit.tagging import probe_measures
+from mnerkit.tagging.metrics import EntityScores
+from mnerkit.tagging.tagger import Prediction, Tagger, gather
+
+Pictures = Literal["right", "shuffled", "blank"]
+
+
+def predictions(
+    trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, pictures: Pictures | None = None
+) -> list[Prediction]:
+    """Predictions for every post (or every query of every episode) of a split, of all ranks, in a fixed order."""
+    batches = trainer.predict(tagger, dataloaders=data.loader(split, pictures=pictures))
+    return gather([each for batch in batches or [] for each in batch])  # type: ignore[union-attr]
+
+
+def scores(predicted: Sequence[Prediction]) -> dict[str, float]:
+    """Lenient and strict micro P/R/F1, and per type, in percent."""
+    counts = EntityScores()
+    counts.update([each.gold for each in predicted], [each.tags for each in predicted])
+    return {name: float(value) for name, value in counts.compute().items()}
+
+
+def image_use(
+    trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, right: Sequence[Prediction]
+) -> dict[str, Any]:
+    """F1 with right, shuffled and blank pictures, on all, clear and ambiguous entities; pointing where it attends.
+
+    Image use is right minus shuffled, on all entities. Only for generated corpora, whose truth is known.
+    """
+    figures: dict[str, Any] = {"right": clarity(right)}
+    for pictures in ("shuffled", "blank"):
+        figures[pictures] = clarity(predictions(trainer, tagger, data, split, pictures=pictures))  # type: ignore[arg-type]
+    figures["image_use"] = figures["right"]["all"] - figures["shuffled"]["all"]
+    tagger.tracing = True
+    traced = predictions(trainer, tagger, data, split)
+    tagger.tracing = False
+    attentions = [each.traces.get("attention") for each in traced]
+    if traced and all(each is not None for each in attentions):
+        figures["pointing"] = probe_measures.pointing([each.post for each in traced], attentions)
+    return figures
+
+
+def clarity(predicted: Sequence[Prediction]) -> dict[str, float]:
+    """F1 on all, clear and ambiguous entities of the types in play."""
+    return probe_measures.f1_by_clarity(
+        [each.post for each in predicted], [each.tags for each in predicted], types=[each.types for each in predicted]
+    )
+
+
+def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
+    """One plain record a prediction, as `predictions.<split>.jsonl` and `mnerkit predict` write it."""
+    for each in predicted:
+        row: dict[str, Any] = {"id": each.post.id, "words": list(each.post.words)}
+        if each.post.text is not None:
+            row["text"] = each.post.text
+        row["entities"] = list(_entities(each))
+        if each.post.tags is not None:
+            row["gold"] = [[span.start, span.end, span.type] for span in entities(each.gold)]
+        if each.episode is not None:
+            row["episode"] = each.episode
+            row["types"] = list(each.types)
+        yield row
+
+
+def _entities(each: Prediction) -> Iterator[dict[str, Any]]:
+    """Entities with word offsets, and character offsets into the text (or the words joined by blanks)."""
+    offsets, text = each.post.offsets, each.post.text
+    if offsets is None or text is None:
+        text, places, position = " ".join(each.post.words), [], 0
+        for word in each.post.words:
+            places.append((position, position + len(word)))
+            position += len(word) + 1
+        offsets = tuple(places)
+    for span in entities(each.tags):
+        first, last = offsets[span.start][0], offsets[span.end - 1][1]
+        yield {
+            "type": span.type,
+            "start": span.start,
+            "end": span.end,
+            "char_start": first,
+            "char_end": last,
+            "text": text[first:last],
+        }

@@ -1,0 +1,81 @@
+"""Posts in, entities out: `mnerkit.load(checkpoint).predict(posts)` and `mnerkit predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mnerkit.data.collate import Collator
+from mnerkit.data.images import PictureLoader
+from mnerkit.data.layout import ImageFolders
+from mnerkit.data.post import Post
+from mnerkit.data.readers import post_of
+from mnerkit.data.spans import entities
+from mnerkit.data.tagset import TagSet
+from mnerkit.errors import DataError, UsageError
+from mnerkit.tagging import checkpoint, evaluation
+from mnerkit.tagging.tagger import Prediction, Tagger
+
+
+class Predictor:
+    """A tagger of a checkpoint with what it needs to read posts.
+
+    Args:
+        tagger: a built tagger with its weights.
+        support: labelled posts that take the place of the checkpoint's own support (episodic methods only).
+        batch_size: posts a step; memory does not grow with the number of posts.
+    """
+
+    def __init__(self, tagger: Tagger, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
+        self.tagger, self.batch_size = tagger.eval(), batch_size
+        needs = tagger.needs()
+        loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
+        self.collator = Collator(needs, loader, TagSet(tagger.facts.types), out_of_play="O")
+        self.support: list[Post] = []
+        self.types = tagger.facts.types
+        if tagger.head.train_mode == "episodic":
+            self.support = list(tagger.support if support is None else support)
+            self.types = _types_of(self.support)
+        elif support is not None:
+            raise UsageError(f"plugin {tagger.plugin!r} takes no support: its head knows its types")
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, tower_dir: str | None = None, support: Sequence[Post] | None = None) -> Predictor:
+        """The predictor of a checkpoint."""
+        return cls(checkpoint.load(path, tower_dir), support)
+
+    def stream(self, posts: Iterable[Post]) -> Iterator[Prediction]:
+        """Predictions in the order of `posts`, a batch at a time."""
+        source = iter(posts)
+        while chunk := list(islice(source, self.batch_size)):
+            batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
+            with torch.inference_mode():
+                yield from self.tagger.tag(batch.to(self.tagger.device))
+
+    def predict(self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None) -> list[dict[str, Any]]:
+        """Entities of posts given as records.
+
+        Args:
+            posts: `{"words": [...]}` or `{"text": "..."}`, with `id` and `images` (file names) where there are any.
+            images: folder of the pictures; default: the working folder.
+
+        Returns:
+            One record a post: id, words, text where given, and `entities` with type, word offsets (`start`, `end`),
+            character offsets (`char_start`, `char_end`) and text.
+        """
+        folders = ImageFolders([Path(images) if images is not None else Path()])
+        read = (post_of(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
+        return list(evaluation.rows(self.stream(read)))
+
+
+def _types_of(support: Sequence[Post]) -> tuple[str, ...]:
+    if not support:
+        raise DataError("this method tags by a support set and the checkpoint holds none; give --support FILE")
+    types = sorted({span.type for post in support for span in entities(post.tags or ())})
+    if not types:
+        raise DataError("no post of the support has an entity; label at least one a type")
+    return tuple(types)

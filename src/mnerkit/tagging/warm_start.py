@@ -1,0 +1,58 @@
+"""Tiny towers that will be frozen are trained against each other first, so that they know something to stand on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mnerkit import encoders
+from mnerkit.data.datamodule import MnerData
+from mnerkit.encoders.pretraining import pretrain
+from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.tagging.tagger import Tagger
+
+
+def cache_folder() -> Path:
+    """`MNERKIT_CACHE`, else `mnerkit` in the user's cache folder."""
+    named = os.environ.get("MNERKIT_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnerkit"
+
+
+def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
+    """Train a frozen pair of tiny towers on the words and pictures of the training posts, or load them as trained before.
+
+    Does nothing for towers that are trained with the method or come from outside. The result is kept under the digest
+    of the corpus, the seed, the towers' shapes and the source that trains them.
+    """
+    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText) and tower.frozen]
+    visions = [tower for tower in tagger.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
+    if not texts or not visions:
+        return
+    text, vision = texts[0], visions[0]
+    posts = data.posts("train", pictures="right")
+    source = b"".join(
+        (Path(encoders.__file__).parent / name).read_bytes() for name in ("tiny.py", "pretraining.py")
+    )
+    shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
+    facts = [data.corpus.digest, len(posts), data.seed, shapes, torch.__version__]
+    key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
+    path = cache_folder() / "towers" / f"{key}.safetensors"
+    pair = torch.nn.ModuleDict({"text": text, "vision": vision})
+    if path.is_file():
+        try:
+            pair.load_state_dict(load_file(path))
+            return
+        except Exception:  # a damaged file is made again
+            path.unlink(missing_ok=True)
+    if show:
+        print("training the tiny towers against each other on the training posts (kept for the next run)", flush=True)
+    pretrain(text, vision, posts, seed=data.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    save_file({name: value.contiguous() for name, value in pair.state_dict().items()}, draft)
+    os.replace(draft, path)
