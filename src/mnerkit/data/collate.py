@@ -81,11 +81,15 @@ class Collator:
             self._add_grid(batch)
         if "captions" in views:
             self._add_captions(batch)
+        if self.loader is not None and self.loader.broken:
+            # a worker's findings reach the main process with the batch
+            batch.notes["broken"] = dict(self.loader.broken)
+            self.loader.broken.clear()
         return batch
 
     def _axis(self, posts: Sequence[Post]) -> int:
         """Length m of the image axis."""
-        return max(1, *(min(len(post.images), self.needs.max_images) for post in posts))
+        return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
     def _add_whole(self, batch: Batch) -> None:
         assert self.loader is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
+from lightning.pytorch.utilities import rank_zero_info
 
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
@@ -109,6 +110,7 @@ class MnerData(lightning.LightningDataModule):
         self._needs: Needs | None = None
         self._corpus: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
+        self._told: set[str] = set()
 
     # ------------------------------------------------------------------ the corpus
 
@@ -135,20 +137,38 @@ class MnerData(lightning.LightningDataModule):
         """
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
-            posts = with_pictures(self.corpus.splits.get(split, []), pictures, self.seed)
-            if self._sees_pictures and self.missing_images == "skip":
-                posts = [post for post in posts if any(image.present for image in post.images)]
+            posts = self._with_images(split, self.corpus.splits.get(split, []))
             if split == "train" and self.train_limit is not None:
                 kept = sorted(permutation(len(posts), "train_limit", self.seed)[: self.train_limit])
                 posts = [posts[place] for place in kept]
             if not posts:
                 raise DataError(f"corpus {self.corpus_name} has no posts in its split {split!r}{self._skipped()}")
+            posts = with_pictures(posts, pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
 
-    @property
-    def _sees_pictures(self) -> bool:
-        return self._needs is not None and self._needs.picture is not None
+    def _with_images(self, split: str, posts: list[Post]) -> list[Post]:
+        """The posts that `missing_images` leaves; says once a split how many pictures are missing."""
+        if self._needs is None or self._needs.picture is None:
+            return posts
+        missing = sum(not image.present for post in posts for image in post.images)
+        if self.missing_images == "skip":
+            loader = PictureLoader(self._needs.picture, policy="skip")
+            usable = [post for post in posts if loader.usable(post)]
+            self._say(
+                split,
+                f"{len(posts) - len(usable)} of {len(posts)} posts are left out, their pictures are missing or broken",
+            )
+            return usable
+        if missing:
+            pictures = sum(len(post.images) for post in posts)
+            self._say(split, f"{missing} of {pictures} pictures are missing")
+        return posts
+
+    def _say(self, split: str, what: str) -> None:
+        if split not in self._told:
+            rank_zero_info(f"{self.corpus_name} {split}: {what} (--data.missing_images {self.missing_images})")
+            self._told.add(split)
 
     def _skipped(self) -> str:
         return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""

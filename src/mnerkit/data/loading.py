@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,6 +15,10 @@ from mnerkit.data.collate import Collator
 from mnerkit.data.episodes import EpisodeSource
 from mnerkit.data.post import Post
 from mnerkit.errors import MnerkitError
+
+_log = logging.getLogger("mnerkit.data")
+# names of broken pictures that were reported already: the same posts are read every epoch
+_told: set[str] = set()
 
 
 class PostBatches(Dataset[Any]):
@@ -68,13 +73,20 @@ def _same(batch: Any) -> Any:
 
 
 class BatchLoader(DataLoader[Any]):
-    """A `DataLoader` that raises a user's mistake in the main process, as it was raised in the worker."""
+    """A `DataLoader` that raises a user's mistake in the main process, and says once which pictures are broken."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        broken: dict[str, str] = {}
         for batch in super().__iter__():
             if isinstance(batch, MnerkitError):
                 raise batch
+            broken |= batch.notes.pop("broken", {})
             yield batch
+        new = broken.keys() - _told
+        if new:
+            _told.update(new)
+            first = min(new)
+            _log.warning("%d pictures are broken and count as missing; one of them: %s", len(new), broken[first])
 
 
 def batch_loader(dataset: Dataset[Any], sampler: Sampler[Any], workers: int = 0, seed: int = 0) -> BatchLoader:
