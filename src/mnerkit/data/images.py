@@ -1,0 +1,267 @@
+"""Pictures: files to pixels under limits, pixels to what a vision tower reads."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mnerkit.data.post import ImageRef, Post
+from mnerkit.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+MAX_BYTES = 50 << 20
+MAX_PIXELS = 50_000_000  # the largest picture that the platform keeps is 4096 x 4096
+
+Policy = Literal["blank", "skip", "error"]
+POLICIES: tuple[Policy, ...] = ("blank", "skip", "error")
+
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_END_OF_JPEG = b"\xff\xd9"
+
+
+def decode(ref: ImageRef) -> np.ndarray:
+    """The pixels of a picture: (H, W, 3) uint8.
+
+    Any of JPEG, PNG, GIF, WebP and BMP, whatever its name ends with. The EXIF rotation is applied, a transparent
+    picture lies on white, of an animation the first frame is taken, 16-bit grey becomes 8-bit.
+
+    Raises:
+        DataError: no file, too large, empty, truncated, or not a picture.
+    """
+    import numpy as np
+
+    if ref.pixels is not None:
+        return ref.pixels
+    return np.asarray(_flat(_open(ref)))
+
+
+def check(ref: ImageRef) -> None:
+    """Decode a picture as cheaply as finds every fault that `decode` would find.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    if ref.pixels is None:
+        _open(ref, small=True)
+
+
+def _open(ref: ImageRef, small: bool = False) -> Image.Image:
+    """The loaded picture of a file, at about 64 pixels where `small` and the format allows."""
+    path = ref.path
+    if path is None:
+        raise DataError(f"picture {ref.name} is missing.")
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise DataError(f"picture {path} is an empty file.\nDownload it again, or delete it to count as missing.")
+        if size > MAX_BYTES:
+            raise DataError(f"picture {path} has {size} bytes; the limit is {MAX_BYTES}.")
+        content = path.read_bytes()
+    except OSError as problem:
+        raise DataError(f"picture {path} can't be read: {problem.strerror}.") from None
+    try:
+        return _load(content, small)
+    except DataError as problem:
+        raise DataError(f"picture {path} {problem}") from None
+
+
+def _load(content: bytes, small: bool) -> Image.Image:
+    from PIL import Image
+
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DataError(f"has {width} x {height} pixels; the limit is {MAX_PIXELS}.")
+            if small:
+                image.draft("RGB", (64, 64))
+            image.load()
+        return image
+    except bombs:
+        raise DataError(f"has too many pixels; the limit is {MAX_PIXELS}.") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"is not a picture ({', '.join(_FORMATS)}); it begins with {content[:8]!r}.") from None
+    except _BROKEN as problem:
+        if content[:2] == b"\xff\xd8" and _END_OF_JPEG not in content[-2:]:
+            whole = _without_end(content)
+            if whole is not None:
+                return whole
+        raise DataError(f"is truncated or damaged: {problem}.") from None
+
+
+def _without_end(content: bytes) -> Image.Image | None:
+    """The picture of a JPEG that lacks nothing but its end marker (the MNER-MI release has some), else None.
+
+    A decoder fills up lost pixels from whatever follows; so none are lost where two different ends give one picture.
+    """
+    from PIL import Image
+
+    found: list[Image.Image] = []
+    for end in (_END_OF_JPEG, b"\x55" * 64 + _END_OF_JPEG):
+        try:
+            image = Image.open(io.BytesIO(content + end), formats=("JPEG",))
+            image.load()
+        except _BROKEN:
+            return None
+        found.append(image)
+    return found[0] if found[0].tobytes() == found[1].tobytes() else None
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """Upright, opaque, RGB."""
+    from PIL import Image
+
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            orientation = image.getexif().get(0x0112)
+        except _BROKEN:  # damaged metadata does not damage the picture
+            orientation = None
+    if orientation in turn:
+        image = image.transpose(turn[orientation])
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode.startswith("I"):
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """What a vision tower reads.
+
+    Attributes:
+        size: height and width in pixels.
+        mean: of each channel of values in [0, 1], subtracted.
+        std: of each channel, divided by.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data; `PictureFormat.from_state` reads it back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> PictureFormat:
+        """The format of `state()`."""
+        return cls(int(state["size"]), tuple(state["mean"]), tuple(state["std"]))
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to (3, size, size) float32: the whole picture, squeezed to a square (nothing is cut off)."""
+        import numpy as np
+        from PIL import Image
+
+        if pixels.shape[:2] != (self.size, self.size):
+            pixels = np.asarray(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC))
+        scale = 1 / (255 * np.asarray(self.std, np.float32))
+        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
+        return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1), dtype=np.float32)
+
+
+class PictureLoader:
+    """Pictures of posts in one format, under a policy for those that are missing or broken.
+
+    - `blank`: such a picture is None, its place in the batch is masked.
+    - `skip`: the same, and the caller leaves out posts that are not `usable`.
+    - `error`: the first one raises.
+
+    Attributes:
+        missing: how often each name without a file was asked for.
+        broken: what is wrong with each file that could not be decoded.
+    """
+
+    def __init__(self, format: PictureFormat, policy: Policy = "blank") -> None:
+        if policy not in POLICIES:
+            raise UsageError(
+                f"no policy {policy!r} for missing pictures: {', '.join(POLICIES)}.{did_you_mean(policy, POLICIES)}"
+            )
+        self.format = format
+        self.policy = policy
+        self.missing: Counter[str] = Counter()
+        self.broken: dict[str, str] = {}
+        self._told = (0, 0)
+
+    def whole(self, ref: ImageRef) -> np.ndarray | None:
+        """(3, size, size) float32, or None where the picture is missing or broken."""
+        pixels = self._pixels(ref)
+        return None if pixels is None else self.format.apply(pixels)
+
+    def grid(self, ref: ImageRef, k: int) -> np.ndarray | None:
+        """(k * k, 3, size, size) float32: the cells of a k x k grid, row by row; None as in `whole`."""
+        import numpy as np
+
+        pixels = self._pixels(ref)
+        if pixels is None:
+            return None
+        rows, columns = (_bounds(length, k) for length in pixels.shape[:2])
+        return np.stack([self.format.apply(pixels[a:b, c:d]) for a, b in rows for c, d in columns])
+
+    def usable(self, post: Post) -> bool:
+        """Whether every picture of the post is there and can be decoded (asked under `skip`; decodes cheaply)."""
+        for ref in post.images:
+            if not ref.present:
+                self.missing[ref.name] += 1
+                return False
+            try:
+                check(ref)
+            except DataError as problem:
+                self.broken[ref.name] = str(problem)
+                return False
+        return True
+
+    def summary(self) -> str | None:
+        """One line on the pictures that were missing or broken, or None where nothing new was met since last asked."""
+        met = (len(self.missing), len(self.broken))
+        if met == self._told:
+            return None
+        self._told = met
+        text = f"{met[0]} pictures missing, {met[1]} broken (policy {self.policy})"
+        return text + (f"; the first broken one: {next(iter(self.broken.values()))}" if self.broken else "")
+
+    def _pixels(self, ref: ImageRef) -> np.ndarray | None:
+        if not ref.present:
+            self.missing[ref.name] += 1
+            if self.policy == "error":
+                raise DataError(
+                    f"picture {ref.name} is missing.\nUnder the policy blank or skip the others are used without it."
+                )
+            return None
+        try:
+            return decode(ref)
+        except DataError as problem:
+            if self.policy == "error":
+                raise
+            self.broken.setdefault(ref.name, str(problem))
+            return None
+
+
+def _bounds(length: int, k: int) -> list[tuple[int, int]]:
+    """Start and end of k cells over `length` pixels, each at least one pixel."""
+    starts = [min(cell * length // k, length - 1) for cell in range(k)]
+    return [(start, max(start + 1, (cell + 1) * length // k)) for cell, start in enumerate(starts)]

@@ -1,0 +1,156 @@
+"""Where the files of a corpus lie: annotation files, folders of pictures, and names that may not leave them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnerkit.errors import DataError
+
+SPLITS = ("train", "dev", "test")
+SPLIT_WORDS = {"train": ("train",), "dev": ("valid", "val", "dev"), "test": ("test",)}
+SUFFIXES = (".txt", ".json", ".jsonl")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+
+# The merged release of MNER-MI-Plus calls the picture O_26.jpg of Twitter-2017 `twitter2017-O_26.jpg`.
+_MERGED = re.compile(r"twitter20\d\d-(?=.)")
+_MAX_NAME = 255
+
+
+def safe_name(name: str, where: str) -> str:
+    """Return the name of a picture from a data file, or raise if it could lead out of its folder.
+
+    Args:
+        name: the name, with `/` between folders.
+        where: file and line, for the message.
+
+    Raises:
+        DataError: the name is empty, absolute, has a `..`, a backslash or control characters, or is too long.
+    """
+    parts = name.split("/")
+    hostile = (
+        not name
+        or "\\" in name
+        or re.match(r"[A-Za-z]:", name) is not None
+        or any(part in ("", ".", "..") or len(os.fsencode(part)) > _MAX_NAME for part in parts)
+        or any(ord(character) < 32 for character in name)
+    )
+    if hostile:
+        raise DataError(
+            f"{where}: picture or id {name[:80]!r} is not a plain name.\n"
+            "It must be a file name below the folder of pictures: not empty, not absolute, without '..'."
+        )
+    return name
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the name ends like a picture file."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+@dataclass
+class ImageFolders:
+    """The folders in which the pictures of a corpus are looked up, in this order; each is listed once.
+
+    Attributes:
+        folders: existing folders.
+    """
+
+    folders: Sequence[Path]
+    _listed: dict[Path, dict[str, bool]] = field(default_factory=dict, repr=False)
+
+    def find(self, name: str) -> Path | None:
+        """The file of a picture, or None where it is missing.
+
+        The name itself comes first, then the name without the mark of a merged release, then other endings.
+
+        Raises:
+            DataError: the file is a link that leads out of its folder.
+        """
+        for candidate in _candidates(name):
+            for folder in self.folders:
+                found = self._in(folder, candidate)
+                if found is not None:
+                    return found
+        return None
+
+    def _in(self, folder: Path, name: str) -> Path | None:
+        if "/" in name:
+            path = folder / name
+            return _contained(path, folder) if path.is_file() else None
+        if folder not in self._listed:
+            with os.scandir(folder) as entries:
+                self._listed[folder] = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
+        linked = self._listed[folder].get(name)
+        if linked is None:
+            return None
+        return _contained(folder / name, folder) if linked else folder / name
+
+
+def _candidates(name: str) -> Iterable[str]:
+    names = [name, _MERGED.sub("", name, count=1)] if _MERGED.match(name) else [name]
+    yield from names
+    for each in names:
+        stem = os.path.splitext(each)[0] if is_image_name(each) else each
+        for suffix in IMAGE_SUFFIXES:
+            if stem + suffix != each:
+                yield stem + suffix
+
+
+def _contained(path: Path, folder: Path) -> Path:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"picture {path} leads out of its folder.\nCopy the file into {folder}, or link the folder.")
+    return path
+
+
+def split_files(folder: Path, prefix: str = "") -> dict[str, Path]:
+    """The annotation files of a folder, by split: `<prefix>train.txt`, `.json` or `.jsonl`, dev also `val`, `valid`.
+
+    Raises:
+        DataError: two files could be the same split.
+    """
+    found: dict[str, Path] = {}
+    for split, words in SPLIT_WORDS.items():
+        names = [f"{prefix}{word}{suffix}" for word in words for suffix in SUFFIXES]
+        files = [folder / name for name in names if (folder / name).is_file()]
+        if len(files) > 1:
+            names = [file.name for file in files]
+            raise DataError(f"{folder}: {' and '.join(names)} are both the {split} split.\nKeep one of them there.")
+        if files:
+            found[split] = files[0]
+    return found
+
+
+def image_folders(name: str, folder: Path, root: Path, own: bool) -> list[Path]:
+    """The existing folders of pictures of a corpus, most specific first.
+
+    Known layouts: `<root>/<name>_images`, `<root>/<name>/images`, `<root>/images` and the same around the annotation
+    folder; the layout with grounded crops has `<name>_aux_images` beside `<name>_images` (see `crop_folder`). The
+    merged release of MNER-MI-Plus adds `twitter2017_images`.
+
+    Args:
+        name: the corpus.
+        folder: where its annotation files are.
+        root: where the corpora are.
+        own: a user's own folder, whose pictures may lie beside the annotation files.
+    """
+    bases = list(dict.fromkeys([folder, folder.parent, root] if folder != root else [root]))
+    inside = [base / f"{name}_images" for base in bases] + [root / name / "images", folder / "images"]
+    inside += [base / "images" for base in bases]
+    if name == "mner-mi-plus":
+        inside += [base / "twitter2017_images" for base in bases]
+    if own:
+        inside.append(folder)
+    return [each for each in dict.fromkeys(inside) if each.is_dir()]
+
+
+def crop_folder(name: str, folder: Path, root: Path) -> Path | None:
+    """The folder of grounded crops (`<name>_aux_images`), where there is one."""
+    for base in (folder, folder.parent, root):
+        for each in (base / f"{name}_aux_images" / "crops", base / f"{name}_aux_images"):
+            if each.is_dir():
+                return each
+    return None

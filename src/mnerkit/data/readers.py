@@ -1,0 +1,266 @@
+"""Annotation files and input lines to posts.
+
+Two formats, told apart by content:
+
+- **IMGID/BIO** (Twitter-2015, Twitter-2017): `IMGID:<id>`, then `word<TAB>tag` lines, then a blank line. The picture
+  is `<id>.jpg`.
+- **records** (MNER-MI, MNER-MI-Plus): one object a line, `{"id", "text": [words], "label": [tags], "images": [names]}`,
+  as JSON or, in the merged release, as a Python literal. A file that is one JSON list of such objects is read too.
+
+Lines end at a line feed and nowhere else: the tweets hold C1 control characters, no-break spaces and zero-width
+characters that `str.splitlines` and `str.split` would cut at.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from mnerkit.data.layout import ImageFolders, is_image_name, safe_name
+from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.split import split_text
+from mnerkit.errors import DataError
+
+MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
+MAX_DEPTH = 8  # brackets within brackets of a Python literal: a record has 2
+
+_TAG = re.compile(r"O|[BI]-\S+")
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_PLAIN = re.compile(r"(?:[\s\[\](){},:]|True|False|None|(?<![\d.])-?\d+(?:\.\d+)?(?![\d.]))*")  # one way to match
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file, without their line end; a byte order mark is dropped.
+
+    Raises:
+        DataError: the file can't be read, a line is not UTF-8, or is longer than `MAX_LINE` bytes.
+    """
+    try:
+        with open(path, "rb") as handle:
+            number = 0
+            while raw := handle.readline(MAX_LINE + 1):
+                number += 1
+                if len(raw) > MAX_LINE:
+                    raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes.")
+                try:
+                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as wrong:
+                    raise DataError(
+                        f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
+                        "\nSave the file as UTF-8."
+                    ) from None
+                yield number, text.removesuffix("\n").removesuffix("\r")
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+
+
+def read_posts(path: Path, types: Collection[str] | None = None) -> list[Post]:
+    """All posts of an annotation file in either format; pictures are named, not yet looked up.
+
+    Args:
+        path: the file.
+        types: entity types that the tags may have; any where None.
+
+    Raises:
+        DataError: with file and line, where the file is not what the format asks, or holds no post.
+    """
+    first = next((text.lstrip() for _, text in lines(path) if not _blank(text)), "")
+    posts = list(read_records(path, types) if first[:1] in ("{", "[") else read_bio(path, types))
+    if not posts:
+        raise DataError(f"{path} holds no posts.")
+    return posts
+
+
+def read_records(path: Path, types: Collection[str] | None = None) -> Iterator[Post]:
+    """Posts of a file of records, each with its tags.
+
+    Raises:
+        DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
+    """
+    for where, number, record in _records(path):
+        post = post_of(record, where, str(number))
+        if post.tags is None:
+            raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
+        _check_tags(post.tags, where, types)
+        yield post
+
+
+def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]:
+    """Posts of an IMGID/BIO file. A last post without the final blank line counts, extra blank lines do not matter.
+
+    Raises:
+        DataError: with file and line: a word before an `IMGID:` line, another number of columns, a malformed tag.
+    """
+    words: list[str] = []
+    tags: list[str] = []
+    id_, closed = "", True
+    for number, text in lines(path):
+        if text.startswith("IMGID:") and "\t" not in text:
+            if words:
+                yield _bio_post(id_, words, tags)
+            elif not closed:
+                raise DataError(f"{path}:{number}: the post before this line, IMGID:{id_}, has no words.")
+            id_, words, tags, closed = text[len("IMGID:") :].strip(" "), [], [], False
+            safe_name(id_, f"{path}:{number}")
+        elif _blank(text):
+            closed = closed or bool(words)
+        else:
+            word, *columns = text.split("\t")
+            if len(columns) != 1 or not word:
+                raise DataError(
+                    f"{path}:{number}: expected word<TAB>tag, found {len(columns) + 1} columns in {text[:60]!r}."
+                )
+            if closed:
+                raise DataError(
+                    f"{path}:{number}: the word {word[:40]!r} belongs to no post.\nAn IMGID: line is missing."
+                )
+            _check_tags(columns, f"{path}:{number}", types)
+            words.append(word)
+            tags.append(columns[0])
+    if words:
+        yield _bio_post(id_, words, tags)
+    elif not closed:
+        raise DataError(f"{path}: the last post, IMGID:{id_}, has no words.")
+
+
+def read_posts_jsonl(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
+    """Posts to tag, one JSON object a line: `{"id", "words" or "text", "images"}`; read as they are asked for.
+
+    A `text` that is one string is split by `mnerkit.data.text.split_text`, and the post keeps it with the offsets of
+    its words. Without `id` a post gets its line number.
+
+    Args:
+        path: the file.
+        image_root: folder of the pictures; the file's own folder where None.
+
+    Raises:
+        DataError: with file and line, as the posts are read.
+    """
+    path = Path(path)
+    folder = Path(image_root) if image_root is not None else path.parent
+    if not folder.is_dir():
+        raise DataError(f"there is no folder of pictures {folder}.")
+    folders = ImageFolders([folder])
+    for where, number, record in _records(path):
+        yield post_of(record, where, str(number), folders)
+
+
+def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | None = None) -> Post:
+    """The post of one record.
+
+    Args:
+        record: `id`; `words`, or `text` as a list of words or one string; `label` or `tags` (optional); `images`, a
+            name or a list of names (optional). Other keys do not matter.
+        where: file and line, for messages.
+        default_id: the id where the record has none.
+        folders: where its pictures are looked up; not at all where None.
+
+    Raises:
+        DataError: a value is not what it should be.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected an object with id, text and images, found {type(record).__name__}.")
+    given = [key for key in ("words", "text") if key in record]
+    if len(given) != 1:
+        raise DataError(
+            f"{where}: expected one of 'words' (a list) and 'text', found {'both' if given else 'neither'}."
+        )
+    content, text, offsets = record[given[0]], None, None
+    if isinstance(content, str) and given == ["text"]:
+        text = _clean(content, where)
+        words, offsets = split_text(text)
+    else:
+        words = _strings(content, given[0], where)
+    label = next((record[key] for key in ("label", "tags") if record.get(key) is not None), None)
+    tags = None if label is None else _strings(label, "label", where)
+    if tags is not None and len(tags) != len(words):
+        raise DataError(f"{where}: {len(words)} words but {len(tags)} tags.")
+    names = record.get("images") or []
+    names = [names] if isinstance(names, str) else list(_strings(names, "images", where))
+    for name in names:
+        safe_name(name, where)
+    id_ = record.get("id")
+    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
+        raise DataError(f"{where}: the id must be a string or a whole number, found {type(id_).__name__}.")
+    images = tuple(ImageRef(name, folders.find(name) if folders else None) for name in names)
+    identity = default_id if id_ is None or id_ == "" else _clean(str(id_), where)
+    return Post(identity, words, tags, images, text, offsets)
+
+
+def _blank(text: str) -> bool:
+    return not text.strip(" \t")
+
+
+def _bio_post(id_: str, words: list[str], tags: list[str]) -> Post:
+    name = id_ if is_image_name(id_) else f"{id_}.jpg"
+    return Post(id_, tuple(words), tuple(tags), (ImageRef(name),))
+
+
+def _check_tags(tags: Collection[str], where: str, types: Collection[str] | None) -> None:
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise DataError(f"{where}: {tag[:40]!r} is not a tag.\nTags are O, B-<type> and I-<type>.")
+        if types is not None and tag != "O" and tag[2:] not in types:
+            raise DataError(f"{where}: tag {tag[:40]!r} has none of the types {', '.join(types)}.")
+
+
+def _strings(value: Any, key: str, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise DataError(f"{where}: {key!r} must be a list of strings.")
+    return tuple(_clean(each, where) for each in value)
+
+
+def _clean(text: str, where: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{where}: half of a surrogate pair in {ascii(text)[:60]}; no file can be written with it.")
+    return text
+
+
+def _records(path: Path) -> Iterator[tuple[str, int, Any]]:
+    """Place, number and value of each record: one a line, or a JSON list over the whole file."""
+    for number, text in lines(path):
+        if _blank(text):
+            continue
+        if text.lstrip().startswith("["):
+            yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))
+            return
+        yield f"{path}:{number}", number, _record(text, f"{path}:{number}")
+
+
+def _whole(path: Path) -> list[Any]:
+    try:
+        return json.loads("\n".join(text for _, text in lines(path)))
+    except (ValueError, RecursionError) as wrong:
+        raise DataError(f"{path}: not a JSON list: {wrong}.") from None
+
+
+def _record(text: str, where: str) -> Any:
+    """One line's value: JSON, else a Python literal of strings, numbers, lists and dicts (never evaluated)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        problem = wrong.msg if isinstance(wrong, json.JSONDecodeError) else str(wrong)
+    if _is_literal(text):
+        unusable = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+        with contextlib.suppress(*unusable), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in the tweets
+            return ast.literal_eval(text.strip())
+    raise DataError(f"{where}: neither JSON ({problem}) nor a Python literal: {text[:60]!r}.")
+
+
+def _is_literal(text: str) -> bool:
+    """Whether `text` holds only strings, numbers, constants and shallow brackets, so that parsing it is harmless."""
+    skeleton = _STRING.sub("None", text)
+    if not _PLAIN.fullmatch(skeleton):
+        return False
+    depth = deepest = 0
+    for character in skeleton:
+        depth += (character in "[({") - (character in "])}")
+        deepest = max(deepest, depth)
+    return depth == 0 and deepest <= MAX_DEPTH
