@@ -215,7 +215,7 @@ class MousingEncoder(Encoder):
         updated = self.updated(network, adjacency, generated, mask)
         state = generated
         layers = self.update[network % len(self.update)]
-        assert isinstance(layers, nn.ModuleList)  # noqa: S101 (for the type checker)
+        assert isinstance(layers, nn.ModuleList)  # for the type checker
         for number, layer in enumerate(layers):
             if number and self.recompute:
                 updated = self.updated(network, adjacency, state, mask)

@@ -133,16 +133,16 @@ def test_normalisation_equals_loops(how: str, loops: bool) -> None:
     got = normalise_adjacency(weights, mask, how, self_loops=loops)
     for b in range(2):
         real = [p for p in range(6) if mask[b, p]]
-        w = {
-            (p, q): max(float(weights[b, p, q]), 1.0) if loops and p == q else float(weights[b, p, q])
-            for p in real
-            for q in real
-        }
+        w = {(p, q): float(weights[b, p, q]) for p in real for q in real}
+        if loops:
+            w |= {(p, p): max(w[p, p], 1.0) for p in real}
         degree = {p: sum(abs(w[p, q]) for q in real) for p in real}
-        scale = {"row": lambda p, q: degree[p], "sym": lambda p, q: math.sqrt(degree[p] * degree[q]), "none": lambda p, q: 1}[how]  # fmt: skip
         for p in range(6):
             for q in range(6):
-                wanted = w[p, q] / scale(p, q) if (p, q) in w else 0.0
+                scale = 1.0
+                if (p, q) in w and how != "none":
+                    scale = degree[p] if how == "row" else math.sqrt(degree[p] * degree[q])
+                wanted = w.get((p, q), 0.0) / scale
                 assert got[b, p, q] == pytest.approx(wanted, abs=1e-5)
 
 

@@ -61,13 +61,15 @@ def cosine_graph(
         sim: scale of the cosine.
 
     Returns:
-        (..., L, L) of 0 and 1 in float32: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is padding.
+        (..., L, L) of 0 and 1, in float32 or double: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is
+        padding.
 
     Raises:
         ValueError: a block form without `is_image`.
     """
-    with torch.autocast(x.device.type, enabled=False):  # half precision would move pairs across the threshold
-        unit = nn.functional.normalize(x.float(), dim=-1)
+    exact = torch.promote_types(x.dtype, torch.float32)  # half precision would move pairs across the threshold
+    with torch.autocast(x.device.type, enabled=False):
+        unit = nn.functional.normalize(x.to(exact), dim=-1)
         cosine = unit @ unit.transpose(-1, -2)
     cosine = (cosine + cosine.transpose(-1, -2)) / 2  # symmetric to the last bit
     if sim != "raw":
@@ -78,7 +80,7 @@ def cosine_graph(
     edges = (cosine > delta) & pair_mask(mask)
     # rounding can put a node's cosine with itself on either side of 1
     own = torch.diag_embed(mask)
-    return (edges | own).float()
+    return (edges | own).to(exact)
 
 
 def edge_density(adjacency: Tensor, mask: Tensor, is_image: Tensor) -> dict[str, float]:

@@ -1,0 +1,498 @@
+"""MOUSING's encoder: the paper's equations as properties of its outputs, gradients and sizes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batch import Batch, TextBatch
+from mnerkit.data.post import Post
+from mnerkit.data.tagset import TagSet
+from mnerkit.encoders.base import ImageStates, TextStates, TextTower, VisionTower
+from mnerkit.encoders.torchvision_ops import allow_torchvision
+from mnerkit.errors import UsageError
+from mnerkit.nn.graph import pair_mask
+from mnerkit_plugins.mousing.intervention import Perturbation
+from mnerkit_plugins.mousing.model import MousingEncoder, separation
+
+WIDTH, WORDS, CELLS = 12, 6, 9
+SINGLE = {"num_env": 1, "kl_mode": "none"}
+ABLATIONS = {
+    "no_image": {"use_image": False},
+    "no_intervention": SINGLE,
+    "no_multiview": {"multiview": False},
+    "no_mcis": {**SINGLE, "multiview": False},
+    "random_intervention": {"intervention": "random", "kl_mode": "none"},
+    "gaussian_intervention": {"intervention": "gaussian", "kl_mode": "none"},
+}
+
+
+class Words(TextTower):
+    """One fixed vector a word number, mapped to the joint space by `joint`."""
+
+    def __init__(self, width: int = WIDTH, joint: int = WIDTH) -> None:
+        super().__init__()
+        self.width, self.frozen = width, True
+        self.table = nn.Embedding(100, width)
+        self.project = nn.Linear(width, joint)
+        self.requires_grad_(False)
+
+    @property
+    def joint_width(self) -> int:
+        return self.project.out_features
+
+    def joint(self, states: Tensor) -> Tensor:
+        return self.project(states)
+
+    def forward(self, text: TextBatch) -> TextStates:
+        assert text.word_ids is not None
+        words = self.table(text.word_ids)
+        return TextStates(words, words.mean(1))
+
+
+class Cells(VisionTower):
+    """A picture's 4 x 4 patches, one linear map away from its pixels."""
+
+    def __init__(self, width: int = 10, joint: int = WIDTH) -> None:
+        super().__init__()
+        self.width, self.pooled_width, self.frozen = width, joint, True
+        self.patch = nn.Conv2d(3, width, 2, 2)
+        self.project = nn.Linear(width, joint)
+        self.requires_grad_(False)
+
+    @property
+    def joint_width(self) -> int:
+        return self.pooled_width
+
+    def joint(self, regions: Tensor) -> Tensor:
+        return self.project(regions)
+
+    def forward(self, pixels: Tensor) -> ImageStates:
+        regions = self.patch(pixels).flatten(2).transpose(1, 2)
+        return ImageStates(self.project(regions.mean(1)), regions, (4, 4))
+
+
+def encoder(seed: int = 0, **options: Any) -> MousingEncoder:
+    torch.manual_seed(seed)
+    options = {"hidden": 16, "kl_width": 8, "dropout": 0.0, **options}
+    return MousingEncoder(Words(), Cells(), **options)
+
+
+def episode(seed: int = 1) -> Batch:
+    """Three support posts and a query; the last two are shorter, and the last picture is missing."""
+    torch.manual_seed(seed)
+    mask = torch.ones(4, WORDS, dtype=torch.bool)
+    mask[2, 4:] = mask[3, 5:] = False
+    tags = torch.tensor([[0, 1, 2, 0, 3, 4], [3, 4, 0, 1, 2, 0], [0, 1, 0, 3, 0, 0], [0, 3, 4, 1, 2, 0]])
+    crop_mask = torch.ones(4, CELLS, dtype=torch.bool)
+    crop_mask[3] = False
+    words = [tuple(f"w{n}" for n in range(int(row.sum()))) for row in mask]
+    return Batch(
+        posts=[Post(id=str(n), words=row) for n, row in enumerate(words)],
+        text=TextBatch(words=words, word_mask=mask, word_ids=torch.randint(2, 100, (4, WORDS)) * mask),
+        tagset=TagSet(("a", "b")),
+        query=torch.tensor([False, False, False, True]),
+        tags=tags * mask,
+        images=torch.randn(4, 1, 3, 8, 8),
+        image_mask=torch.tensor([[True], [True], [True], [False]]),
+        crops=torch.randn(4, CELLS, 3, 8, 8),
+        crop_mask=crop_mask,
+        captions=TextBatch(
+            words=[("a", "b", "c")] * 4,
+            word_mask=torch.tensor([[True, True, True], [True, True, False]] * 2),
+            word_ids=torch.randint(2, 100, (4, 3)),
+        ),
+        caption_mask=torch.tensor([[True], [True], [True], [False]]),
+        episode=7,
+    )
+
+
+def episode_loss(states: Tensor, batch: Batch) -> Tensor:
+    """Eq. 10-12 without the CRF: prototypes of the support's tags, squared distance of the query's words."""
+    assert batch.tags is not None
+    support = batch.text.word_mask & ~batch.query[:, None]
+    asked = batch.text.word_mask & batch.query[:, None]
+    total = states.new_zeros(())
+    for r in states:
+        prototypes = torch.stack([r[support & (batch.tags == tag)].mean(0) for tag in range(5)])
+        logits = -(torch.cdist(r[asked], prototypes) ** 2) / r.shape[-1] ** 0.5
+        total = total + nn.functional.cross_entropy(logits, batch.tags[asked])
+    return total
+
+
+def with_padding(batch: Batch, words: int = 3, cells: int = 2) -> Batch:
+    """The same episode, with words and crops that are padding and hold rubbish."""
+    wide = copy.deepcopy(batch)
+    assert wide.text.word_ids is not None and wide.tags is not None
+    assert wide.crops is not None and wide.crop_mask is not None
+    rows = len(batch)
+    wide.text.word_ids = torch.cat((wide.text.word_ids, torch.randint(2, 100, (rows, words))), 1)
+    wide.text.word_mask = torch.cat((wide.text.word_mask, torch.zeros(rows, words, dtype=torch.bool)), 1)
+    wide.tags = torch.cat((wide.tags, torch.zeros(rows, words, dtype=torch.long)), 1)
+    wide.crops = torch.cat((wide.crops, torch.randn(rows, cells, 3, 8, 8)), 1)
+    wide.crop_mask = torch.cat((wide.crop_mask, torch.zeros(rows, cells, dtype=torch.bool)), 1)
+    return wide
+
+
+def test_word_states_come_in_two_environments_and_padding_is_zero() -> None:
+    model, batch = encoder(), episode()
+    encoded = model(batch)
+    assert encoded.states.shape == (2, 4, WORDS, model.width)
+    assert not encoded.states[:, ~batch.text.word_mask].any()
+    assert not torch.allclose(encoded.states[0], encoded.states[1])
+    assert set(encoded.losses) == {"kl"}
+    assert encoded.trace == {}
+
+
+def test_one_environment_equals_the_equations_node_by_node() -> None:
+    model, batch = encoder(num_views=2).eval(), episode()
+    trace = model(batch, trace=True)
+    x, mask, is_image = model.nodes(batch)
+    assert is_image.tolist() == [False] * WORDS + [True] * CELLS
+    row, own = 2, model.output
+    adjacency = trace.trace["adjacency"][0, row]
+    real = [p for p in range(WORDS + CELLS) if mask[row, p]]
+
+    def weighted(weights: Tensor, values: dict[int, Tensor], p: int) -> Tensor:
+        weights = weights.clamp_min(0)
+        return sum(weights[p, q] * values[q] for q in real) / sum(weights[p, q] for q in real)  # type: ignore[return-value]
+
+    for e in range(2):
+        eq4, eq8 = model.generate[e], model.update[e][0]  # type: ignore[index]
+        g = {p: eq4.linear(weighted(adjacency, {q: x[row, q] for q in real}, p)).relu() for p in real}  # Eq. 4
+        after = torch.zeros_like(adjacency)
+        for p in real:
+            for q in real:
+                cosines = [torch.cosine_similarity(g[p] * w, g[q] * w, dim=0) for w in model.views[0].weight]  # Eq. 5
+                similarity = sum(cosines) / 2 if p != q else 1.0  # Eq. 6
+                after[p, q] = 0.8 * adjacency[p, q] + 0.2 * similarity  # Eq. 7
+        torch.testing.assert_close(trace.trace["updated_adjacency"][e, row], after)
+        for p in real:
+            if p >= WORDS:
+                continue
+            message = weighted(after, {q: eq8.message(g[q]) for q in real}, p)
+            state = eq8.update(torch.cat((g[p], message))).relu()  # Eq. 8
+            torch.testing.assert_close(trace.states[e, row, p], own(state), rtol=1e-4, atol=1e-5)  # Eq. 9
+
+
+def test_gamma_one_keeps_the_graph_and_gamma_zero_is_the_similarity() -> None:
+    batch = episode()
+    kept = encoder(gamma=1.0)
+    encoded = kept(batch, trace=True)
+    torch.testing.assert_close(encoded.trace["updated_adjacency"], encoded.trace["adjacency"])
+    episode_loss(encoded.states, batch).backward()
+    assert not kept.views[0].weight.grad.any()
+    learnt = encoder(gamma=0.0)
+    x, mask, _ = learnt.nodes(batch)
+    encoded = learnt(batch, trace=True)
+    generated, updated, _ = learnt.environment(1, x, encoded.trace["adjacency"][1], mask)
+    torch.testing.assert_close(updated, learnt.views[0](generated, mask))
+    without = encoder(multiview=False)(batch, trace=True).trace
+    assert torch.equal(without["updated_adjacency"], without["adjacency"])
+
+
+def test_equal_networks_are_equal_environments_with_zero_divergence() -> None:
+    model, batch = encoder(), episode()
+    model.generate[1].load_state_dict(model.generate[0].state_dict())
+    model.update[1].load_state_dict(model.update[0].state_dict())
+    encoded = model(batch)
+    assert torch.equal(encoded.states[0], encoded.states[1])
+    assert encoded.losses["kl"] == 0
+    both = episode_loss(encoded.states, batch)
+    torch.testing.assert_close(both, 2 * episode_loss(encoded.states[:1], batch))
+
+
+@pytest.mark.parametrize("mode", ["neg_kl", "neg_js"])
+def test_divergence_equals_its_definition_over_real_nodes(mode: str) -> None:
+    torch.manual_seed(0)
+    logits, mask = torch.randn(2, 3, 4, 5), torch.rand(3, 4) > 0.4
+    p, q = (side[mask].softmax(-1) for side in logits)
+
+    def kl(a: Tensor, b: Tensor) -> Tensor:
+        return nn.functional.kl_div(b.log(), a, reduction="batchmean")
+
+    wanted = kl(p, q) if mode == "neg_kl" else (kl(p, (p + q) / 2) + kl(q, (p + q) / 2)) / 2
+    torch.testing.assert_close(separation(logits, mask, mode), -wanted)  # type: ignore[arg-type]
+
+
+def test_divergence_is_never_negative_and_stops_at_its_cap() -> None:
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    for seed in range(20):
+        logits = 40 * torch.randn(2, 1, 4, 5, generator=torch.Generator().manual_seed(seed))
+        assert separation(logits, mask) <= 0
+        assert -2 <= separation(logits, mask, cap=2.0) <= 0
+        assert separation(logits, mask, "neg_js") >= -0.6932
+    logits.requires_grad_()
+    separation(logits, mask, cap=1e-3).backward()
+    assert not logits.grad.any()  # nothing to gain beyond the cap
+
+
+def test_order_of_patches_moves_patches_and_nothing_else() -> None:
+    model, batch = encoder().eval(), episode()
+    order = torch.randperm(CELLS)
+    moved = copy.deepcopy(batch)
+    moved.crops, moved.crop_mask = batch.crops[:, order], batch.crop_mask[:, order]  # type: ignore[index]
+    before, after = model(batch, trace=True), model(moved, trace=True)
+    torch.testing.assert_close(after.states, before.states)
+    for number in range(2):
+        r = [
+            model.environment(number, x, encoded.trace["adjacency"][number], mask)[2][:, WORDS:] * mask[:, WORDS:, None]
+            for encoded, (x, mask, _) in ((before, model.nodes(batch)), (after, model.nodes(moved)))
+        ]
+        torch.testing.assert_close(r[1], r[0][:, order])
+
+
+def test_order_of_words_moves_word_states_along() -> None:
+    model, batch = encoder().eval(), episode()
+    order = torch.tensor([3, 1, 0, 2, 4, 5])  # real words of every row
+    moved = copy.deepcopy(batch)
+    moved.text.word_ids = batch.text.word_ids[:, order]  # type: ignore[index]
+    torch.testing.assert_close(model(moved).states, model(batch).states[:, :, order])
+
+
+@pytest.mark.parametrize("options", [{}, *ABLATIONS.values()], ids=["full", *ABLATIONS])
+def test_padding_changes_nothing(options: dict[str, Any]) -> None:
+    model, batch = encoder(**options).eval(), episode()
+    plain, padded = model(batch, trace=True), model(with_padding(batch), trace=True)
+    torch.testing.assert_close(padded.states[:, :, :WORDS], plain.states)
+    torch.testing.assert_close(padded.losses, plain.losses)
+    count = WORDS + 3
+    kept = [*range(WORDS), *range(count, count + CELLS)] if "attention" in plain.trace else list(range(WORDS))
+    after = padded.trace["updated_adjacency"][:, :, kept][..., kept]
+    torch.testing.assert_close(after, plain.trace["updated_adjacency"])
+
+
+def test_a_post_does_not_depend_on_its_batch_mates() -> None:
+    model, batch = encoder().eval(), episode()
+    others = copy.deepcopy(batch)
+    others.text.word_ids[1:] = torch.randint(2, 100, (3, WORDS))  # type: ignore[index]
+    others.crops[1:] = 0  # type: ignore[index]
+    torch.testing.assert_close(model(others).states[:, 0], model(batch).states[:, 0])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"view_weight": "linear", "view_rank": 4}, {"num_layers": 2}, *ABLATIONS.values()]
+)
+def test_towers_stay_fixed_and_every_other_tensor_learns(options: dict[str, Any]) -> None:
+    model, batch = encoder(**options).double(), episode()
+    batch.crops = batch.crops.double()  # type: ignore[union-attr]
+    encoded = model(batch)
+    loss = 0.7 * episode_loss(encoded.states, batch) + 0.3 * sum(encoded.losses.values())
+    loss.backward()
+    towers = {id(p) for tower in (model.words, model.image) if tower is not None for p in tower.parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in towers:
+            assert not parameter.requires_grad
+            assert parameter.grad is None
+        elif name == "output.2.bias":  # moves words and prototypes alike: a Euclidean distance does not see it
+            assert parameter.grad.abs().max() < 1e-12
+        else:
+            assert parameter.grad.abs().max() > 1e-8, name
+
+
+def test_the_divergence_alone_reaches_neither_views_nor_update_nor_output() -> None:
+    model, batch = encoder(), episode()
+    model(batch).losses["kl"].backward()
+    reached = {name.split(".")[0] for name, each in model.named_parameters() if each.grad is not None}
+    assert reached == {"generate", "divergence"}
+    model.zero_grad()
+    episode_loss(model(batch).states, batch).backward()
+    assert all(parameter.grad is None for parameter in model.divergence.parameters())
+
+
+def test_pixels_matter_only_with_images() -> None:
+    batch, other = episode(), episode()
+    other.crops = torch.randn_like(other.crops)  # type: ignore[arg-type]
+    blind, seeing = encoder(use_image=False).eval(), encoder().eval()
+    assert torch.equal(blind(batch).states, blind(other).states)
+    change = (seeing(batch).states - seeing(other).states).abs().amax((0, 2, 3))
+    assert (change[:3] > 1e-4).all()
+    assert change[3] == 0  # its picture is missing
+    assert blind.image is None
+
+
+@pytest.mark.parametrize("source", ["grid_crop", "pooled_tokens", "all_tokens", "captions"])
+def test_image_nodes_of_every_source_share_the_space_of_the_words(source: str) -> None:
+    model, batch = encoder(image_nodes=source), episode()
+    x, mask, is_image = model.nodes(batch)
+    patches, real = x[:, is_image], mask[:, is_image]
+    assert patches.shape == (4, {"grid_crop": 9, "pooled_tokens": 9, "all_tokens": 16, "captions": 3}[source], WIDTH)
+    assert not patches[~real].any()
+    assert not real[3].any()
+    tower = model.image.vision
+    if source == "captions":
+        assert tower is None
+        wanted = model.words.tower.joint(model.words.tower.table(batch.captions.word_ids[0]))
+    elif source == "grid_crop":
+        wanted = tower(batch.crops[0]).pooled
+    else:
+        wanted = tower.joint(tower(batch.images[0]).regions)[0]
+        if source == "pooled_tokens":  # rows of a 3 x 3 grid over 4 x 4 patches: 0-1, 1-2, 2-3
+            regions = tower(batch.images[0]).regions[0].reshape(4, 4, -1)
+            cells = [regions[r : r + 2, c : c + 2].mean((0, 1)) for r in range(3) for c in range(3)]
+            wanted = tower.joint(torch.stack(cells))
+    torch.testing.assert_close(patches[0], wanted)
+
+
+def test_several_pictures_are_one_set_of_nodes() -> None:
+    batch = episode()
+    batch.images, batch.image_mask = torch.randn(4, 2, 3, 8, 8), torch.tensor([[True, False]] * 4)
+    _, mask, is_image = encoder(image_nodes="all_tokens").nodes(batch)
+    assert mask[0, is_image].tolist() == [True] * 16 + [False] * 16
+
+
+def test_a_word_that_was_cut_off_is_no_node() -> None:
+    model, batch = encoder().eval(), episode()
+    batch.text.first_piece = torch.arange(WORDS).expand(4, -1).clone()
+    batch.text.first_piece[:, 3] = -1
+    encoded = model(batch, trace=True)
+    assert not encoded.states[:, :, 3].any()
+    assert not encoded.trace["updated_adjacency"][..., 3].any()
+
+
+@pytest.mark.parametrize("kind", ["random", "gaussian"])
+def test_disturbed_environments_repeat_at_test_and_vary_in_training(kind: str) -> None:
+    model, batch = encoder(intervention=kind, kl_mode="none"), episode()
+    assert len(model.generate) == len(model.update) == 1
+    assert not torch.equal(model(batch).states[1], model(batch).states[1])
+    model.eval()
+    torch.manual_seed(0)
+    first = model(batch).states
+    torch.manual_seed(1)
+    assert torch.equal(model(batch).states, first)
+    batch.episode = 8
+    other = model(batch).states
+    assert torch.equal(other[0], first[0])
+    assert not torch.equal(other[1], first[1])
+
+
+def test_flips_hit_a_share_of_the_real_pairs_and_noise_the_real_nodes() -> None:
+    mask = torch.ones(20, 30, dtype=torch.bool)
+    mask[:, 20:] = False
+    x, edges = torch.zeros(20, 30, 8), torch.randint(0, 2, (20, 30, 30)).float()
+    edges = torch.maximum(edges.triu(1), edges.triu(1).mT) * pair_mask(mask) + torch.diag_embed(mask).float()
+    _, (_, flipped) = Perturbation("random", flip=0.1).draws(x, edges, mask, seed=3)
+    changed = flipped != edges
+    assert torch.equal(flipped, flipped.mT)
+    assert not changed.diagonal(dim1=-2, dim2=-1).any()
+    assert not changed[~pair_mask(mask)].any()
+    assert changed[pair_mask(mask)].float().mean() == pytest.approx(0.1 * 19 / 20, abs=0.01)
+    assert set(flipped.unique().tolist()) == {0.0, 1.0}
+    _, (noisy, _) = Perturbation("gaussian", noise=0.1).draws(x, edges, mask, seed=3)
+    assert noisy[mask].std() == pytest.approx(0.1, abs=0.01)
+    assert not noisy[~mask].any()
+
+
+def test_options_of_the_test_phase_act_at_test_only() -> None:
+    batch = episode()
+    full = encoder()
+    one = encoder(env_inference="g2")
+    assert torch.equal(one(batch).states, full(batch).states)
+    assert torch.equal(one.eval()(batch).states, full.eval()(batch).states[1:])
+    skip = encoder(test_intervention="skip")
+    assert torch.equal(skip(batch).states, full.train()(batch).states)
+    skip.eval()
+    trace = skip(batch, trace=True).trace
+    x, mask, _ = skip.nodes(batch)
+    torch.testing.assert_close(
+        trace["updated_adjacency"][0], 0.8 * trace["adjacency"][0] + 0.2 * skip.views[0](x, mask)
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"edge_sim": "raw"},
+        {"edge_sim": "zscore_block"},
+        {"adj_norm": "sym"},
+        {"adj_norm": "none"},
+        {"neighbourhood": "original"},
+        # with vector views the cosines of ReLU outputs are not negative
+        {"sim_relu": False, "view_weight": "linear", "num_views": 1, "view_rank": 2, "gamma": 0.0},
+        {"text_space": "hidden"},
+        {"recompute_adj_each_layer": True, "num_layers": 2},
+        {"kl_nodes": "text"},
+        {"kl_mode": "neg_js"},
+    ],
+    ids=str,
+)
+def test_every_reading_changes_the_result(options: dict[str, Any]) -> None:
+    batch = episode()
+    first = next(iter(options))  # the option under test; the others set the stage
+    base = {key: value for key, value in options.items() if key != first}
+    one, other = encoder(**options).eval()(batch), encoder(**base).eval()(batch)
+    changed, as_before = (each.losses["kl"] if "kl" in first else each.states for each in (one, other))
+    assert not torch.allclose(changed, as_before, rtol=1e-3)
+
+
+def test_sharing_networks_and_views_shows_in_their_number() -> None:
+    assert [len(part) for part in (encoder().generate, encoder().update, encoder().views)] == [2, 2, 1]
+    assert len(encoder(share_update_gnn_across_env=True).update) == 1
+    assert len(encoder(view_shared_across_env=False).views) == 2
+
+
+def test_trace_names_density_of_blocks_and_ties_of_words_to_patches() -> None:
+    trace = encoder()(episode(), trace=True).trace
+    assert trace["attention"].shape == (4, WORDS, CELLS)
+    assert set(trace["edge_density"]) == {"text_text", "text_image", "image_image"}
+    assert not trace["attention"][3].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_env": 3}, "1 or 2"),
+        ({"num_env": 1}, "set kl_mode to none"),
+        ({"intervention": "random"}, "set kl_mode to none"),
+        ({**SINGLE, "env_inference": "g2"}, "second environment"),
+        ({"test_intervention": "skip", "width": 5}, "5 is not 12"),
+        ({"num_layers": 0}, "num_layers is 0"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        encoder(**options)
+    assert "\n" not in str(refused.value)
+
+
+def test_towers_without_a_shared_space_need_a_trained_map() -> None:
+    with pytest.raises(UsageError, match=r"12 wide and image nodes 7.*image_projection"):
+        MousingEncoder(Words(), Cells(joint=7))
+    with pytest.raises(UsageError, match="needs a vision tower"):
+        MousingEncoder(Words())
+    model, batch = MousingEncoder(Words(), Cells(joint=7), image_projection=True), episode()
+    episode_loss(model(batch).states, batch).backward()
+    assert model.image.projection.weight.grad.any()
+
+
+def test_paper_sized_model_has_the_papers_parameter_count() -> None:
+    """6.4 M trainable, 434.02 M in all (the paper, 5.2): CLIP ViT-L/14 and the layout of the plugin's README."""
+    allow_torchvision()
+    import transformers
+
+    config = transformers.CLIPConfig(
+        text_config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
+        vision_config={
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+            "patch_size": 14,
+            "image_size": 224,
+        },
+        projection_dim=768,
+    )
+    with torch.device("meta"):
+        clip = transformers.CLIPModel(config)
+        text, vision = Words(768, clip.projection_dim), Cells(1024, clip.projection_dim)
+        model = MousingEncoder(text, vision)
+    crf = 5 * 5 + 5 + 5  # transitions, start and end of 2-way BIO
+    trainable = crf + sum(each.numel() for each in model.parameters() if each.requires_grad)
+    assert trainable == 6_400_931
+    total = trainable + sum(each.numel() for each in clip.parameters())
+    assert total == 427_616_513 + 6_400_931
+    assert round(total / 1e6, 3) == 434.017
