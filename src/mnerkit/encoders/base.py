@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from mnerkit.data.batch import Batch, TextBatch
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass
@@ -63,20 +66,41 @@ class WordStates:
     trace: dict[str, Any] = field(default_factory=dict)
 
 
-class TextTower(nn.Module):
-    """Words to states.
+class Tower(nn.Module):
+    """What text and vision towers share.
 
     Attributes:
         spec: how the user named it (`bert-base-uncased`, a folder, `tiny`).
         width: d of the states.
-        reader: turns words into the tower's input (`mnerkit.data.text.Reader`).
-        frozen: whether its weights are fixed (`freeze`).
+        frozen: whether its weights are fixed (`mnerkit.encoders.frozen.freeze`); then it stays in eval mode.
+        loaded: whether its weights came from a hub or folder.
+        options: options of the factory that made it, as plain data.
     """
 
     spec: str
     width: int
-    reader: Any
     frozen: bool = False
+    loaded: bool = False
+    options: dict[str, Any]
+
+    @property
+    def external(self) -> bool:
+        """Whether its weights lie in a hub or folder and have not changed: a checkpoint leaves them out."""
+        return self.frozen and self.loaded
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen tower stays in eval mode (no dropout, fixed BatchNorm statistics)."""
+        return super().train(mode and not self.frozen)
+
+
+class TextTower(Tower):
+    """Words to states.
+
+    Attributes:
+        reader: turns words into the tower's input (`mnerkit.data.text.Reader`).
+    """
+
+    reader: Any
 
     def forward(self, text: TextBatch) -> TextStates:
         raise NotImplementedError
@@ -91,22 +115,16 @@ class TextTower(nn.Module):
         return states
 
 
-class VisionTower(nn.Module):
-    """Pictures to states.
+class VisionTower(Tower):
+    """Pictures to states; `width` is d of the regions.
 
     Attributes:
-        spec: how the user named it.
-        width: d of the regions.
         pooled_width: width of the pooled vector.
         picture: size and normalisation that it expects (`mnerkit.data.images.PictureFormat`).
-        frozen: whether its weights are fixed (`freeze`).
     """
 
-    spec: str
-    width: int
     pooled_width: int
     picture: Any
-    frozen: bool = False
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError
