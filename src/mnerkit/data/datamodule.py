@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import lightning.pytorch as lightning
-from lightning.pytorch.utilities import rank_zero_info
-
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
@@ -24,7 +21,14 @@ from mnerkit.data.samplers import (
 )
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
+from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.errors import DataError, UsageError
+
+# torchmetrics, and so lightning, imports torchvision
+allow_torchvision()
+
+import lightning.pytorch as lightning  # noqa: E402
+from lightning.pytorch.utilities import rank_zero_info  # noqa: E402
 
 Queries = int | Literal["all_queries"]
 
@@ -49,6 +53,7 @@ class MnerData(lightning.LightningDataModule):
         workers: int = 0,
         missing_images: Literal["blank", "skip", "error"] = "blank",
         pictures: Pictures = "right",
+        limit: int | None = None,
         train_limit: int | None = None,
         n_way: int = 2,
         k_shot: int = 5,
@@ -75,6 +80,7 @@ class MnerData(lightning.LightningDataModule):
             missing_images: a missing or broken picture leaves its place empty (blank), drops the post (skip) or is
                 an error.
             pictures: each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits.
+            limit: read only the first posts of each split, this many, for a quick try.
             train_limit: train on this many posts only, a sample that the seed fixes.
             n_way: types in play in an episode.
             k_shot: support posts of an episode; in all, or for each type (support).
@@ -95,13 +101,14 @@ class MnerData(lightning.LightningDataModule):
             ("batch_size", batch_size, 1),
             ("eval_batch_size", eval_batch_size, 1),
             ("workers", workers, 0),
+            ("limit", 1 if limit is None else limit, 1),
             ("train_limit", 1 if train_limit is None else train_limit, 1),
         ):
             if value < least:
                 raise UsageError(f"--data.{option} {value}: give at least {least}")
         self.corpus_name, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
-        self.missing_images, self.pictures, self.train_limit = missing_images, pictures, train_limit
+        self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
         self.n_way, self.k_shot, self.support, self.support_from = n_way, k_shot, support, support_from
         self.asked_train_types, self.asked_test_types = train_types, test_types
         self.query_has_entity, self.episodes_per_epoch = query_has_entity, episodes_per_epoch
@@ -110,6 +117,7 @@ class MnerData(lightning.LightningDataModule):
         self._needs: Needs | None = None
         self._corpus: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
+        self._facts: CorpusFacts | None = None
         self._told: set[str] = set()
 
     # ------------------------------------------------------------------ the corpus
@@ -118,16 +126,20 @@ class MnerData(lightning.LightningDataModule):
     def corpus(self) -> Corpus:
         """The corpus, read on first use; a corpus whose train and test share ids is refused."""
         if self._corpus is None:
-            corpus = load_corpus(self.corpus_name, root=self.root, variant=self.variant, captions=self.captions)
-            check_disjoint(corpus)
+            corpus = load_corpus(
+                self.corpus_name, root=self.root, variant=self.variant, captions=self.captions, limit=self.limit
+            )
+            check_disjoint(corpus.splits["train"], corpus.splits["test"])
             self._corpus = corpus
         return self._corpus
 
     @property
     def facts(self) -> CorpusFacts:
         """Types (the training types, where `train_types` is given) and training words."""
-        types = self.corpus.types if self.asked_train_types is None else self.train_types
-        return CorpusFacts.of(types, self.posts("train"))
+        if self._facts is None:
+            types = self.corpus.types if self.asked_train_types is None else self.train_types
+            self._facts = CorpusFacts.of(types, self.posts("train"))
+        return self._facts
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
         """Posts of `train`, `dev` or `test`, after `train_limit`, `missing_images` (skip) and `pictures`.
@@ -303,6 +315,7 @@ class MnerData(lightning.LightningDataModule):
             "types": list(corpus.types),
             "pictures": self.pictures,
             "missing_images": self.missing_images,
+            "limit": self.limit,
             "train_posts": len(self.posts("train")),
             "episodic": self.few_shot,
         }
