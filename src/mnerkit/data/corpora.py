@@ -22,11 +22,21 @@ from mnerkit.data.layout import SPLITS, ImageFolders, crop_folder, image_folders
 from mnerkit.data.post import Post
 from mnerkit.data.readers import lines, read_posts
 from mnerkit.data.releases import matching_release
-from mnerkit.data.spans import orphans
+from mnerkit.data.spans import orphans, switches
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
 LABELS = {"OTHER": "MISC", "MIS": "MISC"}  # names that releases give to one type
+COUNTS = {
+    "orphans": "`I-` tags after O",
+    "switches": "`I-` tags after another type",
+    "mapped_labels": "tags renamed after `LABELS`",
+    "images": "pictures named",
+    "missing_images": "pictures without a file",
+    "without_caption": "pictures without a caption",
+    "without_words": "posts without words, left out",
+    "repeated_ids": "posts whose id repeats within a split, renamed",
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,7 @@ class Corpus:
         release: the known release that this content is, or None.
         types: entity types, in a fixed order.
         splits: posts of each split that was asked for.
-        counts: of those posts: `orphans`, `mapped_labels`, `images`, `missing_images`, `without_caption`,
-            `without_words` (left out), `repeated_ids` (renamed).
+        counts: of those posts, by the names of `COUNTS`.
         digests: SHA-256 of each split's annotation content.
         files: annotation file of each split.
         folders: folders where its pictures are looked up.
@@ -147,8 +156,7 @@ def load_corpus(
             f"{captions} lacks the captions of {counts['without_caption']} pictures of {name}, the first is {first!r}."
             "\nIts lines must be '<picture> :<caption>', one for each picture."
         )
-    keys = ("orphans", "mapped_labels", "images", "missing_images", "without_caption", "without_words", "repeated_ids")
-    corpus.counts = {key: counts[key] for key in keys}
+    corpus.counts = {key: counts[key] for key in COUNTS}
     return corpus
 
 
@@ -318,6 +326,7 @@ def _completed(post: Post, finder: ImageFolders, captions: dict[str, str], count
         replace(ref, path=finder.find(ref.name), caption=_caption(ref.name, captions)) for ref in post.images
     )
     counts["orphans"] += orphans(tags)
+    counts["switches"] += switches(tags)
     counts["mapped_labels"] += sum(new != old for new, old in zip(tags, post.tags or (), strict=True))
     counts["images"] += len(images)
     counts["missing_images"] += sum(not ref.present for ref in images)

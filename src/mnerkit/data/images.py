@@ -205,7 +205,6 @@ class PictureLoader:
         self.policy = policy
         self.missing: Counter[str] = Counter()
         self.broken: dict[str, str] = {}
-        self._told = (0, 0)
 
     def whole(self, ref: ImageRef) -> np.ndarray | None:
         """(3, size, size) float32, or None where the picture is missing or broken."""
@@ -234,15 +233,6 @@ class PictureLoader:
                 self.broken[ref.name] = str(problem)
                 return False
         return True
-
-    def summary(self) -> str | None:
-        """One line on the pictures that were missing or broken, or None where nothing new was met since last asked."""
-        met = (len(self.missing), len(self.broken))
-        if met == self._told:
-            return None
-        self._told = met
-        text = f"{met[0]} pictures missing, {met[1]} broken (policy {self.policy})"
-        return text + (f"; the first broken one: {next(iter(self.broken.values()))}" if self.broken else "")
 
     def _pixels(self, ref: ImageRef) -> np.ndarray | None:
         if not ref.present:

@@ -13,8 +13,8 @@ Chunking = Literal["lenient", "strict"]
 def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity]:
     """Return the entities of a BIO sequence, left to right.
 
-    `lenient` is the CoNLL rule (seqeval's default): an `I-` that follows O or another type starts an entity.
-    `strict` is IOB2: such an orphan `I-` belongs to no entity.
+    `lenient` is the CoNLL rule (seqeval's default): an orphan `I-` (after O) and a switch (an `I-` after another type)
+    start an entity. `strict` is IOB2: they belong to no entity.
     """
     found: list[Entity] = []
     start, kind = -1, ""
@@ -29,9 +29,15 @@ def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity
 
 
 def orphans(tags: Sequence[str]) -> int:
-    """Count the `I-` tags that follow neither `B-` nor `I-` of their own type."""
-    before = ["O", *tags]
-    return sum(tag.startswith("I-") and previous[2:] != tag[2:] for previous, tag in zip(before, tags, strict=False))
+    """Count the `I-` tags that begin the sequence or follow O; lenient chunking starts an entity at each."""
+    return sum(tag[0] == "I" and before == "O" for before, tag in zip(["O", *tags], tags, strict=False))
+
+
+def switches(tags: Sequence[str]) -> int:
+    """Count the `I-` tags that follow a tag of another type; lenient chunking starts an entity at each."""
+    return sum(
+        tag[0] == "I" and before != "O" and before[2:] != tag[2:] for before, tag in zip(tags, tags[1:], strict=False)
+    )
 
 
 def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
