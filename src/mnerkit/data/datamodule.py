@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from mnerkit.data.collate import Collator
@@ -28,7 +31,8 @@ from mnerkit.errors import DataError, UsageError
 allow_torchvision()
 
 import lightning.pytorch as lightning  # noqa: E402
-from lightning.pytorch.utilities import rank_zero_info  # noqa: E402
+
+_log = logging.getLogger("mnerkit.data")
 
 Queries = int | Literal["all_queries"]
 
@@ -106,7 +110,7 @@ class MnerData(lightning.LightningDataModule):
         ):
             if value < least:
                 raise UsageError(f"--data.{option} {value}: give at least {least}")
-        self.corpus_name, self.root, self.variant, self.captions = corpus, root, variant, captions
+        self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
         self.n_way, self.k_shot, self.support, self.support_from = n_way, k_shot, support, support_from
@@ -115,29 +119,30 @@ class MnerData(lightning.LightningDataModule):
         self.dev_episodes, self.eval_episodes, self.seed = dev_episodes, eval_episodes, seed
         self.train_mode: Literal["plain", "episodic"] = "plain"
         self._needs: Needs | None = None
-        self._corpus: Corpus | None = None
+        self._content: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
+        self._types: tuple[str, ...] | None = None
         self._facts: CorpusFacts | None = None
         self._told: set[str] = set()
 
     # ------------------------------------------------------------------ the corpus
 
     @property
-    def corpus(self) -> Corpus:
+    def content(self) -> Corpus:
         """The corpus, read on first use; a corpus whose train and test share ids is refused."""
-        if self._corpus is None:
-            corpus = load_corpus(
-                self.corpus_name, root=self.root, variant=self.variant, captions=self.captions, limit=self.limit
+        if self._content is None:
+            content = load_corpus(
+                self.corpus, root=self.root, variant=self.variant, captions=self.captions, limit=self.limit
             )
-            check_disjoint(corpus.splits["train"], corpus.splits["test"])
-            self._corpus = corpus
-        return self._corpus
+            check_disjoint(content.splits["train"], content.splits["test"])
+            self._content = content
+        return self._content
 
     @property
     def facts(self) -> CorpusFacts:
         """Types (the training types, where `train_types` is given) and training words."""
         if self._facts is None:
-            types = self.corpus.types if self.asked_train_types is None else self.train_types
+            types = self.content.types if self.asked_train_types is None else self.train_types
             self._facts = CorpusFacts.of(types, self.posts("train"))
         return self._facts
 
@@ -149,12 +154,12 @@ class MnerData(lightning.LightningDataModule):
         """
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
-            posts = self._with_images(split, self.corpus.splits.get(split, []))
+            posts = self._with_images(split, self.content.splits.get(split, []))
             if split == "train" and self.train_limit is not None:
                 kept = sorted(permutation(len(posts), "train_limit", self.seed)[: self.train_limit])
                 posts = [posts[place] for place in kept]
             if not posts:
-                raise DataError(f"corpus {self.corpus_name} has no posts in its split {split!r}{self._skipped()}")
+                raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
             posts = with_pictures(posts, pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
@@ -179,17 +184,31 @@ class MnerData(lightning.LightningDataModule):
 
     def _say(self, split: str, what: str) -> None:
         if split not in self._told:
-            rank_zero_info(f"{self.corpus_name} {split}: {what} (--data.missing_images {self.missing_images})")
             self._told.add(split)
+            if self._ranks()[1] == 0:
+                _log.warning("%s %s: %s (--data.missing_images %s)", self.corpus, split, what, self.missing_images)
 
     def _skipped(self) -> str:
         return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""
 
     # ------------------------------------------------------------------ what the method needs
 
-    def connect(self, needs: Needs, train_mode: Literal["plain", "episodic"] = "plain") -> None:
-        """Say what the batches must hold, and whether the head trains on plain batches or on episodes."""
+    def connect(
+        self,
+        needs: Needs,
+        train_mode: Literal["plain", "episodic"] = "plain",
+        types: Sequence[str] | None = None,
+    ) -> None:
+        """Say what a method needs; before this no batch can be had.
+
+        Args:
+            needs: what the batches must hold.
+            train_mode: whether the head trains on plain batches or on episodes.
+            types: entity types of plain batches, in the order that the head numbers them; default: the corpus's, or in
+                a few-shot run the training types.
+        """
         self._needs, self.train_mode = needs, train_mode
+        self._types = None if types is None else tuple(types)
         # which posts are left out depends on whether pictures are seen
         self._posts.clear()
 
@@ -201,7 +220,7 @@ class MnerData(lightning.LightningDataModule):
     @property
     def train_types(self) -> tuple[str, ...]:
         """Types of training and of dev episodes."""
-        types = self.corpus.types
+        types = self.content.types
         if self.asked_train_types is None:
             return types[: max(1, len(types) // 2)]
         return named_types(self.asked_train_types, types, "--data.train_types")
@@ -213,7 +232,7 @@ class MnerData(lightning.LightningDataModule):
         Raises:
             UsageError: one of them is a training type, or none is left.
         """
-        types = self.corpus.types
+        types = self.content.types
         if self.asked_test_types is None:
             chosen = complement(self.train_types, types)
         else:
@@ -225,15 +244,14 @@ class MnerData(lightning.LightningDataModule):
             raise UsageError(f"--data.train_types: none of {', '.join(types)} is left for testing")
         return chosen
 
-    def collator(self, episodic: bool = False) -> Collator:
+    def collator(self) -> Collator:
         """The collator of plain batches (tags of other than the training types are O in a few-shot run)."""
         if self._needs is None:
             raise RuntimeError("MnerData.connect must say what the method needs before batches are asked for")
         picture = self._needs.picture
         loader = None if picture is None else PictureLoader(picture, policy=self.missing_images)
-        narrowed = self.few_shot and not episodic
-        tagset = TagSet(self.train_types if narrowed else self.corpus.types)
-        return Collator(self._needs, loader, tagset, out_of_play="O" if narrowed else "error")
+        types = self._types or (self.train_types if self.few_shot else self.content.types)
+        return Collator(self._needs, loader, TagSet(types), out_of_play="O" if self.few_shot else "error")
 
     def episodes(self, split: str, pictures: Pictures | None = None) -> EpisodeSource:
         """The episodes of a split."""
@@ -252,6 +270,16 @@ class MnerData(lightning.LightningDataModule):
             support_posts=self.posts("train", pictures) if foreign else None,
         )
 
+    def support_posts(self) -> list[Post]:
+        """The support of the first training episode, its out-of-play tags made O: for a model that predicts alone."""
+        source = self.episodes("train")
+        episode = source.episode(0)
+        tagset = TagSet(episode.types)
+        return [
+            replace(post, tags=tuple(tagset.decode(tagset.encode(post.tags or (), out_of_play="O"))))
+            for post in (source.support_posts[place] for place in episode.support)
+        ]
+
     # ------------------------------------------------------------------ batches
 
     def _ranks(self) -> tuple[int, int]:
@@ -261,7 +289,7 @@ class MnerData(lightning.LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Plain batches of similar length, or training episodes."""
         world, rank = self._ranks()
-        collator = self.collator(episodic=self.train_mode == "episodic")
+        collator = self.collator()
         if self.train_mode == "episodic":
             numbers = TrainEpisodeSampler(self.episodes_per_epoch, world, rank)
             return batch_loader(EpisodeBatches(self.episodes("train"), collator), numbers, self.workers, self.seed)
@@ -281,7 +309,7 @@ class MnerData(lightning.LightningDataModule):
         if self.few_shot and split != "train":
             source = self.episodes(split, pictures)
             sampler = EvaluationEpisodeSampler(source.numbers(self._limit(split)), world, rank)
-            return batch_loader(EpisodeBatches(source, self.collator(episodic=True)), sampler, self.workers, self.seed)
+            return batch_loader(EpisodeBatches(source, self.collator()), sampler, self.workers, self.seed)
         posts, collator = self.posts(split, pictures), self.collator()
         lengths = [collator.length(post) for post in posts]
         batches = EvaluationBatchSampler(lengths, self.eval_batch_size, world, rank)
@@ -306,7 +334,7 @@ class MnerData(lightning.LightningDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """What a score must name: the corpus and, in a few-shot run, how episodes are drawn; plain data."""
-        corpus = self.corpus
+        corpus = self.content
         said: dict[str, Any] = {
             "corpus": corpus.name,
             "variant": corpus.variant,
