@@ -15,7 +15,7 @@ from mnerkit import registry
 from mnerkit.cli import options
 from mnerkit.cli.options import Request
 from mnerkit.errors import UsageError
-from mnerkit.runs import RunFolder, write_json, write_lines
+from mnerkit.runs import RunFolder, write_json
 from mnerkit.text_table import table
 
 
@@ -79,6 +79,7 @@ def fit(request: Request) -> int:
     }
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)
+    metrics["looks_at_test"] = int("test" in metrics)
     metrics["seconds"] = {
         "prepare": round(ready - started, 2),
         "train": round(trained - ready, 2),

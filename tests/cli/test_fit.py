@@ -1,0 +1,142 @@
+"""The main path: fit, test, predict, load, and what a run folder holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnerkit
+from mnerkit.cli import main
+from mnerkit.runs import RunFolder
+
+SMALL = ["--data.train_limit", "300", "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    runs = tmp_path_factory.mktemp("runs")
+    assert main(["fit", "--plugin", "bert", "--name", "first", "--runs_dir", str(runs), "--test", *SMALL]) == 0
+    return RunFolder(runs / "bert" / "probe" / "first")
+
+
+@pytest.fixture
+def run(finished: RunFolder, tmp_path: Path) -> RunFolder:
+    copy = tmp_path / "runs" / "bert" / "probe" / "first"
+    shutil.copytree(finished.path, copy)
+    return RunFolder(copy)
+
+
+def again(run: RunFolder, *argv: str) -> int:
+    return main(["fit", "--plugin", "bert", "--name", "first", "--runs_dir", str(run.path.parents[2]), *SMALL, *argv])
+
+
+def test_a_run_folder_holds_all_that_a_figure_depends_on(finished: RunFolder) -> None:
+    metrics = finished.metrics()
+    assert metrics["protocol"]["corpus"] == "probe" and metrics["protocol"]["digest"]
+    assert metrics["seed"] == 0 and metrics["epochs"] == 2
+    assert 0 < metrics["dev"]["f1"] <= 100 and 0 < metrics["test"]["f1"] <= 100
+    environment = json.loads((finished.path / "env.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    for split, posts in (("dev", 500), ("test", 800)):
+        lines = (finished.path / f"predictions.{split}.jsonl").read_text().strip().split("\n")
+        assert len(lines) == posts
+    assert finished.best.is_file() and finished.last.is_file()
+
+
+def test_the_same_command_says_that_the_run_is_finished(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    before = run.metrics_file.read_bytes()
+    assert again(run) == 0
+    assert "already finished" in capsys.readouterr().out
+    assert run.metrics_file.read_bytes() == before
+
+
+def test_a_name_that_is_taken_by_another_configuration_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    before = run.best.read_bytes()
+    assert again(run, "--model.lr", "0.5") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run.best.read_bytes() == before
+
+
+def test_overwrite_trains_again_to_the_same_figures(run: RunFolder) -> None:
+    before = run.metrics()
+    assert again(run, "--overwrite", "--test") == 0
+    after = run.metrics()
+    for key in ("dev", "test", "best_epoch"):
+        assert after[key] == before[key]
+
+
+def test_a_checkpoint_scores_as_the_run_did_and_looks_are_counted(run: RunFolder) -> None:
+    before = run.metrics()
+    said = (run.path / "predictions.test.jsonl").read_bytes()
+    assert main(["test", "--ckpt_path", str(run.best)]) == 0
+    after = run.metrics()
+    assert after["test"] == before["test"]
+    assert (run.path / "predictions.test.jsonl").read_bytes() == said
+    assert after["looks_at_test"] == before["looks_at_test"] + 1
+    assert main(["validate", "--ckpt_path", str(run.best)]) == 0
+    assert run.metrics()["dev"] == before["dev"]
+
+
+def test_a_checkpoint_predicts_from_a_file_and_from_python(run: RunFolder, tmp_path: Path) -> None:
+    posts = [{"id": "a", "text": "Flying to Zanu Brako tomorrow!"}, {"id": "b", "words": ["met", "Kori", "backstage"]}]
+    source, target = tmp_path / "posts.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(json.dumps(post) for post in posts))
+    argv = ["predict", "--ckpt_path", str(run.best), "--input", str(source), "--output", str(target)]
+    assert main(argv) == 0
+    rows = [json.loads(line) for line in target.read_text().strip().split("\n")]
+    assert [row["id"] for row in rows] == ["a", "b"]
+    for row, post in zip(rows, posts, strict=True):
+        text = post.get("text") or " ".join(post["words"])
+        for span in row["entities"]:
+            assert text[span["char_start"] : span["char_end"]] == span["text"]
+            assert row["words"][span["start"] : span["end"]]
+    assert mnerkit.load(str(run.best)).predict(posts) == rows
+    assert main(argv) == 2, "an output that is there is not overwritten unasked"
+    assert main([*argv, "--overwrite"]) == 0
+
+
+def test_a_checkpoint_of_another_plugin_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--ckpt_path", str(run.best), "--plugin", "bilstm"]) == 2
+    assert "written by plugin 'bert'" in capsys.readouterr().err
+
+
+class _Payload:
+    def __reduce__(self) -> tuple:
+        return (print, ("payload ran",))
+
+
+@pytest.mark.parametrize("damage", ["pickle", "truncated", "foreign", "tensor missing"])
+def test_a_hostile_or_damaged_checkpoint_is_refused(
+    damage: str, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.ckpt"
+    if damage == "pickle":
+        torch.save({"mnerkit": _Payload()}, bad)
+    elif damage == "truncated":
+        bad.write_bytes(run.best.read_bytes()[:5000])
+    elif damage == "foreign":
+        torch.save({"state_dict": {}}, bad)
+    else:
+        content = torch.load(run.best, weights_only=True)
+        content["state_dict"].popitem()
+        torch.save(content, bad)
+    assert main(["test", "--ckpt_path", str(bad)]) == 1
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err and "payload ran" not in shown.out
+    assert len(shown.err.strip().split("\n")) <= 2
+
+
+def test_a_type_unknown_to_the_checkpoint_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--ckpt_path", str(run.best), "--data.variant", "fewshot"]) == 1
+    assert "does not know" in capsys.readouterr().err
+
+
+def test_runs_are_listed_with_their_scores(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(run.path.parents[2]), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["plugin"] == "bert" and row["state"] == "finished"
+    assert row["test"] == run.metrics()["test"]["f1"]

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnerkit.cli import options
+from mnerkit.errors import UsageError
+
+
+def resolved(*argv: str, verb: str = "fit") -> dict:
+    return options.resolve(options.parse(verb, argv)).config
+
+
+def test_an_option_on_the_command_line_beats_config_beats_ablation_beats_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {lr: 0.5, dropout: 0.25}\n")
+    config = resolved("--plugin", "bert", "--config", str(file), "--model.dropout", "0.75")
+    assert config["model"]["lr"] == 0.5
+    assert config["model"]["dropout"] == 0.75
+    assert config["data"]["batch_size"] == 32
+
+
+def test_the_plugin_may_be_named_in_the_config_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("plugin: bert\nmodel: {lr: 0.5}\n")
+    assert resolved("--config", str(file))["plugin"] == "bert"
+
+
+def test_an_interpolation_sees_the_override(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {lr: 0.5, head_lr: '${model.lr}'}\n")
+    config = resolved("--plugin", "bert", "--config", str(file), "--model.lr", "1e-3")
+    assert config["model"]["head_lr"] == pytest.approx(1e-3)
+
+
+def test_another_head_leaves_the_options_of_the_default_head_behind() -> None:
+    config = resolved("--plugin", "bert", "--model.head.transitions", "tied")
+    assert config["model"]["head"] == {"name": "crf", "transitions": "tied"}
+    assert resolved("--plugin", "bert", "--model.head", "softmax")["model"]["head"] == {"name": "softmax"}
+
+
+def test_a_list_is_given_with_commas_blanks_or_brackets() -> None:
+    for words in (["PER,LOC"], ["PER", "LOC"], ["[PER,LOC]"]):
+        assert resolved("--plugin", "bert", "--data.train_types", *words)["data"]["train_types"] == ["PER", "LOC"]
+
+
+def test_options_of_the_base_class_and_of_the_trainer_are_known() -> None:
+    config = resolved("--plugin", "bert", "--model.weight_decay", "0.5", "--trainer.precision", "bf16-mixed")
+    assert config["model"]["weight_decay"] == 0.5
+    assert config["trainer"]["precision"] == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--plugin", "brt"], "Did you mean 'bert'?"),
+        (["--plugin", "bert", "--model.wieght_decay", "1"], "Did you mean 'weight_decay'?"),
+        (["--plugin", "bert", "--model.num", "1"], "no option --model.num"),
+        (["--plugin", "bert", "--model.head.transition", "tied"], "Did you mean 'head.transitions'?"),
+        (["--plugin", "bert", "--model.head", "crff"], "Did you mean 'crf'?"),
+        (["--plugin", "bert", "--data.k_shots", "5"], "Did you mean 'k_shot'?"),
+        (["--plugin", "bert", "--model.k_shot", "5"], "Did you mean '--data.k_shot'?"),
+        (["--plugin", "bert", "--trainer.max_epoch", "5"], "Did you mean 'max_epochs'?"),
+        (["--plugin", "bert", "--trainer.logger", "x"], "managed by mnerkit"),
+        (["--plugin", "bert", "--modle.lr", "5"], "Did you mean 'model'?"),
+        (["--plugin", "bert", "--sede", "5"], "Did you mean 'seed'?"),
+        (["--plugin", "bert", "--seed", "many"], "whole number"),
+        (["--plugin", "bert", "--ablation", "nothing"], "no ablation 'nothing'"),
+        (["--plugin", "bert", "--config", "absent.yaml"], "no such file"),
+        (["bert"], "expected an option"),
+        ([], "which method?"),
+        (["--plugin"], "--plugin needs a value"),
+        (["--plugin", "bert", "--model.lr"], "--model.lr needs a value"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_with_the_way_out(argv: list[str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolved(*argv)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_malformed_yaml_names_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model:\n  lr: [1\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml:\d"):
+        resolved("--plugin", "bert", "--config", str(file))
+
+
+def test_an_interpolation_that_leads_nowhere_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {lr: '${model.nothing}'}\n")
+    with pytest.raises(UsageError, match="nothing"):
+        resolved("--plugin", "bert", "--config", str(file))
+
+
+def test_the_digest_names_what_changes_a_result_and_nothing_else() -> None:
+    plain = resolved("--plugin", "bert")
+    assert options.digest(plain) == options.digest(resolved("--plugin", "bert", "--trainer.enable_progress_bar", "false"))
+    assert options.digest(plain) == options.digest(resolved("--plugin", "bert", "--seed", "3"))
+    assert options.digest(plain) != options.digest(resolved("--plugin", "bert", "--model.lr", "0.5"))

@@ -1,0 +1,47 @@
+"""A run that is killed continues to the figures of one that was left alone."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mnerkit.runs import RunFolder
+
+FIT = ["--plugin", "bert", "--data.train_limit", "400", "--trainer.max_epochs", "4"]
+FIT += ["--trainer.enable_progress_bar", "false", "--model.head.dropout", "0.2"]
+
+
+def command(runs: Path, name: str) -> list[str]:
+    return [sys.executable, "-m", "mnerkit", "fit", *FIT, "--name", name, "--runs_dir", str(runs)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    runs = tmp_path_factory.mktemp("runs")
+    subprocess.run(command(runs, "whole"), check=True, capture_output=True)
+    return RunFolder(runs / "bert" / "probe" / "whole")
+
+
+@pytest.mark.parametrize("moment", [0, 1])
+def test_a_killed_run_resumes_to_the_same_result(undisturbed: RunFolder, moment: int, tmp_path: Path) -> None:
+    draw = random.Random(moment)
+    folder = RunFolder(tmp_path / "bert" / "probe" / "cut")
+    process = subprocess.Popen(command(tmp_path, "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.time() + 120
+    # in the first run it dies somewhere after the first epoch, in the second one anywhere at all
+    while not folder.last.is_file() and time.time() < until and moment == 0:
+        time.sleep(0.02)
+    time.sleep(draw.uniform(0.0, 1.5) if moment == 0 else draw.uniform(3.0, 8.0))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command(tmp_path, "cut"), check=True, capture_output=True)
+    whole, cut = undisturbed.metrics(), folder.metrics()
+    for key in ("dev", "epochs", "best_epoch"):
+        assert cut[key] == whole[key]
+    assert (folder.path / "predictions.dev.jsonl").read_bytes() == (undisturbed.path / "predictions.dev.jsonl").read_bytes()

@@ -1,0 +1,50 @@
+"""An offline Weights & Biases run, read back from the file that `wandb sync` would send."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnerkit.cli import main
+from mnerkit.runs import RunFolder
+
+
+def records(file: Path) -> list[Any]:
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store, found = DataStore(), []
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        found.append(record)
+    return found
+
+
+def test_an_offline_run_carries_config_group_tags_metrics_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    argv = ["fit", "--plugin", "bert", "--name", "logged", "--runs_dir", str(tmp_path), "--logger", "wandb"]
+    argv += ["--wandb.mode", "offline", "--wandb.project", "mner", "--wandb.group", "table2", "--wandb.tags", "a,b"]
+    argv += ["--data.train_limit", "64", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+    assert main(argv) == 0
+    folder = RunFolder(tmp_path / "bert" / "probe" / "logged")
+    file = next(folder.path.rglob("*.wandb"))
+    found = records(file)
+    run = next(record.run for record in found if record.HasField("run"))
+    assert (run.project, run.run_group, run.job_type) == ("mner", "table2", "full")
+    assert set(run.tags) == {"a", "b"}
+    config = {item.key: json.loads(item.value_json) for record in found for item in record.run.config.update}
+    config |= {item.key: json.loads(item.value_json) for record in found for item in record.config.update}
+    assert config["plugin"] == "bert" and config["data"]["train_limit"] == 64
+    logged = {".".join(item.nested_key) or item.key for record in found for item in record.history.item}
+    assert {"dev/f1", "train/loss", "predictions"} <= logged
+    assert any("confusion" in name for name in logged)
+    summary = {
+        ".".join(item.nested_key) or item.key: item.value_json for record in found for item in record.summary.update
+    }
+    assert json.loads(summary["final/dev/f1"]) == pytest.approx(folder.metrics()["dev"]["f1"])
+    assert list(folder.path.rglob("*.table.json"))
