@@ -2,7 +2,8 @@
 
 The functions take emissions (B, W, K), tags (B, W) and a mask (B, W), and compute in float32 also under autocast.
 Masks are right-padded: a row's real words come first. A row without real words has log partition and score 0 and
-decodes to an empty list; whatever stands in the padding (also NaN) has no influence. Emissions of real words are finite.
+decodes to an empty list; whatever stands in the padding (also NaN) has no influence. Emissions of
+real words are finite.
 """
 
 from __future__ import annotations
