@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mnerkit import text_table
 from mnerkit.data.corpora import Corpus
 from mnerkit.data.images import check
 from mnerkit.data.post import ImageRef, Post
@@ -24,8 +25,8 @@ def corpus_stats(corpus: Corpus, pictures: bool = True) -> dict[str, Any]:
     Returns:
         `corpus`, `variant`, `digest`, `release`, `types`, `captions`, `crops`; `splits`: for each split `posts`,
         `words`, `entities` (`strict` and `lenient`: number by type and `all`), `orphans` (`I-` tags after O),
-        `switches` (`I-` tags after another type), `without_entities` (posts), `images` (`present`, `missing`, `broken`), `digest`;
-        `duplicates` (see `duplicate_texts`); `shared_ids` (ids in more than one split); `counts` of the corpus.
+        `switches` (`I-` tags after another type), `without_entities` (posts), `images` (`present`, `missing`,
+        `broken`), `digest`; `duplicates` (see `duplicate_texts`); `shared_ids` (ids in more than one split); `counts` of the corpus.
     """
     splits = {}
     for split, posts in corpus.splits.items():
@@ -87,7 +88,7 @@ def broken_pictures(posts: Iterable[Post]) -> dict[str, str]:
 def table(stats: dict[str, Any]) -> str:
     """The statistics of `corpus_stats` as text."""
     splits = stats["splits"]
-    rows: list[Sequence[Any]] = [["", *splits]]
+    rows: list[list[Any]] = []
     rows.append(["posts", *(each["posts"] for each in splits.values())])
     rows.append(["words", *(each["words"] for each in splits.values())])
     for rule in ("strict", "lenient"):
@@ -98,18 +99,9 @@ def table(stats: dict[str, Any]) -> str:
     rows.append(["posts without entities", *(each["without_entities"] for each in splits.values())])
     for state in ("present", "missing", "broken"):
         rows.append([f"images {state}", *(each["images"][state] for each in splits.values())])
-    cells = [[row[0], *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row[1:])] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    body = [
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    ]
     counts = stats["counts"]
     notes = [
-        ("duplicate texts", f"{stats['duplicates']} groups across splits"),
+        ("duplicate texts", f"{stats['duplicates']} across splits"),
         ("shared ids", f"{stats['shared_ids']} ids in more than one split" if stats["shared_ids"] else ""),
         ("labels", f"{counts['mapped_labels']:,} tags renamed to MISC" if counts.get("mapped_labels") else ""),
         ("left out", f"{counts['without_words']} posts without words" if counts.get("without_words") else ""),
@@ -120,8 +112,8 @@ def table(stats: dict[str, Any]) -> str:
         ("release", stats["release"] or "none that is known"),
     ]
     variant = "" if stats["variant"] == "default" else f", variant {stats['variant']}"
-    head = f"{stats['corpus']}{variant}"
-    return "\n".join([head, "", *body, "", *(f"{name:<16}{text}" for name, text in notes if text)])
+    body = text_table.table([f"{stats['corpus']}{variant}", *splits], rows)
+    return "\n".join([body, "", *(f"{name:<16}{text}" for name, text in notes if text)])
 
 
 def _captions(stats: dict[str, Any]) -> str:

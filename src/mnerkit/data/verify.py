@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnerkit.data.corpora import CORPORA, Corpus
+from mnerkit.data.catalogue import CORPORA
+from mnerkit.data.corpora import Corpus
 from mnerkit.data.layout import SPLITS
 from mnerkit.data.releases import table
 from mnerkit.data.stats import broken_pictures, corpus_stats, shared
@@ -57,11 +58,11 @@ def verify(corpus: Corpus, pictures: bool = True) -> Verdict:
         _pictures(corpus, verdict)
     if counts.get("orphans") or counts.get("switches"):
         verdict.remarks.append(
-            f"{counts['orphans']} I- tags after O and {counts['switches']} after another type are kept; lenient chunking"
-            " starts an entity at each, strict chunking ignores them"
+            f"{counts['orphans']} I- tags after O and {counts['switches']} after another type are kept; lenient"
+            " chunking starts an entity at each, strict chunking ignores them"
         )
     if stats["duplicates"]:
-        verdict.remarks.append(f"{stats['duplicates']} texts are in more than one split, under different ids")
+        verdict.remarks.append(f"texts that are in more than one split, under different ids: {stats['duplicates']}")
     if corpus.captions is not None and counts.get("without_caption"):
         verdict.remarks.append(f"{corpus.captions} lacks the captions of {counts['without_caption']} pictures")
     return verdict
