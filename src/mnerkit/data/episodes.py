@@ -82,6 +82,7 @@ class EpisodeSource:
         self._held = [_types_of(post, split) & set(self.types) for post in posts]
         held = self._held if self.own_support else [_types_of(post, split) for post in self.support_posts]
         self._holders = {kind: [i for i, kinds in enumerate(held) if kind in kinds] for kind in self.types}
+        self._members = {kind: frozenset(holders) for kind, holders in self._holders.items()}
         self.queries = [i for i, kinds in enumerate(self._held) if kinds or not query_has_entity]
         self.query_has_entity = query_has_entity
         self._check_counts()
@@ -112,8 +113,8 @@ class EpisodeSource:
     def _demand(self, kind: str, count: int, wanted: int) -> None:
         if count < wanted:
             raise DataError(
-                f"too few {self.split} posts for --data.k_shot {self.k_shot}: type {kind} occurs in {count}, "
-                f"{wanted} are needed (support: {self.support}{', and a query' if self.own_support else ''})"
+                f"too few posts of {self.split if self.own_support else 'the support split'} for --data.k_shot "
+                f"{self.k_shot} (--data.support {self.support}): type {kind} occurs in {count}, {wanted} are needed"
             )
 
     def __len__(self) -> int:
@@ -192,15 +193,12 @@ class EpisodeSource:
                 take(self._holders[kind], self.k_shot, kind)
         else:
             for kind in by_count:
-                if not set(taken) & self._members(kind):
+                if not set(taken) & self._members[kind]:
                     take(self._holders[kind], 1, kind)
             pool = sorted({place for kind in types for place in self._holders[kind]})
             take(pool, self.k_shot - len(taken), " or ".join(types))
         draw.shuffle(taken)
         return tuple(taken)
-
-    def _members(self, kind: str) -> set[int]:
-        return set(self._holders[kind])
 
 
 def _types_of(post: Post, split: str) -> set[str]:

@@ -39,9 +39,15 @@ class _RankSampler(DistributedSampler[Any]):
 
 
 def _even_cuts(order: Sequence[int], batch_size: int, world_size: int) -> list[list[int]]:
-    """Cut `order` into batches of at most `batch_size`, sizes within 1, as many for each rank if possible."""
+    """Cut `order` into batches of `batch_size` or a little less, sizes within 1, as many batches for each rank.
+
+    Where `batch_size` leaves no such cut (3 posts in batches of 1 for 2 ranks), batches are larger; with fewer posts
+    than ranks some ranks get none.
+    """
     count = -(-len(order) // batch_size)
-    count = min(-(-count // world_size) * world_size, len(order))
+    count = -(-count // world_size) * world_size
+    if count > len(order):
+        count = len(order) // world_size * world_size or len(order)
     edges = [len(order) * cut // count for cut in range(count + 1)] if count else []
     return [list(order[start:end]) for start, end in pairwise(edges)]
 
@@ -68,8 +74,8 @@ class LengthBatchSampler(_RankSampler):
     ) -> None:
         if len(lengths) < world_size:
             raise DataError(f"{len(lengths)} training posts are too few for {world_size} ranks")
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
         super().__init__(_even_cuts(range(len(lengths)), batch_size, world_size), world_size, rank)
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
 
     def order(self) -> list[list[int]]:
         shuffled = permutation(len(self.lengths), "posts", self.seed, self.epoch)

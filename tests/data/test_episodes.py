@@ -1,0 +1,196 @@
+"""Episodes: pure functions of (seed, split, number) that obey the few-shot rules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnerkit.data.episodes import EpisodeSource, complement, named_types, split_name, two_type_splits
+from mnerkit.data.post import Post
+from mnerkit.errors import DataError, UsageError
+
+TYPES = ("PER", "LOC", "ORG", "MISC")
+
+
+def post(number: int, kinds: tuple[str, ...]) -> Post:
+    tags = (*(f"B-{kind}" for kind in kinds), "O")
+    return Post(f"p{number}", tuple(f"w{place}" for place in range(len(tags))), tags)
+
+
+def corpus(each: int = 12) -> list[Post]:
+    """Posts with every type alone, every pair of types, and without entities."""
+    kinds = [(kind,) for kind in TYPES] + [*pairwise(TYPES), ()]
+    return [post(number, kinds[number % len(kinds)]) for number in range(each * len(kinds))]
+
+
+def types_in(of: Post) -> set[str]:
+    return {tag[2:] for tag in of.tags or () if tag != "O"}
+
+
+def source(posts: list[Post], types: tuple[str, ...] = TYPES, **options: object) -> EpisodeSource:
+    settings_: dict = {"n_way": 2, "k_shot": 5, "seed": 0, "split": "test", **options}
+    return EpisodeSource(posts, types, **settings_)
+
+
+@given(
+    seed=st.integers(0, 9),
+    number=st.integers(0, 10_000),
+    n_way=st.integers(1, 4),
+    more=st.integers(0, 3),
+    support=st.sampled_from(["total", "per_type"]),
+    each_query=st.booleans(),
+    query_has_entity=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, each_query, query_has_entity):
+    posts = corpus()
+    k_shot = n_way + more if support == "total" else 1 + more
+    drawn = source(
+        posts,
+        n_way=n_way,
+        k_shot=k_shot,
+        seed=seed,
+        support=support,
+        each_query=each_query,
+        query_has_entity=query_has_entity,
+    )
+    episode = drawn.episode(number % len(drawn) if each_query else number)
+    assert len(episode.types) == n_way and list(episode.types) == sorted(set(episode.types))
+    assert len(episode.query) == 1 and not set(episode.query) & set(episode.support)
+    assert len(set(episode.support)) == len(episode.support)
+    held = [types_in(posts[place]) for place in episode.support]
+    for kind in episode.types:
+        assert sum(kind in kinds for kinds in held) >= (k_shot if support == "per_type" else 1)
+    assert all(kinds & set(episode.types) for kinds in held)
+    assert len(held) == (k_shot if support == "total" else k_shot * n_way)
+    if query_has_entity:
+        assert types_in(posts[episode.query[0]]) & set(episode.types)
+
+
+def test_an_episode_is_the_same_in_another_process_with_another_hash_seed():
+    code = (
+        "from tests.data.test_episodes import corpus, source;"
+        "print([source(corpus(), seed=3, n_way=2).record(n) for n in range(5)])"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert seen == {f"{[source(corpus(), seed=3, n_way=2).record(n) for n in range(5)]}\n"}
+
+
+def test_episodes_do_not_depend_on_the_order_of_the_type_list_or_on_earlier_draws():
+    one, other = source(corpus()), source(corpus(), types=TYPES[::-1])
+    for number in (7, 3, 7):
+        assert one.episode(number) == other.episode(number)
+    assert source(corpus()).episode(3) == one.episode(3)
+
+
+def test_seed_split_and_number_each_change_the_episode():
+    base = source(corpus()).episode(1)
+    others = [
+        source(corpus(), seed=1).episode(1),
+        source(corpus(), split="dev").episode(1),
+        source(corpus()).episode(2),
+    ]
+    assert all((each.support, each.query) != (base.support, base.query) for each in others)
+
+
+def test_evaluation_asks_every_eligible_post_once():
+    posts = corpus()
+    whole = source(posts, types=("ORG", "MISC"), each_query=True)
+    asked = [whole.episode(number).query[0] for number in whole.numbers()]
+    assert asked == [place for place, each in enumerate(posts) if types_in(each) & {"ORG", "MISC"}]
+    everyone = source(posts, types=("ORG", "MISC"), each_query=True, query_has_entity=False)
+    assert len(everyone) == len(posts)
+
+
+def test_a_number_of_evaluation_episodes_takes_a_sample_that_keeps_the_episodes_as_they_are():
+    whole = source(corpus(), each_query=True)
+    few, more = whole.numbers(10), whole.numbers(20)
+    assert len(set(few)) == 10 and set(few) < set(more) < set(whole.numbers())
+    assert few != list(range(10))
+    assert whole.numbers(10_000) == whole.numbers()
+    with pytest.raises(UsageError, match="positive"):
+        whole.numbers(0)
+
+
+def test_support_may_come_from_other_posts():
+    posts, others = corpus(), corpus(3)
+    episode = source(posts, support_posts=others).episode(5)
+    assert max(episode.support) < len(others)
+    # with its own posts as support a type needs one more, for the query
+    assert source(posts[:1], types=("PER",), n_way=1, k_shot=1, support_posts=others)
+    with pytest.raises(DataError, match="PER occurs in 1, 2 are needed"):
+        source(posts[:1], types=("PER",), n_way=1, k_shot=1)
+
+
+def test_too_few_posts_of_a_type_are_named_with_their_count():
+    posts = [*corpus(), *(post(1000 + number, ("RARE",)) for number in range(3))]
+    with pytest.raises(DataError, match=r"k_shot 5 .*type RARE occurs in 3, 6 are needed"):
+        source(posts, types=("PER", "RARE"), support="per_type")
+    with pytest.raises(DataError, match="no post of test holds"):
+        source([post(0, ())], types=("PER", "LOC"))
+
+
+def test_a_support_that_can_not_be_drawn_is_an_error_and_not_an_endless_loop():
+    # each type occurs often enough, but only ever in the same posts
+    posts = [post(number, ("PER", "LOC")) for number in range(6)]
+    with pytest.raises(DataError, match=r"type (PER|LOC) occurs in 0, 5 are needed"):
+        source(posts, types=("PER", "LOC"), support="per_type").episode(0)
+    with pytest.raises(DataError, match="LOC or PER occurs in 4, 5 are needed"):
+        source(posts, types=("PER", "LOC"), k_shot=6).episode(0)
+
+
+def test_the_tightest_possible_support_is_found():
+    posts = [post(0, ("PER", "LOC")), post(1, ("PER",)), post(2, ("LOC",)), post(3, ("LOC",))]
+    drawn = source(posts, types=("PER", "LOC"), support="per_type", k_shot=1, each_query=True)
+    for number in range(4):
+        assert len(drawn.episode(number).support) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n_way": 5}, "4 types to draw from"),
+        ({"n_way": 0}, "n_way 0"),
+        ({"k_shot": 1}, "give at least 2"),
+        ({"k_shot": 0, "support": "per_type"}, "give at least 1"),
+        ({"support": "per_typ"}, "Did you mean 'per_type'"),
+    ],
+)
+def test_impossible_options_are_usage_errors(options, said):
+    with pytest.raises(UsageError, match=said):
+        source(corpus(), **options)
+
+
+def test_untagged_posts_are_refused():
+    with pytest.raises(DataError, match="'u' of test has no tags"):
+        source([*corpus(), Post("u", ("a",))])
+
+
+def test_four_types_make_six_complementary_splits():
+    splits = two_type_splits(TYPES)
+    assert list(splits) == ["Per+Loc", "Per+Org", "Per+Misc", "Loc+Org", "Loc+Misc", "Org+Misc"]
+    for name, (train, test) in splits.items():
+        assert sorted(train + test) == sorted(TYPES) and split_name(train) == name
+        assert complement(train, TYPES) == test
+
+
+def test_types_may_be_named_as_the_papers_do():
+    assert named_types("Org+Per", TYPES, "--data.train_types") == ("PER", "ORG")
+    assert named_types(["misc"], TYPES, "--data.train_types") == ("MISC",)
+    with pytest.raises(UsageError, match=r"--data.train_types: no type 'Pre'.*Did you mean 'PER'"):
+        named_types("Pre+Loc", TYPES, "--data.train_types")
