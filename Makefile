@@ -57,13 +57,13 @@ clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp marks each finished step: nothing is installed twice, and a step that was cut off is done again. The exact
-# version of torch gets a CPU build where only that is on offer, and the CUDA build on a GPU machine.
+# A stamp marks each finished step: nothing is installed twice, and a step that was cut off is done again. torch comes
+# first and alone: at exactly the version in constraints.txt a machine that is offered a CPU build takes that.
 $(TORCH): constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "mnerkit needs Python 3.10 or later, and '$(PYTHON)' is not: make PYTHON=..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	@touch $@
 
 $(SETUP): $(TORCH) constraints.txt setup.cfg pyproject.toml
