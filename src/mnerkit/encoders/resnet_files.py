@@ -1,0 +1,73 @@
+"""Weights of torchvision's ResNets: from its site, or from a file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor
+
+from mnerkit.encoders.torchvision_ops import allow_torchvision
+from mnerkit.errors import TowerError
+
+_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def read_resnet(spec: str, name: str, tower_dir: str | Path | None = None) -> dict[str, Tensor]:
+    """State dict of a ResNet, as torchvision names its tensors.
+
+    Args:
+        spec: `resnet50`, or `resnet50:FILE`.
+        name: the network (`resnet50`).
+        tower_dir: a file, or a folder that holds one by the name of the network, to look in first.
+
+    Raises:
+        TowerError: the weights can't be had.
+    """
+    _, _, given = spec.partition(":")
+    found = _in_folder(name, Path(tower_dir).expanduser()) if tower_dir is not None else None
+    if found is None and given:
+        found = Path(given).expanduser()
+    return _from_file(spec, found) if found is not None else _from_site(spec, name)
+
+
+def _in_folder(name: str, folder: Path) -> Path | None:
+    if folder.is_file():
+        return folder if folder.suffix in _SUFFIXES else None
+    # torchvision names its files resnet50-11ad3fa6.pth
+    found = sorted(file for file in folder.glob(f"{name}[-.]*") if file.suffix in _SUFFIXES)
+    return found[-1] if found else None
+
+
+def _from_file(spec: str, file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise TowerError(f"tower {spec}: no such file {file}")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError):
+        raise TowerError(f"tower {spec}: {file} holds no plain weights (.pth or .safetensors)") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise TowerError(f"tower {spec}: {file} holds no state dict")
+    return state
+
+
+def _from_site(spec: str, name: str) -> dict[str, Tensor]:
+    allow_torchvision()
+    from torchvision import models
+
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        return torch.hub.load_state_dict_from_url(weights.url, check_hash=True, weights_only=True, progress=False)
+    except (URLError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TowerError(
+            f"tower {spec}: the weights can't be had from {weights.url} ({reason}).\n"
+            f"Give a local file as {name}:FILE.pth, or random:{name} for new weights."
+        ) from None

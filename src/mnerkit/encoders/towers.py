@@ -1,0 +1,302 @@
+"""Towers by name, and towers from checkpoints.
+
+A tower is named by a spec:
+
+| spec | tower |
+|---|---|
+| `tiny` | trains from scratch in a minute (text and vision) |
+| `bilstm` | word vectors, characters, BiLSTM (text) |
+| a folder | config.json, tokenizer and weights as `save_pretrained` writes them |
+| a hub name | `bert-base-uncased`, `openai/clip-vit-large-patch14`, `google/vit-base-patch16-224` ... |
+| `resnet50`, `resnet50:FILE` | torchvision's ResNets (18 to 152), from its site or from a .pth or .safetensors file |
+| `random:X` | the architecture of folder X (or its config.json), or of `random:resnet50`, with new weights |
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.images import PictureFormat
+from mnerkit.data.pieces import PieceReader
+from mnerkit.data.text import reader_from_state
+from mnerkit.encoders.base import TextTower, Tower, VisionTower
+from mnerkit.encoders.bilstm import BiLstmTower
+from mnerkit.encoders.frozen import freeze as fix
+from mnerkit.encoders.frozen import weight_digest
+from mnerkit.encoders.hub import (
+    Source,
+    config_from_dict,
+    new_model,
+    read_config,
+    read_json,
+    read_model,
+    read_tokenizer,
+    source_of,
+)
+from mnerkit.encoders.resnet_files import read_resnet
+from mnerkit.encoders.text import BertTower, ClipTextTower, PieceTower, WordPool
+from mnerkit.encoders.torchvision_ops import allow_torchvision
+from mnerkit.encoders.vision import CLIP, HALF, RESNETS, ClipVisionTower, ResNetTower, VitTower, picture_of
+from mnerkit.errors import CheckpointError, TowerError, UsageError, did_you_mean
+
+
+def text_tower(
+    spec: str,
+    *,
+    facts: CorpusFacts,
+    freeze: bool = False,
+    max_tokens: int = 128,
+    word_pool: WordPool = "first",
+    second_words: int = 24,
+    last_layers: int = 1,
+    **options: Any,
+) -> TextTower:
+    """Make a text tower.
+
+    Args:
+        spec: which one (see the module).
+        facts: what is known of the corpus, for towers with a vocabulary.
+        freeze: fix its weights.
+        max_tokens: most pieces of a row, special pieces included; lowered to what the tower's positions allow.
+        word_pool: a word is its first piece, or the mean over its pieces.
+        second_words: most words of a second segment.
+        last_layers: states are the mean over this many last layers.
+        options: those of the tiny tower or the BiLSTM; a tower of pieces has no more.
+
+    Raises:
+        TowerError: files that can't be had or do not fit.
+        UsageError: an option that the tower does not have.
+    """
+    tower: TextTower
+    if spec in ("tiny", "bilstm"):
+        tower = _of_words(spec, facts.words, options)
+    else:
+        _refuse(spec, options, ())
+        source = source_of(spec)
+        config = read_config(source)
+        try:
+            reader = PieceReader.of(read_tokenizer(source), max_tokens, second_words)
+        except TowerError as error:
+            raise error if spec in str(error) else TowerError(f"tower {spec}: {error}") from None
+        tower = _of_pieces(source, config, reader, {"word_pool": word_pool, "last_layers": last_layers})
+    return fix(tower) if freeze else tower
+
+
+def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTower:
+    """Make a vision tower.
+
+    Args:
+        spec: which one (see the module).
+        freeze: fix its weights, BatchNorm statistics included.
+        options: those of the tiny tower; others have none.
+
+    Raises:
+        TowerError: files that can't be had or do not fit.
+        UsageError: an option that the tower does not have.
+    """
+    tower: VisionTower
+    if spec == "tiny":
+        from mnerkit.encoders.tiny import TinyVision
+
+        _refuse(spec, options, inspect.signature(TinyVision).parameters)
+        tower = TinyVision(**options)
+        tower.options = options
+    else:
+        _refuse(spec, options, ())
+        tower = _resnet(spec) if _resnet_name(spec) else _of_patches(source_of(spec))
+        tower.options = {}
+    return fix(tower) if freeze else tower
+
+
+def tower_state(tower: Tower) -> dict[str, Any]:
+    """All that `tower_from_state` rebuilds a tower from, as plain data; without weights.
+
+    A frozen tower whose weights lie in a hub or folder is told by its spec and weight digest; any other tower's
+    weights must be stored beside this.
+    """
+    state: dict[str, Any] = {
+        "family": type(tower).__name__,
+        "spec": tower.spec,
+        "options": dict(tower.options),
+        "frozen": tower.frozen,
+        "external": tower.external,
+        "digest": weight_digest(tower) if tower.external else None,
+    }
+    if isinstance(tower, TextTower):
+        state["reader"] = tower.reader.state()
+    if isinstance(tower, VisionTower):
+        state["picture"] = tower.picture.state()
+    if isinstance(tower, PieceTower | VitTower | ClipVisionTower | ResNetTower):
+        state["architecture"] = tower.architecture()
+        state["revision"] = getattr(tower, "revision", None)
+    return state
+
+
+def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None) -> Any:
+    """Rebuild a tower from `tower_state`.
+
+    Args:
+        state: from a checkpoint.
+        tower_dir: where to look first for the weights of a tower that is told by its spec: its own folder (or, for a
+            ResNet, its file), or a folder that holds it by name.
+
+    Returns:
+        The tower. Where the checkpoint stores its weights, they are still to be loaded.
+
+    Raises:
+        TowerError: weights that can't be had, or that are not the ones it was trained with.
+        CheckpointError: the state is of no known tower.
+    """
+    families: dict[str, Callable[[dict[str, Any], str | Path | None], Tower]] = {
+        "TinyText": lambda state, _: _of_words("tiny", state["reader"]["words"], state["options"]),
+        "BiLstmTower": lambda state, _: _of_words(
+            "bilstm", state["reader"]["words"], {**state["options"], "vectors": None}
+        ),
+        "TinyVision": lambda state, _: vision_tower("tiny", **state["options"]),
+        "BertTower": _saved_text,
+        "ClipTextTower": _saved_text,
+        "VitTower": _saved_patches,
+        "ClipVisionTower": _saved_patches,
+        "ResNetTower": _saved_resnet,
+    }
+    make = families.get(state.get("family", ""))
+    if make is None:
+        raise CheckpointError(f"unknown tower {state.get('family')!r} in the checkpoint; known: {', '.join(families)}")
+    tower = make(state, tower_dir)
+    tower.spec, tower.options = state["spec"], dict(state["options"])
+    if state["frozen"]:
+        fix(tower)
+    if state["external"] and weight_digest(tower) != state["digest"]:
+        where = f"{tower_dir} or {state['spec']}" if tower_dir else state["spec"]
+        raise TowerError(
+            f"tower {state['spec']}: the weights found ({where}) are not those that the checkpoint was trained with.\n"
+            "Give the folder with the same release of the weights as --tower_dir."
+        )
+    return tower
+
+
+def _of_words(spec: str, words: Any, options: dict[str, Any]) -> TextTower:
+    from mnerkit.encoders.tiny import TinyText
+
+    tower: TextTower
+    family = TinyText if spec == "tiny" else BiLstmTower
+    _refuse(spec, options, [name for name in inspect.signature(family).parameters if name not in ("facts", "words")])
+    tower = TinyText(CorpusFacts((), tuple(words)), **options) if spec == "tiny" else BiLstmTower(words, **options)
+    if isinstance(tower, BiLstmTower):
+        # the width may have come from a file of vectors that a checkpoint's user need not have
+        options = {**options, "word_width": tower.word_width}
+    tower.options = options
+    return tower
+
+
+def _of_pieces(source: Source | None, config: Any, reader: Any, options: dict[str, Any], spec: str = "") -> PieceTower:
+    """A tower of pieces: with the weights of `source`, or new ones where it is None."""
+    clip = config.model_type in ("clip", "clip_text_model")
+    if clip:
+        config = _clip_half(config, "text_config")
+    spec = source.spec if source is not None else spec
+    if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
+        raise TowerError(f"tower {spec}: {config.model_type!r} is no text encoder; give one like BERT, RoBERTa or CLIP")
+    if config.vocab_size < reader.vocabulary:
+        raise TowerError(
+            f"tower {spec}: the tokenizer has {reader.vocabulary} pieces and the model {config.vocab_size}: "
+            "they do not belong together"
+        )
+    model_class = _clip_class("CLIPTextModelWithProjection") if clip else None
+    model = read_model(source, config, model_class) if source is not None else new_model(config, model_class)
+    family = ClipTextTower if clip else BertTower
+    tower = family(spec, model, reader, **options)
+    tower.options = options
+    tower.loaded = source is not None and source.kind != "random"
+    return tower
+
+
+def _of_patches(source: Source) -> VisionTower:
+    config = read_config(source)
+    clip = config.model_type in ("clip", "clip_vision_model")
+    preprocessor = read_json(source, "preprocessor_config.json")
+    if clip:
+        config = _clip_half(config, "vision_config")
+    _check_patches(source.spec, config)
+    picture = picture_of(config, preprocessor, CLIP if clip else HALF)
+    return _patch_tower(source.spec, read_model(source, config, _vision_class(clip)), picture, source.kind != "random")
+
+
+def _patch_tower(spec: str, model: Any, picture: PictureFormat, loaded: bool) -> VisionTower:
+    tower = (ClipVisionTower if model.config.model_type == "clip_vision_model" else VitTower)(spec, model, picture)
+    tower.loaded = loaded
+    return tower
+
+
+def _check_patches(spec: str, config: Any) -> None:
+    if not all(isinstance(getattr(config, name, None), int) for name in ("image_size", "patch_size", "hidden_size")):
+        raise TowerError(f"tower {spec}: {config.model_type!r} is no vision encoder; give a CLIP, a ViT or a ResNet")
+
+
+def _clip_half(config: Any, half: str) -> Any:
+    """Configuration of CLIP's text or vision half, with the width of the joint space."""
+    inner = getattr(config, half, None)
+    if inner is None:
+        return config
+    inner.projection_dim = config.projection_dim
+    inner._commit_hash = getattr(config, "_commit_hash", None)
+    return inner
+
+
+def _clip_class(name: str) -> Any:
+    allow_torchvision()
+    import transformers
+
+    return getattr(transformers, name)
+
+
+def _vision_class(clip: bool) -> Any:
+    return _clip_class("CLIPVisionModelWithProjection") if clip else None
+
+
+def _resnet_name(spec: str) -> str:
+    """The ResNet that a spec names, or an empty string."""
+    name = spec.removeprefix("random:").split(":", 1)[0]
+    return name if name in RESNETS else ""
+
+
+def _resnet(spec: str) -> ResNetTower:
+    tower = ResNetTower(spec, _resnet_name(spec))
+    if not spec.startswith("random:"):
+        tower.load_torchvision(read_resnet(spec, tower.name))
+        tower.loaded = True
+    return tower
+
+
+def _saved_source(state: dict[str, Any], tower_dir: str | Path | None) -> Source | None:
+    return source_of(state["spec"], tower_dir, state.get("revision")) if state["external"] else None
+
+
+def _saved_text(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
+    config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
+    return _of_pieces(_saved_source(state, tower_dir), config, reader, state["options"], state["spec"])
+
+
+def _saved_patches(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
+    config, source = config_from_dict(state["architecture"]), _saved_source(state, tower_dir)
+    model_class = _vision_class(config.model_type == "clip_vision_model")
+    model = read_model(source, config, model_class) if source is not None else new_model(config, model_class)
+    return _patch_tower(state["spec"], model, PictureFormat.from_state(state["picture"]), source is not None)
+
+
+def _saved_resnet(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
+    tower = ResNetTower(state["spec"], state["architecture"]["name"], PictureFormat.from_state(state["picture"]))
+    if state["external"]:
+        tower.load_torchvision(read_resnet(state["spec"], tower.name, tower_dir))
+        tower.loaded = True
+    return tower
+
+
+def _refuse(spec: str, options: dict[str, Any], known: Any) -> None:
+    for name in options:
+        if name not in known:
+            raise UsageError(f"tower {spec} has no option {name!r}.{did_you_mean(name, known)}")
