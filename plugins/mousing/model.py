@@ -99,46 +99,7 @@ class MousingEncoder(Encoder):
         kl_nodes: Literal["all", "text"] = "all",
         dropout: float = 0.15,
     ) -> None:
-        """Create the trainable parts around the towers. The defaults are the paper's settings.
-
-        Args:
-            text: text tower; frozen in the paper (CLIP).
-            vision: vision tower; none for `image_nodes` captions or without images.
-            use_image: patches are nodes of the graph; false is the row "w/o Image" of Table 3.
-            image_nodes: patches are the cells of a grid read one by one (`grid_crop`), the patch states of the whole
-                picture averaged over those cells (`pooled_tokens`), all of them (`all_tokens`), or the words of the
-                picture's caption (`captions`).
-            image_projection: put a trained linear map on image nodes, for towers that share no space.
-            text_space: words as the space shared with pictures has them, or as the text tower leaves them.
-            grid: rows and columns of cells.
-            width: d, width of the graph networks; default: that of the nodes.
-            hidden: hidden width of F_M (Eq. 9).
-            kl_width: classes of F'_M (Eq. 13).
-            delta: threshold of the edges (Eq. 2).
-            edge_sim: scale on which cosines meet the threshold (`mnerkit.nn.graph.cosine_graph`).
-            num_env: environments, 1 or 2.
-            intervention: the second environment has a network of its own (`learned`), or the first one's on a graph
-                with flipped edges (`random`) or noisy nodes (`gaussian`).
-            flip: probability with which `random` flips an edge.
-            noise: standard deviation of `gaussian`.
-            multiview: update the graph (Eq. 5-7); false keeps A' = A.
-            num_views: V of Eq. 6.
-            view_weight: a view is a vector (`diag`) or a linear map (`linear`).
-            view_rank: z, output width of a `linear` view.
-            view_shared_across_env: both environments use the same views.
-            gamma: share of the original graph in Eq. 7.
-            num_layers: layers of Eq. 8.
-            share_update_gnn_across_env: both environments use the same networks in Eq. 8.
-            recompute_adj_each_layer: Eq. 5-7 before each layer, not once.
-            sim_relu: clip negative weights of A' before messages are passed.
-            adj_norm: normalisation of A and A'.
-            neighbourhood: messages come from all nodes (`dense`) or along the original edges only.
-            test_intervention: at test, keep the environments' networks of Eq. 4, or go straight to Eq. 5.
-            env_inference: environments that speak at test.
-            kl_mode: minus Kullback-Leibler as printed, minus Jensen-Shannon, or no term (Eq. 13).
-            kl_cap: the divergence counts up to this many nats; null: unbounded, as printed.
-            kl_nodes: nodes that the divergence is averaged over.
-            dropout: after each graph layer.
+        """Create the trainable parts around the towers. `MousingTagger` explains the options.
 
         Raises:
             UsageError: options contradict each other, or the towers share no space.

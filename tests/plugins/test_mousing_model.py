@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batch import Batch, TextBatch
+from mnerkit.data.images import PictureFormat
 from mnerkit.data.post import Post
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import ImageStates, TextStates, TextTower, VisionTower
-from mnerkit.encoders.torchvision_ops import allow_torchvision
+from mnerkit.encoders.frozen import freeze
+from mnerkit.encoders.text import ClipTextTower
+from mnerkit.encoders.vision import ClipVisionTower
 from mnerkit.errors import UsageError
 from mnerkit.nn.graph import pair_mask
 from mnerkit_plugins.mousing.intervention import Perturbation
@@ -471,28 +475,34 @@ def test_towers_without_a_shared_space_need_a_trained_map() -> None:
 
 def test_paper_sized_model_has_the_papers_parameter_count() -> None:
     """6.4 M trainable, 434.02 M in all (the paper, 5.2): CLIP ViT-L/14 and the layout of the plugin's README."""
-    allow_torchvision()
-    import transformers
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
 
-    config = transformers.CLIPConfig(
-        text_config={"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12},
-        vision_config={
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_attention_heads": 16,
-            "num_hidden_layers": 24,
-            "patch_size": 14,
-            "image_size": 224,
-        },
+    text_config = CLIPTextConfig(
+        hidden_size=768, intermediate_size=3072, num_attention_heads=12, num_hidden_layers=12, projection_dim=768
+    )
+    vision_config = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_attention_heads=16,
+        num_hidden_layers=24,
+        patch_size=14,
         projection_dim=768,
     )
+    reader, picture = SimpleNamespace(max_tokens=128), PictureFormat(224, (0.5,) * 3, (0.5,) * 3)
     with torch.device("meta"):
-        clip = transformers.CLIPModel(config)
-        text, vision = Words(768, clip.projection_dim), Cells(1024, clip.projection_dim)
+        text = freeze(ClipTextTower("clip", CLIPTextModelWithProjection(text_config), reader))
+        vision = freeze(ClipVisionTower("clip", CLIPVisionModelWithProjection(vision_config), picture))
         model = MousingEncoder(text, vision)
     crf = 5 * 5 + 5 + 5  # transitions, start and end of 2-way BIO
     trainable = crf + sum(each.numel() for each in model.parameters() if each.requires_grad)
     assert trainable == 6_400_931
-    total = trainable + sum(each.numel() for each in clip.parameters())
+    temperature = 1  # CLIP's own, which no tower holds
+    total = crf + temperature + sum(each.numel() for each in model.parameters())
     assert total == 427_616_513 + 6_400_931
+    assert reader.max_tokens == 77
     assert round(total / 1e6, 3) == 434.017
