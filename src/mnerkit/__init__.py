@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mnerkit import torchvision_ops
+
 if TYPE_CHECKING:
     from mnerkit.tagging.predictor import Predictor
 
 __version__ = "0.1.0"
+
+torchvision_ops.install()
 
 
 def load(ckpt: str, tower_dir: str | None = None) -> Predictor:

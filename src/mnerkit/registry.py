@@ -74,8 +74,11 @@ class Plugin:
 
     @cached_property
     def summary(self) -> str:
-        """First line of the docstring of its class, read without importing it."""
-        tree = ast.parse(self.module_file.read_text(encoding="utf-8"))
+        """First line of the docstring of its class, read without importing it; what is wrong with a broken plugin."""
+        try:
+            tree = ast.parse(self.module_file.read_text(encoding="utf-8"))
+        except (BrokenPluginError, SyntaxError, OSError) as error:
+            return f"broken: {error}"
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name == self.entry.attr:
                 return (ast.get_docstring(node) or "").split("\n")[0]

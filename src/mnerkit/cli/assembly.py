@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ class Assembly:
             loggers: `csv`, `wandb`.
             curve: whether metrics of every epoch and checkpoints are written.
         """
+        # hints and the list of accelerators; set here since importing Lightning sets its own level
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
         trainer = {"enable_model_summary": False, "num_sanity_val_steps": 0, **(config.get("trainer") or {})}
         extras: dict[str, Any] = {

@@ -141,9 +141,6 @@ def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
 
 def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     """Merge all layers, check every name, resolve interpolations; `base` is a checkpoint's configuration."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     files = [_read_config(Path(path)) for path in request.flags.get("config", [])]
     named = request.flags.get("plugin") or next((each["plugin"] for each in reversed(files) if "plugin" in each), None)
     if base is not None:
@@ -153,6 +150,10 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     if not named:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     plugin = registry.get(named)
+    # here: a misspelt plugin is answered before this is imported
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     layers: list[dict[str, Any]] = []
     if base is None:
         layers.append({key: value for key, value in plugin.defaults.items() if key != "ablations"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 import sys
@@ -18,6 +17,19 @@ from mnerkit.errors import UsageError
 from mnerkit.runs import RunFolder, write_json
 from mnerkit.text_table import table
 
+# warnings of Lightning about what is meant to be so
+QUIET = (
+    ".*does not have many workers.*",
+    ".*args parameter is intended.*",
+    ".*Checkpoint directory.*",
+    ".*smaller than the logging interval.*",
+    ".*predict returned None.*",
+    ".*in eval mode.*",
+    ".*LeafSpec.*",
+    ".*across ranks is necessary.*",
+    ".*recommended to use `self.log.*sync_dist.*",
+)
+
 
 def main(request: Request) -> int:
     """Run one of the verbs."""
@@ -25,13 +37,8 @@ def main(request: Request) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*logging on epoch level in distributed.*")
-    warnings.filterwarnings("ignore", message=".*args parameter is intended.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*")
-    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
-    warnings.filterwarnings("ignore", message=".*Found .* module\\(s\\) in eval mode.*")
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message=message)
     return fit(request) if request.verb == "fit" else score(request)
 
 

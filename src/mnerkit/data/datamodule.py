@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import lightning.pytorch as lightning
+
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
@@ -24,13 +26,7 @@ from mnerkit.data.samplers import (
 )
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
-from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.errors import DataError, UsageError
-
-# torchmetrics, and so lightning, imports torchvision
-allow_torchvision()
-
-import lightning.pytorch as lightning  # noqa: E402
 
 _log = logging.getLogger("mnerkit.data")
 
@@ -99,6 +95,7 @@ class MnerData(lightning.LightningDataModule):
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
             seed: of batches, episodes and samples.
+
         """
         super().__init__()
         for option, value, least in (
@@ -151,6 +148,7 @@ class MnerData(lightning.LightningDataModule):
 
         Raises:
             DataError: the split is empty.
+
         """
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
@@ -206,6 +204,7 @@ class MnerData(lightning.LightningDataModule):
             train_mode: whether the head trains on plain batches or on episodes.
             types: entity types of plain batches, in the order that the head numbers them; default: the corpus's, or in
                 a few-shot run the training types.
+
         """
         self._needs, self.train_mode = needs, train_mode
         self._types = None if types is None else tuple(types)
@@ -231,6 +230,7 @@ class MnerData(lightning.LightningDataModule):
 
         Raises:
             UsageError: one of them is a training type, or none is left.
+
         """
         types = self.content.types
         if self.asked_test_types is None:
@@ -304,6 +304,7 @@ class MnerData(lightning.LightningDataModule):
             split: `train`, `dev` or `test`.
             pictures: instead of the option's, to measure how much the pictures are used.
             share: split the work among the Trainer's ranks; else this process gets all of it.
+
         """
         world, rank = self._ranks() if share else (1, 0)
         if self.few_shot and split != "train":

@@ -26,7 +26,8 @@ def corpus_stats(corpus: Corpus, pictures: bool = True) -> dict[str, Any]:
         `corpus`, `variant`, `digest`, `release`, `types`, `captions`, `crops`; `splits`: for each split `posts`,
         `words`, `entities` (`strict` and `lenient`: number by type and `all`), `orphans` (`I-` tags after O),
         `switches` (`I-` tags after another type), `without_entities` (posts), `images` (`present`, `missing`,
-        `broken`), `digest`; `duplicates` (see `duplicate_texts`); `shared_ids` (ids in more than one split); `counts` of the corpus.
+        `broken`), `digest`; `duplicates` (number of `duplicate_texts`); `shared_ids` (ids in more than one split);
+        `counts` of the corpus.
     """
     splits = {}
     for split, posts in corpus.splits.items():

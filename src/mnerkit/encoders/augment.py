@@ -18,6 +18,7 @@ def flipped_and_shifted(pixels: Tensor, shift: float = SHIFT) -> Tensor:
 
     Returns:
         (N, C, H, W), drawn from torch's global random state.
+
     """
     count, channels, height, width = pixels.shape
     device = pixels.device

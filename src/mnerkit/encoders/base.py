@@ -22,6 +22,7 @@ class TextStates:
         pooled: (B, d), the tower's sentence vector (`[CLS]`, end of text), or the masked mean of the words.
         pieces: (B, n, d), last states of the pieces; None for towers that read whole words.
         layers: states after each layer, (B, n, d) each (pieces), embeddings first; empty unless asked for.
+
     """
 
     words: Tensor
@@ -40,6 +41,7 @@ class ImageStates:
         grid: rows and columns of the patches, R = rows * columns.
         stages: maps (N, c, h, w) of increasing depth where the tower is a pyramid (ResNet), else empty.
         tokens: (N, 1 + R, d) with the class token, for transformers; else None.
+
     """
 
     pooled: Tensor
@@ -58,6 +60,7 @@ class WordStates:
         losses: named, unweighted auxiliary losses, scalars.
         boundary: (B, W, 3) B/I/O emissions that a head may add, or None.
         trace: named tensors to draw (attention (B, W, R), adjacency (E, B, L, L), gates ...); empty unless asked for.
+
     """
 
     states: Tensor
@@ -75,6 +78,7 @@ class Tower(nn.Module):
         frozen: whether its weights are fixed (`mnerkit.encoders.frozen.freeze`); then it stays in eval mode.
         loaded: whether its weights came from a hub or folder.
         options: options of the factory that made it, as plain data.
+
     """
 
     spec: str
@@ -98,6 +102,7 @@ class TextTower(Tower):
 
     Attributes:
         reader: turns words into the tower's input (`mnerkit.data.text.Reader`).
+
     """
 
     reader: Any
@@ -121,6 +126,7 @@ class VisionTower(Tower):
     Attributes:
         pooled_width: width of the pooled vector.
         picture: size and normalisation that it expects (`mnerkit.data.images.PictureFormat`).
+
     """
 
     pooled_width: int

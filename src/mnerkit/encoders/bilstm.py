@@ -75,6 +75,7 @@ class BiLstmTower(TextTower):
 
     Raises:
         TowerError: the file of vectors is missing, malformed, or knows none of the words.
+
     """
 
     def __init__(
@@ -150,6 +151,7 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[Tensor, Tensor]:
 
     Raises:
         TowerError: the file is missing, no UTF-8, malformed, or knows none of the words.
+
     """
     wanted = {word: number for number, word in enumerate(words, start=2)}
     found: dict[int, list[float]] = {}

@@ -24,6 +24,7 @@ def freeze(tower: AnyTower) -> AnyTower:
 
     Returns:
         The same tower.
+
     """
     tower.frozen = True
     tower.requires_grad_(False)
@@ -69,6 +70,7 @@ class Reading:
         pooling: how pieces become words (`first`, `mean`), or empty.
         projection: whether states lie in the joint space.
         dtype: type of the numbers.
+
     """
 
     weights: str
@@ -95,6 +97,7 @@ class FeatureMemory:
 
     Args:
         limit: most bytes that are kept, in main memory.
+
     """
 
     def __init__(self, limit: int = MEMORY_BYTES) -> None:
@@ -116,6 +119,7 @@ class FeatureMemory:
             tower: a frozen tower with `reading()`.
             text: the batch.
             compute: runs the tower.
+
         """
         ids, mask, owner = text.input_ids, text.attn_mask, text.piece_word
         if ids is None or mask is None or owner is None:
@@ -145,6 +149,7 @@ class FeatureMemory:
             tower: a frozen tower with `reading()` and a fixed `grid`.
             pixels: (N, 3, H, W).
             compute: runs the tower.
+
         """
         reading, values = self._current(tower), pixels.cpu()
         keys = [feature_key(reading, input_digest(picture)) for picture in values]

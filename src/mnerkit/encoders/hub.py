@@ -17,7 +17,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.errors import TowerError
 
 REACH_SECONDS = 4.0
@@ -34,6 +33,7 @@ class Source:
         kind: `folder`, `hub`, or `random` (an architecture without weights, from a folder).
         place: the folder or the hub's name.
         revision: the hub's commit, where one is known.
+
     """
 
     spec: str
@@ -53,6 +53,7 @@ def source_of(spec: str, tower_dir: str | Path | None = None, revision: str | No
 
     Raises:
         TowerError: a folder or file that is not there or lacks its config.json.
+
     """
     if spec.startswith("random:"):
         place = Path(spec.removeprefix("random:")).expanduser()
@@ -93,6 +94,7 @@ def read_config(source: Source) -> Any:
 
     Raises:
         TowerError: it can't be had or is not understood.
+
     """
     from transformers import AutoConfig
 
@@ -105,8 +107,8 @@ def config_from_dict(architecture: dict[str, Any]) -> Any:
 
     Raises:
         TowerError: the installed transformers knows no such architecture.
+
     """
-    allow_torchvision()
     from transformers import AutoConfig
 
     try:
@@ -127,6 +129,7 @@ def read_tokenizer(source: Source) -> Any:
 
     Raises:
         TowerError: it can't be had.
+
     """
     if source.kind != "hub" and not any((Path(source.place) / name).is_file() for name in _TOKENIZERS):
         # transformers would make up an empty one
@@ -159,6 +162,7 @@ def read_model(source: Source, config: Any, model_class: Any = None) -> nn.Modul
 
     Raises:
         TowerError: weights that can't be had, or that lack tensors of the architecture.
+
     """
     if source.kind == "random":
         return new_model(config, model_class)
@@ -185,7 +189,6 @@ def read_model(source: Source, config: Any, model_class: Any = None) -> nn.Modul
 
 def new_model(config: Any, model_class: Any = None) -> nn.Module:
     """A model with new weights."""
-    allow_torchvision()
     from transformers import AutoModel
 
     return model_class._from_config(config) if model_class is not None else AutoModel.from_config(config)
@@ -218,7 +221,6 @@ def hub_reachable() -> bool:
 @contextmanager
 def _explained(source: Source, part: str) -> Iterator[None]:
     """Turn what transformers raises into one line that says what can't be had, and how to go on."""
-    allow_torchvision()
     from safetensors import SafetensorError
     from transformers.utils import logging as their_logging
 

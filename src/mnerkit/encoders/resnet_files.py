@@ -9,7 +9,6 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.errors import TowerError
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -25,6 +24,7 @@ def read_resnet(spec: str, name: str, tower_dir: str | Path | None = None) -> di
 
     Raises:
         TowerError: the weights can't be had.
+
     """
     _, _, given = spec.partition(":")
     found = _in_folder(name, Path(tower_dir).expanduser()) if tower_dir is not None else None
@@ -59,7 +59,6 @@ def _from_file(spec: str, file: Path) -> dict[str, Tensor]:
 
 
 def _from_site(spec: str, name: str) -> dict[str, Tensor]:
-    allow_torchvision()
     from torchvision import models
 
     weights = models.get_model_weights(name).DEFAULT

@@ -28,6 +28,7 @@ def pool_words(pieces: Tensor, text: TextBatch, pool: WordPool) -> Tensor:
 
     Returns:
         (B, W, d), zeros where a word is padding or was cut off.
+
     """
     first, owner = text.first_piece, text.piece_word
     if first is None or owner is None:
@@ -51,6 +52,7 @@ class PieceTower(TextTower):
         config: its configuration.
         revision: the hub's commit that the weights came from, where known.
         keep_layers: whether to return the states of all layers (and of the pieces, where frozen).
+
     """
 
     causal = False
@@ -67,6 +69,7 @@ class PieceTower(TextTower):
             reader: its tokenizer; its length limit is lowered to what the model's positions allow.
             word_pool: a word is its first piece, or the mean over its pieces.
             last_layers: the states are the mean over this many last layers.
+
         """
         super().__init__()
         self.spec, self.model, self.reader = spec, model, reader

@@ -26,6 +26,7 @@ class TinyText(TextTower):
         width: d of the states, even.
         dropout: on embeddings, while training.
         forget: share of words that are read as unknown while training, so that the unknown word is learnt.
+
     """
 
     def __init__(self, facts: CorpusFacts, width: int = WIDTH, dropout: float = 0.2, forget: float = 0.05) -> None:
@@ -65,9 +66,10 @@ class TinyVision(VisionTower):
     Args:
         width: d of the regions and of the pooled vector.
         channels: of the first convolution.
+
     """
 
-    PATCH = 8
+    GLANCE = 0.375
 
     def __init__(self, width: int = WIDTH, channels: int = 16) -> None:
         super().__init__()
@@ -83,15 +85,25 @@ class TinyVision(VisionTower):
         self.colour = nn.Linear(12, width)
 
     def forward(self, pixels: Tensor) -> ImageStates:
+        regions, stages = self.read(pixels)
+        grid = (stages[-1].shape[-2], stages[-1].shape[-1])
+        return ImageStates(pooled=self.pool(pixels), regions=regions, grid=grid, stages=stages)
+
+    def read(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Regions (N, R, d) and the maps of all layers."""
         stages = []
         x = pixels  # (N, 3, H, W)
         for layer in self.layers:
             x = layer(x)
             stages.append(x)
-        grid = (x.shape[-2], x.shape[-1])
-        colours = patch_colours(pixels, grid)  # (N, 12, h, w)
+        colours = patch_colours(pixels, (x.shape[-2], x.shape[-1]))  # (N, 12, h, w)
         regions = x.flatten(2).transpose(1, 2) + self.colour(colours.flatten(2).transpose(1, 2))  # (N, R, d)
-        return ImageStates(pooled=regions.mean(1), regions=regions, grid=grid, stages=tuple(stages))
+        return regions, tuple(stages)
+
+    def pool(self, pixels: Tensor) -> Tensor:
+        """(N, d): the mean region of the picture at `GLANCE` of its size."""
+        small = functional.interpolate(pixels, scale_factor=self.GLANCE, mode="area")
+        return self.read(small)[0].mean(1)
 
 
 def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -103,6 +115,7 @@ def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
 
     Returns:
         (N, 12, rows, columns).
+
     """
     chroma = pixels - pixels.mean(1, keepdim=True)
     return torch.cat(

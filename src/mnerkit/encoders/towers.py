@@ -39,7 +39,6 @@ from mnerkit.encoders.hub import (
 )
 from mnerkit.encoders.resnet_files import read_resnet
 from mnerkit.encoders.text import BertTower, ClipTextTower, PieceTower, WordPool
-from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.encoders.vision import CLIP, HALF, RESNETS, ClipVisionTower, ResNetTower, VitTower, picture_of
 from mnerkit.errors import CheckpointError, TowerError, UsageError, did_you_mean
 
@@ -70,6 +69,7 @@ def text_tower(
     Raises:
         TowerError: files that can't be had or do not fit.
         UsageError: an option that the tower does not have.
+
     """
     tower: TextTower
     if spec in ("tiny", "bilstm"):
@@ -97,6 +97,7 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
     Raises:
         TowerError: files that can't be had or do not fit.
         UsageError: an option that the tower does not have.
+
     """
     tower: VisionTower
     if spec == "tiny":
@@ -150,6 +151,7 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
     Raises:
         TowerError: weights that can't be had, or that are not the ones it was trained with.
         CheckpointError: the state is of no known tower.
+
     """
     families: dict[str, Callable[[dict[str, Any], str | Path | None], Tower]] = {
         "TinyText": lambda state, _: _of_words("tiny", state["reader"]["words"], state["options"]),
@@ -248,7 +250,6 @@ def _clip_half(config: Any, half: str) -> Any:
 
 
 def _clip_class(name: str) -> Any:
-    allow_torchvision()
     import transformers
 
     return getattr(transformers, name)

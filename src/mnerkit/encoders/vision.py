@@ -10,7 +10,6 @@ from mnerkit.data.images import PictureFormat
 from mnerkit.encoders.base import ImageStates, VisionTower
 from mnerkit.encoders.frozen import FeatureMemory, Reading, weight_digest
 from mnerkit.encoders.hub import architecture_of
-from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.errors import TowerError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -29,6 +28,7 @@ def picture_of(config: Any, preprocessor: dict[str, Any], default: tuple[Any, An
 
     Raises:
         TowerError: values that are no numbers of three channels.
+
     """
     mean, std = (
         preprocessor.get(name) or value for name, value in zip(("image_mean", "image_std"), default, strict=True)
@@ -131,11 +131,11 @@ class ResNetTower(VisionTower):
         spec: how the user named it.
         name: one of `RESNETS`.
         picture: size and normalisation; default: 224 pixels, ImageNet's.
+
     """
 
     def __init__(self, spec: str, name: str, picture: PictureFormat | None = None) -> None:
         super().__init__()
-        allow_torchvision()
         from torchvision import models
 
         self.spec, self.name = spec, name
@@ -154,6 +154,7 @@ class ResNetTower(VisionTower):
 
         Raises:
             TowerError: the state dict is not of this network.
+
         """
         stem = {"conv1": "stem.0", "bn1": "stem.1"}
         renamed = {}

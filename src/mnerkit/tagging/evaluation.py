@@ -20,8 +20,9 @@ def predictions(
     trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, pictures: Pictures | None = None
 ) -> list[Prediction]:
     """Predictions for every post (or every query of every episode) of a split, of all ranks, in a fixed order."""
-    batches = trainer.predict(tagger, dataloaders=data.loader(split, pictures=pictures))
-    return gather([each for batch in batches or [] for each in batch])  # type: ignore[union-attr]
+    tagger.predicted = []
+    trainer.predict(tagger, dataloaders=data.loader(split, pictures=pictures), return_predictions=False)
+    return gather(tagger.predicted)
 
 
 def scores(predicted: Sequence[Prediction]) -> dict[str, float]:

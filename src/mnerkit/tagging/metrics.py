@@ -9,15 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torchmetrics import Metric
 
-from mnerkit.encoders.torchvision_ops import allow_torchvision
 from mnerkit.tagging.counts import RULES, Tags, confusion, count_entities, entity_scores, named_scores, prf, report
 from mnerkit.tagging.significance import paired_test
-
-# torchmetrics imports torchvision
-allow_torchvision()
-
-from torchmetrics import Metric  # noqa: E402
 
 __all__ = ["EntityScores", "confusion", "count_entities", "entity_scores", "paired_test", "prf", "report"]
 
@@ -27,6 +22,7 @@ class EntityScores(Metric):
 
     Args:
         types: entity types that get scores of their own. Entities of other types count in the micro scores.
+
     """
 
     full_state_update = False

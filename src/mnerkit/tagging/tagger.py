@@ -64,6 +64,7 @@ class Tagger(lightning.LightningModule):
         encoder: made by `build`.
         towers: the towers by name; their states go into checkpoints.
         tracing: whether predictions carry traces.
+        predicted: predictions of the last `Trainer.predict` on this rank.
     """
 
     plugin: str = ""
@@ -100,6 +101,7 @@ class Tagger(lightning.LightningModule):
         self.tracing = False
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
+        self.predicted: list[Prediction] = []
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
 
@@ -231,9 +233,9 @@ class Tagger(lightning.LightningModule):
         self.log_dict(shown, prog_bar=False, rank_zero_only=False, sync_dist=False)
         self.log("dev_f1", shown["dev/f1"], prog_bar=True, logger=False)
 
-    def predict_step(self, batch: Batch, _index: int) -> list[Prediction]:
-        """Predictions of a batch."""
-        return self.tag(batch)
+    def predict_step(self, batch: Batch, _index: int) -> None:
+        """Add the predictions of a batch to `predicted`, which whoever calls `Trainer.predict` empties before."""
+        self.predicted.extend(self.tag(batch))
 
     # ------------------------------------------------------------------ checkpoints
 

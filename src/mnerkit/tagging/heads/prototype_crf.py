@@ -13,7 +13,7 @@ from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import WordStates
 from mnerkit.errors import DataError, UsageError
 from mnerkit.nn.crf import CRF, Scores, TiedCRF, crf_nll, viterbi
-from mnerkit.nn.prototypes import Distance, distances, nearest, prototypes
+from mnerkit.nn.prototypes import distances, nearest, prototypes
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.heads.rows import as_long_as_posts, mean_over_rows, words_of
 
@@ -36,7 +36,7 @@ class PrototypeCRFHead(Head):
         transitions: Literal["tied", "full"] = "tied",
         slot_shuffle: bool = True,
         constrain_bio: bool = True,
-        distance: Distance = "sq_euclid",
+        distance: Literal["sq_euclid", "euclid", "cosine"] = "sq_euclid",
         dist_scale: float | None = None,
         emission: Literal["logp", "p"] = "logp",
         proto_classes: Literal["bio", "io"] = "bio",
@@ -166,7 +166,7 @@ class PrototypeCRFHead(Head):
     # ------------------------------------------------------------------ loss and tags
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the gold tags (MOUSING, Eq. 12): mean over query rows, summed over environments."""
+        """Negative log-likelihood of the gold tags (MOUSING, Eq. 12): mean over query rows, sum over environments."""
         words = words_of(encoded, batch)
         emissions, known = self.emissions(encoded, batch)
         gold = words.tags(batch)

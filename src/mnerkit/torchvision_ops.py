@@ -3,16 +3,21 @@
 The wheel on the index is a CUDA build. Beside a CPU build of torch its compiled operators can't load, and
 `import torchvision` (which transformers does too) dies with `operator torchvision::nms does not exist`. The
 pure-Python parts (ResNets, transforms v2, feature extraction) need only the schemas of two operators. They are
-declared here, once, and only where the real ones are absent; calling them still fails.
+declared here, once, and only where the real ones are absent; calling them still fails. `import mnerkit` installs a
+finder that does so at the moment when somebody (lightning and transformers do) first imports torchvision.
 """
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -22,8 +27,25 @@ _SCHEMAS = {
 _library: torch.library.Library | None = None
 
 
-def allow_torchvision() -> None:
-    """Make `import torchvision` work; call it before importing torchvision or a model of transformers."""
+class _BeforeTorchvision(MetaPathFinder):
+    """Finds nothing itself; prepares torch when torchvision is about to be imported."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            declare_operators()
+
+
+def install() -> None:
+    """Prepare torch as soon as torchvision is first imported; nothing is imported now."""
+    if "torchvision" not in sys.modules and not any(isinstance(each, _BeforeTorchvision) for each in sys.meta_path):
+        sys.meta_path.insert(0, _BeforeTorchvision())
+
+
+def declare_operators() -> None:
+    """Declare the operators' schemas where the real operators can't load."""
+    import torch
+
     global _library
     if _library is not None or _defined("nms"):
         return
@@ -36,11 +58,15 @@ def allow_torchvision() -> None:
 
 
 def _defined(name: str) -> bool:
+    import torch
+
     return hasattr(torch.ops.torchvision, name)
 
 
 def _load_real_operators() -> None:
     """Load torchvision's compiled part, as its own import will do again, to see whether it can."""
+    import torch
+
     found = importlib.util.find_spec("torchvision")
     if found is None or found.origin is None:
         return
