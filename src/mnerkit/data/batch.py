@@ -47,9 +47,10 @@ class TextBatch(_Movable):
         type_ids: (B, n) long, 1 in the second segment.
         piece_word: (B, n) long, the word of each piece; -1 for special pieces, padding and the second segment.
         first_piece: (B, W) long, the first piece of each word; -1 where the length limit cut the word off.
-        word_ids: (B, W) long, numbers in the vocabulary; 0 pads, 1 is unknown.
-        shapes: (B, W) long, number of the word's shape (capitals, digits, hashtag ...); 0 pads.
-        chars: (B, W, C) long, character numbers; 0 pads, 1 is unknown.
+        word_ids: (B, V) long, numbers in the vocabulary; 0 pads, 1 is unknown. V = W; a second segment stands behind
+            a row's words, and V grows by it.
+        shapes: (B, V) long, number of the word's shape (capitals, digits, hashtag ...); 0 pads.
+        chars: (B, V, C) long, character numbers; 0 pads, 1 is unknown.
     """
 
     words: list[tuple[str, ...]]

@@ -25,6 +25,7 @@ SHAPES = (
     "small",
     "mixed",
     "other",
+    "separator",
 )
 
 
@@ -51,6 +52,9 @@ def _shape_name(word: str) -> str:
     return "small" if word == word.lower() else "mixed"
 
 
+_SEPARATOR = (1, SHAPES.index("separator"), np.array([1]))
+
+
 class VocabularyReader:
     """Reads words as numbers of a fixed vocabulary, with shapes and characters.
 
@@ -60,11 +64,13 @@ class VocabularyReader:
     Attributes:
         words: the vocabulary, in lower case; word i has number i + 2 (0 pads, 1 is unknown).
         characters: the known characters; character i has number i + 2.
+        second_words: most words of a second segment.
     """
 
     kind = "vocabulary"
 
-    def __init__(self, words: Iterable[str]):
+    def __init__(self, words: Iterable[str], second_words: int = 24):
+        self.second_words = second_words
         self.words = tuple(dict.fromkeys(word.lower() for word in words))
         self._numbers = {word: number for number, word in enumerate(self.words, start=2)}
         letters = set(string.ascii_letters + string.digits + string.punctuation)
@@ -91,12 +97,12 @@ class VocabularyReader:
 
     def state(self) -> dict[str, Any]:
         """Plain data that `reader_from_state` rebuilds this from."""
-        return {"kind": self.kind, "words": list(self.words)}
+        return {"kind": self.kind, "words": list(self.words), "second_words": self.second_words}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> VocabularyReader:
         """The reader of `state()`."""
-        return cls(state["words"])
+        return cls(state["words"], state["second_words"])
 
     def length(self, words: Sequence[str]) -> int:
         """Number of words."""
@@ -107,23 +113,26 @@ class VocabularyReader:
 
         Args:
             rows: the words of each row; a row may be empty.
-            second: must be None: a tower of whole words has no second segment.
+            second: the words of each row's second segment. They stand behind the row's words and a separator (an
+                unknown word of its own shape), and are no part of `word_mask`; an empty segment adds nothing.
 
         Returns:
-            The batch: (B, W) numbers and shapes, (B, W, C) characters; W and C at least 1, C at most `MAX_CHARS`.
+            The batch: (B, V) numbers and shapes, (B, V, C) characters; V and C at least 1, C at most `MAX_CHARS`.
 
-        Raises:
-            ValueError: a second segment was given.
         """
-        if second is not None:
-            raise ValueError("a reader of whole words has no second segment")
         words = [tuple(row) for row in rows]
         known = [[self._read(word) for word in row] for row in words]
-        size, width = len(words), max([1, *map(len, words)])
+        width = max([1, *map(len, words)])
+        word_mask = np.arange(width) < np.array([len(row) for row in words])[:, None]  # (B, W)
+        if second is not None:
+            for row, tail in zip(known, second, strict=True):
+                if tail:
+                    row += [_SEPARATOR, *(self._read(word) for word in tail[: self.second_words])]
+        size, columns = len(words), max([width, *map(len, known)])
         letters = max([1, *(len(chars) for row in known for *_, chars in row)])
-        word_ids = np.zeros((size, width), dtype=np.int64)
-        shapes = np.zeros((size, width), dtype=np.int64)
-        chars = np.zeros((size, width, letters), dtype=np.int64)
+        word_ids = np.zeros((size, columns), dtype=np.int64)
+        shapes = np.zeros((size, columns), dtype=np.int64)
+        chars = np.zeros((size, columns, letters), dtype=np.int64)
         for row, facts in enumerate(known):
             for place, (number, shape, spelling) in enumerate(facts):
                 word_ids[row, place] = number
@@ -131,7 +140,7 @@ class VocabularyReader:
                 chars[row, place, : len(spelling)] = spelling
         return TextBatch(
             words,
-            word_mask=torch.from_numpy(word_ids > 0),
+            word_mask=torch.from_numpy(word_mask),
             word_ids=torch.from_numpy(word_ids),
             shapes=torch.from_numpy(shapes),
             chars=torch.from_numpy(chars),

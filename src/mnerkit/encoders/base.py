@@ -102,10 +102,12 @@ class TextTower(Tower):
 
     Attributes:
         reader: turns words into the tower's input (`mnerkit.data.text.Reader`).
+        causal: whether a word sees only what stands before it.
 
     """
 
     reader: Any
+    causal: bool = False
 
     def forward(self, text: TextBatch) -> TextStates:
         raise NotImplementedError

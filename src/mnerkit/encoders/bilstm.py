@@ -12,12 +12,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from mnerkit.data.batch import TextBatch
 from mnerkit.data.vocabulary import VocabularyReader
 from mnerkit.encoders.base import TextStates, TextTower
 from mnerkit.errors import TowerError
+from mnerkit.nn.recurrent import run_lstm
 
 Chars = Literal["none", "cnn", "lstm"]
 
@@ -108,24 +109,23 @@ class BiLstmTower(TextTower):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, text: TextBatch) -> TextStates:
-        word_ids, shapes, mask = text.word_ids, text.shapes, text.word_mask  # (B, W)
+        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W and what a second segment adds
         if word_ids is None or shapes is None or text.chars is None:
             raise ValueError("a BiLSTM tower reads whole words: the batch must come from its own reader")
+        mask = word_ids > 0
         if self.training and self.forget:
             forgotten = (torch.rand(word_ids.shape, device=word_ids.device) < self.forget) & mask
             word_ids = word_ids.masked_fill(forgotten, 1)
         parts = [self.word(word_ids), self.shape(shapes)]
         if self.chars is not None:
             parts.append(self._spelling(text.chars, mask))
-        embedded = self.dropout(torch.cat(parts, -1))  # (B, W, e)
-        lengths = mask.sum(1).clamp_min(1).cpu()  # a row without words counts as one word of padding
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=mask.shape[1])
-        words = states * mask.unsqueeze(-1)  # (B, W, d)
-        return TextStates(words, words.sum(1) / mask.sum(1, keepdim=True).clamp_min(1))
+        embedded = self.dropout(torch.cat(parts, -1))  # (B, V, e)
+        states = run_lstm(self.lstm, embedded, mask.sum(1))
+        words = states[:, : text.word_mask.shape[1]] * text.word_mask.unsqueeze(-1)  # (B, W, d)
+        return TextStates(words, words.sum(1) / text.word_mask.sum(1, keepdim=True).clamp_min(1))
 
     def _spelling(self, chars: Tensor, mask: Tensor) -> Tensor:
-        """(B, W, C) characters to (B, W, char_width), zeros where padded; only real words are read."""
+        """(B, V, C) characters to (B, V, char_width), zeros where padded; only real words are read."""
         assert self.chars is not None
         flat = mask.flatten()
         at = flat.nonzero().squeeze(-1)

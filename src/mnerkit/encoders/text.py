@@ -55,7 +55,6 @@ class PieceTower(TextTower):
 
     """
 
-    causal = False
     model: Any
 
     def __init__(

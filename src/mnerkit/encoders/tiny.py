@@ -11,6 +11,7 @@ from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureFormat
 from mnerkit.data.text import VocabularyReader
 from mnerkit.encoders.base import ImageStates, TextStates, TextTower, VisionTower
+from mnerkit.nn.recurrent import run_lstm
 
 WIDTH = 96
 PICTURE = PictureFormat(64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -39,20 +40,15 @@ class TinyText(TextTower):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, text: TextBatch) -> TextStates:
-        word_ids, shapes = text.word_ids, text.shapes  # (B, W)
+        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W and what a second segment adds
         if word_ids is None or shapes is None:
             raise ValueError("a tiny text tower reads whole words: the batch must come from its own reader")
         if self.training and self.forget:
             forgotten = (torch.rand(word_ids.shape, device=word_ids.device) < self.forget) & (word_ids > 0)
             word_ids = word_ids.masked_fill(forgotten, 1)
-        embedded = self.dropout(torch.cat([self.word(word_ids), self.shape(shapes)], -1))  # (B, W, 96)
-        # a row without words counts as one word of padding, since nothing can't be packed
-        lengths = text.word_mask.sum(1).clamp_min(1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=embedded.shape[1]
-        )
-        words = states * text.word_mask.unsqueeze(-1)  # (B, W, d)
+        embedded = self.dropout(torch.cat([self.word(word_ids), self.shape(shapes)], -1))  # (B, V, 96)
+        states = run_lstm(self.lstm, embedded, (word_ids > 0).sum(1))
+        words = states[:, : text.word_mask.shape[1]] * text.word_mask.unsqueeze(-1)  # (B, W, d)
         pooled = words.sum(1) / text.word_mask.sum(1, keepdim=True).clamp_min(1)
         return TextStates(words=words, pooled=pooled)
 

@@ -22,7 +22,7 @@ from typing import Any
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureFormat
 from mnerkit.data.pieces import PieceReader
-from mnerkit.data.text import reader_from_state
+from mnerkit.data.text import VocabularyReader, reader_from_state
 from mnerkit.encoders.base import TextTower, Tower, VisionTower
 from mnerkit.encoders.bilstm import BiLstmTower
 from mnerkit.encoders.frozen import freeze as fix
@@ -73,7 +73,7 @@ def text_tower(
     """
     tower: TextTower
     if spec in ("tiny", "bilstm"):
-        tower = _of_words(spec, facts.words, options)
+        tower = _of_words(spec, VocabularyReader(facts.words, second_words), options)
     else:
         _refuse(spec, options, ())
         source = source_of(spec)
@@ -154,10 +154,8 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
 
     """
     families: dict[str, Callable[[dict[str, Any], str | Path | None], Tower]] = {
-        "TinyText": lambda state, _: _of_words("tiny", state["reader"]["words"], state["options"]),
-        "BiLstmTower": lambda state, _: _of_words(
-            "bilstm", state["reader"]["words"], {**state["options"], "vectors": None}
-        ),
+        "TinyText": lambda state, _: _of_words("tiny", reader_from_state(state["reader"]), state["options"]),
+        "BiLstmTower": lambda state, _: _of_words("bilstm", reader_from_state(state["reader"]), state["options"]),
         "TinyVision": lambda state, _: vision_tower("tiny", **state["options"]),
         "BertTower": _saved_text,
         "ClipTextTower": _saved_text,
@@ -181,17 +179,20 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
     return tower
 
 
-def _of_words(spec: str, words: Any, options: dict[str, Any]) -> TextTower:
+def _of_words(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
+    """A tower of whole words for the vocabulary of `reader`, with new weights."""
     from mnerkit.encoders.tiny import TinyText
 
     tower: TextTower
     family = TinyText if spec == "tiny" else BiLstmTower
     _refuse(spec, options, [name for name in inspect.signature(family).parameters if name not in ("facts", "words")])
-    tower = TinyText(CorpusFacts((), tuple(words)), **options) if spec == "tiny" else BiLstmTower(words, **options)
-    if isinstance(tower, BiLstmTower):
-        # the width may have come from a file of vectors that a checkpoint's user need not have
-        options = {**options, "word_width": tower.word_width}
-    tower.options = options
+    if spec == "tiny":
+        tower = TinyText(CorpusFacts((), reader.words), **options)
+    else:
+        tower = BiLstmTower(reader.words, **options)
+        # a checkpoint's user need not have the file of vectors: what is kept is the width that it decided
+        options = {**options, "word_width": tower.word_width, "vectors": None}
+    tower.reader, tower.options = reader, options
     return tower
 
 
