@@ -1,0 +1,158 @@
+"""`mnerkit data`: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnerkit.cli.data import main
+from mnerkit.errors import DataError, UsageError
+
+HOSTILE = "<script>alert('&')</script>"
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    (folder / "images").mkdir(parents=True)
+    records = {
+        "train": [
+            {"id": f"no{HOSTILE}", "text": ["gone"], "label": ["O"], "images": ["gone.jpg"]},
+            {
+                "id": "two",
+                "text": [HOSTILE, "Bo\x85b", "Dee"],
+                "label": ["O", "B-PER", "I-PER"],
+                "images": ["a.jpg", "b.jpg"],
+            },
+        ],
+        "dev": [{"id": "d", "text": ["a"], "label": ["B-<b>"], "images": []}],
+        "test": [{"id": "t", "text": ["a"], "label": ["O"], "images": ["a.jpg"]}],
+    }
+    for split, rows in records.items():
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    Image.fromarray(np.zeros((300, 900, 3), np.uint8)).save(folder / "images" / "a.jpg")
+    (folder / "images" / "b.jpg").write_bytes(b"")
+    return folder
+
+
+def test_stats_prints_a_table_or_json(mine: Path, capsys) -> None:
+    assert main(["stats", str(mine)]) == 0
+    assert "posts without entities" in capsys.readouterr().out
+    assert main(["stats", "mine", "--root", str(mine.parent), "--json"]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert stats["types"] == ["PER", "<b>"]
+    assert stats["splits"]["train"]["images"] == {"present": 1, "missing": 1, "broken": 1}
+
+
+def test_stats_takes_a_folder_with_one_split(mine: Path, capsys) -> None:
+    (mine / "dev.jsonl").unlink()
+    (mine / "test.jsonl").unlink()
+    assert main(["stats", str(mine), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["splits"]) == ["train"]
+
+
+def test_verify_exits_with_one_and_the_reasons(mine: Path, capsys) -> None:
+    assert main(["verify", str(mine)]) == 1
+    printed = capsys.readouterr().out
+    assert "not whole" in printed and "gone.jpg" in printed and "b.jpg is an empty file" in printed
+    assert main(["verify", str(mine), "--text_only"]) == 0
+    assert "mine: whole (annotations)" in capsys.readouterr().out
+
+
+class Seen(HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_show_writes_a_page_that_loads_and_runs_nothing(mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text(f"a.jpg :a {HOSTILE} cat\nb.jpg :b\ngone.jpg :g\n")
+    out = tmp_path / "page.html"
+    assert main(["show", str(mine), "--out", str(out), "--captions", str(tmp_path / "captions.txt")]) == 0
+    page = out.read_text(encoding="utf-8")
+    seen = Seen(page)
+    assert "script" not in seen.tags and seen.tags.count("article") == 2 and seen.tags.count("img") == 1
+    assert all(address.startswith("data:image/") for address in seen.addresses)
+    assert "gone.jpg is missing" in seen.text and "is an empty file" in seen.text
+    assert seen.text.count(HOSTILE) == 3, "a word, an id and a caption"
+    assert "Bo\ufffdb DeePER" in seen.text and "\x85" not in page
+    assert seen.text.index("two") < seen.text.index("gone"), "posts with pictures come first"
+    assert "{{" not in page and len(page) < 30_000
+    assert [file.name for file in tmp_path.glob(".page*")] == []
+
+
+def test_show_never_replaces_a_file_unasked(mine: Path, tmp_path: Path) -> None:
+    out = tmp_path / "notes.html"
+    out.write_text("mine")
+    with pytest.raises(UsageError, match="--overwrite"):
+        main(["show", str(mine), "--out", str(out)])
+    assert out.read_text() == "mine"
+    assert main(["show", str(mine), "--out", str(out), "--overwrite", "--split", "test", "--limit", "1"]) == 0
+    assert "mine, test" in out.read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="is a folder"):
+        main(["show", str(mine), "--out", str(tmp_path)])
+    with pytest.raises(UsageError, match="there is no folder"):
+        main(["show", str(mine), "--out", str(tmp_path / "no" / "x.html")])
+
+
+def test_show_of_the_probe_needs_no_files(tmp_path: Path) -> None:
+    assert main(["show", "probe", "--variant", "multi", "--out", str(tmp_path / "p.html"), "--limit", "3"]) == 0
+    assert "data:image/png" in (tmp_path / "p.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["stat", "probe"], "Did you mean 'stats'"),
+        (["stats", "twitter2016"], "Did you mean 'twitter201"),
+        (["stats", "probe", "--rot", "x"], "Did you mean '--root'"),
+        (["stats", "probe", "--js"], "no option '--js'"),
+        (["stats", "probe", "more"], "no argument 'more'"),
+        (["stats"], "CORPUS"),
+        (["show", "probe"], "--out"),
+        (["show", "probe", "--out", "x.html", "--split", "tset"], "tset"),
+        (["show", "probe", "--out", "x.html", "--limit", "0"], "not a whole number above 0"),
+    ],
+)
+def test_mistakes_end_in_a_short_message(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        main(arguments)
+    assert message in str(refused.value) and str(refused.value).count("\n") <= 1
+
+
+def test_malformed_data_is_a_data_error(mine: Path) -> None:
+    (mine / "test.jsonl").write_bytes(b'{"text": ["\xff"]}')
+    with pytest.raises(DataError, match=r"test\.jsonl:1: not UTF-8"):
+        main(["verify", str(mine)])
+
+
+def test_help_appears_at_once() -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", "from mnerkit.cli.data import main; main(['--help'])"], capture_output=True
+        )
+        times.append(time.perf_counter() - start)
+        assert b"twitter2015" in done.stdout and b"verify" in done.stdout
+    assert min(times) < 0.5
