@@ -1,0 +1,57 @@
+"""Plugin `captions`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from mnerkit.data.views import Needs
+from mnerkit.tagging.tagger import Tagger
+from mnerkit_plugins.captions.model import CaptionsEncoder
+
+
+class CaptionsTagger(Tagger):
+    """A text tower that reads the picture's caption as second segment, and a head."""
+
+    plugin = "captions"
+
+    def __init__(
+        self,
+        text: str = "tiny",
+        freeze: bool = False,
+        max_tokens: int = 128,
+        word_pool: Literal["first", "mean"] = "first",
+        second_words: int = 24,
+        max_images: int = 1,
+        dropout: float = 0.1,
+        **training: Any,
+    ) -> None:
+        """Keep the options.
+
+        Args:
+            text: the text tower: `tiny`, `bilstm`, a hub name such as `bert-base-cased`, or a folder.
+            freeze: keep the tower's weights as they are.
+            max_tokens: length limit in pieces, special pieces included; the caption is cut first.
+            word_pool: a word's state is that of its first piece, or the mean over its pieces.
+            second_words: most words of the captions.
+            max_images: captions of this many images, the first ones.
+            dropout: on the word states.
+            training: options of `Tagger`.
+
+        """
+        super().__init__(**training)
+        self.text, self.freeze_tower, self.max_tokens, self.word_pool = text, freeze, max_tokens, word_pool
+        self.second_words, self.max_images, self.dropout = second_words, max_images, dropout
+
+    def make_encoder(self) -> CaptionsEncoder:
+        tower = self.text_tower(
+            "text",
+            self.text,
+            freeze=self.freeze_tower,
+            max_tokens=self.max_tokens,
+            word_pool=self.word_pool,
+            second_words=self.second_words,
+        )
+        return CaptionsEncoder(tower, self.dropout)
+
+    def needs(self) -> Needs:
+        return Needs(reader=self.towers["text"].reader, views=frozenset({"second"}), max_images=self.max_images)
