@@ -151,7 +151,7 @@ def test_loading_draws_nothing_from_the_global_random_state():
     assert torch.equal(torch.rand(1), expected)
 
 
-def own_corpus(folder: Path, train: str = "a", test: str = "z", image: bool = False) -> Path:
+def own_corpus(folder: Path, train: str = "a", test: str = "z") -> Path:
     for split, letter in (("train", train), ("valid", "v"), ("test", test)):
         posts = [f"IMGID:{letter}{number}\nAnn\tB-PER\nhere\tO\n" for number in range(4)]
         (folder / f"{split}.txt").write_text("\n".join(posts) + "\n", encoding="utf-8")

@@ -79,7 +79,12 @@ class BatchLoader(DataLoader[Any]):
         broken: dict[str, str] = {}
         for batch in super().__iter__():
             if isinstance(batch, MnerkitError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    # else the mistake's traceback holds this frame and the frame the mistake: a cycle, and collecting
+                    # it waits five seconds for workers whose queues are gone
+                    del batch
             broken |= batch.notes.pop("broken", {})
             yield batch
         new = broken.keys() - _told
