@@ -57,7 +57,7 @@ class PrototypeCRFHead(Head):
             proto_classes: a prototype for each BIO tag, or one for each type that `B-` and `I-` share.
             missing_I: where the support has no `I-x`, its prototype is that of `B-x`, or the tag is out of reach.
             o_proto: the distance to O is that to the mean of the support's O words, that to the nearest of them, or
-                a learnt multiple of the support's mean distance to the prototypes of entities.
+                a learnt share, at first half, of how far those are on average from the nearest entity prototype.
         """
         super().__init__()
         self.transitions, self.slot_shuffle, self.constrain_bio = transitions, slot_shuffle, constrain_bio
@@ -71,12 +71,35 @@ class PrototypeCRFHead(Head):
         usual = {"sq_euclid": width**-0.5, "euclid": 1.0, "cosine": 10.0}
         self.scale = usual[self.distance] if self.dist_scale is None else self.dist_scale
         if self.o_proto == "learned_bias":
-            self.o_bias = nn.Parameter(torch.zeros(()))
+            self.o_bias = nn.Parameter(torch.tensor(0.5).log())
 
     # ------------------------------------------------------------------ emissions
 
+    def _centres(self, support: Tensor, tags: Tensor, num_tags: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Prototypes (E, C, d), which of them the support knows (C,), and the support words that are O (m,)."""
+        io = self.proto_classes == "io"
+        classes = (tags + 1) // 2 if io else tags
+        centres, counts = prototypes(support, classes, (num_tags + 1) // 2 if io else num_tags)
+        known = counts > 0
+        if not io:
+            begin, inside = slice(1, None, 2), slice(2, None, 2)
+            # an orphan I-x may be all that the support has of a type, so B-x borrows, too
+            borrowed = [(begin, inside), (inside, begin)] if self.missing_I == "from_B" else [(begin, inside)]
+            own, had = centres, known
+            centres, known = own.clone(), had.clone()
+            for to, source in borrowed:
+                centres[:, to] = torch.where(had[to].unsqueeze(-1), own[:, to], own[:, source])
+                known[to] = had[to] | had[source]
+        outside = classes == 0
+        if not known[0]:
+            # a support without O words: O is then what lies between the entities
+            centres = torch.cat((support.mean(1, keepdim=True), centres[:, 1:]), dim=1)
+            outside = torch.ones_like(outside)
+        known[0] = True
+        return centres, known, outside
+
     def _logits(self, support: Tensor, tags: Tensor, query: Tensor, num_tags: int) -> tuple[Tensor, Tensor]:
-        """Negative scaled distances (E, n, C) of query words to classes, and which classes the support knows, (C,).
+        """Negative scaled distances (E, n, C) of query words to classes, and which classes the support knows (C,).
 
         Args:
             support: (E, m, d) states of the support words.
@@ -84,37 +107,18 @@ class PrototypeCRFHead(Head):
             query: (E, n, d) states of the query words.
             num_tags: K.
         """
-        io = self.proto_classes == "io"
-        classes = (tags + 1) // 2 if io else tags
-        centres, counts = prototypes(support, classes, (num_tags + 1) // 2 if io else num_tags)
-        known = counts > 0
-        if not io:
-            begin, inside = slice(1, None, 2), slice(2, None, 2)
-            borrow = {inside: begin} if self.missing_I == "from_B" else {}
-            # an orphan I-x may be all that the support has of a type
-            borrow[begin] = inside
-            filled = centres.clone()
-            for to, source in borrow.items():
-                filled[:, to] = torch.where(known[to].unsqueeze(-1), centres[:, to], centres[:, source])
-            both = known[begin] | known[inside]
-            centres, known = filled, known.clone()
-            known[begin] = both
-            if self.missing_I == "from_B":
-                known[inside] = both
-        outside = classes == 0
-        if not known[0]:
-            # a support without O words: O is then what lies between the entities
-            centres = torch.cat((support.mean(1, keepdim=True), centres[:, 1:]), dim=1)
-            outside = torch.ones_like(outside)
-        known[0] = True
+        centres, known, outside = self._centres(support, tags, num_tags)
         apart = distances(query, centres, self.distance)  # (E, n, C)
-        if self.o_proto == "nearest":
-            apart = torch.cat((nearest(query, support[:, outside], self.distance).unsqueeze(-1), apart[..., 1:]), -1)
-        elif self.o_proto == "learned_bias":
-            to_entities = distances(support, centres[:, 1:][:, known[1:]], self.distance)
-            # the mean, and 0 where the support has no entity
-            typical = to_entities.sum((1, 2), keepdim=True) / max(to_entities[0].numel(), 1)
-            apart = torch.cat(((self.o_bias.exp() * typical).expand_as(apart[..., :1]), apart[..., 1:]), -1)
+        if self.o_proto != "mean":
+            others, entities = support[:, outside], centres[:, 1:][:, known[1:]]
+            if self.o_proto == "nearest":
+                to_o = nearest(query, others, self.distance)  # (E, n)
+            elif entities.shape[1]:
+                usual = nearest(others, entities, self.distance).mean(1, keepdim=True)  # (E, 1)
+                to_o = (self.o_bias.exp() * usual).expand_as(apart[..., 0])
+            else:  # no entity in the support, so O is certain whatever its distance
+                to_o = self.o_bias.expand_as(apart[..., 0])
+            apart = torch.cat((to_o.unsqueeze(-1), apart[..., 1:]), -1)
         return -self.scale * apart, known
 
     def emissions(self, encoded: WordStates, batch: Batch) -> tuple[Tensor, Tensor]:
