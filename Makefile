@@ -59,13 +59,14 @@ clean: ## remove .venv and caches; runs/ stays
 
 # A stamp marks each finished step: nothing is installed twice, and a step that was cut off is done again. torch comes
 # first and alone: at exactly the version in constraints.txt a machine that is offered a CPU build takes that.
+# --no-compile halves the time: Python compiles a module when it is first imported, and most never are.
 $(TORCH): constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "mnerkit needs Python 3.10 or later, and '$(PYTHON)' is not: make PYTHON=..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch
 	@touch $@
 
 $(SETUP): $(TORCH) constraints.txt setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	@touch $@

@@ -1,0 +1,221 @@
+"""What README, packaging and settings say is true."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mnerkit
+from mnerkit import registry
+from mnerkit.cli import VERBS, main, options
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGINS = ["bert", "bilstm", "captions", "cross", "mousing"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
+PAGES += sorted(ROOT.glob("plugins/*/README.md"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg")
+
+
+def commands(page: Path) -> list[str]:
+    """The `mnerkit ...` command lines of code blocks and make recipes, continued lines joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    if page.suffix == ".md":
+        text = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S))
+    return [line.strip() for line in text.replace("$(BIN)/", "").splitlines() if line.strip().startswith("mnerkit ")]
+
+
+COMMANDS = sorted({command for page in PAGES for command in commands(page)})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_documented_command_is_one_that_mnerkit_takes(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    _, verb, *argv = shlex.split(command, comments=True)
+    assert verb in VERBS
+    if verb in options.FLAGS:
+        if "--help" in argv:
+            assert main([verb, *argv]) == 0
+            return
+        request = options.parse(verb, argv)
+        # score and predict take their configuration from a checkpoint: any will do here
+        base = None if verb == "fit" else {"plugin": "bert", "model": {"head": {"name": "crf"}}}
+        options.resolve(request, base)
+        return
+    below = argv[:1] if verb == "data" else []
+    page = shown([verb, *below, "--help"], capsys)
+    for word in argv:
+        if word.startswith("--") and word != "--help":
+            assert word in page, f"{word} is not on the page of `mnerkit {verb}`"
+
+
+def shown(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The help page of a light verb."""
+    capsys.readouterr()
+    try:
+        main(argv)
+    except SystemExit as end:
+        assert end.code in (0, None)
+    return capsys.readouterr().out
+
+
+def test_readme_shows_every_verb_that_a_user_meets_first() -> None:
+    assert {shlex.split(command)[1] for command in commands(ROOT / "README.md")} >= {
+        "fit",
+        "test",
+        "predict",
+        "data",
+        "runs",
+    }
+
+
+def test_python_in_the_pages_compiles() -> None:
+    blocks = [
+        block
+        for page in PAGES
+        if page.suffix == ".md"
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    ]
+    assert blocks
+    for block in blocks:
+        compile(block, "page", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_to_a_file_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_that_a_page_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    for page in [*PAGES, ROOT / ".ci" / "run"]:
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(r"`make ([a-z-]+)", text)) | set(re.findall(r"^make ([a-z-]+)", text, flags=re.M))
+        assert named <= targets, page
+
+
+def test_ci_checks_and_tests_and_nothing_else() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    lines = [line for line in script.read_text().splitlines() if line and not line.startswith(("#", "set ", "cd "))]
+    assert lines == ["make check", "make test"]
+
+
+def test_every_folder_of_code_is_packaged() -> None:
+    folders = {("mnerkit", ROOT / "src" / "mnerkit"), ("mnerkit_plugins", ROOT / "plugins")}
+    found = {
+        ".".join([name, *init.parent.relative_to(folder).parts])
+        for name, folder in folders
+        for init in folder.rglob("__init__.py")
+    }
+    assert found == set(SETUP["options"]["packages"].split())
+
+
+def test_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert mnerkit.__version__ == SETUP["metadata"]["version"] == citation["version"]
+    assert mnerkit.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert SETUP["metadata"]["license"] == citation["license"] == "Apache-2.0"
+
+
+def test_constraints_are_exact_and_hold_every_direct_dependency() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+(; python_version >= \"3\.11\")?", line) for line in lines)
+    pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
+    extras = SETUP["options.extras_require"]
+    wanted = SETUP["options"]["install_requires"].splitlines() + extras["dev"].splitlines()
+    named = {re.match(r"[\w.-]+", line)[0].lower() for line in wanted if line and not line.startswith("#")}  # type: ignore[index]
+    assert named - pinned == set()
+
+
+def test_plugins_of_this_distribution_are_the_golden_list() -> None:
+    entries = [
+        line.split("=")[0].strip() for line in SETUP["options.entry_points"]["mnerkit.plugins"].split("\n") if line
+    ]
+    assert sorted(entries) == PLUGINS
+    assert sorted(path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")) == PLUGINS
+    assert {name for name, each in registry.plugins().items() if each.distribution.startswith("mnerkit ")} == set(
+        PLUGINS
+    )
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_plugin_folder_is_complete(name: str) -> None:
+    folder = ROOT / "plugins" / name
+    missing = [
+        file for file in ("README.md", "defaults.yaml", "model.py", "tagger.py") if not (folder / file).is_file()
+    ]
+    assert not missing
+    assert registry.get(name).summary
+    assert f"| `{name}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_every_default_and_every_ablation_of_a_plugin_resolves(name: str) -> None:
+    options.resolve(options.parse("fit", ["--plugin", name]))
+    for ablation in registry.get(name).ablations:
+        assert (
+            options.resolve(options.parse("fit", ["--plugin", name, "--ablation", ablation])).config["ablation"]
+            == ablation
+        )
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_file_resolves_and_takes_overrides(path: Path) -> None:
+    config = options.resolve(
+        options.parse("fit", ["--config", str(path), "--model.text", "tiny", "--data.root", "D"])
+    ).config
+    assert config["plugin"] in PLUGINS
+    assert config["model"]["text"] == "tiny"
+    # interpolations see the override
+    assert config["model"].get("vision", "tiny") == "tiny"
+    assert f"`{path.name}`" in (path.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    homes = re.compile(r"/(?:work|root|Users)/|/home/(?!mnerkit)|/tmp/|[A-Z]:\\\\")
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        if path != Path(__file__).resolve():
+            assert not homes.search(text), f"{path}: {homes.search(text)}"
+
+
+def test_no_data_of_others_and_no_large_file_is_in_the_tree() -> None:
+    for path in tracked():
+        assert path.suffix not in {".pth", ".pt", ".ckpt", ".safetensors", ".jpg"}, path
+        assert path.stat().st_size < 300_000, path
+
+
+def tracked() -> list[Path]:
+    """Files of the project: those that git knows, or, outside a checkout, those of its own folders."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        paths = [ROOT / name for name in listed.split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        folders = ("src", "plugins", "tests", "benchmarks", "experiments", "docker")
+        paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts]
+    return [path for path in paths if path.is_file()]
+
+
+def test_importing_mnerkit_and_reading_corpora_needs_no_torch() -> None:
+    modules = "mnerkit, mnerkit.errors, mnerkit.registry, mnerkit.cli, mnerkit.data.post, mnerkit.data.spans"
+    modules += (
+        ", mnerkit.data.tagset, mnerkit.data.readers, mnerkit.data.corpora, mnerkit.data.images, mnerkit.data.probe"
+    )
+    probe = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
