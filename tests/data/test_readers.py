@@ -132,6 +132,7 @@ BAD_RECORDS = {
     "{'text': ['a'] * 9**9, 'label': ['O']}": "nor a Python literal",
     "{'text': [" + "-" * 5000 + "1]}": "nor a Python literal",
     "{'text': " + "[" * 5000 + "]" * 5000 + "}": "nor a Python literal",
+    "{'text': ['a'], 'label': ['O'], 'more': " + "[" * 9 + "]" * 9 + "}": "nor a Python literal",
     "{'text': " + "1" * 30000 + "!}": "nor a Python literal",
     '{"a": ' + "[" * 100000 + "]" * 100000 + "}": "neither JSON",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from mnerkit.data.post import Entity
@@ -35,9 +36,7 @@ def orphans(tags: Sequence[str]) -> int:
 
 def switches(tags: Sequence[str]) -> int:
     """Count the `I-` tags that follow a tag of another type; lenient chunking starts an entity at each."""
-    return sum(
-        tag[0] == "I" and before != "O" and before[2:] != tag[2:] for before, tag in zip(tags, tags[1:], strict=False)
-    )
+    return sum(tag[0] == "I" and before != "O" and before[2:] != tag[2:] for before, tag in pairwise(tags))
 
 
 def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
