@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -177,9 +177,15 @@ class FeatureMemory:
 
     def _current(self, tower: Any) -> Reading:
         """The tower's `reading()`, taken again when a weight was replaced, moved or written to."""
-        version = tuple(each for value in tower.state_dict().values() for each in (value.data_ptr(), value._version))
+        values = list(tower.state_dict().values())
+        version = tuple(
+            each for value in values for each in (value.data_ptr(), 0 if value.is_inference() else value._version)
+        )
         if self._reading is None or self._reading[0] != version:
             self._reading = version, tower.reading()
+        device = values[0].device.type
+        if torch.is_autocast_enabled(device):
+            return replace(self._reading[1], dtype=str(torch.get_autocast_dtype(device)))
         return self._reading[1]
 
 
