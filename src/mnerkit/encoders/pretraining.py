@@ -6,6 +6,7 @@ what its picture shows (late interaction, FILIP, Yao et al. 2022, eq. 4-6).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -23,6 +24,9 @@ from mnerkit.encoders.tiny import TinyText, TinyVision
 CELLS = 3
 _RATE = 2e-3
 _BATCH = 64
+CAPTION_WEIGHT = 10.0
+# of this many pictures of a batch one is also read cell by cell
+GLANCED = 4
 
 
 def pretrain(
@@ -58,8 +62,8 @@ def pretrain(
     figures: dict[str, float] = {}
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _trainable(text, vision):
         torch.manual_seed(seed)
-        contrast = _Contrast()
-        parameters = [*text.parameters(), *vision.parameters(), *contrast.parameters()]
+        objective = _Objective(_telling_words([image.caption or "" for _, image in pairs]))
+        parameters = [*text.parameters(), *vision.parameters(), *objective.parameters()]
         steps = epochs * (len(pairs) // _BATCH)
         optimiser = torch.optim.AdamW(parameters, _RATE, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps + 1, pct_start=0.15)
@@ -68,7 +72,7 @@ def pretrain(
             sums = torch.zeros(3)
             for start in range(0, len(order) - _BATCH + 1, _BATCH):
                 chosen = order[start : start + _BATCH]
-                loss, found = contrast(text, vision, [pairs[each] for each in chosen], pixels[chosen])
+                loss, found = objective(text, vision, [pairs[each] for each in chosen], pixels[chosen])
                 optimiser.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -97,32 +101,44 @@ def _trainable(*towers: TinyText | TinyVision) -> Iterator[None]:
             tower.frozen = frozen
 
 
-class _Contrast(nn.Module):
-    """The loss of a batch of pairs, with a temperature for each kind of text and picture."""
+class _Objective(nn.Module):
+    """Losses of a batch of pairs: posts against pictures, and words of captions against pictures.
 
-    def __init__(self) -> None:
+    Args:
+        words: of captions; each is read on its own.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((4,), 3.0))
+        self.words = tuple(words)
+        self.log_scale = nn.Parameter(torch.tensor([3.0, 3.0]))
+        self.word_scale = nn.Parameter(torch.full((2,), 10.0))
+        self.word_bias = nn.Parameter(torch.full((2,), -5.0))
 
     def forward(
         self, text: TinyText, vision: TinyVision, pairs: Sequence[tuple[Post, ImageRef]], pixels: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Loss, and the shares of posts and of captions whose best picture in the batch is their own."""
+        """Summed loss; how often a post finds its picture, and how often all words of a caption are known."""
         pixels = flipped_and_shifted(pixels)
-        regions = functional.normalize(vision(pixels).regions, dim=-1)  # (B, R, d)
-        cells = vision.pool(grid_cells(pixels)).view(len(pairs), -1, vision.width)  # (B, 9, d)
-        cells = functional.normalize(cells, dim=-1)
-        rows = [post.words for post, _ in pairs], [(image.caption or "").split() for _, image in pairs]
+        regions = vision.joint(vision.read(pixels)[0])  # (B, R, d)
+        glanced = len(pairs) // GLANCED
+        cells = vision.glance(grid_cells(pixels[:glanced])).unflatten(0, (glanced, -1))  # (B', 9, d)
+        posts = text.reader.collate([post.words for post, _ in pairs])
+        states = functional.normalize(text(posts).words, dim=-1)  # (B, W, d)
+        alone = functional.normalize(text(text.reader.collate([[word] for word in self.words])).words[:, 0], dim=-1)
+        said = torch.tensor([[word in (image.caption or "").split() for word in self.words] for _, image in pairs])
         losses, found = [], []
-        for kind, words in enumerate(rows):
-            batch = text.reader.collate(words)
-            states = functional.normalize(text(batch).words, dim=-1)  # (B, W, d)
-            for view, seen in enumerate((regions, cells)):
-                similarity = late_interaction(states, batch.word_mask, seen) * self.log_scale[2 * kind + view].exp()
-                own = torch.arange(len(pairs))
-                losses += [functional.cross_entropy(similarity, own), functional.cross_entropy(similarity.T, own)]
+        for view, seen in enumerate((regions, cells)):
+            seen, count = functional.normalize(seen, dim=-1), len(seen)
+            similarity = late_interaction(states[:count], posts.word_mask[:count], seen) * self.log_scale[view].exp()
+            own = torch.arange(count)
+            losses.append(functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own))
             found.append((similarity.detach().argmax(1) == own).float().mean())
-        return torch.stack(losses).mean(), found
+            best = (seen @ alone.T).amax(1) * self.word_scale[view] + self.word_bias[view]  # (B, V)
+            known = functional.binary_cross_entropy_with_logits(best, said[:count].float())
+            losses.append(CAPTION_WEIGHT * known)
+            found.append(((best.detach() > 0) == said[:count]).all(1).float().mean())
+        return torch.stack(losses).sum(), found[:2]
 
 
 def late_interaction(words: Tensor, word_mask: Tensor, seen: Tensor) -> Tensor:
@@ -134,19 +150,27 @@ def late_interaction(words: Tensor, word_mask: Tensor, seen: Tensor) -> Tensor:
         seen: (B, R, d) of unit length.
 
     """
-    best = torch.einsum("awd,brd->abwr", words, seen).amax(-1) * word_mask[:, None]  # (A, B, W)
-    return best.sum(-1) / word_mask.sum(1).clamp_min(1)[:, None]
+    real = words[word_mask]  # (n, d)
+    best = (real @ seen.flatten(0, 1).T).view(len(real), *seen.shape[:2]).amax(-1)  # (n, B)
+    share = word_mask / word_mask.sum(1, keepdim=True).clamp_min(1)  # (A, W)
+    row = torch.nonzero(word_mask)[:, 0]
+    return best.new_zeros(len(words), len(seen)).index_add(0, row, best * share[word_mask].unsqueeze(-1))
 
 
-def grid_cells(pixels: Tensor, size: int | None = None) -> Tensor:
-    """Cells of a 3 x 3 grid, each resized to the whole picture's size: (N, 3, H, W) to (9 N, 3, H, W), row-major."""
-    count, _, height, width = pixels.shape
+def grid_cells(pixels: Tensor) -> Tensor:
+    """Cells of a 3 x 3 grid, each at the size of a glance: (N, 3, H, W) to (9 N, 3, 3/8 H, 3/8 W), row-major."""
+    height, width = pixels.shape[-2:]
+    size = round(height * TinyVision.GLANCE), round(width * TinyVision.GLANCE)
     rows, columns = ([side * cell // CELLS for cell in range(CELLS + 1)] for side in (height, width))
     cells = [
-        functional.interpolate(
-            pixels[:, :, top:bottom, left:right], (height, width), mode="bilinear", align_corners=False
-        )
+        functional.interpolate(pixels[:, :, top:bottom, left:right], size, mode="bilinear", align_corners=False)
         for top, bottom in zip(rows, rows[1:], strict=False)
         for left, right in zip(columns, columns[1:], strict=False)
     ]
     return torch.stack(cells, 1).flatten(0, 1)
+
+
+def _telling_words(captions: Sequence[str]) -> list[str]:
+    """Words that stand in some captions and not in most."""
+    counts = Counter(word for caption in captions for word in set(caption.split()))
+    return sorted(word for word, count in counts.items() if 10 <= count <= len(captions) / 2 and word.isalpha())

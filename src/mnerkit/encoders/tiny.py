@@ -57,7 +57,9 @@ class TinyVision(VisionTower):
     """A narrow CNN with one region for each 8 x 8 pixels, to which the patch's own colours are added.
 
     The colour skip hands low-level colour to the regions directly; without it, colours are bound to words late or
-    never. Pictures of any size are taken; 64 x 64 give 8 x 8 regions.
+    never. Pictures of any size are taken; 64 x 64 give 8 x 8 regions. The pooled vector is a glance: the mean region of
+    the picture at 3/8 of its size, so that a cell of a 3 x 3 grid that was blown up to a picture of its own is seen at
+    about the scale that it has in the whole. Pooled vectors lie in the joint space.
 
     Args:
         width: d of the regions and of the pooled vector.
@@ -65,41 +67,63 @@ class TinyVision(VisionTower):
 
     """
 
-    GLANCE = 0.375
+    GLANCE = 3 / 8
 
     def __init__(self, width: int = WIDTH, channels: int = 16) -> None:
         super().__init__()
         self.spec, self.width, self.pooled_width, self.picture = "tiny", width, width, PICTURE
         self.layers = nn.ModuleList(
             [
-                _convolution(3, channels, stride=2),
-                _convolution(channels, 2 * channels, stride=2),
-                _convolution(2 * channels, width, stride=2),
-                _convolution(width, width, stride=1),
+                _Layer(3, channels, stride=2),
+                _Layer(channels, 2 * channels, stride=2),
+                _Layer(2 * channels, width, stride=2),
+                _Layer(width, width, stride=1),
             ]
         )
         self.colour = nn.Linear(12, width)
 
     def forward(self, pixels: Tensor) -> ImageStates:
         regions, stages = self.read(pixels)
-        grid = (stages[-1].shape[-2], stages[-1].shape[-1])
-        return ImageStates(pooled=self.pool(pixels), regions=regions, grid=grid, stages=stages)
+        small = [max(1, round(side * self.GLANCE)) for side in pixels.shape[-2:]]
+        pooled = self.glance(functional.interpolate(pixels, small, mode="area"))
+        return ImageStates(pooled, regions, grid=(stages[-1].shape[-2], stages[-1].shape[-1]), stages=stages)
 
-    def read(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Regions (N, R, d) and the maps of all layers."""
+    def joint(self, regions: Tensor) -> Tensor:
+        """Regions (..., d) with zero mean and unit variance, as the joint space compares them."""
+        return functional.layer_norm(regions, (self.width,))
+
+    def glance(self, pixels: Tensor) -> Tensor:
+        """The pooled vectors (N, d) of small pictures (N, 3, h, w)."""
+        # running statistics in training too: those of whole pictures must not be mixed with those of glances
+        return self.joint(self.read(pixels, whole=False)[0].mean(1))
+
+    def read(self, pixels: Tensor, whole: bool = True) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Regions (N, R, d) and the maps of all layers; statistics are those of the batch only for `whole` pictures."""
         stages = []
         x = pixels  # (N, 3, H, W)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, batch_statistics=whole and self.training)
             stages.append(x)
         colours = patch_colours(pixels, (x.shape[-2], x.shape[-1]))  # (N, 12, h, w)
         regions = x.flatten(2).transpose(1, 2) + self.colour(colours.flatten(2).transpose(1, 2))  # (N, R, d)
         return regions, tuple(stages)
 
-    def pool(self, pixels: Tensor) -> Tensor:
-        """(N, d): the mean region of the picture at `GLANCE` of its size."""
-        small = functional.interpolate(pixels, scale_factor=self.GLANCE, mode="area")
-        return self.read(small)[0].mean(1)
+
+class _Layer(nn.Module):
+    """Convolution, BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, batch_statistics: bool) -> Tensor:
+        x = self.convolution(x)
+        norm = self.norm
+        if batch_statistics:
+            return torch.relu(norm(x))
+        fixed = functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return torch.relu(fixed)
 
 
 def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -122,10 +146,4 @@ def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
             functional.adaptive_max_pool2d(-chroma, grid),
         ],
         1,
-    )
-
-
-def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
