@@ -73,6 +73,19 @@ def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, each_
         assert types_in(posts[episode.query[0]]) & set(episode.types)
 
 
+@given(seed=st.integers(0, 50), n_way=st.integers(1, 4), k_shot=st.integers(1, 5))
+@settings(max_examples=60, deadline=None)
+def test_a_greedy_support_holds_k_to_2k_entities_of_each_type(seed, n_way, k_shot):
+    posts = [*corpus(), *(post(900 + number, ("PER", "PER", "LOC")) for number in range(6))]
+    episode = source(posts, n_way=n_way, k_shot=k_shot, seed=seed, support="greedy").episode(seed)
+    assert not set(episode.query) & set(episode.support)
+
+    def count(support: tuple[int, ...], kind: str) -> int:
+        return sum((posts[place].tags or ()).count(f"B-{kind}") for place in support)
+
+    assert all(k_shot <= count(episode.support, kind) <= 2 * k_shot for kind in episode.types)
+
+
 def test_an_episode_is_the_same_in_another_process_with_another_hash_seed():
     code = (
         "from tests.data.test_episodes import corpus, source;"
@@ -141,6 +154,8 @@ def test_too_few_posts_of_a_type_are_named_with_their_count():
     posts = [*corpus(), *(post(1000 + number, ("RARE",)) for number in range(3))]
     with pytest.raises(DataError, match=r"k_shot 5 .*type RARE occurs in 3, 6 are needed"):
         source(posts, types=("PER", "RARE"), support="per_type")
+    with pytest.raises(DataError, match=r"type MISC occurs in [0-9]+, 90 are needed"):
+        source(corpus(), types=("MISC",), n_way=1, k_shot=90, support="greedy").episode(0)
     with pytest.raises(DataError, match="no post of test holds"):
         source([post(0, ())], types=("PER", "LOC"))
 

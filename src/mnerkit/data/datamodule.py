@@ -83,11 +83,12 @@ class MnerData(lightning.LightningDataModule):
             limit: read only the first posts of each split, this many, for a quick try.
             train_limit: train on this many posts only, a sample that the seed fixes.
             n_way: types in play in an episode.
-            k_shot: support posts of an episode; in all, or for each type (support).
+            k_shot: size of an episode's support, as support counts it.
             train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
                 also for a head that trains on plain batches. Default: the first half of the corpus's types.
             test_types: types of test episodes. Default: the types that are not in train_types.
-            support: k_shot counts all support posts (total) or those of each type (per_type).
+            support: k_shot counts all support posts (total), those of each type (per_type), or the entities of each
+                type, of which there may be up to twice as many (greedy).
             support_from: where an evaluation episode's support comes from: the split that is evaluated (test), or the
                 training split (train).
             query_has_entity: a query holds at least one entity of the types in play.

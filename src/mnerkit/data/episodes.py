@@ -6,6 +6,7 @@ An episode is a pure function of (seed, split, number): the same for every metho
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,11 +14,12 @@ from typing import Any, Literal, get_args
 
 from mnerkit.data.draws import permutation, stream
 from mnerkit.data.post import Post
+from mnerkit.data.spans import entities
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
-Support = Literal["total", "per_type"]
+Support = Literal["total", "per_type", "greedy"]
 
-# a draw of K posts for each type can run into a dead end where posts hold several types: so often it is tried afresh
+# a draw can run into a dead end where posts hold several types or entities: so often it is tried afresh
 TRIES = 20
 
 
@@ -36,7 +38,8 @@ class EpisodeSource:
 
     A support post always holds a type in play. `total`: `k_shot` support posts in all, such that each type in play
     occurs (one post is drawn for each type that is still missing, the rest freely). `per_type`: `k_shot` posts for
-    each type in play, no post counted twice.
+    each type in play, no post counted twice. `greedy`: posts with `k_shot` to twice `k_shot` entities of each type in
+    play (Ding et al. 2021, Few-NERD, Algorithm 1; types that are not in play do not disqualify a post here).
 
     In training the types in play and then the query are drawn. In evaluation the episode's number is the place of its
     query among the eligible posts of the split, and of the types in play one is a type of the query's own.
@@ -91,7 +94,7 @@ class EpisodeSource:
         if self.support not in get_args(Support):
             choices = get_args(Support)
             raise UsageError(
-                f"--data.support {self.support}: choose {' or '.join(choices)}.{did_you_mean(self.support, choices)}"
+                f"--data.support {self.support}: choose {', '.join(choices)}.{did_you_mean(self.support, choices)}"
             )
         if not 1 <= self.n_way <= len(self.types):
             raise UsageError(
@@ -188,7 +191,9 @@ class EpisodeSource:
 
         # the rarest type first: it has the least choice
         by_count = sorted(types, key=lambda kind: len(self._holders[kind]))
-        if self.support == "per_type":
+        if self.support == "greedy":
+            taken = self._greedy(types, query, draw)
+        elif self.support == "per_type":
             for kind in by_count:
                 take(self._holders[kind], self.k_shot, kind)
         else:
@@ -199,6 +204,23 @@ class EpisodeSource:
             take(pool, self.k_shot - len(taken), " or ".join(types))
         draw.shuffle(taken)
         return tuple(taken)
+
+    def _greedy(self, types: tuple[str, ...], query: int, draw: random.Random) -> list[int]:
+        """Go through the posts once in random order, and take those that some type needs and none forbids."""
+        pool = sorted(
+            {place for kind in types for place in self._holders[kind]} - ({query} if self.own_support else set())
+        )
+        draw.shuffle(pool)
+        counts, taken = dict.fromkeys(types, 0), []
+        for place in pool:
+            found = Counter(span.type for span in entities(self.support_posts[place].tags or ()))
+            needed = any(found[kind] and counts[kind] < self.k_shot for kind in types)
+            if needed and all(counts[kind] + found[kind] <= 2 * self.k_shot for kind in types):
+                taken.append(place)
+                counts = {kind: counts[kind] + found[kind] for kind in types}
+        for kind in types:
+            self._demand(kind, counts[kind], self.k_shot)
+        return taken
 
 
 def _types_of(post: Post, split: str) -> set[str]:
