@@ -36,7 +36,7 @@ class CrossTagger(Tagger):
 
         Args:
             text: the text tower: `tiny`, `bilstm`, a hub name such as `bert-base-cased`, or a folder.
-            vision: the vision tower: `tiny`, `resnet50`, a hub name such as `openai/clip-vit-base-patch32`, or a folder.
+            vision: the vision tower: `tiny`, `resnet50`, a hub name (`openai/clip-vit-base-patch32`), or a folder.
             freeze_text: keep the text tower's weights as they are.
             freeze_vision: keep the vision tower's weights as they are.
             max_tokens: length limit in pieces, special pieces included.

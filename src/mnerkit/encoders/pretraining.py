@@ -23,7 +23,6 @@ from mnerkit.encoders.tiny import TinyText, TinyVision
 
 CELLS = 3
 _RATE = 2e-3
-_BATCH = 64
 CAPTION_WEIGHT = 10.0
 # of this many pictures of a batch one is also read cell by cell
 GLANCED = 4
@@ -36,6 +35,7 @@ def pretrain(
     *,
     seed: int = 0,
     epochs: int = 8,
+    batch_size: int = 64,
     progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, float]:
     """Train both towers in place on the words, pictures and captions of `posts`.
@@ -46,32 +46,39 @@ def pretrain(
     Args:
         text: the text tower; a frozen one is frozen again afterwards.
         vision: the vision tower, likewise.
-        posts: training posts; those without a picture are left out. Tags and ground truth are not read.
+        posts: training posts; those without a readable picture are left out. Tags and ground truth are not read.
         seed: of all draws.
         epochs: passes over the posts.
+        batch_size: pictures that a text is told apart from.
         progress: called after each epoch with its number and mean loss.
 
     Returns:
         `loss`, and `words` and `captions`: how often, in percent, a text found its own picture among those of its
-        batch in the last epoch.
+        batch in the last epoch; empty if there are fewer than two pictures, and nothing was trained.
 
     """
-    pairs = [(post, image) for post in posts for image in post.images if image.present]
     loader = PictureLoader(vision.picture)
-    pixels = torch.from_numpy(np.stack([loader.whole(image) for _, image in pairs]))  # (N, 3, 64, 64)
+    read = [(post, image, loader.whole(image)) for post in posts if post.words for image in post.images]
+    pairs = [(post, image) for post, image, whole in read if whole is not None]
+    if len(pairs) < 2:
+        return {}
+    pixels = torch.from_numpy(np.stack([whole for *_, whole in read if whole is not None]))  # (N, 3, 64, 64)
+    batch_size = min(batch_size, len(pairs))
+    batches = len(pairs) // batch_size
     figures: dict[str, float] = {}
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _trainable(text, vision):
         torch.manual_seed(seed)
         objective = _Objective(_telling_words([image.caption or "" for _, image in pairs]))
         parameters = [*text.parameters(), *vision.parameters(), *objective.parameters()]
-        steps = epochs * (len(pairs) // _BATCH)
         optimiser = torch.optim.AdamW(parameters, _RATE, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps + 1, pct_start=0.15)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, _RATE, total_steps=epochs * batches + 1, pct_start=0.15
+        )
         for epoch in range(epochs):
             order = permutation(len(pairs), "pretraining", seed, epoch)
             sums = torch.zeros(3)
-            for start in range(0, len(order) - _BATCH + 1, _BATCH):
-                chosen = order[start : start + _BATCH]
+            for number in range(batches):
+                chosen = order[number * batch_size : (number + 1) * batch_size]
                 loss, found = objective(text, vision, [pairs[each] for each in chosen], pixels[chosen])
                 optimiser.zero_grad()
                 loss.backward()
@@ -79,7 +86,7 @@ def pretrain(
                 optimiser.step()
                 schedule.step()
                 sums += torch.stack([loss.detach(), *found])
-            means = (sums / max(len(order) // _BATCH, 1)).tolist()
+            means = (sums / batches).tolist()
             figures = {"loss": means[0], "words": 100 * means[1], "captions": 100 * means[2]}
             if progress is not None:
                 progress(epoch, means[0])
@@ -121,12 +128,14 @@ class _Objective(nn.Module):
         """Summed loss; how often a post finds its picture, and how often all words of a caption are known."""
         pixels = flipped_and_shifted(pixels)
         regions = vision.joint(vision.read(pixels)[0])  # (B, R, d)
-        glanced = len(pairs) // GLANCED
+        glanced = max(len(pairs) // GLANCED, 2)
         cells = vision.glance(grid_cells(pixels[:glanced])).unflatten(0, (glanced, -1))  # (B', 9, d)
         posts = text.reader.collate([post.words for post, _ in pairs])
         states = functional.normalize(text(posts).words, dim=-1)  # (B, W, d)
-        alone = functional.normalize(text(text.reader.collate([[word] for word in self.words])).words[:, 0], dim=-1)
-        said = torch.tensor([[word in (image.caption or "").split() for word in self.words] for _, image in pairs])
+        single = text.reader.collate([[word] for word in self.words or ("",)])
+        alone = functional.normalize(text(single).words[:, 0], dim=-1)[: len(self.words)]  # (V, d)
+        captions = [set((image.caption or "").split()) for _, image in pairs]
+        said = torch.tensor([[word in caption for word in self.words] for caption in captions], dtype=torch.bool)
         losses, found = [], []
         for view, seen in enumerate((regions, cells)):
             seen, count = functional.normalize(seen, dim=-1), len(seen)
@@ -135,8 +144,9 @@ class _Objective(nn.Module):
             losses.append(functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own))
             found.append((similarity.detach().argmax(1) == own).float().mean())
             best = (seen @ alone.T).amax(1) * self.word_scale[view] + self.word_bias[view]  # (B, V)
-            known = functional.binary_cross_entropy_with_logits(best, said[:count].float())
-            losses.append(CAPTION_WEIGHT * known)
+            if self.words:
+                known = functional.binary_cross_entropy_with_logits(best, said[:count].float())
+                losses.append(CAPTION_WEIGHT * known)
             found.append(((best.detach() > 0) == said[:count]).all(1).float().mean())
         return torch.stack(losses).sum(), found[:2]
 
@@ -171,6 +181,7 @@ def grid_cells(pixels: Tensor) -> Tensor:
 
 
 def _telling_words(captions: Sequence[str]) -> list[str]:
-    """Words that stand in some captions and not in most."""
+    """Words that stand in one caption of a hundred at least, and in at most half of them."""
     counts = Counter(word for caption in captions for word in set(caption.split()))
-    return sorted(word for word, count in counts.items() if 10 <= count <= len(captions) / 2 and word.isalpha())
+    fewest, most = max(2, len(captions) / 100), len(captions) / 2
+    return sorted(word for word, count in counts.items() if fewest <= count <= most and word.isalpha())
