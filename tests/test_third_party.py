@@ -44,7 +44,7 @@ class ThrowawayTagger(Tagger):
     def needs(self):
         return Needs(reader=self.towers["text"].reader)
 '''
-DEFAULTS = "model: {head: {name: softmax}}\ndata: {train_limit: 64}\ntrainer: {max_epochs: 1}\n"
+DEFAULTS = "model: {head: {name: softmax}}\ndata: {limit: 64}\ntrainer: {max_epochs: 1}\n"
 BROKEN = "import nothing_of_this_name\nclass BrokenTagger: ...\n"
 
 

@@ -30,8 +30,8 @@ def rescored(tmp_path: Path, run: RunFolder, *argv: str) -> dict:
 
 @pytest.mark.parametrize("plugin", ["bert", "mousing"])
 def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) -> None:
-    few = ["--data.episodes_per_epoch", "8", "--data.dev_episodes", "9", "--data.eval_episodes", "11"]
-    plain = ["--data.train_limit", "100"]
+    few = ["--data.limit", "300", "--data.episodes_per_epoch", "8", "--data.dev_episodes", "9", "--data.eval_episodes", "11"]
+    plain = ["--data.limit", "101"]
     run = fit(tmp_path, "two", "--plugin", plugin, *(few if plugin == "mousing" else plain), *TWO)
     two = rescored(tmp_path, run, *TWO)
     said = (run.path / "predictions.test.jsonl").read_bytes()
@@ -39,7 +39,7 @@ def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) ->
     assert one["test"] == two["test"]
     assert (run.path / "predictions.test.jsonl").read_bytes() == said
     lines = said.decode().strip().split("\n")
-    assert len(lines) == (11 if plugin == "mousing" else 800)
+    assert len(lines) == (11 if plugin == "mousing" else 101)
 
 
 def test_episodes_that_the_ranks_do_not_divide_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import mnerkit
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
 
-SMALL = ["--data.train_limit", "300", "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
+SMALL = ["--data.limit", "150", "--data.batch_size", "8", "--model.lr", "5e-3", "--trainer.max_epochs", "4"]
+SMALL += ["--trainer.enable_progress_bar", "false"]
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,11 @@ def again(run: RunFolder, *argv: str) -> int:
 def test_a_run_folder_holds_all_that_a_figure_depends_on(finished: RunFolder) -> None:
     metrics = finished.metrics()
     assert metrics["protocol"]["corpus"] == "probe" and metrics["protocol"]["digest"]
-    assert metrics["seed"] == 0 and metrics["epochs"] == 2
+    assert metrics["seed"] == 0 and metrics["epochs"] == 4
     assert 0 < metrics["dev"]["f1"] <= 100 and 0 < metrics["test"]["f1"] <= 100
     environment = json.loads((finished.path / "env.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
-    for split, posts in (("dev", 500), ("test", 800)):
+    for split, posts in (("dev", 150), ("test", 150)):
         lines = (finished.path / f"predictions.{split}.jsonl").read_text().strip().split("\n")
         assert len(lines) == posts
     assert finished.best.is_file() and finished.last.is_file()

@@ -29,7 +29,7 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(tmp_path: P
     monkeypatch.setenv("WANDB_SILENT", "true")
     argv = ["fit", "--plugin", "bert", "--name", "logged", "--runs_dir", str(tmp_path), "--logger", "wandb"]
     argv += ["--wandb.mode", "offline", "--wandb.project", "mner", "--wandb.group", "table2", "--wandb.tags", "a,b"]
-    argv += ["--data.train_limit", "64", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+    argv += ["--data.limit", "64", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
     assert main(argv) == 0
     folder = RunFolder(tmp_path / "bert" / "probe" / "logged")
     file = next(folder.path.rglob("*.wandb"))
@@ -39,7 +39,7 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(tmp_path: P
     assert set(run.tags) == {"a", "b"}
     config = {item.key: json.loads(item.value_json) for record in found for item in record.run.config.update}
     config |= {item.key: json.loads(item.value_json) for record in found for item in record.config.update}
-    assert config["plugin"] == "bert" and config["data"]["train_limit"] == 64
+    assert config["plugin"] == "bert" and config["data"]["limit"] == 64
     logged = {".".join(item.nested_key) or item.key for record in found for item in record.history.item}
     assert {"dev/f1", "train/loss", "predictions"} <= logged
     assert any("confusion" in name for name in logged)

@@ -87,6 +87,8 @@ class Assembly:
             raise
         except Exception as error:
             raise UsageError(_one_line(error)) from error
+        # `predict` and `validate` are given loaders, so Lightning attaches no data; ranks share the work all the same
+        cli.datamodule.trainer = cli.trainer
         cli.model.config = config
         cli.model.seed = config["seed"]
         return cls(cli.trainer, cli.model, cli.datamodule, config)
@@ -104,7 +106,7 @@ class Assembly:
         plain = self.tagger.head.train_mode == "plain"
         if plain and (unknown := sorted(set(self.data.facts.types) - set(self.tagger.facts.types))):
             raise DataError(
-                f"corpus {self.data.corpus_name!r} has the type {unknown[0]}, which the checkpoint does not know "
+                f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.tagger.facts.types)})"
             )
         self.data.connect(self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None)

@@ -39,7 +39,7 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
         (Path(encoders.__file__).parent / name).read_bytes() for name in ("tiny.py", "pretraining.py")
     )
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
-    facts = [data.corpus.digest, len(posts), data.seed, shapes, torch.__version__]
+    facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
     key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
     path = cache_folder() / "towers" / f"{key}.safetensors"
     pair = torch.nn.ModuleDict({"text": text, "vision": vision})
