@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
@@ -10,40 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from small_tokenizers import byte_pieces
 from transformers import BertTokenizer, CLIPTokenizer, RobertaTokenizer
 
 from mnerkit.data.text import PieceReader, VocabularyReader, reader_from_state, split_text
 from mnerkit.data.vocabulary import MAX_CHARS, SHAPES, shape_of
 from mnerkit.errors import CheckpointError, TowerError
 
-TEXTS = ["the cat sat on the mat", "Kevin Durant plays for the Warriors", "a photo of a dog in Oakland", "good ol time"]
-
-
-def _learned(suffix: str | None) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a small byte-level BPE."""
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=suffix) if suffix else models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=suffix is None)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = ["<|startoftext|>", "<|endoftext|>"] if suffix else ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    options = {"end_of_word_suffix": suffix} if suffix else {}
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=alphabet, special_tokens=special, show_progress=False, **options
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    vocabulary = model["vocab"]
-    if suffix:  # CLIP's vocabulary holds every byte at the end of a word too
-        for letter in alphabet:
-            vocabulary.setdefault(letter + suffix, len(vocabulary))
-    return vocabulary, [tuple(pair) for pair in model["merges"]]
+ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 @pytest.fixture(scope="module")
 def tokenizers() -> dict[str, object]:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *".?#@[]"]
     pieces += ["##" + letter for letter in "abcdefghijklmnopqrstuvwxyz"] + ["the", "cat", "dur", "##ant", "kevin"]
-    byte, clip = _learned(None), _learned("</w>")
+    byte, clip = byte_pieces(ROBERTA), byte_pieces(["<|startoftext|>", "<|endoftext|>"], "</w>")
     return {
         "bert": BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}),
         "roberta": RobertaTokenizer(vocab=byte[0], merges=byte[1], add_prefix_space=True),
@@ -158,7 +138,7 @@ def test_a_reader_is_rebuilt_from_plain_data(tokenizers, kind: str) -> None:
 
 
 def test_a_byte_level_tokenizer_reads_words_with_their_blank(tokenizers) -> None:
-    bare = RobertaTokenizer(vocab=tokenizers["roberta"].get_vocab(), merges=_learned(None)[1])
+    bare = RobertaTokenizer(vocab=tokenizers["roberta"].get_vocab(), merges=byte_pieces(ROBERTA)[1])
     with_blank = PieceReader.of(tokenizers["roberta"]).collate([["the", "cat"]])
     assert torch.equal(PieceReader.of(bare).collate([["the", "cat"]]).input_ids, with_blank.input_ids)
 

@@ -8,28 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_tokenizers import byte_pieces
 
 import mnerkit  # noqa: F401 (prepares torchvision before transformers is imported)
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *".?#@", "the", "cat", "##ant"]
 PIECES += ["##" + letter for letter in "abcdefghijklmnopqrstuvwxyz"]
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 3}
-
-
-def byte_pieces(special: list[str], suffix: str = "") -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a byte-level BPE learnt from a few words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=suffix) if suffix else models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=not suffix)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    options = {"end_of_word_suffix": suffix} if suffix else {}
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=special, **options)
-    tokenizer.train_from_iterator(["the cat sat on the mat"], trainer)
-    model = json.loads(tokenizer.to_str())["model"]
-    for letter in alphabet if suffix else []:
-        model["vocab"].setdefault(letter + suffix, len(model["vocab"]))
-    return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
 def _bert(folder: Path) -> None:

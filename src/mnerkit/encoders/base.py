@@ -78,6 +78,8 @@ class Tower(nn.Module):
         frozen: whether its weights are fixed (`mnerkit.encoders.frozen.freeze`); then it stays in eval mode.
         loaded: whether its weights came from a hub or folder.
         options: options of the factory that made it, as plain data.
+        reader: turns words into a text tower's input (`mnerkit.data.text.Reader`).
+        picture: size and normalisation that a vision tower expects (`mnerkit.data.images.PictureFormat`).
 
     """
 
@@ -86,6 +88,8 @@ class Tower(nn.Module):
     frozen: bool = False
     loaded: bool = False
     options: dict[str, Any]
+    reader: Any = None
+    picture: Any = None
 
     @property
     def external(self) -> bool:
@@ -101,12 +105,10 @@ class TextTower(Tower):
     """Words to states.
 
     Attributes:
-        reader: turns words into the tower's input (`mnerkit.data.text.Reader`).
         causal: whether a word sees only what stands before it.
 
     """
 
-    reader: Any
     causal: bool = False
 
     def forward(self, text: TextBatch) -> TextStates:
@@ -127,12 +129,10 @@ class VisionTower(Tower):
 
     Attributes:
         pooled_width: width of the pooled vector.
-        picture: size and normalisation that it expects (`mnerkit.data.images.PictureFormat`).
 
     """
 
     pooled_width: int
-    picture: Any
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError

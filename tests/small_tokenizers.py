@@ -1,0 +1,21 @@
+"""Byte-level tokenizers learnt in a moment, for tests."""
+
+from __future__ import annotations
+
+import json
+
+
+def byte_pieces(special: list[str], suffix: str = "") -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-level BPE learnt from a few words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=suffix) if suffix else models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=not suffix)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    options = {"end_of_word_suffix": suffix} if suffix else {}
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=special, **options)
+    tokenizer.train_from_iterator(["the cat sat on the mat"], trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    for letter in alphabet if suffix else []:
+        model["vocab"].setdefault(letter + suffix, len(model["vocab"]))
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
