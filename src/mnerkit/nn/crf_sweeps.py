@@ -1,0 +1,203 @@
+"""Sweeps over linear chains: log partition, marginals and best paths, on time-first tensors with the batch last.
+
+Emissions are (W, K, B) and a right-padded mask is (W, B); `crf` holds the functions to call from elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Range (nats) of start, transition and end scores up to which a sweep may run on probabilities in float32. A tag whose
+# message underflows there is at least 67 nats below the best emission of its word; exchanging it for that one changes
+# two scores by 20 nats at most each, so all sequences through it weigh less than exp(-27) of others.
+QUICK_RANGE = 20.0
+
+
+def _last(values: Tensor, lengths: Tensor) -> Tensor:
+    """Entries (K, B) of `values` (W, K, B) at each row's last word."""
+    rows = torch.arange(len(lengths), device=values.device)
+    return values.permute(1, 2, 0)[:, rows, (lengths - 1).clamp_min(0)]
+
+
+def _quick_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Forward messages of D chains at once, as probabilities that are scaled to a highest of 1 at every word.
+
+    Args:
+        emissions: (W, K, D, B).
+        edge: (K, D, 1) scores of the first tag.
+        transitions: (K from, K to, D, 1).
+
+    Returns:
+        Messages with the word's own emission (W, K, D, B), without it (up to a factor), and the log of the scale by
+        which those of each word were divided (W, D, B).
+    """
+    top = emissions.amax(1)  # (W, D, B)
+    own = (emissions - top.unsqueeze(1)).exp_()
+    highest = transitions.amax((0, 1))  # (D, 1)
+    factors = (transitions - highest).exp_()
+    with_own, without = torch.empty_like(own), torch.empty_like(own)
+    scale = torch.empty_like(top)
+    first = edge + emissions[0]
+    torch.amax(first, 0, out=scale[0])
+    torch.exp(first - scale[0], out=with_own[0])
+    without[0] = (edge - edge.amax(0)).exp_()
+    chain = (with_own.unsqueeze(2), own, with_own, without, scale)
+    before, *others = (each.unbind(0) for each in chain)
+    for left, likely, after, moved, factor in zip(before, *(each[1:] for each in others), strict=False):
+        torch.sum(left * factors, 0, out=moved)
+        torch.mul(moved, likely, out=after)
+        torch.amax(after, 0, out=factor)
+        after.div_(factor)
+    scale[1:] = scale[1:].log_() + top[1:] + highest
+    return with_own, without, scale
+
+
+def _exact_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by logsumexp: log messages with and without the word's own emission, both (W, K, D, B)."""
+    with_own, without = torch.empty_like(emissions), torch.empty_like(emissions)
+    without[0] = edge
+    torch.add(emissions[0], edge, out=with_own[0])
+    for word in range(1, len(emissions)):
+        without[word] = torch.logsumexp(with_own[word - 1].unsqueeze(1) + transitions, dim=0)
+        torch.add(without[word], emissions[word], out=with_own[word])
+    return with_own, without
+
+
+def runs_quick(start: Tensor, transitions: Tensor, end: Tensor) -> bool:
+    """Whether sweeps may run on probabilities. Off the CPU they never do: asking would wait for the device."""
+    if transitions.device.type != "cpu":
+        return False
+    return all(bool(each.max() - each.min() < QUICK_RANGE) for each in (start, transitions, end))
+
+
+def log_partition(emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> Tensor:
+    """Log partition (B,), without a gradient."""
+    lengths = mask.sum(0)
+    chain = emissions.unsqueeze(2), start.view(-1, 1, 1), transitions[..., None, None]
+    if runs_quick(start, transitions, end):
+        messages, _, scale = _quick_sweep(*chain)
+        return _total(messages[:, :, 0].log(), scale[:, 0], end, mask, lengths)
+    return _total(_exact_sweep(*chain)[0][:, :, 0], None, end, mask, lengths)
+
+
+def _total(log_messages: Tensor, scale: Tensor | None, end: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+    """Log partition (B,) from the messages of the last words and the scales of all; 0 for a row without words."""
+    log_z = torch.logsumexp(_last(log_messages, lengths) + end.unsqueeze(-1), dim=0)
+    if scale is not None:
+        log_z = log_z + scale.masked_fill(~mask, 0.0).sum(0)
+    return log_z.masked_fill(lengths == 0, 0.0)
+
+
+class LogPartition(torch.autograd.Function):
+    """Log partition whose gradient, the marginals, comes from one forward-backward sweep instead of autograd's tape.
+
+    The two directions run side by side as two chains: the backward messages are the forward messages of each row read
+    from its end, over transposed transitions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> Tensor:
+        """Log partition (B,) of emissions (W, K, B) and mask (W, B)."""
+        lengths = mask.sum(0)
+        words = torch.arange(len(mask), device=mask.device).unsqueeze(1)
+        turned = torch.where(mask, lengths - 1 - words, words).unsqueeze(1).expand_as(emissions)
+        chains = (
+            torch.stack((emissions, emissions.gather(0, turned)), dim=2),
+            torch.stack((start, end), dim=1).unsqueeze(-1),
+            torch.stack((transitions, transitions.t()), dim=2).unsqueeze(-1),
+        )
+        padded = ~mask.unsqueeze(1)
+        quick = runs_quick(start, transitions, end)
+        if quick:
+            with_own, without, scale = _quick_sweep(*chains)
+            ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, turned)
+            marginals = ahead * without[:, :, 1].gather(0, turned)
+            weight = marginals.sum(1, keepdim=True)
+            marginals = (marginals / weight).masked_fill_(padded, 0.0)
+            # the sum over all pairs of tags at words w, w + 1 is the sum over all tags at w
+            ahead = (ahead / weight)[:-1].masked_fill_(padded[1:], 0.0)
+            behind = behind[1:].masked_fill_(padded[1:], 0.0)
+            log_z = _total(with_own[:, :, 0].log(), scale[:, 0], end, mask, lengths)
+        else:
+            with_own, without = _exact_sweep(*chains)
+            ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, turned)
+            marginals = (ahead + without[:, :, 1].gather(0, turned)).softmax(1).masked_fill_(padded, 0.0)
+            log_z = _total(ahead, None, end, mask, lengths)
+            ahead, behind = ahead[:-1], behind[1:]
+        ctx.quick = quick
+        ctx.save_for_backward(marginals, ahead, behind, transitions, mask, lengths)
+        return log_z
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Marginals of tags and of pairs of tags, weighted by the gradient of each row."""
+        marginals, ahead, behind, transitions, mask, lengths = ctx.saved_tensors
+        by_word = marginals * gradient
+        with torch.autocast(marginals.device.type, enabled=False):
+            if ctx.quick:
+                weighted = (ahead * gradient).transpose(0, 1).flatten(1)  # (K, (W - 1) B)
+                factors = (transitions - transitions.max()).exp_()
+                # `ahead` was divided by what messages without their own emission sum to, in which `factors` are
+                by_pair = weighted @ behind.transpose(0, 1).flatten(1).t() * factors
+            else:
+                pairs = ahead.unsqueeze(2) + transitions.unsqueeze(-1) + behind.unsqueeze(1)  # (W - 1, K, K, B)
+                shares = pairs.flatten(1, 2).softmax(1).masked_fill_(~mask[1:].unsqueeze(1), 0.0)
+                by_pair = (shares * gradient).sum((0, 2)).view_as(transitions)
+        return by_word, by_word[0].sum(-1), by_pair, _last(by_word, lengths).sum(-1), None
+
+
+def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> list[list[int]]:
+    """Best tag sequences of emissions (B, W, K) and mask (B, W).
+
+    Every row is swept from both ends at once until the sweeps meet at its middle word, so there are W / 2 steps and
+    not W. The scores of the sweeps leave the device in one transfer, and the paths are read off them on the host.
+    """
+    rows, words, tags = emissions.shape
+    lengths = mask.bool().sum(1)
+    steps = torch.arange(words // 2 + 1, device=lengths.device)
+    # word of each step in the sweep from the left and in that from the right: (2, B, S)
+    order = torch.stack((steps.expand(rows, -1).clamp_max(words - 1), lengths.unsqueeze(1) - 1 - steps)).clamp_min(0)
+    swept = emissions.gather(1, order.transpose(0, 1).reshape(rows, -1, 1).expand(-1, -1, tags))
+    swept = swept.view(rows, 2, -1, tags).permute(2, 3, 1, 0).contiguous()  # (S, K, 2, B)
+    into = torch.stack((transitions, transitions.t()), dim=-1).unsqueeze(-1)  # (K from, K to, 2, 1)
+    best = torch.empty_like(swept)
+    torch.add(swept[0], torch.stack((start, end), dim=1).unsqueeze(-1), out=best[0])
+    moves = swept.unsqueeze(1) + into  # (S, K, K, 2, B), the emission of the word that is moved to
+    for before, move, after in zip(best.unsqueeze(2).unbind(0), moves.unbind(0)[1:], best.unbind(0)[1:], strict=False):
+        torch.amax(before + move, 0, out=after)
+    last = (lengths - 1).clamp_min(0)
+    ends = torch.stack((last // 2, last - last // 2))  # (2, B) step of each sweep at the middle word
+    numbers = torch.arange(rows, device=ends.device)
+    meeting = best.permute(2, 3, 0, 1)
+    meeting = meeting[0, numbers, ends[0]] + meeting[1, numbers, ends[1]]  # (B, K)
+    own = swept.permute(2, 3, 0, 1)[0, numbers, ends[0]]
+    tag = (meeting - own).argmax(-1)
+    packed = torch.cat([each.flatten().to(best.dtype) for each in (lengths, ends, tag, into, best)]).cpu().numpy()
+    return _trace(packed, best.shape)
+
+
+def _trace(packed: np.ndarray, shape: torch.Size) -> list[list[int]]:
+    """Paths from the middle words outwards; `packed` and its `shape` (S, K, 2, B) are as `best_paths` makes them."""
+    steps, tags, _, rows = shape
+    parts = np.split(packed, np.cumsum([rows, 2 * rows, rows, 2 * tags * tags]))
+    lengths, tag = parts[0].astype(int), parts[2].astype(int)
+    ends = parts[1].astype(int).reshape(2, rows)
+    into = parts[3].reshape(tags, tags, 2).transpose(2, 1, 0).reshape(2 * tags, tags)  # a row for each sweep and tag
+    best = np.ascontiguousarray(parts[4].reshape(shape).transpose(0, 2, 3, 1))  # (S, 2, B, K)
+    own_rows = np.array([[0], [tags]])
+    path = np.empty((steps, 2, rows), dtype=int)
+    path[:] = tag
+    active = np.arange(steps)[:, None, None] <= ends
+    for step in range(steps - 1, 0, -1):
+        candidates = into.take(path[step] + own_rows, axis=0)
+        candidates += best[step - 1]
+        np.copyto(path[step - 1], candidates.argmax(-1), where=active[step])
+    words = np.arange(max(lengths.max(initial=0), 1))[:, None]
+    right = words > ends[0]
+    found = path[np.where(right, lengths - 1 - words, words) % steps, right.astype(int), np.arange(rows)]  # (W, B)
+    return [row[:count].tolist() for row, count in zip(found.T, lengths, strict=True)]
