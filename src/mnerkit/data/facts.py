@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,8 @@ class CorpusFacts:
 
     Attributes:
         types: entity types of the corpus, in a fixed order.
-        words: lower-cased words that occur at least `MIN_COUNT` times in training, for towers with a vocabulary.
+        words: lower-cased words that occur at least `MIN_COUNT` times in training posts and the captions of their
+            pictures, for towers with a vocabulary.
     """
 
     types: tuple[str, ...]
@@ -27,7 +28,7 @@ class CorpusFacts:
     @classmethod
     def of(cls, types: Iterable[str], posts: Iterable[Post]) -> CorpusFacts:
         """Facts of a corpus with these `types` and training `posts`."""
-        counts = Counter(word.lower() for post in posts for word in post.words)
+        counts = Counter(word.lower() for post in posts for word in _texts(post))
         kept = sorted((word for word, count in counts.items() if count >= cls.MIN_COUNT), key=lambda w: (-counts[w], w))
         return cls(tuple(types), tuple(kept))
 
@@ -39,3 +40,10 @@ class CorpusFacts:
     def from_state(cls, state: dict[str, Any]) -> CorpusFacts:
         """Facts from `state()`."""
         return cls(tuple(state["types"]), tuple(state["words"]))
+
+
+def _texts(post: Post) -> Iterator[str]:
+    """Words of a post, and of its captions, which a method may read behind them."""
+    yield from post.words
+    for image in post.images:
+        yield from (image.caption or "").split()

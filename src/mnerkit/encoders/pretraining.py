@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,10 +23,10 @@ from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.tiny import TinyText, TinyVision
 
 CELLS = 3
-_RATE = 2e-3
+_RATE = 3e-3
 CAPTION_WEIGHT = 10.0
 # of this many pictures of a batch one is also read cell by cell
-GLANCED = 4
+GLANCED = 2
 
 
 def pretrain(
@@ -34,8 +35,8 @@ def pretrain(
     posts: Sequence[Post],
     *,
     seed: int = 0,
-    epochs: int = 8,
-    batch_size: int = 64,
+    epochs: int = 5,
+    batch_size: int = 32,
     progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, float]:
     """Train both towers in place on the words, pictures and captions of `posts`.
@@ -68,7 +69,7 @@ def pretrain(
     figures: dict[str, float] = {}
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _trainable(text, vision):
         torch.manual_seed(seed)
-        objective = _Objective(_telling_words([image.caption or "" for _, image in pairs]))
+        objective = _Objective(_telling_words([image.caption or "" for _, image in pairs]), vision.width)
         parameters = [*text.parameters(), *vision.parameters(), *objective.parameters()]
         optimiser = torch.optim.AdamW(parameters, _RATE, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -112,12 +113,15 @@ class _Objective(nn.Module):
     """Losses of a batch of pairs: posts against pictures, and words of captions against pictures.
 
     Args:
-        words: of captions; each is read on its own.
+        words: of captions; each has a vector of its own here, for posts need not use the words of captions.
+        width: of the joint space.
+
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], width: int) -> None:
         super().__init__()
         self.words = tuple(words)
+        self.word_vectors = nn.Parameter(torch.randn(len(self.words), width))
         self.log_scale = nn.Parameter(torch.tensor([3.0, 3.0]))
         self.word_scale = nn.Parameter(torch.full((2,), 10.0))
         self.word_bias = nn.Parameter(torch.full((2,), -5.0))
@@ -132,8 +136,7 @@ class _Objective(nn.Module):
         cells = vision.glance(grid_cells(pixels[:glanced])).unflatten(0, (glanced, -1))  # (B', 9, d)
         posts = text.reader.collate([post.words for post, _ in pairs])
         states = functional.normalize(text(posts).words, dim=-1)  # (B, W, d)
-        single = text.reader.collate([[word] for word in self.words or ("",)])
-        alone = functional.normalize(text(single).words[:, 0], dim=-1)[: len(self.words)]  # (V, d)
+        vectors = functional.normalize(self.word_vectors, dim=-1)  # (V, d)
         captions = [set((image.caption or "").split()) for _, image in pairs]
         said = torch.tensor([[word in caption for word in self.words] for caption in captions], dtype=torch.bool)
         losses, found = [], []
@@ -143,7 +146,7 @@ class _Objective(nn.Module):
             own = torch.arange(count)
             losses.append(functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own))
             found.append((similarity.detach().argmax(1) == own).float().mean())
-            best = (seen @ alone.T).amax(1) * self.word_scale[view] + self.word_bias[view]  # (B, V)
+            best = (seen @ vectors.T).amax(1) * self.word_scale[view] + self.word_bias[view]  # (B, V)
             if self.words:
                 known = functional.binary_cross_entropy_with_logits(best, said[:count].float())
                 losses.append(CAPTION_WEIGHT * known)
@@ -174,8 +177,8 @@ def grid_cells(pixels: Tensor) -> Tensor:
     rows, columns = ([side * cell // CELLS for cell in range(CELLS + 1)] for side in (height, width))
     cells = [
         functional.interpolate(pixels[:, :, top:bottom, left:right], size, mode="bilinear", align_corners=False)
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in pairwise(rows)
+        for left, right in pairwise(columns)
     ]
     return torch.stack(cells, 1).flatten(0, 1)
 
