@@ -202,7 +202,7 @@ class MousingEncoder(Encoder):
             losses["kl"] = separation(logits, counted, self.kl_mode, self.kl_cap)
         if not trace:
             return WordStates(states, losses)
-        after = torch.stack([updated for _, updated, _ in results])  # (E, B, L, L)
+        after = torch.stack([updated.detach() for _, updated, _ in results])  # (E, B, L, L)
         drawn = {
             "adjacency": torch.stack([edges for _, edges in graphs]),
             "updated_adjacency": after,

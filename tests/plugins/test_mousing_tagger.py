@@ -1,0 +1,145 @@
+"""Plugin mousing: options, objective, batches of the probe, and the rows of the paper's ablation table."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mnerkit import registry
+from mnerkit.data.batch import Batch
+from mnerkit.data.datamodule import MnerData
+from mnerkit.errors import UsageError
+from mnerkit.tagging.heads.prototype_crf import PrototypeCRFHead
+from mnerkit_plugins.mousing.model import MousingEncoder
+from mnerkit_plugins.mousing.tagger import ENCODER_OPTIONS, MousingTagger
+
+PLUGIN = registry.get("mousing")
+SMALL = {"hidden": 32, "kl_width": 8, "dropout": 0.0}
+
+
+@cache
+def probe() -> MnerData:
+    return MnerData(
+        corpus="probe",
+        variant="fewshot",
+        train_types="PER+LOC+ORG+MISC",
+        dev_episodes=2,
+        episodes_per_epoch=2,
+        limit=60,
+    )
+
+
+def tagger(**options: Any) -> tuple[MousingTagger, Batch]:
+    """A tagger and an episode of the probe as it wants to see it."""
+    torch.manual_seed(0)
+    head = PrototypeCRFHead(transitions=options.pop("transitions", "tied"))
+    made = MousingTagger(head=head, **{**SMALL, **options})
+    data = probe()
+    made.build(data.facts, n_way=data.n_way)
+    data.connect(made.needs(), "episodic")
+    return made, next(iter(data.loader("dev")))
+
+
+def total(made: MousingTagger, batch: Batch) -> Tensor:
+    """Weighted sum of the losses, as `training_step` forms it."""
+    weights = made.loss_weights()
+    return torch.stack([weights[name] * value for name, value in made.losses(batch).items()]).sum()
+
+
+def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
+    own = inspect.signature(MousingTagger).parameters
+    for name in ENCODER_OPTIONS:
+        assert own[name].default == inspect.signature(MousingEncoder).parameters[name].default, name
+
+
+def test_the_objective_is_eq_14() -> None:
+    made, batch = tagger(trade_off=0.6)
+    losses = made.losses(batch)
+    torch.testing.assert_close(total(made, batch), 0.6 * losses["head"] + 0.4 * losses["kl"])
+    assert losses["kl"] < 0 < losses["head"]
+    with pytest.raises(UsageError, match=r"--model\.trade_off 2"):
+        tagger(trade_off=2.0)
+
+
+def test_the_trade_off_decides_what_learns() -> None:
+    made, batch = tagger(trade_off=1.0)
+    total(made, batch).backward()
+    assert made.encoder.divergence is not None
+    assert not any(parameter.grad.any() for parameter in made.encoder.divergence.parameters())
+    made, batch = tagger(trade_off=0.0)
+    total(made, batch).backward()
+    for part in (made.encoder.output, made.head):
+        assert not any(parameter.grad.any() for parameter in part.parameters())
+    assert made.encoder.divergence.weight.grad.any()
+
+
+@pytest.mark.parametrize("source", ["grid_crop", "pooled_tokens", "all_tokens", "captions"])
+def test_batches_hold_the_view_that_the_image_nodes_need(source: str) -> None:
+    made, batch = tagger(image_nodes=source)
+    given = {
+        name
+        for name, value in (("grid", batch.crops), ("whole", batch.images), ("captions", batch.captions))
+        if value is not None
+    }
+    assert given == made.needs().views == {{"grid_crop": "grid", "captions": "captions"}.get(source, "whole")}
+    assert torch.isfinite(total(made, batch))
+    assert ("vision" in made.towers) == (source != "captions")
+
+
+def test_towers_are_frozen_and_never_train() -> None:
+    made, batch = tagger()
+    made.train()
+    before = {name: value.clone() for name, value in made.towers["vision"].state_dict().items()}
+    total(made, batch).backward()
+    for tower in made.towers.values():
+        assert not tower.training
+        assert all(not each.requires_grad and each.grad is None for each in tower.parameters())
+    after = made.towers["vision"].state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_the_support_carries_the_types_to_the_query() -> None:
+    made, batch = tagger()
+    predicted = made.eval().tag(batch)
+    assert [each.post.id for each in predicted] == [batch.posts[-1].id]
+    assert len(predicted[0].tags) == len(batch.posts[-1].words)
+    assert {tag[2:] for tag in predicted[0].tags} <= {"", *batch.tagset.types}
+
+
+def test_predictions_draw_ties_of_words_to_patches() -> None:
+    made, batch = tagger()
+    made.tracing = True
+    (predicted,) = made.eval().tag(batch)
+    assert predicted.traces["attention"].shape == (len(predicted.post.words), 9)
+
+
+def test_the_ablations_are_the_rows_of_table_3() -> None:
+    assert list(PLUGIN.ablations) == [
+        "no_image",
+        "no_intervention",
+        "no_multiview",
+        "no_mcis",
+        "random_intervention",
+        "gaussian_intervention",
+    ]
+
+
+@pytest.mark.parametrize("name", list(PLUGIN.ablations))
+def test_every_ablation_learns_and_leaves_no_tensor_idle(name: str) -> None:
+    made, batch = tagger(**PLUGIN.ablations[name]["model"])
+    total(made, batch).backward()
+    idle = [key for key, each in made.encoder.named_parameters() if each.requires_grad and each.grad is None]
+    assert not idle
+    assert made.eval().tag(batch)
+    if name == "no_image":
+        assert made.needs().views == frozenset()
+
+
+def test_full_transitions_add_the_35_parameters_of_the_papers_count() -> None:
+    made, _ = tagger(transitions="full")
+    assert sum(each.numel() for each in made.head.parameters()) == 35
