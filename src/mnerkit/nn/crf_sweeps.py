@@ -47,8 +47,10 @@ def _quick_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[
     without[0] = (edge - edge.amax(0)).exp_()
     chain = (with_own.unsqueeze(2), own, with_own, without, scale)
     before, *others = (each.unbind(0) for each in chain)
+    moves = own.new_empty(factors.shape[:3] + own.shape[3:])  # (K, K, D, B)
     for left, likely, after, moved, factor in zip(before, *(each[1:] for each in others), strict=False):
-        torch.sum(left * factors, 0, out=moved)
+        torch.mul(left, factors, out=moves)
+        torch.sum(moves, 0, out=moved)
         torch.mul(moved, likely, out=after)
         torch.amax(after, 0, out=factor)
         after.div_(factor)
