@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,24 @@ from mnerkit.cli import main
 from mnerkit.runs import RunFolder
 
 
+BLOCK, HEADER = 32768, 7  # a LevelDB log: blocks of records, each with checksum, length and kind (1 whole, 2-4 parts)
+
+
 def records(file: Path) -> list[Any]:
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store, found = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        found.append(record)
+    content, position, found, part = file.read_bytes(), HEADER, [], b""
+    assert content[:4] == b":W&B"
+    while position + HEADER <= len(content):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + HEADER])
+        part += content[position + HEADER : position + HEADER + length]
+        position += HEADER + length
+        if kind in (1, 4):
+            found.append(wandb_internal_pb2.Record.FromString(part))
+            part = b""
     return found
 
 

@@ -45,7 +45,7 @@ def main(request: Request) -> int:
 def fit(request: Request) -> int:
     """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
     options.resolve(request)
-    config = request.config
+    config, loggers = request.config, _loggers(request)
     folder = _folder(request)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     state = folder.start(config, bool(request.flags.get("overwrite"))) if first else "resume"
@@ -61,7 +61,7 @@ def fit(request: Request) -> int:
     started = time.time()
     from mnerkit.cli.assembly import Assembly
 
-    assembly = Assembly.of(config, folder, _logger(request), curve=True)
+    assembly = Assembly.of(config, folder, loggers, curve=True)
     trainer, tagger, data = assembly.trainer, assembly.tagger, assembly.data
     if first:
         write_json(folder.path / "env.json", environment(config, trainer))
@@ -146,7 +146,7 @@ def _folder(request: Request) -> RunFolder:
     return RunFolder(root / config["plugin"] / (f"{corpus}-{variant}" if variant else corpus) / name)
 
 
-def _logger(request: Request) -> list[str]:
+def _loggers(request: Request) -> list[str]:
     asked = str(request.flags.get("logger", "csv")).strip("[]").split(",")
     if unknown := [each for each in asked if each not in ("csv", "wandb")]:
         raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")

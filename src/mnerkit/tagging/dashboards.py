@@ -16,7 +16,7 @@ SHOWN = 500
 
 
 def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequence[Prediction]) -> None:
-    """Summary figures, the predictions of the split that was scored last, and a word-level confusion matrix."""
+    """Summary figures, the predictions of the split that was scored last, a word-level confusion matrix; closes the run."""
     import wandb
 
     run = logger.experiment
@@ -39,3 +39,5 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequenc
     gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
     said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.tags]
     run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=said_words, class_names=names)})
+    # the offline file is whole only when the run is closed
+    run.finish()
