@@ -38,7 +38,8 @@ def _quick_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[
     top = emissions.amax(1)  # (W, D, B)
     own = (emissions - top.unsqueeze(1)).exp_()
     highest = transitions.amax((0, 1))  # (D, 1)
-    factors = (transitions - highest).exp_()
+    # a broadcast last axis would double the time of a step
+    factors = (transitions - highest).exp_().expand(-1, -1, -1, own.shape[3]).contiguous()
     with_own, without = torch.empty_like(own), torch.empty_like(own)
     scale = torch.empty_like(top)
     first = edge + emissions[0]
@@ -47,7 +48,7 @@ def _quick_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[
     without[0] = (edge - edge.amax(0)).exp_()
     chain = (with_own.unsqueeze(2), own, with_own, without, scale)
     before, *others = (each.unbind(0) for each in chain)
-    moves = own.new_empty(factors.shape[:3] + own.shape[3:])  # (K, K, D, B)
+    moves = torch.empty_like(factors)  # (K, K, D, B)
     for left, likely, after, moved, factor in zip(before, *(each[1:] for each in others), strict=False):
         torch.mul(left, factors, out=moves)
         torch.sum(moves, 0, out=moved)
@@ -169,9 +170,13 @@ def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tens
     into = torch.stack((transitions, transitions.t()), dim=-1).unsqueeze(-1)  # (K from, K to, 2, 1)
     best = torch.empty_like(swept)
     torch.add(swept[0], torch.stack((start, end), dim=1).unsqueeze(-1), out=best[0])
-    moves = swept.unsqueeze(1) + into  # (S, K, K, 2, B), the emission of the word that is moved to
-    for before, move, after in zip(best.unsqueeze(2).unbind(0), moves.unbind(0)[1:], best.unbind(0)[1:], strict=False):
-        torch.amax(before + move, 0, out=after)
+    spread = into.expand(-1, -1, -1, rows).contiguous()  # a broadcast last axis would double the time of a step
+    moves = torch.empty_like(spread)
+    scored = best.unbind(0)
+    for before, own, after in zip(best.unsqueeze(2).unbind(0), swept.unbind(0)[1:], scored[1:], strict=False):
+        torch.add(before, spread, out=moves)
+        torch.amax(moves, 0, out=after)
+        after.add_(own)
     last = (lengths - 1).clamp_min(0)
     ends = torch.stack((last // 2, last - last // 2))  # (2, B) step of each sweep at the middle word
     numbers = torch.arange(rows, device=ends.device)
