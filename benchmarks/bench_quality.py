@@ -70,10 +70,14 @@ def tags(folder: RunFolder) -> tuple[list[list[str]], list[list[str]]]:
     from mnerkit.data.post import Entity
     from mnerkit.data.spans import tags_of
 
-    rows = [json.loads(line) for line in (folder.path / "predictions.test.jsonl").read_text("utf-8").split("\n") if line]
+    rows = [
+        json.loads(line) for line in (folder.path / "predictions.test.jsonl").read_text("utf-8").split("\n") if line
+    ]
     rows.sort(key=lambda row: row["id"])
     gold = [tags_of([Entity(*span) for span in row["gold"]], len(row["words"])) for row in rows]
-    said = [tags_of([Entity(e["start"], e["end"], e["type"]) for e in row["entities"]], len(row["words"])) for row in rows]
+    said = [
+        tags_of([Entity(e["start"], e["end"], e["type"]) for e in row["entities"]], len(row["words"])) for row in rows
+    ]
     return gold, said
 
 
@@ -88,14 +92,25 @@ def main() -> int:
     done = {cell: run(*cell, root=options.root, runs=options.runs) for cell in CELLS}
     metrics = {cell: folder.metrics() for cell, folder in done.items()}
     rows = [
-        [corpus, plugin, seed, m["best_epoch"], m["dev"]["f1"], m["test"]["f1"], m["test"]["f1_strict"], m["seconds"]["train"]]
+        [
+            corpus,
+            plugin,
+            seed,
+            m["best_epoch"],
+            m["dev"]["f1"],
+            m["test"]["f1"],
+            m["test"]["f1_strict"],
+            m["seconds"]["train"],
+        ]
         for (corpus, plugin, seed), m in metrics.items()
     ]
     print(table(["corpus", "plugin", "seed", "best epoch", "dev F1", "test F1", "test F1 strict", "train s"], rows))
     passed = True
     summary: dict[str, object] = {"settings": SETTINGS, "cells": {}, "means": {}, "captions_against_bert": {}}
     for cell, m in metrics.items():
-        kept = {key: m[key] for key in ("dev", "test", "best_epoch", "seconds", "protocol", "looks_at_test") if key in m}
+        kept = {
+            key: m[key] for key in ("dev", "test", "best_epoch", "seconds", "protocol", "looks_at_test") if key in m
+        }
         summary["cells"]["/".join(map(str, cell))] = kept  # type: ignore[index]
     for (corpus, plugin), bar in BARS.items():
         mean = statistics.mean(m["test"]["f1"] for (c, p, _), m in metrics.items() if (c, p) == (corpus, plugin))
@@ -108,7 +123,9 @@ def main() -> int:
         test = paired_test(gold, captions, bert)
         passed &= test["difference"] > 0
         summary["captions_against_bert"][str(seed)] = test  # type: ignore[index]
-        print(f"captions - bert, seed {seed}: {test['difference']:+.2f} F1, p = {test['p']:.4f}, 95 % {test['interval']}")
+        print(
+            f"captions - bert, seed {seed}: {test['difference']:+.2f} F1, p = {test['p']:.4f}, 95 % {test['interval']}"
+        )
     write_json(HERE / "results" / "quality.json", summary)
     return 0 if passed else 1
 

@@ -132,7 +132,9 @@ def main() -> int:
         plain.append(plain_epoch(posts, corpus.types, minilm(), options.batch_size, seed))
         print(f"epoch {seed}: mnerkit {ours[-1]:.1f} s, plain loop {plain[-1]:.1f} s", flush=True)
     ratio = min(ours) / min(plain)
-    print(f"batch {options.batch_size}, {len(posts)} posts, {torch.get_num_threads()} threads: ratio {ratio:.2f} (bar {BAR})")
+    print(
+        f"batch {options.batch_size}, {len(posts)} posts, {torch.get_num_threads()} threads: ratio {ratio:.2f} (bar {BAR})"
+    )
     found = {"posts": len(posts), "batch_size": options.batch_size, "mnerkit_s": ours, "plain_s": plain, "ratio": ratio}
     write_json(Path(__file__).resolve().parent / "results" / "train.json", found)
     return 0 if ratio <= BAR else 1

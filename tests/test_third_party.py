@@ -76,7 +76,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def mnerkit(site: Path, *argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(site)}
-    return subprocess.run([sys.executable, "-m", "mnerkit", *argv], capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "mnerkit", *argv], capture_output=True, text=True, env=environment, cwd=cwd, check=False
+    )
 
 
 def test_an_installed_distribution_brings_a_method(site: Path, tmp_path: Path) -> None:

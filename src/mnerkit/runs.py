@@ -1,11 +1,11 @@
 """Run folders: `runs/<plugin>/<corpus>/<name>/`. Nothing here imports torch.
 
-    config.yaml               the resolved configuration; written first
-    env.json                  versions, device, source digest
-    metrics.json              scores, protocol, times; written last, so its absence marks an unfinished run
-    predictions.<split>.jsonl one line a post
-    best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from
-    curve/                    metrics of every epoch (CSV)
+config.yaml               the resolved configuration; written first
+env.json                  versions, device, source digest
+metrics.json              scores, protocol, times; written last, so its absence marks an unfinished run
+predictions.<split>.jsonl one line a post
+best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from
+curve/                    metrics of every epoch (CSV)
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class RunFolder:
         if self.started:
             if self.config() != _plain(config):
                 raise UsageError(
-                    f"{self.path} holds a run with another configuration; give another --name, or --overwrite to replace it"
+                    f"{self.path} holds a run with another configuration; give another --name, or --overwrite to replace"
                 )
             return "done" if self.finished else "resume"
         self.path.mkdir(parents=True, exist_ok=True)

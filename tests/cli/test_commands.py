@@ -61,7 +61,12 @@ def test_the_help_of_a_method_shows_its_options_its_head_and_its_ablations(capsy
     ],
 )
 def test_a_mistake_gets_a_line_and_an_exit_code(
-    argv: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    argv: list[str],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(argv) == code
@@ -82,7 +87,13 @@ def test_a_mistake_gets_a_line_and_an_exit_code(
     ],
 )
 def test_a_wrong_value_gets_a_line_and_leaves_nothing_taken_for_whole(
-    option: str, value: str, code: int | None, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    option: str,
+    value: str,
+    code: int | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     argv = ["fit", "--plugin", "bert", option, value]

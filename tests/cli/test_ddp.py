@@ -22,7 +22,17 @@ def fit(tmp_path: Path, name: str, *argv: str) -> RunFolder:
 
 
 def rescored(tmp_path: Path, run: RunFolder, *argv: str) -> dict:
-    command = [sys.executable, "-m", "mnerkit", "test", "--ckpt_path", str(run.best), "--trainer.enable_progress_bar", "false", *argv]
+    command = [
+        sys.executable,
+        "-m",
+        "mnerkit",
+        "test",
+        "--ckpt_path",
+        str(run.best),
+        "--trainer.enable_progress_bar",
+        "false",
+        *argv,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     return run.metrics()
@@ -30,7 +40,16 @@ def rescored(tmp_path: Path, run: RunFolder, *argv: str) -> dict:
 
 @pytest.mark.parametrize("plugin", ["bert", "mousing"])
 def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) -> None:
-    few = ["--data.limit", "300", "--data.episodes_per_epoch", "8", "--data.dev_episodes", "9", "--data.eval_episodes", "11"]
+    few = [
+        "--data.limit",
+        "300",
+        "--data.episodes_per_epoch",
+        "8",
+        "--data.dev_episodes",
+        "9",
+        "--data.eval_episodes",
+        "11",
+    ]
     plain = ["--data.limit", "101"]
     run = fit(tmp_path, "two", "--plugin", plugin, *(few if plugin == "mousing" else plain), *TWO)
     two = rescored(tmp_path, run, *TWO)
@@ -43,7 +62,18 @@ def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) ->
 
 
 def test_episodes_that_the_ranks_do_not_divide_are_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mnerkit", "fit", "--plugin", "mousing", "--runs_dir", str(tmp_path), "--data.episodes_per_epoch", "7"]
+    command = [
+        sys.executable,
+        "-m",
+        "mnerkit",
+        "fit",
+        "--plugin",
+        "mousing",
+        "--runs_dir",
+        str(tmp_path),
+        "--data.episodes_per_epoch",
+        "7",
+    ]
     done = subprocess.run([*command, *TWO], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode in (1, 2)
     assert "episodes_per_epoch" in done.stderr and "Traceback" not in done.stderr

@@ -55,7 +55,9 @@ def test_the_same_command_says_that_the_run_is_finished(run: RunFolder, capsys: 
     assert run.metrics_file.read_bytes() == before
 
 
-def test_a_name_that_is_taken_by_another_configuration_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_taken_by_another_configuration_is_refused(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = run.best.read_bytes()
     assert again(run, "--model.lr", "0.5") == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -97,6 +97,8 @@ def test_an_interpolation_that_leads_nowhere_is_a_mistake(tmp_path: Path) -> Non
 
 def test_the_digest_names_what_changes_a_result_and_nothing_else() -> None:
     plain = resolved("--plugin", "bert")
-    assert options.digest(plain) == options.digest(resolved("--plugin", "bert", "--trainer.enable_progress_bar", "false"))
+    assert options.digest(plain) == options.digest(
+        resolved("--plugin", "bert", "--trainer.enable_progress_bar", "false")
+    )
     assert options.digest(plain) == options.digest(resolved("--plugin", "bert", "--seed", "3"))
     assert options.digest(plain) != options.digest(resolved("--plugin", "bert", "--model.lr", "0.5"))

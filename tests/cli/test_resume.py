@@ -14,7 +14,18 @@ import pytest
 
 from mnerkit.runs import RunFolder
 
-FIT = ["--plugin", "bert", "--data.limit", "200", "--data.batch_size", "8", "--model.lr", "5e-3", "--trainer.max_epochs", "4"]
+FIT = [
+    "--plugin",
+    "bert",
+    "--data.limit",
+    "200",
+    "--data.batch_size",
+    "8",
+    "--model.lr",
+    "5e-3",
+    "--trainer.max_epochs",
+    "4",
+]
 FIT += ["--trainer.enable_progress_bar", "false", "--model.head.dropout", "0.2"]
 
 
@@ -46,4 +57,6 @@ def test_a_killed_run_resumes_to_the_same_result(undisturbed: RunFolder, moment:
     whole, cut = undisturbed.metrics(), folder.metrics()
     for key in ("dev", "epochs", "best_epoch"):
         assert cut[key] == whole[key]
-    assert (folder.path / "predictions.dev.jsonl").read_bytes() == (undisturbed.path / "predictions.dev.jsonl").read_bytes()
+    assert (folder.path / "predictions.dev.jsonl").read_bytes() == (
+        undisturbed.path / "predictions.dev.jsonl"
+    ).read_bytes()

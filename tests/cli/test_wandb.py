@@ -12,7 +12,6 @@ import pytest
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
 
-
 BLOCK, HEADER = 32768, 7  # a LevelDB log: blocks of records, each with checksum, length and kind (1 whole, 2-4 parts)
 
 
@@ -34,7 +33,9 @@ def records(file: Path) -> list[Any]:
     return found
 
 
-def test_an_offline_run_carries_config_group_tags_metrics_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_offline_run_carries_config_group_tags_metrics_and_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     argv = ["fit", "--plugin", "bert", "--name", "logged", "--runs_dir", str(tmp_path), "--logger", "wandb"]
     argv += ["--wandb.mode", "offline", "--wandb.project", "mner", "--wandb.group", "table2", "--wandb.tags", "a,b"]
@@ -50,10 +51,10 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(tmp_path: P
     config |= {item.key: json.loads(item.value_json) for record in found for item in record.config.update}
     assert config["plugin"] == "bert" and config["data"]["limit"] == 64
     logged = {".".join(item.nested_key) or item.key for record in found for item in record.history.item}
-    assert {"dev/f1", "train/loss", "predictions"} <= logged
-    assert any("confusion" in name for name in logged)
+    assert {"dev/f1", "train/loss", "predictions.path", "confusion_table.path"} <= logged
     summary = {
         ".".join(item.nested_key) or item.key: item.value_json for record in found for item in record.summary.update
     }
     assert json.loads(summary["final/dev/f1"]) == pytest.approx(folder.metrics()["dev"]["f1"])
-    assert list(folder.path.rglob("*.table.json"))
+    tables = {path.name.split("_")[0] for path in folder.path.rglob("*.table.json")}
+    assert tables == {"predictions", "confusion"}

@@ -109,7 +109,9 @@ class Assembly:
                 f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.tagger.facts.types)})"
             )
-        self.data.connect(self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None)
+        self.data.connect(
+            self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
+        )
 
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
         """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
@@ -191,5 +193,3 @@ def _one_line(error: Exception) -> str:
         detail = re.sub(r"Given value type: .*$", "", found.group(2)).strip()
         return f"--{found.group(1)}: {detail[:240]}"
     return text[:300]
-
-

@@ -11,7 +11,16 @@ from mnerkit.cli.signature import Option
 from mnerkit.tagging.heads import HEADS
 
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
-TRAINER_SHOWN = ("max_epochs", "accelerator", "devices", "strategy", "precision", "gradient_clip_val", "accumulate_grad_batches", "max_time")
+TRAINER_SHOWN = (
+    "max_epochs",
+    "accelerator",
+    "devices",
+    "strategy",
+    "precision",
+    "gradient_clip_val",
+    "accumulate_grad_batches",
+    "max_time",
+)
 
 
 def verb(name: str, argv: Sequence[str]) -> str:
@@ -23,12 +32,22 @@ def verb(name: str, argv: Sequence[str]) -> str:
     if name != "predict":
         if plugin is not None:
             lines += ["", f"method {plugin.name} ({plugin.summary}):", *_section("model", schema["model"], skip="head")]
-            lines += ["", f"head {head} (others: {', '.join(each for each in HEADS if each != head)}):", _line("--model.head NAME", "which head")]
-            lines += _section("model", {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"})
+            lines += [
+                "",
+                f"head {head} (others: {', '.join(each for each in HEADS if each != head)}):",
+                _line("--model.head NAME", "which head"),
+            ]
+            lines += _section(
+                "model", {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"}
+            )
             if plugin.ablations:
                 lines += ["", f"ablations: {', '.join(plugin.ablations)}"]
         else:
-            lines += ["", "the method's own options: `mnerkit fit --plugin NAME --help`; installed: " + ", ".join(registry.plugins())]
+            lines += [
+                "",
+                "the method's own options: `mnerkit fit --plugin NAME --help`; installed: "
+                + ", ".join(registry.plugins()),
+            ]
         lines += ["", "data:", *_section("data", schema["data"])]
         trainer = {key: schema["trainer"][key] for key in TRAINER_SHOWN if key in schema["trainer"]}
         lines += ["", "training (any option of Lightning's Trainer):", *_section("trainer", trainer)]
@@ -62,5 +81,3 @@ def _line(left: str, right: str) -> str:
     wrapped = textwrap.wrap(right, 78) or [""]
     gap = "\n" + " " * 6
     return f"  {left}{gap}{gap.join(wrapped)}" if right else f"  {left}"
-
-

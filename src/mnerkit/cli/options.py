@@ -70,7 +70,11 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         Flag("input", "JSON lines {id, words | text, images}, or a data file of posts", "FILE"),
         Flag("output", "JSON lines with entities, word and character offsets", "FILE"),
         Flag("images", "folder of the pictures that the input names (default: the input's folder)", "DIR"),
-        Flag("support", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support", "FILE"),
+        Flag(
+            "support",
+            "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support",
+            "FILE",
+        ),
         PLUGIN,
         TOWERS,
         OVERWRITE,
@@ -100,7 +104,9 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
     for name, value in _pairs(argv):
         if "." in name:
             if name.partition(".")[0] not in SECTIONS:
-                raise UsageError(f"no option --{name}.{did_you_mean(name.partition('.')[0], SECTIONS)} Sections: --model.X, --data.X, --trainer.X")
+                raise UsageError(
+                    f"no option --{name}.{did_you_mean(name.partition('.')[0], SECTIONS)} Sections: --model.X, --data.X, --trainer.X"
+                )
             request.overrides[name] = value
         elif name not in flags:
             raise UsageError(f"no option --{name} for `mnerkit {verb}`.{_near(name, flags)}")
@@ -117,7 +123,11 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
 
 def _near(name: str, flags: Mapping[str, Flag]) -> str:
     dotted = [f"{section}.{option}" for section, options in _schema(None, None).items() for option in options]
-    return did_you_mean(name, flags) or did_you_mean(f"data.{name}", dotted) or f" Options: --{', --'.join(flags)}, --model.X, --data.X, --trainer.X"
+    return (
+        did_you_mean(name, flags)
+        or did_you_mean(f"data.{name}", dotted)
+        or f" Options: --{', --'.join(flags)}, --model.X, --data.X, --trainer.X"
+    )
 
 
 def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
@@ -145,32 +155,48 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     named = request.flags.get("plugin") or next((each["plugin"] for each in reversed(files) if "plugin" in each), None)
     if base is not None:
         if named and named != base["plugin"]:
-            raise UsageError(f"the checkpoint was written by plugin {base['plugin']!r}, not {named!r}; leave --plugin out")
+            raise UsageError(
+                f"the checkpoint was written by plugin {base['plugin']!r}, not {named!r}; leave --plugin out"
+            )
         named = base["plugin"]
     if not named:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     plugin = registry.get(named)
+    layers = [_head_named(layer) for layer in [*_first_layers(request, plugin, files, base), *files]]
+    schema = _schema(plugin, _last_head(layers, request.overrides))
+    config = _merged(layers, request, schema)
+    config |= {"plugin": named, "seed": _seed(config.get("seed", 0))}
+    _check_names(config, schema)
+    request.config = config
+    return request
+
+
+def _first_layers(
+    request: Request, plugin: registry.Plugin, files: Sequence[dict[str, Any]], base: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """What lies below the user's files: a checkpoint's configuration, or the plugin's defaults and an ablation."""
+    if base is not None:
+        return [dict(base)]
+    layers = [{key: value for key, value in plugin.defaults.items() if key != "ablations"}]
+    in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
+    ablation = request.flags.get("ablation") or in_files
+    if ablation:
+        if ablation not in plugin.ablations:
+            near, have = did_you_mean(ablation, plugin.ablations), ", ".join(plugin.ablations) or "none"
+            raise UsageError(f"plugin {plugin.name!r} has no ablation {ablation!r}.{near} It has: {have}")
+        layers += [plugin.ablations[ablation], {"ablation": ablation}]
+    return layers
+
+
+def _merged(
+    layers: Sequence[dict[str, Any]], request: Request, schema: Mapping[str, Mapping[str, Option]]
+) -> dict[str, Any]:
+    """Layers, then dotted options, then interpolations."""
     # here: a misspelt plugin is answered before this is imported
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    layers: list[dict[str, Any]] = []
-    if base is None:
-        layers.append({key: value for key, value in plugin.defaults.items() if key != "ablations"})
-        ablation = request.flags.get("ablation") or next((f["ablation"] for f in reversed(files) if f.get("ablation")), None)
-        if ablation:
-            if ablation not in plugin.ablations:
-                have = ", ".join(plugin.ablations) or "none"
-                raise UsageError(f"plugin {named!r} has no ablation {ablation!r}.{did_you_mean(ablation, plugin.ablations)} It has: {have}")
-            layers.append(plugin.ablations[ablation])
-            layers.append({"ablation": ablation})
-    else:
-        layers.append({key: value for key, value in base.items()})
-    layers.extend(files)
-    layers = [_head_named(layer) for layer in layers]
-    head = _last_head(layers, request.overrides)
-    schema = _schema(plugin, head)
-    merged = OmegaConf.create({})
+    merged: Any = OmegaConf.create({"model": {}})
     try:
         before = None
         for layer in layers:
@@ -180,21 +206,16 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
             before = here or before
             merged = OmegaConf.merge(merged, OmegaConf.create(layer))
         for name, value in request.overrides.items():
-            if name == "model.head":
-                if value != before:
-                    merged.model.head = {"name": value}
-                continue
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{name}={_value(name, value, schema)}"]))
+            if name != "model.head":
+                merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{name}={_value(name, value, schema)}"]))
+            elif value != before:
+                merged.model.head = {"name": value}
         if "seed" in request.flags:
             merged.seed = request.flags["seed"]
-        config = OmegaConf.to_container(merged, resolve=True)
+        content: Any = OmegaConf.to_container(merged, resolve=True)
     except OmegaConfBaseException as error:
         raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
-    assert isinstance(config, dict)
-    config = {**config, "plugin": named, "seed": _seed(config.get("seed", 0))}
-    _check_names(config, schema)
-    request.config = config  # type: ignore[assignment]
-    return request
+    return dict(content)
 
 
 def _seed(value: Any) -> int:
@@ -217,7 +238,11 @@ def _head_named(layer: dict[str, Any]) -> dict[str, Any]:
 
 def _last_head(layers: Sequence[dict[str, Any]], overrides: Mapping[str, Any]) -> str:
     named = [(layer.get("model") or {}).get("head", {}).get("name") for layer in layers]
-    head = overrides.get("model.head") or overrides.get("model.head.name") or next((n for n in reversed(named) if n), "crf")
+    head = (
+        overrides.get("model.head")
+        or overrides.get("model.head.name")
+        or next((n for n in reversed(named) if n), "crf")
+    )
     if head not in HEADS:
         raise UsageError(f"no head {head!r}.{did_you_mean(str(head), HEADS)} Heads: {', '.join(HEADS)}")
     return str(head)
@@ -298,5 +323,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def digest(config: Mapping[str, Any]) -> str:
     """Eight hex digits that name a configuration; what does not change a result is left out."""
     kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "seed")}
-    kept["trainer"] = {key: value for key, value in (config.get("trainer") or {}).items() if not key.startswith("enable_")}
+    kept["trainer"] = {
+        key: value for key, value in (config.get("trainer") or {}).items() if not key.startswith("enable_")
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]

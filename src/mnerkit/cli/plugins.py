@@ -14,7 +14,9 @@ from mnerkit.text_table import table
 
 def main(argv: list[str]) -> int:
     """List the installed methods, or show one."""
-    parser = argparse.ArgumentParser("mnerkit plugins", description="The installed methods, or one of them.", allow_abbrev=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        "mnerkit plugins", description="The installed methods, or one of them.", allow_abbrev=False, exit_on_error=False
+    )
     parser.add_argument("name", nargs="?", help="show this one: options with defaults, heads, ablations")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     try:

@@ -14,7 +14,9 @@ from mnerkit.text_table import table
 
 def main(argv: list[str]) -> int:
     """Print the runs below a folder."""
-    parser = argparse.ArgumentParser("mnerkit runs", description="A table of runs and their scores.", allow_abbrev=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        "mnerkit runs", description="A table of runs and their scores.", allow_abbrev=False, exit_on_error=False
+    )
     parser.add_argument("folder", nargs="?", default="runs", help="where run folders lie (default: runs)")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     try:
@@ -35,7 +37,18 @@ def main(argv: list[str]) -> int:
         print(f"no runs below {root}")
         return 0
     heads = ["plugin", "corpus", "name", "seed", "state", "epochs", "dev F1", "test F1", "strict"]
-    print(table(heads, [[row[key] for key in ("plugin", "corpus", "name", "seed", "state", "epochs", "dev", "test", "test_strict")] for row in rows]))
+    print(
+        table(
+            heads,
+            [
+                [
+                    row[key]
+                    for key in ("plugin", "corpus", "name", "seed", "state", "epochs", "dev", "test", "test_strict")
+                ]
+                for row in rows
+            ],
+        )
+    )
     return 0
 
 

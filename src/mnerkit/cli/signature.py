@@ -107,5 +107,7 @@ def _documented(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", text, flags=re.M | re.S)
     if not section:
         return {}
-    entries = re.findall(r"^ {4}(\w+)(?: \([^)]*\))?:(.*?)(?=^ {4}\w+(?: \([^)]*\))?:|\Z)", section.group(1), re.M | re.S)
+    entries = re.findall(
+        r"^ {4}(\w+)(?: \([^)]*\))?:(.*?)(?=^ {4}\w+(?: \([^)]*\))?:|\Z)", section.group(1), re.M | re.S
+    )
     return {name: " ".join(description.split()) for name, description in entries}

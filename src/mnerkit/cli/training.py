@@ -50,11 +50,11 @@ def fit(request: Request) -> int:
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     state = folder.start(config, bool(request.flags.get("overwrite"))) if first else "resume"
     if state == "done":
-        metrics = folder.metrics()
-        if request.flags.get("test") and "test" not in metrics:
+        known = folder.metrics()
+        if request.flags.get("test") and "test" not in known:
             return score(Request("test", {"ckpt_path": str(folder.best)}))
         print(f"already finished: {folder.path} (--overwrite trains it again)")
-        print(summary(metrics))
+        print(summary(known))
         return 0
     if first:
         print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
@@ -162,7 +162,9 @@ def environment(config: dict[str, Any], trainer: Any) -> dict[str, Any]:
 
     import mnerkit
 
-    sources = sorted(Path(mnerkit.__file__).parent.rglob("*.py")) + sorted(registry.get(config["plugin"]).folder.glob("*.py"))
+    sources = sorted(Path(mnerkit.__file__).parent.rglob("*.py")) + sorted(
+        registry.get(config["plugin"]).folder.glob("*.py")
+    )
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     packages = {}
     for name in ("torch", "lightning", "transformers", "pytorch-crf", "torchvision", "numpy", "pillow"):
@@ -186,19 +188,32 @@ def environment(config: dict[str, Any], trainer: Any) -> dict[str, Any]:
 
 def summary(metrics: dict[str, Any]) -> str:
     """The scores for the terminal."""
-    splits = [key for key in metrics if key.partition("@")[0] in ("dev", "test") and isinstance(metrics[key], dict) and "f1" in metrics[key]]
+    splits = [
+        key
+        for key in metrics
+        if key.partition("@")[0] in ("dev", "test") and isinstance(metrics[key], dict) and "f1" in metrics[key]
+    ]
     types = sorted({key.split("/")[1] for split in splits for key in metrics[split] if key.startswith("type/")})
     head = ["split", "F1", "P", "R", "F1 strict", *types]
     body = [
-        [split, *(metrics[split][key] for key in ("f1", "precision", "recall", "f1_strict")), *(metrics[split].get(f"type/{kind}/f1") for kind in types)]
+        [
+            split,
+            *(metrics[split][key] for key in ("f1", "precision", "recall", "f1_strict")),
+            *(metrics[split].get(f"type/{kind}/f1") for kind in types),
+        ]
         for split in splits
     ]
     text = table(head, body) if body else ""
     for split in splits:
         use = metrics.get(f"{split}:image_use")
         if use:
-            rows = [[which, use[which]["all"], use[which].get("clear"), use[which].get("ambiguous")] for which in ("right", "shuffled", "blank")]
-            text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(["pictures", "all", "clear", "ambiguous"], rows)
+            rows = [
+                [which, use[which]["all"], use[which].get("clear"), use[which].get("ambiguous")]
+                for which in ("right", "shuffled", "blank")
+            ]
+            text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(
+                ["pictures", "all", "clear", "ambiguous"], rows
+            )
             text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
             if use.get("pointing") is not None:
                 text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"

@@ -133,11 +133,11 @@ class VocabularyReader:
         word_ids = np.zeros((size, columns), dtype=np.int64)
         shapes = np.zeros((size, columns), dtype=np.int64)
         chars = np.zeros((size, columns, letters), dtype=np.int64)
-        for row, facts in enumerate(known):
+        for line, facts in enumerate(known):
             for place, (number, shape, spelling) in enumerate(facts):
-                word_ids[row, place] = number
-                shapes[row, place] = shape
-                chars[row, place, : len(spelling)] = spelling
+                word_ids[line, place] = number
+                shapes[line, place] = shape
+                chars[line, place, : len(spelling)] = spelling
         return TextBatch(
             words,
             word_mask=torch.from_numpy(word_mask),

@@ -50,7 +50,9 @@ def read(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{file} is not plain tensors and data (a pickle payload?); it is not loaded") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{file} is no checkpoint, or a damaged one: {str(error).splitlines()[0][:120]}") from None
+        raise CheckpointError(
+            f"{file} is no checkpoint, or a damaged one: {str(error).splitlines()[0][:120]}"
+        ) from None
     record = content.get("mnerkit") if isinstance(content, dict) else None
     if not isinstance(record, dict) or not {"plugin", "config", "facts", "towers"} <= set(record):
         raise CheckpointError(f"{file} was not written by mnerkit")

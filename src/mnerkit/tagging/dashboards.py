@@ -16,7 +16,7 @@ SHOWN = 500
 
 
 def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequence[Prediction]) -> None:
-    """Summary figures, the predictions of the split that was scored last, a word-level confusion matrix; closes the run."""
+    """Summary figures, the predictions of the split that was scored last, word-level confusions; closes the run."""
     import wandb
 
     run = logger.experiment
@@ -27,8 +27,7 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequenc
         if use:
             run.summary[f"final/{split}/image_use"] = use["image_use"]
     run.summary["protocol"] = metrics["protocol"]
-    columns = ["id", "words", "gold", "predicted", "right"]
-    table = wandb.Table(columns=columns)
+    table = wandb.Table(columns=["id", "words", "gold", "predicted", "right"])
     for row, each in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
         named = [f"{span['text']} ({span['type']})" for span in row["entities"]]
         gold = [f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", [])]

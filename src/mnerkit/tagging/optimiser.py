@@ -27,7 +27,8 @@ def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], whole: n
     owner: dict[int, str] = {}
     groups = []
     for name, (members, rate) in modules.items():
-        decay, plain = [], []
+        decay: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for parameter in (parameter for member in members for parameter in member.parameters()):
             if not parameter.requires_grad:
                 continue

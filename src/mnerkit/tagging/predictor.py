@@ -44,7 +44,9 @@ class Predictor:
             raise UsageError(f"plugin {tagger.plugin!r} takes no support: its head knows its types")
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, tower_dir: str | None = None, support: Sequence[Post] | None = None) -> Predictor:
+    def from_checkpoint(
+        cls, path: str | Path, tower_dir: str | None = None, support: Sequence[Post] | None = None
+    ) -> Predictor:
         """The predictor of a checkpoint."""
         return cls(checkpoint.load(path, tower_dir), support)
 

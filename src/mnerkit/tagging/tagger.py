@@ -104,6 +104,8 @@ class Tagger(lightning.LightningModule):
         self.predicted: list[Prediction] = []
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
+        # frozen towers from outside are not in the state dict; `load_weights` checks what must be there
+        self.strict_loading = False
 
     # ------------------------------------------------------------------ what a method writes
 
@@ -240,7 +242,7 @@ class Tagger(lightning.LightningModule):
     # ------------------------------------------------------------------ checkpoints
 
     def stored_elsewhere(self) -> tuple[str, ...]:
-        """Prefixes of the state dict that a checkpoint leaves out: frozen towers whose weights lie in a hub or folder."""
+        """Prefixes of the state dict that a checkpoint leaves out: frozen towers with weights in a hub or folder."""
         outside = {id(tower) for tower in self.towers.values() if tower.external}
         return tuple(f"{name}." for name, module in self.named_modules() if id(module) in outside)
 
@@ -266,11 +268,6 @@ class Tagger(lightning.LightningModule):
             "support": support_state(self.support),
         }
 
-    @property
-    def strict_loading(self) -> bool:
-        """Frozen towers from outside are not in the state dict; `load_weights` checks what must be there."""
-        return False
-
     def load_weights(self, state: dict[str, Tensor]) -> None:
         """Load a checkpoint's state dict; every tensor that it must hold is there, and no other.
 
@@ -281,12 +278,13 @@ class Tagger(lightning.LightningModule):
         left_out = self.stored_elsewhere()
         wanted = {name for name in own if not name.startswith(left_out or ("\0",))}
         if wrong := sorted(wanted ^ set(state)):
-            raise CheckpointError(f"the checkpoint does not fit the model: {len(wrong)} tensors differ, first {wrong[0]}")
+            raise CheckpointError(
+                f"the checkpoint does not fit the model: {len(wrong)} tensors differ, first {wrong[0]}"
+            )
         for name, value in state.items():
             if own[name].shape != value.shape:
-                raise CheckpointError(
-                    f"the checkpoint does not fit the model: {name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
-                )
+                shapes = f"{tuple(value.shape)}, not {tuple(own[name].shape)}"
+                raise CheckpointError(f"the checkpoint does not fit the model: {name} is {shapes}")
         self.load_state_dict(state, strict=False)
 
     def trainable_parameters(self) -> int:

@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 
 def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
-    """Train a frozen pair of tiny towers on the words and pictures of the training posts, or load them as trained before.
+    """Train a frozen pair of tiny towers on the training posts, or load them as trained before.
 
     Does nothing for towers that are trained with the method or come from outside. The result is kept under the digest
     of the corpus, the seed, the towers' shapes and the source that trains them.
@@ -35,9 +35,7 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
         return
     text, vision = texts[0], visions[0]
     posts = data.posts("train", pictures="right")
-    source = b"".join(
-        (Path(encoders.__file__).parent / name).read_bytes() for name in ("tiny.py", "pretraining.py")
-    )
+    source = b"".join((Path(encoders.__file__).parent / name).read_bytes() for name in ("tiny.py", "pretraining.py"))
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
     key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
