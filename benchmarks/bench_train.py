@@ -133,7 +133,8 @@ def main() -> int:
         print(f"epoch {seed}: mnerkit {ours[-1]:.1f} s, plain loop {plain[-1]:.1f} s", flush=True)
     ratio = min(ours) / min(plain)
     print(
-        f"batch {options.batch_size}, {len(posts)} posts, {torch.get_num_threads()} threads: ratio {ratio:.2f} (bar {BAR})"
+        f"batch {options.batch_size}, {len(posts)} posts, {torch.get_num_threads()} threads: "
+        f"ratio {ratio:.2f} (bar {BAR})"
     )
     found = {"posts": len(posts), "batch_size": options.batch_size, "mnerkit_s": ours, "plain_s": plain, "ratio": ratio}
     write_json(Path(__file__).resolve().parent / "results" / "train.json", found)

@@ -12,6 +12,7 @@ from torch.nn import functional
 from mnerkit.data.batch import Batch
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
+from mnerkit.nn.contrast import info_nce, late_interaction
 
 Attention = Literal["cosine", "dot"]
 
@@ -100,12 +101,9 @@ class CrossEncoder(Encoder):
         assert self.log_match_scale is not None
         word_mask = batch.text.read_mask
         q, k = functional.normalize(queries, dim=-1), functional.normalize(keys, dim=-1)
-        cosine = torch.einsum("awd,brd->abwr", q, k).masked_fill(~region_mask[None, :, None], -1.0)
-        best = cosine.amax(-1) * word_mask[:, None]  # (B, B, W)
-        similarity = self.log_match_scale.exp() * best.sum(-1) / word_mask.sum(1).clamp_min(1)[:, None]
+        similarity = self.log_match_scale.exp() * late_interaction(q, word_mask, k, region_mask)
         present = torch.nonzero(region_mask.any(1) & word_mask.any(1)).flatten()
         similarity = similarity[present][:, present]
         if len(present) < 2:
             return similarity.sum() * 0.0
-        own = torch.arange(len(present), device=similarity.device)
-        return functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)
+        return info_nce(similarity)

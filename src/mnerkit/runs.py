@@ -114,7 +114,7 @@ class RunFolder:
         if self.started:
             if self.config() != _plain(config):
                 raise UsageError(
-                    f"{self.path} holds a run with another configuration; give another --name, or --overwrite to replace"
+                    f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
                 )
             return "done" if self.finished else "resume"
         self.path.mkdir(parents=True, exist_ok=True)

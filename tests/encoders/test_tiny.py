@@ -10,7 +10,7 @@ from mnerkit.data.post import ImageRef, Post
 from mnerkit.data.probe import generate, types_of
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.frozen import freeze
-from mnerkit.encoders.pretraining import grid_cells, late_interaction, pretrain
+from mnerkit.encoders.pretraining import grid_cells, pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision, patch_colours
 
 POSTS = generate("default", "train", 48)
@@ -103,17 +103,6 @@ def test_augmentation_moves_pixels_and_makes_none():
     moved = flipped_and_shifted(pixels)
     assert not torch.equal(moved, pixels)
     torch.testing.assert_close(moved.flatten(2).sort(-1).values, pixels.flatten(2).sort(-1).values)
-
-
-def test_late_interaction_is_the_mean_over_words_of_the_best_region():
-    torch.manual_seed(0)
-    words, seen = torch.randn(3, 5, 4), torch.randn(2, 6, 4)
-    mask = torch.arange(5) < torch.tensor([5, 2, 1])[:, None]
-    similarity = late_interaction(words, mask, seen)
-    for a in range(3):
-        for b in range(2):
-            best = [max(float(word @ region) for region in seen[b]) for word in words[a][mask[a]]]
-            assert similarity[a, b].item() == pytest.approx(sum(best) / len(best), abs=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -104,9 +104,8 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
     for name, value in _pairs(argv):
         if "." in name:
             if name.partition(".")[0] not in SECTIONS:
-                raise UsageError(
-                    f"no option --{name}.{did_you_mean(name.partition('.')[0], SECTIONS)} Sections: --model.X, --data.X, --trainer.X"
-                )
+                near = did_you_mean(name.partition(".")[0], SECTIONS)
+                raise UsageError(f"no option --{name}.{near} Sections: --model.X, --data.X, --trainer.X")
             request.overrides[name] = value
         elif name not in flags:
             raise UsageError(f"no option --{name} for `mnerkit {verb}`.{_near(name, flags)}")

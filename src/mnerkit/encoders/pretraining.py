@@ -21,6 +21,7 @@ from mnerkit.data.images import PictureLoader
 from mnerkit.data.post import ImageRef, Post
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.nn.contrast import info_nce, late_interaction
 
 CELLS = 3
 _RATE = 3e-3
@@ -35,7 +36,7 @@ def pretrain(
     posts: Sequence[Post],
     *,
     seed: int = 0,
-    epochs: int = 5,
+    epochs: int = 7,
     batch_size: int = 32,
     progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, float]:
@@ -143,31 +144,14 @@ class _Objective(nn.Module):
         for view, seen in enumerate((regions, cells)):
             seen, count = functional.normalize(seen, dim=-1), len(seen)
             similarity = late_interaction(states[:count], posts.word_mask[:count], seen) * self.log_scale[view].exp()
-            own = torch.arange(count)
-            losses.append(functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own))
-            found.append((similarity.detach().argmax(1) == own).float().mean())
+            losses.append(info_nce(similarity))
+            found.append((similarity.detach().argmax(1) == torch.arange(count)).float().mean())
             best = (seen @ vectors.T).amax(1) * self.word_scale[view] + self.word_bias[view]  # (B, V)
             if self.words:
                 known = functional.binary_cross_entropy_with_logits(best, said[:count].float())
                 losses.append(CAPTION_WEIGHT * known)
             found.append(((best.detach() > 0) == said[:count]).all(1).float().mean())
         return torch.stack(losses).sum(), found[:2]
-
-
-def late_interaction(words: Tensor, word_mask: Tensor, seen: Tensor) -> Tensor:
-    """(A, B) similarities of texts and pictures: the mean over a text's words of the best cosine with a region.
-
-    Args:
-        words: (A, W, d) of unit length.
-        word_mask: (A, W) bool.
-        seen: (B, R, d) of unit length.
-
-    """
-    real = words[word_mask]  # (n, d)
-    best = (real @ seen.flatten(0, 1).T).view(len(real), *seen.shape[:2]).amax(-1)  # (n, B)
-    share = word_mask / word_mask.sum(1, keepdim=True).clamp_min(1)  # (A, W)
-    row = torch.nonzero(word_mask)[:, 0]
-    return best.new_zeros(len(words), len(seen)).index_add(0, row, best * share[word_mask].unsqueeze(-1))
 
 
 def grid_cells(pixels: Tensor) -> Tensor:
