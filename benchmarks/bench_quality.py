@@ -83,7 +83,7 @@ def tags(folder: RunFolder) -> tuple[list[list[str]], list[list[str]]]:
 
 def main() -> int:
     """Run all cells, print the table, keep the figures."""
-    from mnerkit.tagging.metrics import paired_test
+    from mnerkit.tagging.significance import paired_test
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of the corpora and captions")
@@ -120,11 +120,12 @@ def main() -> int:
     for seed in (0, 1):
         gold, bert = tags(done["twitter2017", "bert", seed])
         _, captions = tags(done["twitter2017", "captions", seed])
-        test = paired_test(gold, captions, bert)
+        test = paired_test(gold, bert, captions)
         passed &= test["difference"] > 0
         summary["captions_against_bert"][str(seed)] = test  # type: ignore[index]
         print(
-            f"captions - bert, seed {seed}: {test['difference']:+.2f} F1, p = {test['p']:.4f}, 95 % {test['interval']}"
+            f"captions - bert, seed {seed}: {test['difference']:+.2f} F1 "
+            f"(95 % {test['low']:+.2f} to {test['high']:+.2f}), p = {test['p']:.4f}"
         )
     write_json(HERE / "results" / "quality.json", summary)
     return 0 if passed else 1

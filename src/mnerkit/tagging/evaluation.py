@@ -10,7 +10,7 @@ import lightning.pytorch as lightning
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.spans import entities
 from mnerkit.tagging import probe_measures
-from mnerkit.tagging.metrics import EntityScores
+from mnerkit.tagging.counts import entity_scores
 from mnerkit.tagging.tagger import Prediction, Tagger, gather
 
 Pictures = Literal["right", "shuffled", "blank"]
@@ -27,9 +27,7 @@ def predictions(
 
 def scores(predicted: Sequence[Prediction]) -> dict[str, float]:
     """Lenient and strict micro P/R/F1, and per type, in percent."""
-    counts = EntityScores()
-    counts.update([each.gold for each in predicted], [each.tags for each in predicted])
-    return {name: float(value) for name, value in counts.compute().items()}
+    return entity_scores([each.gold for each in predicted], [each.tags for each in predicted])
 
 
 def image_use(
