@@ -45,6 +45,13 @@ def test_a_list_is_given_with_commas_blanks_or_brackets() -> None:
         assert resolved("--plugin", "bert", "--data.train_types", *words)["data"]["train_types"] == ["PER", "LOC"]
 
 
+def test_a_single_value_stays_one_where_an_option_takes_either() -> None:
+    config = resolved("--plugin", "bert", "--trainer.devices", "2", "--data.train_types", "Per+Loc", "--wandb.tags", "a")
+    assert config["trainer"]["devices"] == 2
+    assert config["data"]["train_types"] == "Per+Loc"
+    assert config["wandb"]["tags"] == ["a"]
+
+
 def test_options_of_the_base_class_and_of_the_trainer_are_known() -> None:
     config = resolved("--plugin", "bert", "--model.weight_decay", "0.5", "--trainer.precision", "bf16-mixed")
     assert config["model"]["weight_decay"] == 0.5

@@ -255,7 +255,7 @@ def _value(name: str, value: Any, schema: Mapping[str, Mapping[str, Option]]) ->
             raise UsageError(f"--{name} needs a value ({known.description or known.annotation})")
         return "true"
     text = str(value)
-    if known and known.is_list and not text.startswith("["):
+    if known and not text.startswith("[") and (known.is_only_list or (known.is_list and "," in text)):
         return "[" + text + "]"
     return text
 

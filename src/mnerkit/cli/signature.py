@@ -21,8 +21,13 @@ class Option:
 
     @property
     def is_list(self) -> bool:
-        """Whether it takes several values."""
-        return "list[" in self.annotation or "Sequence[" in self.annotation
+        """Whether it can take several values."""
+        return "list[" in self.annotation
+
+    @property
+    def is_only_list(self) -> bool:
+        """Whether a single value, too, is meant as a list of one."""
+        return self.annotation.startswith("list[") and "|" not in self.annotation.replace("| None", "")
 
     @property
     def is_flag(self) -> bool:
