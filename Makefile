@@ -13,7 +13,7 @@ SOURCES := src plugins tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch setup demo test check format bench-crf bench-train bench-quality clean
+.PHONY: help torch setup demo test check format bench-crf bench-train bench-quality bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -47,6 +47,9 @@ bench-crf: setup ## CRF: loss, gradients and times against torchcrf's
 
 bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"
+
+bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
+	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest tests/cli/test_resume.py
 
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mnerkit import registry
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.samplers import TrainEpisodeSampler
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.runs import RunFolder, write_lines
 from mnerkit.tagging import evaluation
@@ -87,6 +88,9 @@ class Assembly:
             raise
         except Exception as error:
             raise UsageError(_one_line(error)) from error
+        if cli.model.head.train_mode == "episodic":
+            # refuses a number of episodes that the ranks do not divide, before anything is read
+            TrainEpisodeSampler(cli.datamodule.episodes_per_epoch, cli.trainer.world_size)
         # `predict` and `validate` are given loaders, so Lightning attaches no data; ranks share the work all the same
         cli.datamodule.trainer = cli.trainer
         cli.model.config = config
