@@ -49,8 +49,12 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
             path.unlink(missing_ok=True)
     if show:
         print("training the tiny towers against each other on the training posts (kept for the next run)", flush=True)
-    pretrain(text, vision, posts, seed=data.seed)
+    pretrain(text, vision, posts, seed=data.seed, progress=_say if show else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     save_file({name: value.contiguous() for name, value in pair.state_dict().items()}, draft)
     os.replace(draft, path)
+
+
+def _say(epoch: int, loss: float) -> None:
+    print(f"  epoch {epoch + 1}: loss {loss:.3f}", flush=True)
