@@ -16,8 +16,8 @@ from torch.utils.data import DistributedSampler
 from mnerkit.data.draws import permutation, stream
 from mnerkit.errors import DataError, UsageError
 
-# how many batches are sorted together: 4 % of padding (2017), and batches that are not of one length alone
-POOL_BATCHES = 20
+# how many batches are sorted together: the padding of a full sort and batches that change from epoch to epoch
+POOL_BATCHES = 100
 
 
 class _RankSampler(DistributedSampler[Any]):
