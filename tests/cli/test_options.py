@@ -46,7 +46,9 @@ def test_a_list_is_given_with_commas_blanks_or_brackets() -> None:
 
 
 def test_a_single_value_stays_one_where_an_option_takes_either() -> None:
-    config = resolved("--plugin", "bert", "--trainer.devices", "2", "--data.train_types", "Per+Loc", "--wandb.tags", "a")
+    config = resolved(
+        "--plugin", "bert", "--trainer.devices", "2", "--data.train_types", "Per+Loc", "--wandb.tags", "a"
+    )
     assert config["trainer"]["devices"] == 2
     assert config["data"]["train_types"] == "Per+Loc"
     assert config["wandb"]["tags"] == ["a"]
@@ -109,3 +111,23 @@ def test_the_digest_names_what_changes_a_result_and_nothing_else() -> None:
     )
     assert options.digest(plain) == options.digest(resolved("--plugin", "bert", "--seed", "3"))
     assert options.digest(plain) != options.digest(resolved("--plugin", "bert", "--model.lr", "0.5"))
+
+
+def test_another_corpus_leaves_the_variant_and_types_of_the_default_corpus_behind() -> None:
+    data = resolved("--plugin", "mousing", "--data.corpus", "twitter2017", "--data.train_types", "PER+LOC")["data"]
+    assert "variant" not in data and "test_types" not in data
+    assert data["train_types"] == "PER+LOC"
+    assert resolved("--plugin", "mousing", "--data.corpus", "probe")["data"]["variant"] == "fewshot"
+
+
+@pytest.mark.parametrize("content", ["model: [1]", "model: {head: 3}", "model: {head: null}", "plugin: 3", "data: x"])
+def test_a_config_file_of_another_shape_is_one_line(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content + "\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml"):
+        resolved("--plugin", "bert", "--config", str(file))
+
+
+def test_a_text_is_taken_as_it_is() -> None:
+    for text in ("{", "a: b", "2017", "#x"):
+        assert resolved("--plugin", "bert", "--data.root", text)["data"]["root"] == text

@@ -24,6 +24,10 @@ DATA = ("mnerkit.data.datamodule", "MnerData")
 # set by mnerkit itself: the run folder, the loggers and the callbacks are its own
 MANAGED = {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler", "plugins"}
 SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
+# what a method's defaults say of these holds for the corpus that they name, and for no other one
+OF_CORPUS = ("variant", "captions", "train_types", "test_types")
+# a checkpoint's types stay what they were, whatever corpus it is scored on
+OF_RELEASE = ("variant", "captions")
 WANDB = {
     "project": Option("project", "str", "'mnerkit'", "project of the run"),
     "entity": Option("entity", "str | None", "None", "user or team"),
@@ -163,7 +167,7 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     plugin = registry.get(named)
     layers = [_head_named(layer) for layer in [*_first_layers(request, plugin, files, base), *files]]
     schema = _schema(plugin, _last_head(layers, request.overrides))
-    config = _merged(layers, request, schema)
+    config = _merged(layers, request, schema, OF_CORPUS if base is None else OF_RELEASE)
     config |= {"plugin": named, "seed": _seed(config.get("seed", 0))}
     _check_names(config, schema)
     request.config = config
@@ -188,22 +192,34 @@ def _first_layers(
 
 
 def _merged(
-    layers: Sequence[dict[str, Any]], request: Request, schema: Mapping[str, Mapping[str, Option]]
+    layers: Sequence[dict[str, Any]],
+    request: Request,
+    schema: Mapping[str, Mapping[str, Option]],
+    of_corpus: Sequence[str],
 ) -> dict[str, Any]:
-    """Layers, then dotted options, then interpolations."""
+    """Layers, then dotted options, then interpolations; another corpus drops what was said `of_corpus` before."""
     # here: a misspelt plugin is answered before this is imported
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    merged: Any = OmegaConf.create({"model": {}})
+    merged: Any = OmegaConf.create({"model": {}, "data": {}})
+
+    def choose_corpus(name: str | None) -> None:
+        if name is not None and name != (merged.data.get("corpus") or "probe"):
+            for option in of_corpus:
+                merged.data.pop(option, None)
+
     try:
         before = None
         for layer in layers:
+            choose_corpus((layer.get("data") or {}).get("corpus"))
             here = (layer.get("model") or {}).get("head", {}).get("name")
             if here and before and here != before:
                 merged.model.head = {}  # another head: options of the one before do not apply
             before = here or before
             merged = OmegaConf.merge(merged, OmegaConf.create(layer))
+        choose_corpus(request.overrides.get("data.corpus"))
         for name, value in request.overrides.items():
             if name != "model.head":
                 merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{name}={_value(name, value, schema)}"]))
@@ -212,7 +228,7 @@ def _merged(
         if "seed" in request.flags:
             merged.seed = request.flags["seed"]
         content: Any = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
     return dict(content)
 
@@ -255,6 +271,8 @@ def _value(name: str, value: Any, schema: Mapping[str, Mapping[str, Option]]) ->
             raise UsageError(f"--{name} needs a value ({known.description or known.annotation})")
         return "true"
     text = str(value)
+    if known and known.annotation in ("str", "str | None") and text != "null":
+        return json.dumps(text)  # as it is: YAML would read `2017` as a number and stumble over `a: b`
     if known and not text.startswith("[") and (known.is_only_list or (known.is_list and "," in text)):
         return "[" + text + "]"
     return text
@@ -316,7 +334,18 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"--config {where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected sections model, data, trainer")
-    return {str(key): value for key, value in content.items()}
+    # a section whose options are all commented out says nothing
+    read = {str(key): value for key, value in content.items() if value is not None}
+    for section in SECTIONS:
+        if not isinstance(read.get(section, {}), dict):
+            raise UsageError(f"--config {path}: section {section!r} is not a mapping of options")
+    head = read.get("model", {}).get("head", "")
+    if not isinstance(head.get("name", "") if isinstance(head, dict) else head, str):
+        raise UsageError(f"--config {path}: model.head must be a name, or a mapping with a name: {', '.join(HEADS)}")
+    for key in ("plugin", "ablation", "name"):
+        if not isinstance(read.get(key, ""), str):
+            raise UsageError(f"--config {path}: {key} must be a name, got {read[key]!r}")
+    return read
 
 
 def digest(config: Mapping[str, Any]) -> str:
