@@ -107,7 +107,15 @@ class RunFolder:
         """
         import yaml
 
-        if self.path.exists() and not self.started and any(self.path.iterdir()):
+        above = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not above.is_dir():
+            raise UsageError(f"run folder {self.path}: {above} is a file; give another --runs_dir or --name")
+        # a hidden file is what a kill left of writing config.yaml
+        if (
+            self.path.exists()
+            and not self.started
+            and any(not each.name.startswith(".") for each in self.path.iterdir())
+        ):
             raise UsageError(f"{self.path} holds files that are not a run's; give another --name")
         if self.started and overwrite:
             shutil.rmtree(self.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # a folder that may not be written, a full disk; anything without a file is a fault of the program
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        print(f"mnerkit: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: list[str]) -> int:

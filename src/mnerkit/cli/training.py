@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import time
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import options
 from mnerkit.cli.options import Request
-from mnerkit.errors import UsageError
+from mnerkit.errors import MnerkitError, UsageError
 from mnerkit.runs import RunFolder, write_json
 from mnerkit.text_table import table
 
@@ -61,11 +62,18 @@ def fit(request: Request) -> int:
     started = time.time()
     from mnerkit.cli.assembly import Assembly
 
-    assembly = Assembly.of(config, folder, loggers, curve=True)
+    try:
+        assembly = Assembly.of(config, folder, loggers, curve=True)
+        assembly.prepare()
+        # here, so that types or shots that can't be tested are refused before hours of training
+        protocol = assembly.data.protocol()
+    except MnerkitError:
+        if state == "new":  # a mistake leaves no run behind, and its name free
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
     trainer, tagger, data = assembly.trainer, assembly.tagger, assembly.data
     if first:
         write_json(folder.path / "env.json", environment(config, trainer))
-    assembly.prepare()
     ready = time.time()
     last = str(folder.last) if state == "resume" and folder.last.is_file() else None
     trainer.fit(tagger, data, ckpt_path=last, weights_only=True)
@@ -82,7 +90,7 @@ def fit(request: Request) -> int:
         "epochs": trainer.current_epoch,
         "best_epoch": assembly.best_epoch(),
         "parameters": tagger.trainable_parameters(),
-        "protocol": data.protocol(),
+        "protocol": protocol,
     }
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)
@@ -118,7 +126,7 @@ def score(request: Request) -> int:
     path = Path(request.flags["ckpt_path"])
     folder = RunFolder(path if path.is_dir() else path.parent)
     known = folder.metrics() if folder.finished else None
-    changed = {key: value for key, value in request.config.items() if key in ("data",) and value != own.get(key)}
+    changed = {key: request.config.get(key) for key in ("data", "model") if request.config.get(key) != own.get(key)}
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{options.digest({'data': changed})}"
     found = assembly.score(split, folder if known is not None else None, key)
     if assembly.trainer.is_global_zero:
@@ -139,7 +147,7 @@ def _folder(request: Request) -> RunFolder:
     data = config.get("data") or {}
     corpus = Path(str(data.get("corpus", "probe"))).name or "corpus"
     variant = data.get("variant")
-    name = request.flags.get("name") or f"{options.digest(config)}-s{request.seed}"
+    name = request.flags.get("name") or config.get("name") or f"{options.digest(config)}-s{request.seed}"
     if Path(name).name != name or name.startswith("."):
         raise UsageError(f"--name {name!r} must be a plain folder name")
     root = Path(request.flags.get("runs_dir", "runs"))
@@ -147,7 +155,8 @@ def _folder(request: Request) -> RunFolder:
 
 
 def _loggers(request: Request) -> list[str]:
-    asked = str(request.flags.get("logger", "csv")).strip("[]").split(",")
+    given = request.flags.get("logger") or request.config.get("logger") or "csv"
+    asked = [str(each) for each in given] if isinstance(given, list) else str(given).strip("[]").split(",")
     if unknown := [each for each in asked if each not in ("csv", "wandb")]:
         raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
     return asked
