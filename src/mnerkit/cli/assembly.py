@@ -24,6 +24,15 @@ from mnerkit.tagging.tagger import Tagger
 from mnerkit.tagging.warm_start import warm_start
 
 
+class _Patience(EarlyStopping):
+    """Early stopping that a resumed run remembers: killed after the last epoch, it trains no further one."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Stop at once where patience had run out."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
 class _Cli(LightningCLI):
     """Type-checks a merged configuration and instantiates data, model and Trainer; runs nothing itself."""
 
@@ -99,6 +108,7 @@ class Assembly:
 
     def prepare(self) -> None:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
+        self._check_mode()
         self.tagger.build(self.data.facts, n_way=self.data.n_way)
         warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
         self.connect()
@@ -107,6 +117,7 @@ class Assembly:
 
     def connect(self) -> None:
         """Let the data build what the tagger needs; a label that it does not know is refused."""
+        self._check_mode()
         plain = self.tagger.head.train_mode == "plain"
         if plain and (unknown := sorted(set(self.data.facts.types) - set(self.tagger.facts.types))):
             raise DataError(
@@ -117,12 +128,24 @@ class Assembly:
             self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
         )
 
+    def _check_mode(self) -> None:
+        """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
+        head = self.tagger.head
+        if head.train_mode == "plain" and self.data.asked_train_types is not None:
+            raise UsageError(
+                f"--data.train_types makes dev and test episodes, and head {head.name!r} learns nothing from a support:"
+                " take --model.head prototype_crf, or --data.train_types null"
+            )
+
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
         """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
         key = key or split
+        measured = self.data.corpus == "probe" and bool(self.tagger.needs().views)
+        self.tagger.tracing = measured
         predicted = evaluation.predictions(self.trainer, self.tagger, self.data, split)
+        self.tagger.tracing = False
         found: dict[str, Any] = {key: evaluation.scores(predicted)}
-        if predicted and all(each.post.truth is not None for each in predicted) and self.tagger.needs().views:
+        if measured:
             found[f"{key}:image_use"] = evaluation.image_use(self.trainer, self.tagger, self.data, split, predicted)
         if folder is not None and self.trainer.is_global_zero:
             write_lines(folder.path / f"predictions.{key}.jsonl", evaluation.rows(predicted))
@@ -159,7 +182,7 @@ def _callbacks(config: dict[str, Any], folder: RunFolder) -> list[lightning.Call
     made: list[lightning.Callback] = []
     patience = (config.get("early_stopping") or {}).get("patience")
     if patience is not None:
-        made.append(EarlyStopping("dev/f1", mode="max", patience=int(patience), check_on_train_epoch_end=True))
+        made.append(_Patience("dev/f1", mode="max", patience=int(patience), check_on_train_epoch_end=True))
     made.append(ModelCheckpoint(filename="best", monitor="dev/f1", mode="max", save_weights_only=True, **shared))
     made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
     return made
@@ -192,8 +215,13 @@ def _one_line(error: Exception) -> str:
     """jsonargparse's message, made one line: the key, the value, what was expected."""
     text = " ".join(str(error).split())
     text = re.sub(r"^Parsing of configuration .*?failed: ", "", text)
-    found = re.search(r'Key "([\w.]+)"[:.]? ?(.*)', text)
-    if found:
-        detail = re.sub(r"Given value type: .*$", "", found.group(2)).strip()
-        return f"--{found.group(1)}: {detail[:240]}"
-    return text[:300]
+    keys = re.findall(r'[Kk]ey "([\w.]+)"', text)
+    if not keys:
+        return text[:300]
+    expected = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.*?)\])", text)
+    given = re.search(r"(?:Got|Given) value: (.*)$", text)
+    option = f"--{'.'.join(dict.fromkeys(keys))}"
+    if not expected or given is None:
+        return f"{option}: {text[text.rindex(keys[-1]) + len(keys[-1]) :].strip(chr(34) + ': ')[:240]}"
+    kinds = " or ".join(dict.fromkeys(kind or choices for kind, choices in expected))
+    return f"{option}: expected {kinds}, got {given.group(1)[:80]}"
