@@ -182,7 +182,7 @@ def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | No
     if tags is not None and len(tags) != len(words):
         raise DataError(f"{where}: {len(words)} words but {len(tags)} tags.")
     names = record.get("images") or []
-    names = [names] if isinstance(names, str) else list(_strings(names, "images", where))
+    names = _strings([names] if isinstance(names, str) else names, "images", where)
     for name in names:
         safe_name(name, where)
     id_ = record.get("id")

@@ -18,6 +18,9 @@ from mnerkit.tagging.heads import load_head_class
 from mnerkit.tagging.support import support_posts
 from mnerkit.tagging.tagger import Tagger
 
+# what `Tagger.record` writes and `restore` reads
+RECORD = {"plugin", "config", "facts", "towers", "support"}
+
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """A checkpoint appears whole or not at all, whenever the process is killed."""
@@ -54,7 +57,7 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{file} is no checkpoint, or a damaged one: {str(error).splitlines()[0][:120]}"
         ) from None
     record = content.get("mnerkit") if isinstance(content, dict) else None
-    if not isinstance(record, dict) or not {"plugin", "config", "facts", "towers"} <= set(record):
+    if not isinstance(record, dict) or not set(record) >= RECORD or "state_dict" not in content:
         raise CheckpointError(f"{file} was not written by mnerkit")
     return content
 

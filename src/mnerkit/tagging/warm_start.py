@@ -16,6 +16,9 @@ from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
 from mnerkit.tagging.tagger import Tagger
 
+# beside `encoders`: what decides how the towers come out of their training
+SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
+
 
 def cache_folder() -> Path:
     """`MNERKIT_CACHE`, else `mnerkit` in the user's cache folder."""
@@ -35,7 +38,7 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
         return
     text, vision = texts[0], visions[0]
     posts = data.posts("train", pictures="right")
-    source = b"".join((Path(encoders.__file__).parent / name).read_bytes() for name in ("tiny.py", "pretraining.py"))
+    source = b"".join((Path(encoders.__file__).parent / name).read_bytes() for name in SOURCES)
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
     key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
