@@ -84,7 +84,7 @@ class ImageNodes(nn.Module):
 
     def _crops(self, batch: Batch, vision: VisionTower) -> tuple[Tensor, Tensor]:
         crops, mask = _given(batch.crops, "grid"), _given(batch.crop_mask, "grid")  # (B, o, 3, h, w), (B, o)
-        return vision(crops.flatten(0, 1)).pooled.reshape(*mask.shape, -1), mask
+        return vision.pool(crops.flatten(0, 1)).reshape(*mask.shape, -1), mask
 
     def _tokens(self, batch: Batch, vision: VisionTower) -> tuple[Tensor, Tensor]:
         images, mask = _given(batch.images, "whole"), _given(batch.image_mask, "whole")  # (B, m, 3, H, W), (B, m)

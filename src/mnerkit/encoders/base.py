@@ -137,6 +137,10 @@ class VisionTower(Tower):
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError
 
+    def pool(self, pixels: Tensor) -> Tensor:
+        """The pooled vectors (N, pooled_width) alone, for whom regions would be computed in vain."""
+        return self(pixels).pooled
+
     @property
     def joint_width(self) -> int:
         """Width of `joint`'s output."""

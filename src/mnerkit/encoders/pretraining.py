@@ -36,7 +36,7 @@ def pretrain(
     posts: Sequence[Post],
     *,
     seed: int = 0,
-    epochs: int = 7,
+    epochs: int = 4,
     batch_size: int = 32,
     progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, float]:

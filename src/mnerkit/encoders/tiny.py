@@ -84,9 +84,12 @@ class TinyVision(VisionTower):
 
     def forward(self, pixels: Tensor) -> ImageStates:
         regions, stages = self.read(pixels)
+        grid = (stages[-1].shape[-2], stages[-1].shape[-1])
+        return ImageStates(self.pool(pixels), regions, grid=grid, stages=stages)
+
+    def pool(self, pixels: Tensor) -> Tensor:
         small = [max(1, round(side * self.GLANCE)) for side in pixels.shape[-2:]]
-        pooled = self.glance(functional.interpolate(pixels, small, mode="area"))
-        return ImageStates(pooled, regions, grid=(stages[-1].shape[-2], stages[-1].shape[-1]), stages=stages)
+        return self.glance(functional.interpolate(pixels, small, mode="area"))
 
     def joint(self, regions: Tensor) -> Tensor:
         """Regions (..., d) with zero mean and unit variance, as the joint space compares them."""

@@ -35,18 +35,16 @@ def image_use(
 ) -> dict[str, Any]:
     """F1 with right, shuffled and blank pictures, on all, clear and ambiguous entities; pointing where it attends.
 
-    Image use is right minus shuffled, on all entities. Only for generated corpora, whose truth is known.
+    Image use is right minus shuffled, on all entities. Only for generated corpora, whose truth is known. `right` holds
+    the predictions with right pictures, with traces where the method has them.
     """
     figures: dict[str, Any] = {"right": clarity(right)}
     for pictures in ("shuffled", "blank"):
         figures[pictures] = clarity(predictions(trainer, tagger, data, split, pictures=pictures))  # type: ignore[arg-type]
     figures["image_use"] = figures["right"]["all"] - figures["shuffled"]["all"]
-    tagger.tracing = True
-    traced = predictions(trainer, tagger, data, split)
-    tagger.tracing = False
-    attentions = [each.traces.get("attention") for each in traced]
-    if traced and all(each is not None for each in attentions):
-        figures["pointing"] = probe_measures.pointing([each.post for each in traced], attentions)
+    attentions = [each.traces.get("attention") for each in right]
+    if right and all(each is not None for each in attentions):
+        figures["pointing"] = probe_measures.pointing([each.post for each in right], attentions)
     return figures
 
 
