@@ -120,7 +120,7 @@ class RunFolder:
         if self.started and overwrite:
             shutil.rmtree(self.path)
         if self.started:
-            if self.config() != _plain(config):
+            if deciding(self.config()) != deciding(config):
                 raise UsageError(
                     f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
                 )
@@ -128,6 +128,14 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config_file, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
         return "new"
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides the result: no loggers, no names, no progress bar; plain data."""
+    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name")}
+    trainer = config.get("trainer") or {}
+    kept["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
+    return json.loads(json.dumps(kept, default=str))
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -131,3 +131,12 @@ def test_a_config_file_of_another_shape_is_one_line(tmp_path: Path, content: str
 def test_a_text_is_taken_as_it_is() -> None:
     for text in ("{", "a: b", "2017", "#x"):
         assert resolved("--plugin", "bert", "--data.root", text)["data"]["root"] == text
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("limit_val_batches", "0"), ("max_epochs", "0"), ("check_val_every_n_epoch", "2"), ("fast_dev_run", "true")],
+)
+def test_training_without_a_dev_score_is_refused(option: str, value: str) -> None:
+    with pytest.raises(UsageError, match=option):
+        resolved("--plugin", "bert", f"--trainer.{option}", value)

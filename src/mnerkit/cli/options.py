@@ -17,6 +17,7 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli.signature import Option, class_options
 from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.runs import deciding
 from mnerkit.tagging.heads import HEADS
 
 TRAINER = ("lightning.pytorch.trainer.trainer", "Trainer")
@@ -297,6 +298,7 @@ def _check_names(config: Mapping[str, Any], schema: Mapping[str, Mapping[str, Op
     for key in config:
         if key not in (*SECTIONS, "plugin", "seed", "ablation", "logger", "name"):
             raise UsageError(f"no section {key!r} in the configuration.{did_you_mean(key, SECTIONS)}")
+    _check_checkpoints(config.get("trainer") or {})
     for section in SECTIONS:
         content = config.get(section) or {}
         if not isinstance(content, Mapping):
@@ -310,6 +312,20 @@ def _check_names(config: Mapping[str, Any], schema: Mapping[str, Mapping[str, Op
             elsewhere = [f"{other}.{name}" for other in SECTIONS if name in schema[other]]
             hint = did_you_mean(name, known) or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
             raise UsageError(f"no option --{section}.{name}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
+
+
+def _check_checkpoints(trainer: Any) -> None:
+    """Refuse what would leave training without a dev score after each epoch: there would be no best checkpoint."""
+    given = trainer if isinstance(trainer, Mapping) else {}
+    for name, useless in (("limit_val_batches", (0, 0.0)), ("max_epochs", (0,)), ("max_steps", (0,))):
+        if name in given and given[name] in useless:
+            raise UsageError(f"--trainer.{name} {given[name]}: dev has to be scored after at least one epoch")
+    if given.get("check_val_every_n_epoch", 1) != 1:
+        raise UsageError(
+            "--trainer.check_val_every_n_epoch: dev is scored after every epoch, since it selects the best"
+        )
+    if given.get("fast_dev_run"):
+        raise UsageError("--trainer.fast_dev_run keeps no checkpoint; for a quick try give --data.limit 50")
 
 
 def _leaves(content: Mapping[str, Any], nested: str | None) -> Iterator[str]:
@@ -349,9 +365,6 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """Eight hex digits that name a configuration; what does not change a result is left out."""
-    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "seed")}
-    kept["trainer"] = {
-        key: value for key, value in (config.get("trainer") or {}).items() if not key.startswith("enable_")
-    }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    """Eight hex digits that name a configuration, seed apart; what does not change a result is left out."""
+    kept = {key: value for key, value in deciding(config).items() if key != "seed"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

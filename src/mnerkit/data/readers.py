@@ -155,7 +155,8 @@ def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | No
     """The post of one record.
 
     Args:
-        record: `id`; `words`, or `text` as a list of words or one string; `label` or `tags` (optional); `images`, a
+        record: `id`; `words`, or `text` as a list of words or one string; `label` or `tags` (optional); `captions`,
+            one a picture (optional); `images`, a
             name or a list of names (optional). Other keys do not matter.
         where: file and line, for messages.
         default_id: the id where the record has none.
@@ -188,7 +189,13 @@ def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | No
     id_ = record.get("id")
     if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
         raise DataError(f"{where}: the id must be a string or a whole number, found {type(id_).__name__}.")
-    images = tuple(ImageRef(name, folders.find(name) if folders else None) for name in names)
+    captions = _strings(record.get("captions") or [], "captions", where)
+    if captions and len(captions) != len(names):
+        raise DataError(f"{where}: {len(names)} images but {len(captions)} captions; give one for each, in order.")
+    images = tuple(
+        ImageRef(name, folders.find(name) if folders else None, caption=caption)
+        for name, caption in zip(names, captions or [None] * len(names), strict=True)
+    )
     identity = default_id if id_ is None or id_ == "" else _clean(str(id_), where)
     return Post(identity, words, tags, images, text, offsets)
 

@@ -16,6 +16,7 @@ from mnerkit.data.post import Post
 from mnerkit.data.readers import post_of
 from mnerkit.data.spans import entities
 from mnerkit.data.tagset import TagSet
+from mnerkit.encoders.frozen import FeatureMemory
 from mnerkit.errors import DataError, UsageError
 from mnerkit.tagging import checkpoint, evaluation
 from mnerkit.tagging.tagger import Prediction, Tagger
@@ -32,6 +33,11 @@ class Predictor:
 
     def __init__(self, tagger: Tagger, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
         self.tagger, self.batch_size = tagger.eval(), batch_size
+        for tower in tagger.towers.values():
+            # posts to predict are seen once: nothing to remember, and memory stays flat
+            memory = getattr(tower, "memory", None)
+            if isinstance(memory, FeatureMemory):
+                memory.limit = 0
         needs = tagger.needs()
         loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
         self.collator = Collator(needs, loader, TagSet(tagger.facts.types), out_of_play="O")
