@@ -32,6 +32,8 @@ CELLS = [
 BARS = {("twitter2017", "bert"): 82.0, ("twitter2015", "bert"): 71.0}
 SETTINGS = {
     "--model.head": "crf",
+    # chosen on dev: +0.6 to +0.9 F1 in each of the four runs on Twitter-2017
+    "--model.head.constrain_bio": "true",
     "--model.lr": "1.0e-4",
     "--model.tower_lr": "1.0e-4",
     "--model.head_lr": "2.0e-3",
@@ -88,8 +90,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of the corpora and captions")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-quality"), help="where the runs lie")
+    parser.add_argument("--corpora", nargs="+", default=["twitter2017", "twitter2015"], help="run these cells only")
     options = parser.parse_args()
-    done = {cell: run(*cell, root=options.root, runs=options.runs) for cell in CELLS}
+    cells = [cell for cell in CELLS if cell[0] in options.corpora]
+    done = {cell: run(*cell, root=options.root, runs=options.runs) for cell in cells}
     metrics = {cell: folder.metrics() for cell, folder in done.items()}
     rows = [
         [
@@ -113,11 +117,13 @@ def main() -> int:
         }
         summary["cells"]["/".join(map(str, cell))] = kept  # type: ignore[index]
     for (corpus, plugin), bar in BARS.items():
+        if corpus not in options.corpora:
+            continue
         mean = statistics.mean(m["test"]["f1"] for (c, p, _), m in metrics.items() if (c, p) == (corpus, plugin))
         passed &= mean >= bar
         summary["means"][f"{corpus}/{plugin}"] = mean  # type: ignore[index]
         print(f"{plugin} on {corpus}: mean test F1 {mean:.2f} (bar {bar})")
-    for seed in (0, 1):
+    for seed in (0, 1) if "twitter2017" in options.corpora else ():
         gold, bert = tags(done["twitter2017", "bert", seed])
         _, captions = tags(done["twitter2017", "captions", seed])
         test = paired_test(gold, bert, captions)

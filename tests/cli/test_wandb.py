@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
@@ -41,6 +42,7 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(
     argv += ["--wandb.mode", "offline", "--wandb.project", "mner", "--wandb.group", "table2", "--wandb.tags", "a,b"]
     argv += ["--data.limit", "64", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
     assert main(argv) == 0
+    wandb.teardown()  # the process that writes the file has written all of it
     folder = RunFolder(tmp_path / "bert" / "probe" / "logged")
     file = next(folder.path.rglob("*.wandb"))
     found = records(file)

@@ -127,6 +127,7 @@ def test_captions_of_the_root_are_used_and_given_ones_must_be_complete(tmp_path:
 
 
 def test_what_does_not_exist_is_named_with_the_nearest(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("MNERKIT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "twitter2015")
     folder(tmp_path / "variants" / "twitter2015-ocsga")
