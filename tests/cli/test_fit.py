@@ -143,3 +143,23 @@ def test_runs_are_listed_with_their_scores(run: RunFolder, capsys: pytest.Captur
     row = json.loads(capsys.readouterr().out)
     assert row["plugin"] == "bert" and row["state"] == "finished"
     assert row["test"] == run.metrics()["test"]["f1"]
+
+
+def test_a_few_shot_checkpoint_predicts_untagged_posts_by_its_own_support_or_a_given_one(tmp_path: Path) -> None:
+    few = ["--data.limit", "200", "--data.episodes_per_epoch", "4", "--data.dev_episodes", "3"]
+    argv = ["fit", "--plugin", "mousing", "--name", "few", "--runs_dir", str(tmp_path), "--trainer.max_epochs", "1"]
+    assert main([*argv, *few, "--trainer.enable_progress_bar", "false"]) == 0
+    ckpt = tmp_path / "mousing" / "probe-fewshot" / "few" / "best.ckpt"
+    source, target, support = (tmp_path / name for name in ("posts.jsonl", "out.jsonl", "support.jsonl"))
+    source.write_text('{"id": "a", "text": "met Kori backstage"}\n{"id": "b", "words": ["hello"]}\n')
+    predict = ["predict", "--ckpt_path", str(ckpt), "--input", str(source), "--output", str(target)]
+    assert main(predict) == 0
+    rows = [json.loads(line) for line in target.read_text().strip().split("\n")]
+    assert [row["id"] for row in rows] == ["a", "b"]
+    assert (
+        mnerkit.load(str(ckpt)).predict([json.loads(line) for line in source.read_text().strip().split("\n")]) == rows
+    )
+    support.write_text('{"id": "s", "words": ["eat", "Zuko", "now"], "tags": ["O", "B-FOOD", "O"]}\n')
+    assert main([*predict, "--support", str(support), "--overwrite"]) == 0
+    found = [json.loads(line) for line in target.read_text().strip().split("\n")]
+    assert {span["type"] for row in found for span in row["entities"]} <= {"FOOD"}

@@ -50,8 +50,11 @@ class Collator:
     def episode(
         self, support: Sequence[Post], query: Sequence[Post], types: Sequence[str], number: int | None = None
     ) -> Batch:
-        """Collate an episode: support rows, then query rows; tags of types that are not in play become O."""
-        batch = self._collate([*support, *query], TagSet(tuple(types)), "O")
+        """Collate an episode: support rows, then query rows; tags of types that are not in play become O.
+
+        Query posts to predict carry no tags: their rows are O, and nothing reads them.
+        """
+        batch = self._collate([*support, *query], TagSet(tuple(types)), "O", labelled=len(support))
         batch.query[: len(support)] = False
         batch.episode = number
         return batch
@@ -66,15 +69,17 @@ class Collator:
         """Words of the post's captions, one picture after the other."""
         return [word for image in post.images[: self.needs.max_images] for word in (image.caption or "").split()]
 
-    def _collate(self, posts: Sequence[Post], tagset: TagSet, out_of_play: str) -> Batch:
+    def _collate(self, posts: Sequence[Post], tagset: TagSet, out_of_play: str, labelled: int | None = None) -> Batch:
+        """All views of `posts`; tags where the first `labelled` of them (default: all) carry some."""
         views = self.needs.views
         second = [self._second(post) for post in posts] if "second" in views else None
         text = self.needs.reader.collate([post.words for post in posts], second)
         batch = Batch(list(posts), text, tagset, query=torch.ones(len(posts), dtype=torch.bool))
-        if all(post.tags is not None for post in posts):
+        if all(post.tags is not None for post in posts[:labelled]):
             batch.tags = torch.zeros(text.word_mask.shape, dtype=torch.long)
             for row, post in enumerate(posts):
-                batch.tags[row, : len(post.words)] = torch.tensor(tagset.encode(post.tags or (), out_of_play))
+                tags = post.tags if post.tags is not None else ["O"] * len(post.words)
+                batch.tags[row, : len(post.words)] = torch.tensor(tagset.encode(tags, out_of_play))
         if "whole" in views:
             self._add_whole(batch)
         if "grid" in views:
