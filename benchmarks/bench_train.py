@@ -8,6 +8,9 @@ time. Exit code 1 when it is missed.
 
 from __future__ import annotations
 
+import mnerkit  # noqa: F401  # first: it prepares torch for torchvision, which lightning imports
+
+# isort: split
 import argparse
 import random
 import sys
