@@ -166,6 +166,9 @@ class Tagger(lightning.LightningModule):
         episodic = self.head.train_mode == "episodic"
         types = tuple(f"type{number}" for number in range(n_way)) if episodic else facts.types
         self.head.build(self.encoder.width, TagSet(types))
+        # pretrained networks arrive in eval mode and the Trainer keeps modes: without this they would train without
+        # dropout. Frozen towers stay in eval mode
+        self.train()
 
     # ------------------------------------------------------------------ training
 
