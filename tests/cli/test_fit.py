@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,19 @@ def test_a_few_shot_checkpoint_predicts_untagged_posts_by_its_own_support_or_a_g
     assert main([*predict, "--support", str(support), "--overwrite"]) == 0
     found = [json.loads(line) for line in target.read_text().strip().split("\n")]
     assert {span["type"] for row in found for span in row["entities"]} <= {"FOOD"}
+
+
+def test_scores_are_not_written_into_a_folder_that_another_process_writes(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = "import sys; from pathlib import Path; from mnerkit.runs import RunFolder; w = RunFolder(Path(sys.argv[1]))"
+    hold += ".writing(); w.__enter__(); print('held', flush=True); sys.stdin.read()"
+    before = run.metrics_file.read_bytes()
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout and other.stdout.readline() == "held\n"
+    assert main(["test", "--ckpt_path", str(run.best)]) == 2
+    assert f"is being written by process {other.pid}" in capsys.readouterr().err
+    other.communicate()
+    assert run.metrics_file.read_bytes() == before
