@@ -181,3 +181,28 @@ def test_scores_are_not_written_into_a_folder_that_another_process_writes(
     assert f"is being written by process {other.pid}" in capsys.readouterr().err
     other.communicate()
     assert run.metrics_file.read_bytes() == before
+
+
+def test_posts_of_training_are_not_tested_on_in_another_corpus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def corpus(name: str, **splits: str) -> str:
+        for split, ids in splits.items():
+            file = tmp_path / name / f"{split}.txt"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("".join(f"IMGID:{id_}\nParis\tB-LOC\nsees\tO\nAnn{id_}\tB-PER\n\n" for id_ in ids))
+        return str(tmp_path / name)
+
+    first = corpus("first", train="abcd", valid="ef", test="gh")
+    overlapping, fresh = (
+        corpus("other", train="ij", valid="kl", test="mbc"),
+        corpus("fresh", train="ij", valid="kl", test="mno"),
+    )
+    fit = ["fit", "--plugin", "bert", "--data.corpus", first, "--name", "one", "--runs_dir", str(tmp_path / "runs")]
+    assert main([*fit, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--test"]) == 0
+    folder = RunFolder(tmp_path / "runs" / "bert" / "first" / "one")
+    before = folder.metrics_file.read_bytes()
+    assert main(["test", "--ckpt_path", str(folder.best), "--data.corpus", overlapping]) == 1
+    assert "trained with 2 of the test posts of other, the first is 'b'" in capsys.readouterr().err
+    assert folder.metrics_file.read_bytes() == before
+    assert main(["test", "--ckpt_path", str(folder.best), "--data.corpus", fresh]) == 0

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mnerkit import registry
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.identity import check_unseen, keys_of
 from mnerkit.data.samplers import TrainEpisodeSampler
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.runs import RunFolder, write_lines
@@ -112,6 +113,7 @@ class Assembly:
         self.tagger.build(self.data.facts, n_way=self.data.n_way)
         warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
         self.connect()
+        self.tagger.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
         if self.tagger.head.train_mode == "episodic":
             self.tagger.support = self.data.support_posts()
 
@@ -127,6 +129,10 @@ class Assembly:
         self.data.connect(
             self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
         )
+
+    def check_unseen(self) -> None:
+        """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
+        check_unseen(self.data.posts("test"), self.data.content.name, self.tagger.trained_on)
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""

@@ -150,6 +150,8 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) 
     checkpoint.restore(assembly.tagger, content, request.flags.get("tower_dir"))
     assembly.connect()
     split = "dev" if request.verb == "validate" else "test"
+    if split == "test":
+        assembly.check_unseen()
     known = folder.metrics() if folder is not None else {}
     changed = {key: request.config.get(key) for key in ("data", "model") if request.config.get(key) != own.get(key)}
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{options.digest({'data': changed})}"
