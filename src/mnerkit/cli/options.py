@@ -29,6 +29,8 @@ SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
 OF_CORPUS = ("variant", "captions", "train_types", "test_types")
 # a checkpoint's types stay what they were, whatever corpus it is scored on
 OF_RELEASE = ("variant", "captions")
+# options of `Tagger` itself, which say how it is trained
+TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup")
 WANDB = {
     "project": Option("project", "str", "'mnerkit'", "project of the run"),
     "entity": Option("entity", "str | None", "None", "user or team"),
@@ -87,6 +89,15 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
 }
 
 
+# the sections that have a say in what a verb does
+TAKES = {
+    "fit": SECTIONS,
+    "validate": ("model", "data", "trainer"),
+    "test": ("model", "data", "trainer"),
+    "predict": ("model",),
+}
+
+
 @dataclass
 class Request:
     """What the user asked for: a verb, its flags, and the merged configuration."""
@@ -111,6 +122,7 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
             if name.partition(".")[0] not in SECTIONS:
                 near = did_you_mean(name.partition(".")[0], SECTIONS)
                 raise UsageError(f"no option --{name}.{near} Sections: --model.X, --data.X, --trainer.X")
+            _refuse_idle(verb, name)
             request.overrides[name] = value
         elif name not in flags:
             raise UsageError(f"no option --{name} for `mnerkit {verb}`.{_near(name, flags)}")
@@ -123,6 +135,19 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
             if not flags[name].takes and value is not None:
                 raise UsageError(f"--{name} takes no value, got {value!r}")
     return request
+
+
+def _refuse_idle(verb: str, name: str) -> None:
+    """Refuse an option that would change nothing: what is trained, or the data, of a verb that has its own."""
+    section, _, option = name.partition(".")
+    takes = TAKES[verb]
+    if section not in takes:
+        kept = " and ".join(f"--{each}.X" for each in takes)
+        raise UsageError(
+            f"--{name} has no effect on `mnerkit {verb}`; it takes {kept}, and see `mnerkit {verb} --help`"
+        )
+    if verb != "fit" and section == "model" and option in TRAINING:
+        raise UsageError(f"--{name} has no effect on `mnerkit {verb}`: it is an option of training")
 
 
 def _near(name: str, flags: Mapping[str, Flag]) -> str:
