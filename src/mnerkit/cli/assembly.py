@@ -17,6 +17,7 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.data.identity import check_unseen, keys_of
 from mnerkit.data.samplers import TrainEpisodeSampler
 from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.ranges import COUNT, check
 from mnerkit.runs import RunFolder, write_lines
 from mnerkit.tagging import evaluation
 from mnerkit.tagging.checkpoint import AtomicCheckpoints
@@ -188,7 +189,10 @@ def _callbacks(config: dict[str, Any], folder: RunFolder) -> list[lightning.Call
     made: list[lightning.Callback] = []
     patience = (config.get("early_stopping") or {}).get("patience")
     if patience is not None:
-        made.append(_Patience("dev/f1", mode="max", patience=int(patience), check_on_train_epoch_end=True))
+        if not isinstance(patience, int):
+            raise UsageError(f"--early_stopping.patience must be a whole number, got {patience!r}")
+        check("early_stopping", COUNT, patience=patience)
+        made.append(_Patience("dev/f1", mode="max", patience=patience, check_on_train_epoch_end=True))
     made.append(ModelCheckpoint(filename="best", monitor="dev/f1", mode="max", save_weights_only=True, **shared))
     made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
     return made

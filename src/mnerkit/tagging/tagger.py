@@ -21,6 +21,7 @@ from mnerkit.encoders import text_tower, vision_tower
 from mnerkit.encoders.base import Encoder, TextTower, VisionTower
 from mnerkit.encoders.towers import has_weights_of, tower_from_state, tower_state
 from mnerkit.errors import CheckpointError, TowerError
+from mnerkit.ranges import POSITIVE, WEIGHT, Range, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.metrics import EntityScores
 from mnerkit.tagging.optimiser import Schedule, adamw, parameter_groups
@@ -93,6 +94,9 @@ class Tagger(lightning.LightningModule):
             warmup: share of all steps in which the learning rates rise from zero.
         """
         super().__init__()
+        check("model", POSITIVE, lr=lr, tower_lr=tower_lr, head_lr=head_lr)
+        check("model", WEIGHT, weight_decay=weight_decay)
+        check("model", Range(0, 1, below=True), warmup=warmup)
         self.head = head
         self.lr, self.tower_lr, self.head_lr = lr, tower_lr, head_lr
         self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
