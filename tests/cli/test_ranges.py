@@ -74,12 +74,12 @@ def test_a_number_out_of_range_is_one_line_before_data_is_read(
 @pytest.mark.parametrize(
     ("verb", "option", "said"),
     [
-        ("predict", "data.corpus", "takes --model.X, and"),
-        ("predict", "trainer.precision", "takes --model.X, and"),
-        ("predict", "early_stopping.patience", "takes --model.X, and"),
+        ("predict", "data.corpus", "takes --model.X ("),
+        ("predict", "trainer.precision", "takes --model.X ("),
+        ("predict", "early_stopping.patience", "takes --model.X ("),
         ("predict", "model.lr", "an option of training"),
         ("test", "model.warmup", "an option of training"),
-        ("test", "wandb.group", "takes --model.X and --data.X and --trainer.X"),
+        ("test", "wandb.group", "takes --model.X and --data.X and --trainer.X ("),
     ],
 )
 def test_an_option_without_effect_is_refused(verb: str, option: str, said: str) -> None:
