@@ -206,3 +206,16 @@ def test_posts_of_training_are_not_tested_on_in_another_corpus(
     assert "trained with 2 of the test posts of other, the first is 'b'" in capsys.readouterr().err
     assert folder.metrics_file.read_bytes() == before
     assert main(["test", "--ckpt_path", str(folder.best), "--data.corpus", fresh]) == 0
+
+
+def test_training_posts_without_entities_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, tag in (("train", "O"), ("valid", "B-PER"), ("test", "B-PER")):
+        file = tmp_path / "flat" / f"{split}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"IMGID:{split}1\nAnn\t{tag}\nsings\tO\n\nIMGID:{split}2\nhello\tO\n\n")
+    runs = tmp_path / "runs"
+    assert main(["fit", "--plugin", "bert", "--data.corpus", str(tmp_path / "flat"), "--runs_dir", str(runs)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "2 training posts" in said and "no entity of the types PER: there is nothing to learn" in said
+    assert not list(runs.rglob("config.yaml"))

@@ -111,6 +111,7 @@ class Assembly:
     def prepare(self) -> None:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
         self._check_mode()
+        self._check_entities()
         self.tagger.build(self.data.facts, n_way=self.data.n_way)
         warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
         self.connect()
@@ -130,6 +131,14 @@ class Assembly:
         self.data.connect(
             self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
         )
+
+    def _check_entities(self) -> None:
+        """Refuse training posts without any entity of the types to be learnt."""
+        posts, types = self.data.posts("train"), self.data.facts.types
+        if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
+            wanted = f" of the types {', '.join(types)}" if types else ""
+            where = f"the {len(posts)} training posts of {self.data.corpus}"
+            raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
 
     def check_unseen(self) -> None:
         """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
