@@ -163,7 +163,7 @@ def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tens
     """
     *scores, lengths = _on_host(emissions, start, transitions, end, mask.bool().sum(1))
     with np.errstate(all="ignore"):  # padding may hold anything
-        return _trace(*_meet(*scores, lengths.astype(int)))
+        return _trace(*_meet(lengths.astype(int), *scores))
 
 
 def _on_host(*values: Tensor) -> list[np.ndarray]:
@@ -190,7 +190,7 @@ class _Sweeps(NamedTuple):
 
 
 def _meet(
-    emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray, lengths: np.ndarray
+    lengths: np.ndarray, emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray
 ) -> _Sweeps:
     """Sweep from both ends of each row to its middle."""
     rows = len(emissions)
