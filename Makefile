@@ -49,7 +49,7 @@ bench-train: setup ## time of an epoch against a plain training loop, on the twe
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"
 
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
-	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest tests/cli/test_resume.py
+	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest -o addopts= -s tests/cli/test_resume.py
 
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)

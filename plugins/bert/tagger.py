@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mnerkit.data.views import Needs
+from mnerkit.ranges import COUNT, DROPOUT, check
 from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.bert.model import BertEncoder
 
@@ -36,6 +37,8 @@ class BertTagger(Tagger):
             training: options of `Tagger`.
         """
         super().__init__(**training)
+        check("model", DROPOUT, dropout=dropout)
+        check("model", COUNT, max_tokens=max_tokens)
         self.text, self.freeze_tower, self.max_tokens, self.word_pool = text, freeze, max_tokens, word_pool
         self.dropout, self.bilstm_after_encoder = dropout, bilstm_after_encoder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mnerkit.data.views import Needs
+from mnerkit.ranges import COUNT, DROPOUT, Range, check
 from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.bilstm.model import BilstmEncoder
 
@@ -37,6 +38,9 @@ class BilstmTagger(Tagger):
 
         """
         super().__init__(**training)
+        check("model", DROPOUT, dropout=dropout)
+        check("model", COUNT, word_width=word_width, char_width=char_width)
+        check("model", Range(2), width=width)
         self.options = {
             "chars": chars,
             "width": width,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mnerkit.data.views import Needs
+from mnerkit.ranges import COUNT, DROPOUT, check
 from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.captions.model import CaptionsEncoder
 
@@ -39,6 +40,8 @@ class CaptionsTagger(Tagger):
 
         """
         super().__init__(**training)
+        check("model", DROPOUT, dropout=dropout)
+        check("model", COUNT, max_tokens=max_tokens, second_words=second_words, max_images=max_images)
         self.text, self.freeze_tower, self.max_tokens, self.word_pool = text, freeze, max_tokens, word_pool
         self.second_words, self.max_images, self.dropout = second_words, max_images, dropout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mnerkit.data.views import Needs
-from mnerkit.errors import UsageError
+from mnerkit.ranges import COUNT, DROPOUT, WEIGHT, check
 from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.cross.model import CrossEncoder
 
@@ -50,13 +50,11 @@ class CrossTagger(Tagger):
             matching: weight of the image-text matching loss; 0 leaves it out.
             training: options of `Tagger`.
 
-        Raises:
-            UsageError: a negative weight.
-
         """
         super().__init__(**training)
-        if matching < 0:
-            raise UsageError(f"--model.matching {matching}: give a weight of at least 0")
+        check("model", DROPOUT, dropout=dropout)
+        check("model", COUNT, max_tokens=max_tokens, max_images=max_images, heads=heads)
+        check("model", WEIGHT, matching=matching)
         self.text, self.vision = text, vision
         self.freeze_text, self.freeze_vision = freeze_text, freeze_vision
         self.max_tokens, self.word_pool, self.max_images = max_tokens, word_pool, max_images

@@ -6,7 +6,7 @@ import inspect
 from typing import Any, Literal
 
 from mnerkit.data.views import Needs
-from mnerkit.errors import UsageError
+from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
 from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.mousing.model import MousingEncoder
 
@@ -110,14 +110,16 @@ class MousingTagger(Tagger):
             dropout: after each graph layer.
             training: options of `Tagger`.
 
-        Raises:
-            UsageError: `trade_off` is not within 0..1.
-
         """
         given = locals()
         super().__init__(**training)
-        if not 0 <= trade_off <= 1:
-            raise UsageError(f"--model.trade_off {trade_off}: give a share, from 0 to 1")
+        check("model", SHARE, trade_off=trade_off, gamma=gamma, flip=flip)
+        check("model", DROPOUT, dropout=dropout)
+        check("model", WEIGHT, noise=noise)
+        check("model", POSITIVE, kl_cap=kl_cap)
+        check("model", COUNT, max_tokens=max_tokens, grid=grid, width=width, hidden=hidden, kl_width=kl_width)
+        check("model", COUNT, num_views=num_views, view_rank=view_rank, num_layers=num_layers)
+        check("model", Range(1, 2), num_env=num_env)
         self.text, self.vision, self.freeze_towers = text, vision, freeze
         self.max_tokens, self.word_pool, self.trade_off = max_tokens, word_pool, trade_off
         self.image_nodes, self.use_image, self.grid = image_nodes, use_image, grid

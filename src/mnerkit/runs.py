@@ -6,12 +6,16 @@ metrics.json              scores, protocol, times; written last, so its absence 
 predictions.<split>.jsonl one line a post
 best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from
 curve/                    metrics of every epoch (CSV)
+.lock                     while a process writes here: its number and machine
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError
+
+# locked by the process that writes into a run folder
+LOCK = ".lock"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -99,17 +106,44 @@ class RunFolder:
             raise DataError(f"{self.metrics_file}: not a metrics file")
         return content
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other processes from writing into the folder, until the block ends or this process dies.
+
+        Raises:
+            UsageError: another process is writing into it, or it can't be a folder.
+        """
+        above = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not above.is_dir():
+            raise UsageError(f"run folder {self.path}: {above} is a file; give another --runs_dir or --name")
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / LOCK
+        handle = _locked(file)
+        if handle is None:
+            yield
+            return
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)  # still locked: whoever waits for this very file looks again
+            os.close(handle)
+
+    def clear(self) -> None:
+        """Remove all but the lock, which this process holds."""
+        for each in self.path.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
+
     def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
-        """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`.
+        """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`; inside `writing`.
 
         Raises:
             UsageError: the folder holds a run with another configuration, or files that are no run's.
         """
         import yaml
 
-        above = next(path for path in (self.path, *self.path.parents) if path.exists())
-        if not above.is_dir():
-            raise UsageError(f"run folder {self.path}: {above} is a file; give another --runs_dir or --name")
         # a hidden file is what a kill left of writing config.yaml
         if (
             self.path.exists()
@@ -118,7 +152,7 @@ class RunFolder:
         ):
             raise UsageError(f"{self.path} holds files that are not a run's; give another --name")
         if self.started and overwrite:
-            shutil.rmtree(self.path)
+            self.clear()
         if self.started:
             if deciding(self.config()) != deciding(config):
                 raise UsageError(
@@ -128,6 +162,39 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config_file, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
         return "new"
+
+
+def _locked(file: Path) -> int | None:
+    """An open, locked file that names this process; None where the system or the file system has no locks.
+
+    A POSIX record lock: the system gives it up when the process dies, however it dies, and forked workers that outlive
+    it by a moment do not share it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            said = os.read(handle, 200).decode("utf-8", "replace").strip()
+            os.close(handle)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UsageError(f"run {file.parent} is being written by {said or 'another process'}") from None
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                return None
+            raise
+        try:
+            current = os.path.samestat(os.fstat(handle), os.stat(file))
+        except FileNotFoundError:
+            current = False
+        if current:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+            return handle
+        os.close(handle)  # the one who held it removed it in between
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

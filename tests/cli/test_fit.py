@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,57 @@ def test_a_few_shot_checkpoint_predicts_untagged_posts_by_its_own_support_or_a_g
     assert main([*predict, "--support", str(support), "--overwrite"]) == 0
     found = [json.loads(line) for line in target.read_text().strip().split("\n")]
     assert {span["type"] for row in found for span in row["entities"]} <= {"FOOD"}
+
+
+def test_scores_are_not_written_into_a_folder_that_another_process_writes(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold = "import sys; from pathlib import Path; from mnerkit.runs import RunFolder; w = RunFolder(Path(sys.argv[1]))"
+    hold += ".writing(); w.__enter__(); print('held', flush=True); sys.stdin.read()"
+    before = run.metrics_file.read_bytes()
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout and other.stdout.readline() == "held\n"
+    assert main(["test", "--ckpt_path", str(run.best)]) == 2
+    assert f"is being written by process {other.pid}" in capsys.readouterr().err
+    other.communicate()
+    assert run.metrics_file.read_bytes() == before
+
+
+def test_posts_of_training_are_not_tested_on_in_another_corpus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def corpus(name: str, **splits: str) -> str:
+        for split, ids in splits.items():
+            file = tmp_path / name / f"{split}.txt"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("".join(f"IMGID:{id_}\nParis\tB-LOC\nsees\tO\nAnn{id_}\tB-PER\n\n" for id_ in ids))
+        return str(tmp_path / name)
+
+    first = corpus("first", train="abcd", valid="ef", test="gh")
+    overlapping, fresh = (
+        corpus("other", train="ij", valid="kl", test="mbc"),
+        corpus("fresh", train="ij", valid="kl", test="mno"),
+    )
+    fit = ["fit", "--plugin", "bert", "--data.corpus", first, "--name", "one", "--runs_dir", str(tmp_path / "runs")]
+    assert main([*fit, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--test"]) == 0
+    folder = RunFolder(tmp_path / "runs" / "bert" / "first" / "one")
+    before = folder.metrics_file.read_bytes()
+    assert main(["test", "--ckpt_path", str(folder.best), "--data.corpus", overlapping]) == 1
+    assert "trained with 2 of the test posts of other, the first is 'b'" in capsys.readouterr().err
+    assert folder.metrics_file.read_bytes() == before
+    assert main(["test", "--ckpt_path", str(folder.best), "--data.corpus", fresh]) == 0
+
+
+def test_training_posts_without_entities_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split, tag in (("train", "O"), ("valid", "B-PER"), ("test", "B-PER")):
+        file = tmp_path / "flat" / f"{split}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"IMGID:{split}1\nAnn\t{tag}\nsings\tO\n\nIMGID:{split}2\nhello\tO\n\n")
+    runs = tmp_path / "runs"
+    assert main(["fit", "--plugin", "bert", "--data.corpus", str(tmp_path / "flat"), "--runs_dir", str(runs)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "2 training posts" in said and "no entity of the types PER: there is nothing to learn" in said
+    assert not list(runs.rglob("config.yaml"))

@@ -8,55 +8,103 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mnerkit.runs import RunFolder
 
-FIT = [
-    "--plugin",
-    "bert",
-    "--data.limit",
-    "200",
-    "--data.batch_size",
-    "8",
-    "--model.lr",
-    "5e-3",
-    "--trainer.max_epochs",
-    "4",
-]
-FIT += ["--trainer.enable_progress_bar", "false", "--model.head.dropout", "0.2"]
+FIT = ["--plugin", "bert", "--data.limit", "120", "--data.batch_size", "8", "--trainer.max_epochs", "4"]
+FIT += ["--model.lr", "5e-3", "--model.head.dropout", "0.2", "--trainer.enable_progress_bar", "false"]
+SEED = int(os.environ.get("MNERKIT_KILL_SEED") or random.SystemRandom().randrange(10**6))
+# nothing is learnt, so patience runs out after the second epoch of six
+STUCK = ["--plugin", "bert", "--data.limit", "40", "--trainer.max_epochs", "6", "--early_stopping.patience", "1"]
+STUCK += ["--model.lr", "1e-9", "--trainer.enable_progress_bar", "false"]
 
 
-def command(runs: Path, name: str) -> list[str]:
-    return [sys.executable, "-m", "mnerkit", "fit", *FIT, "--name", name, "--runs_dir", str(runs)]
+class Fit:
+    """A training in a process of its own, in the run folder `runs/bert/probe/NAME`."""
+
+    def __init__(self, runs: Path, name: str, options: list[str]) -> None:
+        self.folder = RunFolder(runs / "bert" / "probe" / name)
+        self.file = runs / f"{name}.steps"
+        self.options = [*options, "--name", name, "--runs_dir", str(runs)]
+
+    def steps(self) -> list[str]:
+        """What it has begun, in order: training steps, scored batches, checkpoints ..."""
+        return self.file.read_text().splitlines() if self.file.exists() else []
+
+    def command(self, mode: str) -> list[str]:
+        script = Path(__file__).with_name("reported_fit.py")
+        return [sys.executable, str(script), str(self.file), mode, *self.options]
+
+    def to_its_end(self) -> list[str]:
+        """Run, or continue; returns the steps of this process."""
+        self.file.unlink(missing_ok=True)
+        done = subprocess.run(self.command("go"), capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return self.steps()
+
+    def killed(self, at: Callable[[list[str]], bool], delay: float = 0.0) -> list[str]:
+        """Run until `at` holds of the steps, then `delay` seconds more, then kill -9; returns the steps until then."""
+        self.file.unlink(missing_ok=True)
+        process = subprocess.Popen(self.command("hold"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 240
+        while not at(self.steps()):
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < until, f"the run is stuck after {self.steps()[-1:]}"
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was alive until it was killed"
+        assert not self.folder.finished
+        return self.steps()
+
+
+def same_result(one: RunFolder, other: RunFolder) -> None:
+    """Equal figures and byte-equal predictions; times may differ."""
+    found, wanted = one.metrics(), other.metrics()
+    assert {**found, "seconds": None} == {**wanted, "seconds": None}
+    assert (one.path / "predictions.dev.jsonl").read_bytes() == (other.path / "predictions.dev.jsonl").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    runs = tmp_path_factory.mktemp("runs")
-    subprocess.run(command(runs, "whole"), check=True, capture_output=True)
-    return RunFolder(runs / "bert" / "probe" / "whole")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+    """A run that was left alone, and its steps."""
+    fit = Fit(tmp_path_factory.mktemp("runs"), "whole", FIT)
+    return fit.folder, fit.to_its_end()
 
 
 # `make bench-resume` asks for ten
 @pytest.mark.parametrize("moment", range(int(os.environ.get("MNERKIT_KILLS", "2"))))
-def test_a_killed_run_resumes_to_the_same_result(undisturbed: RunFolder, moment: int, tmp_path: Path) -> None:
-    draw = random.Random(moment)
-    folder = RunFolder(tmp_path / "bert" / "probe" / "cut")
-    process = subprocess.Popen(command(tmp_path, "cut"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.time() + 120
-    # in the first run it dies somewhere after the first epoch, in the second one anywhere at all
-    while not folder.last.is_file() and process.poll() is None and time.time() < until and moment == 0:
-        time.sleep(0.02)
-    time.sleep(draw.uniform(0.0, 1.5) if moment == 0 else draw.uniform(4.0, 14.0))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    subprocess.run(command(tmp_path, "cut"), check=True, capture_output=True)
-    whole, cut = undisturbed.metrics(), folder.metrics()
-    for key in ("dev", "epochs", "best_epoch"):
-        assert cut[key] == whole[key]
-    assert (folder.path / "predictions.dev.jsonl").read_bytes() == (
-        undisturbed.path / "predictions.dev.jsonl"
-    ).read_bytes()
+def test_a_killed_run_resumes_to_the_same_result(
+    undisturbed: tuple[RunFolder, list[str]], moment: int, tmp_path: Path
+) -> None:
+    whole, steps = undisturbed
+    draw = random.Random(f"{SEED} {moment}")
+    # the first moment comes after an epoch, so that there is something to continue from; others come at any time
+    first = 1 + steps.index("save_checkpoint") if moment == 0 else 1
+    number, delay = draw.randint(first, len(steps)), draw.uniform(0.0, 0.05)
+    cut = Fit(tmp_path, "cut", FIT)
+    until = cut.killed(lambda begun: len(begun) >= number, delay)
+    resumed = cut.to_its_end()
+    print(
+        f"MNERKIT_KILL_SEED={SEED} moment {moment}: killed in {until[-1]}, step {len(until)} of {len(steps)},"
+        f" after {until.count('training_step')} of {steps.count('training_step')} training steps;"
+        f" {resumed.count('training_step')} after that"
+    )
+    if until.count("save_checkpoint") > 2:  # best and last of the first epoch were written
+        assert resumed.count("training_step") < steps.count("training_step")
+    same_result(cut.folder, whole)
+
+
+def test_a_run_killed_after_its_patience_ran_out_trains_no_further_epoch(tmp_path: Path) -> None:
+    whole, cut = Fit(tmp_path, "whole", STUCK), Fit(tmp_path, "cut", STUCK)
+    steps = whole.to_its_end()
+    epochs = whole.folder.metrics()["epochs"]
+    assert epochs == 2
+    until = cut.killed(lambda begun: "score" in begun)
+    assert until.count("training_step") == steps.count("training_step") > 0
+    assert "training_step" not in cut.to_its_end()
+    same_result(cut.folder, whole.folder)

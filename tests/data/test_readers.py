@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnerkit.data.readers import read_posts, read_posts_jsonl
+from mnerkit.data.readers import read_input, read_posts
 from mnerkit.errors import DataError
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-OTHER"]
-# What a column may hold: no tab, no line feed; C1 controls, no-break and zero-width characters are real.
+# What a column may hold: no tab, no line feed, no NUL; C1 controls, no-break and zero-width characters are real.
 words = st.text(
-    st.characters(blacklist_categories=["Cs"], blacklist_characters="\t\n\r"), min_size=1, max_size=6
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\t\n\r"), min_size=1, max_size=6
 ).filter(lambda word: word.strip(" "))
 ids = st.from_regex(r"[A-Za-z0-9_]{1,8}", fullmatch=True)
 rows = st.lists(st.tuples(words, st.sampled_from(TAGS)), min_size=1, max_size=5)
@@ -174,7 +174,7 @@ def test_input_lines_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     records = [{"id": "x", "text": text}, {"words": ["a", "b"], "images": ["p.jpg", "q.jpg"]}]
     (tmp_path / "p.jpg").write_bytes(b"-")
     (tmp_path / "in.jsonl").write_text("\n".join([*map(json.dumps, records), "{broken"]))
-    first, second = itertools.islice(posts := read_posts_jsonl(tmp_path / "in.jsonl"), 2)
+    first, second = itertools.islice(posts := read_input(tmp_path / "in.jsonl"), 2)
     assert first.text == text and [text[a:b] for a, b in first.offsets] == list(first.words)
     assert second.id == "2" and second.tags is None
     assert [ref.path for ref in second.images] == [tmp_path / "p.jpg", None]
@@ -193,4 +193,4 @@ def test_pictures_of_input_lines_cannot_leave_the_folder(tmp_path: Path, name: s
     (inside / "folder").symlink_to(tmp_path / "away")
     (tmp_path / "in.jsonl").write_text(json.dumps({"words": ["a"], "images": [name]}))
     with pytest.raises(DataError, match=r"plain name|leads out of its folder"):
-        list(read_posts_jsonl(tmp_path / "in.jsonl", inside))
+        list(read_input(tmp_path / "in.jsonl", inside))

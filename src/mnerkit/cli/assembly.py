@@ -14,8 +14,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mnerkit import registry
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.identity import check_unseen, keys_of
 from mnerkit.data.samplers import TrainEpisodeSampler
 from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.ranges import COUNT, check
 from mnerkit.runs import RunFolder, write_lines
 from mnerkit.tagging import evaluation
 from mnerkit.tagging.checkpoint import AtomicCheckpoints
@@ -109,9 +111,11 @@ class Assembly:
     def prepare(self) -> None:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
         self._check_mode()
+        self._check_entities()
         self.tagger.build(self.data.facts, n_way=self.data.n_way)
         warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
         self.connect()
+        self.tagger.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
         if self.tagger.head.train_mode == "episodic":
             self.tagger.support = self.data.support_posts()
 
@@ -127,6 +131,18 @@ class Assembly:
         self.data.connect(
             self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
         )
+
+    def _check_entities(self) -> None:
+        """Refuse training posts without any entity of the types to be learnt."""
+        posts, types = self.data.posts("train"), self.data.facts.types
+        if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
+            wanted = f" of the types {', '.join(types)}" if types else ""
+            where = f"the {len(posts)} training posts of {self.data.corpus}"
+            raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
+
+    def check_unseen(self) -> None:
+        """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
+        check_unseen(self.data.posts("test"), self.data.content.name, self.tagger.trained_on)
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
@@ -182,7 +198,10 @@ def _callbacks(config: dict[str, Any], folder: RunFolder) -> list[lightning.Call
     made: list[lightning.Callback] = []
     patience = (config.get("early_stopping") or {}).get("patience")
     if patience is not None:
-        made.append(_Patience("dev/f1", mode="max", patience=int(patience), check_on_train_epoch_end=True))
+        if not isinstance(patience, int):
+            raise UsageError(f"--early_stopping.patience must be a whole number, got {patience!r}")
+        check("early_stopping", COUNT, patience=patience)
+        made.append(_Patience("dev/f1", mode="max", patience=patience, check_on_train_epoch_end=True))
     made.append(ModelCheckpoint(filename="best", monitor="dev/f1", mode="max", save_weights_only=True, **shared))
     made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
     return made

@@ -28,7 +28,7 @@ def verb(name: str, argv: Sequence[str]) -> str:
     lines = [f"usage: mnerkit {name} [options]", "", VERBS[name], ""]
     lines += ["options:", *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in options.FLAGS[name])]
     plugin, head = _asked(argv)
-    schema = options._schema(plugin, head)
+    schema = options.known_options(plugin, head)
     if name != "predict":
         if plugin is not None:
             lines += ["", f"method {plugin.name} ({plugin.summary}):", *_section("model", schema["model"], skip="head")]
@@ -57,13 +57,13 @@ def verb(name: str, argv: Sequence[str]) -> str:
 
 
 def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
-    flags = dict(options._pairs(argv))
+    flags = dict(options.pairs(argv))
     if not flags.get("plugin"):
         return None, None
     plugin = registry.get(str(flags["plugin"]))
-    layer = options._head_named({"model": dict(plugin.defaults.get("model") or {})})
+    layer = options.head_named({"model": dict(plugin.defaults.get("model") or {})})
     overrides = {key: value for key, value in flags.items() if key.startswith("model.head")}
-    return plugin, options._last_head([layer], overrides)
+    return plugin, options.chosen_head([layer], overrides)
 
 
 def _section(name: str, content: Mapping[str, Option], skip: str = "\0") -> list[str]:

@@ -29,6 +29,8 @@ SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
 OF_CORPUS = ("variant", "captions", "train_types", "test_types")
 # a checkpoint's types stay what they were, whatever corpus it is scored on
 OF_RELEASE = ("variant", "captions")
+# options of `Tagger` itself, which say how it is trained
+TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup")
 WANDB = {
     "project": Option("project", "str", "'mnerkit'", "project of the run"),
     "entity": Option("entity", "str | None", "None", "user or team"),
@@ -87,6 +89,15 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
 }
 
 
+# the sections that have a say in what a verb does
+TAKES = {
+    "fit": SECTIONS,
+    "validate": ("model", "data", "trainer"),
+    "test": ("model", "data", "trainer"),
+    "predict": ("model",),
+}
+
+
 @dataclass
 class Request:
     """What the user asked for: a verb, its flags, and the merged configuration."""
@@ -106,11 +117,12 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
     """Read a verb's arguments into flags and dotted overrides; spelling of sections is checked by `resolve`."""
     flags = {flag.name: flag for flag in FLAGS[verb]}
     request = Request(verb)
-    for name, value in _pairs(argv):
+    for name, value in pairs(argv):
         if "." in name:
             if name.partition(".")[0] not in SECTIONS:
                 near = did_you_mean(name.partition(".")[0], SECTIONS)
                 raise UsageError(f"no option --{name}.{near} Sections: --model.X, --data.X, --trainer.X")
+            _refuse_idle(verb, name)
             request.overrides[name] = value
         elif name not in flags:
             raise UsageError(f"no option --{name} for `mnerkit {verb}`.{_near(name, flags)}")
@@ -125,8 +137,19 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
     return request
 
 
+def _refuse_idle(verb: str, name: str) -> None:
+    """Refuse an option that would change nothing: what is trained, or the data, of a verb that has its own."""
+    section, _, option = name.partition(".")
+    takes = TAKES[verb]
+    if section not in takes:
+        kept = " and ".join(f"--{each}.X" for each in takes)
+        raise UsageError(f"--{name} has no effect on `mnerkit {verb}`, which takes {kept} (`mnerkit {verb} --help`)")
+    if verb != "fit" and section == "model" and option in TRAINING:
+        raise UsageError(f"--{name} has no effect on `mnerkit {verb}`: it is an option of training")
+
+
 def _near(name: str, flags: Mapping[str, Flag]) -> str:
-    dotted = [f"{section}.{option}" for section, options in _schema(None, None).items() for option in options]
+    dotted = [f"{section}.{option}" for section, options in known_options(None, None).items() for option in options]
     return (
         did_you_mean(name, flags)
         or did_you_mean(f"data.{name}", dotted)
@@ -134,7 +157,7 @@ def _near(name: str, flags: Mapping[str, Flag]) -> str:
     )
 
 
-def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def pairs(argv: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """(name, value) of each option; a value is what follows up to the next option, several are joined as a list."""
     position = 0
     while position < len(argv):
@@ -166,8 +189,8 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     if not named:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     plugin = registry.get(named)
-    layers = [_head_named(layer) for layer in [*_first_layers(request, plugin, files, base), *files]]
-    schema = _schema(plugin, _last_head(layers, request.overrides))
+    layers = [head_named(layer) for layer in [*_first_layers(request, plugin, files, base), *files]]
+    schema = known_options(plugin, chosen_head(layers, request.overrides))
     config = _merged(layers, request, schema, OF_CORPUS if base is None else OF_RELEASE)
     config |= {"plugin": named, "seed": _seed(config.get("seed", 0))}
     _check_names(config, schema)
@@ -244,7 +267,7 @@ def _seed(value: Any) -> int:
     return seed
 
 
-def _head_named(layer: dict[str, Any]) -> dict[str, Any]:
+def head_named(layer: dict[str, Any]) -> dict[str, Any]:
     """`head: crf` is short for `head: {name: crf}`."""
     model = layer.get("model")
     if isinstance(model, dict) and isinstance(model.get("head"), str):
@@ -252,7 +275,12 @@ def _head_named(layer: dict[str, Any]) -> dict[str, Any]:
     return layer
 
 
-def _last_head(layers: Sequence[dict[str, Any]], overrides: Mapping[str, Any]) -> str:
+def chosen_head(layers: Sequence[dict[str, Any]], overrides: Mapping[str, Any]) -> str:
+    """Name of the head that the last layer or a dotted option asks for; `crf` where none does.
+
+    Raises:
+        UsageError: there is no such head.
+    """
     named = [(layer.get("model") or {}).get("head", {}).get("name") for layer in layers]
     head = (
         overrides.get("model.head")
@@ -279,7 +307,7 @@ def _value(name: str, value: Any, schema: Mapping[str, Mapping[str, Option]]) ->
     return text
 
 
-def _schema(plugin: registry.Plugin | None, head: str | None) -> dict[str, dict[str, Option]]:
+def known_options(plugin: registry.Plugin | None, head: str | None) -> dict[str, dict[str, Option]]:
     """Section -> option -> what its constructor says; the head's options are named `head.X`."""
     model: dict[str, Option] = {}
     if plugin is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def main(request: Request) -> int:
         raise UsageError("--output is the input file; give another one")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from mnerkit.data.readers import read_posts_jsonl
+    from mnerkit.data.readers import read_input
     from mnerkit.tagging import checkpoint
     from mnerkit.tagging.evaluation import rows
     from mnerkit.tagging.predictor import Predictor
@@ -38,19 +39,23 @@ def main(request: Request) -> int:
     content = checkpoint.read(flags["ckpt_path"])
     options.resolve(request, base=content["mnerkit"]["config"])
     root = Path(flags.get("images") or source.parent)
-    support = list(read_posts_jsonl(Path(flags["support"]), root)) if "support" in flags else None
+    support = list(read_input(Path(flags["support"]), root)) if "support" in flags else None
     tagger = checkpoint.restore(checkpoint.make(request.config), content, flags.get("tower_dir"))
     predictor = Predictor(tagger, support)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     count = 0
     try:
         with draft.open("w", encoding="utf-8") as stream:
-            for row in _counted(rows(predictor.stream(read_posts_jsonl(source, root)))):
+            for row in _counted(rows(predictor.stream(read_input(source, root)))):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
+        if not count:
+            raise DataError(f"--input {source} holds no posts")
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
+    if lost := predictor.lost_pictures():
+        print(f"mnerkit: {lost}", file=sys.stderr)
     print(f"{count} posts -> {target}")
     return 0
 

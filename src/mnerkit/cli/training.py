@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -46,19 +47,32 @@ def main(request: Request) -> int:
 def fit(request: Request) -> int:
     """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
     options.resolve(request)
-    config, loggers = request.config, _loggers(request)
-    folder = _folder(request)
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    state = folder.start(config, bool(request.flags.get("overwrite"))) if first else "resume"
-    if state == "done":
-        known = folder.metrics()
-        if request.flags.get("test") and "test" not in known:
-            return score(Request("test", {"ckpt_path": str(folder.best)}))
-        print(f"already finished: {folder.path} (--overwrite trains it again)")
-        print(summary(known))
-        return 0
-    if first:
-        print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
+    loggers, folder = _loggers(request), _folder(request)
+    with _writing(folder):
+        state = folder.start(request.config, bool(request.flags.get("overwrite"))) if _is_first() else "resume"
+        if state != "done":
+            return _train(request, folder, loggers, state)
+    known = folder.metrics()
+    if request.flags.get("test") and "test" not in known:
+        return score(Request("test", {"ckpt_path": str(folder.best)}))
+    print(f"already finished: {folder.path} (--overwrite trains it again)")
+    print(summary(known))
+    return 0
+
+
+def _is_first() -> bool:
+    """Whether this process is the first of its run; before Lightning knows, the launchers' variables tell."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def _writing(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Keeps other processes out of a run's folder; the first rank does it for all."""
+    return folder.writing() if _is_first() else contextlib.nullcontext()
+
+
+def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) -> int:
+    """Train a `new` run, or continue one (`resume`), and score it."""
+    config = request.config
     started = time.time()
     from mnerkit.cli.assembly import Assembly
 
@@ -72,7 +86,8 @@ def fit(request: Request) -> int:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     trainer, tagger, data = assembly.trainer, assembly.tagger, assembly.data
-    if first:
+    if _is_first():
+        print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
         write_json(folder.path / "env.json", environment(config, trainer))
     ready = time.time()
     last = str(folder.last) if state == "resume" and folder.last.is_file() else None
@@ -117,27 +132,39 @@ def score(request: Request) -> int:
     content = checkpoint.read(request.flags["ckpt_path"])
     own = content["mnerkit"]["config"]
     options.resolve(request, base=own)
-    from mnerkit.cli.assembly import Assembly
+    path = Path(request.flags["ckpt_path"])
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if not folder.finished:  # scores are kept in the folders of finished runs alone
+        return _score(request, content, None)
+    with _writing(folder):
+        return _score(request, content, folder)
 
+
+def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) -> int:
+    """Score a checkpoint's `content`, and add the scores to those in `folder`."""
+    from mnerkit.cli.assembly import Assembly
+    from mnerkit.tagging import checkpoint
+
+    own = content["mnerkit"]["config"]
     assembly = Assembly.of(request.config, None, [], curve=False)
     checkpoint.restore(assembly.tagger, content, request.flags.get("tower_dir"))
     assembly.connect()
     split = "dev" if request.verb == "validate" else "test"
-    path = Path(request.flags["ckpt_path"])
-    folder = RunFolder(path if path.is_dir() else path.parent)
-    known = folder.metrics() if folder.finished else None
+    if split == "test":
+        assembly.check_unseen()
+    known = folder.metrics() if folder is not None else {}
     changed = {key: request.config.get(key) for key in ("data", "model") if request.config.get(key) != own.get(key)}
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{options.digest({'data': changed})}"
-    found = assembly.score(split, folder if known is not None else None, key)
+    found = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
-        if known is not None:
+        if folder is not None:
             if split == "test":
                 found["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
             if changed:
                 found[f"{key}:protocol"] = assembly.data.protocol()
             write_json(folder.metrics_file, {**known, **found})
         print(summary({**({"plugin": own["plugin"]}), **found}))
-        if known is not None:
+        if folder is not None:
             print(f"run {folder.path}")
     return 0
 

@@ -27,6 +27,7 @@ from mnerkit.data.samplers import (
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.errors import DataError, UsageError
+from mnerkit.ranges import COUNT, Range, check
 
 _log = logging.getLogger("mnerkit.data")
 
@@ -99,15 +100,9 @@ class MnerData(lightning.LightningDataModule):
 
         """
         super().__init__()
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("workers", workers, 0),
-            ("limit", 1 if limit is None else limit, 1),
-            ("train_limit", 1 if train_limit is None else train_limit, 1),
-        ):
-            if value < least:
-                raise UsageError(f"--data.{option} {value}: give at least {least}")
+        check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
+        check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
+        check("data", Range(0), workers=workers)
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit

@@ -46,6 +46,12 @@ def safe_name(name: str, where: str) -> str:
     return name
 
 
+def merged_mark(name: str) -> str:
+    """What a merged release puts before the name of another corpus's picture (`twitter2017-`), or an empty string."""
+    found = _MERGED.match(name)
+    return found.group() if found else ""
+
+
 def is_image_name(name: str) -> bool:
     """Whether the name ends like a picture file."""
     return name.lower().endswith(IMAGE_SUFFIXES)

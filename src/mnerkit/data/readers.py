@@ -19,6 +19,7 @@ import json
 import re
 import warnings
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines of a UTF-8 file, without their line end; a byte order mark is dropped.
 
     Raises:
-        DataError: the file can't be read, a line is not UTF-8, or is longer than `MAX_LINE` bytes.
+        DataError: the file can't be read, a line is not UTF-8, has a NUL, or is longer than `MAX_LINE` bytes.
     """
     try:
         with open(path, "rb") as handle:
@@ -55,6 +56,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                         f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
                         "\nSave the file as UTF-8."
                     ) from None
+                if "\0" in text:
+                    raise DataError(f"{path}:{number}: a NUL character; is this UTF-16?\nSave the file as UTF-8.")
                 yield number, text.removesuffix("\n").removesuffix("\r")
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
@@ -129,8 +132,8 @@ def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]
         raise DataError(f"{path}: the last post, IMGID:{id_}, has no words.")
 
 
-def read_posts_jsonl(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
-    """Posts to tag, one JSON object a line: `{"id", "words" or "text", "images"}`; read as they are asked for.
+def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
+    """Posts to tag, read as they are asked for: records (`{"id", "words" or "text", "images"}`), or IMGID/BIO.
 
     A `text` that is one string is split by `mnerkit.data.text.split_text`, and the post keeps it with the offsets of
     its words. Without `id` a post gets its line number.
@@ -147,8 +150,15 @@ def read_posts_jsonl(path: Path | str, image_root: Path | str | None = None) -> 
     if not folder.is_dir():
         raise DataError(f"there is no folder of pictures {folder}.")
     folders = ImageFolders([folder])
+    first = next((text for _, text in lines(path) if not _blank(text)), "")
+    if first.startswith("IMGID:"):
+        for post in read_bio(path):
+            yield replace(post, images=tuple(replace(ref, path=folders.find(ref.name)) for ref in post.images))
+        return
     for where, number, record in _records(path):
-        yield post_of(record, where, str(number), folders)
+        post = post_of(record, where, str(number), folders)
+        _check_tags(post.tags or (), where, None)
+        yield post
 
 
 def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | None = None) -> Post:
@@ -176,6 +186,8 @@ def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | No
     if isinstance(content, str) and given == ["text"]:
         text = _clean(content, where)
         words, offsets = split_text(text)
+    elif given == ["text"] and not isinstance(content, list | tuple):
+        raise DataError(f"{where}: 'text' must be a string or a list of strings, found {type(content).__name__}.")
     else:
         words = _strings(content, given[0], where)
     label = next((record[key] for key in ("label", "tags") if record.get(key) is not None), None)
@@ -197,6 +209,8 @@ def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | No
         for name, caption in zip(names, captions or [None] * len(names), strict=True)
     )
     identity = default_id if id_ is None or id_ == "" else _clean(str(id_), where)
+    if identity.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", identity):
+        raise DataError(f"{where}: the id {identity[:80]!r} is a path.\nIt must be a name: not absolute, without '..'.")
     return Post(identity, words, tags, images, text, offsets)
 
 
@@ -226,6 +240,8 @@ def _strings(value: Any, key: str, where: str) -> tuple[str, ...]:
 def _clean(text: str, where: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{where}: half of a surrogate pair in {ascii(text)[:60]}; no file can be written with it.")
+    if "\0" in text:
+        raise DataError(f"{where}: a NUL character in {ascii(text)[:60]}.")
     return text
 
 

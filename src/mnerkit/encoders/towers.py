@@ -170,13 +170,18 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
     tower.spec, tower.options = state["spec"], dict(state["options"])
     if state["frozen"]:
         fix(tower)
-    if state["external"] and weight_digest(tower) != state["digest"]:
+    if not has_weights_of(tower, state):
         where = f"{tower_dir} or {state['spec']}" if tower_dir else state["spec"]
         raise TowerError(
             f"tower {state['spec']}: the weights found ({where}) are not those that the checkpoint was trained with.\n"
             "Give the folder with the same release of the weights as --tower_dir."
         )
     return tower
+
+
+def has_weights_of(tower: Tower, state: dict[str, Any]) -> bool:
+    """Whether a tower has the weights that `tower_state` told by their digest; True where it told none."""
+    return not state["external"] or weight_digest(tower) == state["digest"]
 
 
 def _of_words(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:

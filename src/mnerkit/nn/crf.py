@@ -109,10 +109,8 @@ def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
         mask: (B, W) bool, right-padded.
         scores: of K tags; -inf forbids.
     """
-    with torch.autocast(emissions.device.type, enabled=False):
-        emissions = _single(emissions)
-        start, transitions, end = (_single(each) for each in scores)
-        return sweeps.best_paths(emissions, mask.bool(), start, transitions, end)
+    start, transitions, end = (_single(each) for each in scores)
+    return sweeps.best_paths(_single(emissions), mask, start, transitions, end)
 
 
 class CRF(torchcrf.CRF):

@@ -19,7 +19,7 @@ from mnerkit.tagging.support import support_posts
 from mnerkit.tagging.tagger import Tagger
 
 # what `Tagger.record` writes and `restore` reads
-RECORD = {"plugin", "config", "facts", "towers", "support"}
+RECORD = {"plugin", "config", "facts", "towers", "support", "trained_on"}
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -79,6 +79,7 @@ def restore(tagger: Tagger, content: dict[str, Any], tower_dir: str | None = Non
     tagger.load_weights(content["state_dict"])
     tagger.config, tagger.seed = record["config"], record["config"].get("seed", 0)
     tagger.support = support_posts(record["support"])
+    tagger.trained_on = record["trained_on"].tolist()
     return tagger.eval()
 
 

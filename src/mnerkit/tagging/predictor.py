@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mnerkit.data.batch import Batch
 from mnerkit.data.collate import Collator
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.layout import ImageFolders
@@ -20,6 +22,8 @@ from mnerkit.encoders.frozen import FeatureMemory
 from mnerkit.errors import DataError, UsageError
 from mnerkit.tagging import checkpoint, evaluation
 from mnerkit.tagging.tagger import Prediction, Tagger
+
+_log = logging.getLogger("mnerkit.tagging")
 
 
 class Predictor:
@@ -39,8 +43,9 @@ class Predictor:
             if isinstance(memory, FeatureMemory):
                 memory.limit = 0
         needs = tagger.needs()
-        loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
-        self.collator = Collator(needs, loader, TagSet(tagger.facts.types), out_of_play="O")
+        self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
+        self.collator = Collator(needs, self.loader, TagSet(tagger.facts.types), out_of_play="O")
+        self._missing, self._broken, self._first_lost = 0, 0, ""
         self.support: list[Post] = []
         self.types = tagger.facts.types
         if tagger.head.train_mode == "episodic":
@@ -63,6 +68,24 @@ class Predictor:
             batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
             with torch.inference_mode():
                 yield from self.tagger.tag(batch.to(self.tagger.device))
+            self._note_pictures(batch)
+
+    def _note_pictures(self, batch: Batch) -> None:
+        """Count the pictures of a batch that were missing or broken; of the names only the first is kept."""
+        broken = batch.notes.pop("broken", {})
+        missing = self.loader.missing if self.loader is not None else {}
+        self._missing += sum(missing.values())
+        self._broken += len(broken)
+        said = [problem.splitlines()[0] for problem in broken.values()] + [f"{name} is missing" for name in missing]
+        self._first_lost = self._first_lost or next(iter(said), "")
+        missing.clear()
+
+    def lost_pictures(self) -> str:
+        """A line about the pictures that were missing or broken until now; empty where none was."""
+        if not self._first_lost:
+            return ""
+        counts = f"{self._missing} pictures missing, {self._broken} broken"
+        return f"{counts}: their posts were tagged without them; the first: {self._first_lost}"
 
     def predict(self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None) -> list[dict[str, Any]]:
         """Entities of posts given as records.
@@ -77,7 +100,10 @@ class Predictor:
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
         read = (post_of(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
-        return list(evaluation.rows(self.stream(read)))
+        found = list(evaluation.rows(self.stream(read)))
+        if lost := self.lost_pictures():
+            _log.warning("%s", lost)
+        return found
 
 
 def _types_of(support: Sequence[Post]) -> tuple[str, ...]:

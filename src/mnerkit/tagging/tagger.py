@@ -19,8 +19,9 @@ from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
 from mnerkit.encoders.base import Encoder, TextTower, VisionTower
-from mnerkit.encoders.towers import tower_from_state, tower_state
-from mnerkit.errors import CheckpointError
+from mnerkit.encoders.towers import has_weights_of, tower_from_state, tower_state
+from mnerkit.errors import CheckpointError, TowerError
+from mnerkit.ranges import POSITIVE, WEIGHT, Range, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.metrics import EntityScores
 from mnerkit.tagging.optimiser import Schedule, adamw, parameter_groups
@@ -64,6 +65,7 @@ class Tagger(lightning.LightningModule):
         encoder: made by `build`.
         towers: the towers by name; their states go into checkpoints.
         tracing: whether predictions carry traces.
+        trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: predictions of the last `Trainer.predict` on this rank.
     """
 
@@ -92,6 +94,9 @@ class Tagger(lightning.LightningModule):
             warmup: share of all steps in which the learning rates rise from zero.
         """
         super().__init__()
+        check("model", POSITIVE, lr=lr, tower_lr=tower_lr, head_lr=head_lr)
+        check("model", WEIGHT, weight_decay=weight_decay)
+        check("model", Range(0, 1, below=True), warmup=warmup)
         self.head = head
         self.lr, self.tower_lr, self.head_lr = lr, tower_lr, head_lr
         self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
@@ -101,6 +106,7 @@ class Tagger(lightning.LightningModule):
         self.tracing = False
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
+        self.trained_on: list[int] = []
         self.predicted: list[Prediction] = []
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
@@ -257,8 +263,21 @@ class Tagger(lightning.LightningModule):
         }
         checkpoint["mnerkit"] = self.record()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to continue a run with other weights of a frozen tower than those that it began with.
+
+        Raises:
+            TowerError: naming the tower.
+        """
+        for name, state in checkpoint["mnerkit"]["towers"].items():
+            if name in self.towers and not has_weights_of(self.towers[name], state):
+                raise TowerError(
+                    f"tower {state['spec']}: its weights are not those that this run began with; give back the former"
+                    " ones, or train anew with --overwrite"
+                )
+
     def record(self) -> dict[str, Any]:
-        """Plain data beside the weights: plugin, configuration, types and words, towers, support posts."""
+        """Plain data beside the weights: plugin, configuration, types and words, towers, support, training posts."""
         from mnerkit import __version__
         from mnerkit.tagging.support import support_state
 
@@ -269,6 +288,7 @@ class Tagger(lightning.LightningModule):
             "facts": self.facts.state(),
             "towers": {name: tower_state(tower) for name, tower in self.towers.items()},
             "support": support_state(self.support),
+            "trained_on": torch.tensor(self.trained_on, dtype=torch.int64),
         }
 
     def load_weights(self, state: dict[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from mnerkit.data.batch import Batch
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import WordStates
 from mnerkit.nn.crf import CRF, TiedCRF, crf_nll, viterbi
+from mnerkit.ranges import DROPOUT, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.heads.rows import Words, add_boundary, as_long_as_posts, mean_over_rows, words_of
 
@@ -33,6 +34,7 @@ class CRFHead(Head):
             dropout: share of the word states' features dropped before the linear layer.
         """
         super().__init__()
+        check("model.head", DROPOUT, dropout=dropout)
         self.transitions, self.constrain_bio = transitions, constrain_bio
         self.dropout = nn.Dropout(dropout)
 

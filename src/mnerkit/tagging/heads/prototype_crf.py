@@ -14,6 +14,7 @@ from mnerkit.encoders.base import WordStates
 from mnerkit.errors import DataError, UsageError
 from mnerkit.nn.crf import CRF, Scores, TiedCRF, crf_nll, viterbi
 from mnerkit.nn.prototypes import distances, nearest, prototypes
+from mnerkit.ranges import POSITIVE, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.heads.rows import as_long_as_posts, mean_over_rows, words_of
 
@@ -60,6 +61,7 @@ class PrototypeCRFHead(Head):
                 a learnt share, at first half, of how far those are on average from the nearest entity prototype.
         """
         super().__init__()
+        check("model.head", POSITIVE, dist_scale=dist_scale)
         self.transitions, self.slot_shuffle, self.constrain_bio = transitions, slot_shuffle, constrain_bio
         self.distance, self.dist_scale, self.emission = distance, dist_scale, emission
         self.proto_classes, self.missing_I, self.o_proto = proto_classes, missing_I, o_proto

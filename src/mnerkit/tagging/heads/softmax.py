@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mnerkit.data.batch import Batch
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import WordStates
+from mnerkit.ranges import DROPOUT, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.heads.rows import add_boundary, as_long_as_posts, words_of
 
@@ -26,6 +27,7 @@ class SoftmaxHead(Head):
             dropout: share of the word states' features dropped before the linear layer.
         """
         super().__init__()
+        check("model.head", DROPOUT, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
 
     def build(self, width: int, tagset: TagSet) -> None:

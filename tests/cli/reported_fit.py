@@ -1,0 +1,58 @@
+"""`mnerkit fit` that writes a line for each step of its way, for tests that kill it: FILE go|hold OPTIONS.
+
+With `hold` it never finishes by itself: it waits for its death before `metrics.json` is written.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mnerkit.cli import assembly, main, training
+from mnerkit.runs import RunFolder
+from mnerkit.tagging import checkpoint, tagger
+
+STEPS = (
+    (RunFolder, "start"),
+    (assembly.Assembly, "prepare"),
+    (tagger.Tagger, "training_step"),
+    (tagger.Tagger, "validation_step"),
+    (checkpoint.AtomicCheckpoints, "save_checkpoint"),
+    (assembly.Assembly, "score"),
+)
+
+
+def report(owner: Any, name: str, file: Path) -> None:
+    """Let a function say its name, as a line of `file`, before it does its work."""
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def outer(*args: Any, **kwargs: Any) -> Any:
+        with file.open("a") as stream:
+            stream.write(f"{name}\n")
+        return inner(*args, **kwargs)
+
+    setattr(owner, name, outer)
+
+
+def hold(write_json: Any) -> Any:
+    """The function that writes the metrics, which waits to be killed instead."""
+
+    def outer(path: Path, content: Any) -> None:
+        if path.name == "metrics.json":
+            time.sleep(600)
+        write_json(path, content)
+
+    return outer
+
+
+if __name__ == "__main__":
+    lines, mode, *options = sys.argv[1:]
+    for owner, step in STEPS:
+        report(owner, step, Path(lines))
+    if mode == "hold":
+        training.write_json = hold(training.write_json)
+    sys.exit(main(["fit", *options]))

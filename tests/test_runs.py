@@ -1,0 +1,95 @@
+"""A run folder is written by one process at a time."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mnerkit.cli import main, training
+from mnerkit.errors import UsageError
+from mnerkit.runs import RunFolder
+
+HOLD = """
+import sys
+from pathlib import Path
+from mnerkit.runs import RunFolder
+with RunFolder(Path(sys.argv[1])).writing():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_writer(folder: Path) -> Iterator[subprocess.Popen]:
+    """A process that writes into the folder until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout and process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.communicate()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_second_writer_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with another_writer(folder.path) as first:
+        with pytest.raises(UsageError) as refusal, folder.writing():
+            raise AssertionError("two processes write into one run folder")
+        assert str(refusal.value) == (f"run {folder.path} is being written by process {first.pid} on {platform.node()}")
+    with folder.writing():
+        assert files(folder.path) == [".lock"]
+    assert files(folder.path) == []
+
+
+def test_the_lock_of_a_killed_process_is_given_up(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with another_writer(folder.path) as first:
+        first.send_signal(signal.SIGKILL)
+        assert first.wait() == -signal.SIGKILL
+    assert files(folder.path) == [".lock"]
+    with folder.writing():
+        pass
+
+
+def test_a_run_that_trains_elsewhere_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "bert" / "probe" / "busy"
+    with another_writer(folder) as first:
+        (folder / "config.yaml").write_text("plugin: bert\n")
+        for more in ([], ["--overwrite"]):
+            assert main(["fit", "--plugin", "bert", "--name", "busy", "--runs_dir", str(tmp_path), *more]) == 2
+            said = capsys.readouterr()
+            assert said.err == (f"mnerkit: run {folder} is being written by process {first.pid} on {platform.node()}\n")
+            assert said.out == ""
+        assert files(folder) == [".lock", "config.yaml"]
+
+
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"])
+def test_other_ranks_of_a_run_do_not_ask_for_the_lock(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with another_writer(tmp_path / "run"), training._writing(RunFolder(tmp_path / "run")):
+        pass
+
+
+def test_overwriting_clears_all_but_the_lock(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.writing():
+        assert folder.start({"plugin": "bert"}, overwrite=False) == "new"
+        (folder.path / "curve").mkdir()
+        (folder.path / "curve" / "metrics.csv").write_text("old")
+        assert folder.start({"plugin": "other"}, overwrite=True) == "new"
+        assert files(folder.path) == [".lock", "config.yaml"]
