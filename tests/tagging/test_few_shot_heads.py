@@ -555,6 +555,23 @@ def test_tuning_works_in_inference_mode_too() -> None:
         assert inside == [each.tags for each in tagger.tag(worded(0, random.Random(0)))]
 
 
+def test_the_encoder_is_tuned_under_autocast_too() -> None:
+    batch = worded(0, random.Random(4))
+    again = batch.select(torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4]))
+    again.query = torch.arange(10) >= 5
+    # the fresh layer stays as it is drawn: the encoder has to do it
+    tagger = tagger_with("finetune", scope="all", steps=150, lr=0.0, encoder_lr=0.1)
+    before = snapshot(tagger)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        said = tagger.tag(again)
+        assert snapshot(tagger) == before
+        assert [each.tags for each in said] == [each.gold for each in said]
+        # nothing of the tuned weights is left in autocast's memory
+        first = tagger.encoder(again).states
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(tagger.encoder(again).states, first, rtol=0, atol=0)
+
+
 def test_own_randomness_and_restoring_by_themselves() -> None:
     with own_randomness(7, torch.device("cpu")):
         first = torch.rand(3)

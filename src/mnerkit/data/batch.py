@@ -73,7 +73,7 @@ class TextBatch(_Movable):
 
     def select(self, rows: Tensor) -> TextBatch:
         """The rows of these numbers (R,), with their padding."""
-        tensors = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, words=[self.words[row] for row in rows.tolist()], **tensors)
 
 
@@ -123,7 +123,7 @@ class Batch(_Movable):
 
     def select(self, rows: Tensor) -> Batch:
         """The rows of these numbers (R,), with their padding and without notes."""
-        tensors = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
         captions = self.captions
         if captions is not None:
             pictures = len(captions.words) // len(self)

@@ -219,7 +219,7 @@ class Tagger(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Fresh counts, for each setting of the decoding from which dev chooses."""
-        self.scores = torch.nn.ModuleList(EntityScores() for _ in self.head.choices or (None,)).to(self.device)
+        self.scores = [EntityScores().to(self.device) for _ in self.head.choices or (None,)]
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Count entities of the dev posts."""

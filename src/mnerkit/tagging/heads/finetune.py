@@ -143,8 +143,8 @@ def restored(module: nn.Module) -> Iterator[None]:
                 each.copy_(value)
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
-        for each, mode in modes:
-            each.training = mode
+        for part, mode in modes:
+            part.training = mode
         torch.clear_autocast_cache()
 
 
