@@ -75,7 +75,10 @@ class StructHead(NearestHead):
             self.chosen.fill_(place)
 
     def _emissions(self, encoded: WordStates, batch: Batch) -> Tensor:
-        """(Q, W, 1 + N) mean of the environments' log-probabilities; `ABSENT` for tags that no support word has."""
+        """(Q, W, 1 + N) mean of the environments' log-probabilities; `ABSENT` for tags that no support word has.
+
+        The softmax is the paper's; it moves all tags of a word alike, and so changes no path.
+        """
         log_p = self.similarity(encoded, batch).log_softmax(-1).mean(0)
         return log_p.masked_fill(log_p == -torch.inf, ABSENT)
 
