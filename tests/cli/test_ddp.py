@@ -38,6 +38,18 @@ def rescored(tmp_path: Path, run: RunFolder, *argv: str) -> dict:
     return run.metrics()
 
 
+@pytest.mark.parametrize("head", ["struct", "finetune"])
+def test_two_ranks_tag_by_a_support_what_one_process_tags(head: str, tmp_path: Path) -> None:
+    few = ["--data.variant", "fewshot", "--data.limit", "120", "--data.dev_episodes", "5", "--data.eval_episodes", "7"]
+    own = ["--model.head.steps", "3", "--model.head.scope", "all"] if head == "finetune" else []
+    run = fit(tmp_path, "two", "--plugin", "bert", "--model.head", head, *own, *few, *TWO)
+    two = rescored(tmp_path, run, *TWO)
+    said = (run.path / "predictions.test.jsonl").read_bytes()
+    one = rescored(tmp_path, run, "--trainer.devices", "1", "--trainer.strategy", "auto")
+    assert one["test"] == two["test"] and len(said.decode().strip().split("\n")) == 7
+    assert (run.path / "predictions.test.jsonl").read_bytes() == said
+
+
 @pytest.mark.parametrize("plugin", ["bert", "mousing"])
 def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) -> None:
     few = [

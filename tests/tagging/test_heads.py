@@ -12,8 +12,7 @@ from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import WordStates
 from mnerkit.errors import DataError, UsageError
 from mnerkit.tagging.heads import HEADS, load_head_class
-from mnerkit.tagging.heads.prototype_crf import ABSENT
-from mnerkit.tagging.heads.rows import as_long_as_posts
+from mnerkit.tagging.heads.rows import ABSENT, as_long_as_posts
 
 TYPES = TagSet(("PER", "LOC"))
 WIDTH = 6
@@ -58,6 +57,12 @@ def example(name, worlds=1, **options):
     return batch, states_of(batch, worlds)
 
 
+DISTANCES = [
+    {},
+    {"proto_classes": "io"},
+    {"o_proto": "learned_bias"},
+    {"distance": "cosine", "missing_I": "absent"},
+]
 PROTOTYPE = [
     {},
     {"transitions": "full"},
@@ -72,6 +77,7 @@ EVERY = [
     ("softmax", {}),
     ("crf", {}),
     ("crf", {"transitions": "tied", "constrain_bio": True}),
+    *(("prototype", options) for options in DISTANCES),
     *(("prototype_crf", options) for options in PROTOTYPE),
 ]
 every_head = pytest.mark.parametrize(("name", "options"), EVERY, ids=lambda value: str(value))

@@ -16,12 +16,13 @@ from mnerkit import registry
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.identity import check_unseen, keys_of
 from mnerkit.data.samplers import TrainEpisodeSampler
+from mnerkit.data.tagset import TagSet
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.ranges import COUNT, check
 from mnerkit.runs import RunFolder, write_lines
 from mnerkit.tagging import evaluation
 from mnerkit.tagging.checkpoint import AtomicCheckpoints
-from mnerkit.tagging.heads import HEADS
+from mnerkit.tagging.heads import HEADS, load_head_class
 from mnerkit.tagging.tagger import Tagger
 from mnerkit.tagging.warm_start import warm_start
 
@@ -79,6 +80,9 @@ class Assembly:
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
         trainer = {"enable_model_summary": False, "num_sanity_val_steps": 0, **(config.get("trainer") or {})}
+        if load_head_class((config.get("model") or {}).get("head", {}).get("name", "crf")).tunes:
+            # tagging takes gradients
+            trainer["inference_mode"] = False
         extras: dict[str, Any] = {
             "logger": _loggers(config, folder, loggers) if curve else False,
             "use_distributed_sampler": False,
@@ -104,6 +108,7 @@ class Assembly:
             TrainEpisodeSampler(cli.datamodule.episodes_per_epoch, cli.trainer.world_size)
         # `predict` and `validate` are given loaders, so Lightning attaches no data; ranks share the work all the same
         cli.datamodule.trainer = cli.trainer
+        cli.datamodule.reads_support = cli.model.head.reads_support
         cli.model.config = config
         cli.model.seed = config["seed"]
         return cls(cli.trainer, cli.model, cli.datamodule, config)
@@ -116,21 +121,22 @@ class Assembly:
         warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
         self.connect()
         self.tagger.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
-        if self.tagger.head.train_mode == "episodic":
+        if self.tagger.head.reads_support:
             self.tagger.support = self.data.support_posts()
+        self.tagger.head.prepare(self.data.posts("train"), TagSet(self.tagger.facts.types))
 
     def connect(self) -> None:
         """Let the data build what the tagger needs; a label that it does not know is refused."""
         self._check_mode()
-        plain = self.tagger.head.train_mode == "plain"
-        if plain and (unknown := sorted(set(self.data.facts.types) - set(self.tagger.facts.types))):
+        head = self.tagger.head
+        plain = head.train_mode == "plain"
+        known_alone = plain and not head.reads_support
+        if known_alone and (unknown := sorted(set(self.data.facts.types) - set(self.tagger.facts.types))):
             raise DataError(
                 f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.tagger.facts.types)})"
             )
-        self.data.connect(
-            self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
-        )
+        self.data.connect(self.tagger.needs(), head.train_mode, types=self.tagger.facts.types if plain else None)
 
     def _check_entities(self) -> None:
         """Refuse training posts without any entity of the types to be learnt."""
@@ -147,10 +153,11 @@ class Assembly:
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
         head = self.tagger.head
-        if head.train_mode == "plain" and self.data.asked_train_types is not None:
+        if not head.reads_support and self.data.asked_train_types is not None:
             raise UsageError(
                 f"--data.train_types makes dev and test episodes, and head {head.name!r} learns nothing from a support:"
-                " take --model.head prototype_crf, or --data.train_types null"
+                " take one that does (--model.head prototype, prototype_crf, nearest, struct or finetune), or"
+                " --data.train_types null"
             )
 
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -71,6 +71,11 @@ class TextBatch(_Movable):
             return self.word_mask
         return self.word_mask & (self.first_piece >= 0)
 
+    def select(self, rows: Tensor) -> TextBatch:
+        """The rows of these numbers (R,), with their padding."""
+        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, words=[self.words[row] for row in rows.tolist()], **tensors)
+
 
 @dataclass
 class Batch(_Movable):
@@ -84,6 +89,7 @@ class Batch(_Movable):
         tagset: meaning of the numbers in `tags`: the corpus's types, or those in play in this episode.
         query: (B,) bool, rows that are decoded and scored (all of them outside episodes).
         tags: (B, W) long, 0 where padded; None where the posts carry no tags.
+        play_mask: (B, W) bool, words whose tag counts; None: all.
         images: (B, m, 3, H, W) float, normalised for the vision tower; zeros where missing.
         image_mask: (B, m) bool.
         crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or crops of detected boxes.
@@ -100,6 +106,7 @@ class Batch(_Movable):
     tagset: TagSet
     query: Tensor
     tags: Tensor | None = None
+    play_mask: Tensor | None = None
     images: Tensor | None = None
     image_mask: Tensor | None = None
     crops: Tensor | None = None
@@ -113,3 +120,19 @@ class Batch(_Movable):
 
     def __len__(self) -> int:
         return len(self.posts)
+
+    def select(self, rows: Tensor) -> Batch:
+        """The rows of these numbers (R,), with their padding and without notes."""
+        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        captions = self.captions
+        if captions is not None:
+            pictures = len(captions.words) // len(self)
+            captions = captions.select((rows.unsqueeze(1) * pictures + torch.arange(pictures).to(rows)).flatten())
+        return replace(
+            self,
+            posts=[self.posts[row] for row in rows.tolist()],
+            text=self.text.select(rows),
+            captions=captions,
+            notes={},
+            **tensors,
+        )

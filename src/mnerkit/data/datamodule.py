@@ -39,8 +39,8 @@ class MnerData(lightning.LightningDataModule):
 
     Made from its options alone; the corpus is read when something of it is first asked for. `connect` tells what the
     method needs and whether its head trains on plain batches or on episodes. Dev and test are episodes when the head
-    trains on episodes or when `train_types` is given; dev episodes are of the training types, so that selection sees
-    no test type.
+    trains on episodes or reads a support (`reads_support`), or when `train_types` is given; dev episodes are of the
+    training types, so that selection sees no test type.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class MnerData(lightning.LightningDataModule):
             n_way: types in play in an episode.
             k_shot: size of an episode's support, as support counts it.
             train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
-                also for a head that trains on plain batches. Default: the first half of the corpus's types.
+                (a head that reads a support gets episodes either way). Default: the first half of the corpus's types.
             test_types: types of test episodes. Default: the types that are not in train_types.
             support: k_shot counts all support posts (total), those of each type (per_type), or the entities of each
                 type, of which there may be up to twice as many (greedy).
@@ -111,6 +111,8 @@ class MnerData(lightning.LightningDataModule):
         self.query_has_entity, self.episodes_per_epoch = query_has_entity, episodes_per_epoch
         self.dev_episodes, self.eval_episodes, self.seed = dev_episodes, eval_episodes, seed
         self.train_mode: Literal["plain", "episodic"] = "plain"
+        # set before anything is read: a head that tags from a support is scored on episodes, however it trains
+        self.reads_support = False
         self._needs: Needs | None = None
         self._content: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
@@ -133,9 +135,9 @@ class MnerData(lightning.LightningDataModule):
 
     @property
     def facts(self) -> CorpusFacts:
-        """Types (the training types, where `train_types` is given) and training words."""
+        """Types (in a few-shot run the training types) and training words."""
         if self._facts is None:
-            types = self.content.types if self.asked_train_types is None else self.train_types
+            types = self.train_types if self.few_shot else self.content.types
             self._facts = CorpusFacts.of(types, self.posts("train"))
         return self._facts
 
@@ -210,7 +212,7 @@ class MnerData(lightning.LightningDataModule):
     @property
     def few_shot(self) -> bool:
         """Whether dev and test are episodes."""
-        return self.train_mode == "episodic" or self.asked_train_types is not None
+        return self.reads_support or self.train_mode == "episodic" or self.asked_train_types is not None
 
     @property
     def train_types(self) -> tuple[str, ...]:

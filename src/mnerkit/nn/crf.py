@@ -95,9 +95,29 @@ def crf_score(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores) -> 
         return words.sum(1) + steps.sum(1) + edges
 
 
-def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores) -> Tensor:
-    """Negative log-likelihood of each row's tags, (B,); arguments as in `crf_score`."""
-    return crf_log_partition(emissions, mask, scores) - crf_score(emissions, tags, mask, scores)
+# how far (nats) below the given tag's emission all others of its word are put
+RULED_OUT = 1e4
+
+
+def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores, given: Tensor | None = None) -> Tensor:
+    """Negative log-likelihood of each row's tags, (B,).
+
+    Args:
+        emissions: (B, W, K).
+        tags: (B, W) long, 0..K-1 also where padded.
+        mask: (B, W) bool, right-padded.
+        scores: of K tags.
+        given: (B, W) bool, words whose tag is known; the tags of the others are summed over (Tsuboi et al., 2008,
+            "Training conditional random fields using incomplete annotations"). Default: all are known.
+    """
+    everything = crf_log_partition(emissions, mask, scores)
+    if given is None:
+        return everything - crf_score(emissions, tags, mask, scores)
+    emissions = _single(emissions)
+    other = nn.functional.one_hot(tags, emissions.shape[-1]) == 0
+    lowest = emissions.detach().gather(2, tags.unsqueeze(-1)) - RULED_OUT
+    agreeing = torch.where(other & given.unsqueeze(-1), lowest, emissions)
+    return everything - crf_log_partition(agreeing, mask, scores)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ class Predictor:
 
     Args:
         tagger: a built tagger with its weights.
-        support: labelled posts that take the place of the checkpoint's own support (episodic methods only).
+        support: labelled posts that take the place of the checkpoint's own support (heads that read one only).
         batch_size: posts a step; memory does not grow with the number of posts.
     """
 
@@ -48,7 +48,7 @@ class Predictor:
         self._missing, self._broken, self._first_lost = 0, 0, ""
         self.support: list[Post] = []
         self.types = tagger.facts.types
-        if tagger.head.train_mode == "episodic":
+        if tagger.head.reads_support:
             self.support = list(tagger.support if support is None else support)
             self.types = _types_of(self.support)
         elif support is not None:
@@ -66,7 +66,8 @@ class Predictor:
         source = iter(posts)
         while chunk := list(islice(source, self.batch_size)):
             batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
-            with torch.inference_mode():
+            # a head that tunes needs gradients
+            with torch.no_grad() if self.tagger.head.tunes else torch.inference_mode():
                 yield from self.tagger.tag(batch.to(self.tagger.device))
             self._note_pictures(batch)
 

@@ -169,6 +169,7 @@ class Tagger(lightning.LightningModule):
         """
         self.facts, self._saved_towers, self._tower_dir = facts, towers, tower_dir
         self.encoder = self.make_encoder()
+        # plain heads number the types of the training batches, episodic ones those of an episode
         episodic = self.head.train_mode == "episodic"
         types = tuple(f"type{number}" for number in range(n_way)) if episodic else facts.types
         self.head.build(self.encoder.width, TagSet(types))
@@ -215,13 +216,10 @@ class Tagger(lightning.LightningModule):
 
     def tag(self, batch: Batch) -> list[Prediction]:
         """Predictions for the query rows of a batch."""
-        encoded = self.encoder(batch, trace=self.tracing)
-        decoded = self.head.decode(encoded, batch)
+        with self.head.adapted(self.encoder, batch, trace=self.tracing, seed=self.seed) as (head, encoded):
+            decoded = head.decode(encoded, batch)
         rows = torch.nonzero(batch.query).flatten().tolist()
-        predictions = [
-            Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
-            for row, numbers in zip(rows, decoded, strict=True)
-        ]
+        predictions = _predictions(batch, decoded)
         if self.tracing and "attention" in encoded.trace:
             attention = encoded.trace["attention"].float().cpu().numpy()
             for row, prediction in zip(rows, predictions, strict=True):
@@ -229,17 +227,23 @@ class Tagger(lightning.LightningModule):
         return predictions
 
     def on_validation_epoch_start(self) -> None:
-        """Fresh counts."""
-        self.scores = EntityScores().to(self.device)
+        """Fresh counts, for each setting of the decoding from which dev chooses."""
+        self.scores = [EntityScores().to(self.device) for _ in self.head.choices or (None,)]
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Count entities of the dev posts."""
-        predictions = self.tag(batch)
-        self.scores.update([each.gold for each in predictions], [each.tags for each in predictions])
+        with self.head.adapted(self.encoder, batch, seed=self.seed) as (head, encoded):
+            decodings = head.decodings(encoded, batch)
+        for scores, decoded in zip(self.scores, decodings, strict=True):
+            predictions = _predictions(batch, decoded)
+            scores.update([each.gold for each in predictions], [each.tags for each in predictions])
 
     def on_validation_epoch_end(self) -> None:
-        """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint."""
-        scores = self.scores.compute()
+        """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint, and the setting of the decoding in it."""
+        found = [scores.compute() for scores in self.scores]
+        best = max(range(len(found)), key=lambda place: found[place]["f1"])  # the first of equals
+        self.head.choose(best)
+        scores = found[best]
         shown = {f"dev/{name}": float(scores[name]) for name in ("f1", "precision", "recall", "f1_strict")}
         self.log_dict(shown, prog_bar=False, rank_zero_only=False, sync_dist=False)
         self.log("dev_f1", shown["dev/f1"], prog_bar=True, logger=False)
@@ -313,6 +317,15 @@ class Tagger(lightning.LightningModule):
     def trainable_parameters(self) -> int:
         """How many numbers are learnt."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def _predictions(batch: Batch, decoded: Sequence[Sequence[int]]) -> list[Prediction]:
+    """Predictions for the query rows of a batch, whose tag numbers are `decoded`."""
+    rows = torch.nonzero(batch.query).flatten().tolist()
+    return [
+        Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
+        for row, numbers in zip(rows, decoded, strict=True)
+    ]
 
 
 def gather(predictions: Sequence[Prediction]) -> list[Prediction]:

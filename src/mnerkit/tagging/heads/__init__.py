@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 HEADS: dict[str, str] = {
     "softmax": "mnerkit.tagging.heads.softmax:SoftmaxHead",
     "crf": "mnerkit.tagging.heads.crf:CRFHead",
+    "prototype": "mnerkit.tagging.heads.prototype:PrototypeHead",
     "prototype_crf": "mnerkit.tagging.heads.prototype_crf:PrototypeCRFHead",
+    "nearest": "mnerkit.tagging.heads.nearest:NearestHead",
+    "struct": "mnerkit.tagging.heads.struct:StructHead",
+    "finetune": "mnerkit.tagging.heads.finetune:FinetuneHead",
 }
 
 

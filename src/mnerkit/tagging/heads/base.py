@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from mnerkit.data.batch import Batch
+from mnerkit.data.post import Post
 from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.base import WordStates
+from mnerkit.encoders.base import Encoder, WordStates
 
 
 class Head(nn.Module):
@@ -16,19 +19,36 @@ class Head(nn.Module):
 
     A head is made from its options alone (`--model.head.X`); `build` gives it the width of the word states and the
     tags, and creates its weights. Losses of the E environments are summed, their emissions are averaged.
-    Only rows of `batch.query` are scored; only words of `batch.text.read_mask` are seen.
+    Only rows of `batch.query` are scored; only words of `batch.text.read_mask` are seen, and of those, words that
+    `batch.play_mask` leaves out are in no loss and no support.
 
     Attributes:
         name: what the user types (`--model.head NAME`).
         train_mode: whether it trains on plain batches or on episodes; the datamodule follows.
+        reads_support: whether it tags from a support, so that dev and test are episodes. A head that trains on plain
+            batches and reads a support is built with the training types.
+        tunes: whether tagging takes gradients.
+        choices: settings of the decoding from which dev chooses; empty for most heads.
     """
 
     name: ClassVar[str]
     train_mode: ClassVar[Literal["plain", "episodic"]] = "plain"
+    reads_support: ClassVar[bool] = False
+    tunes: ClassVar[bool] = False
+    choices: Sequence[float] = ()
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the weights for states of `width` and the tags of `tagset` (episodic heads ignore the latter)."""
         raise NotImplementedError
+
+    def prepare(self, posts: Sequence[Post], tagset: TagSet, ignore: bool = False) -> None:
+        """Look at the training posts, once before training; what is learnt from them goes into buffers.
+
+        Args:
+            posts: the training posts.
+            tagset: the training types.
+            ignore: tags of other types are unknown, not O.
+        """
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Mean loss over the query rows, summed over environments; a scalar in float32."""
@@ -40,3 +60,26 @@ class Head(nn.Module):
         Words that the tower did not see are O.
         """
         raise NotImplementedError
+
+    @contextmanager
+    def adapted(
+        self, encoder: Encoder, batch: Batch, *, trace: bool = False, seed: int = 0
+    ) -> Iterator[tuple[Head, WordStates]]:
+        """The head that decodes this batch and the states that it decodes; other than this head where it `tunes`.
+
+        What is tuned is as before when the context ends.
+
+        Args:
+            encoder: encodes the batch.
+            batch: what will be decoded.
+            trace: ask the encoder for its trace.
+            seed: with the episode's number, the only source of randomness.
+        """
+        yield self, encoder(batch, trace=trace)
+
+    def decodings(self, encoded: WordStates, batch: Batch) -> list[list[list[int]]]:
+        """What `decode` would return under each of `choices`; without choices, what it returns."""
+        return [self.decode(encoded, batch)]
+
+    def choose(self, place: int) -> None:
+        """Decode with `choices[place]` from now on; kept in a buffer, so that checkpoints carry it."""

@@ -48,7 +48,10 @@ class CRFHead(Head):
         return add_boundary(self.linear(self.dropout(words.states)), encoded, words)  # (E, R, W, K)
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the gold tags: mean over query rows, summed over environments."""
+        """Negative log-likelihood of the gold tags: mean over query rows, summed over environments.
+
+        Where a word's tag does not count, it is summed over all tags.
+        """
         words = words_of(encoded, batch)
         with torch.autocast(words.states.device.type, enabled=False):
             emissions = self._emissions(words, encoded)
@@ -58,8 +61,9 @@ class CRFHead(Head):
                 words.tags(batch).repeat(worlds, 1),
                 words.mask.repeat(worlds, 1),
                 self.crf.scores(self.num_types),
+                given=None if batch.play_mask is None else words.play.repeat(worlds, 1),
             )
-        return mean_over_rows(losses.view(worlds, -1), words.mask)
+        return mean_over_rows(losses.view(worlds, -1), words.play)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
         """Viterbi over the mean of the environments' emissions."""

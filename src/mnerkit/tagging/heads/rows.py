@@ -1,8 +1,8 @@
-"""The query and support words of a batch, as every head sees them."""
+"""The query and support words of a batch, as every head sees them, and what heads do with scores of words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,12 +12,23 @@ from mnerkit.data.batch import Batch
 from mnerkit.encoders.base import WordStates
 from mnerkit.errors import DataError
 
+# emission of a tag that the support says nothing of: finite, so that nothing turns into NaN, and out of reach
+ABSENT = -1e4
+
 
 class Words(NamedTuple):
-    """Some rows of a batch: `states` (E, R, W, d) float32, `mask` (R, W) of the words that were read, `rows` (R,)."""
+    """Some rows of a batch.
+
+    Attributes:
+        states: (E, R, W, d) float32.
+        mask: (R, W) bool, words that were read.
+        play: (R, W) bool, those of them whose tag counts.
+        rows: (R,) long, numbers of the rows.
+    """
 
     states: Tensor
     mask: Tensor
+    play: Tensor
     rows: Tensor
 
     def tags(self, batch: Batch) -> Tensor:
@@ -34,7 +45,33 @@ class Words(NamedTuple):
 def words_of(encoded: WordStates, batch: Batch, query: bool = True) -> Words:
     """The query rows of a batch, or (`query=False`) the support rows of an episode."""
     rows = torch.nonzero(batch.query if query else ~batch.query).flatten()
-    return Words(encoded.states[:, rows].float(), batch.text.read_mask[rows], rows)
+    mask = batch.text.read_mask[rows]
+    play = mask if batch.play_mask is None else mask & batch.play_mask[rows]
+    return Words(encoded.states[:, rows].float(), mask, play, rows)
+
+
+def support_of(encoded: WordStates, batch: Batch, head: str) -> tuple[Tensor, Tensor]:
+    """States (E, m, d) and tags (m,) of the m support words whose tags count, m > 0.
+
+    Args:
+        encoded: what the encoder returned.
+        batch: an episode.
+        head: name of the head that asks.
+
+    Raises:
+        DataError: there is no such word, or the support carries no tags.
+    """
+    words = words_of(encoded, batch, query=False)
+    if not words.play.any():
+        raise DataError(f"{head} learns the types from support posts, and the batch holds none with words")
+    return words.states[:, words.play], words.tags(batch)[words.play]
+
+
+def in_rows(values: Tensor, words: Words) -> Tensor:
+    """Values (E, n, K) of the n words that were read, put back in their rows: (E, R, W, K), 0 elsewhere."""
+    rows = values.new_zeros(len(values), *words.mask.shape, values.shape[-1])
+    rows[:, words.mask] = values
+    return rows
 
 
 def add_boundary(emissions: Tensor, encoded: WordStates, words: Words) -> Tensor:
@@ -60,6 +97,31 @@ def mean_over_rows(losses: Tensor, mask: Tensor) -> Tensor:
         mask: (R, W) bool.
     """
     return losses.sum() / mask.any(1).sum().clamp_min(1)
+
+
+def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:
+    """Sum over environments of the mean over words; zero (with a gradient) where there is no word.
+
+    Args:
+        log_p: (E, R, W, K).
+        gold: (R, W) long.
+        mask: (R, W) bool.
+    """
+    losses = -log_p.gather(-1, gold.expand(len(log_p), -1, -1).unsqueeze(-1)).squeeze(-1)
+    return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def likeliest(scores: Tensor, words: Words) -> list[list[int]]:
+    """Numbers of the highest scores (R, W, K), the first where several are, of the words that were read."""
+    read = words.mask.sum(1).tolist()
+    return [row[:count] for row, count in zip(scores.argmax(-1).tolist(), read, strict=True)]
+
+
+def from_io(classes: Iterable[Sequence[int]]) -> list[list[int]]:
+    """BIO tags of IO classes (0 is O, k is the k-th type): words of one type that stand together are one entity."""
+    return [
+        [this and 2 * this - (before != this) for before, this in zip([0, *row], row, strict=False)] for row in classes
+    ]
 
 
 def as_long_as_posts(decoded: Sequence[Sequence[int]], batch: Batch, words: Words) -> list[list[int]]:

@@ -12,7 +12,7 @@ from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import WordStates
 from mnerkit.ranges import DROPOUT, check
 from mnerkit.tagging.heads.base import Head
-from mnerkit.tagging.heads.rows import add_boundary, as_long_as_posts, words_of
+from mnerkit.tagging.heads.rows import add_boundary, as_long_as_posts, cross_entropy, likeliest, words_of
 
 
 class SoftmaxHead(Head):
@@ -39,16 +39,12 @@ class SoftmaxHead(Head):
         words = words_of(encoded, batch)
         with torch.autocast(words.states.device.type, enabled=False):
             emissions = add_boundary(self.linear(self.dropout(words.states)), encoded, words)
-            log_p = emissions.log_softmax(-1)
-            gold = words.tags(batch).expand(len(log_p), -1, -1).unsqueeze(-1)
-            losses = -log_p.gather(-1, gold).squeeze(-1).masked_fill(~words.mask, 0.0)
-        return losses.sum() / words.mask.sum().clamp_min(1)
+            return cross_entropy(emissions.log_softmax(-1), words.tags(batch), words.play)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
         """The likeliest tag of each word, under the mean of the environments' log-probabilities."""
         words = words_of(encoded, batch)
         with torch.autocast(words.states.device.type, enabled=False):
             emissions = add_boundary(self.linear(self.dropout(words.states)), encoded, words)
-            best = emissions.log_softmax(-1).mean(0).argmax(-1)
-        read = words.mask.sum(1).tolist()
-        return as_long_as_posts([row[:n] for row, n in zip(best.tolist(), read, strict=True)], batch, words)
+            mean = emissions.log_softmax(-1).mean(0)
+        return as_long_as_posts(likeliest(mean, words), batch, words)

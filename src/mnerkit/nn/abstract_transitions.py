@@ -1,0 +1,60 @@
+"""Transitions between tags in the abstract, counted on some types and spread over others (Yang and Katiyar, 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from mnerkit.nn.crf import Scores
+
+# what can happen, by where it starts: at the beginning of a post, after O, after a word of a type
+ABSTRACT = ("start-O", "start-I", "O-O", "O-I", "I-O", "I-same", "I-other")
+GROUPS = ((0, 1), (2, 3), (4, 5, 6))
+# probability of what was never seen: small, but no path is impossible
+FLOOR = 1e-6
+
+
+def count_transitions(posts: Iterable[Sequence[int | None]]) -> list[int]:
+    """How often each of `ABSTRACT` happens in IO classes of posts: 0 is O, other numbers are types, None is unknown."""
+    counts = dict.fromkeys(ABSTRACT, 0)
+    for classes in posts:
+        for before, this in pairwise([-1, *classes]):
+            if before is None or this is None:
+                continue
+            start = "start" if before == -1 else "I" if before else "O"
+            end = "O" if not this else "I" if start != "I" else "same" if before == this else "other"
+            counts[f"{start}-{end}"] += 1
+    return list(counts.values())
+
+
+def spread(counts: Tensor, num_types: int, tau: float) -> Scores:
+    """Log transition probabilities between O and `num_types` types.
+
+    Each count becomes a share of its group (start, O, I; equal shares where the group was never seen), each share is
+    divided among the tags that it may lead to, raised to the power `tau`, and each row is made to sum to one.
+
+    Args:
+        counts: (7,) in the order of `ABSTRACT`.
+        num_types: N > 0.
+        tau: below 1 it evens the probabilities out, above 1 it sharpens them.
+
+    Returns:
+        Start (1 + N,) and transitions (1 + N, 1 + N) in float32, none lower than log 1e-6; end is 0.
+    """
+    shares = counts.double().clone()
+    for group in GROUPS:
+        part = shares[list(group)]
+        shares[list(group)] = part / part.sum() if bool(part.sum() > 0) else torch.full_like(part, 1 / len(group))
+    start_o, start_i, o_o, o_i, i_o, same, other = shares.unbind()
+    table = shares.new_empty(2 + num_types, 1 + num_types)  # from: start, O, types
+    table[0, 0], table[0, 1:] = start_o, start_i / num_types
+    table[1, 0], table[1, 1:] = o_o, o_i / num_types
+    table[2:, 0], table[2:, 1:] = i_o, other / max(1, num_types - 1)
+    table[2:, 1:].diagonal().copy_(same.expand(num_types))
+    table = table.pow(tau).masked_fill(table == 0, 0.0)
+    # with one type there is no other to go to, which may have been all that was seen
+    table = (table / table.sum(1, keepdim=True).clamp_min(1e-300)).clamp_min(FLOOR).log().float()
+    return Scores(table[0], table[1:], torch.zeros_like(table[0]))

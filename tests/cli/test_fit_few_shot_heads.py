@@ -1,0 +1,100 @@
+"""Every few-shot head on a text encoder and on MOUSING: fit, test of the saved checkpoint, prediction by a support."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import mnerkit
+from mnerkit.cli import main
+from mnerkit.runs import RunFolder
+
+FEW = ["--data.variant", "fewshot", "--data.limit", "120", "--data.episodes_per_epoch", "4"]
+FEW += ["--data.dev_episodes", "4", "--data.eval_episodes", "5", "--trainer.max_epochs", "1"]
+FEW += ["--trainer.enable_progress_bar", "false"]
+TYPES = ["--data.train_types", "PER+LOC+ORG+MISC", "--data.test_types", "VEH+ANI+FOOD+MUS"]
+
+
+def fit(runs: Path, plugin: str, *argv: str) -> RunFolder:
+    assert main(["fit", "--plugin", plugin, "--name", "few", "--runs_dir", str(runs), "--test", *FEW, *argv]) == 0
+    return RunFolder(runs / plugin / "probe-fewshot" / "few")
+
+
+@pytest.mark.parametrize("plugin", ["bert", "mousing"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        ["prototype"],
+        ["nearest"],
+        ["struct"],
+        ["finetune", "--model.head.steps", "3"],
+        ["finetune", "--model.head.steps", "2", "--model.head.scope", "all", "--model.head.layer", "crf"],
+    ],
+    ids=lambda value: " ".join(value[::4]),
+)
+def test_a_head_trains_and_its_checkpoint_says_the_same_and_predicts(
+    plugin: str, head: list[str], tmp_path: Path
+) -> None:
+    run = fit(tmp_path, plugin, "--model.head", *head, *TYPES)
+    metrics = run.metrics()
+    assert metrics["protocol"]["episodic"] and metrics["protocol"]["test_types"] == ["VEH", "ANI", "FOOD", "MUS"]
+    said = (run.path / "predictions.test.jsonl").read_bytes()
+    rows = [json.loads(line) for line in said.decode().strip().split("\n")]
+    assert len(rows) == 5 and all(set(row["types"]) <= {"VEH", "ANI", "FOOD", "MUS"} for row in rows)
+    assert main(["test", "--ckpt_path", str(run.best)]) == 0
+    assert (run.path / "predictions.test.jsonl").read_bytes() == said
+    assert run.metrics()["test"] == metrics["test"]
+    # the dev score of the finished run is the one that chose the checkpoint, power and all
+    curve = (run.path / "curve" / "metrics.csv").read_text().strip().split("\n")
+    place = curve[0].split(",").index("dev/f1")
+    logged = [row.split(",")[place] for row in curve[1:] if row.split(",")[place]]
+    assert float(logged[-1]) == pytest.approx(metrics["dev"]["f1"], abs=1e-4)
+
+    posts, support = [{"id": "a", "words": ["met", "Kori"]}], tmp_path / "support.jsonl"
+    (tmp_path / "posts.jsonl").write_text(json.dumps(posts[0]))
+    support.write_text('{"id": "s", "words": ["eat", "Zuko", "now"], "tags": ["O", "B-FOOD", "O"]}\n')
+    out = tmp_path / "out.jsonl"
+    predict = ["predict", "--ckpt_path", str(run.best), "--input", str(tmp_path / "posts.jsonl"), "--output", str(out)]
+    assert main(predict) == 0
+    assert mnerkit.load(str(run.best)).predict(posts) == [json.loads(out.read_text())]
+    assert main([*predict, "--support", str(support), "--overwrite"]) == 0
+    assert {span["type"] for span in json.loads(out.read_text())["entities"]} <= {"FOOD"}
+
+
+def test_struct_keeps_its_counts_and_power_in_the_checkpoint(tmp_path: Path) -> None:
+    run = fit(tmp_path, "bert", "--model.head", "struct", *TYPES)
+    state = torch.load(run.best, weights_only=True)["state_dict"]
+    assert state["head.counts"].sum() > 100 and state["head.chosen"].dtype == torch.long
+    tagger = mnerkit.load(str(run.best)).tagger
+    assert torch.equal(tagger.head.counts, state["head.counts"])  # type: ignore[arg-type]
+
+
+def test_a_head_that_reads_a_support_gets_episodes_without_being_asked(tmp_path: Path) -> None:
+    run = fit(tmp_path, "bert", "--model.head", "nearest")
+    protocol = run.metrics()["protocol"]
+    assert protocol["episodic"] and protocol["train_mode"] == "plain"
+    half = len(protocol["types"]) // 2
+    assert protocol["train_types"] == protocol["types"][:half]
+    # its own softmax knows the training types alone
+    state = torch.load(run.best, weights_only=True)["state_dict"]
+    assert len(state["head.source.linear.bias"]) == 1 + 2 * half
+
+
+def test_train_types_are_refused_for_a_head_without_a_support(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["fit", "--plugin", "bert", "--runs_dir", str(tmp_path), "--model.head", "softmax", *FEW, *TYPES]
+    assert main(argv) == 2
+    assert "nearest, struct or finetune" in capsys.readouterr().err
+
+
+def test_tuning_switches_inference_mode_off(tmp_path: Path) -> None:
+    from mnerkit.cli.assembly import Assembly
+
+    config = {"plugin": "bert", "seed": 0, "model": {"head": {"name": "finetune"}}, "data": {"corpus": "probe"}}
+    assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is False
+    config["model"] = {"head": {"name": "nearest"}}
+    assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is True
