@@ -1,4 +1,4 @@
-"""`mnerkit data stats|verify|show CORPUS`."""
+"""`mnerkit data stats|verify|show|episodes CORPUS`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from mnerkit.cli import episodes
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, UsageError, did_you_mean
@@ -55,7 +56,8 @@ def main(argv: list[str]) -> int:
         wrong = rest[0].split("=")[0]
         kind = "option" if wrong.startswith("-") else "argument"
         raise UsageError(f"no {kind} {wrong!r} of mnerkit data {options.verb}.{did_you_mean(wrong, known)}")
-    return {"stats": _stats, "verify": _verify, "show": _show}[options.verb](options)
+    run = {"stats": _stats, "verify": _verify, "show": _show, "episodes": episodes.main}
+    return run[options.verb](options)
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -66,6 +68,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "stats": "count posts, words, entities, pictures, duplicates",
         "verify": "check that a copy is whole; exit 1 with the reasons where it is not",
         "show": "write a page of posts with pictures and highlighted entities",
+        "episodes": "freeze few-shot episodes in a file, to be replayed by every method (--data.episode_file)",
     }
     verbs: dict[str, _Parser] = {}
     for name, about in abouts.items():
@@ -82,6 +85,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     show.add_argument("--split", default="train", choices=SPLITS, help="which posts (default: train)")
     show.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
+    episodes.add_arguments(verbs["episodes"])
     return parser, verbs
 
 

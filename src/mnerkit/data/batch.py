@@ -84,6 +84,7 @@ class Batch(_Movable):
         tagset: meaning of the numbers in `tags`: the corpus's types, or those in play in this episode.
         query: (B,) bool, rows that are decoded and scored (all of them outside episodes).
         tags: (B, W) long, 0 where padded; None where the posts carry no tags.
+        play_mask: (B, W) bool, words whose tag counts; None: all.
         images: (B, m, 3, H, W) float, normalised for the vision tower; zeros where missing.
         image_mask: (B, m) bool.
         crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or crops of detected boxes.
@@ -100,6 +101,7 @@ class Batch(_Movable):
     tagset: TagSet
     query: Tensor
     tags: Tensor | None = None
+    play_mask: Tensor | None = None
     images: Tensor | None = None
     image_mask: Tensor | None = None
     crops: Tensor | None = None

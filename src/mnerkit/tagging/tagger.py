@@ -15,6 +15,7 @@ from torch import Tensor
 from mnerkit.data.batch import Batch
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.post import Post
+from mnerkit.data.spans import entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
@@ -35,6 +36,8 @@ class Prediction:
         tags: predicted BIO tags, one a word.
         types: the types that could be predicted: the corpus's, or those in play in the episode.
         episode: number of the episode, or None.
+        support: ids of the episode's support posts.
+        ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
         traces: per-post arrays to draw or to measure (attention (W, R) ...), when asked for.
     """
 
@@ -42,6 +45,8 @@ class Prediction:
     tags: list[str]
     types: tuple[str, ...]
     episode: int | None = None
+    support: tuple[str, ...] = ()
+    ignored: tuple[int, ...] = ()
     traces: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -49,6 +54,15 @@ class Prediction:
         """The post's own tags, types that are not in play made O."""
         tagset = TagSet(self.types)
         return tagset.decode(tagset.encode(self.post.tags or ["O"] * len(self.post.words), out_of_play="O"))
+
+    @property
+    def scored(self) -> list[str]:
+        """The predicted tags that are scored: an entity with an ignored word is neither right nor wrong, so O."""
+        tags = list(self.tags)
+        for span in entities(tags) if self.ignored else ():
+            if any(span.start <= word < span.end for word in self.ignored):
+                tags[span.start : span.end] = ["O"] * (span.end - span.start)
+        return tags
 
 
 class Tagger(lightning.LightningModule):
@@ -213,11 +227,24 @@ class Tagger(lightning.LightningModule):
             Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
             for row, numbers in zip(rows, decoded, strict=True)
         ]
+        self._add_episode(predictions, rows, batch)
         if self.tracing and "attention" in encoded.trace:
             attention = encoded.trace["attention"].float().cpu().numpy()
             for row, prediction in zip(rows, predictions, strict=True):
                 prediction.traces["attention"] = attention[row, : len(prediction.tags)]
         return predictions
+
+    @staticmethod
+    def _add_episode(predictions: Sequence[Prediction], rows: Sequence[int], batch: Batch) -> None:
+        """Tell predictions their support, and which words of theirs do not count."""
+        if batch.episode is not None:
+            support = tuple(post.id for row, post in enumerate(batch.posts) if row not in rows)
+            for prediction in predictions:
+                prediction.support = support
+        if batch.play_mask is not None:
+            for row, prediction in zip(rows, predictions, strict=True):
+                counts = batch.play_mask[row, : len(prediction.tags)]
+                prediction.ignored = tuple(torch.nonzero(~counts).flatten().tolist())
 
     def on_validation_epoch_start(self) -> None:
         """Fresh counts."""
@@ -226,7 +253,7 @@ class Tagger(lightning.LightningModule):
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Count entities of the dev posts."""
         predictions = self.tag(batch)
-        self.scores.update([each.gold for each in predictions], [each.tags for each in predictions])
+        self.scores.update([each.gold for each in predictions], [each.scored for each in predictions])
 
     def on_validation_epoch_end(self) -> None:
         """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint."""
