@@ -7,9 +7,9 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from mnerkit.cli import episodes
+from mnerkit.cli.arguments import Parser
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, UsageError, did_you_mean
@@ -25,13 +25,6 @@ corpora:
 missing or broken, ids in two splits or repeated, another number of posts than the papers print. An unknown release,
 other entity counts and orphan tags are remarks and no faults.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are this program's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
 
 
 def main(argv: list[str]) -> int:
@@ -60,9 +53,9 @@ def main(argv: list[str]) -> int:
     return run[options.verb](options)
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("mnerkit data", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
+    parser = Parser("mnerkit data", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
     below = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "stats": "count posts, words, entities, pictures, duplicates",
@@ -70,7 +63,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "show": "write a page of posts with pictures and highlighted entities",
         "episodes": "freeze few-shot episodes in a file, to be replayed by every method (--data.episode_file)",
     }
-    verbs: dict[str, _Parser] = {}
+    verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
         verb = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
         verb.add_argument("corpus", metavar="CORPUS", help=f"{', '.join(CORPORA)}, or the path of a folder")
