@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -168,7 +169,7 @@ def test_an_episode_is_the_same_in_another_process_with_another_hash_seed():
         subprocess.run(
             [sys.executable, "-c", code],
             cwd=Path(__file__).parents[2],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            env={**os.environ, "PYTHONHASHSEED": seed},
             capture_output=True,
             text=True,
         ).stdout

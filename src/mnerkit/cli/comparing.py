@@ -12,9 +12,9 @@ from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.runs import RunFolder
 from mnerkit.text_table import table
 
-ABOUT = """Compare two methods on the same posts or episodes: pooled F1, the difference with its interval (paired bootstrap), a
-p-value (approximate randomisation), figures by type, and how many entities only one of them got right. Runs that saw
-other posts, tags, types or episodes are refused.
+ABOUT = """Compare two methods on the same posts or episodes: pooled F1, the difference with its interval (paired
+bootstrap), a p-value (approximate randomisation), figures by type, and how many entities only one of them got right.
+Runs that saw other posts, tags, types or episodes are refused.
 
 Several runs a side (`--a RUN... --b RUN...`, or a pattern in quotes) are paired by corpus, training types and seed."""
 
@@ -96,11 +96,9 @@ def _key(run: RunFolder) -> str:
 
 def _predictions(run: RunFolder, split: str) -> Path:
     path = run.path / f"predictions.{split}.jsonl"
-    if Path(path.name).name != path.name or not path.is_file():
-        verb = "validate" if split == "dev" else "test"
-        raise DataError(
-            f"{run.path} has no predictions of {split!r}; `mnerkit {verb} --ckpt_path {run.best}` writes them"
-        )
+    if path.parent != run.path or not path.is_file():
+        writes = f"`mnerkit {'validate' if split == 'dev' else 'test'} --ckpt_path {run.best}` writes them"
+        raise DataError(f"{run.path} has no predictions of {split!r}; {writes}")
     return path
 
 

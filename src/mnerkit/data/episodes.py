@@ -132,7 +132,9 @@ class EpisodeSource(Episodes):
         self.support_posts = posts if support_posts is None else support_posts
         # all types of each post, in play or not
         self._kinds = [_types_of(post, split) for post in posts]
-        self._support_kinds = self._kinds if self.own_support else [_types_of(each, split) for each in support_posts]
+        self._support_kinds = (
+            self._kinds if self.own_support else [_types_of(each, split) for each in self.support_posts]
+        )
         usable = [place for place, kinds in enumerate(self._support_kinds) if self._open(kinds, self.types)]
         self._holders = {kind: [place for place in usable if kind in self._support_kinds[place]] for kind in self.types}
         self._members = {kind: frozenset(holders) for kind, holders in self._holders.items()}

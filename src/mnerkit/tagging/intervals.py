@@ -24,7 +24,7 @@ class Mean(NamedTuple):
 
     mean: float
     half: float | None
-    count: int
+    size: int
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
