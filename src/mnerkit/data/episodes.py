@@ -139,6 +139,7 @@ class EpisodeSource(Episodes):
         self._holders = {kind: [place for place in usable if kind in self._support_kinds[place]] for kind in self.types}
         self._members = {kind: frozenset(holders) for kind, holders in self._holders.items()}
         self.queries = [place for place, kinds in enumerate(self._kinds) if self._may_be_query(kinds)]
+        self._counted: dict[int, Counter[str]] = {}
         self._check_counts()
 
     def _open(self, kinds: set[str], types: Sequence[str]) -> bool:
@@ -203,8 +204,10 @@ class EpisodeSource(Episodes):
             )
 
     def _entities(self, place: int) -> Counter[str]:
-        """Entities by type of a support post."""
-        return Counter(span.type for span in entities(self.support_posts[place].tags or ()))
+        """Entities by type of a support post; counted once, since `greedy` asks for every post in every episode."""
+        if place not in self._counted:
+            self._counted[place] = Counter(span.type for span in entities(self.support_posts[place].tags or ()))
+        return self._counted[place]
 
     def __len__(self) -> int:
         """How many posts may be a query: the number of evaluation episodes."""
