@@ -238,6 +238,41 @@ def test_a_plain_head_with_training_types_learns_them_and_is_tested_on_episodes(
     assert next(iter(data.test_dataloader())).episode is not None
 
 
+def test_ignored_words_are_those_of_types_that_are_not_in_play():
+    data = connected("episodic", (), out_of_play="ignore", train_types="Per+Loc+Org", n_way=1, test_types=["MISC"])
+    ignored = 0
+    for batch in [*data.train_dataloader(), *data.test_dataloader()]:
+        for row, post in enumerate(batch.posts):
+            counts = [tag == "O" or tag[2:] in batch.tagset.types for tag in post.tags or ()]
+            assert batch.play_mask[row, : len(counts)].tolist() == counts
+            assert not batch.play_mask[row, len(counts) :].any()
+            assert not batch.tags[row, : len(counts)][~batch.play_mask[row, : len(counts)]].any()
+            ignored += len(counts) - sum(counts)
+    assert ignored
+    assert all(batch.play_mask is None for batch in connected("episodic", ()).train_dataloader())
+    plain = next(iter(connected("plain", (), out_of_play="ignore", train_types="Per+Loc").train_dataloader()))
+    assert not plain.play_mask[plain.text.word_mask].all()
+
+
+def test_dropped_posts_are_in_no_plain_training_batch():
+    data = connected("plain", (), out_of_play="drop_sentence", train_types="Per+Loc")
+    shown = queries(data.train_dataloader())
+    fits = [post.id for post in data.posts("train") if {tag[2:] for tag in post.tags or ()} <= {"", "PER", "LOC"}]
+    assert sorted(shown) == sorted(fits) and len(fits) < len(data.posts("train"))
+    assert data.protocol()["train_posts"] == len(fits)
+
+
+def test_dev_shows_the_types_that_are_asked_for_and_says_when_they_are_tested_on(caplog):
+    few = {"train_types": "Per+Loc", "dev_episodes": 4}
+    for asked, types in (("source", ("LOC", "PER")), ("target", ("MISC", "ORG")), (["per", "loc"], ("LOC", "PER"))):
+        data = connected("episodic", (), dev_types=asked, **few)
+        assert {batch.tagset.types for batch in data.val_dataloader()} == {types}
+        caplog.clear()
+        assert data.protocol()["dev_selects_on_test_types"] == (asked == "target")
+        assert sorted(data.protocol()["dev_types"]) == list(types)
+        assert caplog.text.count("dev selects on the test types") == (asked == "target")
+
+
 def test_a_checkpoints_types_number_the_tags():
     data = connected(views=())
     data.connect(Needs(VocabularyReader([])), "plain", types=("ORG", "MISC", "PER", "LOC"))
@@ -282,13 +317,17 @@ def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():
         ({"train_types": "Per+Loc+Org+Misc"}, "none of .* is left for testing"),
         ({"train_types": "Per+Loc+Org"}, "n_way 2: the test episodes have 1 types"),
         ({"k_shot": 500, "support": "per_type"}, "type (LOC|PER|ORG|MISC) occurs in .*, 501 are needed"),
+        ({"k_shot": 500, "support": "greedy"}, "type (LOC|PER|ORG|MISC) has .* entities, 500 are needed"),
+        ({"k_shot": 500}, "type .* occurs in .*, 501 are needed"),
+        ({"dev_types": "sorce"}, "--data.dev_types .*no type 'sorce'"),
+        ({"support_from": "dev"}, "--data.support_from dev"),
         ({"batch_size": 0}, "--data.batch_size 0"),
         ({"workers": -1}, "--data.workers -1"),
     ],
 )
 def test_mistaken_options_end_in_one_line(options: dict[str, Any], said: str):
     with pytest.raises(MnerkitError, match=said) as caught:
-        connected("episodic", (), **options).test_dataloader()
+        connected("episodic", (), **options).protocol()
     assert "\n" not in str(caught.value)
 
 

@@ -15,8 +15,8 @@ VERBS = {
     "test": "score a checkpoint on the test split",
     "predict": "tag posts from a file with a checkpoint",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
-    "data": "stats, verify or show a corpus",
-    "runs": "a table of runs and scores",
+    "data": "stats, verify or show a corpus, or freeze episodes of it",
+    "runs": "a table of runs and scores, or compare two of them",
 }
 
 

@@ -123,7 +123,8 @@ class Assembly:
         self.tagger.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
         if self.tagger.head.reads_support:
             self.tagger.support = self.data.support_posts()
-        self.tagger.head.prepare(self.data.posts("train"), TagSet(self.tagger.facts.types))
+        ignored = self.data.out_of_play == "ignore"
+        self.tagger.head.prepare(self.data.plain_posts(), TagSet(self.tagger.facts.types), ignored)
 
     def connect(self) -> None:
         """Let the data build what the tagger needs; a label that it does not know is refused."""

@@ -1,4 +1,4 @@
-"""`mnerkit data stats|verify|show CORPUS`."""
+"""`mnerkit data stats|verify|show|episodes CORPUS`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from mnerkit.cli import episodes
+from mnerkit.cli.arguments import Parser
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, UsageError, did_you_mean
@@ -24,13 +25,6 @@ corpora:
 missing or broken, ids in two splits or repeated, another number of posts than the papers print. An unknown release,
 other entity counts and orphan tags are remarks and no faults.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are this program's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
 
 
 def main(argv: list[str]) -> int:
@@ -55,19 +49,21 @@ def main(argv: list[str]) -> int:
         wrong = rest[0].split("=")[0]
         kind = "option" if wrong.startswith("-") else "argument"
         raise UsageError(f"no {kind} {wrong!r} of mnerkit data {options.verb}.{did_you_mean(wrong, known)}")
-    return {"stats": _stats, "verify": _verify, "show": _show}[options.verb](options)
+    run = {"stats": _stats, "verify": _verify, "show": _show, "episodes": episodes.main}
+    return run[options.verb](options)
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("mnerkit data", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
+    parser = Parser("mnerkit data", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
     below = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "stats": "count posts, words, entities, pictures, duplicates",
         "verify": "check that a copy is whole; exit 1 with the reasons where it is not",
         "show": "write a page of posts with pictures and highlighted entities",
+        "episodes": "freeze few-shot episodes in a file, to be replayed by every method (--data.episode_file)",
     }
-    verbs: dict[str, _Parser] = {}
+    verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
         verb = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
         verb.add_argument("corpus", metavar="CORPUS", help=f"{', '.join(CORPORA)}, or the path of a folder")
@@ -82,6 +78,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     show.add_argument("--split", default="train", choices=SPLITS, help="which posts (default: train)")
     show.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
+    episodes.add_arguments(verbs["episodes"])
     return parser, verbs
 
 

@@ -26,9 +26,9 @@ DATA = ("mnerkit.data.datamodule", "MnerData")
 MANAGED = {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler", "plugins"}
 SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
 # what a method's defaults say of these holds for the corpus that they name, and for no other one
-OF_CORPUS = ("variant", "captions", "train_types", "test_types")
+OF_CORPUS = ("variant", "captions", "train_types", "test_types", "episode_file", "episode_digest")
 # a checkpoint's types stay what they were, whatever corpus it is scored on
-OF_RELEASE = ("variant", "captions")
+OF_RELEASE = ("variant", "captions", "episode_file", "episode_digest")
 # options of `Tagger` itself, which say how it is trained
 TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup")
 WANDB = {
@@ -194,8 +194,24 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     config = _merged(layers, request, schema, OF_CORPUS if base is None else OF_RELEASE)
     config |= {"plugin": named, "seed": _seed(config.get("seed", 0))}
     _check_names(config, schema)
+    _note_episode_files(config, (base or {}).get("data") or {})
     request.config = config
     return request
+
+
+def _note_episode_files(config: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Put the digest of the episode files into the configuration: their content is a part of what a run is.
+
+    A digest that stands there is kept (and checked when the files are read), unless it belongs to the files of the
+    checkpoint and other ones were named.
+    """
+    data = config["data"]
+    files, digest = data.get("episode_file"), data.get("episode_digest")
+    if not files or (digest and (digest != before.get("episode_digest") or files == before.get("episode_file"))):
+        return
+    from mnerkit.data.episode_file import digests_of
+
+    data["episode_digest"] = digests_of(files)
 
 
 def _first_layers(

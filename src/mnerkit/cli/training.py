@@ -222,6 +222,18 @@ def environment(config: dict[str, Any], trainer: Any) -> dict[str, Any]:
     }
 
 
+def _of_episodes(split: str, found: dict[str, Any]) -> str:
+    """Both F1s of a few-shot split with their intervals, in a line."""
+
+    def figure(name: str) -> str:
+        return f"{found[name]:.2f} [{found[f'{name}_low']:.2f}, {found[f'{name}_high']:.2f}]"
+
+    return (
+        f"{split}, {found['episodes']} episodes: F1 {figure('f1')} pooled, as in the paper; {figure('f1_episode')} "
+        f"by episode ({found['episodes_without_entities']} without entities left out); 95 % bootstrap"
+    )
+
+
 def summary(metrics: dict[str, Any]) -> str:
     """The scores for the terminal."""
     splits = [
@@ -240,6 +252,7 @@ def summary(metrics: dict[str, Any]) -> str:
         for split in splits
     ]
     text = table(head, body) if body else ""
+    text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
     for split in splits:
         use = metrics.get(f"{split}:image_use")
         if use:

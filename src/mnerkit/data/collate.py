@@ -30,7 +30,8 @@ class Collator:
         needs: the method's readers and views.
         loader: reads pictures; may be None where `needs` has neither `whole` nor `grid`.
         tagset: the tags of plain batches; an episode has its own.
-        out_of_play: what becomes of a tag outside `tagset` in a plain batch: an error, or O.
+        out_of_play: what becomes of a tag outside `tagset`: an error (O in an episode), O, or O and no part of
+            `play_mask` (`ignore`). Padding is no part of that mask either.
     """
 
     def __init__(self, needs: Needs, loader: PictureLoader | None, tagset: TagSet, out_of_play: str = "error") -> None:
@@ -54,7 +55,8 @@ class Collator:
 
         Query posts to predict carry no tags: their rows are O, and nothing reads them.
         """
-        batch = self._collate([*support, *query], TagSet(tuple(types)), "O", labelled=len(support))
+        out_of_play = "ignore" if self.out_of_play == "ignore" else "O"
+        batch = self._collate([*support, *query], TagSet(tuple(types)), out_of_play, labelled=len(support))
         batch.query[: len(support)] = False
         batch.episode = number
         return batch
@@ -77,9 +79,13 @@ class Collator:
         batch = Batch(list(posts), text, tagset, query=torch.ones(len(posts), dtype=torch.bool))
         if all(post.tags is not None for post in posts[:labelled]):
             batch.tags = torch.zeros(text.word_mask.shape, dtype=torch.long)
+            if out_of_play == "ignore":
+                batch.play_mask = text.word_mask.clone()
             for row, post in enumerate(posts):
                 tags = post.tags if post.tags is not None else ["O"] * len(post.words)
                 batch.tags[row, : len(post.words)] = torch.tensor(tagset.encode(tags, out_of_play))
+                if batch.play_mask is not None:
+                    batch.play_mask[row, : len(post.words)] = torch.tensor(tagset.in_play(tags), dtype=torch.bool)
         if "whole" in views:
             self._add_whole(batch)
         if "grid" in views:

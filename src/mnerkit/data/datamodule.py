@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
@@ -12,7 +13,9 @@ import lightning.pytorch as lightning
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
-from mnerkit.data.episodes import EpisodeSource, Support, complement, named_types
+from mnerkit.data.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
+from mnerkit.data.episode_rules import EpisodeRules, Queries
+from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
@@ -31,8 +34,6 @@ from mnerkit.ranges import COUNT, Range, check
 
 _log = logging.getLogger("mnerkit.data")
 
-Queries = int | Literal["all_queries"]
-
 
 class MnerData(lightning.LightningDataModule):
     """A corpus and its batches.
@@ -40,7 +41,7 @@ class MnerData(lightning.LightningDataModule):
     Made from its options alone; the corpus is read when something of it is first asked for. `connect` tells what the
     method needs and whether its head trains on plain batches or on episodes. Dev and test are episodes when the head
     trains on episodes or reads a support (`reads_support`), or when `train_types` is given; dev episodes are of the
-    training types, so that selection sees no test type.
+    training types unless `dev_types` says otherwise, so that selection sees no test type.
     """
 
     def __init__(
@@ -60,9 +61,14 @@ class MnerData(lightning.LightningDataModule):
         k_shot: int = 5,
         train_types: list[str] | str | None = None,
         test_types: list[str] | str | None = None,
+        dev_types: list[str] | str = "source",
         support: Support = "total",
         support_from: Literal["test", "train"] = "test",
+        ensure_all_types: bool = True,
         query_has_entity: bool = True,
+        out_of_play: Literal["O", "ignore", "drop_sentence"] = "O",
+        episode_file: list[str] | str | None = None,
+        episode_digest: str | None = None,
         episodes_per_epoch: int = 500,
         dev_episodes: Queries = 200,
         eval_episodes: Queries = "all_queries",
@@ -88,11 +94,22 @@ class MnerData(lightning.LightningDataModule):
             train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
                 (a head that reads a support gets episodes either way). Default: the first half of the corpus's types.
             test_types: types of test episodes. Default: the types that are not in train_types.
+            dev_types: types of dev episodes, which select the checkpoint: those of training (source), those of testing
+                (target; nothing is left unseen then), or types by name.
             support: k_shot counts all support posts (total), those of each type (per_type), or the entities of each
                 type, of which there may be up to twice as many (greedy).
             support_from: where an evaluation episode's support comes from: the split that is evaluated (test), or the
                 training split (train).
-            query_has_entity: a query holds at least one entity of the types in play.
+            ensure_all_types: with support total, each type in play occurs in the support.
+            query_has_entity: a query holds at least one entity of the types in play; else any post may be a query,
+                also one without entities.
+            out_of_play: entities of types that are not in play are O, are neither learnt nor scored (ignore: their
+                words have no loss, are in no prototype, and a predicted entity with such a word does not count), or
+                their posts are neither support, query nor plain training post (drop_sentence).
+            episode_file: file of frozen episodes (mnerkit data episodes), or several, for instance of dev and of test;
+                the episodes of the splits that they name come from them, all of them, others are drawn.
+            episode_digest: SHA-256 of the episode files, with commas between; a run notes it, so that it is not
+                continued or scored with files that have changed.
             episodes_per_epoch: training episodes an epoch, over all ranks.
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
@@ -106,9 +123,22 @@ class MnerData(lightning.LightningDataModule):
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
-        self.n_way, self.k_shot, self.support, self.support_from = n_way, k_shot, support, support_from
-        self.asked_train_types, self.asked_test_types = train_types, test_types
-        self.query_has_entity, self.episodes_per_epoch = query_has_entity, episodes_per_epoch
+        self.rules = EpisodeRules(
+            n_way=n_way,
+            k_shot=k_shot,
+            train_types=train_types,
+            test_types=test_types,
+            dev_types=dev_types,
+            support=support,
+            support_from=support_from,
+            ensure_all_types=ensure_all_types,
+            query_has_entity=query_has_entity,
+            out_of_play=out_of_play,
+            seed=seed,
+        )
+        self.n_way, self.k_shot, self.out_of_play = n_way, k_shot, out_of_play
+        self.asked_train_types, self.episodes_per_epoch = train_types, episodes_per_epoch
+        self.episode_file, self.episode_digest = episode_file, episode_digest
         self.dev_episodes, self.eval_episodes, self.seed = dev_episodes, eval_episodes, seed
         self.train_mode: Literal["plain", "episodic"] = "plain"
         # set before anything is read: a head that tags from a support is scored on episodes, however it trains
@@ -118,6 +148,7 @@ class MnerData(lightning.LightningDataModule):
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
         self._types: tuple[str, ...] | None = None
         self._facts: CorpusFacts | None = None
+        self._files: dict[str, EpisodeFile] | None = None
         self._told: set[str] = set()
 
     # ------------------------------------------------------------------ the corpus
@@ -203,7 +234,12 @@ class MnerData(lightning.LightningDataModule):
             types: entity types of plain batches, in the order that the head numbers them; default: the corpus's, or in
                 a few-shot run the training types.
 
+        Raises:
+            UsageError: frozen episodes for plain training of which no types are said to be unseen.
+
         """
+        if train_mode == "plain" and self.episode_file and self.asked_train_types is None:
+            raise UsageError("--data.episode_file needs --data.train_types: the types that are learnt from plain posts")
         self._needs, self.train_mode = needs, train_mode
         self._types = None if types is None else tuple(types)
         # which posts are left out depends on whether pictures are seen
@@ -216,11 +252,8 @@ class MnerData(lightning.LightningDataModule):
 
     @property
     def train_types(self) -> tuple[str, ...]:
-        """Types of training and of dev episodes."""
-        types = self.content.types
-        if self.asked_train_types is None:
-            return types[: max(1, len(types) // 2)]
-        return named_types(self.asked_train_types, types, "--data.train_types")
+        """Types of training (and, by default, of dev) episodes."""
+        return self.rules.source_types(self.content.types)
 
     @property
     def test_types(self) -> tuple[str, ...]:
@@ -230,17 +263,7 @@ class MnerData(lightning.LightningDataModule):
             UsageError: one of them is a training type, or none is left.
 
         """
-        types = self.content.types
-        if self.asked_test_types is None:
-            chosen = complement(self.train_types, types)
-        else:
-            chosen = named_types(self.asked_test_types, types, "--data.test_types")
-        both = [kind for kind in chosen if kind in self.train_types]
-        if both:
-            raise UsageError(f"--data.test_types: {', '.join(both)} is among the training types too")
-        if not chosen:
-            raise UsageError(f"--data.train_types: none of {', '.join(types)} is left for testing")
-        return chosen
+        return self.rules.target_types(self.content.types)
 
     def collator(self) -> Collator:
         """The collator of plain batches (tags of other than the training types are O in a few-shot run)."""
@@ -249,24 +272,59 @@ class MnerData(lightning.LightningDataModule):
         picture = self._needs.picture
         loader = None if picture is None else PictureLoader(picture, policy=self.missing_images)
         types = self._types or (self.train_types if self.few_shot else self.content.types)
-        return Collator(self._needs, loader, TagSet(types), out_of_play="O" if self.few_shot else "error")
+        out_of_play = "ignore" if self.out_of_play == "ignore" else "O"
+        return Collator(self._needs, loader, TagSet(types), out_of_play=out_of_play if self.few_shot else "error")
 
-    def episodes(self, split: str, pictures: Pictures | None = None) -> EpisodeSource:
-        """The episodes of a split."""
-        training = split == "train"
-        foreign = self.support_from == "train" and not training
-        return EpisodeSource(
-            self.posts(split, pictures),
-            self.test_types if split == "test" else self.train_types,
+    @property
+    def frozen(self) -> dict[str, EpisodeFile]:
+        """The episode files by split, read on first use.
+
+        Raises:
+            DataError: a file is damaged, of another corpus, or not the one that `episode_digest` names.
+            UsageError: two are of one split.
+
+        """
+        if self._files is None:
+            self._files = read_episode_files(self.episode_file, self.content)
+            found = ",".join(file.sha256 for file in self._files.values())
+            if self.episode_digest is not None and found != self.episode_digest:
+                raise DataError(
+                    f"--data.episode_file {self.episode_file}: another content than the run was started with "
+                    "(--data.episode_digest); bring the file back, or give another --name"
+                )
+        return self._files
+
+    def episodes(self, split: str, pictures: Pictures | None = None) -> Episodes:
+        """The episodes of a split: of the file that names it, else drawn."""
+        posts = partial(self.posts, pictures=pictures)
+        file = self.frozen.get(split)
+        if file is None:
+            return self.rules.source(split, posts, self.content.types)
+        return FrozenEpisodes(
+            file,
+            posts(split),
+            posts(file.support_split),
+            types=self.rules.types(split, self.content.types),
             n_way=self.n_way,
-            k_shot=self.k_shot,
-            seed=self.seed,
-            split=split,
-            support=self.support,
-            query_has_entity=self.query_has_entity,
-            each_query=not training,
-            support_posts=self.posts("train", pictures) if foreign else None,
+            source_types=self.train_types,
+            drop_sentence=self.out_of_play == "drop_sentence",
         )
+
+    def plain_posts(self) -> list[Post]:
+        """Training posts of plain batches: in a few-shot run with `drop_sentence`, those of the training types alone.
+
+        Raises:
+            DataError: none is left.
+
+        """
+        posts = self.posts("train")
+        if not self.few_shot or self.out_of_play != "drop_sentence":
+            return posts
+        known = TagSet(self._types or self.train_types)
+        kept = [post for post in posts if all(known.in_play(post.tags or ()))]
+        if not kept:
+            raise DataError(f"--data.out_of_play drop_sentence leaves no training post of {', '.join(known.types)}")
+        return kept
 
     def support_posts(self) -> list[Post]:
         """The support of the first training episode, its out-of-play tags made O: for a model that predicts alone."""
@@ -291,7 +349,7 @@ class MnerData(lightning.LightningDataModule):
         if self.train_mode == "episodic":
             numbers = TrainEpisodeSampler(self.episodes_per_epoch, world, rank)
             return batch_loader(EpisodeBatches(self.episodes("train"), collator), numbers, self.workers, self.seed)
-        posts = self.posts("train")
+        posts = self.plain_posts()
         sampler = LengthBatchSampler([collator.length(post) for post in posts], self.batch_size, self.seed, world, rank)
         return batch_loader(PostBatches(posts, collator), sampler, self.workers, self.seed)
 
@@ -347,18 +405,22 @@ class MnerData(lightning.LightningDataModule):
             "episodic": self.few_shot,
         }
         if self.few_shot:
-            said |= {
-                "train_mode": self.train_mode,
-                "n_way": self.n_way,
-                "k_shot": self.k_shot,
-                "train_types": list(self.train_types),
-                "test_types": list(self.test_types),
-                "dev_types": list(self.train_types),
-                "support": self.support,
-                "support_from": self.support_from,
-                "out_of_play": "O",
-                "query_has_entity": self.query_has_entity,
-                "episode_seed": self.seed,
-                "queries": {split: len(self.episodes(split).numbers(self._limit(split))) for split in ("dev", "test")},
+            if self.train_mode == "plain":
+                said["train_posts"] = len(self.plain_posts())
+            said |= {"train_mode": self.train_mode, **self.rules.record(corpus.types)}
+            if said["dev_selects_on_test_types"] and "dev_types" not in self._told and self._ranks()[1] == 0:
+                self._told.add("dev_types")
+                _log.warning("dev selects on the test types (--data.dev_types)")
+            said["queries"] = {split: len(self._tried(split)) for split in ("dev", "test")}
+            said["episode_files"] = {
+                split: {"file": file.path.name, "sha256": file.sha256, "protocol": file.header["protocol"]}
+                for split, file in self.frozen.items()
             }
         return said
+
+    def _tried(self, split: str) -> list[int]:
+        """Numbers of a split's evaluation episodes, one of which is drawn: a K too large shows before the training."""
+        episodes = self.episodes(split)
+        numbers = episodes.numbers(self._limit(split))
+        episodes.episode(numbers[0])
+        return numbers

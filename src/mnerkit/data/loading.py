@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mnerkit.data.batch import Batch
 from mnerkit.data.collate import Collator
-from mnerkit.data.episodes import EpisodeSource
+from mnerkit.data.episodes import Episodes
 from mnerkit.data.post import Post
 from mnerkit.errors import MnerkitError
 
@@ -42,7 +42,7 @@ class PostBatches(Dataset[Any]):
 class EpisodeBatches(Dataset[Any]):
     """Number of an episode -> its batch; `notes["index"]` holds the places of its query posts."""
 
-    def __init__(self, source: EpisodeSource, collator: Collator) -> None:
+    def __init__(self, source: Episodes, collator: Collator) -> None:
         self.source, self.collator = source, collator
 
     def __len__(self) -> int:

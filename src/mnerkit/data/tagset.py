@@ -28,13 +28,17 @@ class TagSet:
         return len(self.tags)
 
     def encode(self, tags: Sequence[str], out_of_play: str = "error") -> list[int]:
-        """Numbers of `tags`; a type that is not in the set raises, or becomes O (`out_of_play="O"`)."""
-        if out_of_play == "O":
+        """Numbers of `tags`; a type that is not in the set raises (`error`), or becomes O (any other `out_of_play`)."""
+        if out_of_play != "error":
             return [self._number.get(tag, 0) for tag in tags]
         try:
             return [self._number[tag] for tag in tags]
         except KeyError as unknown:
             raise DataError(f"tag {unknown} is not among {', '.join(self.tags)}") from None
+
+    def in_play(self, tags: Sequence[str]) -> list[bool]:
+        """Which of `tags` are O or of a type in the set."""
+        return [tag in self._number for tag in tags]
 
     def decode(self, numbers: Sequence[int]) -> list[str]:
         """Tags of `numbers`."""

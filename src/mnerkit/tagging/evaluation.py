@@ -11,6 +11,7 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.data.spans import entities
 from mnerkit.tagging import probe_measures
 from mnerkit.tagging.counts import entity_scores
+from mnerkit.tagging.intervals import counts_by_unit, episode_scores
 from mnerkit.tagging.tagger import Prediction, Tagger, gather
 
 Pictures = Literal["right", "shuffled", "blank"]
@@ -26,8 +27,15 @@ def predictions(
 
 
 def scores(predicted: Sequence[Prediction]) -> dict[str, float]:
-    """Lenient and strict micro P/R/F1, and per type, in percent."""
-    return entity_scores([each.gold for each in predicted], [each.tags for each in predicted])
+    """Lenient and strict micro P/R/F1, and per type, in percent; for episodes `intervals.episode_scores`, too.
+
+    `f1` is pooled over all posts: of the entities of all episodes together, as MOUSING's paper reports it.
+    """
+    gold, said = [each.gold for each in predicted], [each.scored for each in predicted]
+    found = entity_scores(gold, said)
+    if predicted and all(each.episode is not None for each in predicted):
+        found |= episode_scores(counts_by_unit([each.episode for each in predicted], gold, said))
+    return found
 
 
 def image_use(
@@ -51,12 +59,15 @@ def image_use(
 def clarity(predicted: Sequence[Prediction]) -> dict[str, float]:
     """F1 on all, clear and ambiguous entities of the types in play."""
     return probe_measures.f1_by_clarity(
-        [each.post for each in predicted], [each.tags for each in predicted], types=[each.types for each in predicted]
+        [each.post for each in predicted], [each.scored for each in predicted], types=[each.types for each in predicted]
     )
 
 
 def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
-    """One plain record a prediction, as `predictions.<split>.jsonl` and `mnerkit predict` write it."""
+    """One plain record a prediction, as `predictions.<split>.jsonl` and `mnerkit predict` write it.
+
+    `ignored` holds the words that do not count: an entity that holds one of them is shown, and neither right nor wrong.
+    """
     for each in predicted:
         row: dict[str, Any] = {"id": each.post.id, "words": list(each.post.words)}
         if each.post.text is not None:
@@ -67,6 +78,9 @@ def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
         if each.episode is not None:
             row["episode"] = each.episode
             row["types"] = list(each.types)
+            row["support"] = list(each.support)
+        if each.ignored:
+            row["ignored"] = list(each.ignored)
         yield row
 
 

@@ -12,7 +12,10 @@ from mnerkit.tagging.counts import Tags, count_entities
 
 
 class Comparison(TypedDict):
-    """What `paired_test` finds: F1 in percent, `difference` = `f1_b - f1_a` with its interval, and the p-value."""
+    """What `paired_test` finds: F1 in percent, `difference` = `f1_b - f1_a` with its interval, and the p-value.
+
+    `posts` is the number of units: posts, or what else was counted together.
+    """
 
     f1_a: float
     f1_b: float
@@ -37,8 +40,7 @@ def paired_test(
 
     The p-value is that of approximate randomisation (Noreen, 1989; Yeh, 2000), two-sided: how often a difference at
     least as large arises when the two systems' answers to a post are swapped by the toss of a coin. The interval is the
-    percentile interval of a paired bootstrap over posts (Koehn, 2004). Posts with equal counts are drawn together, by
-    binomial and multinomial numbers, which changes nothing but the time.
+    percentile interval of a paired bootstrap over posts (Koehn, 2004).
 
     Args:
         gold: BIO tags of each post.
@@ -57,8 +59,28 @@ def paired_test(
     if not len(gold) == len(a) == len(b):
         raise ValueError(f"{len(gold)} gold posts, {len(a)} and {len(b)} predicted")
     counts = np.array([[_totals(gold[k], tags[k], chunking) for tags in (a, b)] for k in range(len(gold))])
-    # rows: gold, predicted and correct of a, predicted and correct of b
-    kinds, times = np.unique(np.concatenate((counts[:, 0], counts[:, 1, 1:]), axis=1), axis=0, return_counts=True)
+    return paired_counts_test(np.concatenate((counts[:, 0], counts[:, 1, 1:]), axis=1), samples, seed, confidence)
+
+
+def paired_counts_test(
+    counts: np.ndarray, samples: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> Comparison:
+    """`paired_test` on counts of any unit that is swapped and drawn whole: a post, or an episode's query posts.
+
+    Units with equal counts are drawn together, by binomial and multinomial numbers, which changes nothing but the time.
+
+    Args:
+        counts: (n, 5) int: entities of gold, predicted and correct of a, predicted and correct of b.
+        samples: see `paired_test`.
+        seed: of the draws.
+        confidence: coverage of the interval.
+
+    Raises:
+        ValueError: there is no unit.
+    """
+    if not len(counts):
+        raise ValueError("nothing to compare on")
+    kinds, times = np.unique(counts, axis=0, return_counts=True)
     gold_count, of_a, of_b = kinds[:, 0], kinds[:, 1:3], kinds[:, 3:5]
     rng = np.random.default_rng(seed)
 
@@ -74,7 +96,7 @@ def paired_test(
     # a hair below, so that rounding does not part equal differences
     extreme = int((np.abs(swapped) >= abs(difference) - 1e-9).sum())
 
-    drawn = rng.multinomial(len(gold), times / len(gold), size=samples)
+    drawn = rng.multinomial(len(counts), times / len(counts), size=samples)
     resampled = f1(drawn @ gold_count, drawn @ of_b) - f1(drawn @ gold_count, drawn @ of_a)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Comparison(
@@ -84,7 +106,7 @@ def paired_test(
         low=float(low),
         high=float(high),
         p=(1 + extreme) / (1 + samples),
-        posts=len(gold),
+        posts=len(counts),
         samples=samples,
     )
 

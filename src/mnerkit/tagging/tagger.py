@@ -15,6 +15,7 @@ from torch import Tensor
 from mnerkit.data.batch import Batch
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.post import Post
+from mnerkit.data.spans import entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
@@ -36,6 +37,8 @@ class Prediction:
         tags: predicted BIO tags, one a word.
         types: the types that could be predicted: the corpus's, or those in play in the episode.
         episode: number of the episode, or None.
+        support: ids of the episode's support posts.
+        ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
         traces: per-post arrays to draw or to measure (attention (W, R) ...), when asked for.
     """
 
@@ -43,6 +46,8 @@ class Prediction:
     tags: list[str]
     types: tuple[str, ...]
     episode: int | None = None
+    support: tuple[str, ...] = ()
+    ignored: tuple[int, ...] = ()
     traces: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -50,6 +55,15 @@ class Prediction:
         """The post's own tags, types that are not in play made O."""
         tagset = TagSet(self.types)
         return tagset.decode(tagset.encode(self.post.tags or ["O"] * len(self.post.words), out_of_play="O"))
+
+    @property
+    def scored(self) -> list[str]:
+        """The predicted tags that are scored: an entity with an ignored word is neither right nor wrong, so O."""
+        tags = list(self.tags)
+        for span in entities(tags) if self.ignored else ():
+            if any(span.start <= word < span.end for word in self.ignored):
+                tags[span.start : span.end] = ["O"] * (span.end - span.start)
+        return tags
 
 
 class Tagger(lightning.LightningModule):
@@ -236,7 +250,7 @@ class Tagger(lightning.LightningModule):
             decodings = head.decodings(encoded, batch)
         for scores, decoded in zip(self.scores, decodings, strict=True):
             predictions = _predictions(batch, decoded)
-            scores.update([each.gold for each in predictions], [each.tags for each in predictions])
+            scores.update([each.gold for each in predictions], [each.scored for each in predictions])
 
     def on_validation_epoch_end(self) -> None:
         """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint, and the setting of the decoding in it."""
@@ -322,10 +336,17 @@ class Tagger(lightning.LightningModule):
 def _predictions(batch: Batch, decoded: Sequence[Sequence[int]]) -> list[Prediction]:
     """Predictions for the query rows of a batch, whose tag numbers are `decoded`."""
     rows = torch.nonzero(batch.query).flatten().tolist()
-    return [
+    predictions = [
         Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
         for row, numbers in zip(rows, decoded, strict=True)
     ]
+    support = () if batch.episode is None else tuple(post.id for row, post in enumerate(batch.posts) if row not in rows)
+    for row, prediction in zip(rows, predictions, strict=True):
+        prediction.support = support
+        if batch.play_mask is not None:
+            counts = batch.play_mask[row, : len(prediction.tags)]
+            prediction.ignored = tuple(torch.nonzero(~counts).flatten().tolist())
+    return predictions
 
 
 def gather(predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -1,0 +1,15 @@
+"""The parser of the verbs that import nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from mnerkit.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are this program's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
