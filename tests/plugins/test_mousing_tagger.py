@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mnerkit import registry
@@ -113,9 +116,11 @@ def test_the_support_carries_the_types_to_the_query() -> None:
 
 def test_predictions_draw_ties_of_words_to_patches() -> None:
     made, batch = tagger()
-    made.tracing = True
+    made.tracing = ("attention", "adjacency", "absent")
     (predicted,) = made.eval().tag(batch)
     assert predicted.traces["attention"].shape == (len(predicted.post.words), 9)
+    assert predicted.traces.keys() == {"attention", "adjacency"}
+    assert predicted.traces["adjacency"].shape[0] == 2
 
 
 def test_the_ablations_are_the_rows_of_table_3() -> None:
@@ -143,3 +148,61 @@ def test_every_ablation_learns_and_leaves_no_tensor_idle(name: str) -> None:
 def test_full_transitions_add_the_35_parameters_of_the_papers_count() -> None:
     made, _ = tagger(transitions="full")
     assert sum(each.numel() for each in made.head.parameters()) == 35
+
+
+class Gradients(Callback):
+    """Keeps the gradients of every optimiser step."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        self.steps.append({name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None})
+
+
+def fitted(made: MousingTagger, folder: Path, **options: Any) -> Trainer:
+    """One epoch of the probe's two training episodes."""
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        limit_val_batches=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+        logger=False,
+        **options,
+    )
+    trainer.fit(made, train_dataloaders=probe().train_dataloader())
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_episodes_per_step_are_accumulated_gradients(tmp_path: Path) -> None:
+    made, _ = tagger()
+    reference = copy.deepcopy(made).train()
+    kept = Gradients()
+    fitted(made, tmp_path, accumulate_grad_batches=2, callbacks=[kept])
+    (step,) = kept.steps
+    episodes = list(probe().train_dataloader())
+    assert len(episodes) == 2
+    (sum(total(reference, batch) for batch in episodes) / 2).backward()
+    wanted = {name: p.grad for name, p in reference.named_parameters() if p.grad is not None}
+    assert step.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(step[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_densities_are_logged_with_the_epoch(tmp_path: Path) -> None:
+    made, _ = tagger()
+    logged = fitted(made, tmp_path).logged_metrics
+    found = {name: float(value) for name, value in logged.items() if name.startswith("train/density_")}
+    assert set(found) == {f"train/density_{block}" for block in ("text_text", "text_image", "image_image")}
+    measured, posts = {name: 0.0 for name in found}, 0
+    for batch in probe().train_dataloader():
+        for name, value in made.encoder(batch).logged.items():
+            measured[f"train/{name}"] += float(value) * len(batch)
+        posts += len(batch)
+    assert found == pytest.approx({name: value / posts for name, value in measured.items()}, abs=1e-5)

@@ -35,7 +35,8 @@ class Prediction:
         tags: predicted BIO tags, one a word.
         types: the types that could be predicted: the corpus's, or those in play in the episode.
         episode: number of the episode, or None.
-        traces: per-post arrays to draw or to measure (attention (W, R) ...), when asked for.
+        traces: per-post arrays to draw or to measure, by the names of the encoder's trace (attention (W, R) ...), when
+            asked for.
     """
 
     post: Post
@@ -63,7 +64,8 @@ class Tagger(lightning.LightningModule):
         head: made from its own options (`--model.head NAME --model.head.X VALUE`).
         encoder: made by `build`.
         towers: the towers by name; their states go into checkpoints.
-        tracing: whether predictions carry traces.
+        tracing: names of the traces that predictions carry, where the encoder has them.
+        measured: named scalars of the last batch that training logs beside its losses.
         predicted: predictions of the last `Trainer.predict` on this rank.
     """
 
@@ -98,7 +100,8 @@ class Tagger(lightning.LightningModule):
         self.towers: dict[str, TextTower | VisionTower] = {}
         self.facts = CorpusFacts(())
         self.seed = 0
-        self.tracing = False
+        self.tracing: tuple[str, ...] = ()
+        self.measured: dict[str, Tensor] = {}
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
         self.predicted: list[Prediction] = []
@@ -172,6 +175,7 @@ class Tagger(lightning.LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted losses of a batch."""
         encoded = self.encoder(batch)
+        self.measured = encoded.logged
         return {"head": self.head.loss(encoded, batch), **encoded.losses}
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
@@ -180,6 +184,7 @@ class Tagger(lightning.LightningModule):
         total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
         logged["train/loss"] = total.detach()
+        logged |= {f"train/{name}": value for name, value in self.measured.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return total
 
@@ -206,17 +211,20 @@ class Tagger(lightning.LightningModule):
 
     def tag(self, batch: Batch) -> list[Prediction]:
         """Predictions for the query rows of a batch."""
-        encoded = self.encoder(batch, trace=self.tracing)
+        encoded = self.encoder(batch, trace=bool(self.tracing))
         decoded = self.head.decode(encoded, batch)
         rows = torch.nonzero(batch.query).flatten().tolist()
         predictions = [
             Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
             for row, numbers in zip(rows, decoded, strict=True)
         ]
-        if self.tracing and "attention" in encoded.trace:
-            attention = encoded.trace["attention"].float().cpu().numpy()
+        for name in self.tracing:
+            if name not in encoded.trace:
+                continue
+            arrays = encoded.trace[name].float().cpu().numpy()
             for row, prediction in zip(rows, predictions, strict=True):
-                prediction.traces["attention"] = attention[row, : len(prediction.tags)]
+                # attention is one row a word, without the padding
+                prediction.traces[name] = arrays[row, : len(prediction.tags)] if name == "attention" else arrays[row]
         return predictions
 
     def on_validation_epoch_start(self) -> None:
