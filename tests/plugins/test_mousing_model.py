@@ -456,7 +456,7 @@ def test_every_reading_changes_the_result(options: dict[str, Any]) -> None:
 
 def test_the_strongest_neighbours_speak_alone() -> None:
     model, batch = encoder(neighbourhood="topk", topk=3).eval(), episode()
-    x, mask, _ = model.nodes(batch)
+    _, mask, _ = model.nodes(batch)
     updated = torch.rand(4, WORDS + CELLS, WORDS + CELLS)
     weights, _ = model.weights(updated, torch.ones_like(updated), mask)
     for row in range(4):
