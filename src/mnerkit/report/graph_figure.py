@@ -66,8 +66,8 @@ class _Drawing:
         self.width = self.second + self.side + 0.85
         self.header = list(self._header())
         below = max(self.side + room, PICTURE + 1.2)
-        self.height = 0.3 + 0.24 * len(self.header) + 0.42 + below + 0.15
-        self.top = 0.3 + 0.24 * len(self.header) + 0.42  # of maps and pictures, from above
+        self.height = 0.3 + 0.2 * len(self.header) + 0.42 + below + 0.15
+        self.top = 0.3 + 0.2 * len(self.header) + 0.42  # of maps and pictures, from above
         self.figure = figure_class(figsize=(self.width, self.height), dpi=DPI, facecolor="white")
 
     def png(self) -> bytes:
@@ -130,14 +130,16 @@ class _Drawing:
         for number, (line, weight) in enumerate(self.header):
             family = {"family": "monospace"} if number else {}
             size = 11 if not number else 8
-            self._write(MARGIN, 0.2 + 0.24 * number, line, fontweight=weight, fontsize=size, **family)
+            self._write(
+                MARGIN, 0.2 + 0.2 * number + (0.06 if number else 0), line, fontweight=weight, fontsize=size, **family
+            )
 
     # ------------------------------------------------------------------ heat maps
 
     def _map(self, left: float, values: Any, title: str, style: dict[str, Any], named: bool) -> Any:
         axes = self.figure.add_axes(self._box(left, self.top, self.side, self.side))
         drawn = axes.imshow(values, aspect="auto", interpolation="nearest", **style)
-        axes.set_title(title, fontsize=10, loc="left", pad=6)
+        axes.set_title(title, fontsize=10, loc="left", pad=16)
         length, count = len(self.labels), len(self.graph.places)
         border = {"color": "#222222", "linewidth": 1.4}
         if 0 < count < length:
