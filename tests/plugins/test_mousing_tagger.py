@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mnerkit.data.batch import Batch
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
 from mnerkit.tagging.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.mousing.model import MousingEncoder
 from mnerkit_plugins.mousing.tagger import ENCODER_OPTIONS, MousingTagger
 
@@ -206,3 +208,24 @@ def test_densities_are_logged_with_the_epoch(tmp_path: Path) -> None:
             measured[f"train/{name}"] += float(value) * len(batch)
         posts += len(batch)
     assert found == pytest.approx({name: value / posts for name, value in measured.items()}, abs=1e-5)
+
+
+def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_default() -> None:
+    text = (PLUGIN.folder / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[1]) for row in rows] == list(range(1, 25)), "the rows of the paper's ambiguities"
+    head = inspect.signature(PrototypeCRFHead).parameters
+    data = inspect.signature(MnerData).parameters
+    own = {**inspect.signature(Tagger).parameters, **inspect.signature(MousingTagger).parameters}
+    for row in rows:
+        named = re.findall(r"`([\w.]+)(?:: ([\w.]+))?`", row[3])
+        options = [(name, default) for name, default in named if "." in name or name in own]
+        assert options or int(row[1]) in (13, 24), "only these two are the data's and have one reading"
+        for name, default in options:
+            section, _, option = name.rpartition(".")
+            if section == "trainer":
+                continue
+            found = {"": own, "head": head, "data": data}[section][option]
+            if default:
+                assert default.lower() in (str(found.default).lower(), str(found.default).removesuffix(".0")), name

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from mnerkit.data.show import visible
 from mnerkit.data.spans import entities
@@ -17,9 +20,12 @@ from mnerkit.report.graphs import PostGraph
 COLOURS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DPI = 130
 # inches
-CELL, SMALLEST, LARGEST = 0.165, 3.4, 11.0
+CELL, SMALLEST = 0.165, 3.4
+# a picture's nodes that would take more room than this (a ViT's patches) get smaller cells, and fewer names
+PATCHES = 6.6
 PICTURE, MARGIN = 3.3, 0.3
 LONGEST = 16  # characters of a label
+FONT = 7.5  # points, of a label
 
 
 def load_figure() -> Any:
@@ -56,11 +62,15 @@ class _Drawing:
         self.graph = graph
         self.colours = {kind: COLOURS[number % len(COLOURS)] for number, kind in enumerate(graph.types)}
         self.labels = [_short(label) for label in graph.labels]
-        length = len(self.labels)
-        self.side = min(max(SMALLEST, CELL * length), LARGEST)
-        self.cell = self.side / max(1, length)
-        self.font = max(3.5, min(7.5, 72 * self.cell * 0.68))
-        room = max([3, *map(len, self.labels)]) * self.font * 0.0094 + 0.12
+        count = len(graph.places)
+        patch = min(CELL, PATCHES / max(1, len(self.labels) - count))
+        sizes = np.where(np.arange(len(self.labels)) < count, CELL, patch)
+        sizes *= max(1.0, SMALLEST / sizes.sum())
+        self.edges = np.concatenate(([0.0], np.cumsum(sizes)))  # of the cells, in inches
+        self.side = float(self.edges[-1])
+        # every node is named where names do not overlap: words always, of many patches some
+        self.step = max(1, math.ceil(1.15 * FONT / (72 * float(sizes[-1]))))
+        room = max([3, *map(len, self.labels)]) * FONT * 0.0094 + 0.12
         self.first = MARGIN + PICTURE + 0.35 + room  # left edge of the first map
         self.second = self.first + self.side + 0.35
         self.width = self.second + self.side + 0.85
@@ -138,16 +148,17 @@ class _Drawing:
 
     def _map(self, left: float, values: Any, title: str, style: dict[str, Any], named: bool) -> Any:
         axes = self.figure.add_axes(self._box(left, self.top, self.side, self.side))
-        drawn = axes.imshow(values, aspect="auto", interpolation="nearest", **style)
+        drawn = axes.pcolormesh(self.edges, self.edges, values, **style)
+        axes.invert_yaxis()
         axes.set_title(title, fontsize=10, loc="left", pad=16)
         length, count = len(self.labels), len(self.graph.places)
         border = {"color": "#222222", "linewidth": 1.4}
         if 0 < count < length:
-            axes.axhline(count - 0.5, **border)
-            axes.axvline(count - 0.5, **border)
+            axes.axhline(self.edges[count], **border)
+            axes.axvline(self.edges[count], **border)
             for start, end, kind in ((0, count, "words"), (count, length, "image")):
                 if end - start >= 3:
-                    middle = (start + end - 1) / 2
+                    middle = (self.edges[start] + self.edges[end]) / 2
                     axes.annotate(
                         kind,
                         (middle, 1),
@@ -158,14 +169,13 @@ class _Drawing:
                         ha="center",
                         color="#555555",
                     )
-        # labels that would overlap are left out: words always fit, a large picture's patches may not
-        step = max(1, -(-int(self.font * 1.1) // max(1, int(72 * self.cell))))
-        ticks = [place for place in range(length) if place < count or (place - count) % step == 0]
+        ticks = [place for place in range(length) if place < count or (place - count) % self.step == self.step // 2]
         names = [self.labels[place] for place in ticks]
-        axes.set_xticks(ticks)
-        axes.set_xticklabels(names, rotation=90, fontsize=self.font, parse_math=False)
-        axes.set_yticks(ticks)
-        axes.set_yticklabels(names if named else [""] * len(names), fontsize=self.font, parse_math=False)
+        middles = (self.edges[1:] + self.edges[:-1])[ticks] / 2
+        axes.set_xticks(middles)
+        axes.set_xticklabels(names, rotation=90, fontsize=FONT, parse_math=False)
+        axes.set_yticks(middles)
+        axes.set_yticklabels(names if named else [""] * len(names), fontsize=FONT, parse_math=False)
         axes.tick_params(length=0, pad=3)
         kinds = {place: span.type for span in entities(self.graph.gold) for place in range(span.start, span.end)}
         for tick, *texts in zip(ticks, axes.get_xticklabels(), axes.get_yticklabels(), strict=True):
