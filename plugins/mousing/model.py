@@ -242,6 +242,7 @@ class MousingEncoder(Encoder):
             "node_mask": mask,
             "is_image": is_image.expand(mask.shape),
         }
-        if self.image is not None:  # (B, W, R): how strongly each word is tied to each patch
+        # (B, W, R): how strongly each word is tied to each patch; words of a caption are no regions of a picture
+        if self.image is not None and self.image.source != "captions":
             encoded.trace["attention"] = (after.mean(1) * pair_mask(mask))[:, :count, count:]
         return encoded

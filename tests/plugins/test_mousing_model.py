@@ -532,6 +532,7 @@ def test_trace_has_a_row_a_post_and_the_ties_of_words_to_patches() -> None:
     assert trace["attention"].shape == (4, WORDS, CELLS)
     assert not trace["attention"][3].any()
     assert {len(values) for values in trace.values()} == {4}
+    assert "attention" not in encoder(image_nodes="captions")(episode(), trace=True).trace
 
 
 def test_density_of_the_blocks_is_logged_without_gradient() -> None:

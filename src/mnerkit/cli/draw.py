@@ -104,7 +104,8 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     from mnerkit.report.graphs import post_graphs
 
     assembly = _assembly(options, rest)
-    drawn, taken = 0, set()
+    drawn = 0
+    taken: set[str] = set()
     for batch in _batches(assembly, options.split, options.post):
         with torch.inference_mode():
             for graph in post_graphs(assembly.tagger, batch.to(assembly.tagger.device)):

@@ -179,9 +179,9 @@ class _Drawing:
         axes.tick_params(length=0, pad=3)
         kinds = {place: span.type for span in entities(self.graph.gold) for place in range(span.start, span.end)}
         for tick, *texts in zip(ticks, axes.get_xticklabels(), axes.get_yticklabels(), strict=True):
-            kind = kinds.get(self.graph.places[tick]) if tick < count else None
-            for text in texts if kind else ():
-                text.set(color=self.colours.get(str(kind), "black"), fontweight="bold")
+            entity = kinds.get(self.graph.places[tick]) if tick < count else None
+            for text in texts if entity else ():
+                text.set(color=self.colours.get(str(entity), "black"), fontweight="bold")
         for spine in axes.spines.values():
             spine.set_color("#999999")
         return drawn
