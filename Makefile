@@ -7,13 +7,14 @@ ROOT ?= ../shared/data
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(VENV)/.torch-installed
+INSTALL := $(VENV)/.mnerkit-installed
 SETUP := $(VENV)/.setup-installed
 DOCKERFILES := $(wildcard docker/Dockerfile.*)
 SOURCES := src plugins tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch setup demo test check format bench-crf bench-train bench-quality bench-resume clean
+.PHONY: help torch install setup demo test check format bench-crf bench-graph bench-train bench-quality bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -22,9 +23,11 @@ help: ## this page
 
 torch: $(TORCH) ## make .venv and install torch alone, the large part of setup
 
-setup: $(SETUP) ## install mnerkit, all methods and the developer tools into .venv, at the tested versions
+install: $(INSTALL) ## install mnerkit and all methods into .venv, at the tested versions
 
-demo: setup ## train and score few-shot MOUSING and plugin cross on the built-in probe corpus
+setup: $(SETUP) ## install, and besides the developer tools and extras (DGL, figures)
+
+demo: install ## train and score few-shot MOUSING and plugin cross on the built-in probe corpus
 	$(BIN)/mnerkit fit --plugin mousing --test
 	$(BIN)/mnerkit fit --plugin cross --test
 
@@ -44,6 +47,9 @@ format: setup ## let ruff repair and format the code
 
 bench-crf: setup ## CRF: loss, gradients and times against torchcrf's
 	$(BIN)/python benchmarks/bench_crf.py
+
+bench-graph: setup ## messages on graphs: dense against DGL, forward and backward
+	$(BIN)/python benchmarks/bench_graph.py
 
 bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"
@@ -70,6 +76,10 @@ $(TORCH): constraints.txt
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch
 	@touch $@
 
-$(SETUP): $(TORCH) constraints.txt setup.cfg pyproject.toml
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+$(INSTALL): $(TORCH) constraints.txt setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e .
+	@touch $@
+
+$(SETUP): $(INSTALL)
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures]"
 	@touch $@

@@ -66,7 +66,7 @@ def test_a_documented_command_is_one_that_mnerkit_takes(
         base = None if verb == "fit" else {"plugin": "bert", "model": {"head": {"name": "crf"}}}
         options.resolve(request, base)
         return
-    below = argv[:1] if verb == "data" else []
+    below = argv[:1] if verb in ("data", "draw") else []
     page = shown([verb, *below, "--help"], capsys)
     for word in argv:
         if word.startswith("--") and word != "--help":
@@ -148,7 +148,7 @@ def test_constraints_are_exact_and_hold_every_direct_dependency() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+(; python_version >= \"3\.11\")?", line) for line in lines)
     pinned = {re.split("==", line)[0].lower().replace("_", "-") for line in lines}
     extras = SETUP["options.extras_require"]
-    wanted = SETUP["options"]["install_requires"].splitlines() + extras["dev"].splitlines()
+    wanted = [line for part in (SETUP["options"]["install_requires"], *extras.values()) for line in part.splitlines()]
     named = {re.match(r"[\w.-]+", line)[0].lower() for line in wanted if line and not line.startswith("#")}  # type: ignore[index]
     assert named - pinned == set()
 

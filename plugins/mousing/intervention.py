@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mnerkit.data.batch import Batch
+from mnerkit.data.draws import stream
 from mnerkit.nn.graph import pair_mask
 
 Intervention = Literal["learned", "random", "gaussian"]
@@ -29,7 +32,7 @@ class Perturbation:
     flip: float = 0.1
     noise: float = 0.1
 
-    def draws(self, x: Tensor, adjacency: Tensor, mask: Tensor, seed: int | None) -> list[Graph]:
+    def draws(self, x: Tensor, adjacency: Tensor, mask: Tensor, seeds: Sequence[int] | None) -> list[Graph]:
         """Features and adjacency of both environments.
 
         Only real nodes and pairs are drawn for, in order, so padding changes nothing.
@@ -38,18 +41,34 @@ class Perturbation:
             x: (B, L, d) features.
             adjacency: (B, L, L) of 0 and 1.
             mask: (B, L) bool.
-            seed: draws that depend on this number alone, or None for the global random state (training).
+            seeds: B numbers: each graph's draws depend on its own alone, whatever stands beside it in the batch. None
+                draws from the global random state (training).
         """
         if self.kind == "learned":
             return [(x, adjacency), (x, adjacency)]
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
         if self.kind == "gaussian":
             noise = torch.zeros_like(x)
-            shape = (int(mask.sum()), x.shape[-1])
-            noise[mask] = self.noise * torch.randn(shape, generator=generator).to(x)
+            noise[mask] = self.noise * _each(mask, x.shape[-1:], torch.randn, seeds).to(x)
             return [(x, adjacency), (x + noise, adjacency)]
         pairs = pair_mask(mask).triu(1)
         flips = torch.zeros_like(adjacency)
-        flips[pairs] = (torch.rand(int(pairs.sum()), generator=generator) < self.flip).to(adjacency)
+        flips[pairs] = (_each(pairs, (), torch.rand, seeds) < self.flip).to(flips)
         flips = flips + flips.transpose(-1, -2)
-        return [(x, adjacency), (x, (adjacency - flips).abs())]
+        return [(x, adjacency), (x, adjacency + flips - 2 * adjacency * flips)]
+
+
+def _each(places: Tensor, shape: Sequence[int], draw: Callable[..., Tensor], seeds: Sequence[int] | None) -> Tensor:
+    """One draw of `shape` for each true place of (B, ...), in order; graph by graph where there are seeds."""
+    if seeds is None:
+        return draw((int(places.sum()), *shape))
+    counts = places.flatten(1).sum(1).tolist()
+    parts = [
+        draw((count, *shape), generator=torch.Generator().manual_seed(seed))
+        for count, seed in zip(counts, seeds, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def seeds_of(batch: Batch) -> list[int]:
+    """A number for each post, from the episode's number and the post's id alone."""
+    return [stream("intervention", batch.episode or 0, post.id).getrandbits(62) for post in batch.posts]

@@ -14,6 +14,7 @@ from mnerkit.data.batch import Batch
 from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
 from mnerkit.errors import UsageError
 from mnerkit.nn.graph import (
+    BLOCKS,
     EdgeSimilarity,
     GraphConvolution,
     GraphUpdate,
@@ -22,9 +23,11 @@ from mnerkit.nn.graph import (
     edge_density,
     normalise_adjacency,
     pair_mask,
+    strongest_neighbours,
 )
+from mnerkit.nn.graph_backends import GraphBackend, gather_over, load_dgl
 from mnerkit.nn.similarity import MultiViewSimilarity, ViewWeight
-from mnerkit_plugins.mousing.intervention import Intervention, Perturbation
+from mnerkit_plugins.mousing.intervention import Intervention, Perturbation, seeds_of
 from mnerkit_plugins.mousing.nodes import ImageNodes, ImageNodeSource, TextSpace, WordNodes
 
 DivergenceMode = Literal["neg_kl", "neg_js", "none"]
@@ -76,6 +79,8 @@ class MousingEncoder(Encoder):
         kl_width: int = 128,
         delta: float = 0.55,
         edge_sim: EdgeSimilarity = "minmax_block",
+        ste: bool = False,
+        ste_temperature: float = 0.1,
         num_env: int = 2,
         intervention: Intervention = "learned",
         flip: float = 0.1,
@@ -91,7 +96,9 @@ class MousingEncoder(Encoder):
         recompute_adj_each_layer: bool = False,
         sim_relu: bool = True,
         adj_norm: Normalisation = "row",
-        neighbourhood: Literal["dense", "original"] = "dense",
+        neighbourhood: Literal["dense", "original", "topk"] = "dense",
+        topk: int = 10,
+        graph: GraphBackend = "dense",
         test_intervention: Literal["keep", "skip"] = "keep",
         env_inference: Literal["mean", "g1", "g2"] = "mean",
         kl_mode: DivergenceMode = "neg_kl",
@@ -105,8 +112,12 @@ class MousingEncoder(Encoder):
             UsageError: options contradict each other, or the towers share no space.
         """
         super().__init__()
-        if num_layers < 1 or num_views < 1:
-            raise UsageError(f"num_layers is {num_layers}, num_views {num_views}; both start at 1")
+        if min(num_layers, num_views, topk) < 1:
+            raise UsageError(f"num_layers is {num_layers}, num_views {num_views}, topk {topk}; all start at 1")
+        if ste_temperature <= 0:
+            raise UsageError(f"ste_temperature is {ste_temperature}; give a number above 0")
+        if graph == "dgl":
+            load_dgl()  # here, so that its absence is told before anything is trained
         if num_env not in (1, 2):
             raise UsageError(f"num_env is {num_env}; MOUSING has 1 or 2 environments")
         learnt_pair = num_env == 2 and intervention == "learned"
@@ -116,12 +127,19 @@ class MousingEncoder(Encoder):
             raise UsageError("intervention and env_inference g2 speak of a second environment, and num_env is 1")
         self.words = WordNodes(text, text_space)
         self.image = ImageNodes(self.words, vision, image_nodes, grid, image_projection) if use_image else None
+        if ste and not any(each.requires_grad for each in self.parameters()):
+            raise UsageError(
+                "ste lets a gradient pass the edges, and nothing before them learns: with it goes freeze false or "
+                "image_projection true"
+            )
         node_width = self.words.width  # d_C
         width = width or node_width  # d
         if test_intervention == "skip" and width != node_width:
             raise UsageError(f"test_intervention skip needs width = width of the nodes: {width} is not {node_width}")
         self.delta, self.edge_sim, self.gamma = delta, edge_sim, gamma
+        self.temperature = ste_temperature if ste else None
         self.sim_relu, self.adj_norm, self.neighbourhood = sim_relu, adj_norm, neighbourhood
+        self.topk, self.graph = topk, graph
         self.recompute = recompute_adj_each_layer
         self.test_intervention, self.env_inference = test_intervention, env_inference
         self.kl_mode, self.kl_cap, self.kl_nodes = kl_mode, kl_cap, kl_nodes
@@ -158,13 +176,22 @@ class MousingEncoder(Encoder):
         similarity = self.views[environment % len(self.views)](x, mask)
         return self.gamma * adjacency + (1 - self.gamma) * similarity
 
-    def weights(self, updated: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-        """Weights of the messages of Eq. 8, from A' (B, L, L): negatives clipped, then normalised."""
+    def weights(self, updated: Tensor, original: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the messages of Eq. 8, from A' (B, L, L): negatives clipped, then normalised.
+
+        Returns:
+            The weights, and where they may differ from 0 or carry a gradient, both (B, L, L).
+        """
+        edges = pair_mask(mask)
         if self.neighbourhood == "original":
             updated = updated * original
+            edges = edges if original.requires_grad else original > 0
+        elif self.neighbourhood == "topk":
+            edges = strongest_neighbours(updated, mask, self.topk)
+            updated = updated * edges
         if self.sim_relu:
             updated = updated.relu()
-        return normalise_adjacency(updated, mask, self.adj_norm)
+        return normalise_adjacency(updated, mask, self.adj_norm), edges
 
     def environment(self, which: int, x: Tensor, adjacency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 4-9 in one environment: its graph's nodes (B, L, d), A' (B, L, L) and the node states r (B, L, d)."""
@@ -172,7 +199,9 @@ class MousingEncoder(Encoder):
         if self.test_intervention == "skip" and not self.training:
             generated = x
         else:
-            generated = self.generate[network](x, normalise_adjacency(adjacency, mask, self.adj_norm))  # Eq. 4
+            edges = pair_mask(mask) if adjacency.requires_grad else adjacency > 0
+            weights = normalise_adjacency(adjacency, mask, self.adj_norm)
+            generated = self.generate[network](x, weights, gather_over(edges, self.graph))  # Eq. 4
         updated = self.updated(network, adjacency, generated, mask)
         state = generated
         layers = self.update[network % len(self.update)]
@@ -180,14 +209,15 @@ class MousingEncoder(Encoder):
         for number, layer in enumerate(layers):
             if number and self.recompute:
                 updated = self.updated(network, adjacency, state, mask)
-            state = layer(state, self.weights(updated, adjacency, mask))  # Eq. 8
+            weights, edges = self.weights(updated, adjacency, mask)
+            state = layer(state, weights, gather_over(edges, self.graph))  # Eq. 8
         return generated, updated, self.output(state)  # Eq. 9
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         x, mask, is_image = self.nodes(batch)
-        adjacency = cosine_graph(x, mask, self.delta, is_image, self.edge_sim)  # Eq. 2
-        seed = None if self.training else (batch.episode or 0)
-        graphs = self.perturbation.draws(x, adjacency, mask, seed)[: self.num_env]
+        adjacency = cosine_graph(x, mask, self.delta, is_image, self.edge_sim, self.temperature)  # Eq. 2
+        seeds = None if self.training else seeds_of(batch)
+        graphs = self.perturbation.draws(x, adjacency, mask, seeds)[: self.num_env]
         results = [self.environment(number, seen, edges, mask) for number, (seen, edges) in enumerate(graphs)]
         kept = range(self.num_env)
         if not self.training and self.env_inference != "mean":
@@ -200,16 +230,19 @@ class MousingEncoder(Encoder):
             logits = self.divergence(torch.stack([generated for generated, _, _ in results]))  # (2, B, L, k)
             counted = mask & ~is_image if self.kl_nodes == "text" else mask
             losses["kl"] = separation(logits, counted, self.kl_mode, self.kl_cap)
+        blocks = BLOCKS if self.image is not None else BLOCKS[:1]
+        density = edge_density(adjacency.detach(), mask, is_image)
+        encoded = WordStates(states, losses, logged={f"density_{name}": density[name] for name in blocks})
         if not trace:
-            return WordStates(states, losses)
-        after = torch.stack([updated.detach() for _, updated, _ in results])  # (E, B, L, L)
-        drawn = {
-            "adjacency": torch.stack([edges for _, edges in graphs]),
+            return encoded
+        after = torch.stack([updated.detach() for _, updated, _ in results], dim=1)  # (B, E, L, L)
+        encoded.trace = {
+            "adjacency": torch.stack([edges.detach() for _, edges in graphs], dim=1),
             "updated_adjacency": after,
             "node_mask": mask,
-            "is_image": is_image,
-            "edge_density": edge_density(adjacency, mask, is_image),
+            "is_image": is_image.expand(mask.shape),
         }
-        if self.image is not None:  # (B, W, R): how strongly each word is tied to each patch
-            drawn["attention"] = (after.mean(0) * pair_mask(mask))[:, :count, count:]
-        return WordStates(states, losses, trace=drawn)
+        # (B, W, R): how strongly each word is tied to each patch; words of a caption are no regions of a picture
+        if self.image is not None and self.image.source != "captions":
+            encoded.trace["attention"] = (after.mean(1) * pair_mask(mask))[:, :count, count:]
+        return encoded

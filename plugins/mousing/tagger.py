@@ -27,6 +27,7 @@ class MousingTagger(Tagger):
         vision: str = "tiny",
         freeze: bool = True,
         max_tokens: int = 77,
+        pos_interp: bool = False,
         word_pool: Literal["first", "mean"] = "mean",
         trade_off: float = 0.7,
         use_image: bool = True,
@@ -39,6 +40,8 @@ class MousingTagger(Tagger):
         kl_width: int = 128,
         delta: float = 0.55,
         edge_sim: Literal["minmax_block", "zscore_block", "raw"] = "minmax_block",
+        ste: bool = False,
+        ste_temperature: float = 0.1,
         num_env: int = 2,
         intervention: Literal["learned", "random", "gaussian"] = "learned",
         flip: float = 0.1,
@@ -54,7 +57,9 @@ class MousingTagger(Tagger):
         recompute_adj_each_layer: bool = False,
         sim_relu: bool = True,
         adj_norm: Literal["row", "sym", "none"] = "row",
-        neighbourhood: Literal["dense", "original"] = "dense",
+        neighbourhood: Literal["dense", "original", "topk"] = "dense",
+        topk: int = 10,
+        graph: Literal["dense", "dgl"] = "dense",
         test_intervention: Literal["keep", "skip"] = "keep",
         env_inference: Literal["mean", "g1", "g2"] = "mean",
         kl_mode: Literal["neg_kl", "neg_js", "none"] = "neg_kl",
@@ -70,6 +75,7 @@ class MousingTagger(Tagger):
             vision: the vision tower, named likewise; not used with `image_nodes` captions or without images.
             freeze: keep the towers' weights as they are.
             max_tokens: length limit in pieces, special pieces included; CLIP has 77 positions.
+            pos_interp: stretch CLIP's text positions to max_tokens where that is more, by linear interpolation.
             word_pool: a word is the mean over its pieces, or the first one.
             trade_off: lambda of Eq. 14, the share of the tagging loss; the rest is the divergence's.
             use_image: patches are nodes of the graph.
@@ -85,6 +91,9 @@ class MousingTagger(Tagger):
             delta: threshold of the edges (Eq. 2).
             edge_sim: cosines meet the threshold as they are (raw), or on a scale of their own among words, among
                 patches and between the two: from 0 to 1 (minmax_block), or in standard deviations (zscore_block).
+            ste: let a gradient pass the threshold (straight-through), to what is trained before the graph: towers that
+                are not frozen, or the map of image_projection.
+            ste_temperature: of the sigmoid whose gradient stands in for the threshold's.
             num_env: environments, 1 or 2.
             intervention: the second environment has networks of its own (learned), or the first one's on a graph with
                 flipped edges (random) or noisy nodes (gaussian).
@@ -101,7 +110,11 @@ class MousingTagger(Tagger):
             recompute_adj_each_layer: Eq. 5-7 before each layer, not once.
             sim_relu: clip negative weights of A' before messages are passed.
             adj_norm: normalisation of A and A'.
-            neighbourhood: messages come from all nodes (dense) or along the original edges only.
+            neighbourhood: messages come from all nodes (dense), along the original edges only (original), or from the
+                nodes of largest A' (topk).
+            topk: how many, with neighbourhood topk; nodes that tie with the last one are kept too.
+            graph: messages as a matrix product (dense), or over lists of edges with the library DGL (dgl, to be
+                installed besides); both give the same numbers.
             test_intervention: at test, keep the networks of Eq. 4, or go straight to Eq. 5 (skip).
             env_inference: environments that speak at test.
             kl_mode: minus Kullback-Leibler as printed, minus Jensen-Shannon, or no term (Eq. 13).
@@ -122,12 +135,18 @@ class MousingTagger(Tagger):
         check("model", Range(1, 2), num_env=num_env)
         self.text, self.vision, self.freeze_towers = text, vision, freeze
         self.max_tokens, self.word_pool, self.trade_off = max_tokens, word_pool, trade_off
+        self.pos_interp = pos_interp
         self.image_nodes, self.use_image, self.grid = image_nodes, use_image, grid
         self.options = {name: given[name] for name in ENCODER_OPTIONS}
 
     def make_encoder(self) -> MousingEncoder:
         text = self.text_tower(
-            "text", self.text, freeze=self.freeze_towers, max_tokens=self.max_tokens, word_pool=self.word_pool
+            "text",
+            self.text,
+            freeze=self.freeze_towers,
+            max_tokens=self.max_tokens,
+            word_pool=self.word_pool,
+            pos_interp=self.pos_interp,
         )
         pixels = self.use_image and self.image_nodes != "captions"
         vision = self.vision_tower("vision", self.vision, freeze=self.freeze_towers) if pixels else None

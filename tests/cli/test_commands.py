@@ -28,7 +28,7 @@ def test_a_light_command_answers_within_half_a_second_and_without_torch(argv: li
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "plugins", "data", "runs"])
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "plugins", "data", "runs", "draw"])
 def test_every_verb_has_a_help_page(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main([verb, "--help"])
@@ -56,6 +56,10 @@ def test_the_help_of_a_method_shows_its_options_its_head_and_its_ablations(capsy
         (["test", "--ckpt_path", "absent.ckpt"], 1, "no checkpoint absent.ckpt"),
         (["predict", "--ckpt_path", "x.ckpt"], 2, "--input"),
         (["runs", "absent"], 1, "no folder absent"),
+        (["draw", "adjacensy"], 2, "Did you mean 'adjacency'?"),
+        (["draw", "adjacency", "--out", "x"], 2, "--ckpt_path"),
+        (["draw", "cases", "absent", "--out", "x.html"], 1, "no predictions.test.jsonl"),
+        (["draw", "cases", "absent", "--out", "x.html", "--difer"], 2, "Did you mean '--differ'?"),
         (["fit", "--plugin", "bert", "--logger", "tensorboard"], 2, "loggers: csv"),
         (["fit", "--plugin", "bert", "--name", "../x"], 2, "plain folder name"),
     ],

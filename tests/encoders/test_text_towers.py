@@ -62,6 +62,31 @@ def test_the_longest_text_fits_the_positions(folder_of: Folder, name: str, limit
     assert torch.isfinite(tower(tower.reader.collate([["cat"] * 99])).words).all()
 
 
+def test_the_positions_of_clip_are_stretched_where_asked(folder_of: Folder) -> None:
+    long = [["a"] * 60, ["cat", "the"]]  # 60 pieces and 2 special ones, of 24 positions
+    plain = make(folder_of, "clip", max_tokens=500)
+    same = make(folder_of, "clip", max_tokens=20, pos_interp=True)
+    assert same.reader.max_tokens == 20
+    torch.testing.assert_close(same(same.reader.collate(ROWS)).words, plain(plain.reader.collate(ROWS)).words)
+    tower = make(folder_of, "clip", max_tokens=70, pos_interp=True, freeze=True)
+    text = tower.reader.collate(long)
+    assert tower.reader.max_tokens == 70 and bool((text.first_piece >= 0)[0].all())
+    assert not bool((plain.reader.collate(long).first_piece >= 0)[0].all())
+    words = tower(text).words
+    assert torch.isfinite(words).all() and words[0, -1].any()
+    before, after = (each.model.text_model.embeddings.position_embedding.weight for each in (plain, tower))
+    assert after.shape == (70, before.shape[1])
+    for place in range(70):  # position p of 70 lies at 23 p / 69 of 24
+        low = min(int(23 * place / 69), 22)
+        share = 23 * place / 69 - low
+        torch.testing.assert_close(after[place], (1 - share) * before[low] + share * before[low + 1])
+    again = tower_from_state(tower_state(tower))  # weights from the folder, stretched anew to the same digest
+    torch.testing.assert_close(again(again.reader.collate(long)).words, words)
+    for spec in ("tiny", folder_of("bert")):
+        with pytest.raises(UsageError, match="positions of a CLIP"):
+            text_tower(spec, facts=FACTS, pos_interp=True)
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_gradients_reach_every_trainable_parameter(folder_of: Folder, name: str) -> None:
     tower = make(folder_of, name)

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.nn.graph import GraphConvolution, GraphUpdate, cosine_graph, edge_density, normalise_adjacency
+from mnerkit.errors import UsageError
+from mnerkit.nn.graph import (
+    Gather,
+    GraphConvolution,
+    GraphUpdate,
+    cosine_graph,
+    edge_density,
+    normalise_adjacency,
+    pair_mask,
+    strongest_neighbours,
+)
+from mnerkit.nn.graph_backends import gather_over, load_dgl
 
 SIMS = ("minmax_block", "zscore_block", "raw")
+
+
+class Version(NamedTuple):
+    """As `sys.version_info`."""
+
+    major: int
+    minor: int
 
 
 def nodes(
@@ -116,7 +140,8 @@ def test_density_counts_pairs_of_two_real_nodes_by_block() -> None:
     mask, is_image = torch.tensor([[True, True, True, False, True]]), torch.arange(5) >= 3
     adjacency = torch.ones(1, 5, 5)
     adjacency[0, 0, 1] = adjacency[0, 1, 0] = 0
-    assert edge_density(adjacency, mask, is_image) == {
+    found = edge_density(adjacency, mask, is_image)
+    assert {name: float(value) for name, value in found.items()} == {
         "text_text": pytest.approx(2 / 3),
         "text_image": 1.0,
         "image_image": 0.0,
@@ -153,6 +178,138 @@ def test_a_node_without_neighbours_keeps_zeros_and_a_finite_gradient() -> None:
         (gradient,) = torch.autograd.grad(out.sum(), weights)
         assert not out.any()
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("sim", SIMS)
+def test_straight_through_edges_are_the_same_graph_with_a_sigmoids_gradient(sim: str) -> None:
+    x, mask, is_image = nodes(0)
+    x = x.double().requires_grad_()
+    hard = cosine_graph(x, mask, 0.3, is_image, sim)
+    soft = cosine_graph(x, mask, 0.3, is_image, sim, temperature=0.2)
+    assert torch.equal(hard, soft)
+    assert not hard.requires_grad
+    pull = torch.randn_like(soft)
+    (gradient,) = torch.autograd.grad((soft * pull).sum(), x)
+
+    def surrogate(x: torch.Tensor) -> torch.Tensor:
+        """Pair by pair, by central differences below: nothing of the implementation is used."""
+        total = x.new_zeros(())
+        for b in range(2):
+            values = scaled_by_loops(x[b], mask[b], is_image, sim)
+            for (p, q), value in values.items():
+                total = total + pull[b, p, q] / (1 + math.exp(-(value - 0.3) / 0.2))
+        return total
+
+    step = 1e-5
+    for place in ((0, 0, 1), (0, 5, 2), (1, 4, 0), (1, 1, 3)):
+        sides = []
+        for sign in (1, -1):
+            moved = x.detach().clone()
+            moved[place] += sign * step
+            sides.append(surrogate(moved))
+        assert float(gradient[place]) == pytest.approx(float(sides[0] - sides[1]) / (2 * step), rel=1e-3, abs=1e-6)
+    assert not gradient[1, 1:3].any()
+
+
+@pytest.mark.parametrize("sim", SIMS)
+def test_straight_through_gradients_are_finite_where_a_block_has_no_spread(sim: str) -> None:
+    x = torch.ones(1, 4, 3, requires_grad=True)  # three equal words and a lone patch
+    edges = cosine_graph(x, torch.tensor([[True, True, False, True]]), 0.3, torch.arange(4) > 2, sim, temperature=0.1)
+    edges.sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@given(seed=st.integers(0, 1000), count=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_strongest_neighbours_are_those_of_a_sort_with_ties_kept(seed: int, count: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    weights = torch.randint(0, 4, (2, 7, 7), generator=draw).float()
+    mask = torch.rand(2, 7, generator=draw) > 0.3
+    kept = strongest_neighbours(weights, mask, count)
+    for b in range(2):
+        for p in range(7):
+            real = sorted((float(weights[b, p, q]) for q in range(7) if mask[b, q]), reverse=True)
+            for q in range(7):
+                wanted = bool(mask[b, p] and mask[b, q]) and float(weights[b, p, q]) >= real[:count][-1]
+                assert bool(kept[b, p, q]) == wanted
+
+
+@pytest.fixture
+def dgl() -> None:
+    pytest.importorskip("dgl", reason="DGL has no wheel for this Python", exc_type=ImportError)
+
+
+def gathered(gather: Gather, weights: torch.Tensor, values: torch.Tensor, pull: torch.Tensor) -> list[torch.Tensor]:
+    """Sums, and gradients of weights and values."""
+    weights, values = weights.clone().requires_grad_(), values.clone().requires_grad_()
+    sums = gather(weights, values)
+    return [sums.detach(), *torch.autograd.grad((sums * pull).sum(), (weights, values))]
+
+
+@pytest.mark.usefixtures("dgl")
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), share=st.sampled_from([0.0, 0.2, 1.0]), length=st.integers(1, 8))
+def test_dgl_sums_equal_dense_ones_forward_and_backward(seed: int, share: float, length: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    mask = torch.rand(3, length, generator=draw) > 0.3
+    edges = (torch.rand(3, length, length, generator=draw) < share) & pair_mask(mask)
+    edges[0, 0] = False  # a node that hears nothing
+    weights = torch.randn(3, length, length, generator=draw) * edges
+    values, pull = torch.randn(2, 3, length, 5, generator=draw)
+    dense, sparse = (gathered(gather_over(edges, kind), weights, values, pull) for kind in ("dense", "dgl"))
+    torch.testing.assert_close(sparse[0], dense[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(sparse[1], dense[1] * edges, rtol=0, atol=1e-5)
+    torch.testing.assert_close(sparse[2], dense[2], rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("dgl")
+@pytest.mark.parametrize("layer", [GraphConvolution(6, 4), GraphUpdate(6)], ids=lambda layer: type(layer).__name__)
+def test_a_layer_is_the_same_over_dgl(layer: torch.nn.Module) -> None:
+    x, weights = torch.randn(2, 5, 6), torch.rand(2, 5, 5)
+    found = []
+    for kind in ("dense", "dgl"):
+        layer.zero_grad()
+        out = layer(x, weights, gather_over(torch.ones_like(weights).bool(), kind))
+        out.pow(2).sum().backward()
+        found.append([out.detach(), *(each.grad.clone() for each in layer.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("dgl")
+def test_dgl_sums_in_full_precision_under_autocast() -> None:
+    weights, values = torch.rand(1, 4, 4), torch.randn(1, 4, 3)
+    gather = gather_over(torch.ones(1, 4, 4, dtype=torch.bool), "dgl")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sums = gather(weights, values)
+    torch.testing.assert_close(sums, weights @ values)
+    with pytest.raises(ValueError, match="are not those of the edges"):
+        gather(weights[:, :2, :2], values[:, :2])
+
+
+def test_without_dgl_one_line_tells_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dgl", None)
+    monkeypatch.setattr(sys, "version_info", Version(3, 11))
+    with pytest.raises(UsageError, match=r"pip install 'dgl==1\.1\.3'.*--model\.graph dense") as refused:
+        load_dgl()
+    assert "\n" not in str(refused.value)
+    monkeypatch.setattr(sys, "version_info", Version(3, 12))
+    with pytest.raises(UsageError, match=r"no wheel for Python 3\.12 and later \(this is 3\.12\)"):
+        load_dgl()
+
+
+def test_dgl_is_not_imported_unasked_and_writes_nothing_home(tmp_path: Path) -> None:
+    script = (
+        "import sys; from mnerkit.nn.graph_backends import gather_over; import torch; "
+        "gather_over(torch.ones(1, 2, 2) > 0); assert 'dgl' not in sys.modules"
+    )
+    if importlib.util.find_spec("dgl") is not None:
+        script += "; gather_over(torch.ones(1, 2, 2) > 0, 'dgl'); assert 'dgl' in sys.modules"
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("DGLBACKEND", None)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert not (tmp_path / ".dgl").exists()
 
 
 def test_layers_equal_the_equations_node_by_node() -> None:

@@ -158,7 +158,7 @@ def test_one_environment_equals_the_equations_node_by_node() -> None:
     x, mask, is_image = model.nodes(batch)
     assert is_image.tolist() == [False] * WORDS + [True] * CELLS
     row, own = 2, model.output
-    adjacency = trace.trace["adjacency"][0, row]
+    adjacency = trace.trace["adjacency"][row, 0]
     real = [p for p in range(WORDS + CELLS) if mask[row, p]]
 
     def weighted(weights: Tensor, values: dict[int, Tensor], p: int) -> Tensor:
@@ -174,7 +174,7 @@ def test_one_environment_equals_the_equations_node_by_node() -> None:
                 cosines = [torch.cosine_similarity(g[p] * w, g[q] * w, dim=0) for w in model.views[0].weight]  # Eq. 5
                 similarity = sum(cosines) / 2 if p != q else 1.0  # Eq. 6
                 after[p, q] = 0.8 * adjacency[p, q] + 0.2 * similarity  # Eq. 7
-        torch.testing.assert_close(trace.trace["updated_adjacency"][e, row], after)
+        torch.testing.assert_close(trace.trace["updated_adjacency"][row, e], after)
         for p in real:
             if p >= WORDS:
                 continue
@@ -193,7 +193,7 @@ def test_gamma_one_keeps_the_graph_and_gamma_zero_is_the_similarity() -> None:
     learnt = encoder(gamma=0.0)
     x, mask, _ = learnt.nodes(batch)
     encoded = learnt(batch, trace=True)
-    generated, updated, _ = learnt.environment(1, x, encoded.trace["adjacency"][1], mask)
+    generated, updated, _ = learnt.environment(1, x, encoded.trace["adjacency"][:, 1], mask)
     torch.testing.assert_close(updated, learnt.views[0](generated, mask))
     without = encoder(multiview=False)(batch, trace=True).trace
     assert torch.equal(without["updated_adjacency"], without["adjacency"])
@@ -244,7 +244,8 @@ def test_order_of_patches_moves_patches_and_nothing_else() -> None:
     torch.testing.assert_close(after.states, before.states)
     for number in range(2):
         r = [
-            model.environment(number, x, encoded.trace["adjacency"][number], mask)[2][:, WORDS:] * mask[:, WORDS:, None]
+            model.environment(number, x, encoded.trace["adjacency"][:, number], mask)[2][:, WORDS:]
+            * mask[:, WORDS:, None]
             for encoded, (x, mask, _) in ((before, model.nodes(batch)), (after, model.nodes(moved)))
         ]
         torch.testing.assert_close(r[1], r[0][:, order])
@@ -374,19 +375,38 @@ def test_disturbed_environments_repeat_at_test_and_vary_in_training(kind: str) -
     assert not torch.equal(other[1], first[1])
 
 
+@pytest.mark.parametrize("kind", ["random", "gaussian"])
+def test_a_disturbance_at_test_is_the_posts_own(kind: str) -> None:
+    model, batch = encoder(intervention=kind, kl_mode="none").eval(), episode()
+    first = model(batch).states
+    order = [2, 0, 3, 1]
+    mixed = with_padding(batch)
+    mixed.posts = [batch.posts[row] for row in order]
+    assert mixed.text.word_ids is not None and mixed.crops is not None and mixed.crop_mask is not None
+    mixed.text.word_ids, mixed.text.word_mask = mixed.text.word_ids[order], mixed.text.word_mask[order]
+    mixed.crops, mixed.crop_mask = mixed.crops[order], mixed.crop_mask[order]
+    torch.testing.assert_close(model(mixed).states[:, :, :WORDS], first[:, order])
+    twin = copy.deepcopy(batch)  # one graph under four names: four disturbances
+    twin.text.word_ids, twin.crops = batch.text.word_ids[:1].expand(4, -1), batch.crops[:1].expand(4, -1, -1, -1, -1)  # type: ignore[index]
+    twin.text.word_mask, twin.crop_mask = batch.text.word_mask[:1].expand(4, -1), batch.crop_mask[:1].expand(4, -1)  # type: ignore[index]
+    states = model(twin).states
+    torch.testing.assert_close(states[0, 0], states[0, 1])
+    assert not torch.allclose(states[1, 0], states[1, 1])
+
+
 def test_flips_hit_a_share_of_the_real_pairs_and_noise_the_real_nodes() -> None:
     mask = torch.ones(20, 30, dtype=torch.bool)
     mask[:, 20:] = False
     x, edges = torch.zeros(20, 30, 8), torch.randint(0, 2, (20, 30, 30)).float()
     edges = torch.maximum(edges.triu(1), edges.triu(1).mT) * pair_mask(mask) + torch.diag_embed(mask).float()
-    _, (_, flipped) = Perturbation("random", flip=0.1).draws(x, edges, mask, seed=3)
+    _, (_, flipped) = Perturbation("random", flip=0.1).draws(x, edges, mask, range(20))
     changed = flipped != edges
     assert torch.equal(flipped, flipped.mT)
     assert not changed.diagonal(dim1=-2, dim2=-1).any()
     assert not changed[~pair_mask(mask)].any()
     assert changed[pair_mask(mask)].float().mean() == pytest.approx(0.1 * 19 / 20, abs=0.01)
     assert set(flipped.unique().tolist()) == {0.0, 1.0}
-    _, (noisy, _) = Perturbation("gaussian", noise=0.1).draws(x, edges, mask, seed=3)
+    _, (noisy, _) = Perturbation("gaussian", noise=0.1).draws(x, edges, mask, range(20))
     assert noisy[mask].std() == pytest.approx(0.1, abs=0.01)
     assert not noisy[~mask].any()
 
@@ -403,7 +423,7 @@ def test_options_of_the_test_phase_act_at_test_only() -> None:
     trace = skip(batch, trace=True).trace
     x, mask, _ = skip.nodes(batch)
     torch.testing.assert_close(
-        trace["updated_adjacency"][0], 0.8 * trace["adjacency"][0] + 0.2 * skip.views[0](x, mask)
+        trace["updated_adjacency"][:, 0], 0.8 * trace["adjacency"][:, 0] + 0.2 * skip.views[0](x, mask)
     )
 
 
@@ -415,6 +435,7 @@ def test_options_of_the_test_phase_act_at_test_only() -> None:
         {"adj_norm": "sym"},
         {"adj_norm": "none"},
         {"neighbourhood": "original"},
+        {"neighbourhood": "topk", "topk": 4},
         # with vector views the cosines of ReLU outputs are not negative
         {"sim_relu": False, "view_weight": "linear", "num_views": 1, "view_rank": 2, "gamma": 0.0},
         {"text_space": "hidden"},
@@ -433,17 +454,99 @@ def test_every_reading_changes_the_result(options: dict[str, Any]) -> None:
     assert not torch.allclose(changed, as_before, rtol=1e-3)
 
 
+def test_the_strongest_neighbours_speak_alone() -> None:
+    model, batch = encoder(neighbourhood="topk", topk=3).eval(), episode()
+    _, mask, _ = model.nodes(batch)
+    updated = torch.rand(4, WORDS + CELLS, WORDS + CELLS)
+    weights, _ = model.weights(updated, torch.ones_like(updated), mask)
+    for row in range(4):
+        real = mask[row].nonzero().flatten().tolist()
+        for p in real:
+            strongest = sorted(real, key=lambda q: -float(updated[row, p, q]))[:3]
+            total = sum(float(updated[row, p, q]) for q in strongest)
+            for q in range(WORDS + CELLS):
+                wanted = float(updated[row, p, q]) / total if q in strongest else 0.0
+                assert float(weights[row, p, q]) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_straight_through_edges_teach_what_lies_before_the_graph() -> None:
+    batch = episode()
+    hard, soft = (encoder(image_projection=True, ste=ste) for ste in (False, True))
+    assert torch.equal(hard(batch).states, soft(batch).states)
+    gradients = []
+    for model in (hard, soft):
+        episode_loss(model(batch).states, batch).backward()
+        assert model.image is not None and model.image.projection is not None
+        gradients.append(model.image.projection.weight.grad)
+    assert not torch.allclose(gradients[0], gradients[1], rtol=1e-3)
+
+
+DGL_OPTIONS = [
+    {},
+    ABLATIONS["no_image"],
+    ABLATIONS["no_multiview"],
+    ABLATIONS["random_intervention"],
+    {"neighbourhood": "original", "delta": 0.9},
+    {"neighbourhood": "topk", "topk": 3, "adj_norm": "sym"},
+    {"sim_relu": False, "adj_norm": "none", "view_weight": "linear", "view_rank": 2, "gamma": 0.0},
+    {"ste": True, "image_projection": True, "neighbourhood": "original"},
+    {"num_layers": 2, "recompute_adj_each_layer": True},
+]
+
+
+@pytest.mark.parametrize("options", DGL_OPTIONS, ids=str)
+def test_both_graph_backends_agree_forward_and_backward(options: dict[str, Any]) -> None:
+    pytest.importorskip("dgl", exc_type=ImportError)
+    batch, models = episode(), [encoder(graph=graph, **options) for graph in ("dense", "dgl")]
+    encoded = []
+    for model in models:
+        torch.manual_seed(5)  # of the random intervention in training
+        encoded.append(model(batch, trace=True))
+        (episode_loss(encoded[-1].states, batch) + sum(encoded[-1].losses.values())).backward()
+    dense, sparse = encoded
+    torch.testing.assert_close(sparse.states, dense.states, rtol=0, atol=1e-5)
+    torch.testing.assert_close(sparse.losses, dense.losses, rtol=0, atol=1e-5)
+    torch.testing.assert_close(sparse.trace["updated_adjacency"], dense.trace["updated_adjacency"], rtol=0, atol=1e-5)
+    learnt = 0
+    for (name, one), (_, other) in zip(models[0].named_parameters(), models[1].named_parameters(), strict=True):
+        if one.grad is not None:
+            learnt += 1
+            assert other.grad is not None, name
+            torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    assert learnt >= 8
+    states = []
+    for model in models:
+        with torch.inference_mode():
+            states.append(model.eval()(batch).states)
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-5)
+
+
 def test_sharing_networks_and_views_shows_in_their_number() -> None:
     assert [len(part) for part in (encoder().generate, encoder().update, encoder().views)] == [2, 2, 1]
     assert len(encoder(share_update_gnn_across_env=True).update) == 1
     assert len(encoder(view_shared_across_env=False).views) == 2
 
 
-def test_trace_names_density_of_blocks_and_ties_of_words_to_patches() -> None:
+def test_trace_has_a_row_a_post_and_the_ties_of_words_to_patches() -> None:
     trace = encoder()(episode(), trace=True).trace
     assert trace["attention"].shape == (4, WORDS, CELLS)
-    assert set(trace["edge_density"]) == {"text_text", "text_image", "image_image"}
     assert not trace["attention"][3].any()
+    assert {len(values) for values in trace.values()} == {4}
+    assert "attention" not in encoder(image_nodes="captions")(episode(), trace=True).trace
+
+
+def test_density_of_the_blocks_is_logged_without_gradient() -> None:
+    encoded = encoder()(episode(), trace=True)
+    assert set(encoded.logged) == {"density_text_text", "density_text_image", "density_image_image"}
+    edges, mask = encoded.trace["adjacency"][:, 0], encoded.trace["node_mask"]
+    joined = pairs = 0
+    for row in range(4):
+        words = [p for p in range(WORDS) if mask[row, p]]
+        joined += sum(int(edges[row, p, q]) for p in words for q in words if p != q)
+        pairs += len(words) * (len(words) - 1)
+    assert float(encoded.logged["density_text_text"]) == pytest.approx(joined / pairs)
+    assert not any(value.requires_grad for value in encoded.logged.values())
+    assert set(encoder(use_image=False)(episode()).logged) == {"density_text_text"}
 
 
 @pytest.mark.parametrize(
@@ -455,6 +558,9 @@ def test_trace_names_density_of_blocks_and_ties_of_words_to_patches() -> None:
         ({**SINGLE, "env_inference": "g2"}, "second environment"),
         ({"test_intervention": "skip", "width": 5}, "5 is not 12"),
         ({"num_layers": 0}, "num_layers is 0"),
+        ({"topk": 0}, "topk 0"),
+        ({"ste": True}, "image_projection true"),
+        ({"ste": True, "image_projection": True, "ste_temperature": 0.0}, "ste_temperature is 0"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(options: dict[str, Any], says: str) -> None:

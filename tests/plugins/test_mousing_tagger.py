@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mnerkit import registry
@@ -15,6 +19,7 @@ from mnerkit.data.batch import Batch
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
 from mnerkit.tagging.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.mousing.model import MousingEncoder
 from mnerkit_plugins.mousing.tagger import ENCODER_OPTIONS, MousingTagger
 
@@ -113,9 +118,11 @@ def test_the_support_carries_the_types_to_the_query() -> None:
 
 def test_predictions_draw_ties_of_words_to_patches() -> None:
     made, batch = tagger()
-    made.tracing = True
+    made.tracing = ("attention", "adjacency", "absent")
     (predicted,) = made.eval().tag(batch)
     assert predicted.traces["attention"].shape == (len(predicted.post.words), 9)
+    assert predicted.traces.keys() == {"attention", "adjacency"}
+    assert predicted.traces["adjacency"].shape[0] == 2
 
 
 def test_the_ablations_are_the_rows_of_table_3() -> None:
@@ -143,3 +150,82 @@ def test_every_ablation_learns_and_leaves_no_tensor_idle(name: str) -> None:
 def test_full_transitions_add_the_35_parameters_of_the_papers_count() -> None:
     made, _ = tagger(transitions="full")
     assert sum(each.numel() for each in made.head.parameters()) == 35
+
+
+class Gradients(Callback):
+    """Keeps the gradients of every optimiser step."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        self.steps.append({name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None})
+
+
+def fitted(made: MousingTagger, folder: Path, **options: Any) -> Trainer:
+    """One epoch of the probe's two training episodes."""
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        limit_val_batches=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        use_distributed_sampler=False,
+        logger=False,
+        **options,
+    )
+    trainer.fit(made, train_dataloaders=probe().train_dataloader())
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_episodes_per_step_are_accumulated_gradients(tmp_path: Path) -> None:
+    made, _ = tagger()
+    reference = copy.deepcopy(made).train()
+    kept = Gradients()
+    fitted(made, tmp_path, accumulate_grad_batches=2, callbacks=[kept])
+    (step,) = kept.steps
+    episodes = list(probe().train_dataloader())
+    assert len(episodes) == 2
+    (sum(total(reference, batch) for batch in episodes) / 2).backward()
+    wanted = {name: p.grad for name, p in reference.named_parameters() if p.grad is not None}
+    assert step.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(step[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_densities_are_logged_with_the_epoch(tmp_path: Path) -> None:
+    made, _ = tagger()
+    logged = fitted(made, tmp_path).logged_metrics
+    found = {name: float(value) for name, value in logged.items() if name.startswith("train/density_")}
+    assert set(found) == {f"train/density_{block}" for block in ("text_text", "text_image", "image_image")}
+    measured, posts = {name: 0.0 for name in found}, 0
+    for batch in probe().train_dataloader():
+        for name, value in made.encoder(batch).logged.items():
+            measured[f"train/{name}"] += float(value) * len(batch)
+        posts += len(batch)
+    assert found == pytest.approx({name: value / posts for name, value in measured.items()}, abs=1e-5)
+
+
+def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_default() -> None:
+    text = (PLUGIN.folder / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
+    rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[1]) for row in rows] == list(range(1, 25)), "the rows of the paper's ambiguities"
+    head = inspect.signature(PrototypeCRFHead).parameters
+    data = inspect.signature(MnerData).parameters
+    own = {**inspect.signature(Tagger).parameters, **inspect.signature(MousingTagger).parameters}
+    for row in rows:
+        named = re.findall(r"`([\w.]+)(?:: ([\w.]+))?`", row[3])
+        options = [(name, default) for name, default in named if "." in name or name in own]
+        assert options or int(row[1]) in (13, 24), "only these two are the data's and have one reading"
+        for name, default in options:
+            section, _, option = name.rpartition(".")
+            if section == "trainer":
+                continue
+            found = {"": own, "head": head, "data": data}[section][option]
+            if default:
+                assert default.lower() in (str(found.default).lower(), str(found.default).removesuffix(".0")), name

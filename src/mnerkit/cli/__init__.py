@@ -17,6 +17,7 @@ VERBS = {
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
     "data": "stats, verify or show a corpus, or freeze episodes of it",
     "runs": "a table of runs and scores, or compare two of them",
+    "draw": "figures: a post's graph before and after, cases of several runs",
 }
 
 
@@ -84,6 +85,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import runs
 
         return runs.main(rest)
+    if verb == "draw":
+        from mnerkit.cli import draw
+
+        return draw.main(rest)
     from mnerkit.cli import help as pages
     from mnerkit.cli import options
 

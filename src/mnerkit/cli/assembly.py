@@ -165,9 +165,9 @@ class Assembly:
         """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
         key = key or split
         measured = self.data.corpus == "probe" and bool(self.tagger.needs().views)
-        self.tagger.tracing = measured
+        self.tagger.tracing = ("attention",) if measured else ()
         predicted = evaluation.predictions(self.trainer, self.tagger, self.data, split)
-        self.tagger.tracing = False
+        self.tagger.tracing = ()
         found: dict[str, Any] = {key: evaluation.scores(predicted)}
         if measured:
             found[f"{key}:image_use"] = evaluation.image_use(self.trainer, self.tagger, self.data, split, predicted)

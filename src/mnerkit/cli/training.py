@@ -33,14 +33,18 @@ QUIET = (
 )
 
 
-def main(request: Request) -> int:
-    """Run one of the verbs."""
-    # transformers and Lightning say much that is no user's business; the hub is never asked for telemetry
+def quiet() -> None:
+    """Silence what is no user's business: transformers and Lightning say much; the hub gets no telemetry."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for message in QUIET:
         warnings.filterwarnings("ignore", message=message)
+
+
+def main(request: Request) -> int:
+    """Run one of the verbs."""
+    quiet()
     return fit(request) if request.verb == "fit" else score(request)
 
 

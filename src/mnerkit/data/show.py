@@ -41,7 +41,7 @@ def page(corpus: Corpus, split: str, limit: int = 50) -> str:
     ]
     values = {
         "title": escape(f"{corpus.name}{variant}, {split}"),
-        "facts": "".join(f"<li>{_text(fact)}</li>" for fact in facts),
+        "facts": "".join(f"<li>{escaped(fact)}</li>" for fact in facts),
         "legend": "".join(_mark(escape(kind), kind, colours) for kind in corpus.types),
         "digest": escape(corpus.digest),
         "posts": "\n".join(_card(post, colours) for post in shown),
@@ -57,7 +57,7 @@ def _card(post: Post, colours: dict[str, int]) -> str:
     pictures = "".join(_picture(ref) for ref in post.images) or '<p class="none">no picture named</p>'
     return (
         f'<article><div class="pictures n{min(len(post.images), 2)}">{pictures}</div>'
-        f'<p class="words">{_words(post, colours)}</p><p class="id">{_text(post.id)}</p></article>'
+        f'<p class="words">{_words(post, colours)}</p><p class="id">{escaped(post.id)}</p></article>'
     )
 
 
@@ -65,48 +65,53 @@ def _words(post: Post, colours: dict[str, int]) -> str:
     pieces: list[str] = []
     done = 0
     for entity in entities(post.tags or ()):
-        pieces += map(_text, post.words[done : entity.start])
+        pieces += map(escaped, post.words[done : entity.start])
         pieces.append(_mark(_joined(post.words[entity.start : entity.end]), entity.type, colours))
         done = entity.end
-    return " ".join([*pieces, *map(_text, post.words[done:])])
+    return " ".join([*pieces, *map(escaped, post.words[done:])])
 
 
 def _mark(content: str, kind: str, colours: dict[str, int]) -> str:
-    return f'<mark style="--hue:{colours.get(kind, 0)}">{content}<b>{_text(kind)}</b></mark>'
+    return f'<mark style="--hue:{colours.get(kind, 0)}">{content}<b>{escaped(kind)}</b></mark>'
 
 
 def _joined(words: Sequence[str]) -> str:
-    return " ".join(map(_text, words))
+    return " ".join(map(escaped, words))
 
 
 def _picture(ref: ImageRef) -> str:
-    caption = f"<figcaption>{_text(ref.caption)}</figcaption>" if ref.caption else ""
+    caption = f"<figcaption>{escaped(ref.caption)}</figcaption>" if ref.caption else ""
     if not ref.present:
-        return f'<figure><div class="missing">{_text(ref.name)} is missing</div>{caption}</figure>'
+        return f'<figure><div class="missing">{escaped(ref.name)} is missing</div>{caption}</figure>'
     try:
-        source = _thumbnail(ref)
+        source = thumbnail(ref)
     except DataError as problem:
-        return f'<figure><div class="missing">{_text(str(problem))}</div>{caption}</figure>'
-    return f'<figure><img src="{source}" alt="{_text(ref.name)}" loading="lazy">{caption}</figure>'
+        return f'<figure><div class="missing">{escaped(str(problem))}</div>{caption}</figure>'
+    return f'<figure><img src="{source}" alt="{escaped(ref.name)}" loading="lazy">{caption}</figure>'
 
 
-def _thumbnail(ref: ImageRef) -> str:
-    """The picture as a data URI; small generated ones are kept exactly."""
+def thumbnail(ref: ImageRef, side: int = THUMBNAIL) -> str:
+    """The picture as a data URI, its longer side at most `side` pixels; small generated ones are kept exactly.
+
+    Raises:
+        DataError: see `decode`.
+    """
     from PIL import Image
 
     image = Image.fromarray(decode(ref))
     small = max(image.size) <= 128
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((side, side))
     content = io.BytesIO()
     image.save(content, "PNG" if small else "JPEG", quality=82)
     kind = "png" if small else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Escaped; control characters, which a page may not hold, become the replacement character."""
-    return escape("".join(_visible(text)))
+    return escape("".join(visible(text)))
 
 
-def _visible(text: str) -> Iterable[str]:
+def visible(text: str) -> Iterable[str]:
+    """Characters of a text; those that a page may not hold as the replacement character."""
     return ("\ufffd" if ord(each) < 32 or 127 <= ord(each) < 160 else each for each in text)

@@ -59,7 +59,9 @@ class WordStates:
         states: (E, B, W, d).
         losses: named, unweighted auxiliary losses, scalars.
         boundary: (B, W, 3) B/I/O emissions that a head may add, or None.
-        trace: named tensors to draw (attention (B, W, R), adjacency (E, B, L, L), gates ...); empty unless asked for.
+        trace: named tensors to draw, one row a post (attention (B, W, R), adjacency (B, E, L, L), gates ...); empty
+            unless asked for.
+        logged: named scalars without gradient that training logs each epoch (edge density ...).
 
     """
 
@@ -67,6 +69,7 @@ class WordStates:
     losses: dict[str, Tensor] = field(default_factory=dict)
     boundary: Tensor | None = None
     trace: dict[str, Any] = field(default_factory=dict)
+    logged: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Tower(nn.Module):

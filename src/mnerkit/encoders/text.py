@@ -7,7 +7,7 @@ import json
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mnerkit.data.batch import TextBatch
 from mnerkit.data.pieces import PieceReader
@@ -162,10 +162,26 @@ class ClipTextTower(PieceTower):
 
     causal = True
 
-    def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
-        """As `PieceTower`; `model` is a `CLIPTextModelWithProjection`."""
+    def __init__(self, spec: str, model: Any, reader: PieceReader, pos_interp: bool = False, **options: Any) -> None:
+        """As `PieceTower`; `model` is a `CLIPTextModelWithProjection`.
+
+        `pos_interp` stretches the position embeddings to the reader's length limit, where that is more.
+        """
+        limit = reader.max_tokens
         super().__init__(spec, model, reader, **options)
+        if pos_interp and limit > reader.max_tokens:
+            self._stretch(limit)
         self.model.text_projection.requires_grad_(False)
+
+    def _stretch(self, positions: int) -> None:
+        """Interpolate the position embeddings linearly to so many; the first and the last stay what they are."""
+        embeddings: Any = self.model.text_model.embeddings
+        table = embeddings.position_embedding.weight
+        with torch.no_grad():
+            longer = nn.functional.interpolate(table.T[None], positions, mode="linear", align_corners=True)[0].T
+        embeddings.position_embedding = nn.Embedding.from_pretrained(longer.contiguous(), freeze=False)
+        embeddings.position_ids = torch.arange(positions, device=table.device).expand(1, -1)
+        self.reader.max_tokens = positions
 
     @property
     def joint_width(self) -> int:

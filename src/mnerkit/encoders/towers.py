@@ -52,6 +52,7 @@ def text_tower(
     word_pool: WordPool = "first",
     second_words: int = 24,
     last_layers: int = 1,
+    pos_interp: bool = False,
     **options: Any,
 ) -> TextTower:
     """Make a text tower.
@@ -64,6 +65,7 @@ def text_tower(
         word_pool: a word is its first piece, or the mean over its pieces.
         second_words: most words of a second segment.
         last_layers: states are the mean over this many last layers.
+        pos_interp: CLIP: stretch the position embeddings to `max_tokens`, where that is more than they are.
         options: those of the tiny tower or the BiLSTM; a tower of pieces has no more.
 
     Raises:
@@ -73,6 +75,8 @@ def text_tower(
     """
     tower: TextTower
     if spec in ("tiny", "bilstm"):
+        if pos_interp:
+            raise UsageError(f"pos_interp stretches the positions of a CLIP; tower {spec} has none")
         tower = _of_words(spec, VocabularyReader(facts.words, second_words), options)
     else:
         _refuse(spec, options, ())
@@ -82,7 +86,8 @@ def text_tower(
             reader = PieceReader.of(read_tokenizer(source), max_tokens, second_words)
         except TowerError as error:
             raise error if spec in str(error) else TowerError(f"tower {spec}: {error}") from None
-        tower = _of_pieces(source, config, reader, {"word_pool": word_pool, "last_layers": last_layers})
+        own = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
+        tower = _of_pieces(source, config, reader, own)
     return fix(tower) if freeze else tower
 
 
@@ -214,6 +219,8 @@ def _of_pieces(source: Source | None, config: Any, reader: Any, options: dict[st
             f"tower {spec}: the tokenizer has {reader.vocabulary} pieces and the model {config.vocab_size}: "
             "they do not belong together"
         )
+    if options.get("pos_interp") and not clip:
+        raise UsageError(f"pos_interp stretches the positions of a CLIP, and tower {spec} is {config.model_type!r}")
     model_class = _clip_class("CLIPTextModelWithProjection") if clip else None
     model = read_model(source, config, model_class) if source is not None else new_model(config, model_class)
     family = ClipTextTower if clip else BertTower

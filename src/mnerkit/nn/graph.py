@@ -5,6 +5,7 @@ Every function takes any leading axes: nodes are (..., L, d), a node mask is (..
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 EdgeSimilarity = Literal["minmax_block", "zscore_block", "raw"]
 Normalisation = Literal["row", "sym", "none"]
 BLOCKS = ("text_text", "text_image", "image_image")
+# weights (..., L, L) and node values (..., L, d) to the weighted sums over the neighbours, (..., L, d)
+Gather = Callable[[Tensor, Tensor], Tensor]
 
 
 def pair_mask(mask: Tensor) -> Tensor:
@@ -37,16 +40,22 @@ def _scale(cosine: Tensor, block: Tensor, how: EdgeSimilarity) -> Tensor:
     else:
         count = block.sum((-2, -1), keepdim=True).clamp_min(1)
         shifted = cosine - (cosine * block).sum((-2, -1), keepdim=True) / count
-        spread = ((shifted**2 * block).sum((-2, -1), keepdim=True) / count).sqrt()
+        variance = (shifted**2 * block).sum((-2, -1), keepdim=True) / count
+        # the root has no gradient at 0
+        spread = variance.masked_fill(variance <= 1e-12, 1.0).sqrt().masked_fill(variance <= 1e-12, 0.0)
     flat = ~(spread > 1e-6)  # one pair, equal cosines, or (spread = -inf) no pair at all
     return torch.where(flat, 0.0, shifted / spread.masked_fill(flat, 1.0))
 
 
-@torch.no_grad()
 def cosine_graph(
-    x: Tensor, mask: Tensor, delta: float, is_image: Tensor | None = None, sim: EdgeSimilarity = "minmax_block"
+    x: Tensor,
+    mask: Tensor,
+    delta: float,
+    is_image: Tensor | None = None,
+    sim: EdgeSimilarity = "minmax_block",
+    temperature: float | None = None,
 ) -> Tensor:
-    """Join nodes whose cosine exceeds `delta` (MOUSING, Eq. 2). No gradient passes the comparison.
+    """Join nodes whose cosine exceeds `delta` (MOUSING, Eq. 2). No gradient passes the comparison, unless asked for.
 
     The cosine of a word and a picture in a joint space (CLIP) is far below that of two words, so one threshold on raw
     cosines leaves no edge between them. The block forms put text-text, text-image and image-image pairs of each graph
@@ -59,6 +68,8 @@ def cosine_graph(
         delta: threshold.
         is_image: bool, broadcastable to `mask`; needed by the block forms.
         sim: scale of the cosine.
+        temperature: a straight-through estimator: forward the same graph, backward the gradient of
+            `sigmoid((cosine - delta) / temperature)` at each pair of two different nodes. None: no gradient.
 
     Returns:
         (..., L, L) of 0 and 1, in float32 or double: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is
@@ -68,9 +79,17 @@ def cosine_graph(
         ValueError: a block form without `is_image`.
     """
     exact = torch.promote_types(x.dtype, torch.float32)  # half precision would move pairs across the threshold
-    with torch.autocast(x.device.type, enabled=False):
-        unit = nn.functional.normalize(x.to(exact), dim=-1)
-        cosine = unit @ unit.transpose(-1, -2)
+    learnt = temperature is not None and torch.is_grad_enabled()
+    with torch.autocast(x.device.type, enabled=False), torch.set_grad_enabled(learnt):
+        return _joined(x.to(exact), mask, delta, is_image, sim, temperature if learnt else None)
+
+
+def _joined(
+    x: Tensor, mask: Tensor, delta: float, is_image: Tensor | None, sim: EdgeSimilarity, temperature: float | None
+) -> Tensor:
+    """`cosine_graph` of nodes in full precision, with the gradient mode set."""
+    unit = nn.functional.normalize(x, dim=-1)
+    cosine = unit @ unit.transpose(-1, -2)
     cosine = (cosine + cosine.transpose(-1, -2)) / 2  # symmetric to the last bit
     if sim != "raw":
         if is_image is None:
@@ -80,16 +99,40 @@ def cosine_graph(
     edges = (cosine > delta) & pair_mask(mask)
     # rounding can put a node's cosine with itself on either side of 1
     own = torch.diag_embed(mask)
-    return (edges | own).to(exact)
+    joined = (edges | own).to(x.dtype)
+    if temperature is None:
+        return joined
+    soft = torch.sigmoid((cosine - delta) / temperature) * (pair_mask(mask) & ~own)
+    return joined + (soft - soft.detach())  # the value is `joined`, to the bit
 
 
-def edge_density(adjacency: Tensor, mask: Tensor, is_image: Tensor) -> dict[str, float]:
-    """Share of joined pairs (of two different nodes) in each of `BLOCKS`, over all graphs; 0 for an empty block."""
+def edge_density(adjacency: Tensor, mask: Tensor, is_image: Tensor) -> dict[str, Tensor]:
+    """Share of joined pairs (of two different nodes) in each of `BLOCKS`, over all graphs; 0 for an empty block.
+
+    Scalars on the graph's device: nobody waits for them before they are read.
+    """
     blocks = _blocks(mask, is_image)
     return {
-        name: float(((adjacency > 0) & block).sum() / block.sum().clamp_min(1))
+        name: ((adjacency > 0) & block).sum() / block.sum().clamp_min(1)
         for name, block in zip(BLOCKS, blocks, strict=True)
     }
+
+
+def strongest_neighbours(weights: Tensor, mask: Tensor, count: int) -> Tensor:
+    """(..., L, L) bool: of each real node, the `count` real nodes of largest weight.
+
+    Nodes that tie with the last of them are kept too, so that the order of nodes and padding change nothing.
+
+    Args:
+        weights: (..., L, L).
+        mask: (..., L) bool, real nodes.
+        count: at least 1; a graph with fewer nodes keeps all of them.
+    """
+    pairs = pair_mask(mask)
+    with torch.no_grad():
+        real = weights.masked_fill(~pairs, -torch.inf)
+        last = real.topk(min(count, real.shape[-1]), dim=-1).values[..., -1:]
+        return (real >= last) & pairs
 
 
 def normalise_adjacency(
@@ -130,9 +173,12 @@ class GraphConvolution(nn.Module):
         self.linear = nn.Linear(in_width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Map nodes (..., L, in_width) over normalised weights (..., L, L) to (..., L, width)."""
-        gathered = adjacency @ nn.functional.linear(x, self.linear.weight) + self.linear.bias
+    def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
+        """Map nodes (..., L, in_width) over normalised weights (..., L, L) to (..., L, width).
+
+        `gather` forms the weighted sums: a matrix product, or a sparse form of it (`mnerkit.nn.graph_backends`).
+        """
+        gathered = gather(adjacency, nn.functional.linear(x, self.linear.weight)) + self.linear.bias
         return self.dropout(torch.relu(gathered))
 
 
@@ -145,7 +191,10 @@ class GraphUpdate(nn.Module):
         self.update = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Pass messages among nodes (..., L, d) over normalised weights (..., L, L); same shape as `x`."""
-        gathered = adjacency @ self.message(x)
+    def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
+        """Pass messages among nodes (..., L, d) over normalised weights (..., L, L); same shape as `x`.
+
+        `gather` as in `GraphConvolution`.
+        """
+        gathered = gather(adjacency, self.message(x))
         return self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))

@@ -39,7 +39,8 @@ class Prediction:
         episode: number of the episode, or None.
         support: ids of the episode's support posts.
         ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
-        traces: per-post arrays to draw or to measure (attention (W, R) ...), when asked for.
+        traces: per-post arrays to draw or to measure, by the names of the encoder's trace (attention (W, R) ...), when
+            asked for.
     """
 
     post: Post
@@ -78,7 +79,8 @@ class Tagger(lightning.LightningModule):
         head: made from its own options (`--model.head NAME --model.head.X VALUE`).
         encoder: made by `build`.
         towers: the towers by name; their states go into checkpoints.
-        tracing: whether predictions carry traces.
+        tracing: names of the traces that predictions carry, where the encoder has them.
+        measured: named scalars of the last batch that training logs beside its losses.
         trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: predictions of the last `Trainer.predict` on this rank.
     """
@@ -117,7 +119,8 @@ class Tagger(lightning.LightningModule):
         self.towers: dict[str, TextTower | VisionTower] = {}
         self.facts = CorpusFacts(())
         self.seed = 0
-        self.tracing = False
+        self.tracing: tuple[str, ...] = ()
+        self.measured: dict[str, Tensor] = {}
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
         self.trained_on: list[int] = []
@@ -196,6 +199,7 @@ class Tagger(lightning.LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted losses of a batch."""
         encoded = self.encoder(batch)
+        self.measured = encoded.logged
         return {"head": self.head.loss(encoded, batch), **encoded.losses}
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
@@ -204,6 +208,7 @@ class Tagger(lightning.LightningModule):
         total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
         logged["train/loss"] = total.detach()
+        logged |= {f"train/{name}": value for name, value in self.measured.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return total
 
@@ -230,14 +235,17 @@ class Tagger(lightning.LightningModule):
 
     def tag(self, batch: Batch) -> list[Prediction]:
         """Predictions for the query rows of a batch."""
-        with self.head.adapted(self.encoder, batch, trace=self.tracing, seed=self.seed) as (head, encoded):
+        with self.head.adapted(self.encoder, batch, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
             decoded = head.decode(encoded, batch)
         rows = torch.nonzero(batch.query).flatten().tolist()
         predictions = _predictions(batch, decoded)
-        if self.tracing and "attention" in encoded.trace:
-            attention = encoded.trace["attention"].float().cpu().numpy()
+        for name in self.tracing:
+            if name not in encoded.trace:
+                continue
+            arrays = encoded.trace[name].float().cpu().numpy()
             for row, prediction in zip(rows, predictions, strict=True):
-                prediction.traces["attention"] = attention[row, : len(prediction.tags)]
+                # attention is one row a word, without the padding
+                prediction.traces[name] = arrays[row, : len(prediction.tags)] if name == "attention" else arrays[row]
         return predictions
 
     def on_validation_epoch_start(self) -> None:

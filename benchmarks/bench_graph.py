@@ -1,0 +1,136 @@
+"""MOUSING's graph networks on dense tensors and over DGL: the same numbers, timed in turns in one process.
+
+What is timed is the whole graph part of both environments (Eq. 4-9) from ready node features and edges, forward and
+backward, lists of edges included. One thread unless asked otherwise, as in `bench_crf.py`. Exits 1 where the backends
+differ by more than 1e-5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnerkit.data.batch import TextBatch
+from mnerkit.encoders.base import TextStates, TextTower
+from mnerkit.nn.graph import cosine_graph
+from mnerkit.nn.graph_backends import load_dgl
+from mnerkit.runs import write_json
+from mnerkit.text_table import table
+from mnerkit_plugins.mousing.model import MousingEncoder
+
+RESULTS = Path(__file__).parent / "results" / "graph.json"
+WIDTH = 768
+TOLERANCE = 1e-5
+# graphs, words, patches: an episode of the paper's, and one of long texts with every patch of ViT-L/14 as a node
+SIZES = {"paper": (6, 30, 9), "all patches": (6, 50, 256)}
+# messages from all nodes (the default), along the original edges, and from the ten strongest
+NEIGHBOURHOODS = ("dense", "original", "topk")
+
+
+class Given(TextTower):
+    """Stands where the text tower would: node features are given."""
+
+    width, frozen = WIDTH, True
+
+    def forward(self, text: TextBatch) -> TextStates:
+        raise NotImplementedError
+
+
+def graphs(count: int, words: int, patches: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (B, L, d), edges (B, L, L) and mask (B, L) of random graphs, half of them with padding."""
+    draw = torch.Generator().manual_seed(seed)
+    length = words + patches
+    # a few common directions, so that cosines spread as those of real states do
+    x = torch.randn(count, length, 8, generator=draw) @ torch.randn(8, WIDTH, generator=draw)
+    mask = torch.ones(count, length, dtype=torch.bool)
+    mask[::2, 2 * words // 3 : words] = False
+    x = x * mask.unsqueeze(-1)
+    return x, cosine_graph(x, mask, 0.55, torch.arange(length) >= words), mask
+
+
+def step(model: MousingEncoder, x: Tensor, edges: Tensor, mask: Tensor) -> list[Tensor]:
+    """Node states of both environments and all gradients of one training step."""
+    model.zero_grad()
+    states = torch.stack([model.environment(number, x, edges, mask)[2] for number in range(2)])
+    states[:, mask].pow(2).mean().backward()
+    return [states.detach(), *(each.grad for each in model.parameters() if each.grad is not None)]
+
+
+def in_turns(runs: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
+    """Median milliseconds of each."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(turns + 2):
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            run()
+            if turn >= 2:  # the first ones warm up
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def case(size: str, neighbourhood: str, turns: int) -> dict[str, Any]:
+    """One line of the table."""
+    x, edges, mask = graphs(*SIZES[size], seed=0)
+    models = {}
+    for backend in ("dense", "dgl"):
+        torch.manual_seed(0)
+        models[backend] = MousingEncoder(
+            Given(),
+            use_image=False,
+            graph=backend,  # type: ignore[arg-type]
+            neighbourhood=neighbourhood,  # type: ignore[arg-type]
+            dropout=0.0,
+        )
+    results = {name: step(model, x, edges, mask) for name, model in models.items()}
+    gap = max(
+        float((one - other).abs().max() / one.abs().max().clamp_min(1))
+        for one, other in zip(results["dense"], results["dgl"], strict=True)
+    )
+    times = in_turns({name: (lambda model=model: step(model, x, edges, mask)) for name, model in models.items()}, turns)
+    return {
+        "size": size,
+        "graphs": x.shape[0],
+        "nodes": x.shape[1],
+        "neighbourhood": neighbourhood,
+        "edges": int(edges.sum()),
+        "dense_ms": round(times["dense"], 2),
+        "dgl_ms": round(times["dgl"], 2),
+        "dense_is_faster_by": round(times["dgl"] / times["dense"], 2),
+        "largest_difference": gap,
+    }
+
+
+def main() -> int:
+    """Compare, print and write the table; 0 when both agree."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=10, help="measurements of each")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch and of DGL")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dgl = load_dgl()
+    rows = [case(size, neighbourhood, options.turns) for size in SIZES for neighbourhood in NEIGHBOURHOODS]
+    head = ["size", "graphs", "nodes", "messages", "edges of A", "dense ms", "DGL ms", "DGL / dense", "difference"]
+    body = [[*list(row.values())[:-1], f"{row['largest_difference']:.1e}"] for row in rows]
+    about = f"torch {torch.__version__}, DGL {dgl.__version__}, {options.threads} threads, d = {WIDTH}"
+    print(f"{about}, forward + backward of Eq. 4-9, median of {options.turns} turns")
+    print(table(head, body))
+    found = {"about": about, "turns": options.turns, "device": "cpu", "cases": rows}
+    write_json(RESULTS, found)
+    wrong = [row for row in rows if not row["largest_difference"] <= TOLERANCE]
+    for row in wrong:
+        print(f"MISSED  {row['size']}, {row['neighbourhood']}: the backends differ by {row['largest_difference']:.1e}")
+    if not wrong:
+        print(f"both agree within {TOLERANCE:g}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""Shared by the tests of plugins."""
+
+from __future__ import annotations
+
+import mnerkit  # noqa: F401 (prepares torchvision before Lightning is imported)
