@@ -59,7 +59,7 @@ def graphs(count: int, words: int, patches: int, seed: int) -> tuple[Tensor, Ten
 def step(model: MousingEncoder, x: Tensor, edges: Tensor, mask: Tensor) -> list[Tensor]:
     """Node states of both environments and all gradients of one training step."""
     model.zero_grad()
-    states = torch.stack([model.environment(number, x, edges, mask)[2] for number in range(2)])
+    states = torch.stack([model.final(model.environment(number, x, edges, mask)[2]) for number in range(2)])
     states[:, mask].pow(2).mean().backward()
     return [states.detach(), *(each.grad for each in model.parameters() if each.grad is not None)]
 

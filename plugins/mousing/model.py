@@ -99,6 +99,7 @@ class MousingEncoder(Encoder):
         neighbourhood: Literal["dense", "original", "topk"] = "dense",
         topk: int = 10,
         graph: GraphBackend = "dense",
+        residual: bool = False,
         test_intervention: Literal["keep", "skip"] = "keep",
         env_inference: Literal["mean", "g1", "g2"] = "mean",
         kl_mode: DivergenceMode = "neg_kl",
@@ -136,7 +137,9 @@ class MousingEncoder(Encoder):
         width = width or node_width  # d
         if test_intervention == "skip" and width != node_width:
             raise UsageError(f"test_intervention skip needs width = width of the nodes: {width} is not {node_width}")
-        self.delta, self.edge_sim, self.gamma = delta, edge_sim, gamma
+        if residual and width != node_width:
+            raise UsageError(f"residual needs width = width of the nodes: {width} is not {node_width}")
+        self.delta, self.edge_sim, self.gamma, self.residual = delta, edge_sim, gamma, residual
         self.temperature = ste_temperature if ste else None
         self.sim_relu, self.adj_norm, self.neighbourhood = sim_relu, adj_norm, neighbourhood
         self.topk, self.graph = topk, graph
@@ -151,12 +154,15 @@ class MousingEncoder(Encoder):
             return MultiViewSimilarity(width, num_views, view_weight, view_rank)
 
         def update() -> nn.ModuleList:
-            return nn.ModuleList(GraphUpdate(width, dropout) for _ in range(num_layers))
+            return nn.ModuleList(GraphUpdate(width, dropout, residual) for _ in range(num_layers))
 
-        self.generate = nn.ModuleList(GraphConvolution(node_width, width, dropout) for _ in range(networks))
+        self.generate = nn.ModuleList(GraphConvolution(node_width, width, dropout, residual) for _ in range(networks))
         self.views = nn.ModuleList(views() for _ in range(1 if view_shared_across_env else networks) if multiview)
         self.update = nn.ModuleList(update() for _ in range(1 if share_update_gnn_across_env else networks))
         self.output = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))  # F_M
+        if residual:
+            nn.init.zeros_(self.output[2].weight)
+            nn.init.zeros_(self.output[2].bias)
         self.divergence = nn.Linear(width, kl_width) if kl_mode != "none" else None  # F'_M
         self.width = width
 
@@ -194,7 +200,7 @@ class MousingEncoder(Encoder):
         return normalise_adjacency(updated, mask, self.adj_norm), edges
 
     def environment(self, which: int, x: Tensor, adjacency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Eq. 4-9 in one environment: its graph's nodes (B, L, d), A' (B, L, L) and the node states r (B, L, d)."""
+        """Eq. 4-8 in one environment: its graph's nodes (B, L, d), A' (B, L, L) and the nodes after Eq. 8 (B, L, d)."""
         network = which % len(self.generate)
         if self.test_intervention == "skip" and not self.training:
             generated = x
@@ -211,7 +217,11 @@ class MousingEncoder(Encoder):
                 updated = self.updated(network, adjacency, state, mask)
             weights, edges = self.weights(updated, adjacency, mask)
             state = layer(state, weights, gather_over(edges, self.graph))  # Eq. 8
-        return generated, updated, self.output(state)  # Eq. 9
+        return generated, updated, state
+
+    def final(self, state: Tensor) -> Tensor:
+        """Eq. 9: r = F_M(x), or x + F_M(x), (..., d)."""
+        return state + self.output(state) if self.residual else self.output(state)
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         x, mask, is_image = self.nodes(batch)
@@ -224,7 +234,8 @@ class MousingEncoder(Encoder):
             kept = range(int(self.env_inference[1]) - 1, int(self.env_inference[1]))
         count = batch.text.word_mask.shape[1]
         read = mask[:, :count, None]
-        states = torch.stack([results[number][2][:, :count] * read for number in kept])  # (E, B, W, d)
+        # heads see words alone, so the patches' r is not computed
+        states = torch.stack([self.final(results[number][2][:, :count]) * read for number in kept])  # (E, B, W, d)
         losses = {}
         if self.divergence is not None and self.kl_mode != "none":
             logits = self.divergence(torch.stack([generated for generated, _, _ in results]))  # (2, B, L, k)

@@ -60,6 +60,7 @@ class MousingTagger(Tagger):
         neighbourhood: Literal["dense", "original", "topk"] = "dense",
         topk: int = 10,
         graph: Literal["dense", "dgl"] = "dense",
+        residual: bool = False,
         test_intervention: Literal["keep", "skip"] = "keep",
         env_inference: Literal["mean", "g1", "g2"] = "mean",
         kl_mode: Literal["neg_kl", "neg_js", "none"] = "neg_kl",
@@ -115,6 +116,8 @@ class MousingTagger(Tagger):
             topk: how many, with neighbourhood topk; nodes that tie with the last one are kept too.
             graph: messages as a matrix product (dense), or over lists of edges with the library DGL (dgl, to be
                 installed besides); both give the same numbers.
+            residual: the networks of Eq. 4, 8 and 9 add to what they read, so that training starts from the towers'
+                own states; false is the plain form.
             test_intervention: at test, keep the networks of Eq. 4, or go straight to Eq. 5 (skip).
             env_inference: environments that speak at test.
             kl_mode: minus Kullback-Leibler as printed, minus Jensen-Shannon, or no term (Eq. 13).

@@ -244,11 +244,30 @@ def test_order_of_patches_moves_patches_and_nothing_else() -> None:
     torch.testing.assert_close(after.states, before.states)
     for number in range(2):
         r = [
-            model.environment(number, x, encoded.trace["adjacency"][:, number], mask)[2][:, WORDS:]
+            model.final(model.environment(number, x, encoded.trace["adjacency"][:, number], mask)[2])[:, WORDS:]
             * mask[:, WORDS:, None]
             for encoded, (x, mask, _) in ((before, model.nodes(batch)), (after, model.nodes(moved)))
         ]
         torch.testing.assert_close(r[1], r[0][:, order])
+
+
+def test_residual_networks_start_from_the_towers_own_states() -> None:
+    plain, residual = (encoder(residual=given, dropout=0.0).eval() for given in (False, True))
+    batch = episode()
+    x, mask, _ = residual.nodes(batch)
+    own, read = x[:, :WORDS], mask[:, :WORDS]
+    for states in residual(batch).states:
+        assert nn.functional.cosine_similarity(states, own, dim=-1)[read].min() > 0.9
+    assert nn.functional.cosine_similarity(plain(batch).states[0], own, dim=-1)[read].mean() < 0.5
+    # F_M adds nothing before it has learnt, and what Eq. 4 and 8 add is the plain form's output
+    state = torch.randn(2, 3, x.shape[-1])
+    assert torch.equal(residual.final(state), state)
+    convolution = residual.generate[0]
+    weights = torch.softmax(torch.randn(2, 3, 3), -1)
+    added = torch.relu(weights @ state @ convolution.linear.weight.T + convolution.linear.bias)
+    torch.testing.assert_close(convolution(state, weights), state + added)
+    with pytest.raises(UsageError, match="residual needs width"):
+        encoder(residual=True, width=x.shape[-1] + 1)
 
 
 def test_order_of_words_moves_word_states_along() -> None:

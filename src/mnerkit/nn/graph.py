@@ -166,12 +166,18 @@ def normalise_adjacency(
 
 
 class GraphConvolution(nn.Module):
-    """`Drop(ReLU(A X W + b))` (MOUSING, Eq. 4): one network that reads a graph."""
+    """`Drop(ReLU(A X W + b))` (MOUSING, Eq. 4): one network that reads a graph.
 
-    def __init__(self, in_width: int, width: int, dropout: float = 0.0) -> None:
+    With `residual` it is added to the nodes (of equal width), which then keep what they were; it starts small.
+    """
+
+    def __init__(self, in_width: int, width: int, dropout: float = 0.0, residual: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(in_width, width)
         self.dropout = nn.Dropout(dropout)
+        self.residual = residual
+        if residual:
+            _start_small(self.linear)
 
     def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
         """Map nodes (..., L, in_width) over normalised weights (..., L, L) to (..., L, width).
@@ -179,17 +185,24 @@ class GraphConvolution(nn.Module):
         `gather` forms the weighted sums: a matrix product, or a sparse form of it (`mnerkit.nn.graph_backends`).
         """
         gathered = gather(adjacency, nn.functional.linear(x, self.linear.weight)) + self.linear.bias
-        return self.dropout(torch.relu(gathered))
+        read = self.dropout(torch.relu(gathered))
+        return x + read if self.residual else read
 
 
 class GraphUpdate(nn.Module):
-    """`m_p = sum_q A_pq (W_M x_q + b_M)`, then `x_p <- Drop(ReLU(W_U [x_p; m_p] + b_U))` (MOUSING, Eq. 8)."""
+    """`m_p = sum_q A_pq (W_M x_q + b_M)`, then `x_p <- Drop(ReLU(W_U [x_p; m_p] + b_U))` (MOUSING, Eq. 8).
 
-    def __init__(self, width: int, dropout: float = 0.0) -> None:
+    With `residual` the update is added to the nodes; it starts small.
+    """
+
+    def __init__(self, width: int, dropout: float = 0.0, residual: bool = False) -> None:
         super().__init__()
         self.message = nn.Linear(width, width)
         self.update = nn.Linear(2 * width, width)
         self.dropout = nn.Dropout(dropout)
+        self.residual = residual
+        if residual:
+            _start_small(self.update)
 
     def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
         """Pass messages among nodes (..., L, d) over normalised weights (..., L, L); same shape as `x`.
@@ -197,4 +210,11 @@ class GraphUpdate(nn.Module):
         `gather` as in `GraphConvolution`.
         """
         gathered = gather(adjacency, self.message(x))
-        return self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))
+        read = self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))
+        return x + read if self.residual else read
+
+
+def _start_small(linear: nn.Linear) -> None:
+    """Weights of BERT's scale, so that what is added disturbs little before it has learnt."""
+    nn.init.normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
