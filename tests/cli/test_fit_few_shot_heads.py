@@ -98,3 +98,13 @@ def test_tuning_switches_inference_mode_off(tmp_path: Path) -> None:
     assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is False
     config["model"] = {"head": {"name": "nearest"}}
     assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is True
+
+
+def test_prototypes_of_frozen_states_need_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path, "bert", "--model.head", "prototype", "--model.freeze", "true", *TYPES)
+    metrics = run.metrics()
+    assert metrics["parameters"] == 0 and metrics["epochs"] == 0
+    assert "nothing of this model is trained" in capsys.readouterr().out
+    said = (run.path / "predictions.test.jsonl").read_bytes()
+    assert main(["test", "--ckpt_path", str(run.best)]) == 0
+    assert (run.path / "predictions.test.jsonl").read_bytes() == said

@@ -161,6 +161,13 @@ class Assembly:
                 " --data.train_types null"
             )
 
+    def settle(self, folder: RunFolder) -> None:
+        """In place of training where nothing learns (prototypes of frozen states): dev chooses, and that is kept."""
+        if self.trainer.is_global_zero:
+            print("nothing of this model is trained: its towers are frozen and its head has no weights", flush=True)
+        self.trainer.validate(self.tagger, self.data, verbose=False)
+        self.trainer.save_checkpoint(folder.best, weights_only=True)
+
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
         """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
         key = key or split

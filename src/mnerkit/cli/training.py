@@ -94,8 +94,11 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
         write_json(folder.path / "env.json", environment(config, trainer))
     ready = time.time()
-    last = str(folder.last) if state == "resume" and folder.last.is_file() else None
-    trainer.fit(tagger, data, ckpt_path=last, weights_only=True)
+    if tagger.trainable_parameters():
+        last = str(folder.last) if state == "resume" and folder.last.is_file() else None
+        trainer.fit(tagger, data, ckpt_path=last, weights_only=True)
+    else:
+        assembly.settle(folder)
     trained = time.time()
     from mnerkit.tagging import checkpoint
 
