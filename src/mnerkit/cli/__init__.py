@@ -17,6 +17,7 @@ VERBS = {
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
     "data": "stats, verify or show a corpus",
     "runs": "a table of runs and scores",
+    "cache": "what frozen towers computed and is kept: info, clear",
 }
 
 
@@ -84,6 +85,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import runs
 
         return runs.main(rest)
+    if verb == "cache":
+        from mnerkit.cli import cache
+
+        return cache.main(rest)
     from mnerkit.cli import help as pages
     from mnerkit.cli import options
 

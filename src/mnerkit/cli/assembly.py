@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from mnerkit import registry
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.samplers import TrainEpisodeSampler
+from mnerkit.encoders.frozen import KnownPictures, keep_on_disk
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.runs import RunFolder, write_lines
 from mnerkit.tagging import evaluation
@@ -124,9 +125,13 @@ class Assembly:
                 f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.tagger.facts.types)})"
             )
-        self.data.connect(
-            self.tagger.needs(), self.tagger.head.train_mode, types=self.tagger.facts.types if plain else None
-        )
+        towers = list(self.tagger.towers.values())
+        keep_on_disk(towers, self.data.feature_folder)
+        # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
+        with self.trainer.precision_plugin.forward_context():
+            known = KnownPictures.of(towers)
+        types = self.tagger.facts.types if plain else None
+        self.data.connect(self.tagger.needs(), self.tagger.head.train_mode, types, known)
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from mnerkit.data.views import VIEWS, Needs
 
 if TYPE_CHECKING:
     from mnerkit.data.images import PictureLoader
+    from mnerkit.data.picture_source import PictureSource
     from mnerkit.data.text import Reader
 
 
@@ -31,9 +32,18 @@ class Collator:
         loader: reads pictures; may be None where `needs` has neither `whole` nor `grid`.
         tagset: the tags of plain batches; an episode has its own.
         out_of_play: what becomes of a tag outside `tagset` in a plain batch: an error, or O.
+        known: digests of the pictures that the vision towers know already (`PictureSource.digest`). Where all pictures
+            of a batch are among them none is decoded.
     """
 
-    def __init__(self, needs: Needs, loader: PictureLoader | None, tagset: TagSet, out_of_play: str = "error") -> None:
+    def __init__(
+        self,
+        needs: Needs,
+        loader: PictureLoader | None,
+        tagset: TagSet,
+        out_of_play: str = "error",
+        known: Container[str] | None = None,
+    ) -> None:
         unknown = needs.views - VIEWS.keys()
         if unknown:
             raise ValueError(f"no views {sorted(unknown)}; there are {', '.join(VIEWS)}")
@@ -41,7 +51,7 @@ class Collator:
             raise ValueError("the views `whole` and `grid` need a picture loader")
         if "captions" in needs.views and needs.caption_reader is None:
             raise ValueError("the view `captions` needs a caption reader")
-        self.needs, self.loader, self.tagset, self.out_of_play = needs, loader, tagset, out_of_play
+        self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
 
     def __call__(self, posts: Sequence[Post]) -> Batch:
         """Collate posts, all of them scored."""
@@ -97,35 +107,57 @@ class Collator:
         return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
     def _add_whole(self, batch: Batch) -> None:
-        assert self.loader is not None
-        loader, size = self.loader, self.loader.format.size
         m = self._axis(batch.posts)
-        batch.images = torch.zeros(len(batch), m, 3, size, size)
-        batch.image_mask = torch.zeros(len(batch), m, dtype=torch.bool)
-        for row, post in enumerate(batch.posts):
-            for column, ref in enumerate(post.images[:m]):
-                pixels = loader.whole(ref)
-                if pixels is not None:
-                    batch.images[row, column] = torch.from_numpy(pixels)
-                    batch.image_mask[row, column] = True
+        pixels, sources, mask = self._read(batch.posts, m, 0)
+        batch.image_mask = mask[:, :, 0]  # (B, m)
+        batch.image_sources = sources
+        batch.images = None if pixels is None else pixels.squeeze(2)  # (B, m, 3, H, W)
 
     def _add_grid(self, batch: Batch) -> None:
-        assert self.loader is not None
-        loader, size, k = self.loader, self.loader.format.size, self.needs.grid
-        m, cells = self._axis(batch.posts), k * k
-        crops = torch.zeros(len(batch), m, cells, 3, size, size)
-        mask = torch.zeros(len(batch), m, cells, dtype=torch.bool)
-        for row, post in enumerate(batch.posts):
-            for column, ref in enumerate(post.images[:m]):
-                pixels = loader.grid(ref, k)
-                if pixels is not None:
-                    crops[row, column] = torch.from_numpy(pixels)
-                    mask[row, column] = True
-        batch.crops, batch.crop_mask = crops.flatten(1, 2), mask.flatten(1)  # (B, m k k, 3, h, w), (B, m k k)
-        batch.crop_image = torch.arange(m).repeat_interleave(cells).expand(len(batch), -1).clone()
+        k, m = self.needs.grid, self._axis(batch.posts)
+        pixels, sources, mask = self._read(batch.posts, m, k)
+        batch.crop_mask = mask.flatten(1)  # (B, m k k)
+        batch.crop_sources = sources
+        batch.crops = None if pixels is None else pixels.flatten(1, 2)  # (B, m k k, 3, h, w)
+        batch.crop_image = torch.arange(m).repeat_interleave(k * k).expand(len(batch), -1).clone()
         batch.boxes = _cells(k).repeat(m, 1).expand(len(batch), -1, -1).clone()  # (B, m k k, 4)
         if batch.image_mask is None:
             batch.image_mask = mask[:, :, 0].clone()
+
+    def _read(
+        self, posts: Sequence[Post], m: int, k: int
+    ) -> tuple[Tensor | None, list[PictureSource | None] | None, Tensor]:
+        """The first m pictures of each post, whole (k = 0, one cell) or as the cells of a k x k grid.
+
+        Returns:
+            Pixels (B, m, cells, 3, size, size), zeros where masked, None where all are known; B * m * cells sources,
+            None where nobody knows any; the mask (B, m, cells).
+        """
+        assert self.loader is not None
+        loader, size, cells = self.loader, self.loader.format.size, max(1, k * k)
+        places = [(row, column, ref) for row, post in enumerate(posts) for column, ref in enumerate(post.images[:m])]
+        mask = torch.zeros(len(posts), m, cells, dtype=torch.bool)
+        sources: list[PictureSource | None] | None = None
+        if self.known is not None:
+            sources = [None] * mask.numel()
+            for row, column, ref in places:
+                begin = (row * m + column) * cells
+                sources[begin : begin + cells] = loader.sources(ref, k) or [None] * cells
+            real = [source for source in sources if source is not None]
+            if real and all(source.digest in self.known for source in real):
+                return None, sources, torch.tensor([source is not None for source in sources]).view(mask.shape)
+        pixels = torch.zeros(len(posts), m, cells, 3, size, size)
+        for row, column, ref in places:
+            begin = (row * m + column) * cells
+            if sources is not None and sources[begin] is None:
+                continue
+            found = loader.grid(ref, k) if k else loader.whole(ref)
+            if found is not None:
+                pixels[row, column] = torch.from_numpy(found)
+                mask[row, column] = True
+            elif sources is not None:
+                sources[begin : begin + cells] = [None] * cells
+        return pixels, sources, mask
 
     def _add_captions(self, batch: Batch) -> None:
         assert self.needs.caption_reader is not None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
 
+from mnerkit.cache import FEATURES, cache_folder
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
@@ -65,6 +67,7 @@ class MnerData(lightning.LightningDataModule):
         episodes_per_epoch: int = 500,
         dev_episodes: Queries = 200,
         eval_episodes: Queries = "all_queries",
+        cache: str | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the options; nothing is read yet.
@@ -95,6 +98,8 @@ class MnerData(lightning.LightningDataModule):
             episodes_per_epoch: training episodes an epoch, over all ranks.
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
+            cache: folder where outputs of frozen towers are kept between runs (default: MNERKIT_CACHE, else mnerkit in
+                the user's cache folder); none keeps them in memory alone.
             seed: of batches, episodes and samples.
 
         """
@@ -108,6 +113,9 @@ class MnerData(lightning.LightningDataModule):
         ):
             if value < least:
                 raise UsageError(f"--data.{option} {value}: give at least {least}")
+        if cache not in (None, "none") and Path(str(cache)).is_file():
+            raise UsageError(f"--data.cache {cache}: is a file; give a folder, or none")
+        self.cache = cache
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
@@ -117,6 +125,7 @@ class MnerData(lightning.LightningDataModule):
         self.dev_episodes, self.eval_episodes, self.seed = dev_episodes, eval_episodes, seed
         self.train_mode: Literal["plain", "episodic"] = "plain"
         self._needs: Needs | None = None
+        self._known: Container[str] | None = None
         self._content: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
         self._types: tuple[str, ...] | None = None
@@ -197,6 +206,7 @@ class MnerData(lightning.LightningDataModule):
         needs: Needs,
         train_mode: Literal["plain", "episodic"] = "plain",
         types: Sequence[str] | None = None,
+        known: Container[str] | None = None,
     ) -> None:
         """Say what a method needs; before this no batch can be had.
 
@@ -205,12 +215,20 @@ class MnerData(lightning.LightningDataModule):
             train_mode: whether the head trains on plain batches or on episodes.
             types: entity types of plain batches, in the order that the head numbers them; default: the corpus's, or in
                 a few-shot run the training types.
+            known: digests of pictures that need not be decoded (see `Collator`).
 
         """
-        self._needs, self.train_mode = needs, train_mode
+        self._needs, self.train_mode, self._known = needs, train_mode, known
         self._types = None if types is None else tuple(types)
         # which posts are left out depends on whether pictures are seen
         self._posts.clear()
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """Where outputs of frozen towers are kept on disk; None where they are not."""
+        if self.cache == "none":
+            return None
+        return (cache_folder() if self.cache is None else Path(self.cache).expanduser()) / FEATURES
 
     @property
     def few_shot(self) -> bool:
@@ -252,7 +270,7 @@ class MnerData(lightning.LightningDataModule):
         picture = self._needs.picture
         loader = None if picture is None else PictureLoader(picture, policy=self.missing_images)
         types = self._types or (self.train_types if self.few_shot else self.content.types)
-        return Collator(self._needs, loader, TagSet(types), out_of_play="O" if self.few_shot else "error")
+        return Collator(self._needs, loader, TagSet(types), "O" if self.few_shot else "error", self._known)
 
     def episodes(self, split: str, pictures: Pictures | None = None) -> EpisodeSource:
         """The episodes of a split."""

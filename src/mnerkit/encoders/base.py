@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch, TextBatch
+from mnerkit.data.batch import Batch, PictureBatch, TextBatch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -136,6 +136,14 @@ class VisionTower(Tower):
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError
+
+    def see(self, pictures: PictureBatch) -> ImageStates:
+        """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded."""
+        return self(pictures.pixels())
+
+    def see_pooled(self, pictures: PictureBatch) -> Tensor:
+        """Their pooled vectors (N, pooled_width) alone."""
+        return self.pool(pictures.pixels())
 
     def pool(self, pixels: Tensor) -> Tensor:
         """The pooled vectors (N, pooled_width) alone, for whom regions would be computed in vain."""

@@ -190,6 +190,12 @@ class Tagger(lightning.LightningModule):
         np.random.seed(int(state[1]))
         random.seed(int(state[2]))
 
+    def on_train_epoch_end(self) -> None:
+        """Write the features that frozen towers computed: for the workers, other ranks, and a run after a kill."""
+        for tower in self.towers.values():
+            if hasattr(tower, "memory"):
+                tower.memory.flush()
+
     def configure_optimizers(self) -> Any:
         """AdamW in three groups (towers, the method's own modules, head) and a schedule that moves every step."""
         towers = list(self.towers.values())
