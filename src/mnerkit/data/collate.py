@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mnerkit.data.images import PictureLoader
     from mnerkit.data.picture_source import PictureSource
     from mnerkit.data.text import Reader
+
+_Place = tuple[int, int]  # row of the post, column of the picture
 
 
 class Collator:
@@ -135,29 +137,33 @@ class Collator:
         """
         assert self.loader is not None
         loader, size, cells = self.loader, self.loader.format.size, max(1, k * k)
-        places = [(row, column, ref) for row, post in enumerate(posts) for column, ref in enumerate(post.images[:m])]
-        mask = torch.zeros(len(posts), m, cells, dtype=torch.bool)
-        sources: list[PictureSource | None] | None = None
+        refs = {(row, column): ref for row, post in enumerate(posts) for column, ref in enumerate(post.images[:m])}
+        sources: dict[_Place, list[PictureSource]] = {}
+        known: set[_Place] = set()
         if self.known is not None:
-            sources = [None] * mask.numel()
-            for row, column, ref in places:
+            told = {place: loader.sources(ref, k) for place, ref in refs.items()}
+            sources = {place: each for place, each in told.items() if each is not None}
+            refs = {place: refs[place] for place in sources}
+            known = {place for place, each in sources.items() if all(one.digest in self.known for one in each)}
+
+        def decoded(places: Iterable[_Place]) -> dict[_Place, np.ndarray]:
+            tried = {place: loader.grid(refs[place], k) if k else loader.whole(refs[place]) for place in places}
+            return {place: each for place, each in tried.items() if each is not None}
+
+        new = decoded(place for place in refs if place not in known)
+        wanted = bool(new) or not known  # all of them, or none
+        new |= decoded(known if wanted else ())
+        mask = torch.zeros(len(posts), m, cells, dtype=torch.bool)
+        pixels = torch.zeros(len(posts), m, cells, 3, size, size) if wanted else None
+        listed: list[PictureSource | None] = [None] * mask.numel()
+        for row, column in new if wanted else known:
+            mask[row, column] = True
+            if pixels is not None:
+                pixels[row, column] = torch.from_numpy(new[row, column])
+            if sources:
                 begin = (row * m + column) * cells
-                sources[begin : begin + cells] = loader.sources(ref, k) or [None] * cells
-            real = [source for source in sources if source is not None]
-            if real and all(source.digest in self.known for source in real):
-                return None, sources, torch.tensor([source is not None for source in sources]).view(mask.shape)
-        pixels = torch.zeros(len(posts), m, cells, 3, size, size)
-        for row, column, ref in places:
-            begin = (row * m + column) * cells
-            if sources is not None and sources[begin] is None:
-                continue
-            found = loader.grid(ref, k) if k else loader.whole(ref)
-            if found is not None:
-                pixels[row, column] = torch.from_numpy(found)
-                mask[row, column] = True
-            elif sources is not None:
-                sources[begin : begin + cells] = [None] * cells
-        return pixels, sources, mask
+                listed[begin : begin + cells] = sources[row, column]
+        return pixels, None if self.known is None else listed, mask
 
     def _add_captions(self, batch: Batch) -> None:
         assert self.needs.caption_reader is not None

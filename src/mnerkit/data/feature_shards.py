@@ -126,7 +126,7 @@ def entry_digest(key: str, arrays: Arrays) -> str:
     digest = hashlib.sha256(key.encode())
     for part, array in sorted(arrays.items()):
         digest.update(f"\n{part} {tuple(array.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(array, "<f4").data)
+        digest.update(np.asarray(array, "<f4", order="C").data)
     return digest.hexdigest()
 
 
@@ -145,7 +145,7 @@ def write_shard(folder: Path, entries: Mapping[str, Arrays]) -> Path:
     name = uuid.uuid4().hex
     draft, path = folder / f".shard-{name}.part", folder / f"shard-{name}.safetensors"
     tensors = {
-        f"{key}.{part}": np.ascontiguousarray(array, np.float32)
+        f"{key}.{part}": np.asarray(array, np.float32, order="C")
         for key, arrays in entries.items()
         for part, array in arrays.items()
     }

@@ -245,6 +245,10 @@ class Tagger(lightning.LightningModule):
         """Add the predictions of a batch to `predicted`, which whoever calls `Trainer.predict` empties before."""
         self.predicted.extend(self.tag(batch))
 
+    def on_predict_epoch_end(self) -> None:
+        """As after an epoch of training."""
+        self.on_train_epoch_end()
+
     # ------------------------------------------------------------------ checkpoints
 
     def stored_elsewhere(self) -> tuple[str, ...]:
