@@ -13,7 +13,7 @@ SOURCES := src plugins tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch setup demo test check format bench-crf bench-train bench-quality bench-resume clean
+.PHONY: help torch setup demo test check format bench-crf bench-cache bench-train bench-quality bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -44,6 +44,9 @@ format: setup ## let ruff repair and format the code
 
 bench-crf: setup ## CRF: loss, gradients and times against torchcrf's
 	$(BIN)/python benchmarks/bench_crf.py
+
+bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache and without
+	$(BIN)/python benchmarks/bench_cache.py
 
 bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"

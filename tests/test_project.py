@@ -53,7 +53,7 @@ def test_a_documented_command_is_one_that_mnerkit_takes(
         base = None if verb == "fit" else {"plugin": "bert", "model": {"head": {"name": "crf"}}}
         options.resolve(request, base)
         return
-    below = argv[:1] if verb == "data" else []
+    below = argv[:1] if verb in ("data", "cache") else []
     page = shown([verb, *below, "--help"], capsys)
     for word in argv:
         if word.startswith("--") and word != "--help":

@@ -227,13 +227,15 @@ class PictureLoader:
         from mnerkit.data.picture_source import content_digest, sources_of
 
         if not ref.present:
-            return self._note_missing(ref)
+            self._note_missing(ref)
+            return None
         try:
             content = content_digest(ref)
             if content in self._faults:
                 raise DataError(self._faults[content])
         except DataError as problem:
-            return self._note_broken(ref, problem)
+            self._note_broken(ref, problem)
+            return None
         return sources_of(ref, self.format, content, k)
 
     def whole(self, ref: ImageRef) -> np.ndarray | None:
@@ -267,13 +269,15 @@ class PictureLoader:
         from mnerkit.data.picture_source import content_digest
 
         if not ref.present:
-            return self._note_missing(ref)
+            self._note_missing(ref)
+            return None
         try:
             return decode(ref)
         except DataError as problem:
             with contextlib.suppress(DataError):
                 self._faults[content_digest(ref)] = str(problem)
-            return self._note_broken(ref, problem)
+            self._note_broken(ref, problem)
+            return None
 
     def _note_missing(self, ref: ImageRef) -> None:
         self.missing[ref.name] += 1

@@ -80,6 +80,8 @@ class Tower(nn.Module):
         options: options of the factory that made it, as plain data.
         reader: turns words into a text tower's input (`mnerkit.data.text.Reader`).
         picture: size and normalisation that a vision tower expects (`mnerkit.data.images.PictureFormat`).
+        memory: what it returned before, once it is frozen (`mnerkit.encoders.frozen.FeatureMemory`); None where
+            computing again costs no more than looking up.
 
     """
 
@@ -90,6 +92,7 @@ class Tower(nn.Module):
     options: dict[str, Any]
     reader: Any = None
     picture: Any = None
+    memory: Any = None
 
     @property
     def external(self) -> bool:

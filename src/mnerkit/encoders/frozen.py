@@ -20,6 +20,8 @@ AnyTower = TypeVar("AnyTower", bound=Tower)
 
 MEMORY_BYTES = 512 << 20
 
+_Shapes = dict[str, tuple[int, ...]]  # of the parts of what is kept of an input
+
 
 def freeze(tower: AnyTower) -> AnyTower:
     """Fix a tower's weights: no gradient, and eval mode from now on (dropout off, BatchNorm statistics fixed).
@@ -127,7 +129,7 @@ class FeatureMemory:
         used, counts = mask.sum(1).tolist(), text.word_mask.sum(1).tolist()
         inputs = torch.stack([ids, owner], -1).cpu()  # (B, n, 2)
         keys = [input_digest(inputs[row, :length]) for row, length in enumerate(used)]
-        shapes = [{"words": (max(1, count), tower.width), "pooled": (tower.width,)} for count in counts]
+        shapes: list[_Shapes] = [{"words": (max(1, count), tower.width), "pooled": (tower.width,)} for count in counts]
 
         def alone(row: int) -> dict[str, Tensor]:
             states = compute(_row(text, row, used[row], max(1, counts[row])))
@@ -151,9 +153,9 @@ class FeatureMemory:
             compute: runs the tower on pixels.
 
         """
-        size = (tower.picture.size,) * 2 if pictures.decoded is None else tuple(pictures.decoded.shape[-2:])
-        grid = tower.grid_of(*size)
-        shapes = {"pooled": (tower.pooled_width,), "regions": (grid[0] * grid[1], tower.width)}
+        side, decoded = tower.picture.size, pictures.decoded
+        grid: tuple[int, int] = tower.grid_of(*((side, side) if decoded is None else decoded.shape[-2:]))
+        shapes: _Shapes = {"pooled": (tower.pooled_width,), "regions": (grid[0] * grid[1], tower.width)}
         found = self._pictures(tower, pictures, self.reading(tower), shapes, compute)
         if found is None:
             return compute(pictures.pixels())
@@ -161,7 +163,7 @@ class FeatureMemory:
 
     def pooled(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], ImageStates]) -> Tensor:
         """The pooled vectors (N, d) alone, a hundredth of what `images` keeps of each; else as there."""
-        shapes = {"pooled": (tower.pooled_width,)}
+        shapes: _Shapes = {"pooled": (tower.pooled_width,)}
         found = self._pictures(tower, pictures, pooled_only(self.reading(tower)), shapes, compute)
         return compute(pictures.pixels()).pooled if found is None else found["pooled"]
 
@@ -194,7 +196,7 @@ class FeatureMemory:
         tower: Any,
         pictures: PictureBatch,
         reading: Reading,
-        shapes: dict[str, tuple[int, ...]],
+        shapes: _Shapes,
         compute: Callable[[Tensor], ImageStates],
     ) -> dict[str, Tensor] | None:
         """The parts of N pictures' states that `shapes` names, (N, ...) each; None where there is no room to keep."""
@@ -224,7 +226,7 @@ class FeatureMemory:
         self,
         reading: Reading,
         keys: list[str],
-        shapes: list[dict[str, tuple[int, ...]]],
+        shapes: Sequence[_Shapes],
         alone: Callable[[int], dict[str, Tensor]],
     ) -> list[dict[str, Tensor]] | None:
         """The tensors of each key, computed and kept where they are new; None where there is no room for new ones."""
@@ -274,9 +276,9 @@ def keep_on_disk(towers: Iterable[Tower], folder: Path | None) -> None:
     would be found again, and a tiny tower computes a picture sooner than a disk reads its states.
     """
     for tower in towers:
-        memory, place = getattr(tower, "memory", None), folder if tower.external else None
-        if isinstance(memory, FeatureMemory) and memory.folder != place:
-            tower.memory = FeatureMemory(memory.limit, place, f"{type(tower).__name__} {tower.spec}")
+        place = folder if tower.external else None
+        if tower.memory is not None and tower.memory.folder != place:
+            tower.memory = FeatureMemory(tower.memory.limit, place, f"{type(tower).__name__} {tower.spec}")
 
 
 class KnownPictures:
@@ -298,7 +300,7 @@ class KnownPictures:
     def of(cls, towers: Iterable[Tower]) -> KnownPictures | None:
         """What the vision towers among `towers` know; None where one of them remembers nothing, or there is none."""
         visions = [tower for tower in towers if isinstance(tower, VisionTower)]
-        if not visions or not all(tower.frozen and hasattr(tower, "memory") for tower in visions):
+        if not visions or not all(tower.frozen and tower.memory is not None for tower in visions):
             return None
         return cls(visions)
 

@@ -55,7 +55,8 @@ class _RememberingTower(VisionTower):
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory, self.keep_stages = FeatureMemory(), False
+        self.memory: Any = FeatureMemory()
+        self.keep_stages = False
 
     def forward(self, pixels: Tensor) -> ImageStates:
         return self.see(PictureBatch(pixels)) if self._remembers else self._states(pixels)

@@ -193,7 +193,7 @@ class Tagger(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Write the features that frozen towers computed: for the workers, other ranks, and a run after a kill."""
         for tower in self.towers.values():
-            if hasattr(tower, "memory"):
+            if tower.memory is not None:
                 tower.memory.flush()
 
     def configure_optimizers(self) -> Any:
