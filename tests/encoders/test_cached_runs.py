@@ -12,6 +12,7 @@ from PIL import Image
 
 from mnerkit.cli import main
 from mnerkit.data import images
+from mnerkit.data.feature_store import read_description
 from mnerkit.runs import RunFolder
 
 Folder = Callable[[str], str]
@@ -44,9 +45,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fit(plugin: str, corpus: Path, tower: str, runs: Path, name: str, cache: Path | str, workers: int) -> bytes:
+def fit(
+    plugin: str, corpus: Path, tower: str, runs: Path, name: str, cache: Path | str, workers: int, *more: str
+) -> bytes:
     """The predictions of a short run."""
-    argv = ["fit", "--plugin", plugin, "--runs_dir", str(runs), "--name", name, "--test"]
+    argv = [*more, "--runs_dir", str(runs), "--name", name, "--test"]
+    argv = ["fit", "--plugin", plugin, *argv]
     argv += ["--data.corpus", str(corpus), "--data.cache", str(cache), "--data.workers", str(workers)]
     argv += ["--model.text", tower, "--model.vision", tower, "--model.max_tokens", "24", *PLUGINS[plugin]]
     argv += ["--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
@@ -55,6 +59,18 @@ def fit(plugin: str, corpus: Path, tower: str, runs: Path, name: str, cache: Pat
     assert main(argv) == 0
     folder = RunFolder(next(path.parent for path in runs.rglob(f"{name}/config.yaml")))
     return b"".join((folder.path / f"predictions.{split}.jsonl").read_bytes() for split in ("dev", "test"))
+
+
+def refuse_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a picture that is decoded fails the test; workers inherit it."""
+    decode = images.decode
+
+    def refuse(ref: images.ImageRef) -> np.ndarray:
+        # a broken file has no features: it is tried, in vain, by each process that meets it
+        assert ref.path is not None and ref.path.read_bytes() == b"no picture", f"{ref.name} was decoded"
+        return decode(ref)
+
+    monkeypatch.setattr(images, "decode", refuse)
 
 
 @pytest.mark.parametrize("plugin", sorted(PLUGINS))
@@ -72,17 +88,21 @@ def test_predictions_are_equal_with_and_without_cache_and_workers(
     assert len(list((cache / "features").iterdir())) == 2
     files = sorted(cache.rglob("*"))
 
-    decode = images.decode
-
-    def refuse(ref: images.ImageRef) -> np.ndarray:
-        # a broken file has no features: it is tried, in vain, by each process that meets it
-        assert ref.path is not None and ref.path.read_bytes() == b"no picture", f"{ref.name} was decoded"
-        return decode(ref)
-
-    monkeypatch.setattr(images, "decode", refuse)
+    refuse_decoding(monkeypatch)
     for workers in (0, 2):
         assert run(f"warm{workers}", cache, workers) == expected
     assert sorted(cache.rglob("*")) == files
+
+
+def test_a_run_in_another_precision_finds_its_own_features(
+    folder_of: Folder, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower, cache, mixed = folder_of("clip"), tmp_path / "cache", ["--trainer.precision", "bf16-mixed"]
+    expected = fit("cross", corpus, tower, tmp_path, "cold", cache, 0, *mixed)
+    said = [read_description(folder) for folder in (cache / "features").iterdir()]
+    assert [each and each["reading"]["dtype"] for each in said] == ["bfloat16"] * 2
+    refuse_decoding(monkeypatch)
+    assert fit("cross", corpus, tower, tmp_path, "warm", cache, 0, *mixed) == expected
 
 
 def test_where_the_cache_lies_does_not_make_another_run(

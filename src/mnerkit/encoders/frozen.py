@@ -110,6 +110,11 @@ class FeatureMemory:
     def __len__(self) -> int:
         return sum(len(shelf.kept) for shelf in self._shelves.values())
 
+    @property
+    def off(self) -> bool:
+        """Whether nothing is ever kept."""
+        return self.limit <= 0 and self.folder is None
+
     def __reduce__(self) -> tuple[Any, ...]:
         # a copy of a tower (another process, fine-tuning) starts with nothing but the disk
         return (FeatureMemory, (self.limit, self.folder, self.about))
@@ -124,7 +129,7 @@ class FeatureMemory:
 
         """
         ids, mask, owner = text.input_ids, text.attn_mask, text.piece_word
-        if ids is None or mask is None or owner is None:
+        if self.off or ids is None or mask is None or owner is None:
             return compute(text)
         used, counts = mask.sum(1).tolist(), text.word_mask.sum(1).tolist()
         inputs = torch.stack([ids, owner], -1).cpu()  # (B, n, 2)
@@ -153,6 +158,8 @@ class FeatureMemory:
             compute: runs the tower on pixels.
 
         """
+        if self.off:
+            return compute(pictures.pixels())
         side, decoded = tower.picture.size, pictures.decoded
         grid: tuple[int, int] = tower.grid_of(*((side, side) if decoded is None else decoded.shape[-2:]))
         shapes: _Shapes = {"pooled": (tower.pooled_width,), "regions": (grid[0] * grid[1], tower.width)}
@@ -163,6 +170,8 @@ class FeatureMemory:
 
     def pooled(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], ImageStates]) -> Tensor:
         """The pooled vectors (N, d) alone, a hundredth of what `images` keeps of each; else as there."""
+        if self.off:
+            return compute(pictures.pixels()).pooled
         shapes: _Shapes = {"pooled": (tower.pooled_width,)}
         found = self._pictures(tower, pictures, pooled_only(self.reading(tower)), shapes, compute)
         return compute(pictures.pixels()).pooled if found is None else found["pooled"]
