@@ -188,6 +188,16 @@ def test_shards_of_others_are_noticed(tmp_path: Path) -> None:
         assert same(mine.get(key(number), SHAPES), number)
 
 
+def test_shards_are_noticed_where_clocks_are_coarse(tmp_path: Path) -> None:
+    mine, theirs = filled(tmp_path, range(1)), FeatureStore(tmp_path, READING)
+    assert key(1) not in mine
+    before = mine.folder.stat()
+    theirs.put(key(1), entry(1))
+    theirs.flush()
+    os.utime(mine.folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert key(1) in mine
+
+
 def test_small_shards_become_one_while_others_read_them(tmp_path: Path) -> None:
     store = filled(tmp_path, range(20), each_alone=True)
     assert len(shards(store)) == 20 and key(19) in store
@@ -235,6 +245,23 @@ def test_a_fill_that_is_killed_leaves_nothing_half_taken(tmp_path: Path, caplog:
     there = [number for number in range(300_000) if key(number) in store]
     assert there and all(same(store.get(key(number), SHAPES), number) for number in there)
     assert not caplog.records
+
+
+def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore(tmp_path, READING)
+    store.put(key(0), entry(0))
+
+    def killed(draft: Path, path: Path) -> None:
+        if path.suffix != ".safetensors":
+            return replaced(draft, path)
+        assert not path.exists() and feature_shards.Shard(draft).keys == [key(0)], "whole before it has its name"
+        raise KeyboardInterrupt
+
+    replaced = os.replace
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.flush()
+    assert [path.name for path in store.folder.iterdir()] == ["reading.json"]
 
 
 def test_what_a_kill_left_is_cleared_away_once_it_is_old(tmp_path: Path) -> None:
