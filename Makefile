@@ -14,7 +14,8 @@ SOURCES := src plugins tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch install setup demo test check format bench-crf bench-graph bench-train bench-quality bench-resume clean
+.PHONY: help torch install setup demo test check format bench-crf bench-graph bench-cache bench-train bench-quality \
+  bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -50,6 +51,9 @@ bench-crf: setup ## CRF: loss, gradients and times against torchcrf's
 
 bench-graph: setup ## messages on graphs: dense against DGL, forward and backward
 	$(BIN)/python benchmarks/bench_graph.py
+
+bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache and without
+	$(BIN)/python benchmarks/bench_cache.py
 
 bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"

@@ -66,7 +66,7 @@ def test_a_documented_command_is_one_that_mnerkit_takes(
         base = None if verb == "fit" else {"plugin": "bert", "model": {"head": {"name": "crf"}}}
         options.resolve(request, base)
         return
-    below = argv[:1] if verb in ("data", "draw") else []
+    below = argv[:1] if verb in ("data", "draw", "cache") else []
     page = shown([verb, *below, "--help"], capsys)
     for word in argv:
         if word.startswith("--") and word != "--help":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnerkit.data.batch import Batch
+from mnerkit.data.batch import Batch, PictureBatch
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
 from mnerkit.nn.contrast import info_nce, late_interaction
@@ -59,12 +59,11 @@ class CrossEncoder(Encoder):
 
     def regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Regions of all images of each post, (B, R, d), and which of them are real, (B, R)."""
-        if batch.images is None or batch.image_mask is None:
-            raise ValueError("the batch holds no pictures: the method needs the view 'whole'")
-        pixels = batch.images.flatten(0, 1)  # (B m, 3, H, W)
+        pictures = batch.pictures("whole")  # B m of them
         if self.training and self.augment:
-            pixels = flipped_and_shifted(pixels)
-        regions = self.vision(pixels).regions  # (B m, R', d_v)
+            pictures = PictureBatch(flipped_and_shifted(pictures.pixels()))
+        regions = self.vision.see(pictures).regions  # (B m, R', d_v)
+        assert batch.image_mask is not None
         count = regions.shape[1]
         regions = self.region_norm(self.region_in(regions)).view(len(batch), -1, self.width)  # (B, R = m R', d)
         return regions, batch.image_mask.repeat_interleave(count, 1)

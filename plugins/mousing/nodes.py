@@ -83,12 +83,13 @@ class ImageNodes(nn.Module):
         return nodes.reshape(len(batch), -1, nodes.shape[-1]), mask.reshape(len(batch), -1)
 
     def _crops(self, batch: Batch, vision: VisionTower) -> tuple[Tensor, Tensor]:
-        crops, mask = _given(batch.crops, "grid"), _given(batch.crop_mask, "grid")  # (B, o, 3, h, w), (B, o)
-        return vision.pool(crops.flatten(0, 1)).reshape(*mask.shape, -1), mask
+        pooled = vision.see_pooled(batch.pictures("grid"))  # (B * o, d)
+        mask = _given(batch.crop_mask, "grid")  # (B, o)
+        return pooled.reshape(*mask.shape, -1), mask
 
     def _tokens(self, batch: Batch, vision: VisionTower) -> tuple[Tensor, Tensor]:
-        images, mask = _given(batch.images, "whole"), _given(batch.image_mask, "whole")  # (B, m, 3, H, W), (B, m)
-        states = vision(images.flatten(0, 1))
+        states = vision.see(batch.pictures("whole"))
+        mask = _given(batch.image_mask, "whole")  # (B, m)
         regions = states.regions  # (B * m, R, d)
         if self.source == "pooled_tokens":
             maps = regions.transpose(1, 2).unflatten(2, states.grid)

@@ -203,10 +203,12 @@ def _locked(file: Path) -> int | None:
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the result: no loggers, no names, no progress bar; plain data."""
+    """The part of a configuration that decides the result: no loggers, names, progress bar or cache; plain data."""
     kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name")}
     trainer = config.get("trainer") or {}
     kept["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
+    if isinstance(config.get("data"), Mapping):
+        kept["data"] = {key: value for key, value in config["data"].items() if key != "cache"}
     return json.loads(json.dumps(kept, default=str))
 
 

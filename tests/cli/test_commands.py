@@ -13,7 +13,14 @@ MNERKIT = [sys.executable, "-m", "mnerkit"]
 
 
 @pytest.mark.parametrize(
-    ("argv", "code"), [(["--help"], 0), (["plugins"], 0), (["data", "--help"], 0), (["fit", "--plugin", "mousin"], 2)]
+    ("argv", "code"),
+    [
+        (["--help"], 0),
+        (["plugins"], 0),
+        (["data", "--help"], 0),
+        (["cache", "info"], 0),
+        (["fit", "--plugin", "mousin"], 2),
+    ],
 )
 def test_a_light_command_answers_within_half_a_second_and_without_torch(argv: list[str], code: int) -> None:
     seconds = []
@@ -28,7 +35,10 @@ def test_a_light_command_answers_within_half_a_second_and_without_torch(argv: li
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "plugins", "data", "runs", "draw"])
+VERBS = ["fit", "validate", "test", "predict", "plugins", "data", "runs", "draw", "cache"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_help_page(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main([verb, "--help"])

@@ -153,3 +153,16 @@ def test_a_broken_picture_counts_as_missing_and_is_noted_with_its_reason(tmp_pat
 def test_needs_that_can_not_be_met_are_refused_at_once(views, loader):
     with pytest.raises(ValueError, match="view"):
         Collator(Needs(READER, frozenset(views)), loader, TAGS)
+
+
+def test_rows_that_are_selected_take_their_pictures_and_captions_along():
+    batch = collator("whole", "grid", "captions", grid=2)(POSTS)
+    order = torch.tensor([2, 0])
+    chosen, alone = batch.select(order), collator("whole", "grid", "captions", grid=2)([POSTS[2], POSTS[0]])
+    assert [post.id for post in chosen.posts] == ["c", "a"]
+    for view in ("whole", "grid"):
+        some, same = chosen.pictures(view), alone.pictures(view)
+        assert some.sources == same.sources and torch.equal(some.pixels(), same.pixels())
+    assert chosen.captions is not None and alone.captions is not None
+    assert chosen.captions.words == alone.captions.words
+    assert torch.equal(chosen.caption_mask, alone.caption_mask) and torch.equal(chosen.tags, alone.tags)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from torch import nn
 
 from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.feature_store import folder_digest
 from mnerkit.encoders.base import Tower
-from mnerkit.encoders.frozen import FeatureMemory, Reading, feature_key, freeze, input_digest, weight_digest
+from mnerkit.encoders.frozen import FeatureMemory, Reading, freeze, input_digest, weight_digest
 from mnerkit.encoders.towers import text_tower, vision_tower
 
 Folder = Callable[[str], str]
@@ -64,7 +65,7 @@ def test_the_digest_tells_weights_apart_and_nothing_else() -> None:
     assert weight_digest(layer) != weight_digest(copy.deepcopy(layer).to(torch.bfloat16))
 
 
-def test_every_part_of_a_reading_and_the_input_make_another_key() -> None:
+def test_every_part_of_a_reading_makes_another_folder_and_every_input_another_key() -> None:
     reading = Reading("w", "text", "p")
     changes = {
         "weights": "x",
@@ -76,9 +77,9 @@ def test_every_part_of_a_reading_and_the_input_make_another_key() -> None:
         "projection": True,
         "dtype": "bfloat16",
     }
-    keys = {feature_key(replace(reading, **{name: value}), "i") for name, value in changes.items()}
-    keys |= {feature_key(reading, "i"), feature_key(reading, "j")}
-    assert len(keys) == len(changes) + 2 and set(changes) == set(Reading.__dataclass_fields__)
+    folders = {folder_digest(asdict(replace(reading, **{name: value}))) for name, value in changes.items()}
+    folders.add(folder_digest(asdict(reading)))
+    assert len(folders) == len(changes) + 1 and set(changes) == set(Reading.__dataclass_fields__)
     assert input_digest(("a b",)) != input_digest(("a", "b"))
     assert input_digest(torch.zeros(2, 3)) != input_digest(torch.zeros(3, 2))
 

@@ -1,4 +1,4 @@
-"""Modes in training: what is trained drops out, what is frozen does not, whatever mode a library hands models over in."""
+"""Modes in training: what is trained drops out, what is frozen does not, in whatever mode libraries hand models over."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class Modes(lightning.Callback):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_pretrained_tower_drops_out_exactly_when_it_is_trained(
-    folder_of: Callable[[str], str], frozen: bool
-) -> None:
+def test_a_pretrained_tower_drops_out_exactly_when_it_is_trained(folder_of: Callable[[str], str], frozen: bool) -> None:
     tagger = registry.get("bert").load()(head=SoftmaxHead(), text=folder_of("bert"), freeze=frozen)
     data = MnerData(corpus="probe", limit=8, batch_size=4)
     tagger.build(data.facts)

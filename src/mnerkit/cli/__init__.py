@@ -18,6 +18,7 @@ VERBS = {
     "data": "stats, verify or show a corpus, or freeze episodes of it",
     "runs": "a table of runs and scores, or compare two of them",
     "draw": "figures: a post's graph before and after, cases of several runs",
+    "cache": "what frozen towers computed and is kept: info, clear",
 }
 
 
@@ -89,6 +90,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import draw
 
         return draw.main(rest)
+    if verb == "cache":
+        from mnerkit.cli import cache
+
+        return cache.main(rest)
     from mnerkit.cli import help as pages
     from mnerkit.cli import options
 

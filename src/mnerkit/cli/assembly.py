@@ -17,6 +17,7 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.data.identity import check_unseen, keys_of
 from mnerkit.data.samplers import TrainEpisodeSampler
 from mnerkit.data.tagset import TagSet
+from mnerkit.encoders.frozen import KnownPictures, keep_on_disk
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.ranges import COUNT, check
 from mnerkit.runs import RunFolder, write_lines
@@ -137,7 +138,13 @@ class Assembly:
                 f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.tagger.facts.types)})"
             )
-        self.data.connect(self.tagger.needs(), head.train_mode, types=self.tagger.facts.types if plain else None)
+        towers = list(self.tagger.towers.values())
+        keep_on_disk(towers, self.data.feature_folder)
+        # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
+        with self.trainer.precision_plugin.forward_context():
+            known = KnownPictures.of(towers)
+        types = self.tagger.facts.types if plain else None
+        self.data.connect(self.tagger.needs(), head.train_mode, types, known)
 
     def _check_entities(self) -> None:
         """Refuse training posts without any entity of the types to be learnt."""

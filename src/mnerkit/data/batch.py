@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from mnerkit.data.post import Post
 from mnerkit.data.tagset import TagSet
+
+if TYPE_CHECKING:
+    from mnerkit.data.picture_source import PictureSource
 
 Moved = TypeVar("Moved", bound="_Movable")
 
@@ -78,6 +81,44 @@ class TextBatch(_Movable):
 
 
 @dataclass
+class PictureBatch:
+    """N pictures, as a vision tower is asked about them: decoded, or told by where they come from.
+
+    Attributes:
+        decoded: (N, 3, H, W) float, normalised, zeros where masked; None where all were known to be in the cache.
+        sources: what each is, None where its place is masked; None for all where nobody asked.
+        device: where their states belong.
+    """
+
+    decoded: Tensor | None
+    sources: list[PictureSource | None] | None = None
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.decoded if self.decoded is not None else self.sources or ())
+
+    def pixels(self, row: int | None = None) -> Tensor:
+        """(N, 3, H, W), or (1, 3, H, W) of one row; decoded now where they were not.
+
+        Raises:
+            DataError: a file that is gone or broken by now.
+        """
+        if self.decoded is not None:
+            return self.decoded if row is None else self.decoded[row : row + 1]
+        from mnerkit.data.picture_source import read_pixels
+
+        assert self.sources is not None
+        wanted = self.sources if row is None else self.sources[row : row + 1]
+        rows = [place for place, source in enumerate(wanted) if source is not None]
+        if not rows:
+            raise ValueError("no picture of the batch is real: there is nothing to decode")
+        read = torch.from_numpy(read_pixels([source for source in wanted if source is not None]))
+        pixels = read.new_zeros(len(wanted), *read.shape[1:])
+        pixels[rows] = read
+        return pixels.to(self.device)
+
+
+@dataclass
 class Batch(_Movable):
     """The padded tensors of B posts with up to m images each; what a method did not ask for is None.
 
@@ -90,15 +131,19 @@ class Batch(_Movable):
         query: (B,) bool, rows that are decoded and scored (all of them outside episodes).
         tags: (B, W) long, 0 where padded; None where the posts carry no tags.
         play_mask: (B, W) bool, words whose tag counts; None: all.
-        images: (B, m, 3, H, W) float, normalised for the vision tower; zeros where missing.
+        images: (B, m, 3, H, W) float, normalised for the vision tower; zeros where missing. Methods ask a tower about
+            `pictures("whole")` instead: None also where the tower knows all of them already.
         image_mask: (B, m) bool.
-        crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or crops of detected boxes.
+        crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or crops of detected boxes;
+            None as `images`, ask about `pictures("grid")`.
         crop_mask: (B, o) bool.
         crop_image: (B, o) long, the image each crop was cut from.
         boxes: (B, o, 4) float, x0 y0 x1 y1 as shares of the image's width and height.
         captions: words of the captions, B * m rows: row b * m + j is image j of post b; a row without words has none.
         caption_mask: (B, m) bool.
         episode: number of the episode within its split, or None.
+        image_sources: B * m places, where each of `images` comes from; None where nobody may know them.
+        crop_sources: B * o places, likewise.
     """
 
     posts: list[Post]
@@ -116,7 +161,22 @@ class Batch(_Movable):
     captions: TextBatch | None = None
     caption_mask: Tensor | None = None
     episode: int | None = None
+    image_sources: list[PictureSource | None] | None = None
+    crop_sources: list[PictureSource | None] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def pictures(self, view: Literal["whole", "grid"]) -> PictureBatch:
+        """What to ask a vision tower about (`VisionTower.see`): B * m pictures, or B * o crops, row by row.
+
+        Raises:
+            ValueError: the batch was collated without this view.
+        """
+        whole = view == "whole"
+        decoded = self.images if whole else self.crops
+        sources = self.image_sources if whole else self.crop_sources
+        if decoded is None and sources is None:
+            raise ValueError(f"the batch lacks the view {view!r}")
+        return PictureBatch(None if decoded is None else decoded.flatten(0, 1), sources, self.query.device)
 
     def __len__(self) -> int:
         return len(self.posts)
@@ -133,6 +193,16 @@ class Batch(_Movable):
             posts=[self.posts[row] for row in rows.tolist()],
             text=self.text.select(rows),
             captions=captions,
+            image_sources=self._select_sources(self.image_sources, rows),
+            crop_sources=self._select_sources(self.crop_sources, rows),
             notes={},
             **tensors,
         )
+
+    def _select_sources(
+        self, sources: list[PictureSource | None] | None, rows: Tensor
+    ) -> list[PictureSource | None] | None:
+        if sources is None:
+            return None
+        each = len(sources) // len(self)
+        return [source for row in rows.tolist() for source in sources[row * each : (row + 1) * each]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,10 @@ from mnerkit.data.views import VIEWS, Needs
 
 if TYPE_CHECKING:
     from mnerkit.data.images import PictureLoader
+    from mnerkit.data.picture_source import PictureSource
     from mnerkit.data.text import Reader
+
+_Place = tuple[int, int]  # row of the post, column of the picture
 
 
 class Collator:
@@ -32,9 +35,18 @@ class Collator:
         tagset: the tags of plain batches; an episode has its own.
         out_of_play: what becomes of a tag outside `tagset`: an error (O in an episode), O, or O and no part of
             `play_mask` (`ignore`). Padding is no part of that mask either.
+        known: digests of the pictures that the vision towers know already (`PictureSource.digest`). Where all pictures
+            of a batch are among them none is decoded.
     """
 
-    def __init__(self, needs: Needs, loader: PictureLoader | None, tagset: TagSet, out_of_play: str = "error") -> None:
+    def __init__(
+        self,
+        needs: Needs,
+        loader: PictureLoader | None,
+        tagset: TagSet,
+        out_of_play: str = "error",
+        known: Container[str] | None = None,
+    ) -> None:
         unknown = needs.views - VIEWS.keys()
         if unknown:
             raise ValueError(f"no views {sorted(unknown)}; there are {', '.join(VIEWS)}")
@@ -42,7 +54,7 @@ class Collator:
             raise ValueError("the views `whole` and `grid` need a picture loader")
         if "captions" in needs.views and needs.caption_reader is None:
             raise ValueError("the view `captions` needs a caption reader")
-        self.needs, self.loader, self.tagset, self.out_of_play = needs, loader, tagset, out_of_play
+        self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
 
     def __call__(self, posts: Sequence[Post]) -> Batch:
         """Collate posts, all of them scored."""
@@ -103,35 +115,61 @@ class Collator:
         return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
     def _add_whole(self, batch: Batch) -> None:
-        assert self.loader is not None
-        loader, size = self.loader, self.loader.format.size
         m = self._axis(batch.posts)
-        batch.images = torch.zeros(len(batch), m, 3, size, size)
-        batch.image_mask = torch.zeros(len(batch), m, dtype=torch.bool)
-        for row, post in enumerate(batch.posts):
-            for column, ref in enumerate(post.images[:m]):
-                pixels = loader.whole(ref)
-                if pixels is not None:
-                    batch.images[row, column] = torch.from_numpy(pixels)
-                    batch.image_mask[row, column] = True
+        pixels, sources, mask = self._read(batch.posts, m, 0)
+        batch.image_mask = mask[:, :, 0]  # (B, m)
+        batch.image_sources = sources
+        batch.images = None if pixels is None else pixels.squeeze(2)  # (B, m, 3, H, W)
 
     def _add_grid(self, batch: Batch) -> None:
-        assert self.loader is not None
-        loader, size, k = self.loader, self.loader.format.size, self.needs.grid
-        m, cells = self._axis(batch.posts), k * k
-        crops = torch.zeros(len(batch), m, cells, 3, size, size)
-        mask = torch.zeros(len(batch), m, cells, dtype=torch.bool)
-        for row, post in enumerate(batch.posts):
-            for column, ref in enumerate(post.images[:m]):
-                pixels = loader.grid(ref, k)
-                if pixels is not None:
-                    crops[row, column] = torch.from_numpy(pixels)
-                    mask[row, column] = True
-        batch.crops, batch.crop_mask = crops.flatten(1, 2), mask.flatten(1)  # (B, m k k, 3, h, w), (B, m k k)
-        batch.crop_image = torch.arange(m).repeat_interleave(cells).expand(len(batch), -1).clone()
+        k, m = self.needs.grid, self._axis(batch.posts)
+        pixels, sources, mask = self._read(batch.posts, m, k)
+        batch.crop_mask = mask.flatten(1)  # (B, m k k)
+        batch.crop_sources = sources
+        batch.crops = None if pixels is None else pixels.flatten(1, 2)  # (B, m k k, 3, h, w)
+        batch.crop_image = torch.arange(m).repeat_interleave(k * k).expand(len(batch), -1).clone()
         batch.boxes = _cells(k).repeat(m, 1).expand(len(batch), -1, -1).clone()  # (B, m k k, 4)
         if batch.image_mask is None:
             batch.image_mask = mask[:, :, 0].clone()
+
+    def _read(
+        self, posts: Sequence[Post], m: int, k: int
+    ) -> tuple[Tensor | None, list[PictureSource | None] | None, Tensor]:
+        """The first m pictures of each post, whole (k = 0, one cell) or as the cells of a k x k grid.
+
+        Returns:
+            Pixels (B, m, cells, 3, size, size), zeros where masked, None where all are known; B * m * cells sources,
+            None where nobody knows any; the mask (B, m, cells).
+        """
+        assert self.loader is not None
+        loader, size, cells = self.loader, self.loader.format.size, max(1, k * k)
+        refs = {(row, column): ref for row, post in enumerate(posts) for column, ref in enumerate(post.images[:m])}
+        sources: dict[_Place, list[PictureSource]] = {}
+        known: set[_Place] = set()
+        if self.known is not None:
+            told = {place: loader.sources(ref, k) for place, ref in refs.items()}
+            sources = {place: each for place, each in told.items() if each is not None}
+            refs = {place: refs[place] for place in sources}
+            known = {place for place, each in sources.items() if all(one.digest in self.known for one in each)}
+
+        def decoded(places: Iterable[_Place]) -> dict[_Place, np.ndarray]:
+            tried = {place: loader.grid(refs[place], k) if k else loader.whole(refs[place]) for place in places}
+            return {place: each for place, each in tried.items() if each is not None}
+
+        new = decoded(place for place in refs if place not in known)
+        wanted = bool(new) or not known  # all of them, or none
+        new |= decoded(known if wanted else ())
+        mask = torch.zeros(len(posts), m, cells, dtype=torch.bool)
+        pixels = torch.zeros(len(posts), m, cells, 3, size, size) if wanted else None
+        listed: list[PictureSource | None] = [None] * mask.numel()
+        for row, column in new if wanted else known:
+            mask[row, column] = True
+            if pixels is not None:
+                pixels[row, column] = torch.from_numpy(new[row, column])
+            if sources:
+                begin = (row * m + column) * cells
+                listed[begin : begin + cells] = sources[row, column]
+        return pixels, None if self.known is None else listed, mask
 
     def _add_captions(self, batch: Batch) -> None:
         assert self.needs.caption_reader is not None

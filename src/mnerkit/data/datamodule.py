@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as lightning
 
+from mnerkit.cache import FEATURES, cache_folder
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
@@ -72,6 +74,7 @@ class MnerData(lightning.LightningDataModule):
         episodes_per_epoch: int = 500,
         dev_episodes: Queries = 200,
         eval_episodes: Queries = "all_queries",
+        cache: str | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the options; nothing is read yet.
@@ -113,6 +116,8 @@ class MnerData(lightning.LightningDataModule):
             episodes_per_epoch: training episodes an epoch, over all ranks.
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
+            cache: folder where outputs of frozen towers are kept between runs (default: MNERKIT_CACHE, else mnerkit in
+                the user's cache folder); none keeps them in memory alone.
             seed: of batches, episodes and samples.
 
         """
@@ -120,6 +125,9 @@ class MnerData(lightning.LightningDataModule):
         check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
         check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
         check("data", Range(0), workers=workers)
+        if cache not in (None, "none") and Path(str(cache)).is_file():
+            raise UsageError(f"--data.cache {cache}: is a file; give a folder, or none")
+        self.cache = cache
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
@@ -144,6 +152,7 @@ class MnerData(lightning.LightningDataModule):
         # set before anything is read: a head that tags from a support is scored on episodes, however it trains
         self.reads_support = False
         self._needs: Needs | None = None
+        self._known: Container[str] | None = None
         self._content: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
         self._types: tuple[str, ...] | None = None
@@ -225,6 +234,7 @@ class MnerData(lightning.LightningDataModule):
         needs: Needs,
         train_mode: Literal["plain", "episodic"] = "plain",
         types: Sequence[str] | None = None,
+        known: Container[str] | None = None,
     ) -> None:
         """Say what a method needs; before this no batch can be had.
 
@@ -233,6 +243,7 @@ class MnerData(lightning.LightningDataModule):
             train_mode: whether the head trains on plain batches or on episodes.
             types: entity types of plain batches, in the order that the head numbers them; default: the corpus's, or in
                 a few-shot run the training types.
+            known: digests of pictures that need not be decoded (see `Collator`).
 
         Raises:
             UsageError: frozen episodes for plain training of which no types are said to be unseen.
@@ -240,10 +251,17 @@ class MnerData(lightning.LightningDataModule):
         """
         if train_mode == "plain" and self.episode_file and self.asked_train_types is None:
             raise UsageError("--data.episode_file needs --data.train_types: the types that are learnt from plain posts")
-        self._needs, self.train_mode = needs, train_mode
+        self._needs, self.train_mode, self._known = needs, train_mode, known
         self._types = None if types is None else tuple(types)
         # which posts are left out depends on whether pictures are seen
         self._posts.clear()
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """Where outputs of frozen towers are kept on disk; None where they are not."""
+        if self.cache == "none":
+            return None
+        return (cache_folder() if self.cache is None else Path(self.cache).expanduser()) / FEATURES
 
     @property
     def few_shot(self) -> bool:
@@ -273,7 +291,13 @@ class MnerData(lightning.LightningDataModule):
         loader = None if picture is None else PictureLoader(picture, policy=self.missing_images)
         types = self._types or (self.train_types if self.few_shot else self.content.types)
         out_of_play = "ignore" if self.out_of_play == "ignore" else "O"
-        return Collator(self._needs, loader, TagSet(types), out_of_play=out_of_play if self.few_shot else "error")
+        return Collator(
+            self._needs,
+            loader,
+            TagSet(types),
+            out_of_play=out_of_play if self.few_shot else "error",
+            known=self._known,
+        )
 
     @property
     def frozen(self) -> dict[str, EpisodeFile]:

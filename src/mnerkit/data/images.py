@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
@@ -16,6 +17,8 @@ from mnerkit.errors import DataError, UsageError, did_you_mean
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+
+    from mnerkit.data.picture_source import PictureSource
 
 MAX_BYTES = 50 << 20
 MAX_PIXELS = 50_000_000  # the largest picture that the platform keeps is 4096 x 4096
@@ -56,6 +59,19 @@ def check(ref: ImageRef) -> None:
 
 def _open(ref: ImageRef, small: bool = False) -> Image.Image:
     """The loaded picture of a file, at about 64 pixels where `small` and the format allows."""
+    content = read_content(ref)
+    try:
+        return _load(content, small)
+    except DataError as problem:
+        raise DataError(f"picture {ref.path} {problem}") from None
+
+
+def read_content(ref: ImageRef) -> bytes:
+    """The bytes of a picture's file, whether or not they are a picture.
+
+    Raises:
+        DataError: no file, too large, empty, or it can't be read.
+    """
     path = ref.path
     if path is None:
         raise DataError(f"picture {ref.name} is missing.")
@@ -65,13 +81,9 @@ def _open(ref: ImageRef, small: bool = False) -> Image.Image:
             raise DataError(f"picture {path} is an empty file.\nDownload it again, or delete it to count as missing.")
         if size > MAX_BYTES:
             raise DataError(f"picture {path} has {size} bytes; the limit is {MAX_BYTES}.")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as problem:
         raise DataError(f"picture {path} can't be read: {problem.strerror}.") from None
-    try:
-        return _load(content, small)
-    except DataError as problem:
-        raise DataError(f"picture {path} {problem}") from None
 
 
 def _load(content: bytes, small: bool) -> Image.Image:
@@ -205,6 +217,26 @@ class PictureLoader:
         self.policy = policy
         self.missing: Counter[str] = Counter()
         self.broken: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # by content: a broken file is decoded in vain once
+
+    def sources(self, ref: ImageRef, k: int = 0) -> list[PictureSource] | None:
+        """What stands for the pixels of `whole`, or of `grid` where k is given; None as there, nothing is decoded.
+
+        A broken file is known as such once `whole` or `grid` has met it.
+        """
+        from mnerkit.data.picture_source import content_digest, sources_of
+
+        if not ref.present:
+            self._note_missing(ref)
+            return None
+        try:
+            content = content_digest(ref)
+            if content in self._faults:
+                raise DataError(self._faults[content])
+        except DataError as problem:
+            self._note_broken(ref, problem)
+            return None
+        return sources_of(ref, self.format, content, k)
 
     def whole(self, ref: ImageRef) -> np.ndarray | None:
         """(3, size, size) float32, or None where the picture is missing or broken."""
@@ -218,8 +250,7 @@ class PictureLoader:
         pixels = self._pixels(ref)
         if pixels is None:
             return None
-        rows, columns = (_bounds(length, k) for length in pixels.shape[:2])
-        return np.stack([self.format.apply(pixels[a:b, c:d]) for a, b in rows for c, d in columns])
+        return np.stack([self.format.apply(cell) for cell in cells_of(pixels, k)])
 
     def usable(self, post: Post) -> bool:
         """Whether every picture of the post is there and can be decoded (asked under `skip`; decodes cheaply)."""
@@ -235,20 +266,36 @@ class PictureLoader:
         return True
 
     def _pixels(self, ref: ImageRef) -> np.ndarray | None:
+        from mnerkit.data.picture_source import content_digest
+
         if not ref.present:
-            self.missing[ref.name] += 1
-            if self.policy == "error":
-                raise DataError(
-                    f"picture {ref.name} is missing.\nUnder the policy blank or skip the others are used without it."
-                )
+            self._note_missing(ref)
             return None
         try:
             return decode(ref)
         except DataError as problem:
-            if self.policy == "error":
-                raise
-            self.broken.setdefault(ref.name, str(problem))
+            with contextlib.suppress(DataError):
+                self._faults[content_digest(ref)] = str(problem)
+            self._note_broken(ref, problem)
             return None
+
+    def _note_missing(self, ref: ImageRef) -> None:
+        self.missing[ref.name] += 1
+        if self.policy == "error":
+            raise DataError(
+                f"picture {ref.name} is missing.\nUnder the policy blank or skip the others are used without it."
+            )
+
+    def _note_broken(self, ref: ImageRef, problem: DataError) -> None:
+        if self.policy == "error":
+            raise problem
+        self.broken.setdefault(ref.name, str(problem))
+
+
+def cells_of(pixels: np.ndarray, k: int) -> list[np.ndarray]:
+    """The k * k cells of a picture (H, W, 3), row by row: they tile it, and each has a pixel at least."""
+    rows, columns = (_bounds(length, k) for length in pixels.shape[:2])
+    return [pixels[a:b, c:d] for a, b in rows for c, d in columns]
 
 
 def _bounds(length: int, k: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch, TextBatch
+from mnerkit.data.batch import Batch, PictureBatch, TextBatch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -83,6 +83,8 @@ class Tower(nn.Module):
         options: options of the factory that made it, as plain data.
         reader: turns words into a text tower's input (`mnerkit.data.text.Reader`).
         picture: size and normalisation that a vision tower expects (`mnerkit.data.images.PictureFormat`).
+        memory: what it returned before, once it is frozen (`mnerkit.encoders.frozen.FeatureMemory`); None where
+            computing again costs no more than looking up.
 
     """
 
@@ -93,6 +95,7 @@ class Tower(nn.Module):
     options: dict[str, Any]
     reader: Any = None
     picture: Any = None
+    memory: Any = None
 
     @property
     def external(self) -> bool:
@@ -139,6 +142,14 @@ class VisionTower(Tower):
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError
+
+    def see(self, pictures: PictureBatch) -> ImageStates:
+        """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded."""
+        return self(pictures.pixels())
+
+    def see_pooled(self, pictures: PictureBatch) -> Tensor:
+        """Their pooled vectors (N, pooled_width) alone."""
+        return self.pool(pictures.pixels())
 
     def pool(self, pixels: Tensor) -> Tensor:
         """The pooled vectors (N, pooled_width) alone, for whom regions would be computed in vain."""

@@ -75,7 +75,7 @@ class PieceTower(TextTower):
         self.config: Any = self.model.config
         self.revision: str | None = getattr(self.config, "_commit_hash", None)
         self.word_pool, self.last_layers, self.keep_layers = word_pool, last_layers, False
-        self.memory = FeatureMemory()
+        self.memory: Any = FeatureMemory()
         self.width = self.config.hidden_size
         reader.max_tokens = min(reader.max_tokens, self._positions())
 

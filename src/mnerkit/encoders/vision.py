@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mnerkit.data.batch import PictureBatch
 from mnerkit.data.images import PictureFormat
 from mnerkit.encoders.base import ImageStates, VisionTower
 from mnerkit.encoders.frozen import FeatureMemory, Reading, weight_digest
@@ -42,11 +43,51 @@ def picture_of(config: Any, preprocessor: dict[str, Any], default: tuple[Any, An
     return found
 
 
-class _PatchTower(VisionTower):
-    """Base of the towers that cut a picture into patches: the class token, then the patches row by row.
+class _RememberingTower(VisionTower):
+    """Base of the towers that remember, once frozen, what they returned for each picture (`FeatureMemory`).
 
-    A frozen one remembers what it returned for each picture (`FeatureMemory`), and then returns no tokens.
+    A frozen one then returns neither tokens nor stages, unless `keep_stages` is on.
+
+    Attributes:
+        keep_stages: whether a frozen tower returns all that it has, and remembers nothing.
+
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory: Any = FeatureMemory()
+        self.keep_stages = False
+
+    def forward(self, pixels: Tensor) -> ImageStates:
+        return self.see(PictureBatch(pixels)) if self._remembers else self._states(pixels)
+
+    def pool(self, pixels: Tensor) -> Tensor:
+        return self.see_pooled(PictureBatch(pixels)) if self._remembers else self._states(pixels).pooled
+
+    def see(self, pictures: PictureBatch) -> ImageStates:
+        return self.memory.images(self, pictures, self._states) if self._remembers else self(pictures.pixels())
+
+    def see_pooled(self, pictures: PictureBatch) -> Tensor:
+        return self.memory.pooled(self, pictures, self._states) if self._remembers else self.pool(pictures.pixels())
+
+    @property
+    def _remembers(self) -> bool:
+        return self.frozen and not self.keep_stages
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the regions of a picture of so many pixels."""
+        raise NotImplementedError
+
+    def reading(self) -> Reading:
+        """How it reads, for the address of what it returns."""
+        return Reading(weight_digest(self), "picture", str(self.picture))
+
+    def _states(self, pixels: Tensor) -> ImageStates:
+        raise NotImplementedError
+
+
+class _PatchTower(_RememberingTower):
+    """Base of the towers that cut a picture into patches: the class token, then the patches row by row."""
 
     model: Any
     grid: tuple[int, int]
@@ -55,21 +96,13 @@ class _PatchTower(VisionTower):
         super().__init__()
         self.spec, self.model, self.picture = spec, model, picture
         self.config: Any = self.model.config
-        self.memory = FeatureMemory()
         self.revision: str | None = getattr(self.config, "_commit_hash", None)
         self.width = self.pooled_width = self.config.hidden_size
         side = self.config.image_size // self.config.patch_size
         self.grid = (side, side)
 
-    def forward(self, pixels: Tensor) -> ImageStates:
-        return self.memory.images(self, pixels, self._states) if self.frozen else self._states(pixels)
-
-    def reading(self) -> Reading:
-        """How it reads, for the address of what it returns."""
-        return Reading(weight_digest(self), "picture", str(self.picture))
-
-    def _states(self, pixels: Tensor) -> ImageStates:
-        raise NotImplementedError
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        return self.grid
 
     def architecture(self) -> dict[str, Any]:
         """The model's configuration as plain data."""
@@ -122,10 +155,10 @@ class ClipVisionTower(_PatchTower):
         return ImageStates(self.joint(states[:, 0]), states[:, 1:], self.grid, tokens=states)
 
 
-class ResNetTower(VisionTower):
+class ResNetTower(_RememberingTower):
     """A ResNet of torchvision: regions from the last map, stages of four maps, pooled is their mean.
 
-    Pictures of any size are taken; 224 x 224 give 7 x 7 regions.
+    Pictures of any size are taken; 224 x 224 give 7 x 7 regions. A frozen one returns stages if `keep_stages` is on.
 
     Args:
         spec: how the user named it.
@@ -171,7 +204,11 @@ class ResNetTower(VisionTower):
         except RuntimeError:
             raise TowerError(f"tower {self.spec}: the weights are not those of torchvision's {self.name}") from None
 
-    def forward(self, pixels: Tensor) -> ImageStates:
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        # five steps halve the sides, rounding up
+        return -(-height // 32), -(-width // 32)
+
+    def _states(self, pixels: Tensor) -> ImageStates:
         x, maps = self.stem(pixels), []
         for stage in self.stages:
             x = stage(x)

@@ -39,9 +39,8 @@ class Predictor:
         self.tagger, self.batch_size = tagger.eval(), batch_size
         for tower in tagger.towers.values():
             # posts to predict are seen once: nothing to remember, and memory stays flat
-            memory = getattr(tower, "memory", None)
-            if isinstance(memory, FeatureMemory):
-                memory.limit = 0
+            if tower.memory is not None:
+                tower.memory = FeatureMemory(limit=0)
         needs = tagger.needs()
         self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
         self.collator = Collator(needs, self.loader, TagSet(tagger.facts.types), out_of_play="O")

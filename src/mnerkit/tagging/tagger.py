@@ -219,6 +219,12 @@ class Tagger(lightning.LightningModule):
         np.random.seed(int(state[1]))
         random.seed(int(state[2]))
 
+    def on_train_epoch_end(self) -> None:
+        """Write the features that frozen towers computed: for the workers, other ranks, and a run after a kill."""
+        for tower in self.towers.values():
+            if tower.memory is not None:
+                tower.memory.flush()
+
     def configure_optimizers(self) -> Any:
         """AdamW in three groups (towers, the method's own modules, head) and a schedule that moves every step."""
         towers = list(self.towers.values())
@@ -273,6 +279,10 @@ class Tagger(lightning.LightningModule):
     def predict_step(self, batch: Batch, _index: int) -> None:
         """Add the predictions of a batch to `predicted`, which whoever calls `Trainer.predict` empties before."""
         self.predicted.extend(self.tag(batch))
+
+    def on_predict_epoch_end(self) -> None:
+        """As after an epoch of training."""
+        self.on_train_epoch_end()
 
     # ------------------------------------------------------------------ checkpoints
 

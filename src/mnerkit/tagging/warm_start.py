@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from mnerkit import encoders
+from mnerkit.cache import TOWERS, cache_folder
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
@@ -18,12 +20,6 @@ from mnerkit.tagging.tagger import Tagger
 
 # beside `encoders`: what decides how the towers come out of their training
 SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
-
-
-def cache_folder() -> Path:
-    """`MNERKIT_CACHE`, else `mnerkit` in the user's cache folder."""
-    named = os.environ.get("MNERKIT_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnerkit"
 
 
 def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
@@ -42,11 +38,13 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
     key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
-    path = cache_folder() / "towers" / f"{key}.safetensors"
+    path = cache_folder() / TOWERS / f"{key}.safetensors"
     pair = torch.nn.ModuleDict({"text": text, "vision": vision})
     if path.is_file():
         try:
             pair.load_state_dict(load_file(path))
+            with suppress(OSError):
+                os.utime(path)  # `mnerkit cache clear --older-than` goes by the last use
             return
         except Exception:  # a damaged file is made again
             path.unlink(missing_ok=True)
