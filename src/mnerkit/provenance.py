@@ -1,4 +1,4 @@
-"""Which source files a run uses: the imports of some modules, followed. Nothing here imports what it reads."""
+"""Which source files a run uses: the imports of some modules, followed, without running them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modes in training: what is trained drops out, what is frozen does not, in whatever mode libraries hand models over."""
+"""Modes in training: what is trained drops out, what is frozen does not, whatever mode libraries hand them over in."""
 
 from __future__ import annotations
 

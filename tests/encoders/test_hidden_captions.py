@@ -1,0 +1,68 @@
+"""Plugin captions: a caption that is hidden is as if it was not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mnerkit.data.batch import Batch
+from mnerkit.data.collate import Collator
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.tagset import TagSet
+from mnerkit.data.views import Needs
+from mnerkit.encoders import text_tower
+from mnerkit.errors import UsageError
+from mnerkit_plugins.captions.model import CaptionsEncoder
+
+Folder = Callable[[str], str]
+POSTS = [
+    Post("a", ("look", "at", "Ann"), images=(ImageRef("a.jpg", caption="a red house by the sea"),)),
+    Post("b", ("Ann",), images=(ImageRef("b.jpg", caption="a dog"),)),
+]
+
+
+def made(folder: str, caption_dropout: float) -> tuple[CaptionsEncoder, Batch, Batch]:
+    """An encoder whose tower drops nothing, and the posts with captions and without."""
+    tower = text_tower(folder, facts=CorpusFacts(()), second_words=24)
+    encoder = CaptionsEncoder(tower, dropout=0.0, caption_dropout=caption_dropout).train()
+    tower.eval()
+    both, alone = (
+        Collator(Needs(tower.reader, frozenset(views)), None, TagSet(()))(POSTS) for views in (("second",), ())
+    )
+    return encoder, both, alone
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_hidden_captions_change_nothing(folder_of: Folder, name: str) -> None:
+    encoder, both, alone = made(folder_of(name), caption_dropout=1 - 1e-9)
+    torch.testing.assert_close(encoder(both).states, encoder(alone).states)
+    encoder.eval()  # at evaluation every caption is read
+    assert not torch.allclose(encoder(both).states, encoder(alone).states, atol=1e-3)
+    seen, _, _ = made(folder_of(name), caption_dropout=0.0)
+    assert not torch.allclose(seen(both).states, seen(alone).states, atol=1e-3)
+
+
+def test_about_the_asked_share_is_hidden_and_the_rest_is_read_whole(folder_of: Folder) -> None:
+    encoder, both, alone = made(folder_of("bert"), caption_dropout=0.25)
+    whole = encoder.eval()(both).states[0]
+    encoder.train()
+    encoder.tower.eval()
+    hidden = 0
+    for seed in range(200):
+        torch.manual_seed(seed)
+        states = encoder(both).states[0]
+        for row in range(2):
+            read = torch.allclose(states[row], whole[row], atol=1e-5)
+            assert read or torch.allclose(states[row], encoder.eval()(alone).states[0][row], atol=1e-5)
+            encoder.train()
+            encoder.tower.eval()
+            hidden += not read
+    assert 0.17 < hidden / 400 < 0.33
+
+
+def test_a_tower_of_whole_words_is_refused() -> None:
+    with pytest.raises(UsageError, match="reads whole words"):
+        CaptionsEncoder(text_tower("tiny", facts=CorpusFacts(("PER",))), caption_dropout=0.1)
