@@ -14,6 +14,7 @@ the same command goes on.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import io
@@ -23,6 +24,7 @@ import os
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -35,7 +37,7 @@ from mnerkit import registry
 from mnerkit.data.corpora import TYPES, load_corpus
 from mnerkit.data.episodes import two_type_splits
 from mnerkit.provenance import source_digest
-from mnerkit.runs import RunFolder, deciding, write_lines
+from mnerkit.runs import RunFolder, deciding, write_lines, write_text
 from mnerkit.tagging.heads import HEADS
 from mnerkit.text_table import table
 
@@ -186,7 +188,7 @@ def run(task: tuple[Bench, Cell, str]) -> dict[str, Any]:
         return {**row, "error": said.getvalue().strip().split("\n")[-1]}
     metrics = folder.metrics()
     row |= {"best_epoch": metrics["best_epoch"], "seconds_train": metrics["seconds"]["train"]}
-    row |= {"dev": metrics["dev"]["f1"], "protocol": metrics["protocol"]}
+    row["dev"] = metrics["dev"]["f1"]
     kept = ("f1", "precision", "recall", "f1_low", "f1_high", "f1_episode", "episodes")
     row["test"] = {key: metrics["test"][key] for key in kept}
     row["counts"] = _counts(folder)
@@ -196,11 +198,18 @@ def run(task: tuple[Bench, Cell, str]) -> dict[str, Any]:
 
 
 def _counts(folder: RunFolder) -> str:
-    """`gold,predicted,correct` entities of each episode, in order of their numbers, blanks between."""
+    """`gold,predicted,correct` entities of each episode, in order of their numbers, packed (see `unpacked`)."""
     from mnerkit.tagging.comparison import read_answers
 
     answers = sorted(read_answers(folder.path / "predictions.test.jsonl"), key=lambda each: each.episode or 0)
-    return " ".join(f"{len(a.gold)},{len(a.said)},{len(a.gold & a.said)}" for a in answers)
+    text = " ".join(f"{len(a.gold)},{len(a.said)},{len(a.gold & a.said)}" for a in answers)
+    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def unpacked(counts: str) -> list[list[int]]:
+    """Gold, predicted and correct entities of each episode."""
+    text = zlib.decompress(base64.b85decode(counts)).decode()
+    return [[int(number) for number in each.split(",")] for each in text.split()]
 
 
 def train_towers(bench: Bench, splits: Iterable[str]) -> None:
@@ -312,8 +321,7 @@ def _paired(
             twin = done.get(Cell(other, cell.split, cell.seed, support))
             if twin is None:
                 continue
-            for a, b in zip(twin["counts"].split(), row["counts"].split(), strict=True):
-                (gold, *of_a), (same, *of_b) = ([int(n) for n in each.split(",")] for each in (a, b))
+            for (gold, *of_a), (same, *of_b) in zip(unpacked(twin["counts"]), unpacked(row["counts"]), strict=True):
                 if gold != same:
                     raise SystemExit(f"{cell.name} and {other} were asked different episodes")
                 rows.append([gold, *of_a, *of_b])
@@ -354,7 +362,9 @@ def main() -> int:
         if asked.tower == "trained":
             train_towers(bench, two_type_splits(TYPES))
         done = sweep(bench, wanted, path, asked.jobs)
-    print(report(done, asked.systems, asked.supports))
+    said = report(done, asked.systems, asked.supports)
+    print(said)
+    write_text(path.with_suffix(".txt"), said + "\n")
     return 0 if asked.report or len(done) == len(wanted) else 1
 
 

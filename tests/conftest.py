@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# the process that gathers results imports Lightning when a worker sends one of its warnings: as always, mnerkit first
+import mnerkit  # noqa: F401
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

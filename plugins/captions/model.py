@@ -48,7 +48,7 @@ class CaptionsEncoder(WordEncoder):
 
 
 def without_captions(text: TextBatch, rows: Tensor) -> TextBatch:
-    """The batch with the second segment of `rows` (B,) bool masked, as if it was padding."""
+    """The batch with the second segment of `rows` (B,) bool masked like padding (RoBERTa's separator stays)."""
     assert text.attn_mask is not None and text.type_ids is not None
     hidden = rows.unsqueeze(1) & (text.type_ids == 1)  # (B, n)
     return replace(text, attn_mask=text.attn_mask & ~hidden)

@@ -159,10 +159,11 @@ class MousingEncoder(Encoder):
         self.generate = nn.ModuleList(GraphConvolution(node_width, width, dropout, residual) for _ in range(networks))
         self.views = nn.ModuleList(views() for _ in range(1 if view_shared_across_env else networks) if multiview)
         self.update = nn.ModuleList(update() for _ in range(1 if share_update_gnn_across_env else networks))
-        self.output = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))  # F_M
+        last = nn.Linear(hidden, width)
+        self.output = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), last)  # F_M
         if residual:
-            nn.init.zeros_(self.output[2].weight)
-            nn.init.zeros_(self.output[2].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         self.divergence = nn.Linear(width, kl_width) if kl_mode != "none" else None  # F'_M
         self.width = width
 

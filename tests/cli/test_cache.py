@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnerkit.cache import cache_folder
 from mnerkit.cli import main
+from mnerkit.data.cache import cache_folder
 from mnerkit.data.feature_store import FeatureStore
 from mnerkit.runs import deciding
 

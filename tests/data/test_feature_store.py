@@ -455,5 +455,7 @@ def test_a_folder_that_was_cleared_in_between_is_made_again(tmp_path: Path) -> N
 def test_counting_entries_needs_no_numpy(tmp_path: Path) -> None:
     (path,) = shards(filled(tmp_path))
     assert feature_shards.count(path) == 5 and feature_shards.count(tmp_path / "none") == 0
-    code = "import sys, mnerkit.cache, mnerkit.cli.cache; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = (
+        "import sys, mnerkit.data.cache, mnerkit.cli.cache; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -35,13 +35,12 @@ def made(folder: str, caption_dropout: float) -> tuple[CaptionsEncoder, Batch, B
     return encoder, both, alone
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta"])
-def test_hidden_captions_change_nothing(folder_of: Folder, name: str) -> None:
-    encoder, both, alone = made(folder_of(name), caption_dropout=1 - 1e-9)
+def test_hidden_captions_change_nothing(folder_of: Folder) -> None:
+    encoder, both, alone = made(folder_of("bert"), caption_dropout=1 - 1e-9)
     torch.testing.assert_close(encoder(both).states, encoder(alone).states)
     encoder.eval()  # at evaluation every caption is read
     assert not torch.allclose(encoder(both).states, encoder(alone).states, atol=1e-3)
-    seen, _, _ = made(folder_of(name), caption_dropout=0.0)
+    seen, _, _ = made(folder_of("bert"), caption_dropout=0.0)
     assert not torch.allclose(seen(both).states, seen(alone).states, atol=1e-3)
 
 

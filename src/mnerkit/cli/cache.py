@@ -8,9 +8,10 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from mnerkit.cache import Kept, cache_folder, clear, kept
+from mnerkit.cli.arguments import Parser
+from mnerkit.data.cache import Kept, cache_folder, clear, kept
 from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.text_table import table
 
@@ -18,13 +19,6 @@ DAY = 86_400.0
 _ABOUT = """Outputs of frozen towers, and tiny towers as they were trained: kept so that they are computed once.
 All of it can be made again. Nothing but the cache's own files is ever deleted.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are this program's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
 
 
 def main(argv: list[str]) -> int:
@@ -57,12 +51,12 @@ def main(argv: list[str]) -> int:
     return _info(root, found, options.json) if options.verb == "info" else _clear(root, found, options)
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("mnerkit cache", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
+    parser = Parser("mnerkit cache", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
     below = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {"info": "list what is kept, and its size", "clear": "delete it"}
-    verbs: dict[str, _Parser] = {}
+    verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
         verb = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
         verb.add_argument("--folder", metavar="DIR", help="the cache folder (default: $MNERKIT_CACHE, else the user's)")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from mnerkit.cli import episodes
-from mnerkit.cli.arguments import Parser
+from mnerkit.cli.arguments import Parser, positive
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, UsageError, did_you_mean
@@ -76,16 +76,10 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     show = verbs["show"]
     show.add_argument("--out", metavar="PAGE", required=True, help="the HTML file to write")
     show.add_argument("--split", default="train", choices=SPLITS, help="which posts (default: train)")
-    show.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most N posts (default: 50)")
+    show.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
     episodes.add_arguments(verbs["episodes"])
     return parser, verbs
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _stats(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit.cli.data import _Parser, _positive
+from mnerkit.cli.arguments import Parser, positive
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError, did_you_mean
 from mnerkit.runs import write_bytes, write_text
@@ -55,15 +55,15 @@ def main(argv: list[str]) -> int:
     return _adjacency(options, rest) if dotted else _cases(options)
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = _Parser("mnerkit draw", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
+    parser = Parser("mnerkit draw", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
     below = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "adjacency": "a post's picture beside its graph before and after the update, one PNG a post",
         "cases": "a page of posts with what each of several runs found",
     }
-    verbs: dict[str, _Parser] = {}
+    verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
         verbs[name] = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
     verb = verbs["adjacency"]
@@ -71,7 +71,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     verb.add_argument("--post", metavar="ID", nargs="+", help="ids of the posts (default: the first ones)")
     verb.add_argument("--out", metavar="DIR", required=True, help="folder of the figures; made where it is missing")
     verb.add_argument("--tower_dir", metavar="DIR", help="folder with a frozen tower's weights")
-    verb.add_argument("--limit", type=_positive, default=8, metavar="N", help="at most N figures (default: 8)")
+    verb.add_argument("--limit", type=positive, default=8, metavar="N", help="at most N figures (default: 8)")
     verb = verbs["cases"]
     verb.add_argument("runs", nargs="+", metavar="RUN", help="run folders with predictions of the split")
     verb.add_argument("--out", metavar="PAGE", required=True, help="the HTML file to write")
@@ -79,7 +79,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--root", metavar="DIR", help="folder of the corpora, for the pictures (default: the first run's)"
     )
     verb.add_argument("--differ", action="store_true", help="only posts of which the runs do not say the same")
-    verb.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most N posts (default: 50)")
+    verb.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
     for verb in verbs.values():
         verb.add_argument("--split", default="test", choices=SPLITS, help="which posts (default: test)")
         verb.add_argument("--overwrite", action="store_true", help="replace what is there")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as lightning
 
-from mnerkit.cache import FEATURES, cache_folder
+from mnerkit.data.cache import FEATURES, cache_folder
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation

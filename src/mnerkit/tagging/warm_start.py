@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mnerkit import encoders
-from mnerkit.cache import TOWERS, cache_folder
+from mnerkit.data.cache import TOWERS, cache_folder
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
