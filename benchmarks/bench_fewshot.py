@@ -63,13 +63,15 @@ MOUSING = {
     "--trainer.gradient_clip_val": "1.0",
 }
 FROZEN = {"--model.freeze": "true", "--data.dev_episodes": "100", "--trainer.max_epochs": "1"}
+# on dev better than Euclidean distances to one prototype a BIO tag
+PROTOTYPE = {"--model.head.distance": "cosine", "--model.head.proto_classes": "io"}
 SYSTEMS: dict[str, tuple[str, dict[str, str]]] = {
     "MOUSING": ("mousing", MOUSING),
     "w/o Image": ("mousing", {**MOUSING, "--ablation": "no_image"}),
     "w/o Intervention": ("mousing", {**MOUSING, "--ablation": "no_intervention"}),
     "w/o Multi-view": ("mousing", {**MOUSING, "--ablation": "no_multiview"}),
     "w/o MCIS": ("mousing", {**MOUSING, "--ablation": "no_mcis"}),
-    "prototype": ("bert", {**FROZEN, "--model.head": "prototype"}),
+    "prototype": ("bert", {**FROZEN, "--model.head": "prototype", **PROTOTYPE}),
     "nearest": ("bert", {**FROZEN, "--model.head": "nearest"}),
     "struct": ("bert", {**FROZEN, "--model.head": "struct"}),
     "finetune": ("bert", {**FROZEN, "--model.head": "finetune"}),
