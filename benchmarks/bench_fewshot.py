@@ -126,7 +126,17 @@ class Bench:
 
     def text(self, cell: Cell) -> str:
         """Folder of the text tower."""
-        return str(minilm() if self.tower == "frozen" else Path(self.runs) / "towers" / cell.split)
+        return str(minilm() if self.tower == "frozen" else self.trained(cell.split))
+
+    def trained(self, split: str) -> Path:
+        """Folder of the tower trained on a split, named by all that decides its weights."""
+        facts = [
+            TRAINING,
+            _data(self.corpus, self.root),
+            _sources("mnerkit_plugins.bert", "mnerkit.tagging.heads.nearest"),
+        ]
+        name = hashlib.sha256(json.dumps([*facts, _weights()]).encode()).hexdigest()[:12]
+        return Path(self.runs) / "towers" / f"{split}-{name}"
 
     def folder(self, cell: Cell) -> RunFolder:
         """Where the run of a cell lies."""
@@ -223,18 +233,18 @@ def train_towers(bench: Bench, splits: Iterable[str]) -> None:
     from mnerkit.tagging.checkpoint import load
 
     for split in splits:
-        folder = Path(bench.runs) / "towers" / split
+        folder = bench.trained(split)
         if (folder / "config.json").is_file():
             continue
         print(f"training the tower on {split}", flush=True)
-        name = f"tower-{split}"
+        name = f"tower-{folder.name}"
         argv = ["fit", "--plugin", "bert", "--name", name, "--runs_dir", bench.runs, "--data.corpus", bench.corpus]
         argv += ["--data.root", bench.root, "--model.text", str(minilm()), "--trainer.enable_progress_bar", "false"]
         argv += ["--data.train_types", split, *[word for pair in TRAINING.items() for word in pair]]
         if code := mnerkit(argv):
             sys.exit(code)
         tower = load(RunFolder(Path(bench.runs) / "bert" / bench.corpus / name).best).towers["text"]
-        draft = folder.with_name(f".{split}")
+        draft = folder.with_name(f".{folder.name}")
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(minilm(), draft)
         tower.model.save_pretrained(draft)  # type: ignore[operator,union-attr]
@@ -280,7 +290,9 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in path.read_text("utf-8").split("\n") if line)
 
 
-def report(done: dict[Cell, dict[str, Any]], names: Sequence[str], supports: Sequence[str]) -> str:
+def report(
+    done: dict[Cell, dict[str, Any]], names: Sequence[str], supports: Sequence[str], seeds: Sequence[int]
+) -> str:
     """A table for each reading of K: test F1 of each split, mean over seeds, and the average with its interval."""
     from mnerkit.tagging.intervals import mean_interval
 
@@ -294,7 +306,7 @@ def report(done: dict[Cell, dict[str, Any]], names: Sequence[str], supports: Seq
                 for cell, row in done.items()
                 if (cell.system, cell.support) == (system, support)
             }
-            whole = [seed for seed in SEEDS if all((split, seed) in of for split in splits)]
+            whole = [seed for seed in seeds if all((split, seed) in of for split in splits)]
             if not whole:
                 continue
             averages = [sum(of[split, seed]["test"]["f1"] for split in splits) / len(splits) for seed in whole]
@@ -361,15 +373,20 @@ def main() -> int:
     wanted = cells(asked.systems, seeds, asked.supports)
     bench = Bench(asked.corpus, asked.root, str(Path(asked.runs) / f"{asked.corpus}-{asked.tower}"), asked.tower)
     path = RESULTS / f"fewshot-{asked.corpus}-{asked.tower}.jsonl"
+    whole = (asked.systems, asked.supports, asked.seeds) == (list(SYSTEMS), list(SUPPORTS), None)
     if asked.report:
         done = {Cell(*(row[key] for key in ("system", "split", "seed", "support"))): row for row in _read(path)}
+        stale = sum(row["digest"] != bench.digest(cell) for cell, row in done.items())
+        if stale:
+            print(f"{stale} of {len(done)} rows were measured before the sources, settings or data changed")
     else:
         if asked.tower == "trained":
             train_towers(bench, two_type_splits(TYPES))
         done = sweep(bench, wanted, path, asked.jobs)
-    said = report(done, asked.systems, asked.supports)
+    said = report(done, asked.systems, asked.supports, seeds)
     print(said)
-    write_text(path.with_suffix(".txt"), said + "\n")
+    if whole:
+        write_text(path.with_suffix(".txt"), said + "\n")
     return 0 if asked.report or len(done) == len(wanted) else 1
 
 

@@ -108,3 +108,40 @@ def test_prototypes_of_frozen_states_need_no_training(tmp_path: Path, capsys: py
     said = (run.path / "predictions.test.jsonl").read_bytes()
     assert main(["test", "--ckpt_path", str(run.best)]) == 0
     assert (run.path / "predictions.test.jsonl").read_bytes() == said
+
+
+def test_a_k_that_no_type_can_give_is_refused_before_towers_are_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNERKIT_CACHE", str(tmp_path / "cache"))
+    argv = ["fit", "--plugin", "mousing", "--runs_dir", str(tmp_path / "runs"), *FEW, *TYPES]
+    assert main([*argv, "--data.k_shot", "1000", "--data.support", "per_type"]) == 1
+    said = capsys.readouterr()
+    assert "occurs in" in said.err and "1000" in said.err and "training the tiny towers" not in said.out
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_episode_file_is_refused_for_a_head_without_a_support(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["fit", "--plugin", "bert", "--runs_dir", str(tmp_path), "--model.head", "crf", *FEW]
+    (tmp_path / "episodes.jsonl").write_text("{}\n")
+    assert main([*argv, "--data.episode_file", str(tmp_path / "episodes.jsonl")]) == 2
+    assert "--data.episode_file makes" in capsys.readouterr().err
+
+
+def test_a_cache_that_takes_nothing_costs_a_warning_and_no_run(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from mnerkit.tagging import warm_start
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setenv("MNERKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(warm_start, "write_bytes", full)
+    run = fit(tmp_path, "mousing", *TYPES)
+    assert run.finished and "No space left" in caplog.text

@@ -126,6 +126,25 @@ def test_texts_are_computed_by_the_first_run_alone(folder_of: Folder, tmp_path: 
         assert torch.equal(states.pooled[row], again.pooled[2 - row]) and torch.equal(states.pooled, expected.pooled)
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_posts_that_differ_only_in_words_that_were_cut_off_are_kept_apart(
+    folder_of: Folder, tmp_path: Path, on_disk: bool
+) -> None:
+    long, short = ["the"] * 12, ["the"] * 9  # eight pieces at most: both are cut
+    for first, then in ((long, short), (short, long)):
+        tower = text(folder_of, tmp_path / str(len(first)) if on_disk else None, max_tokens=8)
+        assert tower(tower.reader.collate([first])).words.shape[1] == len(first)
+        tower.memory.flush()
+        if on_disk:
+            tower = text(folder_of, tmp_path / str(len(first)), max_tokens=8)
+            tower(tower.reader.collate([first]))
+        words = tower(tower.reader.collate([then])).words
+        assert words.shape[1] == len(then) and not words[0, 6:].any() and words[0, :6].any(-1).all()
+        runs = counted(tower)
+        tower(tower.reader.collate([first, then]))
+        assert runs == []  # both are known: neither took the other's place
+
+
 def test_a_tower_that_reads_otherwise_misses(folder_of: Folder, tmp_path: Path) -> None:
     rows = [["the", "cat"]]
     first = text(folder_of, tmp_path)

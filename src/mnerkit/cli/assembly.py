@@ -118,6 +118,7 @@ class Assembly:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
         self._check_mode()
         self._check_entities()
+        self.data.rehearse(self.tagger.head.train_mode)
         self.tagger.build(self.data.facts, n_way=self.data.n_way)
         warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
         self.connect()
@@ -161,11 +162,12 @@ class Assembly:
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
         head = self.tagger.head
-        if not head.reads_support and self.data.asked_train_types is not None:
+        asked = "train_types" if self.data.asked_train_types is not None else "episode_file"
+        if not head.reads_support and (self.data.asked_train_types is not None or self.data.episode_file):
             raise UsageError(
-                f"--data.train_types makes dev and test episodes, and head {head.name!r} learns nothing from a support:"
+                f"--data.{asked} makes dev and test episodes, and head {head.name!r} learns nothing from a support:"
                 " take one that does (--model.head prototype, prototype_crf, nearest, struct or finetune), or"
-                " --data.train_types null"
+                f" --data.{asked} null"
             )
 
     def settle(self, folder: RunFolder) -> None:

@@ -442,6 +442,20 @@ class MnerData(lightning.LightningDataModule):
             }
         return said
 
+    def rehearse(self, train_mode: Literal["plain", "episodic"]) -> None:
+        """Draw an episode of each split that will be drawn from, so that what can't be had is said before all else.
+
+        Raises:
+            DataError: too few posts for K, or a damaged episode file.
+            UsageError: types or numbers that can't be.
+        """
+        if not self.reads_support:
+            return
+        for split in ("dev", "test"):
+            self._tried(split)
+        if train_mode == "episodic":
+            self.episodes("train").episode(0)
+
     def _tried(self, split: str) -> list[int]:
         """Numbers of a split's evaluation episodes, one of which is drawn: a K too large shows before the training."""
         episodes = self.episodes(split)

@@ -133,7 +133,9 @@ class FeatureMemory:
             return compute(text)
         used, counts = mask.sum(1).tolist(), text.word_mask.sum(1).tolist()
         inputs = torch.stack([ids, owner], -1).cpu()  # (B, n, 2)
-        keys = [input_digest(inputs[row, :length]) for row, length in enumerate(used)]
+        # the number of words is part of the input: posts that differ only in words that were cut off are not the same
+        sizes = inputs.new_tensor([[count, -1] for count in counts]).unsqueeze(1)  # (B, 1, 2)
+        keys = [input_digest(torch.cat((inputs[row, :length], sizes[row]))) for row, length in enumerate(used)]
         shapes: list[_Shapes] = [{"words": (max(1, count), tower.width), "pooled": (tower.width,)} for count in counts]
 
         def alone(row: int) -> dict[str, Tensor]:

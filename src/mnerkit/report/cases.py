@@ -90,6 +90,9 @@ def _case(row: Mapping[str, Any]) -> Case:
     gold = frozenset((int(start), int(end), str(kind)) for start, end, kind in row["gold"])
     if any(not 0 <= start < end <= len(words) for start, end, _ in found | gold):
         raise ValueError("an entity lies outside the post")
+    # an entity with a word that does not count is neither right nor wrong
+    ignored = {int(word) for word in row.get("ignored", ())}
+    found = frozenset(each for each in found if ignored.isdisjoint(range(each[0], each[1])))
     episode = row.get("episode")
     return Case(
         str(row["id"]), words, found, gold, None if episode is None else int(episode), tuple(row.get("types", ()))

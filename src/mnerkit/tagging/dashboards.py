@@ -31,12 +31,12 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequenc
     for row, each in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
         named = [f"{span['text']} ({span['type']})" for span in row["entities"]]
         gold = [f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", [])]
-        table.add_data(row["id"], " ".join(row["words"]), "; ".join(gold), "; ".join(named), each.gold == each.tags)
+        table.add_data(row["id"], " ".join(row["words"]), "; ".join(gold), "; ".join(named), each.gold == each.scored)
     run.log({"predictions": table})
     names = ["O", *sorted({kind for each in predicted for kind in each.types})]
     number = {name: place for place, name in enumerate(names)}
     gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
-    said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.tags]
+    said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.scored]
     run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=said_words, class_names=names)})
     # the offline file is whole only when the run is closed
     run.finish()

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mnerkit import encoders
 from mnerkit.data.cache import TOWERS, cache_folder
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.runs import write_bytes
 from mnerkit.tagging.tagger import Tagger
+
+_log = logging.getLogger("mnerkit.tagging")
 
 # beside `encoders`: what decides how the towers come out of their training
 SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
@@ -51,10 +55,10 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
     if show:
         print("training the tiny towers against each other on the training posts (kept for the next run)", flush=True)
     pretrain(text, vision, posts, seed=data.seed, progress=_say if show else None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file({name: value.contiguous() for name, value in pair.state_dict().items()}, draft)
-    os.replace(draft, path)
+    try:
+        write_bytes(path, save({name: value.contiguous() for name, value in pair.state_dict().items()}))
+    except OSError as problem:
+        _log.warning("%s: %s; the towers are trained again next time", problem.filename or path, problem.strerror)
 
 
 def _say(epoch: int, loss: float) -> None:

@@ -132,7 +132,10 @@ class FinetuneHead(TransferHead):
 def restored(module: nn.Module) -> Iterator[None]:
     """Put trainable weights, their gradients, buffers and modes back as they were, whatever happens inside."""
     weights = [each for each in module.parameters() if each.requires_grad]
-    kept = [(each, each.detach().clone()) for each in (*weights, *module.buffers())]
+    # buffers of frozen parts never change, and writing to them would have their digest taken anew
+    changing = [part for part in module.modules() if part.training or any(p.requires_grad for p in part.parameters())]
+    buffers = [each for part in changing for each in part.buffers(recurse=False)]
+    kept = [(each, each.detach().clone()) for each in (*weights, *buffers)]
     gradients = [each.grad for each in weights]
     modes = [(each, each.training) for each in module.modules()]
     try:
