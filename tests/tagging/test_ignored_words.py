@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.data.vocabulary import VocabularyReader
 from mnerkit.tagging import evaluation
-from mnerkit.tagging.tagger import Prediction, Tagger
+from mnerkit.tagging.tagger import Prediction, predictions_of
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
@@ -38,8 +37,8 @@ def test_the_episode_tells_predictions_what_is_ignored_and_the_scores_leave_it_o
     support, query = post(1, ["B-PER", "O"]), post(2, ["B-ORG", "I-ORG", "O", "B-PER"])
     batch = collate.episode([support], [query], ["PER"], number=3)
     said = ["O", "B-PER", "I-PER", "B-PER"]  # the first of the two lies half in an ORG
-    prediction = Prediction(query, said, ("PER",), batch.episode)
-    Tagger._add_episode([prediction], torch.nonzero(batch.query).flatten().tolist(), batch)
+    (prediction,) = predictions_of(batch, [batch.tagset.encode(said)])
+    assert prediction.tags == said and prediction.post is query
     assert prediction.ignored == (0, 1) and prediction.support == ("p1",)
     scores = evaluation.scores([prediction])
     assert scores["f1"] == scores["precision"] == 100 and scores["episodes"] == 1

@@ -244,7 +244,7 @@ class Tagger(lightning.LightningModule):
         with self.head.adapted(self.encoder, batch, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
             decoded = head.decode(encoded, batch)
         rows = torch.nonzero(batch.query).flatten().tolist()
-        predictions = _predictions(batch, decoded)
+        predictions = predictions_of(batch, decoded)
         for name in self.tracing:
             if name not in encoded.trace:
                 continue
@@ -263,7 +263,7 @@ class Tagger(lightning.LightningModule):
         with self.head.adapted(self.encoder, batch, seed=self.seed) as (head, encoded):
             decodings = head.decodings(encoded, batch)
         for scores, decoded in zip(self.scores, decodings, strict=True):
-            predictions = _predictions(batch, decoded)
+            predictions = predictions_of(batch, decoded)
             scores.update([each.gold for each in predictions], [each.scored for each in predictions])
 
     def on_validation_epoch_end(self) -> None:
@@ -351,7 +351,7 @@ class Tagger(lightning.LightningModule):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
-def _predictions(batch: Batch, decoded: Sequence[Sequence[int]]) -> list[Prediction]:
+def predictions_of(batch: Batch, decoded: Sequence[Sequence[int]]) -> list[Prediction]:
     """Predictions for the query rows of a batch, whose tag numbers are `decoded`."""
     rows = torch.nonzero(batch.query).flatten().tolist()
     predictions = [
