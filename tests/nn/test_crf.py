@@ -264,3 +264,13 @@ def test_orphan_tags_in_the_gold_cost_a_learnt_amount():
     assert losses.item() < 50
     losses.sum().backward()
     assert crf.transition_roles.grad[TRANSITION_ROLES.index("O->I")] != 0
+
+
+def test_tied_scores_first_asked_for_in_inference_mode_can_be_trained_afterwards():
+    """A process that predicts first and trains later sees each number of types first in inference mode."""
+    crf = TiedCRF()
+    with torch.inference_mode():
+        crf.scores(11)
+    start, transitions, end = crf.scores(11)
+    (start.sum() + transitions.sum() + end.sum()).backward()
+    assert all(parameter.grad is not None for parameter in crf.parameters())

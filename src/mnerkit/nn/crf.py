@@ -186,13 +186,14 @@ class TiedCRF(nn.Module):
     def scores(self, num_types: int) -> Scores:
         """Scores of the 2N + 1 tags O, B-0, I-0, B-1, I-1 ... of `num_types` types."""
         device = self.transition_roles.device
-        roles, pairs = (each.to(device) for each in _tied_roles(num_types))
+        roles, pairs = (torch.tensor(each, device=device) for each in _tied_roles(num_types))
         return Scores(self.start_roles[roles], self.transition_roles[pairs], self.end_roles[roles])
 
 
+# plain numbers, no tensors: a tensor first made in inference mode could not be used in training afterwards
 @functools.lru_cache(maxsize=64)
-def _tied_roles(num_types: int) -> tuple[Tensor, Tensor]:
-    """For each tag its place in `EDGE_ROLES`, (K,), and for each pair its place in `TRANSITION_ROLES`, (K, K)."""
+def _tied_roles(num_types: int) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """For each of the K tags its place in `EDGE_ROLES`, and for each pair of tags its place in `TRANSITION_ROLES`."""
     tags = [("O", -1), *((role, kind) for kind in range(num_types) for role in "BI")]
 
     def pair(before: tuple[str, int], after: tuple[str, int]) -> int:
@@ -201,5 +202,5 @@ def _tied_roles(num_types: int) -> tuple[Tensor, Tensor]:
             name += " same" if before[1] == after[1] else " other"
         return TRANSITION_ROLES.index(name)
 
-    edges = torch.tensor([EDGE_ROLES.index(role) for role, _ in tags])
-    return edges, torch.tensor([[pair(before, after) for after in tags] for before in tags])
+    edges = tuple(EDGE_ROLES.index(role) for role, _ in tags)
+    return edges, tuple(tuple(pair(before, after) for after in tags) for before in tags)
