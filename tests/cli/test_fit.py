@@ -50,6 +50,14 @@ def test_a_run_folder_holds_all_that_a_figure_depends_on(finished: RunFolder) ->
     assert finished.best.is_file() and finished.last.is_file()
 
 
+def test_a_method_that_sees_no_picture_is_scored_on_clear_and_ambiguous_entities_too(finished: RunFolder) -> None:
+    metrics = finished.metrics()
+    for split in ("dev", "test"):
+        unseen = metrics[f"{split}:image_use"]["unseen"]
+        assert unseen["all"] == pytest.approx(metrics[split]["f1"])
+        assert {"clear", "ambiguous"} < set(unseen)
+
+
 def test_the_same_command_says_that_the_run_is_finished(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.metrics_file.read_bytes()
     assert again(run) == 0

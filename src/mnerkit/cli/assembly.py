@@ -178,15 +178,17 @@ class Assembly:
         self.trainer.save_checkpoint(folder.best, weights_only=True)
 
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
-        """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
+        """Score a split and write its predictions; for generated corpora tell clear from ambiguous entities, too."""
         key = key or split
-        measured = self.data.corpus == "probe" and bool(self.tagger.needs().views)
-        self.tagger.tracing = ("attention",) if measured else ()
+        generated, sees = self.data.corpus == "probe", bool(self.tagger.needs().views)
+        self.tagger.tracing = ("attention",) if generated and sees else ()
         predicted = evaluation.predictions(self.trainer, self.tagger, self.data, split)
         self.tagger.tracing = ()
         found: dict[str, Any] = {key: evaluation.scores(predicted)}
-        if measured:
+        if generated and sees:
             found[f"{key}:image_use"] = evaluation.image_use(self.trainer, self.tagger, self.data, split, predicted)
+        elif generated:
+            found[f"{key}:image_use"] = {"unseen": evaluation.clarity(predicted)}
         if folder is not None and self.trainer.is_global_zero:
             write_lines(folder.path / f"predictions.{key}.jsonl", evaluation.rows(predicted))
         self._last = predicted

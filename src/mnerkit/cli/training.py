@@ -265,12 +265,14 @@ def summary(metrics: dict[str, Any]) -> str:
         if use:
             rows = [
                 [which, use[which]["all"], use[which].get("clear"), use[which].get("ambiguous")]
-                for which in ("right", "shuffled", "blank")
+                for which in ("right", "shuffled", "blank", "unseen")
+                if which in use
             ]
             text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(
                 ["pictures", "all", "clear", "ambiguous"], rows
             )
-            text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
+            if "image_use" in use:
+                text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
             if use.get("pointing") is not None:
                 text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"
     return text

@@ -23,8 +23,8 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequenc
     for split in ("dev", "test"):
         for name, value in metrics.get(split, {}).items():
             run.summary[f"final/{split}/{name}"] = value
-        use = metrics.get(f"{split}:image_use")
-        if use:
+        use = metrics.get(f"{split}:image_use", {})
+        if "image_use" in use:
             run.summary[f"final/{split}/image_use"] = use["image_use"]
     run.summary["protocol"] = metrics["protocol"]
     table = wandb.Table(columns=["id", "words", "gold", "predicted", "right"])
