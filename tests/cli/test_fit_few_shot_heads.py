@@ -11,6 +11,7 @@ import torch
 import mnerkit
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
+from mnerkit.tagging.predictor import Predictor
 
 FEW = ["--data.variant", "fewshot", "--data.limit", "120", "--data.episodes_per_epoch", "4"]
 FEW += ["--data.dev_episodes", "4", "--data.eval_episodes", "5", "--trainer.max_epochs", "1"]
@@ -62,6 +63,29 @@ def test_a_head_trains_and_its_checkpoint_says_the_same_and_predicts(
     assert mnerkit.load(str(run.best)).predict(posts) == [json.loads(out.read_text())]
     assert main([*predict, "--support", str(support), "--overwrite"]) == 0
     assert {span["type"] for span in json.loads(out.read_text())["entities"]} <= {"FOOD"}
+
+
+@pytest.mark.parametrize("out_of_play", ["O", "ignore"])
+def test_words_out_of_play_count_in_the_checkpoints_support_as_they_did_in_training(
+    out_of_play: str, tmp_path: Path
+) -> None:
+    options = ["--model.head", "prototype", "--data.out_of_play", out_of_play, "--data.k_shot", "12", *TYPES]
+    run = fit(tmp_path, "bert", *options)
+    loaded = mnerkit.load(str(run.best))
+    batch = loaded.collator.episode(loaded.support, [], loaded.types)
+    assert len(loaded.types) == 2 and len(batch) == 12 and batch.tags is not None
+    others = torch.zeros_like(batch.text.word_mask)
+    for row, post in enumerate(loaded.support):
+        for place, tag in enumerate(post.tags or ()):
+            others[row, place] = tag != "O" and tag[2:] not in loaded.types
+    assert others.any() and not batch.tags[others].any()  # the posts tell of other types, and their tag is O
+    if out_of_play == "ignore":
+        assert batch.play_mask is not None and torch.equal(batch.play_mask, batch.text.word_mask & ~others)
+    else:
+        assert batch.play_mask is None
+    # a support of the user's has its own types in play
+    given = Predictor.from_checkpoint(run.best, support=loaded.support)
+    assert set(given.types) > set(loaded.types)
 
 
 def test_struct_keeps_its_counts_and_power_in_the_checkpoint(tmp_path: Path) -> None:

@@ -296,9 +296,13 @@ def test_episodes_do_not_depend_on_the_pictures_that_are_shown():
 
 def test_the_support_of_a_model_that_predicts_alone_holds_its_types_and_no_others():
     data = connected("episodic", (), variant="fewshot", limit=200)
-    support = data.support_posts()
-    assert len(support) == data.k_shot
-    assert len({tag[2:] for post in support for tag in post.tags or () if tag != "O"}) == data.n_way
+    types, support = data.own_support()
+    assert len(support) == data.k_shot and len(types) == data.n_way
+    episode = data.episodes("train").episode(0)
+    assert types == episode.types and [post.id for post in support] == [
+        data.posts("train")[place].id for place in episode.support
+    ]
+    assert {tag[2:] for post in support for tag in post.tags or () if tag != "O"} >= set(types)
 
 
 def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():

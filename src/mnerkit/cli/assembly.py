@@ -124,7 +124,7 @@ class Assembly:
         self.connect()
         self.tagger.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
         if self.tagger.head.reads_support:
-            self.tagger.support = self.data.support_posts()
+            self.tagger.support_types, self.tagger.support = self.data.own_support()
         ignored = self.data.out_of_play == "ignore"
         self.tagger.head.prepare(self.data.plain_posts(), TagSet(self.tagger.facts.types), ignored)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -350,15 +349,14 @@ class MnerData(lightning.LightningDataModule):
             raise DataError(f"--data.out_of_play drop_sentence leaves no training post of {', '.join(known.types)}")
         return kept
 
-    def support_posts(self) -> list[Post]:
-        """The support of the first training episode, its out-of-play tags made O: for a model that predicts alone."""
+    def own_support(self) -> tuple[tuple[str, ...], list[Post]]:
+        """The types in play and the support of the first training episode: for a model that predicts alone.
+
+        The posts keep the tags of types that are not in play: the collator knows what becomes of them.
+        """
         source = self.episodes("train")
         episode = source.episode(0)
-        tagset = TagSet(episode.types)
-        return [
-            replace(post, tags=tuple(tagset.decode(tagset.encode(post.tags or (), out_of_play="O"))))
-            for post in (source.support_posts[place] for place in episode.support)
-        ]
+        return episode.types, [source.support_posts[place] for place in episode.support]
 
     # ------------------------------------------------------------------ batches
 

@@ -81,6 +81,8 @@ class Tagger(lightning.LightningModule):
         towers: the towers by name; their states go into checkpoints.
         tracing: names of the traces that predictions carry, where the encoder has them.
         measured: named scalars of the last batch that training logs beside its losses.
+        support: labelled posts by which a head that reads a support predicts where no other ones are given.
+        support_types: the types that are in play in it.
         trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: predictions of the last `Trainer.predict` on this rank.
     """
@@ -123,6 +125,7 @@ class Tagger(lightning.LightningModule):
         self.measured: dict[str, Tensor] = {}
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
+        self.support_types: tuple[str, ...] = ()
         self.trained_on: list[int] = []
         self.predicted: list[Prediction] = []
         self._saved_towers: dict[str, Any] | None = None
@@ -324,6 +327,7 @@ class Tagger(lightning.LightningModule):
             "facts": self.facts.state(),
             "towers": {name: tower_state(tower) for name, tower in self.towers.items()},
             "support": support_state(self.support),
+            "support_types": list(self.support_types),
             "trained_on": torch.tensor(self.trained_on, dtype=torch.int64),
         }
 
