@@ -107,6 +107,13 @@ def test_a_head_that_reads_a_support_gets_episodes_without_being_asked(tmp_path:
     assert len(state["head.source.linear.bias"]) == 1 + 2 * half
 
 
+def test_one_training_type_is_enough_for_a_head_with_its_own_softmax(tmp_path: Path) -> None:
+    types = ["--data.train_types", "PER", "--data.test_types", "VEH+ANI", "--data.dev_types", "LOC+ORG"]
+    run = fit(tmp_path, "bert", "--model.head", "nearest", *types)
+    assert run.metrics()["test"]["episodes"] == 5
+    assert mnerkit.load(str(run.best)).types == ("PER",)
+
+
 def test_train_types_are_refused_for_a_head_without_a_support(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

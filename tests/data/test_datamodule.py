@@ -305,6 +305,21 @@ def test_the_support_of_a_model_that_predicts_alone_holds_its_types_and_no_other
     assert {tag[2:] for post in support for tag in post.tags or () if tag != "O"} >= set(types)
 
 
+def test_one_training_type_is_enough_for_a_head_that_trains_on_plain_batches():
+    data = connected("plain", (), train_types="Per", test_types="Loc+Org", dev_types="target", dev_episodes=2)
+    data.reads_support = True
+    data.rehearse("plain")
+    types, support = data.own_support()
+    assert types == ("PER",) and len(support) == data.k_shot
+    assert next(iter(data.test_dataloader())).tagset.types == ("LOC", "ORG")
+    with pytest.raises(UsageError, match="the train episodes have 1 types"):
+        data.rehearse("episodic")
+    selecting = connected("plain", (), train_types="Per", dev_episodes=2)
+    selecting.reads_support = True
+    with pytest.raises(UsageError, match="the dev episodes have 1 types .*--data.dev_types"):
+        selecting.rehearse("plain")
+
+
 def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():
     plain = connected(views=()).protocol()
     assert not plain["episodic"] and plain["corpus"] == "probe" and plain["variant"] == "default" and plain["digest"]

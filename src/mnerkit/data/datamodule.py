@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -352,11 +353,19 @@ class MnerData(lightning.LightningDataModule):
     def own_support(self) -> tuple[tuple[str, ...], list[Post]]:
         """The types in play and the support of the first training episode: for a model that predicts alone.
 
-        The posts keep the tags of types that are not in play: the collator knows what becomes of them.
+        Where training is plain and knows fewer types than an episode has, all of them are in play. The posts keep the
+        tags of types that are not in play: the collator knows what becomes of them.
         """
-        source = self.episodes("train")
+        source = self._training_episodes(self.train_mode)
         episode = source.episode(0)
         return episode.types, [source.support_posts[place] for place in episode.support]
+
+    def _training_episodes(self, train_mode: Literal["plain", "episodic"]) -> Episodes:
+        """The training episodes; of fewer types than `n_way` where none is trained on and there are no more."""
+        few = len(self.train_types) < self.n_way
+        if train_mode == "episodic" or not few:
+            return self.episodes("train")
+        return replace(self.rules, n_way=len(self.train_types)).source("train", self.posts, self.content.types)
 
     # ------------------------------------------------------------------ batches
 
@@ -451,8 +460,7 @@ class MnerData(lightning.LightningDataModule):
             return
         for split in ("dev", "test"):
             self._tried(split)
-        if train_mode == "episodic":
-            self.episodes("train").episode(0)
+        self._training_episodes(train_mode).episode(0)
 
     def _tried(self, split: str) -> list[int]:
         """Numbers of a split's evaluation episodes, one of which is drawn: a K too large shows before the training."""
