@@ -176,3 +176,19 @@ def test_a_cache_that_takes_nothing_costs_a_warning_and_no_run(
     monkeypatch.setattr(warm_start, "write_bytes", full)
     run = fit(tmp_path, "mousing", *TYPES)
     assert run.finished and "No space left" in caplog.text
+
+
+def test_training_posts_that_drop_sentence_leaves_without_an_entity_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posts = [["B-PER", "B-LOC"], ["O", "O"], ["B-PER", "B-ORG"], ["B-ORG", "B-LOC"]]
+    for split in ("train", "valid", "test"):
+        rows = [
+            {"id": f"{split}{number}", "words": [f"{split}{number}", "b"], "tags": tags}
+            for number, tags in enumerate(posts)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["fit", "--plugin", "bert", "--model.head", "nearest", "--runs_dir", str(tmp_path / "runs")]
+    argv += ["--data.corpus", str(tmp_path), "--data.train_types", "PER", "--data.out_of_play", "drop_sentence"]
+    assert main(argv) == 1
+    assert "the 1 training posts" in (said := capsys.readouterr().err) and "hold no entity of the types PER" in said
