@@ -16,7 +16,7 @@ from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
 from mnerkit.data.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
-from mnerkit.data.episode_rules import EpisodeRules, Queries
+from mnerkit.data.episode_rules import DRAWING, EpisodeRules, Queries
 from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
@@ -438,7 +438,7 @@ class MnerData(lightning.LightningDataModule):
         if self.few_shot:
             if self.train_mode == "plain":
                 said["train_posts"] = len(self.plain_posts())
-            said |= {"train_mode": self.train_mode, **self.rules.record(corpus.types)}
+            said |= {"train_mode": self.train_mode, **self._used_rules()}
             if said["dev_selects_on_test_types"] and "dev_types" not in self._told and self._ranks()[1] == 0:
                 self._told.add("dev_types")
                 _log.warning("dev selects on the test types (--data.dev_types)")
@@ -448,6 +448,18 @@ class MnerData(lightning.LightningDataModule):
                 for split, file in self.frozen.items()
             }
         return said
+
+    def _used_rules(self) -> dict[str, Any]:
+        """The rules as far as something was drawn by them: an episode file's own stand beside its name."""
+        drawn = ["train"] if self.train_mode == "episodic" else []
+        drawn = [split for split in [*drawn, "dev", "test"] if split not in self.frozen]
+        said = self.rules.record(self.content.types)
+        for split in {"dev", "test"} & self.frozen.keys():
+            played = {kind for row in self.frozen[split].rows for kind in row.types}
+            said[f"{split}_types"] = [kind for kind in said[f"{split}_types"] if kind in played]
+        said["dev_selects_on_test_types"] = not set(said["dev_types"]).isdisjoint(said["test_types"])
+        kept = {name: value for name, value in said.items() if drawn or name not in DRAWING}
+        return {**kept, "drawn_splits": drawn}
 
     def rehearse(self, train_mode: Literal["plain", "episodic"]) -> None:
         """Draw an episode of each split that will be drawn from, so that what can't be had is said before all else.
