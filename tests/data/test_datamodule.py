@@ -316,7 +316,7 @@ def test_one_training_type_is_enough_for_a_head_that_trains_on_plain_batches():
         data.rehearse("episodic")
     selecting = connected("plain", (), train_types="Per", dev_episodes=2)
     selecting.reads_support = True
-    with pytest.raises(UsageError, match="the dev episodes have 1 types .*--data.dev_types"):
+    with pytest.raises(UsageError, match=r"the dev episodes have 1 types .*--data\.dev_types"):
         selecting.rehearse("plain")
 
 
