@@ -161,6 +161,24 @@ def test_an_episode_file_is_refused_for_a_head_without_a_support(
     assert "--data.episode_file makes" in capsys.readouterr().err
 
 
+def test_trained_tiny_towers_lie_where_the_option_says_and_without_a_cache_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MNERKIT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    monkeypatch.chdir(tmp_path)
+    without = fit(tmp_path / "runs", "mousing", *TYPES, "--data.cache", "none")
+    assert [each.name for each in tmp_path.iterdir()] == ["runs"]
+    assert "(kept for the next run)" not in capsys.readouterr().out
+    named = fit(tmp_path / "runs2", "mousing", *TYPES, "--data.cache", str(tmp_path / "own"))
+    assert {each.name for each in tmp_path.iterdir()} == {"runs", "runs2", "own"}
+    capsys.readouterr()
+    assert main(["cache", "info", "--json", "--folder", str(tmp_path / "own")]) == 0
+    assert "tower" in {each["kind"] for each in json.loads(capsys.readouterr().out)["kept"]}
+    said = [(run.path / "predictions.test.jsonl").read_bytes() for run in (without, named)]
+    assert said[0] == said[1]
+
+
 def test_a_cache_that_takes_nothing_costs_a_warning_and_no_run(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

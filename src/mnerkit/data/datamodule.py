@@ -116,8 +116,9 @@ class MnerData(lightning.LightningDataModule):
             episodes_per_epoch: training episodes an epoch, over all ranks.
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
-            cache: folder where outputs of frozen towers are kept between runs (default: MNERKIT_CACHE, else mnerkit in
-                the user's cache folder); none keeps them in memory alone.
+            cache: folder where outputs of frozen towers, and tiny towers as they were trained, are kept between runs
+                (default: MNERKIT_CACHE, else mnerkit in the user's cache folder); with none nothing is written outside
+                the run's folder, outputs are kept in memory alone and tiny towers are trained anew.
             seed: of batches, episodes and samples.
 
         """
@@ -257,11 +258,17 @@ class MnerData(lightning.LightningDataModule):
         self._posts.clear()
 
     @property
-    def feature_folder(self) -> Path | None:
-        """Where outputs of frozen towers are kept on disk; None where they are not."""
+    def cache_root(self) -> Path | None:
+        """The cache folder of this run; None where nothing is kept outside the run's own folder."""
         if self.cache == "none":
             return None
-        return (cache_folder() if self.cache is None else Path(self.cache).expanduser()) / FEATURES
+        return cache_folder() if self.cache is None else Path(self.cache).expanduser()
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """Where outputs of frozen towers are kept on disk; None where they are not."""
+        root = self.cache_root
+        return None if root is None else root / FEATURES
 
     @property
     def few_shot(self) -> bool:
