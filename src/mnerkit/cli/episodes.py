@@ -97,7 +97,7 @@ def main(options: argparse.Namespace) -> int:
         raise UsageError(f"there is no folder {out.parent} to write {out.name} into.")
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit {options.limit}: give at least 1")
-    rules = EpisodeRules(**{field.name: _value(getattr(options, field.name)) for field in fields(EpisodeRules)})
+    rules = EpisodeRules.of({name: _value(given) for name, given in vars(options).items()})
     # all splits: types, digest and the check that no test post is trained on are the corpus's
     corpus = load_corpus(options.corpus, options.root, options.variant, options.captions, limit=options.limit)
     check_disjoint(corpus.splits["train"], corpus.splits["test"])

@@ -132,19 +132,7 @@ class MnerData(lightning.LightningDataModule):
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
-        self.rules = EpisodeRules(
-            n_way=n_way,
-            k_shot=k_shot,
-            train_types=train_types,
-            test_types=test_types,
-            dev_types=dev_types,
-            support=support,
-            support_from=support_from,
-            ensure_all_types=ensure_all_types,
-            query_has_entity=query_has_entity,
-            out_of_play=out_of_play,
-            seed=seed,
-        )
+        self.rules = EpisodeRules.of(locals())
         self.n_way, self.k_shot, self.out_of_play = n_way, k_shot, out_of_play
         self.asked_train_types, self.episodes_per_epoch = train_types, episodes_per_epoch
         self.episode_file, self.episode_digest = episode_file, episode_digest

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from mnerkit.data.episodes import EpisodeSource, OutOfPlay, Support, complement, named_types
@@ -48,6 +48,11 @@ class EpisodeRules:
             if value not in choices:
                 near = did_you_mean(str(value), choices)
                 raise UsageError(f"--data.{option} {value}: choose {', '.join(choices)}.{near}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> EpisodeRules:
+        """The rules among some options, which have their names."""
+        return cls(**{rule.name: options[rule.name] for rule in fields(cls)})
 
     # ------------------------------------------------------------------ types
 
