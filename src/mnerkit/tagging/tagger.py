@@ -15,7 +15,7 @@ from torch import Tensor
 from mnerkit.data.batch import Batch
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.post import Post
-from mnerkit.data.spans import entities
+from mnerkit.data.spans import counted, entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
@@ -59,10 +59,11 @@ class Prediction:
 
     @property
     def scored(self) -> list[str]:
-        """The predicted tags that are scored: an entity with an ignored word is neither right nor wrong, so O."""
+        """The predicted tags that are scored: those of an entity that does not count (see `counted`) are O."""
         tags = list(self.tags)
-        for span in entities(tags) if self.ignored else ():
-            if any(span.start <= word < span.end for word in self.ignored):
+        if self.ignored:
+            found = entities(tags)
+            for span in set(found).difference(counted(found, self.ignored)):
                 tags[span.start : span.end] = ["O"] * (span.end - span.start)
         return tags
 
