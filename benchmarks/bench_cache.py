@@ -22,14 +22,13 @@ import logging
 import random
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from epochs import epoch_seconds
 from PIL import Image
 
 from mnerkit.data.datamodule import MnerData
@@ -85,17 +84,6 @@ def write_posts(folder: Path, posts: int, seed: int = 0) -> list[str]:
     return words
 
 
-class _Clock(Callback):
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_train_epoch_start(self, *_: object) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, *_: object) -> None:
-        self.seconds.append(time.perf_counter() - self.started)
-
-
 def train(tagger: Tagger, corpus: Path, cache: Path | None, batch_size: int, epochs: int = 1) -> list[float]:
     """Seconds of each epoch by a new datamodule and Trainer; what earlier trainings had in memory is forgotten."""
     towers = list(tagger.towers.values())
@@ -105,21 +93,7 @@ def train(tagger: Tagger, corpus: Path, cache: Path | None, batch_size: int, epo
         keep_on_disk(towers, cache)
     data = MnerData(str(corpus), batch_size=batch_size)
     data.connect(tagger.needs(), "plain", tagger.facts.types, None if cache is None else KnownPictures.of(towers))
-    clock = _Clock()
-    trainer = lightning.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        callbacks=[clock],
-    )
-    trainer.fit(tagger, data)
-    return clock.seconds
+    return epoch_seconds(tagger, data, epochs)
 
 
 def main() -> int:

@@ -7,15 +7,14 @@ mostly measure how long one waits for the other.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 
 import torch
 import torchcrf
+from timing import in_turns, read_options, verdict
 
 from mnerkit.nn.crf import CRF
 
@@ -46,27 +45,16 @@ def step(crf: torchcrf.CRF, emissions: torch.Tensor, tags: torch.Tensor, mask: t
     return [loss.detach(), leaf.grad, *(parameter.grad for parameter in crf.parameters())]
 
 
-def in_turns(theirs: Callable[[], object], ours: Callable[[], object], turns: int) -> tuple[float, float, float]:
+def medians(theirs: Callable[[], object], ours: Callable[[], object], turns: int) -> tuple[float, float, float]:
     """Median milliseconds of both, and the median ratio."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(turns + 5):
-        for run, record in zip((theirs, ours), times, strict=True):
-            begin = time.perf_counter()
-            run()
-            if turn >= 5:  # the first ones warm up
-                record.append(1e3 * (time.perf_counter() - begin))
-    ratios = [their / our for their, our in zip(*times, strict=True)]
-    return statistics.median(times[0]), statistics.median(times[1]), statistics.median(ratios)
+    times = in_turns({"theirs": theirs, "ours": ours}, turns, warm_up=5)
+    ratios = [their / our for their, our in zip(*times.values(), strict=True)]
+    return statistics.median(times["theirs"]), statistics.median(times["ours"]), statistics.median(ratios)
 
 
 def main() -> int:
     """Compare and print; 0 when every bar is met."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=60, help="measurements of each")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch, for both")
-    options = parser.parse_args()
-    turns = options.turns
-    torch.set_num_threads(options.threads)
+    turns = read_options(__doc__, turns=60, threads="threads of torch, for both").turns
     warnings.filterwarnings("ignore", message="where received a uint8")
     failures = []
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, K = {TAGS}, median of {turns} turns")
@@ -95,18 +83,14 @@ def main() -> int:
                 "decode": (lambda: theirs.decode(emissions, mask), lambda: ours.decode(emissions, mask)),  # noqa: B023
             }
             for what, both in pairs.items():
-                their_time, our_time, ratio = in_turns(*both, turns)
+                their_time, our_time, ratio = medians(*both, turns)
                 print(
                     f"{f'{rows} x {words}':<13}{'full' if full else 'random':<9}{what:<20}"
                     f"{their_time:>7.2f} ms{our_time:>7.2f} ms{ratio:>7.2f}x{BARS[what]:>5.1f}x"
                 )
                 if ratio < BARS[what]:
                     failures.append(f"{name}: {what} is {ratio:.2f}x as fast, not {BARS[what]}x")
-    for failure in failures:
-        print(f"MISSED  {failure}")
-    if not failures:
-        print(f"loss, gradients (to {TOLERANCE:g}) and tags agree; every bar is met")
-    return 1 if failures else 0
+    return verdict(failures, f"loss, gradients (to {TOLERANCE:g}) and tags agree; every bar is met")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ differ by more than 1e-5.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import in_turns, read_options, verdict
 from torch import Tensor
 
 from mnerkit.data.batch import TextBatch
@@ -64,18 +62,6 @@ def step(model: MousingEncoder, x: Tensor, edges: Tensor, mask: Tensor) -> list[
     return [states.detach(), *(each.grad for each in model.parameters() if each.grad is not None)]
 
 
-def in_turns(runs: dict[str, Callable[[], Any]], turns: int) -> dict[str, float]:
-    """Median milliseconds of each."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(turns + 2):
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            if turn >= 2:  # the first ones warm up
-                times[name].append(1e3 * (time.perf_counter() - begin))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def case(size: str, neighbourhood: str, turns: int) -> dict[str, Any]:
     """One line of the table."""
     x, edges, mask = graphs(*SIZES[size], seed=0)
@@ -94,7 +80,8 @@ def case(size: str, neighbourhood: str, turns: int) -> dict[str, Any]:
         float((one - other).abs().max() / one.abs().max().clamp_min(1))
         for one, other in zip(results["dense"], results["dgl"], strict=True)
     )
-    times = in_turns({name: (lambda model=model: step(model, x, edges, mask)) for name, model in models.items()}, turns)
+    runs = {name: (lambda model=model: step(model, x, edges, mask)) for name, model in models.items()}
+    times = {name: statistics.median(each) for name, each in in_turns(runs, turns, warm_up=2).items()}
     return {
         "size": size,
         "graphs": x.shape[0],
@@ -110,11 +97,7 @@ def case(size: str, neighbourhood: str, turns: int) -> dict[str, Any]:
 
 def main() -> int:
     """Compare, print and write the table; 0 when both agree."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--turns", type=int, default=10, help="measurements of each")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch and of DGL")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = read_options(__doc__, turns=10, threads="threads of torch and of DGL")
     dgl = load_dgl()
     rows = [case(size, neighbourhood, options.turns) for size in SIZES for neighbourhood in NEIGHBOURHOODS]
     head = ["size", "graphs", "nodes", "messages", "edges of A", "dense ms", "DGL ms", "DGL / dense", "difference"]
@@ -124,12 +107,12 @@ def main() -> int:
     print(table(head, body))
     found = {"about": about, "turns": options.turns, "device": "cpu", "cases": rows}
     write_json(RESULTS, found)
-    wrong = [row for row in rows if not row["largest_difference"] <= TOLERANCE]
-    for row in wrong:
-        print(f"MISSED  {row['size']}, {row['neighbourhood']}: the backends differ by {row['largest_difference']:.1e}")
-    if not wrong:
-        print(f"both agree within {TOLERANCE:g}")
-    return 1 if wrong else 0
+    missed = [
+        f"{row['size']}, {row['neighbourhood']}: the backends differ by {row['largest_difference']:.1e}"
+        for row in rows
+        if not row["largest_difference"] <= TOLERANCE
+    ]
+    return verdict(missed, f"both agree within {TOLERANCE:g}")
 
 
 if __name__ == "__main__":

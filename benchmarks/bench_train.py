@@ -20,7 +20,7 @@ from pathlib import Path
 import lightning.pytorch as lightning
 import torch
 from bench_quality import minilm
-from lightning.pytorch.callbacks import Callback
+from epochs import epoch_seconds
 from torch import nn
 from torchcrf import CRF
 from transformers import AutoModel, AutoTokenizer
@@ -82,16 +82,6 @@ def plain_epoch(posts: list[Post], types: tuple[str, ...], folder: Path, batch_s
     return time.perf_counter() - started
 
 
-class _Clock(Callback):
-    seconds = 0.0
-
-    def on_train_epoch_start(self, *_: object) -> None:
-        self.started = time.perf_counter()
-
-    def on_train_epoch_end(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self.started
-
-
 def our_epoch(root: Path, folder: Path, batch_size: int, posts: int | None, seed: int) -> float:
     """Seconds of one epoch of `mnerkit fit --plugin bert`, Trainer included."""
     head = {"name": "crf"}
@@ -101,22 +91,8 @@ def our_epoch(root: Path, folder: Path, batch_size: int, posts: int | None, seed
     data = MnerData("twitter2017", root=str(root), batch_size=batch_size, train_limit=posts, seed=seed)
     tagger.build(data.facts)
     data.connect(tagger.needs(), "plain")
-    clock = _Clock()
-    trainer = lightning.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        gradient_clip_val=1.0,
-        callbacks=[clock],
-    )
-    trainer.fit(tagger, data)
-    return clock.seconds
+    (seconds,) = epoch_seconds(tagger, data, gradient_clip_val=1.0)
+    return seconds
 
 
 def main() -> int:

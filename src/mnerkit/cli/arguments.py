@@ -1,11 +1,13 @@
-"""The parser of the verbs that import nothing heavy."""
+"""The parser of the verbs that import nothing heavy, and what they ask of their arguments alike."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from mnerkit.errors import UsageError
+from mnerkit.errors import UsageError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -13,6 +15,65 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
+
+
+def below(
+    parser: Parser, verbs: Mapping[str, Parser], argv: Sequence[str], dotted: Collection[str] = ()
+) -> tuple[argparse.Namespace, list[str]] | None:
+    """Read the arguments of a command that has verbs of its own.
+
+    Args:
+        parser: the command's, with a subparser for each verb, whose name becomes `verb` of what is returned.
+        verbs: the subparsers.
+        argv: what follows the command.
+        dotted: verbs that take options of the configuration (`--data.X`), too, which are left to the caller.
+
+    Returns:
+        The options, and what the parsers left; None where no verb was given, and the help is printed.
+
+    Raises:
+        UsageError: an option, argument or verb that does not exist.
+    """
+    word = next((each for each in argv if not each.startswith("-")), None)
+    if word is not None and word not in verbs:
+        raise UsageError(f"no verb {word!r} of {parser.prog}: {', '.join(verbs)}.{did_you_mean(word, verbs)}")
+    options, rest = parser.parse_known_args(argv)
+    if options.verb is None:
+        parser.print_help()
+        return None
+    if options.verb in dotted:  # what is left over may be such options and their values
+        refuse(verbs[options.verb], [each for each in rest if each.startswith("--") and "." not in each])
+    else:
+        refuse(verbs[options.verb], rest)
+    return options, rest
+
+
+def refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
+    """Complain of the first of the arguments that `parser` left over, if any.
+
+    Raises:
+        UsageError: with the nearest option that there is.
+    """
+    if rest:
+        known = [name for action in parser._actions for name in action.option_strings]
+        wrong, kind = rest[0].split("=")[0], "option" if rest[0].startswith("-") else "argument"
+        raise UsageError(f"no {kind} {wrong!r} of {parser.prog}.{did_you_mean(wrong, known)}")
+
+
+def out_file(name: str, overwrite: bool, option: str = "--out") -> Path:
+    """The file that a verb is to write.
+
+    Raises:
+        UsageError: it is a folder, exists (without `overwrite`), or would lie in no folder.
+    """
+    out = Path(name)
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder.\nGive {option} the name of a file.")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists.\nGive --overwrite to replace it, or another {option}.")
+    if not out.parent.is_dir():
+        raise UsageError(f"there is no folder {out.parent} to write {out.name} into.")
+    return out
 
 
 def positive(text: str) -> int:

@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli.arguments import Parser
+from mnerkit.cli.arguments import Parser, below
 from mnerkit.data.cache import Kept, cache_folder, clear, kept
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.errors import DataError, UsageError
 from mnerkit.text_table import table
 
 DAY = 86_400.0
+_FOLDER = "the cache folder, as runs name it with --data.cache (default: $MNERKIT_CACHE, else the user's)"
 _ABOUT = """Outputs of frozen towers, and tiny towers as they were trained: kept so that they are computed once.
-All of it can be made again. Nothing but the cache's own files is ever deleted.
+All of it can be made again. Nothing but the cache's own files is ever deleted. A run with --data.cache none keeps
+nothing here.
 """
 
 
@@ -29,18 +31,10 @@ def main(argv: list[str]) -> int:
         DataError: the folder is a file.
     """
     parser, verbs = _parsers()
-    first = next((word for word in argv if not word.startswith("-")), None)
-    if first is not None and first not in verbs:
-        raise UsageError(f"no verb {first!r} of mnerkit cache: {', '.join(verbs)}.{did_you_mean(first, verbs)}")
-    options, rest = parser.parse_known_args(argv)
-    if options.verb is None:
-        parser.print_help()
+    read = below(parser, verbs, argv)
+    if read is None:
         return 0
-    if rest:
-        known = [name for action in verbs[options.verb]._actions for name in action.option_strings]
-        kind = "option" if rest[0].startswith("-") else "argument"
-        wrong = rest[0].split("=")[0]
-        raise UsageError(f"no {kind} {wrong!r} of mnerkit cache {options.verb}.{did_you_mean(wrong, known)}")
+    options, _ = read
     root = Path(options.folder).expanduser() if options.folder else cache_folder()
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is a file, not a cache folder")
@@ -54,12 +48,12 @@ def main(argv: list[str]) -> int:
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser("mnerkit cache", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
-    below = parser.add_subparsers(dest="verb", metavar="VERB")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {"info": "list what is kept, and its size", "clear": "delete it"}
     verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
-        verb = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
-        verb.add_argument("--folder", metavar="DIR", help="the cache folder (default: $MNERKIT_CACHE, else the user's)")
+        verb = subparsers.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
+        verb.add_argument("--folder", metavar="DIR", help=_FOLDER)
         verb.add_argument(
             "--older-than",
             "--older_than",

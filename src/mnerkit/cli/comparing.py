@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli.arguments import Parser
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.cli.arguments import Parser, refuse
+from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import RunFolder
 from mnerkit.text_table import table
 
@@ -33,9 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", default="test", metavar="SPLIT", help="dev or test (default: test)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options, rest = parser.parse_known_args(argv)
-    if rest:
-        known = [name for action in parser._actions for name in action.option_strings]
-        raise UsageError(f"no option {rest[0]!r} for `mnerkit runs compare`.{did_you_mean(rest[0], known)}")
+    refuse(parser, rest)
     a, b = _sides(options)
     # here: a mistyped name is answered before numpy is imported
     from mnerkit.tagging.comparison import compare, read_answers

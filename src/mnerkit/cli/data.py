@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
 
 from mnerkit.cli import episodes
-from mnerkit.cli.arguments import Parser, positive
+from mnerkit.cli.arguments import Parser, below, out_file, positive
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.runs import write_text
 
 _CORPORA = "\n".join(f"  {name:<14}{entry.about}" for name, entry in CORPORA.items())
 _ABOUT = f"""Look at a corpus.
@@ -35,20 +33,10 @@ def main(argv: list[str]) -> int:
         DataError: see `corpora.load_corpus`.
     """
     parser, verbs = _parsers()
-    for word in argv:
-        if not word.startswith("-"):
-            if word not in verbs:
-                raise UsageError(f"no verb {word!r} of mnerkit data: {', '.join(verbs)}.{did_you_mean(word, verbs)}")
-            break
-    options, rest = parser.parse_known_args(argv)
-    if options.verb is None:
-        parser.print_help()
+    read = below(parser, verbs, argv)
+    if read is None:
         return 0
-    if rest:
-        known = [name for action in verbs[options.verb]._actions for name in action.option_strings]
-        wrong = rest[0].split("=")[0]
-        kind = "option" if wrong.startswith("-") else "argument"
-        raise UsageError(f"no {kind} {wrong!r} of mnerkit data {options.verb}.{did_you_mean(wrong, known)}")
+    options, _ = read
     run = {"stats": _stats, "verify": _verify, "show": _show, "episodes": episodes.main}
     return run[options.verb](options)
 
@@ -56,7 +44,7 @@ def main(argv: list[str]) -> int:
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser("mnerkit data", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
-    below = parser.add_subparsers(dest="verb", metavar="VERB")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "stats": "count posts, words, entities, pictures, duplicates",
         "verify": "check that a copy is whole; exit 1 with the reasons where it is not",
@@ -65,7 +53,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     }
     verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
-        verb = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
+        verb = subparsers.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
         verb.add_argument("corpus", metavar="CORPUS", help=f"{', '.join(CORPORA)}, or the path of a folder")
         verb.add_argument("--root", metavar="DIR", help="folder of the corpora (default: $MNERKIT_DATA, else data)")
         verb.add_argument("--variant", metavar="V", help="a release below DIR/variants, or a preset of probe")
@@ -107,13 +95,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    out = Path(options.out)
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder.\nGive --out the name of a file.")
-    if out.exists() and not options.overwrite:
-        raise UsageError(f"{out} exists.\nGive --overwrite to replace it, or another --out.")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} to write {out.name} into.")
+    out = out_file(options.out, options.overwrite)
     from mnerkit.data.corpora import load_corpus
     from mnerkit.data.show import page
 
@@ -122,12 +104,6 @@ def _show(options: argparse.Namespace) -> int:
         options.corpus, options.root, options.variant, options.captions, splits=(options.split,), limit=limit
     )
     content = page(corpus, options.split, options.limit)
-    half = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        half.write_text(content, encoding="utf-8")
-        half.replace(out)
-    except OSError as problem:
-        half.unlink(missing_ok=True)
-        raise DataError(f"{out} can't be written: {problem.strerror}.") from None
+    write_text(out, content)
     print(f"wrote {out} ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit.cli.arguments import Parser, positive
+from mnerkit.cli.arguments import Parser, below, out_file, positive
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError, did_you_mean
 from mnerkit.runs import write_bytes, write_text
@@ -36,36 +36,24 @@ def main(argv: list[str]) -> int:
         DataError: files that are missing or malformed, or posts that are not there.
     """
     parser, verbs = _parsers()
-    word = next((each for each in argv if not each.startswith("-")), None)
-    if word is not None and word not in verbs:
-        raise UsageError(f"no verb {word!r} of mnerkit draw: {', '.join(verbs)}.{did_you_mean(word, verbs)}")
-    options, rest = parser.parse_known_args(argv)
-    if options.verb is None:
-        parser.print_help()
+    found = below(parser, verbs, argv, dotted=["adjacency"])
+    if found is None:
         return 0
-    # what is left over must be options of the data, and where nothing is trained there are none
-    dotted = options.verb == "adjacency"
-    for each in rest:
-        if each.startswith("--") and not (dotted and "." in each):
-            known = [name for action in verbs[options.verb]._actions for name in action.option_strings]
-            name = each.split("=")[0]
-            raise UsageError(f"no option {name!r} of mnerkit draw {options.verb}.{did_you_mean(name, known)}")
-    if rest and not dotted:
-        raise UsageError(f"no argument {rest[0]!r} of mnerkit draw {options.verb}")
-    return _adjacency(options, rest) if dotted else _cases(options)
+    options, rest = found
+    return _adjacency(options, rest) if options.verb == "adjacency" else _cases(options)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser("mnerkit draw", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
-    below = parser.add_subparsers(dest="verb", metavar="VERB")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "adjacency": "a post's picture beside its graph before and after the update, one PNG a post",
         "cases": "a page of posts with what each of several runs found",
     }
     verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
-        verbs[name] = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
+        verbs[name] = subparsers.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
     verb = verbs["adjacency"]
     verb.add_argument("--ckpt_path", metavar="FILE", required=True, help="a checkpoint, or a run folder with best.ckpt")
     verb.add_argument("--post", metavar="ID", nargs="+", help="ids of the posts (default: the first ones)")
@@ -130,8 +118,8 @@ def _assembly(options: argparse.Namespace, rest: list[str]) -> Assembly:
     from mnerkit.cli.assembly import Assembly
     from mnerkit.tagging import checkpoint
 
+    request = configuration.parse("draw adjacency", rest)
     content = checkpoint.read(options.ckpt_path)
-    request = configuration.parse("validate", rest)
     configuration.resolve(request, base=content["mnerkit"]["config"])
     assembly = Assembly.of(request.config, None, [], curve=False)
     checkpoint.restore(assembly.tagger, content, options.tower_dir)
@@ -189,13 +177,7 @@ def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
 
 
 def _cases(options: argparse.Namespace) -> int:
-    out = Path(options.out)
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder.\nGive --out the name of a file.")
-    if out.exists() and not options.overwrite:
-        raise UsageError(f"{out} exists.\nGive --overwrite to replace it, or another --out.")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} to write {out.name} into.")
+    out = out_file(options.out, options.overwrite)
     from mnerkit.report import cases
 
     runs = [cases.read_run(Path(run), options.split) for run in options.runs]

@@ -7,9 +7,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
+from mnerkit.cli.arguments import out_file
 from mnerkit.cli.signature import Option, class_options
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.episode_file import EpisodeFile, header_of, read_episode_file, write_episode_file
@@ -88,16 +88,10 @@ def main(options: argparse.Namespace) -> int:
         UsageError: options that do not fit, or a file that exists.
         DataError: see `load_corpus` and `EpisodeSource`.
     """
-    out = Path(options.out)
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder.\nGive --out the name of a file.")
-    if out.exists() and not options.overwrite:
-        raise UsageError(f"{out} exists.\nGive --overwrite to replace it, or another --out.")
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} to write {out.name} into.")
+    out = out_file(options.out, options.overwrite)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit {options.limit}: give at least 1")
-    rules = EpisodeRules(**{field.name: _value(getattr(options, field.name)) for field in fields(EpisodeRules)})
+    rules = EpisodeRules.of({name: _value(given) for name, given in vars(options).items()})
     # all splits: types, digest and the check that no test post is trained on are the corpus's
     corpus = load_corpus(options.corpus, options.root, options.variant, options.captions, limit=options.limit)
     check_disjoint(corpus.splits["train"], corpus.splits["test"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.cli import options
+from mnerkit.cli.arguments import out_file
 from mnerkit.cli.options import Request
 from mnerkit.errors import DataError, UsageError
 
@@ -20,13 +21,10 @@ def main(request: Request) -> int:
     for name in ("ckpt_path", "input", "output"):
         if name not in flags:
             raise UsageError(f"`mnerkit predict` needs --{name}; it takes --ckpt_path FILE --input FILE --output FILE")
-    source, target = Path(flags["input"]), Path(flags["output"])
+    source = Path(flags["input"])
     if not source.is_file():
         raise DataError(f"--input {source}: no such file")
-    if target.exists() and not flags.get("overwrite"):
-        raise UsageError(f"--output {target} is there already; --overwrite replaces it")
-    if not target.parent.is_dir():
-        raise UsageError(f"--output {target}: no folder {target.parent}")
+    target = out_file(flags["output"], bool(flags.get("overwrite")), "--output")
     if target.exists() and target.samefile(source):
         raise UsageError("--output is the input file; give another one")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import runs
-from mnerkit.cli.arguments import Parser
-from mnerkit.errors import DataError, UsageError
+from mnerkit.cli.arguments import Parser, refuse
+from mnerkit.errors import DataError
 from mnerkit.text_table import table
 
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
@@ -34,8 +34,7 @@ def main(argv: list[str]) -> int:
         help="one line for the finished runs that differ in nothing but the seed: mean and 95 %% t-interval",
     )
     options, rest = parser.parse_known_args(argv)
-    if rest:
-        raise UsageError(f"no option {rest[0]!r} for `mnerkit runs`; it takes a folder, --by-seed and --json")
+    refuse(parser, rest)
     root = Path(options.folder)
     if not root.is_dir():
         raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")

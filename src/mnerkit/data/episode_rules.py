@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from mnerkit.data.episodes import EpisodeSource, OutOfPlay, Support, complement, named_types
@@ -13,6 +13,9 @@ from mnerkit.errors import UsageError, did_you_mean
 Types = Sequence[str] | str
 Queries = int | Literal["all_queries"]
 SupportFrom = Literal["test", "train"]
+
+# what of `EpisodeRules.record` decides how episodes are drawn, and says nothing of episodes that are read from a file
+DRAWING = ("k_shot", "support", "support_from", "ensure_all_types", "query_has_entity", "episode_seed")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class EpisodeRules:
             if value not in choices:
                 near = did_you_mean(str(value), choices)
                 raise UsageError(f"--data.{option} {value}: choose {', '.join(choices)}.{near}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> EpisodeRules:
+        """The rules among some options, which have their names."""
+        return cls(**{rule.name: options[rule.name] for rule in fields(cls)})
 
     # ------------------------------------------------------------------ types
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -37,6 +37,16 @@ def orphans(tags: Sequence[str]) -> int:
 def switches(tags: Sequence[str]) -> int:
     """Count the `I-` tags that follow a tag of another type; lenient chunking starts an entity at each."""
     return sum(tag[0] == "I" and before != "O" and before[2:] != tag[2:] for before, tag in pairwise(tags))
+
+
+def counted(spans: Iterable[Entity], ignored: Collection[int]) -> list[Entity]:
+    """The predicted entities that count: one that holds an ignored word is neither right nor wrong.
+
+    Args:
+        spans: predicted entities of a post.
+        ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
+    """
+    return [span for span in spans if not any(span.start <= word < span.end for word in ignored)]
 
 
 def tags_of(spans: Iterable[Entity], length: int) -> list[str]:

@@ -10,12 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.post import Post
+from mnerkit.data.post import Entity, Post
 from mnerkit.data.show import escaped, thumbnail
+from mnerkit.data.spans import counted
 from mnerkit.errors import DataError
 from mnerkit.runs import RunFolder
 
-Span = tuple[int, int, str]  # start, end (exclusive), type
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
 MARKS = {"right": "✓", "wrong": "✗", "missed": "–"}  # noqa: RUF001
 
@@ -26,8 +26,8 @@ class Case:
 
     id: str
     words: tuple[str, ...]
-    found: frozenset[Span]
-    gold: frozenset[Span]
+    found: frozenset[Entity]
+    gold: frozenset[Entity]
     episode: int | None
     types: tuple[str, ...] = ()
 
@@ -86,13 +86,11 @@ def read_run(folder: Path, split: str = "test") -> RunCases:
 
 def _case(row: Mapping[str, Any]) -> Case:
     words = tuple(str(word) for word in row["words"])
-    found = frozenset((int(each["start"]), int(each["end"]), str(each["type"])) for each in row["entities"])
-    gold = frozenset((int(start), int(end), str(kind)) for start, end, kind in row["gold"])
-    if any(not 0 <= start < end <= len(words) for start, end, _ in found | gold):
+    said = [Entity(int(each["start"]), int(each["end"]), str(each["type"])) for each in row["entities"]]
+    gold = frozenset(Entity(int(start), int(end), str(kind)) for start, end, kind in row["gold"])
+    if any(not 0 <= each.start < each.end <= len(words) for each in gold.union(said)):
         raise ValueError("an entity lies outside the post")
-    # an entity with a word that does not count is neither right nor wrong
-    ignored = {int(word) for word in row.get("ignored", ())}
-    found = frozenset(each for each in found if ignored.isdisjoint(range(each[0], each[1])))
+    found = frozenset(counted(said, {int(word) for word in row.get("ignored", ())}))
     episode = row.get("episode")
     return Case(
         str(row["id"]), words, found, gold, None if episode is None else int(episode), tuple(row.get("types", ()))
@@ -186,11 +184,10 @@ def _verdict(case: Case) -> str:
     return "".join(marks) or "none"
 
 
-def _mark(case: Case, span: Span, kind: str) -> str:
-    start, end, name = span
-    text = " ".join(case.words[start:end])
+def _mark(case: Case, span: Entity, kind: str) -> str:
+    text = " ".join(case.words[span.start : span.end])
     mark = f"{MARKS[kind]} " if kind in MARKS else ""
-    return f'<mark class="{kind}">{mark}{escaped(text)}<b>{escaped(name)}</b></mark>'
+    return f'<mark class="{kind}">{mark}{escaped(text)}<b>{escaped(span.type)}</b></mark>'
 
 
 def _picture(post: Post | None) -> str:

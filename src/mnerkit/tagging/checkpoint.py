@@ -79,6 +79,8 @@ def restore(tagger: Tagger, content: dict[str, Any], tower_dir: str | None = Non
     tagger.load_weights(content["state_dict"])
     tagger.config, tagger.seed = record["config"], record["config"].get("seed", 0)
     tagger.support = support_posts(record["support"])
+    # earlier checkpoints lack it: their support holds tags of the types in play alone
+    tagger.support_types = tuple(record.get("support_types", ()))
     tagger.trained_on = record["trained_on"].tolist()
     return tagger.eval()
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnerkit.data.post import Entity
+from mnerkit.data.spans import counted
 from mnerkit.errors import DataError
 from mnerkit.tagging.counts import prf
 from mnerkit.tagging.significance import paired_counts_test
@@ -70,7 +71,7 @@ def _answer(row: dict[str, Any]) -> Answer:
         id=row["id"],
         words=tuple(row["words"]),
         gold=frozenset(Entity(*each) for each in row["gold"]),
-        said=frozenset(span for span in said if not any(span.start <= word < span.end for word in ignored)),
+        said=frozenset(counted(said, ignored)),
         ignored=ignored,
         episode=row.get("episode"),
         types=tuple(row.get("types", ())),

@@ -15,7 +15,7 @@ from torch import Tensor
 from mnerkit.data.batch import Batch
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.post import Post
-from mnerkit.data.spans import entities
+from mnerkit.data.spans import counted, entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
@@ -59,10 +59,11 @@ class Prediction:
 
     @property
     def scored(self) -> list[str]:
-        """The predicted tags that are scored: an entity with an ignored word is neither right nor wrong, so O."""
+        """The predicted tags that are scored: those of an entity that does not count (see `counted`) are O."""
         tags = list(self.tags)
-        for span in entities(tags) if self.ignored else ():
-            if any(span.start <= word < span.end for word in self.ignored):
+        if self.ignored:
+            found = entities(tags)
+            for span in set(found).difference(counted(found, self.ignored)):
                 tags[span.start : span.end] = ["O"] * (span.end - span.start)
         return tags
 
@@ -81,6 +82,8 @@ class Tagger(lightning.LightningModule):
         towers: the towers by name; their states go into checkpoints.
         tracing: names of the traces that predictions carry, where the encoder has them.
         measured: named scalars of the last batch that training logs beside its losses.
+        support: labelled posts by which a head that reads a support predicts where no other ones are given.
+        support_types: the types that are in play in it.
         trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: predictions of the last `Trainer.predict` on this rank.
     """
@@ -123,6 +126,7 @@ class Tagger(lightning.LightningModule):
         self.measured: dict[str, Tensor] = {}
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
+        self.support_types: tuple[str, ...] = ()
         self.trained_on: list[int] = []
         self.predicted: list[Prediction] = []
         self._saved_towers: dict[str, Any] | None = None
@@ -324,6 +328,7 @@ class Tagger(lightning.LightningModule):
             "facts": self.facts.state(),
             "towers": {name: tower_state(tower) for name, tower in self.towers.items()},
             "support": support_state(self.support),
+            "support_types": list(self.support_types),
             "trained_on": torch.tensor(self.trained_on, dtype=torch.int64),
         }
 

@@ -1,0 +1,46 @@
+"""Seconds of an epoch of training, Trainer included."""
+
+from __future__ import annotations
+
+import mnerkit  # noqa: F401  # first: it prepares torch for torchvision, which lightning imports
+
+# isort: split
+import time
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import Callback
+
+from mnerkit.data.datamodule import MnerData
+from mnerkit.tagging.tagger import Tagger
+
+
+class _Clock(Callback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, *_: object) -> None:
+        self.seconds.append(time.perf_counter() - self.started)
+
+
+def epoch_seconds(tagger: Tagger, data: MnerData, epochs: int = 1, **options: Any) -> list[float]:
+    """Train on the CPU and score nothing; seconds of each epoch. `options` are the Trainer's."""
+    clock = _Clock()
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=[clock],
+        **options,
+    )
+    trainer.fit(tagger, data)
+    return clock.seconds
