@@ -42,7 +42,8 @@ def main(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
     """Build the method without weights, count, and print.
 
     Raises:
-        UsageError: an option that does not exist, or a tower whose architecture is not known.
+        UsageError: an option that does not exist.
+        TowerError: a tower of the hub that `ARCHITECTURES` lacks, and the hub is out of reach.
     """
     request = options.parse(VERB, argv)
     request.flags["plugin"] = plugin.name
