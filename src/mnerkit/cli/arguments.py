@@ -17,6 +17,23 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
 
 
+def with_verbs(name: str, about: str, verbs: Mapping[str, str]) -> tuple[Parser, dict[str, Parser]]:
+    """The parser of a command that has verbs of its own, and theirs.
+
+    Args:
+        name: the command, as it is typed.
+        about: what its page of help says.
+        verbs: what each verb does, in a line.
+    """
+    parser = Parser(name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    places = parser.add_subparsers(dest="verb", metavar="VERB")
+    made = {
+        verb: places.add_parser(verb, help=line, description=f"{line.capitalize()}.", allow_abbrev=False)
+        for verb, line in verbs.items()
+    }
+    return parser, made
+
+
 def below(
     parser: Parser, verbs: Mapping[str, Parser], argv: Sequence[str], dotted: Collection[str] = ()
 ) -> tuple[argparse.Namespace, list[str]] | None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli.arguments import Parser, below
+from mnerkit.cli.arguments import Parser, below, with_verbs
 from mnerkit.data.cache import Kept, cache_folder, clear, kept
 from mnerkit.errors import DataError, UsageError
 from mnerkit.text_table import table
@@ -46,13 +46,9 @@ def main(argv: list[str]) -> int:
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser("mnerkit cache", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {"info": "list what is kept, and its size", "clear": "delete it"}
-    verbs: dict[str, Parser] = {}
-    for name, about in abouts.items():
-        verb = subparsers.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
+    parser, verbs = with_verbs("mnerkit cache", _ABOUT, abouts)
+    for verb in verbs.values():
         verb.add_argument("--folder", metavar="DIR", help=_FOLDER)
         verb.add_argument(
             "--older-than",
@@ -62,7 +58,6 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             help="only what was not used for so many days",
         )
         verb.add_argument("--json", action="store_true", help="print JSON")
-        verbs[name] = verb
     verbs["clear"].add_argument("--yes", action="store_true", help="do not ask")
     return parser, verbs
 

@@ -7,7 +7,7 @@ import json
 import sys
 
 from mnerkit.cli import episodes
-from mnerkit.cli.arguments import Parser, below, out_file, positive
+from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
 from mnerkit.runs import write_text
@@ -42,23 +42,18 @@ def main(argv: list[str]) -> int:
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser("mnerkit data", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "stats": "count posts, words, entities, pictures, duplicates",
         "verify": "check that a copy is whole; exit 1 with the reasons where it is not",
         "show": "write a page of posts with pictures and highlighted entities",
         "episodes": "freeze few-shot episodes in a file, to be replayed by every method (--data.episode_file)",
     }
-    verbs: dict[str, Parser] = {}
-    for name, about in abouts.items():
-        verb = subparsers.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
+    parser, verbs = with_verbs("mnerkit data", _ABOUT, abouts)
+    for verb in verbs.values():
         verb.add_argument("corpus", metavar="CORPUS", help=f"{', '.join(CORPORA)}, or the path of a folder")
         verb.add_argument("--root", metavar="DIR", help="folder of the corpora (default: $MNERKIT_DATA, else data)")
         verb.add_argument("--variant", metavar="V", help="a release below DIR/variants, or a preset of probe")
         verb.add_argument("--captions", metavar="FILE", help="lines of '<picture> :<caption>' (none: without)")
-        verbs[name] = verb
     verbs["stats"].add_argument("--json", action="store_true", help="print JSON instead of a table")
     verbs["verify"].add_argument("--text_only", action="store_true", help="do not look at the pictures")
     show = verbs["show"]

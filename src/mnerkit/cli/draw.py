@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit.cli.arguments import Parser, below, out_file, positive
+from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.data.layout import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError, did_you_mean
 from mnerkit.runs import write_bytes, write_text
@@ -44,16 +44,11 @@ def main(argv: list[str]) -> int:
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser("mnerkit draw", description=_ABOUT, formatter_class=raw, allow_abbrev=False)
-    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     abouts = {
         "adjacency": "a post's picture beside its graph before and after the update, one PNG a post",
         "cases": "a page of posts with what each of several runs found",
     }
-    verbs: dict[str, Parser] = {}
-    for name, about in abouts.items():
-        verbs[name] = subparsers.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
+    parser, verbs = with_verbs("mnerkit draw", _ABOUT, abouts)
     verb = verbs["adjacency"]
     verb.add_argument("--ckpt_path", metavar="FILE", required=True, help="a checkpoint, or a run folder with best.ckpt")
     verb.add_argument("--post", metavar="ID", nargs="+", help="ids of the posts (default: the first ones)")

@@ -88,6 +88,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     ),
     # its own options are read by `mnerkit.cli.draw`
     "draw adjacency": (),
+    "plugins NAME --params": (CONFIG, Flag("ablation", "a named set of overrides of the plugin", "NAME")),
 }
 
 
@@ -98,6 +99,7 @@ TAKES = {
     "test": ("model", "data", "trainer"),
     "predict": ("model",),
     "draw adjacency": ("model", "data", "trainer"),
+    "plugins NAME --params": ("model", "data"),
 }
 
 

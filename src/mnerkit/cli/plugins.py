@@ -1,4 +1,4 @@
-"""`mnerkit plugins [NAME] [--json]`."""
+"""`mnerkit plugins [NAME] [--params] [--json]`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,24 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("name", nargs="?", help="show this one: options with defaults, heads, ablations")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--params",
+        action="store_true",
+        help="parameters of NAME at full size, by part, with the settings of experiments/*.yaml, or of --config FILE, "
+        "--ablation NAME and --model.X VALUE; no weights are read",
+    )
     try:
         options, rest = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
+    if options.params:
+        if not options.name:
+            raise UsageError("--params counts the parameters of one method: give its name")
+        from mnerkit.cli import sizes
+
+        return sizes.main(registry.get(options.name), rest, options.json)
     if rest:
-        raise UsageError(f"no option {rest[0]!r} for `mnerkit plugins`; it takes a name and --json")
+        raise UsageError(f"no option {rest[0]!r} for `mnerkit plugins`; it takes a name, --params and --json")
     if options.name:
         return _one(registry.get(options.name), options.json)
     found = registry.plugins().values()
