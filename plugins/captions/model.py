@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mnerkit.data.batch import Batch, TextBatch
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.text import PieceTower
+from mnerkit.encoders.base import TextTower, WordStates
 from mnerkit.encoders.words import WordEncoder
 from mnerkit.errors import UsageError
 
+View = Literal["caption", "text", "both"]
+
 
 class CaptionsEncoder(WordEncoder):
-    """h = Drop(Tower([words; caption])), the states of the words alone.
+    """h = Drop(Tower([words; caption])), the states of the words alone; in two views also h' = Drop(Tower(words)).
 
     Args:
         tower: the text tower; words must see what stands behind them.
         dropout: on word states.
         caption_dropout: share of the posts whose caption is hidden in a training step.
+        two_views: in training, return the states with the caption and those of the text alone.
+        read: which of the two is returned after training.
 
     Raises:
-        UsageError: the tower is causal (CLIP's): no word would see the caption; or captions are to be hidden from a
-            tower that reads whole words.
+        UsageError: the tower is causal (CLIP's): no word would see the caption.
 
     """
 
-    def __init__(self, tower: TextTower, dropout: float = 0.1, caption_dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        tower: TextTower,
+        dropout: float = 0.1,
+        caption_dropout: float = 0.0,
+        two_views: bool = False,
+        read: View = "caption",
+    ) -> None:
         if tower.causal:
             raise UsageError(
                 f"tower {tower.spec} is causal: its words do not see a caption that stands behind them.\n"
                 "Give a tower like BERT or RoBERTa as --model.text."
             )
-        if caption_dropout and not isinstance(tower, PieceTower):
-            raise UsageError(f"caption_dropout hides pieces, and tower {tower.spec} reads whole words; set it to 0")
         super().__init__(tower, dropout)
-        self.caption_dropout = caption_dropout
+        self.caption_dropout, self.two_views, self.read = caption_dropout, two_views, read
 
     def words(self, batch: Batch) -> Tensor:
         """(B, W, d), after dropout; in training some posts are read without their captions."""
@@ -46,9 +54,49 @@ class CaptionsEncoder(WordEncoder):
             text = without_captions(text, torch.rand(len(batch), device=batch.query.device) < self.caption_dropout)
         return self.dropout(self.tower(text).words)
 
+    def alone(self, batch: Batch) -> Tensor:
+        """(B, W, d), after dropout: the words read without any caption."""
+        return self.dropout(self.tower(text_alone(batch.text)).words)
+
+    def forward(self, batch: Batch, trace: bool = False) -> WordStates:
+        """(1, B, W, d), or (2, B, W, d) where both views are read: with the caption, and the text alone."""
+        view: View = self.read
+        if self.training:
+            view = "both" if self.two_views else "caption"
+        if view == "both":
+            return WordStates(torch.stack((self.words(batch), self.alone(batch))))
+        return WordStates((self.words(batch) if view == "caption" else self.alone(batch)).unsqueeze(0))
+
+
+def second_segment(text: TextBatch) -> Tensor:
+    """(B, n) bool, the pieces of second segments; (B, V) for towers that read whole words, separator included."""
+    if text.word_ids is None:
+        assert text.attn_mask is not None and text.type_ids is not None
+        return text.attn_mask & (text.type_ids == 1)
+    behind = torch.arange(text.word_ids.shape[1], device=text.word_ids.device) >= text.word_mask.sum(1, keepdim=True)
+    return behind & (text.word_ids > 0)
+
 
 def without_captions(text: TextBatch, rows: Tensor) -> TextBatch:
-    """The batch with the second segment of `rows` (B,) bool masked like padding (RoBERTa's separator stays)."""
-    assert text.attn_mask is not None and text.type_ids is not None
-    hidden = rows.unsqueeze(1) & (text.type_ids == 1)  # (B, n)
-    return replace(text, attn_mask=text.attn_mask & ~hidden)
+    """The batch with the second segment of `rows` (B,) bool made padding (of pieces, RoBERTa's separator stays)."""
+    hidden = rows.unsqueeze(1) & second_segment(text)
+    if text.word_ids is None:
+        assert text.attn_mask is not None
+        return replace(text, attn_mask=text.attn_mask & ~hidden)
+    assert text.shapes is not None and text.chars is not None
+    return replace(
+        text,
+        word_ids=text.word_ids.masked_fill(hidden, 0),
+        shapes=text.shapes.masked_fill(hidden, 0),
+        chars=text.chars.masked_fill(hidden.unsqueeze(-1), 0),
+    )
+
+
+def text_alone(text: TextBatch) -> TextBatch:
+    """The batch without second segments, no wider than its longest text: reading it costs what it cost without them."""
+    text = without_captions(text, torch.ones(len(text.words), dtype=torch.bool, device=text.word_mask.device))
+    by_piece = ("input_ids", "attn_mask", "type_ids", "piece_word")
+    by_word = ("word_ids", "shapes", "chars")
+    width = text.word_mask.shape[1] if text.attn_mask is None else int(text.attn_mask.sum(1).max())
+    cut = {name: getattr(text, name)[:, :width] for name in (by_word if text.attn_mask is None else by_piece)}
+    return replace(text, **cut)

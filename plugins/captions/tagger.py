@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from torch import Tensor
+
+from mnerkit.data.batch import Batch
 from mnerkit.data.views import Needs
-from mnerkit.ranges import COUNT, DROPOUT, check
+from mnerkit.encoders.base import WordStates
+from mnerkit.errors import UsageError
+from mnerkit.ranges import COUNT, DROPOUT, WEIGHT, check
 from mnerkit.tagging.tagger import Tagger
-from mnerkit_plugins.captions.model import CaptionsEncoder
+from mnerkit_plugins.captions.model import CaptionsEncoder, second_segment
 
 
 class CaptionsTagger(Tagger):
@@ -25,6 +30,8 @@ class CaptionsTagger(Tagger):
         max_images: int = 1,
         dropout: float = 0.1,
         caption_dropout: float = 0.0,
+        agreement: float = 0.0,
+        read: Literal["caption", "text", "both"] = "caption",
         **training: Any,
     ) -> None:
         """Keep the options.
@@ -39,15 +46,25 @@ class CaptionsTagger(Tagger):
             dropout: on the word states.
             caption_dropout: share of the posts whose caption is hidden in a training step, so that words are read with
                 and without it.
+            agreement: weight of the cross-view alignment. Above 0, every training step reads the posts with and without
+                their captions, learns the tags from both, and draws the tags read from the text alone towards those
+                read with the caption; 1 sums the losses as they are. Needs a `crf` or `softmax` head.
+            read: what is tagged from, after training: the text with its `caption`, the `text` alone, or the mean
+                emissions of `both`.
             training: options of `Tagger`.
 
         """
         super().__init__(**training)
+        if agreement and not self.head.compares:
+            raise UsageError(
+                f"agreement compares two distributions over tags: give head crf or softmax, not {self.head.name}"
+            )
         check("model", DROPOUT, dropout=dropout, caption_dropout=caption_dropout)
+        check("model", WEIGHT, agreement=agreement)
         check("model", COUNT, max_tokens=max_tokens, second_words=second_words, max_images=max_images)
         self.text, self.freeze_tower, self.max_tokens, self.word_pool = text, freeze, max_tokens, word_pool
         self.second_words, self.max_images, self.dropout = second_words, max_images, dropout
-        self.caption_dropout = caption_dropout
+        self.caption_dropout, self.agreement, self.read = caption_dropout, agreement, read
 
     def make_encoder(self) -> CaptionsEncoder:
         tower = self.text_tower(
@@ -58,7 +75,16 @@ class CaptionsTagger(Tagger):
             word_pool=self.word_pool,
             second_words=self.second_words,
         )
-        return CaptionsEncoder(tower, self.dropout, self.caption_dropout)
+        return CaptionsEncoder(tower, self.dropout, self.caption_dropout, two_views=self.agreement > 0, read=self.read)
+
+    def losses_of(self, encoded: WordStates, batch: Batch) -> dict[str, Tensor]:
+        losses = super().losses_of(encoded, batch)
+        if self.agreement and len(encoded.states) == 2:
+            losses["agreement"] = self.head.divergence(encoded, batch, second_segment(batch.text).any(1))
+        return losses
+
+    def loss_weights(self) -> dict[str, float]:
+        return {"agreement": self.agreement}
 
     def needs(self) -> Needs:
         return Needs(reader=self.towers["text"].reader, views=frozenset({"second"}), max_images=self.max_images)

@@ -14,7 +14,6 @@ from mnerkit.data.post import ImageRef, Post
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower
-from mnerkit.errors import UsageError
 from mnerkit_plugins.captions.model import CaptionsEncoder
 
 Folder = Callable[[str], str]
@@ -26,7 +25,7 @@ POSTS = [
 
 def made(folder: str, caption_dropout: float) -> tuple[CaptionsEncoder, Batch, Batch]:
     """An encoder whose tower drops nothing, and the posts with captions and without."""
-    tower = text_tower(folder, facts=CorpusFacts(()), second_words=24)
+    tower = text_tower(folder, facts=CorpusFacts((), words=("look", "at", "Ann", "a", "dog")), second_words=24)
     encoder = CaptionsEncoder(tower, dropout=0.0, caption_dropout=caption_dropout).train()
     tower.eval()
     both, alone = (
@@ -62,6 +61,9 @@ def test_about_the_asked_share_is_hidden_and_the_rest_is_read_whole(folder_of: F
     assert 0.17 < hidden / 400 < 0.33
 
 
-def test_a_tower_of_whole_words_is_refused() -> None:
-    with pytest.raises(UsageError, match="reads whole words"):
-        CaptionsEncoder(text_tower("tiny", facts=CorpusFacts(("PER",))), caption_dropout=0.1)
+@pytest.mark.parametrize("name", ["tiny", "bilstm"])
+def test_captions_hide_from_towers_of_whole_words(name: str) -> None:
+    encoder, both, alone = made(name, caption_dropout=1 - 1e-9)
+    torch.testing.assert_close(encoder(both).states, encoder(alone).states)
+    encoder.eval()
+    assert not torch.allclose(encoder(both).states, encoder(alone).states, atol=1e-3)

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from mnerkit.data.tagset import TagSet
 from mnerkit.nn import crf_sweeps as sweeps
-from mnerkit.nn.crf import CRF, TRANSITION_ROLES, Scores, TiedCRF, crf_log_partition, crf_nll, crf_score, viterbi
+from mnerkit.nn.crf import (
+    CRF,
+    TRANSITION_ROLES,
+    Scores,
+    TiedCRF,
+    crf_divergence,
+    crf_log_partition,
+    crf_nll,
+    crf_score,
+    viterbi,
+)
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
 
@@ -83,6 +93,26 @@ def test_gradient_of_the_log_partition_equals_autograd_over_all_paths(shape, see
     total.backward()
     for fast, reference in zip(inputs, slow, strict=True):
         torch.testing.assert_close(fast.grad, reference.grad, rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(SHAPES, st.integers(0, 999))
+def test_divergence_and_its_gradient_equal_those_over_all_tag_sequences(shape, seed):
+    teacher, _, mask, scores = example(*shape, seed=seed, dtype=torch.float64)
+    student, *_ = example(*shape, seed=seed + 1, dtype=torch.float64)
+    learnt = [each.requires_grad_() for each in (student, *scores)]
+    expected = student.sum() * 0
+    for row, length in enumerate(mask.sum(1).tolist()):
+        given_log_p = every_path(teacher[row], length, scores)[1].log_softmax(0).detach()
+        log_p = every_path(student[row], length, scores)[1].log_softmax(0)
+        expected = expected + (given_log_p.exp() * (given_log_p - log_p)).sum()
+    teacher.requires_grad_()
+    found = crf_divergence(teacher, student, mask, scores)
+    torch.testing.assert_close(found.sum(), expected)
+    assert (found > -1e-9).all()
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), learnt), torch.autograd.grad(expected, learnt))
+    [stopped] = torch.autograd.grad(crf_divergence(teacher, student, mask, scores).sum(), teacher, allow_unused=True)
+    assert stopped is None
 
 
 @pytest.mark.parametrize("batch_first", [True, False])

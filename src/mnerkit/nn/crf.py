@@ -120,6 +120,28 @@ def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores, given
     return everything - crf_log_partition(agreeing, mask, scores)
 
 
+def crf_divergence(teacher: Tensor, student: Tensor, mask: Tensor, scores: Scores) -> Tensor:
+    """KL divergence of the student's distribution over tag sequences from the teacher's, (B,), in nats.
+
+    Exact, over whole sequences, since the two differ in their emissions alone: with the teacher's marginals p,
+    KL = sum_wk p[w, k] (teacher[w, k] - student[w, k]) + log Z(student) - log Z(teacher). The teacher is given: its
+    emissions get no gradient, and `scores` get that of the student's log-likelihood of what the teacher expects.
+
+    Args:
+        teacher: (B, W, K).
+        student: (B, W, K).
+        mask: (B, W) bool, right-padded.
+        scores: of K tags, those of both.
+    """
+    teacher, student = _single(teacher).detach(), _single(student)
+    with torch.enable_grad():
+        asked = teacher.clone().requires_grad_()
+        log_z = crf_log_partition(asked, mask, scores)
+        (marginals,) = torch.autograd.grad(log_z.sum(), asked, retain_graph=True)
+    gap = (teacher - student).masked_fill(~mask.bool().unsqueeze(-1), 0.0)
+    return (marginals * gap).sum((1, 2)) + crf_log_partition(student, mask, scores) - log_z
+
+
 @torch.no_grad()
 def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
     """The highest-scoring tag sequence of each row (Viterbi, 1967), as long as the row has real words.

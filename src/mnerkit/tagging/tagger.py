@@ -19,7 +19,7 @@ from mnerkit.data.spans import counted, entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
-from mnerkit.encoders.base import Encoder, TextTower, VisionTower
+from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
 from mnerkit.encoders.towers import has_weights_of, tower_from_state, tower_state
 from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.ranges import POSITIVE, WEIGHT, Range, check
@@ -204,6 +204,10 @@ class Tagger(lightning.LightningModule):
         """Named, unweighted losses of a batch."""
         encoded = self.encoder(batch)
         self.measured = encoded.logged
+        return self.losses_of(encoded, batch)
+
+    def losses_of(self, encoded: WordStates, batch: Batch) -> dict[str, Tensor]:
+        """Those of states that are known: the head's and the encoder's own."""
         return {"head": self.head.loss(encoded, batch), **encoded.losses}
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:

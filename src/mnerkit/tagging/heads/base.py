@@ -28,6 +28,7 @@ class Head(nn.Module):
         reads_support: whether it tags from a support, so that dev and test are episodes. A head that trains on plain
             batches and reads a support is built with the training types.
         tunes: whether tagging takes gradients.
+        compares: whether it has a `divergence`.
         choices: settings of the decoding from which dev chooses; empty for most heads.
     """
 
@@ -35,6 +36,7 @@ class Head(nn.Module):
     train_mode: ClassVar[Literal["plain", "episodic"]] = "plain"
     reads_support: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
+    compares: ClassVar[bool] = False
     choices: Sequence[float] = ()
 
     def build(self, width: int, tagset: TagSet) -> None:
@@ -52,6 +54,19 @@ class Head(nn.Module):
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Mean loss over the query rows, summed over environments; a scalar in float32."""
+        raise NotImplementedError
+
+    def divergence(self, encoded: WordStates, batch: Batch, rows: Tensor) -> Tensor:
+        """How far the tags of the second environment are from those of the first: a KL divergence, a scalar in float32.
+
+        The first is the teacher: no gradient goes through it. In the unit of `loss` (a post, or a word), a mean over
+        those query rows that are in `rows`.
+
+        Args:
+            encoded: states of two environments.
+            batch: what they were read from.
+            rows: (B,) bool.
+        """
         raise NotImplementedError
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:

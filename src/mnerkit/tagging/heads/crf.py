@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mnerkit.data.batch import Batch
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import WordStates
-from mnerkit.nn.crf import CRF, TiedCRF, crf_nll, viterbi
+from mnerkit.nn.crf import CRF, TiedCRF, crf_divergence, crf_nll, viterbi
 from mnerkit.ranges import DROPOUT, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.heads.rows import Words, add_boundary, as_long_as_posts, mean_over_rows, words_of
@@ -20,6 +20,7 @@ class CRFHead(Head):
     """A linear layer and a linear-chain CRF; the loss is the mean over posts of the tag sequence's log-loss."""
 
     name: ClassVar[str] = "crf"
+    compares: ClassVar[bool] = True
 
     def __init__(
         self, transitions: Literal["full", "tied"] = "full", constrain_bio: bool = False, dropout: float = 0.0
@@ -64,6 +65,15 @@ class CRFHead(Head):
                 given=None if batch.play_mask is None else words.play.repeat(worlds, 1),
             )
         return mean_over_rows(losses.view(worlds, -1), words.play)
+
+    def divergence(self, encoded: WordStates, batch: Batch, rows: Tensor) -> Tensor:
+        """KL between the two environments' distributions over tag sequences: mean over the query rows in `rows`."""
+        words = words_of(encoded, batch)
+        mask = words.mask & rows[words.rows].unsqueeze(1)
+        with torch.autocast(words.states.device.type, enabled=False):
+            first, second = self._emissions(words, encoded)
+            losses = crf_divergence(first, second, mask, self.crf.scores(self.num_types))
+        return mean_over_rows(losses, mask)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
         """Viterbi over the mean of the environments' emissions."""
