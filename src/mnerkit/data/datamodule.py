@@ -21,8 +21,10 @@ from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
+from mnerkit.data.objects import Objects, find_objects
 from mnerkit.data.pictures import Pictures, with_pictures
 from mnerkit.data.post import Post
+from mnerkit.data.relevance import Relevance
 from mnerkit.data.samplers import (
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
@@ -32,7 +34,7 @@ from mnerkit.data.samplers import (
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.errors import DataError, UsageError
-from mnerkit.ranges import COUNT, Range, check
+from mnerkit.ranges import COUNT, SHARE, Range, check
 
 _log = logging.getLogger("mnerkit.data")
 
@@ -52,6 +54,10 @@ class MnerData(lightning.LightningDataModule):
         root: str | None = None,
         variant: str | None = None,
         captions: str | None = None,
+        boxes: str | None = None,
+        max_objects: int | None = None,
+        object_score: float = 0.0,
+        relevance: str | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 64,
         workers: int = 0,
@@ -84,6 +90,14 @@ class MnerData(lightning.LightningDataModule):
             root: folder that holds the corpora.
             variant: whose release of the corpus; for probe, the preset.
             captions: file of captions, one line a picture.
+            boxes: objects in the pictures, for methods that look at them: a file of boxes (mnerkit data objects --help
+                tells the formats), a folder of Pascal-VOC XML files, or a folder of crops with its *_dict.pth; none
+                takes set places of each picture. Default: the true boxes of probe; else boxes/<corpus>.jsonl below
+                root, or the crops in <corpus>_aux_images, where they are there.
+            max_objects: at most this many objects of a picture, where the method takes more.
+            object_score: leave out objects of which the detector is less sure than this.
+            relevance: how much each picture has to do with its post: a file of scores, one line a post, or the truth of
+                probe (oracle). Default: not known.
             batch_size: posts a training batch (and rank), at most; a plain batch, not an episode.
             eval_batch_size: posts a batch when evaluating.
             workers: processes that read pictures and build batches; 0 does it in the main process.
@@ -126,10 +140,13 @@ class MnerData(lightning.LightningDataModule):
         check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
         check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
         check("data", Range(0), workers=workers)
+        check("data", COUNT, max_objects=max_objects)
+        check("data", SHARE, object_score=object_score)
         if cache not in (None, "none") and Path(str(cache)).is_file():
             raise UsageError(f"--data.cache {cache}: is a file; give a folder, or none")
         self.cache = cache
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
+        self.boxes, self.max_objects, self.object_score, self.relevance = boxes, max_objects, object_score, relevance
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
         self.rules = EpisodeRules.of(locals())
@@ -143,6 +160,8 @@ class MnerData(lightning.LightningDataModule):
         self._needs: Needs | None = None
         self._known: Container[str] | None = None
         self._content: Corpus | None = None
+        self._objects: Objects | None = None
+        self._relevance: Relevance | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
         self._types: tuple[str, ...] | None = None
         self._facts: CorpusFacts | None = None
@@ -185,7 +204,7 @@ class MnerData(lightning.LightningDataModule):
                 posts = [posts[place] for place in kept]
             if not posts:
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
-            posts = with_pictures(posts, pictures, self.seed)
+            posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
 
@@ -207,11 +226,31 @@ class MnerData(lightning.LightningDataModule):
             self._say(split, f"{missing} of {pictures} pictures are missing")
         return posts
 
-    def _say(self, split: str, what: str) -> None:
-        if split not in self._told:
+    def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
+        """The posts with the objects in their pictures, where the method looks at them, and with relevance scores."""
+        if self._needs is not None and "objects" in self._needs.views:
+            if self._objects is None:
+                self._objects = find_objects(self.content, self.boxes)
+            posts = self._objects.annotated(split, posts, self.object_score, self.max_objects)
+            counts = self._objects.counts[split]
+            if self.missing_images == "error" and counts["missing_crops"]:
+                raise DataError(
+                    f"{self._objects.path}: {counts['missing_crops']} crops of the {split} split are missing.\n"
+                    "Under --data.missing_images blank or skip the others are used without them."
+                )
+            self._say(f"{split} objects", self._objects.said(split), "boxes", self.boxes or self._objects.kind)
+        if self.relevance is not None:
+            if self._relevance is None:
+                self._relevance = Relevance.of(self.relevance)
+            posts = self._relevance.annotated(posts)
+        return posts
+
+    def _say(self, split: str, what: str, option: str = "missing_images", value: str | None = None) -> None:
+        if what and split not in self._told:
             self._told.add(split)
             if self._ranks()[1] == 0:
-                _log.warning("%s %s: %s (--data.missing_images %s)", self.corpus, split, what, self.missing_images)
+                value = value or self.missing_images
+                _log.warning("%s %s: %s (--data.%s %s)", self.corpus, split, what, option, value)
 
     def _skipped(self) -> str:
         return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""
@@ -430,6 +469,11 @@ class MnerData(lightning.LightningDataModule):
             "train_posts": len(self.posts("train")),
             "episodic": self.few_shot,
         }
+        if self._objects is not None:
+            limits = {"max_objects": self.max_objects, "object_score": self.object_score}
+            said["objects"] = {**self._objects.record(), **limits}
+        if self._relevance is not None:
+            said["relevance"] = self._relevance.record()
         if self.few_shot:
             if self.train_mode == "plain":
                 said["train_posts"] = len(self.plain_posts())

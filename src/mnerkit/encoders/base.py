@@ -135,16 +135,22 @@ class VisionTower(Tower):
 
     Attributes:
         pooled_width: width of the pooled vector.
+        stage_widths: channels of each of its stages; empty for a tower without stages.
 
     """
 
     pooled_width: int
+    stage_widths: tuple[int, ...] = ()
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError
 
     def see(self, pictures: PictureBatch) -> ImageStates:
         """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded."""
+        return self(pictures.pixels())
+
+    def see_stages(self, pictures: PictureBatch) -> ImageStates:
+        """As `see`, with stages and tokens where the tower has them; a frozen tower computes them each time."""
         return self(pictures.pixels())
 
     def see_pooled(self, pictures: PictureBatch) -> Tensor:
