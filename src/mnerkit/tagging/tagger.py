@@ -88,6 +88,7 @@ class Tagger(lightning.LightningModule):
         support_types: the types that are in play in it.
         trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: predictions of the last `Trainer.predict` on this rank.
+        noted: plain data about its training that the run's metrics tell.
     """
 
     plugin: str = ""
@@ -131,6 +132,7 @@ class Tagger(lightning.LightningModule):
         self.support_types: tuple[str, ...] = ()
         self.trained_on: list[int] = []
         self.predicted: list[Prediction] = []
+        self.noted: dict[str, Any] = {}
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
         # frozen towers from outside are not in the state dict; `load_weights` checks what must be there
