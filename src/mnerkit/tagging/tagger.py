@@ -239,6 +239,7 @@ class Tagger(lightning.LightningModule):
         torch.manual_seed(int(state[0]))
         np.random.seed(int(state[1]))
         random.seed(int(state[2]))
+        self.encoder.begin_epoch(self.current_epoch + 1)
 
     def on_train_epoch_end(self) -> None:
         """Write the features that frozen towers computed: for the workers, other ranks, and a run after a kill."""
