@@ -192,9 +192,7 @@ class MgipsEncoder(Encoder):
             return h, v
         return (z if self.cl_features == "gated" else t), x
 
-    def told(
-        self, batch: Batch, share: Tensor, text: dict[str, Tensor], image: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def told(self, batch: Batch, share: Tensor, text: dict[str, Tensor], image: dict[str, Tensor]) -> dict[str, Tensor]:
         """What is drawn: gate and row weights of words, column weights of features, means over heads."""
 
         def of_words(pieces: Tensor) -> Tensor:
