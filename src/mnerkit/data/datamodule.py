@@ -207,7 +207,9 @@ class MnerData(lightning.LightningDataModule):
         return self._facts
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
-        """Posts of `train`, `dev` or `test`, after `train_limit` or `train_fraction`, `missing_images` (skip) and `pictures`.
+        """Posts of `train`, `dev` or `test`: those that `missing_images`, `train_limit` or `train_fraction` leave.
+
+        Their pictures are those that `pictures` says.
 
         Raises:
             DataError: the split is empty.
