@@ -220,6 +220,28 @@ def test_the_training_limit_is_a_sample_that_the_seed_fixes():
     assert len(connected(train_limit=20).posts("test")) == 90
 
 
+def test_shares_of_the_training_posts_are_nested_and_fixed_by_the_seed() -> None:
+    found = [
+        {post.id for post in connected(train_fraction=share, seed=3).posts("train")} for share in (0.1, 0.2, 0.5, 1.0)
+    ]
+    assert [len(ids) for ids in found] == [9, 18, 45, 90]
+    assert found[0] < found[1] < found[2] < found[3]
+    assert {post.id for post in connected(train_fraction=0.1, seed=3).posts("train")} == found[0]
+    assert {post.id for post in connected(train_fraction=0.1, seed=4).posts("train")} != found[0]
+    assert len(connected(train_fraction=0.1).posts("dev")) == 90
+
+
+@pytest.mark.parametrize("options", [{"train_fraction": 0.0}, {"train_fraction": 1.1}])
+def test_a_share_that_is_none_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="train_fraction"):
+        MnerData(**options)
+
+
+def test_a_count_and_a_share_of_training_posts_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="give one"):
+        MnerData(train_limit=5, train_fraction=0.5)
+
+
 def test_dev_episodes_are_of_the_training_types_and_test_episodes_of_the_others():
     data = connected("episodic", (), train_types="Org+Per", dev_episodes=5, eval_episodes="all_queries")
     dev, test = list(data.val_dataloader()), list(data.test_dataloader())

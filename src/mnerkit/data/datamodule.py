@@ -65,6 +65,7 @@ class MnerData(lightning.LightningDataModule):
         pictures: Pictures = "right",
         limit: int | None = None,
         train_limit: int | None = None,
+        train_fraction: float | None = None,
         n_way: int = 2,
         k_shot: int = 5,
         train_types: list[str] | str | None = None,
@@ -106,6 +107,7 @@ class MnerData(lightning.LightningDataModule):
             pictures: each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits.
             limit: read only the first posts of each split, this many, for a quick try.
             train_limit: train on this many posts only, a sample that the seed fixes.
+            train_fraction: likewise on this share of the posts; with one seed a smaller share is part of a larger one.
             n_way: types in play in an episode.
             k_shot: size of an episode's support, as support counts it.
             train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
@@ -139,6 +141,11 @@ class MnerData(lightning.LightningDataModule):
         super().__init__()
         check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
         check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
+        check("data", Range(0, 1, above=True), train_fraction=train_fraction)
+        if train_limit is not None and train_fraction is not None:
+            raise UsageError(
+                "--data.train_limit and --data.train_fraction both say how many posts to train on; give one"
+            )
         check("data", Range(0), workers=workers)
         check("data", COUNT, max_objects=max_objects)
         check("data", SHARE, object_score=object_score)
@@ -149,6 +156,7 @@ class MnerData(lightning.LightningDataModule):
         self.boxes, self.max_objects, self.object_score, self.relevance = boxes, max_objects, object_score, relevance
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
+        self.train_fraction = train_fraction
         self.rules = EpisodeRules.of(locals())
         self.n_way, self.k_shot, self.out_of_play = n_way, k_shot, out_of_play
         self.asked_train_types, self.episodes_per_epoch = train_types, episodes_per_epoch
@@ -190,7 +198,9 @@ class MnerData(lightning.LightningDataModule):
         return self._facts
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
-        """Posts of `train`, `dev` or `test`, after `train_limit`, `missing_images` (skip) and `pictures`.
+        """Posts of `train`, `dev` or `test`: those that `missing_images`, `train_limit` or `train_fraction` leave.
+
+        Their pictures are those that `pictures` says.
 
         Raises:
             DataError: the split is empty.
@@ -199,14 +209,21 @@ class MnerData(lightning.LightningDataModule):
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
             posts = self._with_images(split, self.content.splits.get(split, []))
-            if split == "train" and self.train_limit is not None:
-                kept = sorted(permutation(len(posts), "train_limit", self.seed)[: self.train_limit])
+            most = self._most_training_posts(len(posts)) if split == "train" else None
+            if most is not None:
+                kept = sorted(permutation(len(posts), "train_limit", self.seed)[:most])
                 posts = [posts[place] for place in kept]
             if not posts:
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
+
+    def _most_training_posts(self, count: int) -> int | None:
+        """How many of `count` posts to train on; None: all."""
+        if self.train_fraction is None:
+            return self.train_limit
+        return max(1, round(self.train_fraction * count))
 
     def _with_images(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts that `missing_images` leaves; says once a split how many pictures are missing."""

@@ -178,3 +178,9 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         raise NotImplementedError
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch of training begins, for what changes with it; the first one is 1.
+
+        The random state is that of the epoch by then, also in a run that is resumed.
+        """

@@ -9,7 +9,7 @@ keyword argument through the model's `forward` to its layers: nothing is kept in
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mnerkit.errors import TowerError
 
-_ARGUMENT = "mnerkit_prefix"
+ARGUMENT = "mnerkit_prefix"
 _NAMES = {"sdpa": "mnerkit_prefix_sdpa", "eager": "mnerkit_prefix_eager"}
 
 
@@ -45,7 +45,26 @@ class Prefix:
         return [each for each in (*self.keys, *self.values) if each is not None]
 
 
-class Passing:
+class Joining:
+    """What may put keys and values before those of an attention module, given to its layer as `ARGUMENT`."""
+
+    def join(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Keys, values (B, heads, P + n, d_head) and mask to attend with; None: as they came.
+
+        Args:
+            module: the attention module.
+            query: (B, heads, n, d_head).
+            key: the module's own, likewise.
+            value: likewise.
+            mask: of its own keys, broadcast to (B, 1, n, n), True or 0 where one may look; None: everywhere.
+            causal: whether a position sees only what stands before it.
+        """
+        raise NotImplementedError
+
+
+class Passing(Joining):
     """A prefix on its way through one forward pass of one model.
 
     Args:
@@ -70,12 +89,12 @@ class Passing:
         self.active, self.full = torch.stack([prefix.mask.any(), prefix.mask.all()]).tolist()
         self.active = self.active and bool(prefix.tensors)
         if self.active:
-            _let_in(model, spec)
+            let_in(model, spec)
 
     @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments for the model's `forward`."""
-        return {_ARGUMENT: self} if self.active else {}
+        return {ARGUMENT: self} if self.active else {}
 
     def arrived(self, states: Tensor) -> Tensor:
         """The states that the pass returned, once every layer has met the prefix.
@@ -90,36 +109,32 @@ class Passing:
                 f"tower {self.spec}: {len(self._order)} of its {self.layers} layers take a prefix; "
                 "give a tower like BERT, RoBERTa or CLIP, or another release of transformers"
             )
-        if self.prefix is not None and not self.active and torch.is_grad_enabled():
-            unused = [each for each in self.prefix.tensors if each.requires_grad]
-            return _Unused.apply(states, *unused) if unused else states
+        if self.prefix is not None and not self.active:
+            return with_unused(states, self.prefix.tensors)
         return states
 
     def layer(self, module: nn.Module) -> int:
         """Number of the layer that an attention module belongs to: layers are met in their order."""
         return self._order.setdefault(id(module), len(self._order))
 
+    def join(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """As the base; the layer's own part of the prefix."""
+        assert self.prefix is not None
+        number = self.layer(module)
+        keys, values = self.prefix.keys[number], self.prefix.values[number]
+        if keys is None or values is None:
+            return None
+        return put_before(keys, key), put_before(values, value), self.mask(mask, query, causal)
+
     def mask(self, own: Tensor | None, query: Tensor, causal: bool) -> Tensor | None:
         """The mask of prefix and own keys, (B, 1, n, P + n), from that of the own keys; made once for all layers."""
+        assert self.prefix is not None
         known = self._masks.get(id(own))
         if known is None or known[0] is not own:
-            known = self._masks[id(own)] = own, self._join(own, query, causal)
+            known = self._masks[id(own)] = own, joined_mask(own, self.prefix.mask, query, causal, self.full)
         return known[1]
-
-    def _join(self, own: Tensor | None, query: Tensor, causal: bool) -> Tensor | None:
-        assert self.prefix is not None
-        count = query.shape[2]
-        if own is None:
-            if self.full and not causal:
-                return None
-            own = torch.ones(1, 1, count, count, dtype=torch.bool, device=query.device)
-            own = own.tril() if causal else own
-        ahead = self.prefix.mask[:, None, None, :].to(own.device)  # (B, 1, 1, P)
-        if own.dtype != torch.bool:
-            nothing = torch.zeros((), dtype=own.dtype, device=own.device)
-            ahead = torch.where(ahead, nothing, torch.finfo(own.dtype).min)
-        rows = len(ahead)
-        return torch.cat([ahead.expand(rows, 1, count, -1), own.expand(rows, *own.shape[1:])], -1)
 
     def _check(self, prefix: Prefix, width: int) -> None:
         if not len(prefix.keys) == len(prefix.values) == self.layers:
@@ -132,6 +147,12 @@ class Passing:
                 if each is not None and each.shape != (*prefix.mask.shape, width):
                     wanted = (*prefix.mask.shape, width)
                     raise ValueError(f"keys and values of a prefix are {wanted} here, not {tuple(each.shape)}")
+
+
+def with_unused(states: Tensor, unused: Iterable[Tensor]) -> Tensor:
+    """The states as they are; what was not used in them gets a gradient of zeros, which DDP waits for."""
+    trained = [each for each in unused if each.requires_grad]
+    return _Unused.apply(states, *trained) if trained and torch.is_grad_enabled() else states
 
 
 class _Unused(torch.autograd.Function):
@@ -147,34 +168,56 @@ class _Unused(torch.autograd.Function):
         return gradients[0], *(torch.zeros(shape, dtype=kind, device=at) for shape, kind, at in ctx.like)
 
 
-def _with_prefix(base: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
-    """The attention function that puts a layer's prefix before its own keys and values, and then calls `base`'s."""
+def joined_mask(own: Tensor | None, ahead: Tensor, query: Tensor, causal: bool, full: bool) -> Tensor | None:
+    """The mask (B, 1, n, P + n) of P keys before n own ones; None where all may be looked at.
+
+    Args:
+        own: of the own keys, as a layer got it.
+        ahead: (B, P) bool, keys before them that are real.
+        query: (B, heads, n, d_head).
+        causal: whether a position sees only what stands before it, keys ahead apart.
+        full: whether all of `ahead` is true.
+    """
+    count = query.shape[2]
+    if own is None:
+        if full and not causal:
+            return None
+        own = torch.ones(1, 1, count, count, dtype=torch.bool, device=query.device)
+        own = own.tril() if causal else own
+    ahead = ahead[:, None, None, :].to(own.device)  # (B, 1, 1, P)
+    if own.dtype != torch.bool:
+        nothing = torch.zeros((), dtype=own.dtype, device=own.device)
+        ahead = torch.where(ahead, nothing, torch.finfo(own.dtype).min)
+    rows = len(ahead)
+    return torch.cat([ahead.expand(rows, 1, count, -1), own.expand(rows, 1, count, -1)], -1)
+
+
+def put_before(ahead: Tensor, own: Tensor) -> Tensor:
+    """(B, P, d) split into heads and put before (B, heads, n, d_head)."""
+    rows, heads, _, width = own.shape
+    return torch.cat([ahead.to(own.dtype).view(rows, -1, heads, width).transpose(1, 2), own], 2)
+
+
+def _joining(base: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
+    """The attention function that lets a `Joining` add keys and values, and then calls `base`'s."""
 
     def attend(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> Any:
-        passing: Passing | None = kwargs.pop(_ARGUMENT, None)
-        if passing is not None and passing.prefix is not None:
-            number = passing.layer(module)
-            keys, values = passing.prefix.keys[number], passing.prefix.values[number]
-            if keys is not None and values is not None:
-                causal = kwargs.get("is_causal")
-                causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
-                attention_mask = passing.mask(attention_mask, query, causal)
-                key, value = _before(keys, key), _before(values, value)
+        given: Joining | None = kwargs.pop(ARGUMENT, None)
+        if given is not None:
+            causal = kwargs.get("is_causal")
+            causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
+            joined = given.join(module, query, key, value, attention_mask, causal)
+            if joined is not None:
+                key, value, attention_mask = joined
                 kwargs["is_causal"] = False  # it is in the mask
         return base(module)(module, query, key, value, attention_mask, **kwargs)
 
     return attend
 
 
-def _before(prefix: Tensor, own: Tensor) -> Tensor:
-    """(B, P, d) split into heads and put before (B, heads, n, d_head)."""
-    rows, heads, _, width = own.shape
-    return torch.cat([prefix.to(own.dtype).view(rows, -1, heads, width).transpose(1, 2), own], 2)
-
-
-def _let_in(model: Any, spec: str) -> None:
+def let_in(model: Any, spec: str) -> None:
     """Let a model's layers look up the function that knows of prefixes; done once a model."""
     current = model.config._attn_implementation
     if current in _NAMES.values():
@@ -192,8 +235,8 @@ def _register() -> None:
     if _NAMES["sdpa"] in attention:
         return
     # looked up at each call: whoever replaces the library's function replaces it here too
-    AttentionInterface.register(_NAMES["sdpa"], _with_prefix(lambda _: attention["sdpa"]))
-    AttentionInterface.register(_NAMES["eager"], _with_prefix(_eager))
+    AttentionInterface.register(_NAMES["sdpa"], _joining(lambda _: attention["sdpa"]))
+    AttentionInterface.register(_NAMES["eager"], _joining(_eager))
     for base, name in _NAMES.items():
         AttentionMaskInterface.register(name, masks[base])
 

@@ -165,6 +165,9 @@ class BertTower(PieceTower):
     """BERT, RoBERTa and their like (whatever transformers' `AutoModel` makes an encoder of).
 
     The pooler is left out: a word's state does not pass it, and a layer that nothing trains stops DDP.
+
+    Attributes:
+        typed: whether the model tells segments apart.
     """
 
     def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
@@ -173,7 +176,7 @@ class BertTower(PieceTower):
             model.pooler = None
         super().__init__(spec, model, reader, **options)
         accepted = inspect.signature(model.forward).parameters
-        self._typed = "token_type_ids" in accepted and getattr(self.config, "type_vocab_size", 1) > 1
+        self.typed: bool = "token_type_ids" in accepted and getattr(self.config, "type_vocab_size", 1) > 1
 
     def _positions(self) -> int:
         limit = super()._positions()
@@ -185,10 +188,15 @@ class BertTower(PieceTower):
         positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         return getattr(positions, "padding_idx", None) is not None
 
+    def heard(self, text: TextBatch) -> TextBatch:
+        """The batch as the tower reads it, for whom some words may be unknown while it trains."""
+        return text
+
     def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if text.input_ids is None or text.attn_mask is None:
             raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
-        if self._typed:
+        text = self.heard(text)
+        if self.typed:
             options["token_type_ids"] = text.type_ids
         out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
         return out.last_hidden_state, tuple(out.hidden_states) if want_layers else ()

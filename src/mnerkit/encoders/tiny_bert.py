@@ -101,13 +101,14 @@ class TinyBert(BertTower):
             positions.copy_(waves(*positions.shape) * LOUDNESS / math.sqrt(2))
         self.unknown: int = reader.pad_id
 
-    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def heard(self, text: TextBatch) -> TextBatch:
+        """The batch with some known words made unknown, while training."""
         ids = text.input_ids
-        if self.training and self.forget and ids is not None:
-            words = ids >= len(SPECIAL) + len(_SHAPES)
-            forgotten = words & (torch.rand(ids.shape, device=ids.device) < self.forget)
-            text = replace(text, input_ids=ids.masked_fill(forgotten, self.unknown))
-        return super()._read(text, want_layers, **options)
+        if not self.training or not self.forget or ids is None:
+            return text
+        words = ids >= len(SPECIAL) + len(_SHAPES)
+        forgotten = words & (torch.rand(ids.shape, device=ids.device) < self.forget)
+        return replace(text, input_ids=ids.masked_fill(forgotten, self.unknown))
 
 
 def waves(positions: int, width: int) -> Tensor:

@@ -6,6 +6,7 @@ A tower is named by a spec:
 |---|---|
 | `tiny` | trains from scratch in a minute (text and vision) |
 | `tiny-bert` | likewise, with BERT's architecture: takes a prefix, reads pieces (text) |
+| `tiny-vit` | likewise, with the architecture of CLIP's vision half (vision) |
 | `bilstm` | word vectors, characters, BiLSTM (text) |
 | a folder | config.json, tokenizer and weights as `save_pretrained` writes them |
 | a hub name | `bert-base-uncased`, `openai/clip-vit-large-patch14`, `google/vit-base-patch16-224` ... |
@@ -102,7 +103,7 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
     Args:
         spec: which one (see the module).
         freeze: fix its weights, BatchNorm statistics included.
-        options: those of the tiny tower; others have none.
+        options: those of the tiny towers; others have none.
 
     Raises:
         TowerError: files that can't be had or do not fit.
@@ -116,6 +117,14 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
         _refuse(spec, options, inspect.signature(TinyVision).parameters)
         tower = TinyVision(**options)
         tower.options = options
+    elif spec == "tiny-vit":
+        from mnerkit.encoders.tiny import PICTURE
+        from mnerkit.encoders.tiny_vit import tiny_vit_config
+
+        _refuse(spec, options, inspect.signature(tiny_vit_config).parameters)
+        model = new_model(tiny_vit_config(**options), _vision_class(clip=True))
+        tower = _patch_tower(spec, model, PICTURE, loaded=False)
+        tower.options = {}
     else:
         _refuse(spec, options, ())
         tower = _resnet(spec) if _resnet_name(spec) else _of_patches(source_of(spec))

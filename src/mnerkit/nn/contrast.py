@@ -85,7 +85,12 @@ def pair_cosines(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
     """Cosines (N, N) in float32 of the valid rows of all ranks, own pairs on the diagonal (`info_nce`'s arguments)."""
     if valid is not None:
         a, b = a[valid], b[valid]
-    return functional.normalize(gather_rows(a).float(), dim=-1) @ functional.normalize(gather_rows(b).float(), dim=-1).T
+    return cosines(gather_rows(a), gather_rows(b))
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Of all rows of (A, d) and (B, d), (A, B) in float32."""
+    return functional.normalize(a.float(), dim=-1) @ functional.normalize(b.float(), dim=-1).T
 
 
 def nce(logits: Tensor, weight: float = 0.5, positives: TopK | None = None) -> Tensor:

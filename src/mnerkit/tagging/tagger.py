@@ -152,6 +152,10 @@ class Tagger(lightning.LightningModule):
         """Weights of the named losses (`head` and the encoder's own); 1 where not named."""
         return {}
 
+    def other_rates(self) -> dict[str, tuple[list[torch.nn.Module], float]]:
+        """Towers or modules of the encoder with a learning rate of their own, by the name of their group."""
+        return {}
+
     # ------------------------------------------------------------------ made in two steps
 
     def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
@@ -249,6 +253,7 @@ class Tagger(lightning.LightningModule):
         torch.manual_seed(int(state[0]))
         np.random.seed(int(state[1]))
         random.seed(int(state[2]))
+        self.encoder.begin_epoch(self.current_epoch + 1)
 
     def on_train_epoch_end(self) -> None:
         """Write the features that frozen towers computed: for the workers, other ranks, and a run after a kill."""
@@ -257,16 +262,22 @@ class Tagger(lightning.LightningModule):
                 tower.memory.flush()
 
     def configure_optimizers(self) -> Any:
-        """AdamW in three groups (towers, the method's own modules, head) and a schedule that moves every step."""
-        towers = list(self.towers.values())
-        in_tower = {id(parameter) for tower in towers for parameter in tower.parameters()}
-        own = torch.nn.ParameterList(each for each in self.encoder.parameters() if id(each) not in in_tower)
-        rates = {"towers": self.tower_lr, "encoder": None, "head": self.head_lr}
-        modules: dict[str, list[torch.nn.Module]] = {"towers": [*towers], "encoder": [own], "head": [self.head]}
-        named = {name: (modules[name], self.lr if rate is None else rate) for name, rate in rates.items()}
-        groups = parameter_groups(named, self, self.weight_decay)
+        """AdamW in groups (towers, the method's own modules, head, others) and a schedule that moves every step."""
+        groups = parameter_groups(self.rate_groups(), self, self.weight_decay)
         optimiser, schedule = adamw(groups, self.schedule, self.warmup, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate_groups(self) -> dict[str, tuple[list[torch.nn.Module], float]]:
+        """Modules and learning rate of each group; each trainable tensor is in one."""
+        others = self.other_rates()
+        taken = {id(each) for modules, _ in others.values() for module in modules for each in module.parameters()}
+        towers = [tower for tower in self.towers.values() if not all(id(each) in taken for each in tower.parameters())]
+        taken |= {id(each) for tower in towers for each in tower.parameters()}
+        own = torch.nn.ParameterList(each for each in self.encoder.parameters() if id(each) not in taken)
+        modules: dict[str, list[torch.nn.Module]] = {"towers": [*towers], "encoder": [own], "head": [self.head]}
+        rates = {"towers": self.tower_lr, "encoder": None, "head": self.head_lr}
+        named = {name: (modules[name], self.lr if rate is None else rate) for name, rate in rates.items()}
+        return {**named, **others}
 
     # ------------------------------------------------------------------ scoring
 

@@ -1,0 +1,104 @@
+"""The contrastive part: who enters it, how a sequence becomes a vector, and the two losses (Eq. 14-17)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.nn.contrast import TopK, cosines, nce, pair_cosines
+
+Pool = Literal["mean_mlp", "length_linear", "cls"]
+Direction = Literal["t2v", "v2t", "both"]
+Variant = Literal["paper", "merged"]
+WEIGHTS = {"t2v": 1.0, "v2t": 0.0, "both": 0.5}  # of text -> image
+
+
+class SequenceVector(nn.Module):
+    """f or g of Eq. 14: a sequence becomes one vector.
+
+    Args:
+        width: d.
+        length: most positions.
+        pool: masked mean, Linear and GELU; a Linear over the positions and GELU; or the first token, Linear and GELU.
+    """
+
+    def __init__(self, width: int, length: int, pool: Pool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.map = nn.Linear(length, 1) if pool == "length_linear" else nn.Linear(width, width)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """(B, n, d) to (B, d); padding has no part in it."""
+        states = states * mask.unsqueeze(-1)
+        if self.pool == "length_linear":
+            weight = self.map.weight[0, : states.shape[1]]
+            return nn.functional.gelu(weight @ states + self.map.bias)
+        vector = states[:, 0] if self.pool == "cls" else states.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        return nn.functional.gelu(self.map(vector))
+
+
+class ImplicitContrast(nn.Module):
+    """Losses `ips` (Eq. 15-16) and `cl` (Eq. 17) of a batch of all ranks.
+
+    Args:
+        width: d.
+        texts: most text positions.
+        images: most image positions.
+        pool: see `SequenceVector`.
+        tau: temperature.
+        direction: text ranks images, images rank texts, or the mean of both.
+        variant: two losses, or the `merged` one, whose numerator holds the top K and the own pair.
+        positives: the implicit ones.
+        use_ips: whether Eq. 16 is part of it.
+        use_cl: whether Eq. 17 is.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        texts: int,
+        images: int,
+        *,
+        pool: Pool = "mean_mlp",
+        tau: float = 0.5,
+        direction: Direction = "t2v",
+        variant: Variant = "paper",
+        positives: TopK | None = None,
+        use_ips: bool = True,
+        use_cl: bool = True,
+    ) -> None:
+        super().__init__()
+        self.tau, self.weight, self.variant = tau, WEIGHTS[direction], variant
+        self.positives = positives or TopK()
+        self.use_ips, self.use_cl = use_ips, use_cl
+        self.text, self.image = SequenceVector(width, texts, pool), SequenceVector(width, images, pool)
+
+    def forward(
+        self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, valid: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses by name.
+
+        Args:
+            text: (B, n, d).
+            text_mask: (B, n) bool.
+            image: (B, m', d).
+            image_mask: (B, m') bool.
+            valid: (B,) bool, posts with an image.
+        """
+        vectors = self.text(text, text_mask), self.image(image, image_mask)
+        similarity = pair_cosines(*vectors, valid) / self.tau  # (N, N), rows texts                Eq. 14
+        if self.variant == "merged":
+            return {"ips": nce(similarity, self.weight, self.positives)}
+        losses = {}
+        if self.use_ips:
+            losses["ips"] = nce(similarity, self.weight, self.positives)  #                         Eq. 15-16
+        if self.use_cl:
+            losses["cl"] = nce(similarity, self.weight)  #                                          Eq. 17
+        return losses
+
+    @torch.no_grad()
+    def similarity(self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor) -> Tensor:
+        """Cosines (B, B) of this batch, rows texts, for figures."""
+        return cosines(self.text(text, text_mask), self.image(image, image_mask))

@@ -1,0 +1,285 @@
+"""MGIPS-CL's encoder: the properties of its parts together, every reading, and training on several ranks."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mnerkit.data.collate import Collator
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.images import PictureLoader
+from mnerkit.data.pictures import blanked
+from mnerkit.data.post import Post
+from mnerkit.data.probe import generate, types_of
+from mnerkit.data.tagset import TagSet
+from mnerkit.data.views import Needs
+from mnerkit.encoders import text_tower, vision_tower
+from mnerkit.errors import UsageError
+from mnerkit.tagging.heads.crf import CRFHead
+from mnerkit.tagging.optimiser import parameter_groups
+from mnerkit_plugins.mgips_cl.model import MgipsEncoder
+from mnerkit_plugins.mgips_cl.tagger import ENCODER_OPTIONS, MgipsTagger
+
+TYPES = types_of("default")
+POSTS = [post for post in generate("default", "train", 40) if post.images][:7]
+FACTS = CorpusFacts.of(TYPES, POSTS)
+BARE = [replace(post, images=()) for post in POSTS]
+SIZES = {"width": 32, "layers": 2, "heads": 2}
+SMALL = {"mge_heads": 2, "crop_size": 16, "max_objects": 3, "dropout": 0.0}
+READINGS = [
+    {},
+    {"kv_source": "same_layer_vision_first"},
+    {"first_layer": "projected"},
+    {"first_layer": "none"},
+    {"mask_missing_crops": False},
+    {"embed_noise_alpha": 5.0},
+    {"use_mgi": False},
+    {"n_interweave": 2},
+    {"final_image_mge": False},
+    {"length_align": "interpolate"},
+    {"length_align": "cross_attn"},
+    {"mge_heads": 1},
+    {"mge_value": "target"},
+    {"mge_ffn": False},
+    {"column_reading": "literal"},
+    {"column_bias": -0.05},
+    {"interweave_residual": "eq10"},
+    {"use_row": False},
+    {"use_col": False},
+    {"gate": "token"},
+    {"ips_k": 1},
+    {"ips_exclude_own": True},
+    {"detach_topk_index": False},
+    {"ips_variant": "merged"},
+    {"cl_pool": "length_linear"},
+    {"cl_pool": "cls"},
+    {"cl_features": "gated"},
+    {"cl_features": "encoder"},
+    {"cl_features": "unimodal"},
+    {"cl_direction": "both"},
+    {"use_ips": False},
+    {"use_cl": False},
+    {"use_ips": False, "use_cl": False},
+    {"use_ips": False, "use_cl": False, "use_mgi": False},
+]
+
+
+def encoder(captions: bool = False, seed: int = 0, **options) -> MgipsEncoder:
+    torch.manual_seed(seed)
+    text = text_tower("tiny-bert", facts=FACTS, max_tokens=64, **SIZES)
+    words = {"facts": FACTS, "max_tokens": 64}
+    vision = text_tower("tiny-bert", **words, **SIZES) if captions else vision_tower("tiny-vit", **SIZES)
+    for tower in (text, vision):
+        tower.forget = 0.0
+        for module in tower.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+    return MgipsEncoder(text, vision, **{**SMALL, **options}).eval()
+
+
+def batch(of: MgipsEncoder, posts: list[Post]):
+    reader = of.text.reader
+    if of.crops is None:
+        needs = Needs(reader, frozenset({"captions"}), caption_reader=of.vision.reader)
+        return Collator(needs, None, TagSet(TYPES))(posts)
+    picture = replace(of.vision.picture, size=16)
+    return Collator(Needs(reader, frozenset({"objects"}), picture), PictureLoader(picture), TagSet(TYPES))(posts)
+
+
+@cache
+def plain(captions: bool = False) -> MgipsEncoder:
+    return encoder(captions)
+
+
+def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
+    ours, theirs = (inspect.signature(each).parameters for each in (MgipsTagger, MgipsEncoder))
+    for name in set(ENCODER_OPTIONS) - {"use_ips", "use_cl"}:
+        assert ours[name].default == theirs[name].default, name
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_a_post_is_read_alike_alone_and_among_others(captions: bool) -> None:
+    made = plain(captions)
+    posts = [*POSTS[:4], BARE[4], POSTS[5]]
+    together = made(batch(made, posts)).states[0]
+    for number, post in enumerate(posts):
+        alone = made(batch(made, [post])).states[0, 0]
+        torch.testing.assert_close(together[number, : len(post.words)], alone, rtol=1e-4, atol=1e-5)
+        assert not together[number, len(post.words) :].any()
+
+
+def test_the_crops_change_the_states_and_masked_ones_do_not() -> None:
+    made = plain()
+    right, blank = (made(batch(made, posts)).states for posts in (POSTS, blanked(POSTS)))
+    assert (right - blank).abs().max() > 1e-3
+    some = batch(made, POSTS)
+    assert not some.crop_mask.all()
+    hidden = ~some.crop_mask[..., None, None, None].expand_as(some.crops)
+    some.crops = some.crops.masked_fill(hidden, 9.0)
+    torch.testing.assert_close(made(some).states, right)
+
+
+def test_the_caption_changes_the_states() -> None:
+    made = plain(captions=True)
+    right, other = (made(batch(made, posts)).states[0, 0] for posts in (POSTS[:1], BARE[:1]))
+    assert (right - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("captions", [False, True])
+@pytest.mark.parametrize("options", [{}, {"use_mgi": False, "use_ips": False, "use_cl": False}])
+def test_without_any_picture_it_is_the_text_tower_exactly(captions: bool, options: dict) -> None:
+    """With the losses off the head's loss is then BERT-CRF's."""
+    made = encoder(captions, **options)
+    some = batch(made, BARE)
+    states = made(some).states[0]
+    assert torch.equal(states, made.text(some.text).words)
+    head = CRFHead()
+    head.build(made.width, TagSet(TYPES))
+    alone = head.loss(SimpleNamespace(states=made.text(some.text).words.unsqueeze(0), boundary=None), some)
+    assert torch.equal(head.loss(made(some), some), alone)
+
+
+@pytest.mark.parametrize("options", READINGS, ids=str)
+def test_every_reading_trains_all_that_it_owns(options: dict) -> None:
+    """A weight without a gradient would stop distributed training, also on a rank without pictures."""
+    made = encoder(**options).train()
+    for posts in (POSTS, BARE):
+        made.zero_grad()
+        encoded = made(batch(made, posts))
+        (encoded.states.square().sum() + sum(encoded.losses.values())).backward()
+        trained = [(name, each) for name, each in made.named_parameters() if each.requires_grad]
+        assert [name for name, each in trained if each.grad is None] == []
+        assert all(each.grad.isfinite().all() for _, each in trained)
+    names = {"ips"} if made.contrast is not None and made.contrast.variant == "merged" else {"ips", "cl"}
+    names -= {name for name in ("ips", "cl") if not options.get(f"use_{name}", True)}
+    assert set(encoded.losses) == names
+
+
+def test_every_reading_computes_something_else() -> None:
+    """Of those that change states or losses."""
+    found = []
+    for options in READINGS:
+        made = encoder(**options).train()
+        torch.manual_seed(1)
+        encoded = made(batch(made, POSTS))
+        found.append((encoded.states.detach(), {name: loss.item() for name, loss in encoded.losses.items()}))
+    same = [
+        (READINGS[one], READINGS[other])
+        for other in range(len(found))
+        for one in range(other)
+        if found[one][1] == found[other][1] and torch.equal(found[one][0], found[other][0])
+    ]
+    # who is chosen is the same, its gradient is not
+    assert same == [({}, {"detach_topk_index": False})]
+
+
+def test_more_steps_have_no_more_weights() -> None:
+    sizes = [sum(each.numel() for each in encoder(n_interweave=steps).parameters()) for steps in (1, 3)]
+    assert sizes[0] == sizes[1]
+
+
+def test_the_gate_lies_between_before_and_after_the_fusion() -> None:
+    made = encoder()
+    some = batch(made, POSTS)
+    found = {}
+    for bias in (0.0, 30.0, -30.0):
+        nn.init.constant_(made.gate.first.bias, bias)
+        found[bias] = made(some).states[0]
+    before = encoder(use_mgi=False)(some).states[0]
+    torch.testing.assert_close(found[30.0], before)
+    after = found[-30.0]
+    low, high = torch.minimum(before, after), torch.maximum(before, after)
+    assert ((found[0.0] >= low - 1e-5) & (found[0.0] <= high + 1e-5)).all()
+    assert (after - before).abs().max() > 1e-2
+
+
+def test_losses_are_for_training_alone_and_traces_for_who_asks() -> None:
+    made = plain()
+    some = batch(made, [*POSTS[:3], BARE[3]])
+    quiet = made(some)
+    assert quiet.losses == {} and quiet.trace == {}
+    trace = made(some, trace=True).trace
+    words = some.text.word_mask.shape
+    assert {name: tuple(each.shape) for name, each in trace.items()} == {
+        "gate": words,
+        "text_rows": words,
+        "image_rows": words,
+        "text_columns": (4, 32),
+        "image_columns": (4, 32),
+        "similarity": (4, 4),
+    }
+    assert ((trace["gate"] >= 0) & (trace["gate"] <= 1)).all()
+    assert (trace["similarity"].abs() <= 1 + 1e-5).all()
+
+
+def test_every_trainable_tensor_is_in_one_optimiser_group() -> None:
+    tagger = MgipsTagger(
+        head=CRFHead(), text="tiny-bert", vision="tiny-vit", lr=1e-4, tower_lr=2e-4, vision_lr=3e-4, contrast_lr=4e-4,
+        head_lr=5e-4, max_tokens=64, **{name: SMALL[name] for name in ("crop_size", "max_objects")}, mge_heads=4,
+    )  # fmt: skip
+    tagger.build(FACTS)
+    groups = parameter_groups(tagger.rate_groups(), tagger, 0.01)
+    placed = [id(each) for group in groups for each in group["params"]]
+    assert sorted(placed) == sorted(id(each) for each in tagger.parameters() if each.requires_grad)
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert rates == {"towers": 2e-4, "encoder": 1e-4, "head": 5e-4, "vision": 3e-4, "contrast": 4e-4}
+    assert id(tagger.encoder.gate.first.weight) in placed
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"text": "tiny"}, "give a tower like BERT"),
+        ({"vision": "tiny"}, "give a CLIP"),
+        ({"mge_heads": 7}, "must divide"),
+        ({"crop_size": 20}, "multiple"),
+    ],
+)
+def test_towers_and_sizes_that_do_not_fit_are_refused(options: dict, said: str) -> None:
+    given = {"text": "tiny-bert", "vision": "tiny-vit", "crop_size": 16, "mge_heads": 4, **options}
+    with pytest.raises(UsageError, match=said):
+        MgipsTagger(head=CRFHead(), **given).build(FACTS)
+
+
+class _Losses(nn.Module):
+    """All that a rank learns from, as one number; own pairs and implicit ones are of all ranks."""
+
+    def __init__(self, made: MgipsEncoder) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, some, share: float):
+        encoded = self.made(some)
+        return encoded.states.square().sum() * share + sum(encoded.losses.values()), encoded.losses
+
+
+def _one_rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    posts = [*BARE[:2], *POSTS[2:]]
+    alone = encoder().train()
+    total, expected = _Losses(alone)(batch(alone, posts), 1.0)
+    total.backward()
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    # the first rank has no picture at all; DDP averages over ranks
+    made = encoder().train()
+    together = DistributedDataParallel(_Losses(made))
+    total, losses = together(batch(made, posts[:2] if rank == 0 else posts[2:]), float(world))
+    total.backward()
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=1e-5)
+    theirs = dict(alone.named_parameters())
+    for name, each in made.named_parameters():
+        if each.requires_grad:
+            torch.testing.assert_close(each.grad, theirs[name].grad, rtol=1e-3, atol=1e-4)
+    distributed.destroy_process_group()
+
+
+def test_two_ranks_one_without_pictures_learn_what_one_process_learns(tmp_path) -> None:
+    multiprocessing.start_processes(_one_rank, args=(2, str(tmp_path)), nprocs=2, start_method="fork")
