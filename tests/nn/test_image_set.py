@@ -57,10 +57,10 @@ def test_the_full_block_is_the_librarys_transformer_layer() -> None:
     made = encoder(position="none", feedforward=16, dropout=0.0)
     library = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True).eval()
     (own,) = made.layers
-    attention = library.self_attn
+    attention, maps = library.self_attn, (own.query, own.key, own.value)
     with torch.no_grad():
-        attention.in_proj_weight.copy_(torch.cat([each.weight for each in own._maps]))
-        attention.in_proj_bias.copy_(torch.cat([each.bias for each in own._maps]))
+        attention.in_proj_weight.copy_(torch.cat([each.weight for each in maps]))
+        attention.in_proj_bias.copy_(torch.cat([each.bias for each in maps]))
     attention.out_proj, library.norm1, library.norm2 = own.out, own.norm, own.second_norm
     library.linear1, library.linear2 = own.feedforward[0], own.feedforward[3]
     wanted = library(images(), src_key_padding_mask=~MASK) * MASK.unsqueeze(-1)

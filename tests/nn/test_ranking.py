@@ -76,7 +76,7 @@ def test_a_constant_added_to_a_posts_scores_changes_neither_loss_nor_relevance()
 def test_the_blank_image_has_relevance_one_half_and_relevance_rises_with_the_score() -> None:
     scores = torch.linspace(-4, 4, 33).unsqueeze(0)
     found = relevance(scores, torch.zeros(1))
-    assert (found.diff() > 0).all() and (0 < found).all() and (found < 1).all()
+    assert (found.diff() > 0).all() and (found > 0).all() and (found < 1).all()
     assert float(found[0, 16]) == 0.5
     torch.testing.assert_close(relevance(scores + 2, torch.tensor([2.0])), found)
 

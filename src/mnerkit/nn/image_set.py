@@ -80,18 +80,16 @@ class _Layer(nn.Module):
     def forward(self, h: Tensor, mask: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Vectors (B, m, d) to U (B, m, d), and the attention (B, heads, m, m)."""
         seen = h if self.out is None else self.norm(h)
-        split = [part(seen).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self._maps]
-        looked, attention = weighted_attention(*split, mask, weights, self.r_axis, self.renorm)
+        query, key, value = (
+            part(seen).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        looked, attention = weighted_attention(query, key, value, mask, weights, self.r_axis, self.renorm)
         looked = looked.transpose(1, 2).flatten(2)  # (B, m, d)
         if self.out is None:
             return looked, attention
         kept = h if weights is None or not self.residual_scale_r else h * weights.unsqueeze(-1)
         u = kept + self.dropout(self.out(looked))
         return u + self.dropout(self.feedforward(self.second_norm(u))), attention
-
-    @property
-    def _maps(self) -> tuple[nn.Module, nn.Module, nn.Module]:
-        return self.query, self.key, self.value
 
 
 class ImageSetEncoder(nn.Module):

@@ -18,7 +18,7 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
 from mnerkit.runs import write_bytes
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.tagging.method import Method
 
 _log = logging.getLogger("mnerkit.tagging")
 
@@ -26,14 +26,14 @@ _log = logging.getLogger("mnerkit.tagging")
 SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
 
 
-def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
+def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     """Train a frozen pair of tiny towers on the training posts, or load them as trained before.
 
     Does nothing for towers that are trained with the method or come from outside. The result is kept under the digest
     of the corpus, the seed, the towers' shapes and the source that trains them.
     """
-    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText) and tower.frozen]
-    visions = [tower for tower in tagger.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
+    texts = [tower for tower in method.towers.values() if isinstance(tower, TinyText) and tower.frozen]
+    visions = [tower for tower in method.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
     if not texts or not visions:
         return
     text, vision = texts[0], visions[0]
