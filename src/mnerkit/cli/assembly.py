@@ -146,10 +146,13 @@ class Assembly:
 
     def _check_entities(self) -> None:
         """Refuse training posts without any entity of the types to be learnt."""
-        posts, types = self.data.posts("train"), self.data.facts.types
+        types, plain = self.data.facts.types, self.method.train_mode == "plain"
+        posts = self.data.plain_posts() if plain else self.data.posts("train")
         if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
             wanted = f" of the types {', '.join(types)}" if types else ""
-            where = f"the {len(posts)} training posts of {self.data.corpus}"
+            left = len(posts) < len(self.data.posts("train"))
+            dropped = ", as --data.out_of_play drop_sentence leaves them," if left else ""
+            where = f"the {len(posts)} training posts of {self.data.corpus}{dropped}"
             raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
 
     def check_unseen(self) -> None:

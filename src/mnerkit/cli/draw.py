@@ -130,8 +130,8 @@ def _assembly(options: argparse.Namespace, rest: list[str]) -> Assembly:
     from mnerkit.cli.assembly import Assembly
     from mnerkit.tagging import checkpoint
 
+    request = configuration.parse("draw adjacency", rest)
     content = checkpoint.read(options.ckpt_path)
-    request = configuration.parse("validate", rest)
     configuration.resolve(request, base=content["mnerkit"]["config"])
     assembly = Assembly.of(request.config, None, [], curve=False)
     checkpoint.restore(assembly.method, content, options.tower_dir)

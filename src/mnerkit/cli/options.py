@@ -86,6 +86,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         TOWERS,
         OVERWRITE,
     ),
+    # its own options are read by `mnerkit.cli.draw`
+    "draw adjacency": (),
 }
 
 
@@ -95,6 +97,7 @@ TAKES = {
     "validate": ("model", "data", "trainer"),
     "test": ("model", "data", "trainer"),
     "predict": ("model",),
+    "draw adjacency": ("model", "data", "trainer"),
 }
 
 

@@ -16,7 +16,7 @@ from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
 from mnerkit.data.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
-from mnerkit.data.episode_rules import EpisodeRules, Queries
+from mnerkit.data.episode_rules import DRAWING, EpisodeRules, Queries
 from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
@@ -116,8 +116,9 @@ class MnerData(lightning.LightningDataModule):
             episodes_per_epoch: training episodes an epoch, over all ranks.
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
-            cache: folder where outputs of frozen towers are kept between runs (default: MNERKIT_CACHE, else mnerkit in
-                the user's cache folder); none keeps them in memory alone.
+            cache: folder where outputs of frozen towers, and tiny towers as they were trained, are kept between runs
+                (default: MNERKIT_CACHE, else mnerkit in the user's cache folder); with none nothing is written outside
+                the run's folder, outputs are kept in memory alone and tiny towers are trained anew.
             seed: of batches, episodes and samples.
 
         """
@@ -257,11 +258,17 @@ class MnerData(lightning.LightningDataModule):
         self._posts.clear()
 
     @property
-    def feature_folder(self) -> Path | None:
-        """Where outputs of frozen towers are kept on disk; None where they are not."""
+    def cache_root(self) -> Path | None:
+        """The cache folder of this run; None where nothing is kept outside the run's own folder."""
         if self.cache == "none":
             return None
-        return (cache_folder() if self.cache is None else Path(self.cache).expanduser()) / FEATURES
+        return cache_folder() if self.cache is None else Path(self.cache).expanduser()
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """Where outputs of frozen towers are kept on disk; None where they are not."""
+        root = self.cache_root
+        return None if root is None else root / FEATURES
 
     @property
     def few_shot(self) -> bool:
@@ -350,15 +357,22 @@ class MnerData(lightning.LightningDataModule):
             raise DataError(f"--data.out_of_play drop_sentence leaves no training post of {', '.join(known.types)}")
         return kept
 
-    def support_posts(self) -> list[Post]:
-        """The support of the first training episode, its out-of-play tags made O: for a model that predicts alone."""
-        source = self.episodes("train")
+    def own_support(self) -> tuple[tuple[str, ...], list[Post]]:
+        """The types in play and the support of the first training episode: for a model that predicts alone.
+
+        Where training is plain and knows fewer types than an episode has, all of them are in play. The posts keep the
+        tags of types that are not in play: the collator knows what becomes of them.
+        """
+        source = self._training_episodes(self.train_mode)
         episode = source.episode(0)
-        tagset = TagSet(episode.types)
-        return [
-            replace(post, tags=tuple(tagset.decode(tagset.encode(post.tags or (), out_of_play="O"))))
-            for post in (source.support_posts[place] for place in episode.support)
-        ]
+        return episode.types, [source.support_posts[place] for place in episode.support]
+
+    def _training_episodes(self, train_mode: Literal["plain", "episodic"]) -> Episodes:
+        """The training episodes; of fewer types than `n_way` where none is trained on and there are no more."""
+        few = len(self.train_types) < self.n_way
+        if train_mode == "episodic" or not few:
+            return self.episodes("train")
+        return replace(self.rules, n_way=len(self.train_types)).source("train", self.posts, self.content.types)
 
     # ------------------------------------------------------------------ batches
 
@@ -431,7 +445,7 @@ class MnerData(lightning.LightningDataModule):
         if self.few_shot:
             if self.train_mode == "plain":
                 said["train_posts"] = len(self.plain_posts())
-            said |= {"train_mode": self.train_mode, **self.rules.record(corpus.types)}
+            said |= {"train_mode": self.train_mode, **self._used_rules()}
             if said["dev_selects_on_test_types"] and "dev_types" not in self._told and self._ranks()[1] == 0:
                 self._told.add("dev_types")
                 _log.warning("dev selects on the test types (--data.dev_types)")
@@ -441,6 +455,18 @@ class MnerData(lightning.LightningDataModule):
                 for split, file in self.frozen.items()
             }
         return said
+
+    def _used_rules(self) -> dict[str, Any]:
+        """The rules as far as something was drawn by them: an episode file's own stand beside its name."""
+        drawn = ["train"] if self.train_mode == "episodic" else []
+        drawn = [split for split in [*drawn, "dev", "test"] if split not in self.frozen]
+        said = self.rules.record(self.content.types)
+        for split in {"dev", "test"} & self.frozen.keys():
+            played = {kind for row in self.frozen[split].rows for kind in row.types}
+            said[f"{split}_types"] = [kind for kind in said[f"{split}_types"] if kind in played]
+        said["dev_selects_on_test_types"] = not set(said["dev_types"]).isdisjoint(said["test_types"])
+        kept = {name: value for name, value in said.items() if drawn or name not in DRAWING}
+        return {**kept, "drawn_splits": drawn}
 
     def rehearse(self, train_mode: Literal["plain", "episodic"]) -> None:
         """Draw an episode of each split that will be drawn from, so that what can't be had is said before all else.
@@ -453,8 +479,7 @@ class MnerData(lightning.LightningDataModule):
             return
         for split in ("dev", "test"):
             self._tried(split)
-        if train_mode == "episodic":
-            self.episodes("train").episode(0)
+        self._training_episodes(train_mode).episode(0)
 
     def _tried(self, split: str) -> list[int]:
         """Numbers of a split's evaluation episodes, one of which is drawn: a K too large shows before the training."""

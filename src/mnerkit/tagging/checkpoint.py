@@ -84,6 +84,8 @@ def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = 
     method.load_weights(content["state_dict"])
     method.config, method.seed = record["config"], record["config"].get("seed", 0)
     method.support = support_posts(record["support"])
+    # earlier checkpoints lack it: their support holds tags of the types in play alone
+    method.support_types = tuple(record.get("support_types", ()))
     method.trained_on = record["trained_on"].tolist()
     return method.eval()
 

@@ -48,6 +48,8 @@ class Method(lightning.LightningModule):
         tracing: names of the traces that answers carry, where the encoder has them.
         measured: named scalars of the last batch that training logs beside its losses.
         noted: plain data about its training that the run's metrics tell.
+        support: labelled posts by which a method that reads a support answers where no other ones are given.
+        support_types: the types that are in play in it.
         trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: answers of the last `Trainer.predict` on this rank.
     """
@@ -90,6 +92,7 @@ class Method(lightning.LightningModule):
         self.noted: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
+        self.support_types: tuple[str, ...] = ()
         self.trained_on: list[int] = []
         self.predicted: list[Any] = []
         self._saved_towers: dict[str, Any] | None = None
@@ -268,6 +271,7 @@ class Method(lightning.LightningModule):
             "facts": self.facts.state(),
             "towers": {name: tower_state(tower) for name, tower in self.towers.items()},
             "support": support_state(self.support),
+            "support_types": list(self.support_types),
             "trained_on": torch.tensor(self.trained_on, dtype=torch.int64),
         }
 

@@ -43,13 +43,18 @@ class Predictor:
                 tower.memory = FeatureMemory(limit=0)
         needs = method.needs()
         self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
-        self.collator = Collator(needs, self.loader, TagSet(method.facts.types), out_of_play="O")
+        # words out of play count in a support as they did in training
+        ignored = method.reads_support and (method.config.get("data") or {}).get("out_of_play") == "ignore"
+        self.collator = Collator(
+            needs, self.loader, TagSet(method.facts.types), out_of_play="ignore" if ignored else "O"
+        )
         self._missing, self._broken, self._first_lost = 0, 0, ""
         self.support: list[Post] = []
         self.types = method.facts.types
         if method.reads_support:
             self.support = list(method.support if support is None else support)
-            self.types = _types_of(self.support)
+            own = method.support_types if support is None and self.support else ()
+            self.types = own or _types_of(self.support)
         elif support is not None:
             raise UsageError(f"plugin {method.plugin!r} takes no support: its head knows its types")
 

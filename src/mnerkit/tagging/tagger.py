@@ -85,7 +85,7 @@ class Tagger(Method):
     def prepare(self, data: MnerData) -> None:
         """Keep a support for a model that predicts alone, and let the head look at the training posts."""
         if self.reads_support:
-            self.support = data.support_posts()
+            self.support_types, self.support = data.own_support()
         self.head.prepare(data.plain_posts(), TagSet(self.facts.types), data.out_of_play == "ignore")
 
     # ------------------------------------------------------------------ training
