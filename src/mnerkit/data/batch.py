@@ -97,6 +97,11 @@ class PictureBatch:
     def __len__(self) -> int:
         return len(self.decoded if self.decoded is not None else self.sources or ())
 
+    def select(self, rows: Tensor) -> PictureBatch:
+        """The pictures of these numbers (R,)."""
+        sources = None if self.sources is None else [self.sources[row] for row in rows.tolist()]
+        return PictureBatch(None if self.decoded is None else self.decoded[rows], sources, self.device)
+
     def pixels(self, row: int | None = None) -> Tensor:
         """(N, 3, H, W), or (1, 3, H, W) of one row; decoded now where they were not.
 
@@ -134,11 +139,16 @@ class Batch(_Movable):
         images: (B, m, 3, H, W) float, normalised for the vision tower; zeros where missing. Methods ask a tower about
             `pictures("whole")` instead: None also where the tower knows all of them already.
         image_mask: (B, m) bool.
-        crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or crops of detected boxes;
-            None as `images`, ask about `pictures("grid")`.
+        crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or the objects in each, the surest
+            first; None as `images`, ask about `pictures(crop_view)`. An image has o / m places, one image after the
+            other.
         crop_mask: (B, o) bool.
         crop_image: (B, o) long, the image each crop was cut from.
-        boxes: (B, o, 4) float, x0 y0 x1 y1 as shares of the image's width and height.
+        crop_view: `grid` or `objects`, what the crops are.
+        boxes: (B, o, 4) float, x0 y0 x1 y1 as shares of the image's width and height; zeros where masked, and where
+            only the crop is known.
+        relevance: (B, m) float, how much each image has to do with the post, zeros where there is none; None where the
+            scores of some images are not known.
         captions: words of the captions, B * m rows: row b * m + j is image j of post b; a row without words has none.
         caption_mask: (B, m) bool.
         episode: number of the episode within its split, or None.
@@ -157,7 +167,9 @@ class Batch(_Movable):
     crops: Tensor | None = None
     crop_mask: Tensor | None = None
     crop_image: Tensor | None = None
+    crop_view: str | None = None
     boxes: Tensor | None = None
+    relevance: Tensor | None = None
     captions: TextBatch | None = None
     caption_mask: Tensor | None = None
     episode: int | None = None
@@ -165,7 +177,7 @@ class Batch(_Movable):
     crop_sources: list[PictureSource | None] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
-    def pictures(self, view: Literal["whole", "grid"]) -> PictureBatch:
+    def pictures(self, view: Literal["whole", "grid", "objects"]) -> PictureBatch:
         """What to ask a vision tower about (`VisionTower.see`): B * m pictures, or B * o crops, row by row.
 
         Raises:
@@ -174,7 +186,7 @@ class Batch(_Movable):
         whole = view == "whole"
         decoded = self.images if whole else self.crops
         sources = self.image_sources if whole else self.crop_sources
-        if decoded is None and sources is None:
+        if (decoded is None and sources is None) or not (whole or view == self.crop_view):
             raise ValueError(f"the batch lacks the view {view!r}")
         return PictureBatch(None if decoded is None else decoded.flatten(0, 1), sources, self.query.device)
 

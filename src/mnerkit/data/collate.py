@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mnerkit.data.batch import Batch
-from mnerkit.data.post import Post
+from mnerkit.data.objects import shown_objects
+from mnerkit.data.post import ImageRef, Post
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import VIEWS, Needs
+from mnerkit.errors import DataError
 
 if TYPE_CHECKING:
     from mnerkit.data.images import PictureLoader
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from mnerkit.data.text import Reader
 
 _Place = tuple[int, int]  # row of the post, column of the picture
+_Seen = Sequence["np.ndarray | None"] | None  # what is seen of a picture, None what can't be had
+_PIXELS = {"whole", "grid", "objects"}
 
 
 class Collator:
@@ -31,7 +35,7 @@ class Collator:
 
     Args:
         needs: the method's readers and views.
-        loader: reads pictures; may be None where `needs` has neither `whole` nor `grid`.
+        loader: reads pictures; may be None where `needs` has none of `whole`, `grid` and `objects`.
         tagset: the tags of plain batches; an episode has its own.
         out_of_play: what becomes of a tag outside `tagset`: an error (O in an episode), O, or O and no part of
             `play_mask` (`ignore`). Padding is no part of that mask either.
@@ -50,8 +54,10 @@ class Collator:
         unknown = needs.views - VIEWS.keys()
         if unknown:
             raise ValueError(f"no views {sorted(unknown)}; there are {', '.join(VIEWS)}")
-        if needs.views & {"whole", "grid"} and loader is None:
-            raise ValueError("the views `whole` and `grid` need a picture loader")
+        if needs.views & _PIXELS and loader is None:
+            raise ValueError("the views `whole`, `grid` and `objects` need a picture loader")
+        if needs.views >= {"grid", "objects"}:
+            raise ValueError("a batch holds the crops of one view: `grid` or `objects`, not both")
         if "captions" in needs.views and needs.caption_reader is None:
             raise ValueError("the view `captions` needs a caption reader")
         self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
@@ -102,8 +108,11 @@ class Collator:
             self._add_whole(batch)
         if "grid" in views:
             self._add_grid(batch)
+        if "objects" in views:
+            self._add_objects(batch)
         if "captions" in views:
             self._add_captions(batch)
+        self._add_relevance(batch)
         if self.loader is not None and self.loader.broken:
             # a worker's findings reach the main process with the batch
             batch.notes["broken"] = dict(self.loader.broken)
@@ -115,61 +124,138 @@ class Collator:
         return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
     def _add_whole(self, batch: Batch) -> None:
+        loader = self._loader
         m = self._axis(batch.posts)
-        pixels, sources, mask = self._read(batch.posts, m, 0)
+        pixels, sources, mask = self._read(batch.posts, m, 1, lambda ref: _one(loader.whole(ref)), loader.sources)
         batch.image_mask = mask[:, :, 0]  # (B, m)
         batch.image_sources = sources
         batch.images = None if pixels is None else pixels.squeeze(2)  # (B, m, 3, H, W)
 
     def _add_grid(self, batch: Batch) -> None:
-        k, m = self.needs.grid, self._axis(batch.posts)
-        pixels, sources, mask = self._read(batch.posts, m, k)
-        batch.crop_mask = mask.flatten(1)  # (B, m k k)
-        batch.crop_sources = sources
-        batch.crops = None if pixels is None else pixels.flatten(1, 2)  # (B, m k k, 3, h, w)
-        batch.crop_image = torch.arange(m).repeat_interleave(k * k).expand(len(batch), -1).clone()
+        k, loader = self.needs.grid, self._loader
+        self._add_crops(batch, "grid", k * k, lambda ref: loader.grid(ref, k), lambda ref: loader.sources(ref, k))
+        m = self._axis(batch.posts)
         batch.boxes = _cells(k).repeat(m, 1).expand(len(batch), -1, -1).clone()  # (B, m k k, 4)
+
+    def _add_objects(self, batch: Batch) -> None:
+        most, loader, m = self.needs.max_objects, self._loader, self._axis(batch.posts)
+        shown = {id(ref): shown_objects(ref, most) for post in batch.posts for ref in post.images[:m]}
+        o = max([1, *(len(each) for each in shown.values())])
+        self._add_crops(
+            batch,
+            "objects",
+            o,
+            lambda ref: loader.objects(ref, shown[id(ref)]),
+            lambda ref: loader.object_sources(ref, shown[id(ref)]),
+        )
+        boxes = torch.zeros(len(batch), m, o, 4)
+        for row, post in enumerate(batch.posts):
+            for column, ref in enumerate(post.images[:m]):
+                for place, each in enumerate(shown[id(ref)]):
+                    if each.box is not None:
+                        boxes[row, column, place] = torch.tensor(each.box)
+        assert batch.crop_mask is not None
+        batch.boxes = boxes.flatten(1, 2) * batch.crop_mask.unsqueeze(-1)  # (B, m o, 4)
+
+    def _add_crops(
+        self,
+        batch: Batch,
+        view: str,
+        places: int,
+        decode: Callable[[ImageRef], _Seen],
+        tell: Callable[[ImageRef], Sequence[PictureSource | None] | None],
+    ) -> None:
+        """Crops, `places` of each picture; see `_read`."""
+        m = self._axis(batch.posts)
+        pixels, sources, mask = self._read(batch.posts, m, places, decode, tell)
+        batch.crop_view = view
+        batch.crop_mask = mask.flatten(1)  # (B, m places)
+        batch.crop_sources = sources
+        batch.crops = None if pixels is None else pixels.flatten(1, 2)  # (B, m places, 3, h, w)
+        batch.crop_image = torch.arange(m).repeat_interleave(places).expand(len(batch), -1).clone()
         if batch.image_mask is None:
-            batch.image_mask = mask[:, :, 0].clone()
+            batch.image_mask = mask.any(2)
+
+    @property
+    def _loader(self) -> PictureLoader:
+        assert self.loader is not None
+        return self.loader
 
     def _read(
-        self, posts: Sequence[Post], m: int, k: int
+        self,
+        posts: Sequence[Post],
+        m: int,
+        places: int,
+        decode: Callable[[ImageRef], _Seen],
+        tell: Callable[[ImageRef], Sequence[PictureSource | None] | None],
     ) -> tuple[Tensor | None, list[PictureSource | None] | None, Tensor]:
-        """The first m pictures of each post, whole (k = 0, one cell) or as the cells of a k x k grid.
+        """What is seen of the first m pictures of each post.
+
+        Args:
+            posts: B of them.
+            m: length of the image axis.
+            places: the most that is seen of a picture.
+            decode: a picture to what is seen of it, in order; None for what can't be had.
+            tell: likewise, what stands for each.
 
         Returns:
-            Pixels (B, m, cells, 3, size, size), zeros where masked, None where all are known; B * m * cells sources,
-            None where nobody knows any; the mask (B, m, cells).
+            Pixels (B, m, places, 3, size, size), zeros where masked, None where all are known; B * m * places sources,
+            None where nobody knows any; the mask (B, m, places).
         """
-        assert self.loader is not None
-        loader, size, cells = self.loader, self.loader.format.size, max(1, k * k)
+        size = self._loader.format.size
         refs = {(row, column): ref for row, post in enumerate(posts) for column, ref in enumerate(post.images[:m])}
-        sources: dict[_Place, list[PictureSource]] = {}
+        sources: dict[_Place, Sequence[PictureSource | None]] = {}
         known: set[_Place] = set()
         if self.known is not None:
-            told = {place: loader.sources(ref, k) for place, ref in refs.items()}
-            sources = {place: each for place, each in told.items() if each is not None}
+            told = {place: tell(ref) for place, ref in refs.items()}
+            sources = {place: each for place, each in told.items() if each is not None and any(each)}
             refs = {place: refs[place] for place in sources}
-            known = {place for place, each in sources.items() if all(one.digest in self.known for one in each)}
+            known = {
+                place for place, each in sources.items() if all(one is None or one.digest in self.known for one in each)
+            }
 
-        def decoded(places: Iterable[_Place]) -> dict[_Place, np.ndarray]:
-            tried = {place: loader.grid(refs[place], k) if k else loader.whole(refs[place]) for place in places}
+        def decoded(wanted: Iterable[_Place]) -> dict[_Place, Sequence[Any]]:
+            tried = {place: decode(refs[place]) for place in wanted}
             return {place: each for place, each in tried.items() if each is not None}
 
-        new = decoded(place for place in refs if place not in known)
-        wanted = bool(new) or not known  # all of them, or none
-        new |= decoded(known if wanted else ())
-        mask = torch.zeros(len(posts), m, cells, dtype=torch.bool)
-        pixels = torch.zeros(len(posts), m, cells, 3, size, size) if wanted else None
+        seen = decoded(place for place in refs if place not in known)
+        if seen or not known:  # all of them are decoded, or none
+            seen |= decoded(known)
+            pixels = torch.zeros(len(posts), m, places, 3, size, size)
+        else:
+            seen, pixels = {place: sources[place] for place in known}, None
+        mask = torch.zeros(len(posts), m, places, dtype=torch.bool)
         listed: list[PictureSource | None] = [None] * mask.numel()
-        for row, column in new if wanted else known:
-            mask[row, column] = True
-            if pixels is not None:
-                pixels[row, column] = torch.from_numpy(new[row, column])
-            if sources:
-                begin = (row * m + column) * cells
-                listed[begin : begin + cells] = sources[row, column]
+        for (row, column), parts in seen.items():
+            for place, part in enumerate(parts):
+                if part is None:
+                    continue
+                mask[row, column, place] = True
+                if pixels is not None:
+                    pixels[row, column, place] = torch.from_numpy(part)
+                if sources:
+                    listed[(row * m + column) * places + place] = sources[row, column][place]
         return pixels, None if self.known is None else listed, mask
+
+    def _add_relevance(self, batch: Batch) -> None:
+        """The images' scores where all are known; a method that needs them can't do without one."""
+        m = self._axis(batch.posts)
+        scores = {
+            (row, column): ref.relevance
+            for row, post in enumerate(batch.posts)
+            for column, ref in enumerate(post.images[:m])
+        }
+        lacking = next((place for place, score in scores.items() if score is None), None)
+        if lacking is None and (scores or self.needs.relevance):
+            batch.relevance = torch.zeros(len(batch), m)
+            for (row, column), score in scores.items():
+                batch.relevance[row, column] = score
+        elif lacking is not None and self.needs.relevance:
+            post = batch.posts[lacking[0]]
+            raise DataError(
+                f"post {post.id}: picture {post.images[lacking[1]].name} has no relevance score.\n"
+                "Give scores of all pictures (--data.relevance FILE; oracle for the probe corpus)."
+            )
 
     def _add_captions(self, batch: Batch) -> None:
         assert self.needs.caption_reader is not None
@@ -181,6 +267,10 @@ class Collator:
             rows += captions + [[]] * (m - len(captions))
         batch.captions = reader.collate(rows)
         batch.caption_mask = torch.tensor([bool(row) for row in rows]).view(len(batch), m)
+
+
+def _one(picture: np.ndarray | None) -> _Seen:
+    return None if picture is None else [picture]
 
 
 def _cells(k: int) -> Tensor:

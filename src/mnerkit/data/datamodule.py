@@ -21,8 +21,10 @@ from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
+from mnerkit.data.objects import without_objects
 from mnerkit.data.pictures import Pictures, with_pictures
 from mnerkit.data.post import Post
+from mnerkit.data.relevance import with_true_relevance
 from mnerkit.data.samplers import (
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
@@ -32,7 +34,7 @@ from mnerkit.data.samplers import (
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.errors import DataError, UsageError
-from mnerkit.ranges import COUNT, Range, check
+from mnerkit.ranges import COUNT, SHARE, Range, check
 
 _log = logging.getLogger("mnerkit.data")
 
@@ -52,6 +54,10 @@ class MnerData(lightning.LightningDataModule):
         root: str | None = None,
         variant: str | None = None,
         captions: str | None = None,
+        boxes: str | None = None,
+        max_objects: int | None = None,
+        object_score: float = 0.0,
+        relevance: str | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 64,
         workers: int = 0,
@@ -84,6 +90,14 @@ class MnerData(lightning.LightningDataModule):
             root: folder that holds the corpora.
             variant: whose release of the corpus; for probe, the preset.
             captions: file of captions, one line a picture.
+            boxes: objects in the pictures, for methods that look at them: a file of boxes (mnerkit data objects --help
+                tells the formats), a folder of Pascal-VOC XML files, or a folder of crops with its *_dict.pth; none
+                takes set places of each picture. Default: the true boxes of probe; else boxes/<corpus>.jsonl below
+                root, or the crops in <corpus>_aux_images, where they are there.
+            max_objects: at most this many objects of a picture, where the method takes more.
+            object_score: leave out objects of which the detector is less sure than this.
+            relevance: how much each picture has to do with its post: a file of scores, one line a post, or the truth of
+                probe (oracle). Default: not known.
             batch_size: posts a training batch (and rank), at most; a plain batch, not an episode.
             eval_batch_size: posts a batch when evaluating.
             workers: processes that read pictures and build batches; 0 does it in the main process.
@@ -126,10 +140,13 @@ class MnerData(lightning.LightningDataModule):
         check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
         check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
         check("data", Range(0), workers=workers)
+        check("data", COUNT, max_objects=max_objects)
+        check("data", SHARE, object_score=object_score)
         if cache not in (None, "none") and Path(str(cache)).is_file():
             raise UsageError(f"--data.cache {cache}: is a file; give a folder, or none")
         self.cache = cache
         self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
+        self.boxes, self.max_objects, self.object_score, self.relevance = boxes, max_objects, object_score, relevance
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
         self.rules = EpisodeRules(
@@ -197,7 +214,7 @@ class MnerData(lightning.LightningDataModule):
                 posts = [posts[place] for place in kept]
             if not posts:
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
-            posts = with_pictures(posts, pictures, self.seed)
+            posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
 
@@ -217,6 +234,14 @@ class MnerData(lightning.LightningDataModule):
         if missing:
             pictures = sum(len(post.images) for post in posts)
             self._say(split, f"{missing} of {pictures} pictures are missing")
+        return posts
+
+    def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
+        """The posts with the objects in their pictures and the relevance of these, as far as the options tell them."""
+        if self.boxes == "none":
+            posts = without_objects(posts)
+        if self.relevance == "oracle":
+            posts = with_true_relevance(posts)
         return posts
 
     def _say(self, split: str, what: str) -> None:

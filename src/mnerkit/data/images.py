@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import struct
 import warnings
 import zlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.post import ImageRef, PictureObject, Post
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ POLICIES: tuple[Policy, ...] = ("blank", "skip", "error")
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 _END_OF_JPEG = b"\xff\xd9"
+_ROUNDING = 1e-4  # of a pixel
 
 
 def decode(ref: ImageRef) -> np.ndarray:
@@ -252,6 +255,31 @@ class PictureLoader:
             return None
         return np.stack([self.format.apply(cell) for cell in cells_of(pixels, k)])
 
+    def objects(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[np.ndarray | None]:
+        """(3, size, size) float32 of each object; None where the picture, or a crop of its own, can't be had."""
+        boxed = any(each.crop is None for each in objects)
+        pixels = self._pixels(ref) if boxed else None
+
+        def seen(each: PictureObject) -> np.ndarray | None:
+            if each.crop is not None:
+                return self.whole(each.crop)
+            return None if pixels is None or each.box is None else self.format.apply(cut(pixels, each.box))
+
+        return [seen(each) for each in objects]
+
+    def object_sources(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[PictureSource | None]:
+        """What stands for the pixels of `objects`; None as there."""
+        boxed = any(each.crop is None for each in objects)
+        whole = self.sources(ref) if boxed else None
+
+        def told(each: PictureObject) -> PictureSource | None:
+            if each.crop is not None:
+                found = self.sources(each.crop)
+                return None if found is None else found[0]
+            return None if whole is None else replace(whole[0], box=each.box)
+
+        return [told(each) for each in objects]
+
     def usable(self, post: Post) -> bool:
         """Whether every picture of the post is there and can be decoded (asked under `skip`; decodes cheaply)."""
         for ref in post.images:
@@ -296,6 +324,19 @@ def cells_of(pixels: np.ndarray, k: int) -> list[np.ndarray]:
     """The k * k cells of a picture (H, W, 3), row by row: they tile it, and each has a pixel at least."""
     rows, columns = (_bounds(length, k) for length in pixels.shape[:2])
     return [pixels[a:b, c:d] for a, b in rows for c, d in columns]
+
+
+def cut(pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The part of a picture (H, W, 3) in a box of shares, widened to whole pixels: at least one."""
+    height, width = pixels.shape[:2]
+    rows, columns = _pixels_within(box[1], box[3], height), _pixels_within(box[0], box[2], width)
+    return pixels[rows, columns]
+
+
+def _pixels_within(start: float, end: float, length: int) -> slice:
+    # a box that was given in pixels has become shares: what rounding added is no pixel
+    first = min(max(math.floor(start * length + _ROUNDING), 0), length - 1)
+    return slice(first, min(max(math.ceil(end * length - _ROUNDING), first + 1), length))
 
 
 def _bounds(length: int, k: int) -> list[tuple[int, int]]:

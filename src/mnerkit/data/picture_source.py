@@ -45,7 +45,7 @@ def content_digest(ref: ImageRef) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureSource:
-    """A picture, or a cell of its grid, that a vision tower may know already; its pixels are had on demand.
+    """A picture, a cell of its grid or a box in it, that a vision tower may know already; its pixels are had on demand.
 
     Attributes:
         ref: the picture.
@@ -53,6 +53,7 @@ class PictureSource:
         content: digest of the picture (`content_digest`).
         grid: k of the k x k grid; 0 for the whole picture.
         cell: which cell, row by row.
+        box: x0 y0 x1 y1 as shares of width and height; None for what is no box.
     """
 
     ref: ImageRef
@@ -60,11 +61,14 @@ class PictureSource:
     content: str
     grid: int = 0
     cell: int = 0
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def digest(self) -> str:
         """SHA-256 of what is seen: the picture, and which part of it. The tower's reading tells its format."""
         part = f"cell {self.cell} of {self.grid} x {self.grid}" if self.grid else "whole"
+        if self.box is not None:
+            part = "box " + " ".join(f"{side:.6f}" for side in self.box)
         return hashlib.sha256(f"{self.content} {part}".encode()).hexdigest()
 
 
@@ -88,5 +92,7 @@ def read_pixels(sources: Sequence[PictureSource]) -> np.ndarray:
         if pixels is None or source.ref is not last:
             last, pixels = source.ref, images.decode(source.ref)
         seen = images.cells_of(pixels, source.grid)[source.cell] if source.grid else pixels
+        if source.box is not None:
+            seen = images.cut(pixels, source.box)
         found.append(source.format.apply(seen))
     return np.stack(found)

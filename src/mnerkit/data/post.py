@@ -19,6 +19,23 @@ class Entity:
     type: str
 
 
+@dataclass(frozen=True, slots=True)
+class PictureObject:
+    """An object in a picture: a box, or a crop that somebody cut out of it.
+
+    Attributes:
+        box: (x0, y0, x1, y1) as shares of the picture's width and height; None where only the crop is known.
+        score: how sure the detector is.
+        label: what it is called, where that is known.
+        crop: a picture of the object alone; None where it is to be cut out of the picture.
+    """
+
+    box: tuple[float, float, float, float] | None
+    score: float = 1.0
+    label: str = ""
+    crop: ImageRef | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageRef:
     """One picture of a post, not yet decoded.
@@ -28,12 +45,16 @@ class ImageRef:
         path: the file it was found at, or None where it is missing.
         pixels: (H, W, 3) uint8, for generated pictures that have no file.
         caption: the words of its caption, where one is known.
+        objects: what is in it, the surest first; empty where nothing is, or nobody looked.
+        relevance: how much it has to do with the post's words, where that is known.
     """
 
     name: str
     path: Path | None = None
     pixels: np.ndarray | None = None
     caption: str | None = None
+    objects: tuple[PictureObject, ...] = ()
+    relevance: float | None = None
 
     @property
     def present(self) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 VIEWS = {
     "whole": "each picture, resized",
     "grid": "the k x k cells of each picture, each resized",
+    "objects": "crops of the objects in each picture, each resized; of set places where no object is known",
     "captions": "the caption of each picture, as a text of its own",
     "second": "the caption as second segment of the post's text",
 }
@@ -28,6 +29,8 @@ class Needs:
         grid: k of the `grid` view.
         caption_reader: reads captions for the `captions` view.
         max_images: at most this many images of a post, the first ones.
+        max_objects: at most this many objects of an image, the surest ones.
+        relevance: whether every image must have a relevance score.
     """
 
     reader: Reader
@@ -36,3 +39,5 @@ class Needs:
     grid: int = 3
     caption_reader: Reader | None = None
     max_images: int = 1
+    max_objects: int = 3
+    relevance: bool = False

@@ -135,10 +135,12 @@ class VisionTower(Tower):
 
     Attributes:
         pooled_width: width of the pooled vector.
+        stage_widths: channels of each of its stages; empty for a tower without stages.
 
     """
 
     pooled_width: int
+    stage_widths: tuple[int, ...] = ()
 
     def forward(self, pixels: Tensor) -> ImageStates:
         raise NotImplementedError

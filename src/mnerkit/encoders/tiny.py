@@ -81,6 +81,7 @@ class TinyVision(VisionTower):
             ]
         )
         self.colour = nn.Linear(12, width)
+        self.stage_widths = (channels, 2 * channels, width, width)
 
     def forward(self, pixels: Tensor) -> ImageStates:
         regions, stages = self.read(pixels)

@@ -175,6 +175,7 @@ class ResNetTower(_RememberingTower):
         self.picture = picture or PictureFormat(224, *IMAGENET)
         model = models.get_model(name, weights=None)
         self.width = self.pooled_width = model.fc.in_features
+        self.stage_widths = (self.width // 8, self.width // 4, self.width // 2, self.width)
         self.stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
         self.stages = nn.ModuleList([model.layer1, model.layer2, model.layer3, model.layer4])
 

@@ -17,6 +17,8 @@ from mnerkit.data.post import Post
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
 from mnerkit.encoders.base import TextTower, VisionTower
+from mnerkit.encoders.sight import CAPTIONS, Sight
+from mnerkit.encoders.text import PieceTower
 from mnerkit.encoders.towers import has_weights_of, tower_from_state, tower_state
 from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.ranges import POSITIVE, WEIGHT, Range, check
@@ -152,6 +154,25 @@ class Method(lightning.LightningModule):
             tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
         self.towers[name] = tower
         return tower
+
+    def sight(
+        self, name: str, spec: str, text: TextTower, freeze: bool = False, augment: bool = False, **options: Any
+    ) -> Sight:
+        """What sees the pictures: the vision tower called `name`, or a copy of `text` that reads captions.
+
+        Args:
+            name: of the tower.
+            spec: a vision tower, or `captions`.
+            text: the method's text tower. A copy of one from a hub or folder is frozen; one that has new weights would
+                know nothing then, and trains along.
+            freeze: fix the weights of the tower.
+            augment: mirror and shift pictures in training, where the tower is not frozen.
+            options: of a vision tower.
+        """
+        if spec != CAPTIONS:
+            return Sight(self.vision_tower(name, spec, freeze=freeze, **options), augment)
+        own = {**text.options, **({"max_tokens": text.reader.max_tokens} if isinstance(text, PieceTower) else {})}
+        return Sight(self.text_tower(name, text.spec, freeze=freeze or text.loaded, **own))
 
     def _saved(self, name: str) -> Any:
         if name not in (self._saved_towers or {}):

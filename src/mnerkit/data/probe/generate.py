@@ -6,11 +6,11 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 
-from mnerkit.data.post import DrawnObject, EntityTruth, ImageRef, Post, Truth
+from mnerkit.data.post import DrawnObject, EntityTruth, ImageRef, PictureObject, Post, Truth
 from mnerkit.data.probe.dice import Dice
 from mnerkit.data.probe.names import name
 from mnerkit.data.probe.pictograms import NOUNS
-from mnerkit.data.probe.pictures import COLOURS, Item, Placed, caption, paint
+from mnerkit.data.probe.pictures import COLOURS, SIZE, Item, Placed, caption, paint
 from mnerkit.data.probe.presets import PRESETS, Preset
 from mnerkit.data.probe.text import Mention, write
 from mnerkit.data.spans import tags_of
@@ -81,7 +81,9 @@ def _post(dice: Dice, preset: Preset, split: str, post_id: str) -> Post:
     for number, items in enumerate(shown):
         pixels, placed = paint(dice, preset, items)
         drawn.append(placed)
-        images.append(ImageRef(f"{post_id}-{number}.png", pixels=pixels, caption=caption(placed)))
+        images.append(
+            ImageRef(f"{post_id}-{number}.png", pixels=pixels, caption=caption(placed), objects=_objects(placed))
+        )
     found = {each.item.entity: (image, each) for image, placed in enumerate(drawn) for each in placed}
     entities = []
     for number, (span, mention) in enumerate(zip(spans, mentions, strict=True)):
@@ -98,6 +100,15 @@ def _post(dice: Dice, preset: Preset, split: str, post_id: str) -> Post:
         relevant=tuple(any(each.item.entity >= 0 for each in placed) for placed in drawn),
     )
     return Post(post_id, words, tuple(tags_of(spans, len(words))), tuple(images), truth=truth)
+
+
+def _objects(placed: list[Placed]) -> tuple[PictureObject, ...]:
+    """The true boxes of all pictograms, in reading order."""
+    return tuple(
+        PictureObject((x0 / SIZE, y0 / SIZE, x1 / SIZE, y1 / SIZE), label=each.item.noun)
+        for each in placed
+        for x0, y0, x1, y1 in (each.box,)
+    )
 
 
 def _mentions(dice: Dice, preset: Preset, family: tuple[str, ...], split: str, irrelevant: bool) -> list[Mention]:
