@@ -14,6 +14,7 @@ from mnerkit.data.pieces import PieceReader
 from mnerkit.encoders.base import TextStates, TextTower
 from mnerkit.encoders.frozen import FeatureMemory, Reading, input_digest, weight_digest
 from mnerkit.encoders.hub import architecture_of
+from mnerkit.encoders.prefix import Passing, Prefix
 
 WordPool = Literal["first", "mean"]
 
@@ -87,18 +88,27 @@ class PieceTower(TextTower):
         """Most pieces that the position embeddings allow."""
         return getattr(self.config, "max_position_embeddings", self.reader.max_tokens)
 
-    def _read(self, text: TextBatch, want_layers: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """States of the pieces (B, n, d), and of each layer where wanted, embeddings first."""
+    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """States of the pieces (B, n, d), and of each layer where wanted, embeddings first.
+
+        `options` are handed to the model.
+        """
         raise NotImplementedError
 
     def _sentence(self, pieces: Tensor, text: TextBatch) -> Tensor:
         """(B, d) vector of each row."""
         return pieces[:, 0]
 
-    def forward(self, text: TextBatch) -> TextStates:
-        if self.frozen and not self.keep_layers:
+    def forward(self, text: TextBatch, prefix: Prefix | None = None) -> TextStates:
+        """Read words.
+
+        Args:
+            text: from the tower's own reader.
+            prefix: what the pieces attend to besides each other in each layer.
+        """
+        if self.frozen and not self.keep_layers and prefix is None:
             return self.memory.text(self, text, self._states)
-        return self._states(text)
+        return self._states(text, prefix)
 
     def reading(self) -> Reading:
         """How it reads, for the address of what it returns."""
@@ -112,9 +122,11 @@ class PieceTower(TextTower):
             pooling=self.word_pool,
         )
 
-    def _states(self, text: TextBatch) -> TextStates:
+    def _states(self, text: TextBatch, prefix: Prefix | None = None) -> TextStates:
         want_layers = self.keep_layers or self.last_layers > 1
-        pieces, layers = self._read(text, want_layers)
+        passing = Passing(self.model, self.spec, prefix)
+        pieces, layers = self._read(text, want_layers, **passing.options)
+        pieces = passing.arrived(pieces)
         if self.last_layers > 1:
             pieces = torch.stack(layers[-self.last_layers :]).mean(0)
         words = pool_words(pieces, text, self.word_pool)
@@ -145,10 +157,11 @@ class BertTower(PieceTower):
         positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         return getattr(positions, "padding_idx", None) is not None
 
-    def _read(self, text: TextBatch, want_layers: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if text.input_ids is None or text.attn_mask is None:
             raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
-        options = {"token_type_ids": text.type_ids} if self._typed else {}
+        if self._typed:
+            options["token_type_ids"] = text.type_ids
         out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
         return out.last_hidden_state, tuple(out.hidden_states) if want_layers else ()
 
@@ -192,12 +205,12 @@ class ClipTextTower(PieceTower):
         """(..., width) to (..., joint_width)."""
         return self.model.text_projection(states)
 
-    def _read(self, text: TextBatch, want_layers: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if text.input_ids is None:
             raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
         inner: Any = self.model.text_model
         # right padding under a causal mask is never seen, so no mask is passed
-        out = inner(text.input_ids, output_hidden_states=want_layers)
+        out = inner(text.input_ids, output_hidden_states=want_layers, **options)
         layers = tuple(inner.final_layer_norm(each) for each in out.hidden_states) if want_layers else ()
         return out.last_hidden_state, layers
 
