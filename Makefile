@@ -18,7 +18,7 @@ SOURCES := src plugins tests benchmarks
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-resume clean
+  bench-fewshot bench-prefix bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -54,6 +54,9 @@ bench-crf: setup ## CRF: loss, gradients and times against torchcrf's
 
 bench-graph: setup ## messages on graphs: dense against DGL, forward and backward
 	$(BIN)/python benchmarks/bench_graph.py
+
+bench-prefix: setup ## a training step of BERT-base with a 16-position prefix against one without
+	$(BIN)/python benchmarks/bench_prefix.py
 
 bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache and without
 	$(BIN)/python benchmarks/bench_cache.py

@@ -12,7 +12,7 @@ from torch.nn import functional
 from mnerkit.data.batch import Batch, PictureBatch
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
-from mnerkit.nn.contrast import info_nce, late_interaction
+from mnerkit.nn.contrast import late_interaction, nce
 
 Attention = Literal["cosine", "dot"]
 
@@ -105,4 +105,4 @@ class CrossEncoder(Encoder):
         similarity = similarity[present][:, present]
         if len(present) < 2:
             return similarity.sum() * 0.0
-        return info_nce(similarity)
+        return 2 * nce(similarity)

@@ -21,7 +21,7 @@ from mnerkit.data.images import PictureLoader
 from mnerkit.data.post import ImageRef, Post
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.tiny import TinyText, TinyVision
-from mnerkit.nn.contrast import info_nce, late_interaction
+from mnerkit.nn.contrast import late_interaction, nce
 
 CELLS = 3
 _RATE = 3e-3
@@ -144,7 +144,7 @@ class _Objective(nn.Module):
         for view, seen in enumerate((regions, cells)):
             seen, count = functional.normalize(seen, dim=-1), len(seen)
             similarity = late_interaction(states[:count], posts.word_mask[:count], seen) * self.log_scale[view].exp()
-            losses.append(info_nce(similarity))
+            losses.append(2 * nce(similarity))  # both directions in full
             found.append((similarity.detach().argmax(1) == torch.arange(count)).float().mean())
             best = (seen @ vectors.T).amax(1) * self.word_scale[view] + self.word_bias[view]  # (B, V)
             if self.words:

@@ -5,6 +5,7 @@ A tower is named by a spec:
 | spec | tower |
 |---|---|
 | `tiny` | trains from scratch in a minute (text and vision) |
+| `tiny-bert` | likewise, with BERT's architecture: takes a prefix, reads pieces (text) |
 | `bilstm` | word vectors, characters, BiLSTM (text) |
 | a folder | config.json, tokenizer and weights as `save_pretrained` writes them |
 | a hub name | `bert-base-uncased`, `openai/clip-vit-large-patch14`, `google/vit-base-patch16-224` ... |
@@ -66,7 +67,7 @@ def text_tower(
         second_words: most words of a second segment.
         last_layers: states are the mean over this many last layers.
         pos_interp: CLIP: stretch the position embeddings to `max_tokens`, where that is more than they are.
-        options: those of the tiny tower or the BiLSTM; a tower of pieces has no more.
+        options: those of the tiny towers or the BiLSTM; another tower of pieces has no more.
 
     Raises:
         TowerError: files that can't be had or do not fit.
@@ -74,10 +75,14 @@ def text_tower(
 
     """
     tower: TextTower
-    if spec in ("tiny", "bilstm"):
+    if spec in ("tiny", "bilstm", "tiny-bert"):
         if pos_interp:
             raise UsageError(f"pos_interp stretches the positions of a CLIP; tower {spec} has none")
-        tower = _of_words(spec, VocabularyReader(facts.words, second_words), options)
+        if spec == "tiny-bert":
+            own = {"word_pool": word_pool, "last_layers": last_layers}
+            tower = _tiny_bert(facts, max_tokens, second_words, own, options)
+        else:
+            tower = _of_words(spec, VocabularyReader(facts.words, second_words), options)
     else:
         _refuse(spec, options, ())
         source = source_of(spec)
@@ -163,6 +168,7 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
         "BiLstmTower": lambda state, _: _of_words("bilstm", reader_from_state(state["reader"]), state["options"]),
         "TinyVision": lambda state, _: vision_tower("tiny", **state["options"]),
         "BertTower": _saved_text,
+        "TinyBert": _saved_tiny_bert,
         "ClipTextTower": _saved_text,
         "VitTower": _saved_patches,
         "ClipVisionTower": _saved_patches,
@@ -203,6 +209,19 @@ def _of_words(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
         # a checkpoint's user need not have the file of vectors: what is kept is the width that it decided
         options = {**options, "word_width": tower.word_width, "vectors": None}
     tower.reader, tower.options = reader, options
+    return tower
+
+
+def _tiny_bert(
+    facts: CorpusFacts, max_tokens: int, second_words: int, own: dict[str, Any], sizes: dict[str, Any]
+) -> TextTower:
+    """A small BERT for the words of a corpus, with new weights."""
+    from mnerkit.encoders.tiny_bert import TinyBert, tiny_config, tiny_reader
+
+    _refuse("tiny-bert", sizes, [name for name in inspect.signature(tiny_config).parameters if name != "vocabulary"])
+    reader = tiny_reader(facts, max_tokens, second_words)
+    tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **own)
+    tower.options = own
     return tower
 
 
@@ -293,6 +312,13 @@ def _saved_source(state: dict[str, Any], tower_dir: str | Path | None) -> Source
 def _saved_text(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
     config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
     return _of_pieces(_saved_source(state, tower_dir), config, reader, state["options"], state["spec"])
+
+
+def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
+    from mnerkit.encoders.tiny_bert import TinyBert
+
+    config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
+    return TinyBert(state["spec"], new_model(config), reader, **state["options"])
 
 
 def _saved_patches(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
