@@ -259,7 +259,7 @@ def _of_images(split: str, found: dict[str, Any]) -> str:
         if f"{name}/mean_r" in found
     )
     return (
-        f"{said}\n  pairs in order {found['pair_accuracy']:.1f} %, on the right side of blank {found['separated']:.1f} %, "
+        f"{said}\n  pairs in order {found['pair_accuracy']:.1f} %, right side of blank {found['separated']:.1f} %, "
         f"AUC {found['auc']:.3f}; {kinds}"
     )
 
