@@ -1,0 +1,40 @@
+"""Two vectors become one by a gate that looks at both."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+GateKind = Literal["feature", "scalar"]
+
+
+class Gate(nn.Module):
+    """`g = sigmoid(W_1 a + W_2 b)`, and `g * a + (1 - g) * b` (GEI, Eq. 9-12).
+
+    Args:
+        width: d of both.
+        kind: one share for each feature, or (`scalar`) one for the whole vector.
+        bias: whether g has one.
+
+    """
+
+    def __init__(self, width: int, kind: GateKind = "feature", bias: bool = False) -> None:
+        super().__init__()
+        size = width if kind == "feature" else 1
+        self.first = nn.Linear(width, size, bias=bias)
+        self.second = nn.Linear(width, size, bias=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix two vectors.
+
+        Args:
+            a: (..., d).
+            b: (..., d).
+
+        Returns:
+            (..., d), and g, (..., d) or (..., 1): the share of `a`.
+        """
+        g = torch.sigmoid(self.first(a) + self.second(b))
+        return g * a + (1 - g) * b, g
