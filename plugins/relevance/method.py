@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,10 +16,13 @@ from torch.nn import functional
 from mnerkit.data.batch import Batch
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.post import Post
+from mnerkit.data.relevance import FORMAT
 from mnerkit.data.views import Needs
 from mnerkit.errors import DataError, UsageError
 from mnerkit.nn.ranking import PairRankLoss, pair_hits
 from mnerkit.ranges import COUNT, DROPOUT, SHARE, Range, check
+from mnerkit.runs import write_lines
+from mnerkit.tagging import evaluation
 from mnerkit.tagging.method import Method
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.figures import against_truth, spread
@@ -254,15 +259,25 @@ class RelevanceMethod(Method):
         return found
 
     def rows(self, answers: Iterable[Judged]) -> Iterator[dict[str, Any]]:
-        """Lines that `--data.relevance FILE` reads."""
+        """Lines that `--data.relevance FILE` reads: R of every picture, 0 for one that was not read."""
         for each in answers:
+            behind = len(each.post.images) - len(each.relevance)
             yield {
                 "id": each.post.id,
-                "images": [image.name for image in each.post.images[: len(each.relevance)]],
-                "relevance": each.relevance,
-                "scores": each.scores,
+                "images": [image.name for image in each.post.images],
+                "scores": [value or 0.0 for value in each.relevance] + [0.0] * behind,
+                "raw": each.scores,
                 "blank": each.blank,
             }
+
+    def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
+        """Write R of all pictures of the corpus to `relevance.jsonl`, for `--data.relevance` of the second stage."""
+        said = {"format": FORMAT, "plugin": self.plugin, "corpus": data.content.name, "digest": data.content.digest}
+        rows: list[dict[str, Any]] = [{**said, "train_on": data.train_on, "supervision": self.noted.get("supervision")}]
+        for split in ("all_train", "dev", "test"):
+            rows += self.rows(evaluation.predictions(trainer, self, data, split))
+        if trainer.is_global_zero:
+            write_lines(folder / "relevance.jsonl", rows)
 
 
 def _with_margin(found: tuple[list[Ranked], dict[str, int]]) -> tuple[list[Ranked], float, dict[str, int]]:

@@ -119,6 +119,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)
     metrics["looks_at_test"] = int("test" in metrics)
+    method.leave(trainer, data, folder.path)
     metrics["seconds"] = {
         "prepare": round(ready - started, 2),
         "train": round(trained - ready, 2),

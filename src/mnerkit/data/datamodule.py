@@ -213,7 +213,9 @@ class MnerData(lightning.LightningDataModule):
         return self._facts
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
-        """Posts of `train`, `dev` or `test`, after `train_limit`, `missing_images` (skip) and `pictures`.
+        """Posts of `train`, `dev` or `test`, after `train_on`, `train_limit`, `missing_images` (skip) and `pictures`.
+
+        `all_train` is the training split whatever part of it is trained on.
 
         Raises:
             DataError: the split is empty.
@@ -223,7 +225,7 @@ class MnerData(lightning.LightningDataModule):
             return self._own[split]
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
-            posts = self.content.splits.get(split, [])
+            posts = self.content.splits.get("train" if split == "all_train" else split, [])
             if split == "train":
                 posts = part_of(posts, self.train_on, self.dis_fraction, self.dis_seed)
             posts = self._with_images(split, posts)

@@ -37,7 +37,8 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     if not texts or not visions:
         return
     text, vision = texts[0], visions[0]
-    posts = data.posts("train", pictures="right")
+    # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
+    posts = data.posts("train" if data.train_on == "all_train" else "all_train", pictures="right")
     source = b"".join((Path(encoders.__file__).parent / name).read_bytes() for name in SOURCES)
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
