@@ -19,6 +19,7 @@ class GifrTagger(Tagger):
     """GIFR: several images as prompts of BERT, weighted by how relevant each is; `relevance` is its first stage."""
 
     plugin = "gifr"
+    encoder: GifrEncoder
 
     def __init__(
         self,

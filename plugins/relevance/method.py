@@ -54,6 +54,7 @@ class RelevanceMethod(Method):
     """How relevant each image is to its post: GIFR's first stage, a discriminator that learns from rankings."""
 
     plugin = "relevance"
+    encoder: RelevanceEncoder
     monitor: ClassVar[str] = "held_out/pair_accuracy"
 
     def __init__(
@@ -171,7 +172,6 @@ class RelevanceMethod(Method):
             forbidden = {post.id for split in ("dev", "test") for post in data.content.splits[split]}
             return _with_margin(preference.from_file(self.rankings, posts, known, forbidden, most))
         device = data.trainer.strategy.root_device if data.trainer is not None else torch.device("cpu")
-        assert isinstance(self.encoder, RelevanceEncoder)
         text, sight, collator = self.encoder.text.to(device), self.encoder.sight.to(device), data.collator()
         trial = Trial(text, sight, collator, self.blank, self.utility_epochs, data.dis_seed, device)
         if self.preference == "clip":
@@ -224,7 +224,9 @@ class RelevanceMethod(Method):
 
     def on_validation_epoch_end(self) -> None:
         """Log the share of pairs in order, over all ranks; it selects the checkpoint."""
-        right, pairs = self.all_gather(self._hits).view(-1, 2).sum(0).tolist()
+        gathered = self.all_gather(self._hits)
+        assert isinstance(gathered, Tensor)
+        right, pairs = gathered.view(-1, 2).sum(0).tolist()
         accuracy = 100 * right / pairs if pairs else 0.0
         self.log(self.monitor, accuracy, rank_zero_only=False, sync_dist=False)
         self.log("pair_accuracy", accuracy, prog_bar=True, logger=False)

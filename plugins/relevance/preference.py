@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnerkit.data.draws import stream
-from mnerkit.data.post import Post
+from mnerkit.data.post import ImageRef, Post
 from mnerkit.errors import DataError, UsageError
 
 Preference = Literal["utility", "matched", "clip", "file", "oracle"]
@@ -68,7 +68,7 @@ def matched(posts: Sequence[Post], max_images: int, seed: int) -> list[Ranked]:
     ranked = []
     for number in holders if len(holders) > 1 else ():
         post, draw = posts[number], stream("matched", seed, posts[number].id)
-        others = []
+        others: list[ImageRef] = []
         while len(others) < len(post.images):
             other = holders[draw.randrange(len(holders))]
             if other != number:
