@@ -167,10 +167,10 @@ class MgipsTagger(Tagger):
         """Eq. 19."""
         return {"ips": self.w_ips, "cl": self.w_cl}
 
-    def other_rates(self) -> dict[str, tuple[list[nn.Module], float]]:
+    def other_rates(self) -> dict[str, tuple[list[nn.Module], float | None]]:
         """The two towers apart, and the contrastive heads."""
         tower_lr = self.lr if self.tower_lr is None else self.tower_lr
-        groups: dict[str, tuple[list[nn.Module], float]] = {
+        groups: dict[str, tuple[list[nn.Module], float | None]] = {
             "vision": ([self.towers["vision"]], tower_lr if self.vision_lr is None else self.vision_lr)
         }
         if self.encoder.contrast is not None:

@@ -92,7 +92,7 @@ def test_struct_keeps_its_counts_and_power_in_the_checkpoint(tmp_path: Path) -> 
     run = fit(tmp_path, "bert", "--model.head", "struct", *TYPES)
     state = torch.load(run.best, weights_only=True)["state_dict"]
     assert state["head.counts"].sum() > 100 and state["head.chosen"].dtype == torch.long
-    tagger = mnerkit.load(str(run.best)).tagger
+    tagger = mnerkit.load(str(run.best)).method
     assert torch.equal(tagger.head.counts, state["head.counts"])  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from mnerkit.text_table import table
 if TYPE_CHECKING:
     from torch import nn
 
-    from mnerkit.tagging.tagger import Tagger
+    from mnerkit.tagging.method import Method
 
 VERB = "plugins NAME --params"
 
@@ -98,23 +98,23 @@ def count(config: dict[str, Any]) -> tuple[list[Part], int]:
     from mnerkit.tagging import checkpoint
 
     with tempfile.TemporaryDirectory() as folder:
-        tagger = checkpoint.make({**config, "model": _bare(config.get("model") or {}, Path(folder))})
-        types = _types(config, tagger)
+        method = checkpoint.make({**config, "model": _bare(config.get("model") or {}, Path(folder))})
+        types = _types(config, method)
         n_way = int((config.get("data") or {}).get("n_way", 2))
         try:
             # no memory is taken and nothing is drawn
             with torch.device("meta"):
-                _build(tagger, types, n_way)
+                _build(method, types, n_way)
         except (NotImplementedError, RuntimeError):  # a module that looks at its weights when it is made
-            _build(tagger, types, n_way)
-    specs = {name: str((config.get("model") or {}).get(name, tower.spec)) for name, tower in tagger.towers.items()}
-    return _parts(tagger, specs), n_way if tagger.head.train_mode == "episodic" else len(types)
+            _build(method, types, n_way)
+    specs = {name: str((config.get("model") or {}).get(name, tower.spec)) for name, tower in method.towers.items()}
+    return _parts(method, specs), n_way if method.train_mode == "episodic" else len(types)
 
 
-def _build(tagger: Tagger, types: tuple[str, ...], n_way: int) -> None:
+def _build(method: Method, types: tuple[str, ...], n_way: int) -> None:
     from mnerkit.data.facts import CorpusFacts
 
-    tagger.build(CorpusFacts(types), n_way=n_way)
+    method.build(CorpusFacts(types), n_way=n_way)
 
 
 def _bare(model: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _bare(model: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _types(config: dict[str, Any], tagger: Tagger) -> tuple[str, ...]:
+def _types(config: dict[str, Any], method: Method) -> tuple[str, ...]:
     """The types that the head is built for, as far as they are known without the corpus's files."""
     from mnerkit.data.corpora import TYPES
     from mnerkit.data.episode_rules import EpisodeRules
@@ -135,11 +135,11 @@ def _types(config: dict[str, Any], tagger: Tagger) -> tuple[str, ...]:
 
     data = config.get("data") or {}
     known = types_of(data.get("variant") or "default") if data.get("corpus", "probe") == "probe" else TYPES
-    few_shot = tagger.head.reads_support or data.get("train_types") is not None
+    few_shot = method.reads_support or data.get("train_types") is not None
     return EpisodeRules(train_types=data.get("train_types")).source_types(known) if few_shot else known
 
 
-def _parts(tagger: Tagger, specs: dict[str, str]) -> list[Part]:
+def _parts(method: Method, specs: dict[str, str]) -> list[Part]:
     seen: set[int] = set()
 
     def part(name: str, about: str, parameters: Iterable[nn.Parameter]) -> Part:
@@ -148,9 +148,10 @@ def _parts(tagger: Tagger, specs: dict[str, str]) -> list[Part]:
         learnt = sum(each.numel() for each in new.values() if each.requires_grad)
         return Part(name, about, sum(each.numel() for each in new.values()), learnt)
 
-    found = [part(f"tower {name}", specs[name], tower.parameters()) for name, tower in tagger.towers.items()]
-    for name, module in tagger.encoder.named_children():
+    found = [part(f"tower {name}", specs[name], tower.parameters()) for name, tower in method.towers.items()]
+    for name, module in method.encoder.named_children():
         found.append(part(f"encoder {name}", type(module).__name__, module.parameters()))
-    found.append(part("encoder", "its own", tagger.encoder.parameters()))
-    found.append(part("head", tagger.head.name, tagger.head.parameters()))
+    found.append(part("encoder", "its own", method.encoder.parameters()))
+    for name, module in method.named_children():
+        found.append(part(name, getattr(module, "name", type(module).__name__), module.parameters()))
     return [each for each in found if each.parameters]

@@ -89,14 +89,14 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         if state == "new":  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    trainer, tagger, data = assembly.trainer, assembly.tagger, assembly.data
+    trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if _is_first():
         print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
         write_json(folder.path / "env.json", environment(config, trainer))
     ready = time.time()
-    if tagger.trainable_parameters():
+    if method.trainable_parameters():
         last = str(folder.last) if state == "resume" and folder.last.is_file() else None
-        trainer.fit(tagger, data, ckpt_path=last, weights_only=True)
+        trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
         assembly.settle(folder)
     trained = time.time()
@@ -104,20 +104,22 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
 
     if trainer.interrupted:
         raise KeyboardInterrupt
-    tagger.load_weights(checkpoint.read(folder.best)["state_dict"])
+    method.load_weights(checkpoint.read(folder.best)["state_dict"])
     metrics: dict[str, Any] = {
         "plugin": config["plugin"],
         "ablation": config.get("ablation"),
         "seed": request.seed,
         "epochs": trainer.current_epoch,
         "best_epoch": assembly.best_epoch(),
-        "parameters": tagger.trainable_parameters(),
+        "selected_by": assembly.selected_by(),
+        "parameters": method.trainable_parameters(),
         "protocol": protocol,
-        **tagger.noted,
+        **method.noted,
     }
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)
     metrics["looks_at_test"] = int("test" in metrics)
+    method.leave(trainer, data, folder.path)
     metrics["seconds"] = {
         "prepare": round(ready - started, 2),
         "train": round(trained - ready, 2),
@@ -155,7 +157,7 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) 
 
     own = content["mnerkit"]["config"]
     assembly = Assembly.of(request.config, None, [], curve=False)
-    checkpoint.restore(assembly.tagger, content, request.flags.get("tower_dir"))
+    checkpoint.restore(assembly.method, content, request.flags.get("tower_dir"))
     assembly.connect()
     split = "dev" if request.verb == "validate" else "test"
     if split == "test":
@@ -242,6 +244,27 @@ def _of_episodes(split: str, found: dict[str, Any]) -> str:
     )
 
 
+def _judged(key: str, found: Any) -> bool:
+    """Whether these are the figures of a split whose images were judged."""
+    return key.partition("@")[0] in ("dev", "test") and isinstance(found, dict) and "mean_r" in found
+
+
+def _of_images(split: str, found: dict[str, Any]) -> str:
+    """How relevant the images of a split were said to be, and, where the truth is known, how rightly."""
+    said = f"{split}, {found['images']} images: mean R {found['mean_r']:.3f}, {found['above_blank']:.1f} % above blank"
+    if "auc" not in found:
+        return said
+    kinds = "; ".join(
+        f"R of {name} ones {found[f'{name}/mean_r']:.3f}"
+        for name in ("relevant", "irrelevant")
+        if f"{name}/mean_r" in found
+    )
+    return (
+        f"{said}\n  pairs in order {found['pair_accuracy']:.1f} %, right side of blank {found['separated']:.1f} %, "
+        f"AUC {found['auc']:.3f}; {kinds}"
+    )
+
+
 def summary(metrics: dict[str, Any]) -> str:
     """The scores for the terminal."""
     splits = [
@@ -260,6 +283,7 @@ def summary(metrics: dict[str, Any]) -> str:
         for split in splits
     ]
     text = table(head, body) if body else ""
+    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _judged(key, metrics[key]))
     text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
     for split in splits:
         use = metrics.get(f"{split}:image_use")

@@ -22,6 +22,7 @@ from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
 from mnerkit.data.objects import Objects, find_objects
+from mnerkit.data.parts import part_of
 from mnerkit.data.pictures import Pictures, with_pictures
 from mnerkit.data.post import Post
 from mnerkit.data.relevance import Relevance
@@ -66,6 +67,9 @@ class MnerData(lightning.LightningDataModule):
         limit: int | None = None,
         train_limit: int | None = None,
         train_fraction: float | None = None,
+        train_on: Literal["all_train", "d_model", "d_dis"] = "all_train",
+        dis_fraction: float = 0.2,
+        dis_seed: int = 0,
         n_way: int = 2,
         k_shot: int = 5,
         train_types: list[str] | str | None = None,
@@ -108,6 +112,10 @@ class MnerData(lightning.LightningDataModule):
             limit: read only the first posts of each split, this many, for a quick try.
             train_limit: train on this many posts only, a sample that the seed fixes.
             train_fraction: likewise on this share of the posts; with one seed a smaller share is part of a larger one.
+            train_on: all training posts, or one of two parts (GIFR): the posts that rank images (d_dis), or the others,
+                for the tagger that uses what was learnt from them (d_model).
+            dis_fraction: share of d_dis.
+            dis_seed: of the draw of d_dis; the same for both stages, whatever their own seeds are.
             n_way: types in play in an episode.
             k_shot: size of an episode's support, as support counts it.
             train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
@@ -147,6 +155,7 @@ class MnerData(lightning.LightningDataModule):
                 "--data.train_limit and --data.train_fraction both say how many posts to train on; give one"
             )
         check("data", Range(0), workers=workers)
+        check("data", Range(0, 1, above=True, below=True), dis_fraction=dis_fraction)
         check("data", COUNT, max_objects=max_objects)
         check("data", SHARE, object_score=object_score)
         if cache not in (None, "none") and Path(str(cache)).is_file():
@@ -157,6 +166,7 @@ class MnerData(lightning.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
         self.train_fraction = train_fraction
+        self.train_on, self.dis_fraction, self.dis_seed = train_on, dis_fraction, dis_seed
         self.rules = EpisodeRules.of(locals())
         self.n_way, self.k_shot, self.out_of_play = n_way, k_shot, out_of_play
         self.asked_train_types, self.episodes_per_epoch = train_types, episodes_per_epoch
@@ -171,6 +181,7 @@ class MnerData(lightning.LightningDataModule):
         self._objects: Objects | None = None
         self._relevance: Relevance | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
+        self._own: dict[str, list[Post]] = {}
         self._types: tuple[str, ...] | None = None
         self._facts: CorpusFacts | None = None
         self._files: dict[str, EpisodeFile] | None = None
@@ -198,17 +209,22 @@ class MnerData(lightning.LightningDataModule):
         return self._facts
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
-        """Posts of `train`, `dev` or `test`: those that `missing_images`, `train_limit` or `train_fraction` leave.
+        """Posts of `train`, `dev` or `test`: those that `train_on`, `missing_images` and `train_limit` or so leave.
 
-        Their pictures are those that `pictures` says.
+        Their pictures are those that `pictures` says. `all_train` is the training split, whatever part is trained on.
 
         Raises:
             DataError: the split is empty.
 
         """
+        if split in self._own:
+            return self._own[split]
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
-            posts = self._with_images(split, self.content.splits.get(split, []))
+            posts = self.content.splits.get("train" if split == "all_train" else split, [])
+            if split == "train":
+                posts = part_of(posts, self.train_on, self.dis_fraction, self.dis_seed)
+            posts = self._with_images(split, posts)
             most = self._most_training_posts(len(posts)) if split == "train" else None
             if most is not None:
                 kept = sorted(permutation(len(posts), "train_limit", self.seed)[:most])
@@ -224,6 +240,15 @@ class MnerData(lightning.LightningDataModule):
         if self.train_fraction is None:
             return self.train_limit
         return max(1, round(self.train_fraction * count))
+
+    def train_with(self, train: list[Post], selection: list[Post]) -> None:
+        """Train on posts that a method made of the training split, and select the checkpoint on others in place of dev.
+
+        Args:
+            train: what `train` is from now on.
+            selection: what the checkpoint is selected on; `dev` stays what it is.
+        """
+        self._own = {"train": train, "selection": selection}
 
     def _with_images(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts that `missing_images` leaves; says once a split how many pictures are missing."""
@@ -458,8 +483,8 @@ class MnerData(lightning.LightningDataModule):
         return self.dev_episodes if split == "dev" else self.eval_episodes
 
     def val_dataloader(self) -> BatchLoader:
-        """The dev split."""
-        return self.loader("dev")
+        """What selects the checkpoint: the dev split, or what `train_with` gave."""
+        return self.loader("selection" if self._own else "dev")
 
     def test_dataloader(self) -> BatchLoader:
         """The test split."""
@@ -486,6 +511,8 @@ class MnerData(lightning.LightningDataModule):
             "train_posts": len(self.posts("train")),
             "episodic": self.few_shot,
         }
+        if self.train_on != "all_train":
+            said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
         if self._objects is not None:
             limits = {"max_objects": self.max_objects, "object_score": self.object_score}
             said["objects"] = {**self._objects.record(), **limits}

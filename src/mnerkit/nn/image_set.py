@@ -1,0 +1,137 @@
+"""The images of one post look at each other: a graph transformer over image vectors, weighted by relevance."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.errors import UsageError
+from mnerkit.nn.attention import FeedForward, MultiHeadAttention
+
+Block = Literal["full", "attn_only"]
+WeightAxis = Literal["source", "target"]
+Position = Literal["degree", "order", "none"]
+
+
+class _Layer(nn.Module):
+    """One layer: weighted attention (GIFR, Eq. 4) alone, or with residual, norms and feed-forward network.
+
+    The norms stand before the attention and the feed-forward network, as in Graphormer: behind them, they would give
+    every image the same length again, whatever its relevance.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        block: Block,
+        feedforward: int,
+        dropout: float,
+        residual_scale_r: bool,
+        r_axis: WeightAxis,
+        renorm: bool,
+    ) -> None:
+        super().__init__()
+        full = block == "full"
+        self.residual_scale_r, self.r_axis, self.renorm = residual_scale_r, r_axis, renorm
+        self.attention = MultiHeadAttention(width, heads, bias=full, project=full)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)) if full else None
+        self.feedforward = FeedForward(width, feedforward, dropout) if full else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h: Tensor, mask: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Vectors (B, m, d) to U (B, m, d), and the weighted attention (B, heads, m, m)."""
+        seen = h if self.norms is None else self.norms[0](h)
+        pairs = weights
+        if weights is not None and self.r_axis == "target":
+            pairs = weights.unsqueeze(-1).expand(-1, -1, h.shape[1])  # (B, m, m): rows
+        looked, attention = self.attention(
+            seen, seen, mask=mask, key_weights=pairs, renorm=self.renorm, want_weights=True
+        )
+        if self.norms is None or self.feedforward is None:
+            return looked, attention
+        kept = h if weights is None or not self.residual_scale_r else h * weights.unsqueeze(-1)
+        u = kept + self.dropout(looked)
+        return u + self.dropout(self.feedforward(self.norms[1](u))), attention
+
+
+class ImageSetEncoder(nn.Module):
+    """h_i = V_i + z (Eq. 3), then layers of attention among the images of a post, weighted by R (Eq. 4) (GIFR, 4.2).
+
+    With positions by order and without weights it is the transformer layer of TPM-MI.
+
+    Args:
+        width: d of the image vectors.
+        heads: attention heads; must divide d.
+        layers: how many.
+        position: z by the number of other images (`degree`: all images of a post are linked), by the image's place
+            (`order`), or none.
+        max_degree: largest degree with a vector of its own.
+        max_images: places with a vector of their own, for `order`; later images have the last one.
+        block: a whole transformer layer, or the attention of Eq. 4 alone, without biases: R = 0 gives U = 0.
+        feedforward: hidden width of the layer's feed-forward network; default: 4 d.
+        dropout: in `full` blocks.
+        residual_scale_r: scale what the residual lets through by R, else an image's own vector passes whatever R is.
+        r_axis: R weighs the image that is looked at (`source`), or the one that looks (`target`).
+        renorm: let the weighted attention sum to 1 again.
+
+    Raises:
+        UsageError: `heads` does not divide `width`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        layers: int = 1,
+        position: Position = "degree",
+        max_degree: int = 3,
+        max_images: int = 4,
+        block: Block = "full",
+        feedforward: int | None = None,
+        dropout: float = 0.1,
+        residual_scale_r: bool = True,
+        r_axis: WeightAxis = "source",
+        renorm: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise UsageError(f"--model.heads {heads}: give a divisor of the width of the image vectors, {width}")
+        self.width, self.position = width, position
+        self.places: nn.Embedding | None = None
+        if position != "none":
+            self.places = nn.Embedding(max_degree + 1 if position == "degree" else max_images, width)
+            nn.init.normal_(self.places.weight, std=0.02)
+        self.layers = nn.ModuleList(
+            _Layer(width, heads, block, feedforward or 4 * width, dropout, residual_scale_r, r_axis, renorm)
+            for _ in range(layers)
+        )
+
+    def positions(self, mask: Tensor) -> Tensor:
+        """(B, m) long: which vector of the table each image gets."""
+        assert self.places is not None
+        if self.position == "degree":
+            numbers = (mask.sum(1, keepdim=True) - 1).clamp_min(0).expand_as(mask)
+        else:
+            numbers = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        return numbers.clamp_max(self.places.num_embeddings - 1)
+
+    def forward(self, vectors: Tensor, mask: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Let the images of each post look at each other.
+
+        Args:
+            vectors: V, (B, m, d).
+            mask: (B, m) bool, the images that take part: an image that is masked is nowhere seen.
+            weights: R, (B, m), in 0..1; None: 1.
+
+        Returns:
+            U (B, m, d), zeros where masked, and the weighted attention of the last layer, mean over heads, (B, m, m).
+        """
+        h = vectors if self.places is None else vectors + self.places(self.positions(mask))  # Eq. 3
+        attention = h.new_zeros(*mask.shape, mask.shape[1]).unsqueeze(1)
+        for layer in self.layers:
+            h, attention = layer(h, mask, weights)  # Eq. 4
+        shown = attention.mean(1) * mask.unsqueeze(-1)
+        return h * mask.unsqueeze(-1), shown
