@@ -113,6 +113,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         "best_epoch": assembly.best_epoch(),
         "parameters": tagger.trainable_parameters(),
         "protocol": protocol,
+        **tagger.noted,
     }
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)

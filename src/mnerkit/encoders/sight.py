@@ -122,6 +122,10 @@ class Sight(nn.Module):
         mask, image = _given(batch.crop_mask, "objects"), _given(batch.crop_image, "objects")
         return self._pictures(batch.pictures("objects"), mask, image, stages)
 
+    def blank(self) -> ImageStates:
+        """The states of one black picture, with stages, whatever the batch."""
+        return _blank(self.tower, next(self.tower.parameters()))
+
     def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool) -> Seen:
         tower = self.tower
         assert isinstance(tower, VisionTower)
@@ -201,14 +205,14 @@ def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
     )
 
 
-def _blank(tower: VisionTower, mask: Tensor) -> ImageStates:
+def _blank(tower: Any, like: Tensor) -> ImageStates:
     """The states of one black picture, of which nothing is to be used but the shapes and the weights behind them."""
     side = tower.picture.size
     # its statistics are nobody's: BatchNorm must not learn them
     modes = [(module, module.training) for module in tower.modules()]
     tower.eval()
     try:
-        return _with_stages(tower, PictureBatch(torch.zeros(1, 3, side, side, device=mask.device)))
+        return _with_stages(tower, PictureBatch(torch.zeros(1, 3, side, side, device=like.device)))
     finally:
         for module, training in modes:
             module.training = training

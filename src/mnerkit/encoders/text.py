@@ -15,6 +15,7 @@ from mnerkit.encoders.base import TextStates, TextTower
 from mnerkit.encoders.frozen import FeatureMemory, Reading, input_digest, weight_digest
 from mnerkit.encoders.hub import architecture_of
 from mnerkit.encoders.prefix import Passing, Prefix
+from mnerkit.errors import UsageError
 
 WordPool = Literal["first", "mean"]
 
@@ -131,6 +132,19 @@ class PieceTower(TextTower):
             pieces = torch.stack(layers[-self.last_layers :]).mean(0)
         words = pool_words(pieces, text, self.word_pool)
         return TextStates(words, self._sentence(pieces, text), pieces, layers if self.keep_layers else ())
+
+
+def pieces_of(text: TextTower) -> PieceTower:
+    """The text tower as one that takes a prefix.
+
+    Raises:
+        UsageError: it reads whole words.
+    """
+    if not isinstance(text, PieceTower):
+        raise UsageError(
+            f"--model.text {text.spec}: takes no prefix; give a tower like BERT, RoBERTa or CLIP, or tiny-bert"
+        )
+    return text
 
 
 class BertTower(PieceTower):

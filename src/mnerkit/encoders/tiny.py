@@ -102,7 +102,10 @@ class TinyVision(VisionTower):
         return self.joint(self.read(pixels, whole=False)[0].mean(1))
 
     def read(self, pixels: Tensor, whole: bool = True) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Regions (N, R, d) and the maps of all layers; statistics are those of the batch only for `whole` pictures."""
+        """Regions (N, R, d) and the maps of all layers, the last being that of the regions.
+
+        Statistics are those of the batch only for `whole` pictures.
+        """
         stages = []
         x = pixels  # (N, 3, H, W)
         for layer in self.layers:
@@ -110,6 +113,7 @@ class TinyVision(VisionTower):
             stages.append(x)
         colours = patch_colours(pixels, (x.shape[-2], x.shape[-1]))  # (N, 12, h, w)
         regions = x.flatten(2).transpose(1, 2) + self.colour(colours.flatten(2).transpose(1, 2))  # (N, R, d)
+        stages[-1] = regions.transpose(1, 2).unflatten(2, (x.shape[-2], x.shape[-1]))
         return regions, tuple(stages)
 
 

@@ -17,6 +17,8 @@ from mnerkit.encoders.text import BertTower
 from mnerkit.encoders.tiny import WIDTH
 
 POSITIONS = 128
+# standard deviation of the word embeddings
+LOUDNESS = 0.1
 UNKNOWN = "[UNK]"
 SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]")
 
@@ -70,8 +72,6 @@ def tiny_config(vocabulary: int, width: int = WIDTH, layers: int = 3, heads: int
         num_attention_heads=heads,
         intermediate_size=2 * width,
         max_position_embeddings=POSITIONS,
-        # weights of BERT's size would drown in a width of a hundred
-        initializer_range=width**-0.5,
         pad_token_id=0,
     )
 
@@ -79,8 +79,10 @@ def tiny_config(vocabulary: int, width: int = WIDTH, layers: int = 3, heads: int
 class TinyBert(BertTower):
     """BERT's architecture over `tiny_tokenizer`, with new weights.
 
-    Position embeddings start as sines and cosines (Vaswani et al. 2017, 3.5), of which neighbours can be told at once;
-    a few thousand posts are too few to learn that from noise. The joint space with `TinyVision` is that of its states.
+    A few thousand posts are few for a transformer, so it starts from what can be had without them: layers that add
+    little yet (BERT's own deviation of 0.02), words that are told apart (0.1), and positions about half as loud, sines
+    and cosines of which neighbours can be told at once (Vaswani et al. 2017, 3.5). The joint space with `TinyVision` is
+    that of its states.
 
     Attributes:
         forget: share of words that are read as unknown while training, so that the unknown word is learnt.
@@ -91,9 +93,12 @@ class TinyBert(BertTower):
     def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
         """As `PieceTower`."""
         super().__init__(spec, model, reader, **options)
-        table = self.model.embeddings.position_embeddings.weight
+        embeddings = self.model.embeddings
         with torch.no_grad():
-            table.copy_(waves(*table.shape).to(table) * self.config.initializer_range * math.sqrt(2))
+            words, positions = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight
+            words.normal_(0.0, LOUDNESS)
+            words[0] = 0.0
+            positions.copy_(waves(*positions.shape) * LOUDNESS / math.sqrt(2))
         self.unknown: int = reader.pad_id
 
     def heard(self, text: TextBatch) -> TextBatch:

@@ -85,6 +85,7 @@ class Tagger(lightning.LightningModule):
         measured: named scalars of the last batch that training logs beside its losses.
         trained_on: keys of the training posts (`mnerkit.data.identity`).
         predicted: predictions of the last `Trainer.predict` on this rank.
+        noted: plain data about its training that the run's metrics tell.
     """
 
     plugin: str = ""
@@ -127,6 +128,7 @@ class Tagger(lightning.LightningModule):
         self.support: list[Post] = []
         self.trained_on: list[int] = []
         self.predicted: list[Prediction] = []
+        self.noted: dict[str, Any] = {}
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
         # frozen towers from outside are not in the state dict; `load_weights` checks what must be there

@@ -17,22 +17,23 @@ from mnerkit.data.cache import TOWERS, cache_folder
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.encoders.tiny_bert import TinyBert
 from mnerkit.runs import write_bytes
 from mnerkit.tagging.tagger import Tagger
 
 _log = logging.getLogger("mnerkit.tagging")
 
 # beside `encoders`: what decides how the towers come out of their training
-SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
+SOURCES = ("tiny.py", "tiny_bert.py", "text.py", "pretraining.py", "augment.py", "../nn/contrast.py")
 
 
 def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
-    """Train a frozen pair of tiny towers on the training posts, or load them as trained before.
+    """Train a pair of tiny towers on the training posts, or load them as trained before.
 
-    Does nothing for towers that are trained with the method or come from outside. The result is kept under the digest
-    of the corpus, the seed, the towers' shapes and the source that trains them.
+    Does nothing where the vision tower is trained with the method, and for towers from outside. The result is kept
+    under the digest of the corpus, the seed, the towers' shapes and the source that trains them.
     """
-    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText) and tower.frozen]
+    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText | TinyBert)]
     visions = [tower for tower in tagger.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
     if not texts or not visions:
         return

@@ -1,0 +1,76 @@
+"""From the stage maps of a picture to keys and values of a prefix: pyramid and dynamic gate (HVPNet; GMF, Eq. 5-10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def pooled_stages(stages: Sequence[Tensor], grid: int | None) -> list[Tensor]:
+    """Stage maps brought to one grid, as rows of positions.
+
+    Args:
+        stages: (N, c_i, h_i, w_i) each, of increasing depth.
+        grid: rows and columns of positions, P = grid^2, each the mean of its part of the map; None: the maps stay as
+            they are and are all of one size.
+
+    Returns:
+        (N, P, c_i) each, positions row by row.
+    """
+    if grid is not None:
+        stages = [functional.adaptive_avg_pool2d(each, grid) for each in stages]
+    return [each.flatten(2).transpose(1, 2) for each in stages]
+
+
+class VisualPyramid(nn.Module):
+    """V_i = conv1x1_i(pool(F_i)): every stage at one grid and one width (GMF, Eq. 5-6).
+
+    Args:
+        channels: c_i of each of the b stages.
+        width: d.
+        grid: as for `pooled_stages`.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, grid: int | None) -> None:
+        super().__init__()
+        self.grid = grid
+        # a convolution of 1 x 1 is a linear map of each position
+        self.maps = nn.ModuleList(nn.Linear(each, width) for each in channels)
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """Stage maps (N, c_i, h_i, w_i) to (N, b, P, d)."""
+        pooled = pooled_stages(stages, self.grid)
+        return torch.stack([to_width(each) for to_width, each in zip(self.maps, pooled, strict=True)], 1)
+
+
+class DynamicGate(nn.Module):
+    """g^(l) = softmax(LeakyReLU(W^(l) x)): for each layer of the text tower, how much of each stage it is shown.
+
+    Args:
+        width: of x, what is known of a picture.
+        layers: L, of the text tower; each has a map of its own.
+        stages: b.
+    """
+
+    def __init__(self, width: int, layers: int, stages: int = 4) -> None:
+        super().__init__()
+        self.layers, self.stages = layers, stages
+        self.map = nn.Linear(width, layers * stages)  # the maps of all layers, one below the other
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width) to weights (N, L, b) that sum to one over b."""
+        return functional.leaky_relu(self.map(x).unflatten(-1, (self.layers, self.stages))).softmax(-1)
+
+
+def gated_sum(gates: Tensor, stages: Tensor) -> Tensor:
+    """sum_i g_i V_i for each layer: (N, L, b) and (N, b, P, d) to (N, L, P, d) (GMF, Eq. 9)."""
+    return torch.einsum("nlb,nbpd->nlpd", gates, stages)
+
+
+def masked_mean(positions: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real positions: (N, b, P, d) and (N, P) bool to (N, b, d); zeros where none is real."""
+    weight = mask[:, None, :, None].to(positions.dtype)
+    return (positions * weight).sum(2) / weight.sum(2).clamp_min(1)

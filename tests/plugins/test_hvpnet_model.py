@@ -1,0 +1,143 @@
+"""HVPNet: what words see of image and objects, and what is left where nothing is seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from visual_prefix_cases import (
+    LAYERS,
+    STAGES,
+    WIDTH,
+    bare,
+    batch_of,
+    own_parameters,
+    paper_towers,
+    posts,
+    towers,
+    without_gradient,
+)
+
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.encoders.frozen import freeze
+from mnerkit.encoders.sight import Sight
+from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.errors import UsageError
+from mnerkit_plugins.hvpnet.model import HvpnetEncoder
+
+
+def encoder(captions=False, frozen=True, **options):
+    made = HvpnetEncoder(*towers(captions, frozen), **{"hidden": 20, "dropout": 0.0, **options})
+    return made.eval()
+
+
+def test_a_post_without_pictures_is_read_as_bert_reads_it():
+    made = encoder()
+    batch = batch_of(made, [bare(each) for each in posts()])
+    assert torch.equal(made(batch).states[0], made.text(batch.text).words)
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_pictures_change_the_states_of_their_own_post_alone(captions):
+    made = encoder(captions)
+    plain = made.text(batch_of(made, posts()).text).words
+    mixed = made(batch_of(made, [bare(each) if place % 2 else each for place, each in enumerate(posts())])).states[0]
+    for place in range(len(posts())):
+        changed = float((mixed[place] - plain[place]).abs().max())
+        assert changed < 1e-5 if place % 2 else changed > 1e-4
+
+
+@pytest.mark.parametrize("options", [{}, {"pictures": "image"}, {"pictures": "objects"}, {"captions": True}])
+def test_a_post_is_read_alike_alone_and_among_longer_ones(options):
+    made = encoder(**options)
+    together = made(batch_of(made, posts())).states[0]
+    for number in (0, 3):
+        alone = made(batch_of(made, [posts()[number]])).states[0, 0]
+        torch.testing.assert_close(together[number, : len(alone)], alone, atol=1e-5, rtol=1e-4)
+        assert not together[number, len(alone) :].any()
+
+
+def test_the_order_of_objects_does_not_matter():
+    made = encoder()
+    batch = batch_of(made, posts())
+    states = made(batch).states
+    order = torch.tensor([2, 0, 1])
+    batch.crops, batch.crop_mask, batch.crop_image = (
+        each[:, order] for each in (batch.crops, batch.crop_mask, batch.crop_image)
+    )
+    batch.crop_sources = None
+    torch.testing.assert_close(made(batch).states, states, atol=1e-5, rtol=1e-4)
+
+
+def test_the_prefix_is_the_gated_sum_of_slices_of_two_maps():
+    """One picture by hand: x -> W2 tanh(W1 x), cut into stages; the layer's gates weigh them; keys, then values."""
+    made = encoder(pictures="image")
+    batch = batch_of(made, posts()[:1])
+    prefix, seen, gates = made.look(batch)
+    maps = [torch.nn.functional.adaptive_avg_pool2d(each, 2) for each in seen.maps]
+    x = torch.cat(maps, 1)[0, :, 1, 0]  # position 2
+    slices = made.to_slices(x).view(STAGES, 2 * WIDTH)
+    expected = (gates[0, 0, 1].unsqueeze(1) * slices).sum(0)
+    torch.testing.assert_close(prefix.keys[1][0, 2], expected[:WIDTH])
+    torch.testing.assert_close(prefix.values[1][0, 2], expected[WIDTH:])
+    assert prefix.mask.shape == (1, 4) and prefix.mask.all()
+
+
+def test_the_released_layout_is_the_bare_reshape():
+    made = encoder(layout="released")
+    maps = [torch.randn(2, c, side, side) for c, side in ((4, 8), (8, 4), (32, 2), (32, 2))]
+    pooled = torch.cat([torch.nn.functional.adaptive_avg_pool2d(each, 2) for each in maps], 1)
+    torch.testing.assert_close(made.positions(maps), pooled.reshape(2, 4, -1))
+    made.layout = "proper"
+    torch.testing.assert_close(made.positions(maps), pooled.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("options", [{"gate": False}, {"gate_input": "mean"}, {"layout": "released"}, {"grid": 1}])
+def test_every_reading_runs_and_differs(options):
+    batch = batch_of(encoder(), posts()[:2])
+    torch.manual_seed(1)
+    assert not torch.equal(encoder(**options)(batch).states, encoder()(batch).states)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("rows", ["all", "none"])
+def test_every_weight_has_a_gradient_also_where_no_post_has_a_picture(rows, frozen):
+    made = encoder(frozen=frozen).train()
+    chosen = [bare(each) for each in posts()] if rows == "none" else posts()
+    made(batch_of(made, chosen)).states.square().sum().backward()
+    assert without_gradient(made) == []
+
+
+def test_a_frozen_trunk_stays_as_it_is():
+    made = encoder().train()
+    before = {name: value.clone() for name, value in made.sight.state_dict().items()}
+    made(batch_of(made, posts())).states.square().sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in made.sight.state_dict().items())
+    assert all(each.grad is None for each in made.sight.parameters())
+
+
+def test_gates_are_told_for_each_picture_and_layer():
+    made = encoder()
+    trace = made(batch_of(made, posts()), trace=True).trace
+    assert trace["gate"].shape == (len(posts()), 4, LAYERS, STAGES)
+    sums = trace["gate"].sum(-1)
+    torch.testing.assert_close(sums, trace["picture_mask"].unsqueeze(-1).float().expand_as(sums))
+
+
+def test_towers_that_do_not_serve_are_refused_in_a_line():
+    text, sight = towers()
+    with pytest.raises(UsageError, match="takes no prefix"):
+        HvpnetEncoder(TinyText(CorpusFacts(())), sight)
+    with pytest.raises(UsageError, match="has no stages"):
+        HvpnetEncoder(text, Sight(TinyText(CorpusFacts(()))))
+    with pytest.raises(UsageError, match="show no objects"):
+        HvpnetEncoder(text, towers(captions=True)[1], pictures="objects")
+    assert HvpnetEncoder(text, Sight(freeze(TinyVision()))).stages == 4
+
+
+def test_at_the_papers_size_it_has_the_papers_parameters():
+    with torch.device("meta"):
+        made = HvpnetEncoder(*paper_towers())
+    assert own_parameters(made) == {
+        "to_slices": 3840 * 800 + 800 + 800 * 6144 + 6144,
+        "gate": 12 * (4 * 1536 * 4 + 4),
+    }

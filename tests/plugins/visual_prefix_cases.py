@@ -1,0 +1,81 @@
+"""Towers, posts and batches for the tests of methods with a visual prefix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from mnerkit.data.batch import Batch
+from mnerkit.data.collate import Collator
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.images import PictureLoader
+from mnerkit.data.pieces import PieceReader
+from mnerkit.data.post import Post
+from mnerkit.data.probe import generate, types_of
+from mnerkit.data.tagset import TagSet
+from mnerkit.encoders.frozen import freeze
+from mnerkit.encoders.sight import Sight
+from mnerkit.encoders.text import BertTower, PieceTower
+from mnerkit.encoders.tiny import TinyVision
+from mnerkit.encoders.tiny_bert import tiny_tokenizer
+from mnerkit.encoders.towers import text_tower
+from mnerkit.encoders.vision import ResNetTower
+
+TYPES = types_of("default")
+WIDTH, LAYERS, STAGES = 32, 2, 4
+
+
+@cache
+def posts() -> list[Post]:
+    return generate("default", "train", 6)
+
+
+def bare(post: Post) -> Post:
+    """The post without its picture."""
+    return replace(post, id=post.id + "-bare", images=(), truth=None)
+
+
+def towers(captions: bool = False, frozen: bool = True) -> tuple[PieceTower, Sight]:
+    """A BERT of two layers and a CNN of four stages, or a copy of the BERT that reads captions."""
+    torch.manual_seed(0)
+    facts = CorpusFacts.of(TYPES, posts())
+    sizes: dict[str, Any] = {"width": WIDTH, "layers": LAYERS, "heads": 2}
+    text = text_tower("tiny-bert", facts=facts, **sizes)
+    vision = text_tower("tiny-bert", facts=facts, **sizes) if captions else TinyVision(width=WIDTH, channels=4)
+    if frozen:
+        freeze(vision)
+    assert isinstance(text, PieceTower)
+    return text, Sight(vision)
+
+
+def batch_of(encoder: Any, rows: list[Post], objects: int = 3, images: int = 1) -> Batch:
+    """The posts as the encoder wants to see them."""
+    needs = encoder.sight.needs(encoder.text.reader, ("whole", "objects"), max_images=images, max_objects=objects)
+    loader = PictureLoader(needs.picture) if needs.picture is not None else None
+    return Collator(needs, loader, TagSet(TYPES))(rows)
+
+
+def paper_towers() -> tuple[BertTower, Sight]:
+    """BERT-base and ResNet-50 without weights; to be called under `torch.device("meta")`."""
+    from transformers import BertConfig, BertModel
+
+    reader = PieceReader(tiny_tokenizer(["a"]), "[UNK]")
+    return BertTower("bert", BertModel(BertConfig()), reader), Sight(freeze(ResNetTower("random:resnet50", "resnet50")))
+
+
+def own_parameters(encoder: torch.nn.Module) -> dict[str, int]:
+    """Numbers of each part of an encoder besides its towers."""
+    counts: dict[str, int] = {}
+    for name, weight in encoder.named_parameters():
+        part = name.split(".")[0]
+        if part not in ("text", "sight"):
+            counts[part] = counts.get(part, 0) + weight.numel()
+    return counts
+
+
+def without_gradient(encoder: torch.nn.Module) -> list[str]:
+    """Trainable weights that a backward pass left out; they would stop distributed training."""
+    return [name for name, each in encoder.named_parameters() if each.requires_grad and each.grad is None]
