@@ -233,6 +233,24 @@ def test_every_trainable_tensor_is_in_one_optimiser_group() -> None:
     assert id(tagger.encoder.gate.first.weight) in placed
 
 
+@pytest.mark.parametrize("vision", ["tiny-vit", "captions"])
+def test_the_tagger_asks_for_crops_of_its_size_or_for_captions(vision: str) -> None:
+    tagger = MgipsTagger(head=CRFHead(), text="tiny-bert", vision=vision, crop_size=32, max_objects=2, mge_heads=4)
+    tagger.build(FACTS)
+    needs = tagger.needs()
+    if vision == "captions":
+        assert needs.views == {"captions"} and needs.caption_reader is tagger.towers["vision"].reader
+        assert needs.picture is None and needs.caption_reader.max_tokens == 40
+    else:
+        assert needs.views == {"objects"} and needs.max_objects == 2
+        assert needs.picture is not None and needs.picture.size == 32
+    loader = None if needs.picture is None else PictureLoader(needs.picture)
+    some = Collator(needs, loader, TagSet(TYPES))(POSTS)
+    losses = tagger.train().losses(some)
+    assert set(losses) == {"head", "ips", "cl"} and tagger.loss_weights() == {"ips": 1.0, "cl": 1.0}
+    assert all(each.isfinite() for each in losses.values())
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
