@@ -20,7 +20,7 @@ from mnerkit import registry
 from mnerkit.cli import VERBS, main, options
 
 ROOT = Path(__file__).resolve().parents[1]
-PLUGINS = ["bert", "bilstm", "captions", "cross", "mousing"]
+PLUGINS = ["bert", "bilstm", "captions", "cross", "gei", "mousing"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
 PAGES += sorted(ROOT.glob("plugins/*/README.md"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))

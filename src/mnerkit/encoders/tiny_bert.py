@@ -115,4 +115,3 @@ def waves(positions: int, width: int) -> Tensor:
 def tiny_reader(facts: CorpusFacts, max_tokens: int, second_words: int) -> PieceReader:
     """The reader of a new `TinyBert`."""
     return PieceReader(tiny_tokenizer(facts.words), UNKNOWN, max_tokens, second_words)
-

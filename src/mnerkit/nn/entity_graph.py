@@ -1,13 +1,13 @@
 """The graph of a post's tokens, entities and visual nodes (GEI): who looks at whom, dense or over edges with DGL.
 
-B graphs of n tokens, N entities and k visual nodes. Edges: all pairs of tokens, all pairs of visual nodes, all pairs of an
-entity and a visual node, and an entity with the tokens of its span; a token and a visual node are never joined.
+B graphs of n tokens, N entities and k visual nodes. Edges: all pairs of tokens, all pairs of visual nodes, all pairs of
+an entity and a visual node, and an entity with the tokens of its span; a token and a visual node are never joined.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +88,8 @@ class EntityGraph:
 class DglEntityGraph(EntityGraph):
     """The same along lists of edges: one DGL heterograph holds all graphs of a batch.
 
-    Numbers and gradients are those of `EntityGraph`, but for ties in a maximum, whose gradient goes to one of them. Rows
-    of padding, which nothing reads, are zeros here.
+    Numbers and gradients are those of `EntityGraph`, but for ties in a maximum, whose gradient goes to one of them.
+    Rows of padding, which nothing reads, see nothing here.
 
     Raises:
         UsageError: DGL is not installed, or has no support for the device.

@@ -1,4 +1,4 @@
-"""Tiny towers that will be frozen are trained against each other first, so that they know something to stand on."""
+"""Tiny towers that stay frozen are trained against each other first, so that they know something to stand on."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
 
 
 def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
-    """Train a frozen pair of tiny towers on the training posts, or load them as trained before.
+    """Train a pair of tiny towers on the training posts, or load them as trained before.
 
-    Does nothing for towers that are trained with the method or come from outside. The result is kept under the digest
+    Does nothing unless the vision tower is frozen; a text tower that is not begins from there, as a pretrained one
+    does. The result is kept under the digest
     of the corpus, the seed, the towers' shapes and the source that trains them.
     """
-    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText) and tower.frozen]
+    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText)]
     visions = [tower for tower in tagger.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
     if not texts or not visions:
         return
