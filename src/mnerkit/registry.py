@@ -1,6 +1,7 @@
 """Methods by name: the entry points of group `mnerkit.plugins`. Nothing here imports torch.
 
-An entry point names a `mnerkit.tagging.tagger.Tagger` class (`mousing = mnerkit_plugins.mousing.tagger:MousingTagger`);
+An entry point names a `mnerkit.tagging.method.Method` class, nearly always a `Tagger`
+(`mousing = mnerkit_plugins.mousing.tagger:MousingTagger`);
 `defaults.yaml` and `README.md` lie beside its module.
 """
 

@@ -68,6 +68,17 @@ def test_the_help_of_a_method_shows_its_options_its_head_and_its_ablations(capsy
         (["runs", "absent"], 1, "no folder absent"),
         (["draw", "adjacensy"], 2, "Did you mean 'adjacency'?"),
         (["draw", "adjacency", "--out", "x"], 2, "--ckpt_path"),
+        (
+            ["draw", "adjacency", "--ckpt_path", "x", "--out", "y", "--wandb.group", "z"],
+            2,
+            "--wandb.group has no effect on `mnerkit draw adjacency`, which takes --model.X and --data.X and",
+        ),
+        (
+            ["draw", "adjacency", "--ckpt_path", "x", "--out", "y", "--model.lr", "1"],
+            2,
+            "no effect on `mnerkit draw adjacency`: it is an option of training",
+        ),
+        (["draw", "adjacency", "--ckpt_path", "x", "--out", "y", "--data.limit", "3"], 1, "no checkpoint x"),
         (["draw", "cases", "absent", "--out", "x.html"], 1, "no predictions.test.jsonl"),
         (["draw", "cases", "absent", "--out", "x.html", "--difer"], 2, "Did you mean '--differ'?"),
         (["fit", "--plugin", "bert", "--logger", "tensorboard"], 2, "loggers: csv"),

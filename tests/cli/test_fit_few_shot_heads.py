@@ -11,6 +11,7 @@ import torch
 import mnerkit
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
+from mnerkit.tagging.predictor import Predictor
 
 FEW = ["--data.variant", "fewshot", "--data.limit", "120", "--data.episodes_per_epoch", "4"]
 FEW += ["--data.dev_episodes", "4", "--data.eval_episodes", "5", "--trainer.max_epochs", "1"]
@@ -64,11 +65,34 @@ def test_a_head_trains_and_its_checkpoint_says_the_same_and_predicts(
     assert {span["type"] for span in json.loads(out.read_text())["entities"]} <= {"FOOD"}
 
 
+@pytest.mark.parametrize("out_of_play", ["O", "ignore"])
+def test_words_out_of_play_count_in_the_checkpoints_support_as_they_did_in_training(
+    out_of_play: str, tmp_path: Path
+) -> None:
+    options = ["--model.head", "prototype", "--data.out_of_play", out_of_play, "--data.k_shot", "12", *TYPES]
+    run = fit(tmp_path, "bert", *options)
+    loaded = mnerkit.load(str(run.best))
+    batch = loaded.collator.episode(loaded.support, [], loaded.types)
+    assert len(loaded.types) == 2 and len(batch) == 12 and batch.tags is not None
+    others = torch.zeros_like(batch.text.word_mask)
+    for row, post in enumerate(loaded.support):
+        for place, tag in enumerate(post.tags or ()):
+            others[row, place] = tag != "O" and tag[2:] not in loaded.types
+    assert others.any() and not batch.tags[others].any()  # the posts tell of other types, and their tag is O
+    if out_of_play == "ignore":
+        assert batch.play_mask is not None and torch.equal(batch.play_mask, batch.text.word_mask & ~others)
+    else:
+        assert batch.play_mask is None
+    # a support of the user's has its own types in play
+    given = Predictor.from_checkpoint(run.best, support=loaded.support)
+    assert set(given.types) > set(loaded.types)
+
+
 def test_struct_keeps_its_counts_and_power_in_the_checkpoint(tmp_path: Path) -> None:
     run = fit(tmp_path, "bert", "--model.head", "struct", *TYPES)
     state = torch.load(run.best, weights_only=True)["state_dict"]
     assert state["head.counts"].sum() > 100 and state["head.chosen"].dtype == torch.long
-    tagger = mnerkit.load(str(run.best)).tagger
+    tagger = mnerkit.load(str(run.best)).method
     assert torch.equal(tagger.head.counts, state["head.counts"])  # type: ignore[arg-type]
 
 
@@ -81,6 +105,13 @@ def test_a_head_that_reads_a_support_gets_episodes_without_being_asked(tmp_path:
     # its own softmax knows the training types alone
     state = torch.load(run.best, weights_only=True)["state_dict"]
     assert len(state["head.source.linear.bias"]) == 1 + 2 * half
+
+
+def test_one_training_type_is_enough_for_a_head_with_its_own_softmax(tmp_path: Path) -> None:
+    types = ["--data.train_types", "PER", "--data.test_types", "VEH+ANI", "--data.dev_types", "LOC+ORG"]
+    run = fit(tmp_path, "bert", "--model.head", "nearest", *types)
+    assert run.metrics()["test"]["episodes"] == 5
+    assert mnerkit.load(str(run.best)).types == ("PER",)
 
 
 def test_train_types_are_refused_for_a_head_without_a_support(
@@ -130,6 +161,24 @@ def test_an_episode_file_is_refused_for_a_head_without_a_support(
     assert "--data.episode_file makes" in capsys.readouterr().err
 
 
+def test_trained_tiny_towers_lie_where_the_option_says_and_without_a_cache_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MNERKIT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    monkeypatch.chdir(tmp_path)
+    without = fit(tmp_path / "runs", "mousing", *TYPES, "--data.cache", "none")
+    assert [each.name for each in tmp_path.iterdir()] == ["runs"]
+    assert "(kept for the next run)" not in capsys.readouterr().out
+    named = fit(tmp_path / "runs2", "mousing", *TYPES, "--data.cache", str(tmp_path / "own"))
+    assert {each.name for each in tmp_path.iterdir()} == {"runs", "runs2", "own"}
+    capsys.readouterr()
+    assert main(["cache", "info", "--json", "--folder", str(tmp_path / "own")]) == 0
+    assert "tower" in {each["kind"] for each in json.loads(capsys.readouterr().out)["kept"]}
+    said = [(run.path / "predictions.test.jsonl").read_bytes() for run in (without, named)]
+    assert said[0] == said[1]
+
+
 def test_a_cache_that_takes_nothing_costs_a_warning_and_no_run(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -145,3 +194,19 @@ def test_a_cache_that_takes_nothing_costs_a_warning_and_no_run(
     monkeypatch.setattr(warm_start, "write_bytes", full)
     run = fit(tmp_path, "mousing", *TYPES)
     assert run.finished and "No space left" in caplog.text
+
+
+def test_training_posts_that_drop_sentence_leaves_without_an_entity_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posts = [["B-PER", "B-LOC"], ["O", "O"], ["B-PER", "B-ORG"], ["B-ORG", "B-LOC"]]
+    for split in ("train", "valid", "test"):
+        rows = [
+            {"id": f"{split}{number}", "words": [f"{split}{number}", "b"], "tags": tags}
+            for number, tags in enumerate(posts)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["fit", "--plugin", "bert", "--model.head", "nearest", "--runs_dir", str(tmp_path / "runs")]
+    argv += ["--data.corpus", str(tmp_path), "--data.train_types", "PER", "--data.out_of_play", "drop_sentence"]
+    assert main(argv) == 1
+    assert "the 1 training posts" in (said := capsys.readouterr().err) and "hold no entity of the types PER" in said

@@ -296,9 +296,28 @@ def test_episodes_do_not_depend_on_the_pictures_that_are_shown():
 
 def test_the_support_of_a_model_that_predicts_alone_holds_its_types_and_no_others():
     data = connected("episodic", (), variant="fewshot", limit=200)
-    support = data.support_posts()
-    assert len(support) == data.k_shot
-    assert len({tag[2:] for post in support for tag in post.tags or () if tag != "O"}) == data.n_way
+    types, support = data.own_support()
+    assert len(support) == data.k_shot and len(types) == data.n_way
+    episode = data.episodes("train").episode(0)
+    assert types == episode.types and [post.id for post in support] == [
+        data.posts("train")[place].id for place in episode.support
+    ]
+    assert {tag[2:] for post in support for tag in post.tags or () if tag != "O"} >= set(types)
+
+
+def test_one_training_type_is_enough_for_a_head_that_trains_on_plain_batches():
+    data = connected("plain", (), train_types="Per", test_types="Loc+Org", dev_types="target", dev_episodes=2)
+    data.reads_support = True
+    data.rehearse("plain")
+    types, support = data.own_support()
+    assert types == ("PER",) and len(support) == data.k_shot
+    assert next(iter(data.test_dataloader())).tagset.types == ("LOC", "ORG")
+    with pytest.raises(UsageError, match="the train episodes have 1 types"):
+        data.rehearse("episodic")
+    selecting = connected("plain", (), train_types="Per", dev_episodes=2)
+    selecting.reads_support = True
+    with pytest.raises(UsageError, match=r"the dev episodes have 1 types .*--data\.dev_types"):
+        selecting.rehearse("plain")
 
 
 def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():

@@ -58,7 +58,26 @@ def test_replayed_episodes_are_the_drawn_ones_whatever_the_seed_and_workers(tmp_
     noted = replayed.protocol()["episode_files"]
     assert noted["test"]["sha256"] == read_episode_file(Path(files[1])).sha256
     assert noted["test"]["protocol"]["k_shot"] == 4
-    assert json.loads(json.dumps(replayed.protocol())) == replayed.protocol()
+    said = replayed.protocol()
+    assert json.loads(json.dumps(said)) == said
+    # no rule of the run's own, by which nothing was drawn
+    assert said["drawn_splits"] == [] and not {"k_shot", "support", "episode_seed"} & said.keys()
+    assert said["n_way"] == 2 and said["test_types"] == drawn.protocol()["test_types"]
+
+
+def test_the_protocol_names_the_splits_that_the_runs_own_rules_drew(whole: Path):
+    said = connected("episodic", (), episode_file=str(whole), **{**FEW, "k_shot": 3}).protocol()
+    assert said["drawn_splits"] == ["train", "dev"] and said["k_shot"] == 3
+    assert said["episode_files"]["test"]["protocol"]["k_shot"] == 4
+    said = connected("plain", (), episode_file=str(whole), **{**FEW, "k_shot": 3}).protocol()
+    assert said["drawn_splits"] == ["dev"]
+
+
+def test_the_protocol_tells_the_types_of_the_file_and_not_those_that_might_have_been(tmp_path: Path):
+    types = {"train_types": "PER", "dev_types": "LOC+ORG+MISC", "n_way": 1}
+    file = frozen(tmp_path, "dev", "--train-types", "PER", "--dev-types", "MISC", "--n-way", "1", "--episodes", "3")
+    said = connected("episodic", (), episode_file=str(file), **{**FEW, **types}).protocol()
+    assert said["dev_types"] == ["MISC"] and said["test_types"] == ["LOC", "ORG", "MISC"]
 
 
 def test_a_short_training_file_is_gone_through_again(tmp_path: Path):

@@ -12,8 +12,7 @@ from mnerkit.data.spans import entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.data.vocabulary import VocabularyReader
-from mnerkit.tagging import evaluation
-from mnerkit.tagging.tagger import Prediction, predictions_of
+from mnerkit.tagging.prediction import Prediction, predictions_of, rows, scores
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
@@ -40,9 +39,9 @@ def test_the_episode_tells_predictions_what_is_ignored_and_the_scores_leave_it_o
     (prediction,) = predictions_of(batch, [batch.tagset.encode(said)])
     assert prediction.tags == said and prediction.post is query
     assert prediction.ignored == (0, 1) and prediction.support == ("p1",)
-    scores = evaluation.scores([prediction])
-    assert scores["f1"] == scores["precision"] == 100 and scores["episodes"] == 1
-    (row,) = evaluation.rows([prediction])
+    found = scores([prediction])
+    assert found["f1"] == found["precision"] == 100 and found["episodes"] == 1
+    (row,) = rows([prediction])
     assert row["ignored"] == [0, 1] and len(row["entities"]) == 2 and row["gold"] == [[3, 4, "PER"]]
     as_o = Prediction(query, said, ("PER",), batch.episode)
-    assert evaluation.scores([as_o])["precision"] == pytest.approx(50)
+    assert scores([as_o])["precision"] == pytest.approx(50)

@@ -1,4 +1,4 @@
-"""One run put together: a LightningCLI checks the types and makes data, tagger and Trainer."""
+"""One run put together: a LightningCLI checks the types and makes data, method and Trainer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mnerkit import registry
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.identity import check_unseen, keys_of
 from mnerkit.data.samplers import TrainEpisodeSampler
-from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.frozen import KnownPictures, keep_on_disk
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.ranges import COUNT, check
@@ -24,6 +23,7 @@ from mnerkit.runs import RunFolder, write_lines
 from mnerkit.tagging import evaluation
 from mnerkit.tagging.checkpoint import AtomicCheckpoints
 from mnerkit.tagging.heads import HEADS, load_head_class
+from mnerkit.tagging.method import Method
 from mnerkit.tagging.tagger import Tagger
 from mnerkit.tagging.warm_start import warm_start
 
@@ -40,7 +40,7 @@ class _Patience(EarlyStopping):
 class _Cli(LightningCLI):
     """Type-checks a merged configuration and instantiates data, model and Trainer; runs nothing itself."""
 
-    def __init__(self, model: type[Tagger], config: dict[str, Any], extras: dict[str, Any]) -> None:
+    def __init__(self, model: type[Method], config: dict[str, Any], extras: dict[str, Any]) -> None:
         self._extras = extras
         super().__init__(
             model,
@@ -60,10 +60,10 @@ class _Cli(LightningCLI):
 
 @dataclass
 class Assembly:
-    """Trainer, tagger and data of one run."""
+    """Trainer, method and data of one run."""
 
     trainer: lightning.Trainer
-    tagger: Tagger
+    method: Method
     data: MnerData
     config: dict[str, Any]
 
@@ -81,13 +81,14 @@ class Assembly:
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
         trainer = {"enable_model_summary": False, "num_sanity_val_steps": 0, **(config.get("trainer") or {})}
-        if load_head_class((config.get("model") or {}).get("head", {}).get("name", "crf")).tunes:
+        kind: type[Method] = registry.get(config["plugin"]).load()
+        if issubclass(kind, Tagger) and load_head_class(_head_name(config.get("model") or {})).tunes:
             # tagging takes gradients
             trainer["inference_mode"] = False
         extras: dict[str, Any] = {
             "logger": _loggers(config, folder, loggers) if curve else False,
             "use_distributed_sampler": False,
-            "callbacks": _callbacks(config, folder) if curve and folder else [],
+            "callbacks": _callbacks(config, folder, kind.monitor) if curve and folder else [],
             "enable_checkpointing": curve,
             "plugins": [AtomicCheckpoints()] if curve else [],
         }
@@ -96,20 +97,20 @@ class Assembly:
         data = {**(config.get("data") or {}), "seed": config["seed"]}
         try:
             cli = _Cli(
-                registry.get(config["plugin"]).load(),
-                {"model": _with_head(config.get("model") or {}), "data": data, "trainer": trainer},
+                kind,
+                {"model": _with_head(kind, config.get("model") or {}), "data": data, "trainer": trainer},
                 extras,
             )
         except MnerkitError:
             raise
         except Exception as error:
             raise UsageError(_one_line(error)) from error
-        if cli.model.head.train_mode == "episodic":
+        if cli.model.train_mode == "episodic":
             # refuses a number of episodes that the ranks do not divide, before anything is read
             TrainEpisodeSampler(cli.datamodule.episodes_per_epoch, cli.trainer.world_size)
         # `predict` and `validate` are given loaders, so Lightning attaches no data; ranks share the work all the same
         cli.datamodule.trainer = cli.trainer
-        cli.datamodule.reads_support = cli.model.head.reads_support
+        cli.datamodule.reads_support = cli.model.reads_support
         cli.model.config = config
         cli.model.seed = config["seed"]
         return cls(cli.trainer, cli.model, cli.datamodule, config)
@@ -118,54 +119,53 @@ class Assembly:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
         self._check_mode()
         self._check_entities()
-        self.data.rehearse(self.tagger.head.train_mode)
-        self.tagger.build(self.data.facts, n_way=self.data.n_way)
-        warm_start(self.tagger, self.data, show=self.trainer.is_global_zero)
+        self.data.rehearse(self.method.train_mode)
+        self.method.build(self.data.facts, n_way=self.data.n_way)
+        warm_start(self.method, self.data, show=self.trainer.is_global_zero)
         self.connect()
-        self.tagger.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
-        if self.tagger.head.reads_support:
-            self.tagger.support = self.data.support_posts()
-        ignored = self.data.out_of_play == "ignore"
-        self.tagger.head.prepare(self.data.plain_posts(), TagSet(self.tagger.facts.types), ignored)
+        self.method.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
+        self.method.prepare(self.data)
 
     def connect(self) -> None:
         """Let the data build what the tagger needs; a label that it does not know is refused."""
         self._check_mode()
-        head = self.tagger.head
-        plain = head.train_mode == "plain"
-        known_alone = plain and not head.reads_support
-        if known_alone and (unknown := sorted(set(self.data.facts.types) - set(self.tagger.facts.types))):
+        plain = self.method.train_mode == "plain"
+        known_alone = plain and not self.method.reads_support
+        if known_alone and (unknown := sorted(set(self.data.facts.types) - set(self.method.facts.types))):
             raise DataError(
                 f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
-                f"({', '.join(self.tagger.facts.types)})"
+                f"({', '.join(self.method.facts.types)})"
             )
-        towers = list(self.tagger.towers.values())
+        towers = list(self.method.towers.values())
         keep_on_disk(towers, self.data.feature_folder)
         # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
         with self.trainer.precision_plugin.forward_context():
             known = KnownPictures.of(towers)
-        types = self.tagger.facts.types if plain else None
-        self.data.connect(self.tagger.needs(), head.train_mode, types, known)
+        types = self.method.facts.types if plain else None
+        self.data.connect(self.method.needs(), self.method.train_mode, types, known)
 
     def _check_entities(self) -> None:
         """Refuse training posts without any entity of the types to be learnt."""
-        posts, types = self.data.posts("train"), self.data.facts.types
+        types, plain = self.data.facts.types, self.method.train_mode == "plain"
+        posts = self.data.plain_posts() if plain else self.data.posts("train")
         if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
             wanted = f" of the types {', '.join(types)}" if types else ""
-            where = f"the {len(posts)} training posts of {self.data.corpus}"
+            left = len(posts) < len(self.data.posts("train"))
+            dropped = ", as --data.out_of_play drop_sentence leaves them," if left else ""
+            where = f"the {len(posts)} training posts of {self.data.corpus}{dropped}"
             raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
 
     def check_unseen(self) -> None:
         """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
-        check_unseen(self.data.posts("test"), self.data.content.name, self.tagger.trained_on)
+        check_unseen(self.data.posts("test"), self.data.content.name, self.method.trained_on)
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
-        head = self.tagger.head
         asked = "train_types" if self.data.asked_train_types is not None else "episode_file"
-        if not head.reads_support and (self.data.asked_train_types is not None or self.data.episode_file):
+        if not self.method.reads_support and (self.data.asked_train_types is not None or self.data.episode_file):
+            named = f"head {self.method.head.name!r}" if isinstance(self.method, Tagger) else self.method.plugin
             raise UsageError(
-                f"--data.{asked} makes dev and test episodes, and head {head.name!r} learns nothing from a support:"
+                f"--data.{asked} makes dev and test episodes, and {named} learns nothing from a support:"
                 " take one that does (--model.head prototype, prototype_crf, nearest, struct or finetune), or"
                 f" --data.{asked} null"
             )
@@ -174,21 +174,22 @@ class Assembly:
         """In place of training where nothing learns (prototypes of frozen states): dev chooses, and that is kept."""
         if self.trainer.is_global_zero:
             print("nothing of this model is trained: its towers are frozen and its head has no weights", flush=True)
-        self.trainer.validate(self.tagger, self.data, verbose=False)
+        self.trainer.validate(self.method, self.data, verbose=False)
         self.trainer.save_checkpoint(folder.best, weights_only=True)
 
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
         """Score a split and write its predictions; for generated corpora measure the use of the pictures, too."""
         key = key or split
-        measured = self.data.corpus == "probe" and bool(self.tagger.needs().views)
-        self.tagger.tracing = ("attention",) if measured else ()
-        predicted = evaluation.predictions(self.trainer, self.tagger, self.data, split)
-        self.tagger.tracing = ()
-        found: dict[str, Any] = {key: evaluation.scores(predicted)}
-        if measured:
-            found[f"{key}:image_use"] = evaluation.image_use(self.trainer, self.tagger, self.data, split, predicted)
+        tagger = self.method if isinstance(self.method, Tagger) else None
+        measured = tagger is not None and self.data.corpus == "probe" and bool(tagger.needs().views)
+        self.method.tracing = ("attention",) if measured else ()
+        predicted = evaluation.predictions(self.trainer, self.method, self.data, split)
+        self.method.tracing = ()
+        found: dict[str, Any] = {key: self.method.figures(predicted)}
+        if measured and tagger is not None:
+            found[f"{key}:image_use"] = evaluation.image_use(self.trainer, tagger, self.data, split, predicted)
         if folder is not None and self.trainer.is_global_zero:
-            write_lines(folder.path / f"predictions.{key}.jsonl", evaluation.rows(predicted))
+            write_lines(folder.path / f"predictions.{key}.jsonl", self.method.rows(predicted))
         self._last = predicted
         return found
 
@@ -210,14 +211,20 @@ class Assembly:
                 log_results(logger, metrics, self._last)
 
 
-def _with_head(model: dict[str, Any]) -> dict[str, Any]:
-    """The head's name and options as LightningCLI wants them."""
+def _head_name(model: dict[str, Any]) -> str:
+    return str(model.get("head", {}).get("name", "crf"))
+
+
+def _with_head(kind: type[Method], model: dict[str, Any]) -> dict[str, Any]:
+    """The head's name and options as LightningCLI wants them, where the method has a head."""
+    if not issubclass(kind, Tagger):
+        return model
     head = dict(model.get("head") or {"name": "crf"})
     module, _, name = HEADS[head.pop("name")].partition(":")
     return {**model, "head": {"class_path": f"{module}.{name}", "init_args": head}}
 
 
-def _callbacks(config: dict[str, Any], folder: RunFolder) -> list[lightning.Callback]:
+def _callbacks(config: dict[str, Any], folder: RunFolder, monitor: str) -> list[lightning.Callback]:
     shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
     made: list[lightning.Callback] = []
     patience = (config.get("early_stopping") or {}).get("patience")
@@ -225,8 +232,8 @@ def _callbacks(config: dict[str, Any], folder: RunFolder) -> list[lightning.Call
         if not isinstance(patience, int):
             raise UsageError(f"--early_stopping.patience must be a whole number, got {patience!r}")
         check("early_stopping", COUNT, patience=patience)
-        made.append(_Patience("dev/f1", mode="max", patience=patience, check_on_train_epoch_end=True))
-    made.append(ModelCheckpoint(filename="best", monitor="dev/f1", mode="max", save_weights_only=True, **shared))
+        made.append(_Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True))
+    made.append(ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared))
     made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
     return made
 

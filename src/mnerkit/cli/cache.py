@@ -16,8 +16,10 @@ from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.text_table import table
 
 DAY = 86_400.0
+_FOLDER = "the cache folder, as runs name it with --data.cache (default: $MNERKIT_CACHE, else the user's)"
 _ABOUT = """Outputs of frozen towers, and tiny towers as they were trained: kept so that they are computed once.
-All of it can be made again. Nothing but the cache's own files is ever deleted.
+All of it can be made again. Nothing but the cache's own files is ever deleted. A run with --data.cache none keeps
+nothing here.
 """
 
 
@@ -59,7 +61,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     verbs: dict[str, Parser] = {}
     for name, about in abouts.items():
         verb = below.add_parser(name, help=about, description=about.capitalize() + ".", allow_abbrev=False)
-        verb.add_argument("--folder", metavar="DIR", help="the cache folder (default: $MNERKIT_CACHE, else the user's)")
+        verb.add_argument("--folder", metavar="DIR", help=_FOLDER)
         verb.add_argument(
             "--older-than",
             "--older_than",

@@ -108,7 +108,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     taken: set[str] = set()
     for batch in _batches(assembly, options.split, options.post):
         with torch.inference_mode():
-            for graph in post_graphs(assembly.tagger, batch.to(assembly.tagger.device)):
+            for graph in post_graphs(assembly.method, batch.to(assembly.method.device)):
                 if drawn == options.limit or (options.post and graph.post.id not in options.post):
                     continue
                 target = out / _file_name(graph.post.id, graph.episode, taken)
@@ -130,11 +130,11 @@ def _assembly(options: argparse.Namespace, rest: list[str]) -> Assembly:
     from mnerkit.cli.assembly import Assembly
     from mnerkit.tagging import checkpoint
 
+    request = configuration.parse("draw adjacency", rest)
     content = checkpoint.read(options.ckpt_path)
-    request = configuration.parse("validate", rest)
     configuration.resolve(request, base=content["mnerkit"]["config"])
     assembly = Assembly.of(request.config, None, [], curve=False)
-    checkpoint.restore(assembly.tagger, content, options.tower_dir)
+    checkpoint.restore(assembly.method, content, options.tower_dir)
     assembly.connect()
     return assembly
 

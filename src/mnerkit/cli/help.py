@@ -32,14 +32,15 @@ def verb(name: str, argv: Sequence[str]) -> str:
     if name != "predict":
         if plugin is not None:
             lines += ["", f"method {plugin.name} ({plugin.summary}):", *_section("model", schema["model"], skip="head")]
-            lines += [
-                "",
-                f"head {head} (others: {', '.join(each for each in HEADS if each != head)}):",
-                _line("--model.head NAME", "which head"),
-            ]
-            lines += _section(
-                "model", {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"}
-            )
+            if head is not None:
+                lines += [
+                    "",
+                    f"head {head} (others: {', '.join(each for each in HEADS if each != head)}):",
+                    _line("--model.head NAME", "which head"),
+                ]
+                lines += _section(
+                    "model", {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"}
+                )
             if plugin.ablations:
                 lines += ["", f"ablations: {', '.join(plugin.ablations)}"]
         else:
@@ -61,6 +62,8 @@ def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
     if not flags.get("plugin"):
         return None, None
     plugin = registry.get(str(flags["plugin"]))
+    if not options.has_head(plugin):
+        return plugin, None
     layer = options.head_named({"model": dict(plugin.defaults.get("model") or {})})
     overrides = {key: value for key, value in flags.items() if key.startswith("model.head")}
     return plugin, options.chosen_head([layer], overrides)

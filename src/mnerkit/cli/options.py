@@ -29,7 +29,7 @@ SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
 OF_CORPUS = ("variant", "captions", "train_types", "test_types", "episode_file", "episode_digest")
 # a checkpoint's types stay what they were, whatever corpus it is scored on
 OF_RELEASE = ("variant", "captions", "episode_file", "episode_digest")
-# options of `Tagger` itself, which say how it is trained
+# options of `Method` and `Tagger`, which say how it is trained
 TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup")
 WANDB = {
     "project": Option("project", "str", "'mnerkit'", "project of the run"),
@@ -86,6 +86,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         TOWERS,
         OVERWRITE,
     ),
+    # its own options are read by `mnerkit.cli.draw`
+    "draw adjacency": (),
 }
 
 
@@ -95,6 +97,7 @@ TAKES = {
     "validate": ("model", "data", "trainer"),
     "test": ("model", "data", "trainer"),
     "predict": ("model",),
+    "draw adjacency": ("model", "data", "trainer"),
 }
 
 
@@ -190,7 +193,7 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     plugin = registry.get(named)
     layers = [head_named(layer) for layer in [*_first_layers(request, plugin, files, base), *files]]
-    schema = known_options(plugin, chosen_head(layers, request.overrides))
+    schema = known_options(plugin, chosen_head(layers, request.overrides) if has_head(plugin) else None)
     config = _merged(layers, request, schema, OF_CORPUS if base is None else OF_RELEASE)
     config |= {"plugin": named, "seed": _seed(config.get("seed", 0))}
     _check_names(config, schema)
@@ -323,13 +326,18 @@ def _value(name: str, value: Any, schema: Mapping[str, Mapping[str, Option]]) ->
     return text
 
 
+def has_head(plugin: registry.Plugin) -> bool:
+    """Whether a method takes a head: those that tag words do."""
+    return "head" in class_options(plugin.entry.module, plugin.entry.attr)
+
+
 def known_options(plugin: registry.Plugin | None, head: str | None) -> dict[str, dict[str, Option]]:
     """Section -> option -> what its constructor says; the head's options are named `head.X`."""
     model: dict[str, Option] = {}
     if plugin is not None:
         model = dict(class_options(plugin.entry.module, plugin.entry.attr))
-        model.pop("head", None)
-        model["head"] = model["head.name"] = Option("head", "str", None, f"one of {', '.join(HEADS)}")
+        if model.pop("head", None) is not None:
+            model["head"] = model["head.name"] = Option("head", "str", None, f"one of {', '.join(HEADS)}")
     if head is not None:
         module, _, name = HEADS[head].partition(":")
         model |= {f"head.{key}": option for key, option in class_options(module, name).items()}

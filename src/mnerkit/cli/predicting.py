@@ -33,20 +33,19 @@ def main(request: Request) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from mnerkit.data.readers import read_input
     from mnerkit.tagging import checkpoint
-    from mnerkit.tagging.evaluation import rows
     from mnerkit.tagging.predictor import Predictor
 
     content = checkpoint.read(flags["ckpt_path"])
     options.resolve(request, base=content["mnerkit"]["config"])
     root = Path(flags.get("images") or source.parent)
     support = list(read_input(Path(flags["support"]), root)) if "support" in flags else None
-    tagger = checkpoint.restore(checkpoint.make(request.config), content, flags.get("tower_dir"))
-    predictor = Predictor(tagger, support)
+    method = checkpoint.restore(checkpoint.make(request.config), content, flags.get("tower_dir"))
+    predictor = Predictor(method, support)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     count = 0
     try:
         with draft.open("w", encoding="utf-8") as stream:
-            for row in _counted(rows(predictor.stream(read_input(source, root)))):
+            for row in _counted(method.rows(predictor.stream(read_input(source, root)))):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
         if not count:

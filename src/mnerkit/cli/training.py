@@ -89,14 +89,14 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         if state == "new":  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    trainer, tagger, data = assembly.trainer, assembly.tagger, assembly.data
+    trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if _is_first():
         print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
         write_json(folder.path / "env.json", environment(config, trainer))
     ready = time.time()
-    if tagger.trainable_parameters():
+    if method.trainable_parameters():
         last = str(folder.last) if state == "resume" and folder.last.is_file() else None
-        trainer.fit(tagger, data, ckpt_path=last, weights_only=True)
+        trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
         assembly.settle(folder)
     trained = time.time()
@@ -104,15 +104,16 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
 
     if trainer.interrupted:
         raise KeyboardInterrupt
-    tagger.load_weights(checkpoint.read(folder.best)["state_dict"])
+    method.load_weights(checkpoint.read(folder.best)["state_dict"])
     metrics: dict[str, Any] = {
         "plugin": config["plugin"],
         "ablation": config.get("ablation"),
         "seed": request.seed,
         "epochs": trainer.current_epoch,
         "best_epoch": assembly.best_epoch(),
-        "parameters": tagger.trainable_parameters(),
+        "parameters": method.trainable_parameters(),
         "protocol": protocol,
+        **method.noted,
     }
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)
@@ -154,7 +155,7 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) 
 
     own = content["mnerkit"]["config"]
     assembly = Assembly.of(request.config, None, [], curve=False)
-    checkpoint.restore(assembly.tagger, content, request.flags.get("tower_dir"))
+    checkpoint.restore(assembly.method, content, request.flags.get("tower_dir"))
     assembly.connect()
     split = "dev" if request.verb == "validate" else "test"
     if split == "test":

@@ -16,12 +16,13 @@ from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
 from mnerkit.data.draws import permutation
 from mnerkit.data.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
-from mnerkit.data.episode_rules import EpisodeRules, Queries
+from mnerkit.data.episode_rules import DRAWING, EpisodeRules, Queries
 from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
 from mnerkit.data.objects import without_objects
+from mnerkit.data.parts import part_of
 from mnerkit.data.pictures import Pictures, with_pictures
 from mnerkit.data.post import Post
 from mnerkit.data.relevance import with_true_relevance
@@ -65,6 +66,9 @@ class MnerData(lightning.LightningDataModule):
         pictures: Pictures = "right",
         limit: int | None = None,
         train_limit: int | None = None,
+        train_on: Literal["all_train", "d_model", "d_dis"] = "all_train",
+        dis_fraction: float = 0.2,
+        dis_seed: int = 0,
         n_way: int = 2,
         k_shot: int = 5,
         train_types: list[str] | str | None = None,
@@ -106,6 +110,10 @@ class MnerData(lightning.LightningDataModule):
             pictures: each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits.
             limit: read only the first posts of each split, this many, for a quick try.
             train_limit: train on this many posts only, a sample that the seed fixes.
+            train_on: all training posts, or one of two parts (GIFR): the posts that rank images (d_dis), or the others,
+                for the tagger that uses what was learnt from them (d_model).
+            dis_fraction: share of d_dis.
+            dis_seed: of the draw of d_dis; the same for both stages, whatever their own seeds are.
             n_way: types in play in an episode.
             k_shot: size of an episode's support, as support counts it.
             train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
@@ -130,8 +138,9 @@ class MnerData(lightning.LightningDataModule):
             episodes_per_epoch: training episodes an epoch, over all ranks.
             dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
             eval_episodes: test episodes: a number, or all_queries for each eligible post once.
-            cache: folder where outputs of frozen towers are kept between runs (default: MNERKIT_CACHE, else mnerkit in
-                the user's cache folder); none keeps them in memory alone.
+            cache: folder where outputs of frozen towers, and tiny towers as they were trained, are kept between runs
+                (default: MNERKIT_CACHE, else mnerkit in the user's cache folder); with none nothing is written outside
+                the run's folder, outputs are kept in memory alone and tiny towers are trained anew.
             seed: of batches, episodes and samples.
 
         """
@@ -139,6 +148,7 @@ class MnerData(lightning.LightningDataModule):
         check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
         check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
         check("data", Range(0), workers=workers)
+        check("data", Range(0, 1, above=True, below=True), dis_fraction=dis_fraction)
         check("data", COUNT, max_objects=max_objects)
         check("data", SHARE, object_score=object_score)
         if cache not in (None, "none") and Path(str(cache)).is_file():
@@ -148,6 +158,7 @@ class MnerData(lightning.LightningDataModule):
         self.boxes, self.max_objects, self.object_score, self.relevance = boxes, max_objects, object_score, relevance
         self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
         self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
+        self.train_on, self.dis_fraction, self.dis_seed = train_on, dis_fraction, dis_seed
         self.rules = EpisodeRules(
             n_way=n_way,
             k_shot=k_shot,
@@ -172,6 +183,7 @@ class MnerData(lightning.LightningDataModule):
         self._known: Container[str] | None = None
         self._content: Corpus | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
+        self._own: dict[str, list[Post]] = {}
         self._types: tuple[str, ...] | None = None
         self._facts: CorpusFacts | None = None
         self._files: dict[str, EpisodeFile] | None = None
@@ -205,9 +217,14 @@ class MnerData(lightning.LightningDataModule):
             DataError: the split is empty.
 
         """
+        if split in self._own:
+            return self._own[split]
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
-            posts = self._with_images(split, self.content.splits.get(split, []))
+            posts = self.content.splits.get(split, [])
+            if split == "train":
+                posts = part_of(posts, self.train_on, self.dis_fraction, self.dis_seed)
+            posts = self._with_images(split, posts)
             if split == "train" and self.train_limit is not None:
                 kept = sorted(permutation(len(posts), "train_limit", self.seed)[: self.train_limit])
                 posts = [posts[place] for place in kept]
@@ -216,6 +233,15 @@ class MnerData(lightning.LightningDataModule):
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
+
+    def train_with(self, train: list[Post], selection: list[Post]) -> None:
+        """Train on posts that a method made of the training split, and select the checkpoint on others in place of dev.
+
+        Args:
+            train: what `train` is from now on.
+            selection: what the checkpoint is selected on; `dev` stays what it is.
+        """
+        self._own = {"train": train, "selection": selection}
 
     def _with_images(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts that `missing_images` leaves; says once a split how many pictures are missing."""
@@ -282,11 +308,17 @@ class MnerData(lightning.LightningDataModule):
         self._posts.clear()
 
     @property
-    def feature_folder(self) -> Path | None:
-        """Where outputs of frozen towers are kept on disk; None where they are not."""
+    def cache_root(self) -> Path | None:
+        """The cache folder of this run; None where nothing is kept outside the run's own folder."""
         if self.cache == "none":
             return None
-        return (cache_folder() if self.cache is None else Path(self.cache).expanduser()) / FEATURES
+        return cache_folder() if self.cache is None else Path(self.cache).expanduser()
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """Where outputs of frozen towers are kept on disk; None where they are not."""
+        root = self.cache_root
+        return None if root is None else root / FEATURES
 
     @property
     def few_shot(self) -> bool:
@@ -375,15 +407,22 @@ class MnerData(lightning.LightningDataModule):
             raise DataError(f"--data.out_of_play drop_sentence leaves no training post of {', '.join(known.types)}")
         return kept
 
-    def support_posts(self) -> list[Post]:
-        """The support of the first training episode, its out-of-play tags made O: for a model that predicts alone."""
-        source = self.episodes("train")
+    def own_support(self) -> tuple[tuple[str, ...], list[Post]]:
+        """The types in play and the support of the first training episode: for a model that predicts alone.
+
+        Where training is plain and knows fewer types than an episode has, all of them are in play. The posts keep the
+        tags of types that are not in play: the collator knows what becomes of them.
+        """
+        source = self._training_episodes(self.train_mode)
         episode = source.episode(0)
-        tagset = TagSet(episode.types)
-        return [
-            replace(post, tags=tuple(tagset.decode(tagset.encode(post.tags or (), out_of_play="O"))))
-            for post in (source.support_posts[place] for place in episode.support)
-        ]
+        return episode.types, [source.support_posts[place] for place in episode.support]
+
+    def _training_episodes(self, train_mode: Literal["plain", "episodic"]) -> Episodes:
+        """The training episodes; of fewer types than `n_way` where none is trained on and there are no more."""
+        few = len(self.train_types) < self.n_way
+        if train_mode == "episodic" or not few:
+            return self.episodes("train")
+        return replace(self.rules, n_way=len(self.train_types)).source("train", self.posts, self.content.types)
 
     # ------------------------------------------------------------------ batches
 
@@ -425,8 +464,8 @@ class MnerData(lightning.LightningDataModule):
         return self.dev_episodes if split == "dev" else self.eval_episodes
 
     def val_dataloader(self) -> BatchLoader:
-        """The dev split."""
-        return self.loader("dev")
+        """What selects the checkpoint: the dev split, or what `train_with` gave."""
+        return self.loader("selection" if self._own else "dev")
 
     def test_dataloader(self) -> BatchLoader:
         """The test split."""
@@ -453,10 +492,12 @@ class MnerData(lightning.LightningDataModule):
             "train_posts": len(self.posts("train")),
             "episodic": self.few_shot,
         }
+        if self.train_on != "all_train":
+            said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
         if self.few_shot:
             if self.train_mode == "plain":
                 said["train_posts"] = len(self.plain_posts())
-            said |= {"train_mode": self.train_mode, **self.rules.record(corpus.types)}
+            said |= {"train_mode": self.train_mode, **self._used_rules()}
             if said["dev_selects_on_test_types"] and "dev_types" not in self._told and self._ranks()[1] == 0:
                 self._told.add("dev_types")
                 _log.warning("dev selects on the test types (--data.dev_types)")
@@ -466,6 +507,18 @@ class MnerData(lightning.LightningDataModule):
                 for split, file in self.frozen.items()
             }
         return said
+
+    def _used_rules(self) -> dict[str, Any]:
+        """The rules as far as something was drawn by them: an episode file's own stand beside its name."""
+        drawn = ["train"] if self.train_mode == "episodic" else []
+        drawn = [split for split in [*drawn, "dev", "test"] if split not in self.frozen]
+        said = self.rules.record(self.content.types)
+        for split in {"dev", "test"} & self.frozen.keys():
+            played = {kind for row in self.frozen[split].rows for kind in row.types}
+            said[f"{split}_types"] = [kind for kind in said[f"{split}_types"] if kind in played]
+        said["dev_selects_on_test_types"] = not set(said["dev_types"]).isdisjoint(said["test_types"])
+        kept = {name: value for name, value in said.items() if drawn or name not in DRAWING}
+        return {**kept, "drawn_splits": drawn}
 
     def rehearse(self, train_mode: Literal["plain", "episodic"]) -> None:
         """Draw an episode of each split that will be drawn from, so that what can't be had is said before all else.
@@ -478,8 +531,7 @@ class MnerData(lightning.LightningDataModule):
             return
         for split in ("dev", "test"):
             self._tried(split)
-        if train_mode == "episodic":
-            self.episodes("train").episode(0)
+        self._training_episodes(train_mode).episode(0)
 
     def _tried(self, split: str) -> list[int]:
         """Numbers of a split's evaluation episodes, one of which is drawn: a K too large shows before the training."""

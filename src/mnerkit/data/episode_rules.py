@@ -14,6 +14,9 @@ Types = Sequence[str] | str
 Queries = int | Literal["all_queries"]
 SupportFrom = Literal["test", "train"]
 
+# what of `EpisodeRules.record` decides how episodes are drawn, and says nothing of episodes that are read from a file
+DRAWING = ("k_shot", "support", "support_from", "ensure_all_types", "query_has_entity", "episode_seed")
+
 
 @dataclass(frozen=True)
 class EpisodeRules:

@@ -164,9 +164,10 @@ class EpisodeSource(Episodes):
             near = did_you_mean(self.out_of_play, get_args(OutOfPlay))
             raise UsageError(f"--data.out_of_play {self.out_of_play}: choose {', '.join(get_args(OutOfPlay))}.{near}")
         if not 1 <= self.n_way <= len(self.types):
+            others = "; --data.dev_types names other ones" if self.split == "dev" else ""
             raise UsageError(
                 f"--data.n_way {self.n_way}: the {self.split} episodes have {len(self.types)} types to draw from "
-                f"({', '.join(self.types)})"
+                f"({', '.join(self.types)}){others}"
             )
         least = self.n_way if self.support == "total" and self.ensure_all_types else 1
         if self.k_shot < least:

@@ -42,8 +42,16 @@ def shuffled(posts: Sequence[Post], seed: int = 0) -> list[Post]:
 
 
 def blanked(posts: Sequence[Post]) -> list[Post]:
-    """Replace every picture by an evenly grey one without a caption; a missing picture becomes grey too."""
+    """Replace every picture by an evenly grey one without a caption; a missing picture becomes grey too.
+
+    It keeps the name, and how relevant the picture was said to be.
+    """
     import numpy as np
 
     grey = np.full((BLANK_SIZE, BLANK_SIZE, 3), BLANK_GREY, dtype=np.uint8)
-    return [replace(post, images=tuple(ImageRef(image.name, pixels=grey) for image in post.images)) for post in posts]
+    return [
+        replace(
+            post, images=tuple(ImageRef(image.name, pixels=grey, relevance=image.relevance) for image in post.images)
+        )
+        for post in posts
+    ]

@@ -48,7 +48,7 @@ class Seen:
 
 
 class Sight(nn.Module):
-    """Pixels or captions behind one interface; made by `Tagger.sight`.
+    """Pixels or captions behind one interface; made by `Method.sight`.
 
     A tower reads what is real and nothing else: a masked picture has no part in its BatchNorm statistics and costs
     nothing. Where nothing of a batch is real the states are zeros that hang on the tower's weights with a gradient of

@@ -14,7 +14,7 @@ from mnerkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mnerkit.data.batch import Batch
-    from mnerkit.tagging.tagger import Tagger
+    from mnerkit.tagging.method import Method
 
 TRACES = ("adjacency", "updated_adjacency", "node_mask", "is_image")
 
@@ -52,7 +52,7 @@ class PostGraph:
     captions: tuple[str, ...] = ()
 
 
-def post_graphs(tagger: Tagger, batch: Batch) -> Iterator[PostGraph]:
+def post_graphs(tagger: Method, batch: Batch) -> Iterator[PostGraph]:
     """Graphs of the posts of a batch that are scored, with what the tagger says of them.
 
     Raises:
@@ -60,7 +60,7 @@ def post_graphs(tagger: Tagger, batch: Batch) -> Iterator[PostGraph]:
     """
     tagger.tracing = TRACES
     try:
-        predictions = tagger.tag(batch)
+        predictions = tagger.answers(batch)
     finally:
         tagger.tracing = ()
     views = tagger.needs().views

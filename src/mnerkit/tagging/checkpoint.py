@@ -1,4 +1,4 @@
-"""Checkpoints: read as plain data, checked, and turned back into a tagger."""
+"""Checkpoints: read as plain data, checked, and turned back into a method."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -15,10 +15,13 @@ from mnerkit import registry
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.errors import CheckpointError
 from mnerkit.tagging.heads import load_head_class
+from mnerkit.tagging.method import Method
 from mnerkit.tagging.support import support_posts
 from mnerkit.tagging.tagger import Tagger
 
-# what `Tagger.record` writes and `restore` reads
+AnyMethod = TypeVar("AnyMethod", bound=Method)
+
+# what `Method.record` writes and `restore` reads
 RECORD = {"plugin", "config", "facts", "towers", "support", "trained_on"}
 
 
@@ -62,28 +65,32 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def make(config: dict[str, Any]) -> Tagger:
-    """An unbuilt tagger from a checked configuration."""
-    model = dict(config.get("model") or {})
-    head = dict(model.pop("head", None) or {"name": "crf"})
-    return registry.get(config["plugin"]).load()(head=load_head_class(head.pop("name"))(**head), **model)
+def make(config: dict[str, Any]) -> Method:
+    """An unbuilt method from a checked configuration."""
+    kind, model = registry.get(config["plugin"]).load(), dict(config.get("model") or {})
+    if issubclass(kind, Tagger):
+        head = dict(model.pop("head", None) or {"name": "crf"})
+        model["head"] = load_head_class(head.pop("name"))(**head)
+    return kind(**model)
 
 
-def restore(tagger: Tagger, content: dict[str, Any], tower_dir: str | None = None) -> Tagger:
-    """Build `tagger` as the checkpoint has it and load its weights; in evaluation mode."""
+def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:
+    """Build `method` as the checkpoint has it and load its weights; in evaluation mode."""
     record = content["mnerkit"]
-    if tagger.plugin != record["plugin"]:
-        raise CheckpointError(f"the checkpoint was written by plugin {record['plugin']!r}, not {tagger.plugin!r}")
+    if method.plugin != record["plugin"]:
+        raise CheckpointError(f"the checkpoint was written by plugin {record['plugin']!r}, not {method.plugin!r}")
     n_way = (record["config"].get("data") or {}).get("n_way", 2)
-    tagger.build(CorpusFacts.from_state(record["facts"]), n_way=n_way, towers=record["towers"], tower_dir=tower_dir)
-    tagger.load_weights(content["state_dict"])
-    tagger.config, tagger.seed = record["config"], record["config"].get("seed", 0)
-    tagger.support = support_posts(record["support"])
-    tagger.trained_on = record["trained_on"].tolist()
-    return tagger.eval()
+    method.build(CorpusFacts.from_state(record["facts"]), n_way=n_way, towers=record["towers"], tower_dir=tower_dir)
+    method.load_weights(content["state_dict"])
+    method.config, method.seed = record["config"], record["config"].get("seed", 0)
+    method.support = support_posts(record["support"])
+    # earlier checkpoints lack it: their support holds tags of the types in play alone
+    method.support_types = tuple(record.get("support_types", ()))
+    method.trained_on = record["trained_on"].tolist()
+    return method.eval()
 
 
-def load(path: str | Path, tower_dir: str | None = None) -> Tagger:
-    """The tagger of a checkpoint, ready to predict."""
+def load(path: str | Path, tower_dir: str | None = None) -> Method:
+    """The method of a checkpoint, ready to predict."""
     content = read(path)
     return restore(make(content["mnerkit"]["config"]), content, tower_dir)

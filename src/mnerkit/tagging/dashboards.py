@@ -8,17 +8,17 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from mnerkit.tagging.evaluation import rows
-from mnerkit.tagging.tagger import Prediction
+from mnerkit.tagging.prediction import Prediction, rows
 
 # rows of the predictions table: enough to look through, small enough to load at once
 SHOWN = 500
 
 
-def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequence[Prediction]) -> None:
-    """Summary figures, the predictions of the split that was scored last, word-level confusions; closes the run."""
-    import wandb
+def log_results(logger: WandbLogger, metrics: dict[str, Any], answers: Sequence[Any]) -> None:
+    """Summary figures; of a tagger the predictions of the split that was scored last, too, and word-level confusions.
 
+    Closes the run.
+    """
     run = logger.experiment
     for split in ("dev", "test"):
         for name, value in metrics.get(split, {}).items():
@@ -27,6 +27,15 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequenc
         if use:
             run.summary[f"final/{split}/image_use"] = use["image_use"]
     run.summary["protocol"] = metrics["protocol"]
+    if predicted := [each for each in answers if isinstance(each, Prediction)]:
+        _log_predictions(run, predicted)
+    # the offline file is whole only when the run is closed
+    run.finish()
+
+
+def _log_predictions(run: Any, predicted: Sequence[Prediction]) -> None:
+    import wandb
+
     table = wandb.Table(columns=["id", "words", "gold", "predicted", "right"])
     for row, each in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
         named = [f"{span['text']} ({span['type']})" for span in row["entities"]]
@@ -38,5 +47,3 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], predicted: Sequenc
     gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
     said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.scored]
     run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=said_words, class_names=names)})
-    # the offline file is whole only when the run is closed
-    run.finish()

@@ -1,4 +1,4 @@
-"""Posts in, entities out: `mnerkit.load(checkpoint).predict(posts)` and `mnerkit predict`."""
+"""Posts in, entities (or scores) out: `mnerkit.load(checkpoint).predict(posts)` and `mnerkit predict`."""
 
 from __future__ import annotations
 
@@ -20,38 +20,43 @@ from mnerkit.data.spans import entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.frozen import FeatureMemory
 from mnerkit.errors import DataError, UsageError
-from mnerkit.tagging import checkpoint, evaluation
-from mnerkit.tagging.tagger import Prediction, Tagger
+from mnerkit.tagging import checkpoint
+from mnerkit.tagging.method import Method
 
 _log = logging.getLogger("mnerkit.tagging")
 
 
 class Predictor:
-    """A tagger of a checkpoint with what it needs to read posts.
+    """A method of a checkpoint with what it needs to read posts.
 
     Args:
-        tagger: a built tagger with its weights.
-        support: labelled posts that take the place of the checkpoint's own support (heads that read one only).
+        method: a built method with its weights.
+        support: labelled posts that take the place of the checkpoint's own support (methods that read one only).
         batch_size: posts a step; memory does not grow with the number of posts.
     """
 
-    def __init__(self, tagger: Tagger, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
-        self.tagger, self.batch_size = tagger.eval(), batch_size
-        for tower in tagger.towers.values():
+    def __init__(self, method: Method, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
+        self.method, self.batch_size = method.eval(), batch_size
+        for tower in method.towers.values():
             # posts to predict are seen once: nothing to remember, and memory stays flat
             if tower.memory is not None:
                 tower.memory = FeatureMemory(limit=0)
-        needs = tagger.needs()
+        needs = method.needs()
         self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
-        self.collator = Collator(needs, self.loader, TagSet(tagger.facts.types), out_of_play="O")
+        # words out of play count in a support as they did in training
+        ignored = method.reads_support and (method.config.get("data") or {}).get("out_of_play") == "ignore"
+        self.collator = Collator(
+            needs, self.loader, TagSet(method.facts.types), out_of_play="ignore" if ignored else "O"
+        )
         self._missing, self._broken, self._first_lost = 0, 0, ""
         self.support: list[Post] = []
-        self.types = tagger.facts.types
-        if tagger.head.reads_support:
-            self.support = list(tagger.support if support is None else support)
-            self.types = _types_of(self.support)
+        self.types = method.facts.types
+        if method.reads_support:
+            self.support = list(method.support if support is None else support)
+            own = method.support_types if support is None and self.support else ()
+            self.types = own or _types_of(self.support)
         elif support is not None:
-            raise UsageError(f"plugin {tagger.plugin!r} takes no support: its head knows its types")
+            raise UsageError(f"plugin {method.plugin!r} takes no support: its head knows its types")
 
     @classmethod
     def from_checkpoint(
@@ -60,14 +65,14 @@ class Predictor:
         """The predictor of a checkpoint."""
         return cls(checkpoint.load(path, tower_dir), support)
 
-    def stream(self, posts: Iterable[Post]) -> Iterator[Prediction]:
-        """Predictions in the order of `posts`, a batch at a time."""
+    def stream(self, posts: Iterable[Post]) -> Iterator[Any]:
+        """Answers in the order of `posts`, a batch at a time."""
         source = iter(posts)
         while chunk := list(islice(source, self.batch_size)):
             batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
-            # a head that tunes needs gradients
-            with torch.no_grad() if self.tagger.head.tunes else torch.inference_mode():
-                yield from self.tagger.tag(batch.to(self.tagger.device))
+            # a method that tunes needs gradients
+            with torch.no_grad() if self.method.tunes else torch.inference_mode():
+                yield from self.method.answers(batch.to(self.method.device))
             self._note_pictures(batch)
 
     def _note_pictures(self, batch: Batch) -> None:
@@ -100,7 +105,7 @@ class Predictor:
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
         read = (post_of(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
-        found = list(evaluation.rows(self.stream(read)))
+        found = list(self.method.rows(self.stream(read)))
         if lost := self.lost_pictures():
             _log.warning("%s", lost)
         return found

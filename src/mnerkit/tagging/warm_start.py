@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save
 
 from mnerkit import encoders
-from mnerkit.data.cache import TOWERS, cache_folder
+from mnerkit.data.cache import TOWERS
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
 from mnerkit.runs import write_bytes
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.tagging.method import Method
 
 _log = logging.getLogger("mnerkit.tagging")
 
@@ -26,15 +26,15 @@ _log = logging.getLogger("mnerkit.tagging")
 SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
 
 
-def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
+def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     """Train a pair of tiny towers on the training posts, or load them as trained before.
 
     Does nothing unless the vision tower is frozen; a text tower that is not begins from there, as a pretrained one
-    does. The result is kept under the digest
-    of the corpus, the seed, the towers' shapes and the source that trains them.
+    does. The result is kept under the digest of the corpus, the seed, the towers' shapes and the source that trains
+    them, in the cache folder of `data` if any.
     """
-    texts = [tower for tower in tagger.towers.values() if isinstance(tower, TinyText)]
-    visions = [tower for tower in tagger.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
+    texts = [tower for tower in method.towers.values() if isinstance(tower, TinyText)]
+    visions = [tower for tower in method.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
     if not texts or not visions:
         return
     text, vision = texts[0], visions[0]
@@ -43,9 +43,9 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
     key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
-    path = cache_folder() / TOWERS / f"{key}.safetensors"
+    path = None if data.cache_root is None else data.cache_root / TOWERS / f"{key}.safetensors"
     pair = torch.nn.ModuleDict({"text": text, "vision": vision})
-    if path.is_file():
+    if path is not None and path.is_file():
         try:
             pair.load_state_dict(load_file(path))
             with suppress(OSError):
@@ -54,8 +54,11 @@ def warm_start(tagger: Tagger, data: MnerData, show: bool = True) -> None:
         except Exception:  # a damaged file is made again
             path.unlink(missing_ok=True)
     if show:
-        print("training the tiny towers against each other on the training posts (kept for the next run)", flush=True)
+        kept = "" if path is None else " (kept for the next run)"
+        print(f"training the tiny towers against each other on the training posts{kept}", flush=True)
     pretrain(text, vision, posts, seed=data.seed, progress=_say if show else None)
+    if path is None:
+        return
     try:
         write_bytes(path, save({name: value.contiguous() for name, value in pair.state_dict().items()}))
     except OSError as problem:
