@@ -162,7 +162,8 @@ class GeiEncoder(Encoder):
         """What to draw, layer by layer (L of them); without entity nodes, words look in place of entities.
 
         `entity_attention` (B, L, N, k), the mean over heads; `entity_gate` (B, L, N) and `token_gate` (B, L, W), means
-        over features; `spans` (B, W), the number of each word's span or -1.
+        over features; `spans` (B, W), untyped tag numbers of the spans; `boxes` (B, k, 4), those of the visual nodes
+        where they are objects.
         """
 
         def of_words(values: Tensor) -> Tensor:
@@ -179,5 +180,7 @@ class GeiEncoder(Encoder):
         if gates:
             drawn["token_gate"] = torch.stack(gates, 1)[..., 0]
         if spans is not None:
-            drawn["spans"] = spans
+            drawn["spans"] = tags_of_spans(spans)
+        if (boxes := self.visual.boxes(batch)) is not None:
+            drawn["boxes"] = boxes
         return drawn

@@ -105,3 +105,12 @@ class VisualNodes(nn.Module):
             parts.append(maps(whole.regions.flatten(1, 2)))
             masks.append(whole.region_mask.flatten(1))
         return torch.relu(torch.cat(parts, 1)), torch.cat(masks, 1)
+
+    def boxes(self, batch: Batch) -> Tensor | None:
+        """(B, k, 4) shares of width and height, x0 y0 x1 y1, of images and objects; None for regions and captions."""
+        if self.source != "objects" or batch.boxes is None:
+            return None
+        if not self.use_global or batch.image_mask is None:
+            return batch.boxes
+        whole = batch.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]) * batch.image_mask.unsqueeze(-1)
+        return torch.cat((whole, batch.boxes), 1)

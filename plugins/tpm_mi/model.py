@@ -42,9 +42,7 @@ class TpmMiEncoder(ImagePrefixEncoder):
         super().__init__(
             text,
             sight,
-            ImageSetEncoder(
-                width, heads, graph_layers, position=position, max_images=max_images, dropout=dropout
-            ),
+            ImageSetEncoder(width, heads, graph_layers, position=position, max_images=max_images, dropout=dropout),
             MlpPrompts(width, text.width, layers_of(text), prompt_hidden),
             dropout=dropout,
         )
