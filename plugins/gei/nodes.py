@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mnerkit.data.batch import Batch, TextBatch
 from mnerkit.encoders.base import TextTower
 from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.text import pool_words
+from mnerkit.encoders.text import PieceTower, pool_words
 
 TokenSource = Literal["pieces", "words"]
 VisualSource = Literal["objects", "regions"]
@@ -36,7 +36,7 @@ class TokenNodes(nn.Module):
     def __init__(self, tower: TextTower, source: TokenSource = "pieces") -> None:
         super().__init__()
         self.tower, self.source, self.width = tower, source, tower.width
-        if tower.frozen and source == "pieces" and hasattr(tower, "keep_layers"):
+        if tower.frozen and source == "pieces" and isinstance(tower, PieceTower):
             tower.keep_layers = True  # a frozen tower remembers words alone
 
     def forward(self, text: TextBatch) -> Tokens:
