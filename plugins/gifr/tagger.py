@@ -16,9 +16,10 @@ ENCODER_OPTIONS = tuple(
 
 
 class GifrTagger(Tagger):
-    """GIFR: several images as prompts of BERT, weighted by how relevant each is (second stage; `relevance` is the first)."""
+    """GIFR: several images as prompts of BERT, weighted by how relevant each is; `relevance` is its first stage."""
 
     plugin = "gifr"
+    encoder: GifrEncoder
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ class TpmMiTagger(Tagger):
     """TPM-MI: several images as a prefix of BERT, by order (Huang et al. 2024, the parent of GIFR)."""
 
     plugin = "tpm_mi"
+    encoder: TpmMiEncoder
 
     def __init__(
         self,

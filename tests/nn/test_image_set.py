@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from mnerkit.nn.image_set import ImageSetEncoder, weighted_attention
+from mnerkit.errors import UsageError
+from mnerkit.nn.image_set import ImageSetEncoder
 
 MASK = torch.tensor([[True] * 4, [True, True, True, False], [True, False, False, False]])
 
@@ -30,19 +31,19 @@ def relevance() -> torch.Tensor:
 
 
 def test_eq_4_by_loops() -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 3, 2, 4, 5)
-    r = relevance()
-    got, attention = weighted_attention(query, key, value, MASK, r)
+    made = encoder(block="attn_only", position="none", heads=1)
+    (layer,) = made.layers
+    vectors, r = images(), relevance()
+    query, key, value = (each[:, 0].detach() for each in layer.attention.split(vectors, vectors))
+    u, attention = made(vectors, MASK, r)
     for b in range(3):
         real = [j for j in range(4) if MASK[b, j]]
-        for h in range(2):
-            for i in range(4):
-                raw = [math.exp(float(query[b, h, i] @ key[b, h, j]) / math.sqrt(5)) for j in real]
-                shares = [float(r[b, j]) * each / sum(raw) for j, each in zip(real, raw, strict=True)]
-                wanted = sum(share * value[b, h, j] for share, j in zip(shares, real, strict=True))
-                torch.testing.assert_close(got[b, h, i], wanted)
-                torch.testing.assert_close(attention[b, h, i, real], torch.tensor(shares))
+        for i in real:
+            raw = [math.exp(float(query[b, i] @ key[b, j]) / math.sqrt(8)) for j in real]
+            shares = [float(r[b, j]) * each / sum(raw) for j, each in zip(real, raw, strict=True)]
+            wanted = sum(share * value[b, j] for share, j in zip(shares, real, strict=True))
+            torch.testing.assert_close(u[b, i].detach(), wanted, atol=1e-6, rtol=1e-4)
+            torch.testing.assert_close(attention[b, i, real].detach(), torch.tensor(shares), atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("block", ["full", "attn_only"])
@@ -57,11 +58,12 @@ def test_the_full_block_is_the_librarys_transformer_layer() -> None:
     made = encoder(position="none", feedforward=16, dropout=0.0)
     library = nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True, norm_first=True).eval()
     (own,) = made.layers
-    attention, maps = library.self_attn, (own.query, own.key, own.value)
+    attention, mine = library.self_attn, own.attention
+    maps = (mine.query, mine.key, mine.value)
     with torch.no_grad():
         attention.in_proj_weight.copy_(torch.cat([each.weight for each in maps]))
         attention.in_proj_bias.copy_(torch.cat([each.bias for each in maps]))
-    attention.out_proj, library.norm1, library.norm2 = own.out, own.norm, own.second_norm
+    attention.out_proj, (library.norm1, library.norm2) = mine.out, own.norms
     library.linear1, library.linear2 = own.feedforward[0], own.feedforward[3]
     wanted = library(images(), src_key_padding_mask=~MASK) * MASK.unsqueeze(-1)
     torch.testing.assert_close(made(images(), MASK)[0], wanted)
@@ -83,16 +85,18 @@ def test_the_residual_lets_an_irrelevant_images_own_vector_through_only_if_it_is
 
 
 def test_relevance_of_zero_hides_an_images_value_but_not_its_key() -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 3, 2, 4, 5)
-    r = relevance()
+    made = encoder(block="attn_only", position="none")
+    attention = made.layers[0].attention
+    vectors, r = images(), relevance()
     r[:, 1] = 0
-    plain = weighted_attention(query, key, value, MASK, r)[0]
-    other_value, other_key = value.clone(), key.clone()
-    other_value[:, :, 1] += 3.0
-    other_key[:, :, 1] += 3.0
-    torch.testing.assert_close(weighted_attention(query, key, other_value, MASK, r)[0], plain)
-    assert not torch.allclose(weighted_attention(query, other_key, value, MASK, r)[0][:2], plain[:2])
+    moved = images()
+    moved[:, 1] += 3.0
+
+    def seen(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return attention(vectors, keys, values, mask=MASK, key_weights=r)[0]
+
+    torch.testing.assert_close(seen(vectors, moved), seen(vectors, vectors))
+    assert not torch.allclose(seen(moved, vectors)[:2], seen(vectors, vectors)[:2])
 
 
 @pytest.mark.parametrize("position", ["degree", "order", "none"])
@@ -124,7 +128,7 @@ def test_a_single_image_is_its_value_times_its_relevance() -> None:
     vector, r = images()[:, :1], torch.tensor([[0.3], [0.9], [0.0]])
     (layer,) = made.layers
     u = made(vector, torch.ones(3, 1, dtype=torch.bool), r)[0]
-    torch.testing.assert_close(u, r.unsqueeze(-1) * (vector @ layer.value.weight.T))
+    torch.testing.assert_close(u, r.unsqueeze(-1) * (vector @ layer.attention.value.weight.T))
 
 
 def test_the_degree_is_the_number_of_other_images_up_to_its_largest() -> None:
@@ -170,5 +174,5 @@ def test_sizes_are_those_of_the_paper() -> None:
 
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 heads"):
+    with pytest.raises(UsageError, match="heads 5"):
         ImageSetEncoder(8, heads=5)

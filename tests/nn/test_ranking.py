@@ -34,9 +34,10 @@ def test_the_loss_is_the_mean_over_ordered_pairs() -> None:
                     losses[-1].append(-math.log(1 / (1 + math.exp(-x))))
     assert [len(each) for each in losses] == [6, 5, 1]  # the tie of the second post is no pair
     flat = [each for post in losses for each in post]
-    assert float(PairRankLoss("pairs")(scores, WORTHS, MASK)) == pytest.approx(sum(flat) / 12, abs=1e-5)
+    both = PairRankLoss("pairs").pairs(WORTHS, MASK)
+    assert float(PairRankLoss("pairs")(scores, both)) == pytest.approx(sum(flat) / 12, abs=1e-5)
     by_post = sum(sum(each) / len(each) for each in losses) / 3
-    assert float(PairRankLoss("posts")(scores, WORTHS, MASK)) == pytest.approx(by_post, abs=1e-5)
+    assert float(PairRankLoss("posts")(scores, both)) == pytest.approx(by_post, abs=1e-5)
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 4])

@@ -202,6 +202,13 @@ class Assembly:
                 return int(checkpoint.read(callback.best_model_path)["epoch"])
         return None
 
+    def selected_by(self) -> dict[str, float] | None:
+        """The figure that selected the checkpoint, by its name."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_score is not None:
+                return {callback.monitor: float(callback.best_model_score)}
+        return None
+
     def log_final(self, metrics: dict[str, Any]) -> None:
         """Final scores, predictions and confusions to Weights & Biases, where it is on."""
         for logger in self.trainer.loggers:

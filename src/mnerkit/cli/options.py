@@ -26,9 +26,9 @@ DATA = ("mnerkit.data.datamodule", "MnerData")
 MANAGED = {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler", "plugins"}
 SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
 # what a method's defaults say of these holds for the corpus that they name, and for no other one
-OF_CORPUS = ("variant", "captions", "train_types", "test_types", "episode_file", "episode_digest")
+OF_CORPUS = ("variant", "captions", "boxes", "relevance", "train_types", "test_types", "episode_file", "episode_digest")
 # a checkpoint's types stay what they were, whatever corpus it is scored on
-OF_RELEASE = ("variant", "captions", "episode_file", "episode_digest")
+OF_RELEASE = ("variant", "captions", "boxes", "relevance", "episode_file", "episode_digest")
 # options of `Method` and `Tagger`, which say how it is trained
 TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup")
 WANDB = {

@@ -111,6 +111,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         "seed": request.seed,
         "epochs": trainer.current_epoch,
         "best_epoch": assembly.best_epoch(),
+        "selected_by": assembly.selected_by(),
         "parameters": method.trainable_parameters(),
         "protocol": protocol,
         **method.noted,
@@ -118,6 +119,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     for split in ("dev", "test") if request.flags.get("test") else ("dev",):
         metrics |= assembly.score(split, folder)
     metrics["looks_at_test"] = int("test" in metrics)
+    method.leave(trainer, data, folder.path)
     metrics["seconds"] = {
         "prepare": round(ready - started, 2),
         "train": round(trained - ready, 2),
@@ -242,6 +244,27 @@ def _of_episodes(split: str, found: dict[str, Any]) -> str:
     )
 
 
+def _judged(key: str, found: Any) -> bool:
+    """Whether these are the figures of a split whose images were judged."""
+    return key.partition("@")[0] in ("dev", "test") and isinstance(found, dict) and "mean_r" in found
+
+
+def _of_images(split: str, found: dict[str, Any]) -> str:
+    """How relevant the images of a split were said to be, and, where the truth is known, how rightly."""
+    said = f"{split}, {found['images']} images: mean R {found['mean_r']:.3f}, {found['above_blank']:.1f} % above blank"
+    if "auc" not in found:
+        return said
+    kinds = "; ".join(
+        f"R of {name} ones {found[f'{name}/mean_r']:.3f}"
+        for name in ("relevant", "irrelevant")
+        if f"{name}/mean_r" in found
+    )
+    return (
+        f"{said}\n  pairs in order {found['pair_accuracy']:.1f} %, right side of blank {found['separated']:.1f} %, "
+        f"AUC {found['auc']:.3f}; {kinds}"
+    )
+
+
 def summary(metrics: dict[str, Any]) -> str:
     """The scores for the terminal."""
     splits = [
@@ -260,6 +283,7 @@ def summary(metrics: dict[str, Any]) -> str:
         for split in splits
     ]
     text = table(head, body) if body else ""
+    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _judged(key, metrics[key]))
     text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
     for split in splits:
         use = metrics.get(f"{split}:image_use")

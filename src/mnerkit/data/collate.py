@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mnerkit.data.text import Reader
 
 _Place = tuple[int, int]  # row of the post, column of the picture
-_Seen = Sequence["np.ndarray | None"] | None  # what is seen of a picture, None what can't be had
+_Seen = Any  # a sequence of arrays, None for each that can't be had; or None for all of them
 _PIXELS = {"whole", "grid", "objects"}
 
 
@@ -249,7 +249,7 @@ class Collator:
         if lacking is None and (scores or self.needs.relevance):
             batch.relevance = torch.zeros(len(batch), m)
             for (row, column), score in scores.items():
-                batch.relevance[row, column] = score
+                batch.relevance[row, column] = float(score or 0)
         elif lacking is not None and self.needs.relevance:
             post = batch.posts[lacking[0]]
             raise DataError(

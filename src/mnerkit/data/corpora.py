@@ -48,6 +48,9 @@ class Corpus:
         folders: folders where its pictures are looked up.
         crops: the folder of grounded crops, where there is one.
         captions: the file of captions that is in use.
+        root: the folder that holds it; None for a generated one.
+        pictures: names of the pictures of all its posts, whatever was asked for; None where not all are known.
+        ids: ids of these posts, as the files have them; None likewise.
     """
 
     name: str
@@ -62,6 +65,9 @@ class Corpus:
     folders: list[Path] = field(default_factory=list)
     crops: Path | None = None
     captions: Path | None = None
+    root: Path | None = None
+    pictures: frozenset[str] | None = None
+    ids: frozenset[str] | None = None
 
 
 def load_corpus(
@@ -113,6 +119,9 @@ def load_corpus(
         files=place.files,
         folders=image_folders(place.name, place.folder, place.root, place.own),
         crops=crop_folder(place.name, place.folder, place.root),
+        root=place.root,
+        pictures=frozenset(ref.name for each in posts.values() for post in each for ref in post.images),
+        ids=frozenset(post.id for each in posts.values() for post in each),
     )
     counts: Counter[str] = Counter()
     known, corpus.captions = _captions(captions, place)
@@ -181,6 +190,10 @@ def _probe(preset: str, splits: Sequence[str], limit: int | None) -> Corpus:
         splits=posts,
         counts={"images": images},
         digests=digests,
+        pictures=None
+        if limit
+        else frozenset(ref.name for each in posts.values() for post in each for ref in post.images),
+        ids=None if limit else frozenset(post.id for each in posts.values() for post in each),
     )
 
 

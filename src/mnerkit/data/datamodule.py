@@ -21,11 +21,11 @@ from mnerkit.data.episodes import Episodes, Support
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
-from mnerkit.data.objects import without_objects
+from mnerkit.data.objects import Objects, find_objects
 from mnerkit.data.parts import part_of
 from mnerkit.data.pictures import Pictures, with_pictures
 from mnerkit.data.post import Post
-from mnerkit.data.relevance import with_true_relevance
+from mnerkit.data.relevance import Relevance
 from mnerkit.data.samplers import (
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
@@ -182,6 +182,8 @@ class MnerData(lightning.LightningDataModule):
         self._needs: Needs | None = None
         self._known: Container[str] | None = None
         self._content: Corpus | None = None
+        self._objects: Objects | None = None
+        self._relevance: Relevance | None = None
         self._posts: dict[tuple[str, Pictures], list[Post]] = {}
         self._own: dict[str, list[Post]] = {}
         self._types: tuple[str, ...] | None = None
@@ -211,7 +213,9 @@ class MnerData(lightning.LightningDataModule):
         return self._facts
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
-        """Posts of `train`, `dev` or `test`, after `train_limit`, `missing_images` (skip) and `pictures`.
+        """Posts of `train`, `dev` or `test`, after `train_on`, `train_limit`, `missing_images` (skip) and `pictures`.
+
+        `all_train` is the training split whatever part of it is trained on.
 
         Raises:
             DataError: the split is empty.
@@ -221,7 +225,7 @@ class MnerData(lightning.LightningDataModule):
             return self._own[split]
         pictures = pictures or self.pictures
         if (split, pictures) not in self._posts:
-            posts = self.content.splits.get(split, [])
+            posts = self.content.splits.get("train" if split == "all_train" else split, [])
             if split == "train":
                 posts = part_of(posts, self.train_on, self.dis_fraction, self.dis_seed)
             posts = self._with_images(split, posts)
@@ -262,18 +266,30 @@ class MnerData(lightning.LightningDataModule):
         return posts
 
     def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
-        """The posts with the objects in their pictures and the relevance of these, as far as the options tell them."""
-        if self.boxes == "none":
-            posts = without_objects(posts)
-        if self.relevance == "oracle":
-            posts = with_true_relevance(posts)
+        """The posts with the objects in their pictures, where the method looks at them, and with relevance scores."""
+        if self._needs is not None and "objects" in self._needs.views:
+            if self._objects is None:
+                self._objects = find_objects(self.content, self.boxes)
+            posts = self._objects.annotated(split, posts, self.object_score, self.max_objects)
+            counts = self._objects.counts[split]
+            if self.missing_images == "error" and counts["missing_crops"]:
+                raise DataError(
+                    f"{self._objects.path}: {counts['missing_crops']} crops of the {split} split are missing.\n"
+                    "Under --data.missing_images blank or skip the others are used without them."
+                )
+            self._say(f"{split} objects", self._objects.said(split), "boxes", self.boxes or self._objects.kind)
+        if self.relevance is not None:
+            if self._relevance is None:
+                self._relevance = Relevance.of(self.relevance)
+            posts = self._relevance.annotated(posts)
         return posts
 
-    def _say(self, split: str, what: str) -> None:
-        if split not in self._told:
+    def _say(self, split: str, what: str, option: str = "missing_images", value: str | None = None) -> None:
+        if what and split not in self._told:
             self._told.add(split)
             if self._ranks()[1] == 0:
-                _log.warning("%s %s: %s (--data.missing_images %s)", self.corpus, split, what, self.missing_images)
+                value = value or self.missing_images
+                _log.warning("%s %s: %s (--data.%s %s)", self.corpus, split, what, option, value)
 
     def _skipped(self) -> str:
         return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""
@@ -494,6 +510,11 @@ class MnerData(lightning.LightningDataModule):
         }
         if self.train_on != "all_train":
             said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
+        if self._objects is not None:
+            limits = {"max_objects": self.max_objects, "object_score": self.object_score}
+            said["objects"] = {**self._objects.record(), **limits}
+        if self._relevance is not None:
+            said["relevance"] = self._relevance.record()
         if self.few_shot:
             if self.train_mode == "plain":
                 said["train_posts"] = len(self.plain_posts())

@@ -60,6 +60,25 @@ def check(ref: ImageRef) -> None:
         _open(ref, small=True)
 
 
+def picture_size(ref: ImageRef) -> tuple[int, int] | None:
+    """Width and height in pixels as `decode` shows it, from the head of the file alone; None where it can't be had."""
+    from PIL import Image
+
+    if ref.pixels is not None:
+        return ref.pixels.shape[1], ref.pixels.shape[0]
+    if ref.path is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(ref.path, formats=_FORMATS) as image:
+                width, height = image.size
+                turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except (*_BROKEN, Image.DecompressionBombError):  # whoever decodes it says what is wrong
+        return None
+    return (height, width) if turned else (width, height)
+
+
 def _open(ref: ImageRef, small: bool = False) -> Image.Image:
     """The loaded picture of a file, at about 64 pixels where `small` and the format allows."""
     content = read_content(ref)

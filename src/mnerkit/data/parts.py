@@ -1,4 +1,4 @@
-"""The training split in two parts: posts that teach to judge images, and posts for the tagger that uses the judgement."""
+"""The training split in two parts: posts that teach to judge images, and posts for the tagger that uses it."""
 
 from __future__ import annotations
 

@@ -149,6 +149,10 @@ class VisionTower(Tower):
         """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded."""
         return self(pictures.pixels())
 
+    def see_stages(self, pictures: PictureBatch) -> ImageStates:
+        """As `see`, with stages and tokens where the tower has them; a frozen tower computes them each time."""
+        return self(pictures.pixels())
+
     def see_pooled(self, pictures: PictureBatch) -> Tensor:
         """Their pooled vectors (N, pooled_width) alone."""
         return self.pool(pictures.pixels())

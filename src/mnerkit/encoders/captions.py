@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batch import TextBatch
 from mnerkit.encoders.base import ImageStates, TextTower
-from mnerkit.encoders.text import PieceTower, pool_words
+from mnerkit.encoders.text import PieceTower
 
 STAGES = 4
 
@@ -41,15 +41,8 @@ class CaptionAdapter(nn.Module):
         mask = captions.read_mask  # (N, C)
         maps: tuple[Tensor, ...] = ()
         if stages and isinstance(self.tower, PieceTower):
-            kept, self.tower.keep_layers = self.tower.keep_layers, True
-            try:
-                states = self.tower(captions)
-            finally:
-                self.tower.keep_layers = kept
-            depth = len(states.layers) - 1  # the embeddings stand first
-            chosen = [states.layers[depth * stage // STAGES] for stage in range(1, STAGES + 1)]
-            pool = self.tower.word_pool
-            maps = tuple(pool_words(each, captions, pool).transpose(1, 2).unsqueeze(2) for each in chosen)
+            states = self.tower.staged(captions, STAGES)
+            maps = tuple(each.transpose(1, 2).unsqueeze(2) for each in states.layers)  # (N, d, 1, C)
         else:
             states = self.tower(captions)
         words = states.words * mask.unsqueeze(-1)  # (N, C, d)

@@ -119,13 +119,16 @@ class FeatureMemory:
         # a copy of a tower (another process, fine-tuning) starts with nothing but the disk
         return (FeatureMemory, (self.limit, self.folder, self.about))
 
-    def text(self, tower: Any, text: TextBatch, compute: Callable[[TextBatch], TextStates]) -> TextStates:
-        """What `compute` returns for a batch, without pieces and layers.
+    def text(
+        self, tower: Any, text: TextBatch, compute: Callable[[TextBatch], TextStates], stages: int = 0
+    ) -> TextStates:
+        """What `compute` returns for a batch, without pieces.
 
         Args:
             tower: a frozen tower with `reading()`.
             text: the batch.
             compute: runs the tower.
+            stages: how many `layers`, (B, W, d) each, it returns and are kept besides.
 
         """
         ids, mask, owner = text.input_ids, text.attn_mask, text.piece_word
@@ -136,20 +139,28 @@ class FeatureMemory:
         # the number of words is part of the input: posts that differ only in words that were cut off are not the same
         sizes = inputs.new_tensor([[count, -1] for count in counts]).unsqueeze(1)  # (B, 1, 2)
         keys = [input_digest(torch.cat((inputs[row, :length], sizes[row]))) for row, length in enumerate(used)]
-        shapes: list[_Shapes] = [{"words": (max(1, count), tower.width), "pooled": (tower.width,)} for count in counts]
+        parts = ["words", *(f"stage{number}" for number in range(1, stages + 1))]
+        shapes: list[_Shapes] = [
+            {**dict.fromkeys(parts, (max(1, count), tower.width)), "pooled": (tower.width,)} for count in counts
+        ]
 
         def alone(row: int) -> dict[str, Tensor]:
             states = compute(_row(text, row, used[row], max(1, counts[row])))
-            return {"words": states.words[0], "pooled": states.pooled[0]}
+            named = zip(parts, (states.words, *states.layers[:stages]), strict=True)
+            return {**{part: value[0] for part, value in named}, "pooled": states.pooled[0]}
 
-        rows = self._recall(self.reading(tower), keys, shapes, alone)
+        reading = self.reading(tower)
+        if stages:
+            reading = replace(reading, pooling=f"{reading.pooling}, {stages} stages")
+        rows = self._recall(reading, keys, shapes, alone)
         if rows is None:
             return compute(text)
         like = next(tower.parameters())
-        words = like.new_zeros(*text.word_mask.shape, tower.width)
+        words, *layers = (like.new_zeros(*text.word_mask.shape, tower.width) for _ in parts)
         for row, found in enumerate(rows):
-            words[row, : len(found["words"])] = found["words"].to(like.device)
-        return TextStates(words, torch.stack([found["pooled"] for found in rows]).to(like.device))
+            for part, whole in zip(parts, (words, *layers), strict=True):
+                whole[row, : len(found[part])] = found[part].to(like.device)
+        return TextStates(words, torch.stack([found["pooled"] for found in rows]).to(like.device), layers=tuple(layers))
 
     def images(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], ImageStates]) -> ImageStates:
         """What `compute` returns for pictures, without tokens and stages; zeros for places that are masked.

@@ -21,6 +21,7 @@ from mnerkit.data.images import PictureLoader
 from mnerkit.data.post import ImageRef, Post
 from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.encoders.tiny_bert import TinyBert
 from mnerkit.nn.contrast import late_interaction, nce
 
 CELLS = 3
@@ -31,7 +32,7 @@ GLANCED = 2
 
 
 def pretrain(
-    text: TinyText,
+    text: TinyText | TinyBert,
     vision: TinyVision,
     posts: Sequence[Post],
     *,
@@ -96,7 +97,7 @@ def pretrain(
 
 
 @contextmanager
-def _trainable(*towers: TinyText | TinyVision) -> Iterator[None]:
+def _trainable(*towers: TinyText | TinyBert | TinyVision) -> Iterator[None]:
     """Towers in training mode with gradients; afterwards frozen and in the mode that they were in."""
     before = [(tower.frozen, tower.training) for tower in towers]
     for tower in towers:
@@ -128,7 +129,7 @@ class _Objective(nn.Module):
         self.word_bias = nn.Parameter(torch.full((2,), -5.0))
 
     def forward(
-        self, text: TinyText, vision: TinyVision, pairs: Sequence[tuple[Post, ImageRef]], pixels: Tensor
+        self, text: TinyText | TinyBert, vision: TinyVision, pairs: Sequence[tuple[Post, ImageRef]], pixels: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Summed loss; how often a post finds its picture, and how often all words of a caption are known."""
         pixels = flipped_and_shifted(pixels)

@@ -131,7 +131,8 @@ class Sight(nn.Module):
         if len(real) and self.augment and self.training:
             some = PictureBatch(flipped_and_shifted(some.pixels()))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
-            states = (_with_stages(tower, some) if stages else tower.see(some)) if len(real) else _blank(tower, mask)
+            read = tower.see_stages if stages else tower.see
+            states = read(some) if len(real) else _blank(tower, mask)
         if len(real) < rows:
             states = _scattered(states, real, rows)
         regions = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
@@ -161,18 +162,6 @@ def _given(value: Any, view: str) -> Any:
     if value is None:
         raise ValueError(f"the batch lacks the view {view!r}")
     return value
-
-
-def _with_stages(tower: VisionTower, pictures: PictureBatch) -> ImageStates:
-    """The states with their stages: a frozen tower that remembers returns none else."""
-    before = getattr(tower, "keep_stages", None)
-    if before is None:
-        return tower(pictures.pixels())
-    tower.keep_stages = True
-    try:
-        return tower(pictures.pixels())
-    finally:
-        tower.keep_stages = before
 
 
 def _masked(states: ImageStates, mask: Tensor) -> ImageStates:
@@ -208,7 +197,7 @@ def _blank(tower: VisionTower, mask: Tensor) -> ImageStates:
     modes = [(module, module.training) for module in tower.modules()]
     tower.eval()
     try:
-        return _with_stages(tower, PictureBatch(torch.zeros(1, 3, side, side, device=mask.device)))
+        return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=mask.device)))
     finally:
         for module, training in modes:
             module.training = training

@@ -110,6 +110,20 @@ class PieceTower(TextTower):
             return self.memory.text(self, text, self._states)
         return self._states(text, prefix)
 
+    def staged(self, text: TextBatch, count: int) -> TextStates:
+        """The states, whose `layers` are those of the words (B, W, d) after `count` evenly spaced layers."""
+        if self.frozen:
+            return self.memory.text(self, text, lambda rows: self._staged(rows, count), count)
+        return self._staged(text, count)
+
+    def _staged(self, text: TextBatch, count: int) -> TextStates:
+        pieces, layers = self._read(text, True)
+        last = torch.stack(layers[-self.last_layers :]).mean(0) if self.last_layers > 1 else pieces
+        depth = len(layers) - 1  # the embeddings stand first
+        chosen = [layers[depth * stage // count] for stage in range(1, count + 1)]
+        words, *stages = (pool_words(each, text, self.word_pool) for each in (last, *chosen))
+        return TextStates(words, self._sentence(last, text), layers=tuple(stages))
+
     def reading(self) -> Reading:
         """How it reads, for the address of what it returns."""
         settings = json.dumps(self.reader.state(), sort_keys=True)

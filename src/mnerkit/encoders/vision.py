@@ -67,6 +67,9 @@ class _RememberingTower(VisionTower):
     def see(self, pictures: PictureBatch) -> ImageStates:
         return self.memory.images(self, pictures, self._states) if self._remembers else self(pictures.pixels())
 
+    def see_stages(self, pictures: PictureBatch) -> ImageStates:
+        return self._states(pictures.pixels())
+
     def see_pooled(self, pictures: PictureBatch) -> Tensor:
         return self.memory.pooled(self, pictures, self._states) if self._remembers else self.pool(pictures.pixels())
 

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from mnerkit.errors import UsageError
+from mnerkit.nn.attention import FeedForward, MultiHeadAttention
 
 Block = Literal["full", "attn_only"]
 WeightAxis = Literal["source", "target"]
 Position = Literal["degree", "order", "none"]
 
 
-def weighted_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor,
-    weights: Tensor | None = None,
-    axis: WeightAxis = "source",
-    renorm: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """(softmax(Q K^T / sqrt(d)) * R) V (GIFR, Eq. 4).
-
-    Args:
-        query: (B, heads, m, d), d the width of a head.
-        key: likewise.
-        value: likewise.
-        mask: (B, m) bool, real images.
-        weights: R, (B, m); None: 1.
-        axis: R_j scales column j, the image that is looked at (`source`), or R_i row i, the one that looks (`target`).
-        renorm: let the weighted rows sum to 1 again (a row whose weights are all 0 stays 0).
-
-    Returns:
-        (B, heads, m, d), and the weighted attention (B, heads, m, m). Rows of a post without images are 0.
-    """
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])  # (B, heads, m, m)
-    hidden = ~mask[:, None, None, :]
-    attention = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(hidden, 0.0)
-    if weights is not None:
-        attention = attention * (weights[:, None, None, :] if axis == "source" else weights[:, None, :, None])
-    if renorm:
-        attention = attention / attention.sum(-1, keepdim=True).clamp_min(torch.finfo(attention.dtype).tiny)
-    return attention @ value, attention
-
-
 class _Layer(nn.Module):
-    """One layer: weighted attention alone, or with residual, norms and feed-forward network.
+    """One layer: weighted attention (GIFR, Eq. 4) alone, or with residual, norms and feed-forward network.
 
     The norms stand before the attention and the feed-forward network, as in Graphormer: behind them, they would give
     every image the same length again, whatever its relevance.
@@ -66,30 +35,26 @@ class _Layer(nn.Module):
     ) -> None:
         super().__init__()
         full = block == "full"
-        self.heads, self.residual_scale_r, self.r_axis, self.renorm = heads, residual_scale_r, r_axis, renorm
-        self.query, self.key, self.value = (nn.Linear(width, width, bias=full) for _ in range(3))
+        self.residual_scale_r, self.r_axis, self.renorm = residual_scale_r, r_axis, renorm
+        self.attention = MultiHeadAttention(width, heads, bias=full, project=full)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)) if full else None
+        self.feedforward = FeedForward(width, feedforward, dropout) if full else None
         self.dropout = nn.Dropout(dropout)
-        self.out: nn.Module | None = None
-        if full:
-            self.out = nn.Linear(width, width)
-            self.norm, self.second_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-            self.feedforward = nn.Sequential(
-                nn.Linear(width, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, width)
-            )
 
     def forward(self, h: Tensor, mask: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Vectors (B, m, d) to U (B, m, d), and the attention (B, heads, m, m)."""
-        seen = h if self.out is None else self.norm(h)
-        query, key, value = (
-            part(seen).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        """Vectors (B, m, d) to U (B, m, d), and the weighted attention (B, heads, m, m)."""
+        seen = h if self.norms is None else self.norms[0](h)
+        pairs = weights
+        if weights is not None and self.r_axis == "target":
+            pairs = weights.unsqueeze(-1).expand(-1, -1, h.shape[1])  # (B, m, m): rows
+        looked, attention = self.attention(
+            seen, seen, mask=mask, key_weights=pairs, renorm=self.renorm, want_weights=True
         )
-        looked, attention = weighted_attention(query, key, value, mask, weights, self.r_axis, self.renorm)
-        looked = looked.transpose(1, 2).flatten(2)  # (B, m, d)
-        if self.out is None:
+        if self.norms is None or self.feedforward is None:
             return looked, attention
         kept = h if weights is None or not self.residual_scale_r else h * weights.unsqueeze(-1)
-        u = kept + self.dropout(self.out(looked))
-        return u + self.dropout(self.feedforward(self.second_norm(u))), attention
+        u = kept + self.dropout(looked)
+        return u + self.dropout(self.feedforward(self.norms[1](u))), attention
 
 
 class ImageSetEncoder(nn.Module):
@@ -113,7 +78,7 @@ class ImageSetEncoder(nn.Module):
         renorm: let the weighted attention sum to 1 again.
 
     Raises:
-        ValueError: `heads` does not divide `width`.
+        UsageError: `heads` does not divide `width`.
     """
 
     def __init__(
@@ -133,7 +98,7 @@ class ImageSetEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"{heads} heads do not divide the width {width}")
+            raise UsageError(f"--model.heads {heads}: give a divisor of the width of the image vectors, {width}")
         self.width, self.position = width, position
         self.places: nn.Embedding | None = None
         if position != "none":

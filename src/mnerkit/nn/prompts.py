@@ -28,7 +28,8 @@ class LayerPrompts(nn.Module):
             return nn.ModuleList(nn.Linear(inputs, width, bias=False) for _ in range(layers))
 
         self.prompts = maps(image_width)
-        self.keys, self.values = (maps(width), maps(width)) if own_maps else (None, None)
+        self.keys: nn.ModuleList | None = maps(width) if own_maps else None
+        self.values: nn.ModuleList | None = maps(width) if own_maps else None
 
     def forward(self, u: Tensor, shared: Maps | None = None) -> tuple[LayerTensors, LayerTensors]:
         """Image vectors U (B, m, d_v) to the keys and the values of each layer, (B, m, d).

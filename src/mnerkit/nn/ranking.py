@@ -65,9 +65,13 @@ class PairRankLoss(nn.Module):
         super().__init__()
         self.mean, self.margin = mean, margin
 
-    def forward(self, scores: Tensor, worths: Tensor, mask: Tensor) -> Tensor:
-        """Loss of scores (B, N) against worths (B, N); `mask` (B, N) bool tells the real candidates."""
-        return pair_rank_loss(scores, ranked_pairs(worths, mask, self.margin), self.mean)
+    def pairs(self, worths: Tensor, mask: Tensor) -> Tensor:
+        """`ranked_pairs` of worths (B, N) and mask (B, N), with the margin."""
+        return ranked_pairs(worths, mask, self.margin)
+
+    def forward(self, scores: Tensor, pairs: Tensor) -> Tensor:
+        """Loss of scores (B, N) against pairs (B, N, N)."""
+        return pair_rank_loss(scores, pairs, self.mean)
 
 
 def pair_hits(scores: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning.pytorch as lightning
@@ -134,6 +135,9 @@ class Method(lightning.LightningModule):
     def rows(self, answers: Iterator[Any] | Sequence[Any]) -> Iterator[dict[str, Any]]:
         """One plain record an answer, as `predictions.<split>.jsonl` and `mnerkit predict` write it."""
         raise NotImplementedError
+
+    def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
+        """Write what others read into the folder of a run that is over; on every rank, with the best weights."""
 
     # ------------------------------------------------------------------ made in two steps
 

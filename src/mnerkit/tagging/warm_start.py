@@ -1,4 +1,4 @@
-"""Tiny towers that stay frozen are trained against each other first, so that they know something to stand on."""
+"""A tiny vision tower that will be frozen is trained against a text tower first, so that it knows something."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from mnerkit.data.cache import TOWERS
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.encoders.tiny_bert import TinyBert
 from mnerkit.runs import write_bytes
 from mnerkit.tagging.method import Method
 
 _log = logging.getLogger("mnerkit.tagging")
 
 # beside `encoders`: what decides how the towers come out of their training
-SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
+SOURCES = ("tiny.py", "tiny_bert.py", "pretraining.py", "augment.py", "../nn/contrast.py")
 
 
 def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
-    """Train a pair of tiny towers on the training posts, or load them as trained before.
+    """Train a frozen tiny vision tower and a tiny text tower against each other on the training posts, or load them.
 
-    Does nothing unless the vision tower is frozen; a text tower that is not begins from there, as a pretrained one
-    does. The result is kept under the digest of the corpus, the seed, the towers' shapes and the source that trains
-    them, in the cache folder of `data` if any.
+    The text tower keeps what it learnt whether it is frozen or goes on learning with the method; where the method has
+    none of the vision tower's width, one that is thrown away afterwards takes its place. Does nothing where the vision
+    tower learns with the method or comes from outside. The result is kept under the digest
+    of the corpus, the seed, the towers' shapes and the source that trains them, in the cache folder of `data` if any.
     """
-    texts = [tower for tower in method.towers.values() if isinstance(tower, TinyText)]
-    visions = [tower for tower in method.towers.values() if isinstance(tower, TinyVision) and tower.frozen]
-    if not texts or not visions:
+    towers = list(method.towers.values())
+    vision = next((tower for tower in towers if isinstance(tower, TinyVision) and tower.frozen), None)
+    if vision is None:
         return
-    text, vision = texts[0], visions[0]
-    posts = data.posts("train", pictures="right")
+    texts = [tower for tower in towers if isinstance(tower, TinyText | TinyBert) and tower.width == vision.width]
+    text = texts[0] if texts else TinyText(data.facts, width=vision.width)
+    # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
+    posts = data.posts("train" if data.train_on == "all_train" else "all_train", pictures="right")
     source = b"".join((Path(encoders.__file__).parent / name).read_bytes() for name in SOURCES)
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]

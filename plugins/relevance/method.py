@@ -1,0 +1,286 @@
+"""Plugin `relevance`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mnerkit.data.batch import Batch
+from mnerkit.data.datamodule import MnerData
+from mnerkit.data.post import Post
+from mnerkit.data.relevance import FORMAT
+from mnerkit.data.views import Needs
+from mnerkit.errors import DataError, UsageError
+from mnerkit.nn.ranking import PairRankLoss, pair_hits
+from mnerkit.ranges import COUNT, DROPOUT, SHARE, Range, check
+from mnerkit.runs import write_lines
+from mnerkit.tagging import evaluation
+from mnerkit.tagging.method import Method
+from mnerkit_plugins.relevance import preference
+from mnerkit_plugins.relevance.figures import against_truth, spread
+from mnerkit_plugins.relevance.model import RelevanceEncoder
+from mnerkit_plugins.relevance.preference import Ranked
+from mnerkit_plugins.relevance.utility import Trial, utility
+
+
+@dataclass
+class Judged:
+    """What the discriminator says of a post.
+
+    Attributes:
+        post: the post.
+        relevance: R of each of its first images; None for one that could not be read.
+        scores: raw scores r, likewise.
+        blank: r of the blank image.
+        episode: None; there are no episodes.
+    """
+
+    post: Post
+    relevance: list[float | None]
+    scores: list[float | None]
+    blank: float
+    episode: int | None = None
+
+
+class RelevanceMethod(Method):
+    """How relevant each image is to its post: GIFR's first stage, a discriminator that learns from rankings."""
+
+    plugin = "relevance"
+    encoder: RelevanceEncoder
+    monitor: ClassVar[str] = "held_out/pair_accuracy"
+
+    def __init__(
+        self,
+        text: str = "openai/clip-vit-base-patch32",
+        vision: str = "openai/clip-vit-base-patch32",
+        freeze: bool = False,
+        max_tokens: int = 77,
+        max_images: int = 4,
+        preference: Literal["utility", "matched", "clip", "file", "oracle"] = "utility",
+        rankings: str | None = None,
+        clip_quantile: float = 0.5,
+        utility_seeds: int = 3,
+        utility_epochs: int = 8,
+        held_out: float = 0.2,
+        pair_mean: Literal["pairs", "posts"] = "pairs",
+        blank: Literal["zeros", "white", "black"] = "zeros",
+        joint: int = 512,
+        hidden: int = 512,
+        dropout: float = 0.1,
+        augment: bool = False,
+        **training: Any,
+    ) -> None:
+        """Keep the options.
+
+        Args:
+            text: the text tower: `tiny`, a hub name such as `openai/clip-vit-base-patch32`, or a folder.
+            vision: the vision tower, named likewise, or `captions`, which reads captions in place of pictures.
+            freeze: keep both towers' weights as they are.
+            max_tokens: length limit in pieces, special pieces included.
+            max_images: read this many images of a post, the first ones.
+            preference: where rankings of images come from: what an image adds to the likelihood of the gold tags
+                (utility), a post's own images before those of others (matched), cosines of the towers (clip), people
+                (file), or the truth of the probe corpus (oracle).
+            rankings: with preference file, JSON lines {"id", "order", "blank_pos"}.
+            clip_quantile: with preference clip, share of all images that is ranked below the blank one.
+            utility_seeds: with preference utility, taggers trained on each half of the posts.
+            utility_epochs: with preference utility, epochs of each.
+            held_out: share of the ranked posts that selects the checkpoint and is not trained on.
+            pair_mean: the loss is the mean over all pairs of a batch, or over the pairs of each post first.
+            blank: pixels of the blank image: zeros once normalised, white, or black.
+            joint: width of the text's and of the image's linear map.
+            hidden: width of the score's MLP.
+            dropout: in the MLP.
+            augment: mirror and shift pictures while training; off for frozen towers.
+            training: options of `Method`.
+        """
+        super().__init__(**training)
+        check("model", COUNT, max_tokens=max_tokens, max_images=max_images, joint=joint, hidden=hidden)
+        check("model", COUNT, utility_seeds=utility_seeds, utility_epochs=utility_epochs)
+        check("model", SHARE, clip_quantile=clip_quantile)
+        check("model", Range(0, 1, above=True, below=True), held_out=held_out)
+        check("model", DROPOUT, dropout=dropout)
+        if (preference == "file") != (rankings is not None):
+            raise UsageError("--model.rankings FILE and --model.preference file go together")
+        self.text, self.vision, self.freeze_towers, self.max_tokens = text, vision, freeze, max_tokens
+        self.max_images, self.preference, self.rankings = max_images, preference, rankings
+        self.clip_quantile, self.utility_seeds, self.utility_epochs = clip_quantile, utility_seeds, utility_epochs
+        self.held_out, self.blank, self.augment = held_out, blank, augment
+        self.sizes: dict[str, Any] = {"joint": joint, "hidden": hidden, "dropout": dropout}
+        self.criterion = PairRankLoss(pair_mean)
+        self.worths: dict[str, tuple[float, ...]] = {}
+
+    def make_encoder(self) -> RelevanceEncoder:
+        text = self.text_tower("text", self.text, freeze=self.freeze_towers, max_tokens=self.max_tokens)
+        sight = self.sight("vision", self.vision, text, freeze=self.freeze_towers, augment=self.augment)
+        return RelevanceEncoder(text, sight, blank=self.blank, **self.sizes)
+
+    def needs(self) -> Needs:
+        # matched posts have as many images of others beside their own
+        most = self.max_images * (2 if self.preference == "matched" else 1)
+        return self.encoder.sight.needs(self.towers["text"].reader, max_images=most)
+
+    # ------------------------------------------------------------------ supervision
+
+    def prepare(self, data: MnerData) -> None:
+        """Rank the images of the training posts, and keep some of these posts apart to select the checkpoint.
+
+        Raises:
+            DataError: the rankings leave no pair to learn from.
+        """
+        ranked, margin, counts = self._ranked(data)
+        self.criterion.margin = margin
+        ranked = [each for each in ranked if each.pairs(margin)]
+        if len(ranked) < 2:
+            raise DataError(
+                f"--model.preference {self.preference}: {len(ranked)} of the {len(data.posts('train'))} training posts "
+                "have images that are ranked; there is nothing to learn"
+            )
+        train, apart = preference.held_out(ranked, self.held_out, data.dis_seed)
+        self.worths = {each.post.id: each.worths for each in ranked}
+        self.noted["supervision"] = {
+            "preference": self.preference,
+            "posts": len(train),
+            "held_out_posts": len(apart),
+            "pairs": sum(each.pairs(margin) for each in train),
+            "margin": margin,
+            **counts,
+        }
+        if all(each.post.truth is not None for each in ranked) and self.preference in ("utility", "clip", "file"):
+            scores = [(each.post, [*each.worths]) for each in ranked]
+            self.noted["supervision"]["against_truth"] = against_truth(scores, blank=0.0)
+        data.train_with([each.post for each in train], [each.post for each in apart])
+
+    def _ranked(self, data: MnerData) -> tuple[list[Ranked], float, dict[str, int]]:
+        """Ranked posts, the margin within which images are tied, and counts for the record."""
+        posts, most = data.posts("train"), self.max_images
+        if self.preference == "oracle":
+            return preference.oracle(posts, most), 0.0, {}
+        if self.preference == "matched":
+            return preference.matched(posts, most, data.dis_seed), 0.0, {}
+        if self.preference == "file":
+            assert self.rankings is not None
+            known = {post.id for post in data.content.splits["train"]}
+            forbidden = {post.id for split in ("dev", "test") for post in data.content.splits[split]}
+            return _with_margin(preference.from_file(self.rankings, posts, known, forbidden, most))
+        device = data.trainer.strategy.root_device if data.trainer is not None else torch.device("cpu")
+        text, sight, collator = self.encoder.text.to(device), self.encoder.sight.to(device), data.collator()
+        trial = Trial(text, sight, collator, self.blank, self.utility_epochs, data.dis_seed, device)
+        if self.preference == "clip":
+            return self._by_cosine(posts, trial), 0.0, {}
+        return (*utility(posts, trial, most, self.utility_seeds), {})
+
+    @torch.no_grad()
+    def _by_cosine(self, posts: Sequence[Post], trial: Trial) -> list[Ranked]:
+        """Cosine of text and image in the towers' joint space, less the quantile where the blank image stands."""
+        text, sight = trial.text.eval(), trial.sight.eval()
+        if text.joint_width != sight.pooled_width:
+            raise UsageError(
+                f"--model.preference clip compares texts and images, and towers {self.text} and {self.vision} share no "
+                "space; give two halves of one CLIP"
+            )
+        kept = [preference.first_images(post, self.max_images) for post in posts]
+        kept = [post for post in kept if post.images]
+        cosines: list[Tensor] = []
+        for batch in trial.batches(kept):
+            vectors = text.joint(text(batch.text).pooled).unsqueeze(1)
+            found = functional.cosine_similarity(vectors, sight.whole(batch).pooled, -1).cpu()
+            cosines += [row[: len(post.images)] for post, row in zip(batch.posts, found, strict=True)]
+        self.train()
+        blank = float(torch.cat(cosines).quantile(self.clip_quantile)) if cosines else 0.0
+        return [Ranked(post, tuple((row - blank).tolist())) for post, row in zip(kept, cosines, strict=True)]
+
+    def _pairs(self, batch: Batch, mask: Tensor) -> Tensor:
+        """The ranked pairs of a batch, (B, m + 1, m + 1), the blank image last; `mask` (B, m + 1)."""
+        worths = torch.zeros(mask.shape, device=mask.device)
+        for row, post in enumerate(batch.posts):
+            own = self.worths.get(post.id, ())[: mask.shape[1] - 1]
+            worths[row, : len(own)] = torch.tensor(own, device=mask.device)
+        return self.criterion.pairs(worths, mask)
+
+    # ------------------------------------------------------------------ training
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Eq. 1."""
+        scores, mask = self.encoder(batch).with_blank()
+        return {"ranking": self.criterion(scores, self._pairs(batch, mask))}
+
+    def on_validation_epoch_start(self) -> None:
+        """Fresh counts."""
+        self._hits = torch.zeros(2, device=self.device)
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Count pairs of held-out posts that are in order."""
+        scores, mask = self.encoder(batch).with_blank()
+        self._hits += torch.stack(pair_hits(scores, self._pairs(batch, mask)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the share of pairs in order, over all ranks; it selects the checkpoint."""
+        gathered = self.all_gather(self._hits)
+        assert isinstance(gathered, Tensor)
+        right, pairs = gathered.view(-1, 2).sum(0).tolist()
+        accuracy = 100 * right / pairs if pairs else 0.0
+        self.log(self.monitor, accuracy, rank_zero_only=False, sync_dist=False)
+        self.log("pair_accuracy", accuracy, prog_bar=True, logger=False)
+
+    # ------------------------------------------------------------------ answering
+
+    def answers(self, batch: Batch) -> list[Judged]:
+        """Scores of the images of each post."""
+        found = self.encoder(batch)
+        mask, scores, relevance = (each.tolist() for each in (found.mask, found.images, found.relevance))
+
+        def real(row: int, values: list[list[float]]) -> list[float | None]:
+            count = min(len(batch.posts[row].images), self.max_images)
+            return [value if there else None for value, there in zip(values[row], mask[row], strict=True)][:count]
+
+        return [
+            Judged(post, real(row, relevance), real(row, scores), blank)
+            for row, (post, blank) in enumerate(zip(batch.posts, found.blank.tolist(), strict=True))
+        ]
+
+    def figures(self, answers: Sequence[Judged]) -> dict[str, Any]:
+        """How R spreads, and where the truth is known how well it tells relevant images from the others."""
+        found: dict[str, Any] = spread([each.relevance for each in answers])
+        if answers and all(each.post.truth is not None for each in answers):
+            found |= against_truth([(each.post, each.scores) for each in answers], [each.blank for each in answers])
+            by_truth: dict[bool, list[float | None]] = defaultdict(list)
+            for each in answers:
+                for value, relevant in zip(each.relevance, each.post.truth.relevant, strict=False):  # type: ignore[union-attr]
+                    by_truth[relevant].append(value)
+            for relevant, name in ((True, "relevant"), (False, "irrelevant")):
+                found |= {f"{name}/{key}": value for key, value in spread([by_truth[relevant]]).items()}
+        return found
+
+    def rows(self, answers: Iterable[Judged]) -> Iterator[dict[str, Any]]:
+        """Lines that `--data.relevance FILE` reads: R of every picture, 0 for one that was not read."""
+        for each in answers:
+            behind = len(each.post.images) - len(each.relevance)
+            yield {
+                "id": each.post.id,
+                "images": [image.name for image in each.post.images],
+                "scores": [value or 0.0 for value in each.relevance] + [0.0] * behind,
+                "raw": each.scores,
+                "blank": each.blank,
+            }
+
+    def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
+        """Write R of all pictures of the corpus to `relevance.jsonl`, for `--data.relevance` of the second stage."""
+        said = {"format": FORMAT, "plugin": self.plugin, "corpus": data.content.name, "digest": data.content.digest}
+        rows: list[dict[str, Any]] = [{**said, "train_on": data.train_on, "supervision": self.noted.get("supervision")}]
+        for split in ("all_train", "dev", "test"):
+            rows += self.rows(evaluation.predictions(trainer, self, data, split))
+        if trainer.is_global_zero:
+            write_lines(folder / "relevance.jsonl", rows)
+
+
+def _with_margin(found: tuple[list[Ranked], dict[str, int]]) -> tuple[list[Ranked], float, dict[str, int]]:
+    return found[0], 0.0, found[1]

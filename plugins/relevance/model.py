@@ -1,0 +1,123 @@
+"""GIFR's discriminator: how relevant is an image to a post? A text and an image tower, and a score for each pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batch import Batch, PictureBatch
+from mnerkit.encoders.base import ImageStates, TextTower, VisionTower
+from mnerkit.encoders.sight import Seen, Sight
+from mnerkit.encoders.vision import ClipVisionTower
+from mnerkit.nn.ranking import RelevanceScorer, relevance
+
+Blank = Literal["zeros", "white", "black"]
+
+
+@dataclass
+class Scores:
+    """Raw scores of B posts with m images each.
+
+    Attributes:
+        images: (B, m), r(I_i); meaningless where masked.
+        blank: (B,), r(I_blank) beside the same text.
+        mask: (B, m) bool, real images.
+    """
+
+    images: Tensor
+    blank: Tensor
+    mask: Tensor
+
+    @property
+    def relevance(self) -> Tensor:
+        """R (Eq. 2), (B, m); 0 where masked."""
+        return relevance(self.images, self.blank) * self.mask
+
+    def with_blank(self) -> tuple[Tensor, Tensor]:
+        """Scores and mask with the blank image behind the others, (B, m + 1) each."""
+        real = torch.ones_like(self.mask[:, :1])
+        return torch.cat([self.images, self.blank.unsqueeze(1)], 1), torch.cat([self.mask, real], 1)
+
+
+class RelevanceEncoder(nn.Module):
+    """r = MLP([W_t T_e; W_v V_e]) (4.1); T_e the text's vector, V_e the image's.
+
+    T_e is the pooled vector (CLIP: the state of the end of text). V_e is CLIP's class state behind its last norm where
+    the tower is a CLIP that trains; else the pooled vector, which a frozen one's class state is mapped to linearly.
+
+    Args:
+        text: the text tower.
+        sight: sees the images.
+        joint: d_s.
+        hidden: of the MLP.
+        dropout: in the MLP.
+        blank: pixels of the blank image: zeros once normalised, white, or black. With captions it has no words.
+    """
+
+    def __init__(
+        self,
+        text: TextTower,
+        sight: Sight,
+        joint: int = 512,
+        hidden: int = 512,
+        dropout: float = 0.1,
+        blank: Blank = "zeros",
+    ) -> None:
+        super().__init__()
+        self.text, self.sight, self.blank = text, sight, blank
+        self._class_state = isinstance(sight.tower, ClipVisionTower) and not sight.tower.frozen
+        width = sight.width if self._class_state else sight.pooled_width
+        self.scorer = RelevanceScorer(text.width, width, joint, hidden, dropout)
+
+    def forward(self, batch: Batch) -> Scores:
+        """Score the images of each post, and the blank one."""
+        text = self.text(batch.text).pooled  # (B, d_t)
+        seen = self.sight.whole(batch)
+        images = self._vectors(seen)  # (B, m, d_v)
+        blank = self.blank_vector(images).expand(len(images), 1, -1)
+        scores = self.scorer(text, torch.cat([images, blank], 1))  # (B, m + 1)
+        return Scores(scores[:, :-1], scores[:, -1], seen.mask)
+
+    def _vectors(self, seen: Seen) -> Tensor:
+        if not self._class_state or seen.states.tokens is None:
+            return seen.pooled
+        return self._normed(seen.states.tokens[:, 0]).unflatten(0, seen.mask.shape)
+
+    def _normed(self, states: Tensor) -> Tensor:
+        tower = self.sight.tower
+        assert isinstance(tower, ClipVisionTower)
+        return tower.model.vision_model.post_layernorm(states)
+
+    def blank_vector(self, like: Tensor) -> Tensor:
+        """V_e of the blank image, (1, d_v)."""
+        states = blank_states(self.sight, self.blank, like)
+        return self._normed(states.tokens[:, 0]) if self._class_state and states.tokens is not None else states.pooled
+
+
+def blank_states(sight: Sight, blank: Blank, like: Tensor) -> ImageStates:
+    """The states of the blank image, one row: always in evaluation mode, so that they depend on the weights alone.
+
+    A caption without words is zeros.
+    """
+    tower = sight.tower
+    if not isinstance(tower, VisionTower):
+        nothing = like.new_zeros(1, sight.pooled_width)
+        return ImageStates(nothing, nothing.unsqueeze(1), (1, 1))
+    modes = [(module, module.training) for module in tower.modules()]
+    tower.eval()
+    try:
+        return tower.see(PictureBatch(blank_pixels(tower, blank).to(like.device)))
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def blank_pixels(tower: VisionTower, blank: Blank) -> Tensor:
+    """The blank image as a tower reads it, (1, 3, side, side)."""
+    picture = tower.picture
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (picture.mean, picture.std))
+    channels = {"zeros": torch.zeros_like(mean), "white": (1 - mean) / std, "black": -mean / std}[blank]
+    return channels.expand(1, 3, picture.size, picture.size).contiguous()

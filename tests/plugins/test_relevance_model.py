@@ -1,0 +1,218 @@
+"""The discriminator of GIFR's first stage, and the rankings that it learns from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mnerkit.data.collate import Collator
+from mnerkit.data.facts import CorpusFacts
+from mnerkit.data.images import PictureLoader
+from mnerkit.data.post import Post
+from mnerkit.data.probe import generate, types_of
+from mnerkit.data.tagset import TagSet
+from mnerkit.encoders.frozen import freeze
+from mnerkit.encoders.sight import Sight
+from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.errors import DataError, UsageError
+from mnerkit_plugins.relevance import preference
+from mnerkit_plugins.relevance.figures import against_truth, spread
+from mnerkit_plugins.relevance.model import RelevanceEncoder, blank_pixels
+from mnerkit_plugins.relevance.utility import Trial, utility
+
+POSTS = generate("multi", "train", 24)
+TYPES = types_of("multi")
+FACTS = CorpusFacts.of(TYPES, POSTS)
+
+
+def encoder(**options: Any) -> RelevanceEncoder:
+    torch.manual_seed(0)
+    return RelevanceEncoder(TinyText(FACTS), Sight(TinyVision()), joint=16, hidden=16, **options).eval()
+
+
+def collator(made: RelevanceEncoder, max_images: int = 4) -> Collator:
+    needs = made.sight.needs(made.text.reader, max_images=max_images)
+    return Collator(needs, PictureLoader(made.sight.picture), TagSet(TYPES))
+
+
+def test_a_score_depends_on_its_own_post_and_image_alone() -> None:
+    made = encoder()
+    together = made(collator(made)(POSTS[:8]))
+    for row, post in enumerate(POSTS[:8]):
+        alone = made(collator(made)([post]))
+        count = len(post.images)
+        torch.testing.assert_close(together.images[row, :count], alone.images[0, :count], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together.blank[row], alone.blank[0], atol=1e-5, rtol=1e-4)
+        assert not together.relevance[row, count:].any()
+
+
+@pytest.mark.parametrize("blank", ["zeros", "white", "black"])
+def test_the_blank_image_has_relevance_one_half(blank) -> None:
+    made = encoder(blank=blank)
+    value = {"white": 255, "black": 0}.get(blank)
+    pixels = blank_pixels(made.sight.tower, blank)
+    assert pixels.shape == (1, 3, 64, 64)
+    if value is None:
+        assert not pixels.any()
+        batch = collator(made)(POSTS[:4])
+        batch.images[:, 0] = 0
+    else:
+        plain = np.full((64, 64, 3), value, dtype=np.uint8)
+        posts = [replace(p, images=(replace(p.images[0], pixels=plain), *p.images[1:])) for p in POSTS[:4]]
+        batch = collator(made)(posts)
+    torch.testing.assert_close(made(batch).relevance[:, 0], torch.full((4,), 0.5), atol=1e-5, rtol=0)
+
+
+def test_the_blank_image_does_not_depend_on_the_batch_in_training_either() -> None:
+    made = encoder()
+    vector = made.blank_vector(torch.zeros(1))
+    made.train()
+    made(collator(made)(POSTS[:2]))
+    assert made.sight.tower.training
+    made.eval()
+    made.sight.tower.load_state_dict(encoder().sight.tower.state_dict())
+    torch.testing.assert_close(made.blank_vector(torch.zeros(1)), vector)
+
+
+def test_every_weight_is_trained_with_and_without_images() -> None:
+    for posts in (POSTS[:4], [replace(post, images=()) for post in POSTS[:4]]):
+        made = encoder().train()
+        scores, mask = made(collator(made)(posts)).with_blank()
+        (scores * mask).sum().backward()
+        assert [name for name, each in made.named_parameters() if each.grad is None] == []
+
+
+def test_the_oracle_ranks_relevant_images_above_the_blank_one_and_the_others_below() -> None:
+    ranked = preference.oracle(POSTS, 3)
+    for each, post in zip(ranked, POSTS, strict=True):
+        assert len(each.post.images) == len(each.worths) == min(3, len(post.images))
+        assert [worth > 0 for worth in each.worths] == list(post.truth.relevant[:3])
+    with pytest.raises(UsageError, match="oracle"):
+        preference.oracle([Post("x", ("a",))], 3)
+
+
+def test_matched_ranks_own_images_above_the_blank_one_and_those_of_others_below() -> None:
+    ranked = preference.matched(POSTS, 4, seed=0)
+    own = {post.id: {image.name for image in post.images} for post in POSTS}
+    assert len(ranked) == len(POSTS)
+    for each in ranked:
+        count = len(own[each.post.id])
+        names = [image.name for image in each.post.images]
+        assert set(names[:count]) == own[each.post.id] and not set(names[count:]) & own[each.post.id]
+        assert each.worths == (1.0,) * count + (-1.0,) * count
+        assert each.pairs() == count * count + 2 * count
+    assert [each.post.images for each in preference.matched(POSTS, 4, seed=0)] == [each.post.images for each in ranked]
+    assert [each.post.images for each in preference.matched(POSTS, 4, seed=1)] != [each.post.images for each in ranked]
+
+
+def rankings(folder: Path, *records: Any) -> Path:
+    path = folder / "rankings.jsonl"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in records))
+    return path
+
+
+THREE = next(post for post in POSTS if len(post.images) == 3)
+KNOWN = [post.id for post in POSTS]
+
+
+def test_a_file_of_rankings_is_read_with_the_place_of_the_blank_image(tmp_path: Path) -> None:
+    other = POSTS[0] if POSTS[0] is not THREE else POSTS[1]
+    path = rankings(
+        tmp_path,
+        {"id": THREE.id, "order": [2, 0, 1], "blank_pos": 2},
+        {"id": other.id, "order": [], "blank_pos": 0},
+    )
+    (ranked,), counts = preference.from_file(path, [THREE, POSTS[2]], KNOWN, ["dev-1"], 4)
+    assert ranked.worths == (1.0, -1.0, 2.0) and ranked.pairs() == 6
+    assert counts == {"other_posts": 1, "without": 1}
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"id": THREE.id, "order": [0, 0, 1], "blank_pos": 1}, r":1: order \[0, 0, 1\] is no permutation of the 3"),
+        ({"id": THREE.id, "order": [0, 1], "blank_pos": 1}, "no permutation of the 3 images"),
+        ({"id": THREE.id, "order": [0, 1, 2], "blank_pos": 4}, "blank_pos 4"),
+        ({"id": THREE.id, "order": "abc", "blank_pos": 1}, "list of whole numbers"),
+        ({"id": THREE.id, "order": [0, 1, True], "blank_pos": 1}, "list of whole numbers"),
+        ({"id": "dev-1", "order": [0], "blank_pos": 1}, "post of dev or test"),
+        ({"id": "nobody", "order": [0], "blank_pos": 1}, "no training post has the id 'nobody'"),
+        ({"id": THREE.id, "order": [0]}, "expected"),
+        ([1], "expected"),
+    ],
+)
+def test_a_wrong_ranking_is_told_with_its_line(tmp_path: Path, record, said) -> None:
+    with pytest.raises(DataError, match=said):
+        preference.from_file(rankings(tmp_path, record), [THREE], KNOWN, ["dev-1"], 4)
+
+
+def test_a_post_that_is_ranked_twice_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    line = {"id": THREE.id, "order": [0, 1, 2], "blank_pos": 1}
+    with pytest.raises(DataError, match=r":2: .* was ranked before"):
+        preference.from_file(rankings(tmp_path, line, line), [THREE], KNOWN, [], 4)
+    with pytest.raises(DataError, match="rankings"):
+        preference.from_file(tmp_path / "absent", [THREE], KNOWN, [], 4)
+
+
+def test_held_out_posts_are_a_fixed_share_and_not_trained_on() -> None:
+    ranked = preference.oracle(POSTS, 4)
+    train, apart = preference.held_out(ranked, 0.25, seed=0)
+    ids = [{each.post.id for each in part} for part in (train, apart)]
+    assert [len(each) for each in ids] == [18, 6] and not ids[0] & ids[1]
+    assert {each.post.id for each in preference.held_out(ranked[::-1], 0.25, seed=0)[1]} == ids[1]
+    assert [len(part) for part in preference.held_out(ranked[:2], 0.01, seed=0)] == [1, 1]
+
+
+def test_utility_judges_each_post_by_taggers_that_did_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = encoder()
+    freeze(made.text), freeze(made.sight.tower)
+    seen: list[set[str]] = []
+    judged: list[set[str]] = []
+    trained, gains = Trial.trained, Trial.gains
+
+    def train(self, posts, *key):
+        seen.append({post.id for post in posts})
+        return trained(self, posts, *key)
+
+    def gain(self, tagger, posts):
+        judged.append({post.id for post in posts})
+        return gains(self, tagger, posts)
+
+    monkeypatch.setattr(Trial, "trained", train)
+    monkeypatch.setattr(Trial, "gains", gain)
+    trial = Trial(made.text, made.sight, collator(made), epochs=1)
+    ranked, error = utility(POSTS, trial, max_images=4, seeds=2)
+    wanted = {post.id for post in POSTS if any(tag != "O" for tag in post.tags)}
+    assert {each.post.id for each in ranked} == wanted and error > 0
+    assert len(seen) == len(judged) == 4
+    for trained_on, scored in zip(seen, judged, strict=True):
+        assert not trained_on & scored and trained_on | scored == wanted
+    assert all(len(each.worths) == len(each.post.images) for each in ranked)
+    again, same = utility(POSTS, trial, max_images=4, seeds=2)
+    assert [each.worths for each in again] == [each.worths for each in ranked] and same == error
+
+
+def test_figures_against_the_truth() -> None:
+    posts = [post for post in POSTS if len(post.images) > 1][:6]
+    right = [(post, [2.0 if each else -2.0 for each in post.truth.relevant]) for post in posts]
+    assert against_truth(right, 0.0) == {"pair_accuracy": 100, "separated": 100, "auc": 1}
+    wrong = [(post, [-score for score in scores]) for post, scores in right]
+    assert against_truth(wrong, 0.0) == {"pair_accuracy": 0, "separated": 0, "auc": 0}
+    # the blank image far below: the order of the images stays, their side of it does not
+    low = against_truth(right, [-5.0] * 6)
+    images = [each for post in posts for each in post.truth.relevant]
+    assert low["separated"] == pytest.approx(100 * sum(images) / len(images)) and low["auc"] == 1
+    assert 0 < low["pair_accuracy"] < 100
+
+
+def test_the_spread_counts_images_that_were_read() -> None:
+    found = spread([[0.95, None, 0.05], [0.55, 1.0]])
+    assert found["images"] == 4 and found["mean_r"] == pytest.approx(0.6375) and found["above_blank"] == 75
+    assert found["histogram"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]
+    assert spread([[None]]) == {"images": 0}
