@@ -1,12 +1,13 @@
 """The graph of a post's tokens, entities and visual nodes (GEI): who looks at whom, dense or over edges with DGL.
 
-B graphs of n tokens, N entities and k visual nodes. Edges: all pairs of tokens, all pairs of visual nodes, all pairs of an
-entity and a visual node, and an entity with the tokens of its span; a token and a visual node are never joined.
+B graphs of n tokens, N entities and k visual nodes. Edges: all pairs of tokens, all pairs of visual nodes, all pairs of
+an entity and a visual node, and an entity with the tokens of its span; a token and a visual node are never joined.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -86,53 +87,54 @@ class EntityGraph:
 
 
 class DglEntityGraph(EntityGraph):
-    """The same along lists of edges: one DGL heterograph holds all graphs of a batch.
+    """The same along lists of edges: for each relation one DGL graph holds all graphs of a batch.
 
-    Numbers and gradients are those of `EntityGraph`, but for ties in a maximum, whose gradient goes to one of them. Rows
-    of padding, which nothing reads, are zeros here.
-
-    Raises:
-        UsageError: DGL is not installed, or has no support for the device.
+    Numbers and gradients are those of `EntityGraph`, but for ties in a maximum, whose gradient goes to one of them.
+    Rows of padding, which nothing reads, see nothing here.
 
     """
 
     def __init__(self, token_mask: Tensor, visual_mask: Tensor, owner: Tensor, entities: bool = True) -> None:
         super().__init__(token_mask, visual_mask, owner, entities)
-        self._dgl = dgl = load_dgl()
-        masks = {"token": token_mask, "visual": visual_mask, "actor": self.actor_mask}
-        sizes = {kind: mask.shape[1] for kind, mask in masks.items()}
-        self._kinds = {
-            "tokens": ("token", "tokens", "token"),
-            "tokens_apart": ("token", "tokens_apart", "token"),
-            "visual": ("visual", "visual", "visual"),
-            "visual_to_entity": ("visual", "visual_to_entity", "actor"),
-            "entity_to_visual": ("actor", "entity_to_visual", "visual"),
-        }
-        edges: dict[tuple[str, str, str], tuple[Tensor, Tensor]] = {}
-        self._pairs: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        for name, (source, _, target) in self._kinds.items():
-            keys = self.keys(name)  # type: ignore[arg-type]
-            pairs = masks[target].unsqueeze(2) & (keys.unsqueeze(1) if keys.dim() == 2 else keys)
-            row, query, key = pairs.nonzero(as_tuple=True)
-            self._pairs[name] = row, query, key
-            edges[self._kinds[name]] = row * sizes[source] + key, row * sizes[target] + query
-        if entities:
-            row, token = self.inside.nonzero(as_tuple=True)
-            members, homes = row * sizes["token"] + token, row * sizes["actor"] + owner[row, token]
-            edges["token", "in", "actor"], edges["actor", "holds", "token"] = (members, homes), (homes, members)
-        counts = {kind: mask.numel() for kind, mask in masks.items()}
-        try:
-            self._graph = dgl.heterograph(edges, num_nodes_dict=counts, device=owner.device)
-        except dgl.DGLError:
-            raise UsageError(
-                f"the installed DGL has no support for {owner.device.type}: take --model.graph dense, or "
-                "--trainer.accelerator cpu"
-            ) from None
+        self._dgl = load_dgl()
+        self._joined: dict[str, tuple[Any, tuple[Tensor, Tensor, Tensor]]] = {}
+
+    def _pairs(self, relation: str) -> Tensor:
+        """Who looks at what, or receives from it: (B, N, M) bool."""
+        if relation in ("in", "holds"):
+            count = torch.arange(self.count, device=self.owner.device).view(1, -1, 1)
+            members = (self.owner.unsqueeze(1) == count) & self.inside.unsqueeze(1)  # (B, N, n)
+            return members if relation == "in" else members.transpose(1, 2)
+        keys = self.keys(relation)  # type: ignore[arg-type]
+        targets = {"visual_to_entity": self.actor_mask, "tokens": self.token_mask, "tokens_apart": self.token_mask}
+        real = targets.get(relation, self.visual_mask)
+        return (keys.unsqueeze(1) if keys.dim() == 2 else keys) & real.unsqueeze(2)
+
+    def _edges(self, relation: str) -> tuple[Any, tuple[Tensor, Tensor, Tensor]]:
+        """The DGL graph of a relation, from keys to queries, and its edges as numbers of row, query and key.
+
+        Raises:
+            UsageError: DGL has no support for the device.
+        """
+        if relation not in self._joined:
+            pairs = self._pairs(relation)
+            (_, queries, keys), (row, query, key) = pairs.shape, pairs.nonzero(as_tuple=True)
+            edges = {("key", relation, "query"): (row * keys + key, row * queries + query)}
+            counts = {"key": len(pairs) * keys, "query": len(pairs) * queries}
+            try:
+                graph = self._dgl.heterograph(edges, num_nodes_dict=counts, device=pairs.device)
+            except self._dgl.DGLError:
+                raise UsageError(
+                    f"the installed DGL has no support for {pairs.device.type}: take --model.graph dense, or "
+                    "--trainer.accelerator cpu"
+                ) from None
+            self._joined[relation] = graph, (row, query, key)
+        return self._joined[relation]
 
     def look(
         self, relation: Relation, attention: MultiHeadAttention, queries: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensor]:
-        ops, edges = self._dgl.ops, self._graph[self._kinds[relation]]
+        ops, (edges, (row, target, source)) = self._dgl.ops, self._edges(relation)
         with torch.autocast(queries.device.type, enabled=False):
             query, key, value = (_nodes(each) for each in attention.split(queries.float(), keys.float()))
             scores = ops.v_dot_u(edges, query / math.sqrt(query.shape[-1]), key)  # (edges, heads, 1)
@@ -141,22 +143,21 @@ class DglEntityGraph(EntityGraph):
             shape = len(queries), queries.shape[1], attention.heads, -1
             reached = (edges.in_degrees() > 0).view(*shape[:2], 1)
             seen = attention.join(seen.reshape(shape).transpose(1, 2)).masked_fill(~reached, 0.0)
-        row, target, source = self._pairs[relation]
         dense = weights.new_zeros(len(queries), attention.heads, queries.shape[1], keys.shape[1])
         dense[row, :, target, source] = weights.detach().squeeze(-1)
         return seen.to(queries.dtype), dense
 
     def pool(self, tokens: Tensor) -> Tensor:
-        pooled = self._pass("in", tokens, "copy_u_max", self.count)
+        pooled = self._pass("in", tokens, self._dgl.ops.copy_u_max)
         # DGL's maximum over nothing is -inf
         return pooled.masked_fill(~self.actor_mask.unsqueeze(-1), 0.0)
 
     def spread(self, entities: Tensor) -> Tensor:
-        return self._pass("holds", entities, "copy_u_sum", self.token_mask.shape[1])
+        return self._pass("holds", entities, self._dgl.ops.copy_u_sum)
 
-    def _pass(self, relation: str, values: Tensor, how: str, count: int) -> Tensor:
-        passed = getattr(self._dgl.ops, how)(self._graph[relation], values.float().flatten(0, 1))
-        return passed.view(len(values), count, -1).to(values.dtype)
+    def _pass(self, relation: str, values: Tensor, how: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        passed = how(self._edges(relation)[0], values.float().flatten(0, 1))
+        return passed.view(len(values), -1, values.shape[-1]).to(values.dtype)
 
 
 def _nodes(split: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.nn.attention import FeedForward, MultiHeadAttention, Norm, SubLayer
-from mnerkit.nn.entity_graph import EntityGraph
+from mnerkit.nn.entity_graph import EntityGraph, Relation
 from mnerkit.nn.gates import Gate, GateKind
 
 ObjectUpdate = Literal["parallel", "sequential", "none"]
@@ -109,7 +109,7 @@ class HeteroEntityLayer(nn.Module):
             The nodes after the layer, and what it did. Padding holds anything that is finite.
         """
         assert nodes.visual is not None
-        relation = "tokens_apart" if apart else "tokens"
+        relation: Relation = "tokens_apart" if apart else "tokens"
         d_t = self.around_tokens(  # Eq. 7
             nodes.tokens, lambda x: graph.look(relation, self.among_tokens, x, x)[0]
         )

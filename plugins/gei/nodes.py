@@ -1,0 +1,116 @@
+"""Nodes of GEI's graph: tokens from the text tower, visual nodes from what sees the pictures."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batch import Batch, TextBatch
+from mnerkit.encoders.base import TextTower
+from mnerkit.encoders.sight import Sight
+from mnerkit.encoders.text import PieceTower, pool_words
+
+TokenSource = Literal["pieces", "words"]
+VisualSource = Literal["objects", "regions"]
+
+
+class Tokens(NamedTuple):
+    """Token nodes of B posts.
+
+    Attributes:
+        states: C, (B, n, d).
+        mask: (B, n) bool, real tokens, those that belong to no word ([CLS], [SEP]) included.
+        word: (B, n) long, the word of each token, -1 for none.
+    """
+
+    states: Tensor
+    mask: Tensor
+    word: Tensor
+
+
+class TokenNodes(nn.Module):
+    """C: one node a piece, or one a word, where the tower reads whole words or that is asked for."""
+
+    def __init__(self, tower: TextTower, source: TokenSource = "pieces") -> None:
+        super().__init__()
+        self.tower, self.source, self.width = tower, source, tower.width
+        if tower.frozen and source == "pieces" and isinstance(tower, PieceTower):
+            tower.keep_layers = True  # a frozen tower remembers words alone
+
+    def forward(self, text: TextBatch) -> Tokens:
+        states = self.tower(text)
+        if self.source == "pieces" and states.pieces is not None:
+            assert text.attn_mask is not None and text.piece_word is not None
+            return Tokens(states.pieces, text.attn_mask, text.piece_word)
+        mask = text.read_mask
+        words = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        return Tokens(states.words, mask, words.masked_fill(~mask, -1))
+
+    def words(self, states: Tensor, text: TextBatch) -> Tensor:
+        """States of words (B, W, d), those of their first pieces, from states of tokens (B, n, d)."""
+        if self.source == "pieces" and text.first_piece is not None:
+            return pool_words(states, text, "first")
+        return states * text.read_mask.unsqueeze(-1)
+
+
+class VisualNodes(nn.Module):
+    """V~ = ReLU(V W_v + b_v) (Eq. 6): images, then the objects in them, or the regions of their last map.
+
+    With captions in place of pixels, an image is the mean of its caption, and the words of the caption stand for
+    objects and regions alike.
+
+    Args:
+        sight: sees pictures or captions.
+        width: d_m.
+        source: what comes beside the images.
+        use_global: whether the images are nodes.
+
+    """
+
+    def __init__(self, sight: Sight, width: int, source: VisualSource = "objects", use_global: bool = True) -> None:
+        super().__init__()
+        self.sight, self.use_global = sight, use_global
+        self.source: VisualSource = "regions" if sight.kind == "captions" else source
+        pooled = self.source == "objects" or use_global
+        self.map = nn.Linear(sight.pooled_width, width) if pooled else None  # W_v
+        # regions may be of another width than the vector of a whole picture (CLIP's)
+        own = self.source == "regions" and not (pooled and sight.width == sight.pooled_width)
+        self.region_map = nn.Linear(sight.width, width) if own else None
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What batches must hold."""
+        whole = ("whole",) if self.use_global or self.source == "regions" else ()
+        return (*whole, "objects") if self.source == "objects" else whole
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, k, d_m) nodes and their (B, k) mask; images first."""
+        parts, masks = [], []
+        whole = self.sight.whole(batch) if "whole" in self.views else None
+        if whole is not None and self.use_global:
+            assert self.map is not None
+            parts.append(self.map(whole.pooled))
+            masks.append(whole.mask)
+        if self.source == "objects":
+            seen = self.sight.objects(batch)
+            assert self.map is not None
+            parts.append(self.map(seen.pooled))
+            masks.append(seen.mask)
+        else:
+            assert whole is not None
+            maps = self.region_map or self.map
+            assert maps is not None
+            parts.append(maps(whole.regions.flatten(1, 2)))
+            masks.append(whole.region_mask.flatten(1))
+        return torch.relu(torch.cat(parts, 1)), torch.cat(masks, 1)
+
+    def boxes(self, batch: Batch) -> Tensor | None:
+        """(B, k, 4) shares of width and height, x0 y0 x1 y1, of images and objects; None for regions and captions."""
+        if self.source != "objects" or batch.boxes is None:
+            return None
+        if not self.use_global or batch.image_mask is None:
+            return batch.boxes
+        whole = batch.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]) * batch.image_mask.unsqueeze(-1)
+        return torch.cat((whole, batch.boxes), 1)
