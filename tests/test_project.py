@@ -20,7 +20,20 @@ from mnerkit import registry
 from mnerkit.cli import VERBS, main, options
 
 ROOT = Path(__file__).resolve().parents[1]
-PLUGINS = ["bert", "bilstm", "captions", "cross", "gei", "gifr", "gmf", "hvpnet", "mgips_cl", "mousing", "relevance", "tpm_mi"]
+PLUGINS = [
+    "bert",
+    "bilstm",
+    "captions",
+    "cross",
+    "gei",
+    "gifr",
+    "gmf",
+    "hvpnet",
+    "mgips_cl",
+    "mousing",
+    "relevance",
+    "tpm_mi",
+]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
 PAGES += sorted(ROOT.glob("plugins/*/README.md"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
