@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnerkit.data.collate import Collator
+from mnerkit.data.corpora import load_corpus
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.images import PictureFormat, PictureLoader
-from mnerkit.data.objects import FALLBACK, shown_objects
+from mnerkit.data.objects import FALLBACK, find_objects, shown_objects
 from mnerkit.data.post import ImageRef, PictureObject, Post
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
@@ -353,15 +354,11 @@ def test_who_needs_scores_is_told_where_one_is_missing_and_others_get_none() -> 
         with_true_relevance([unscored])
 
 
-DATA = Path(os.environ.get("MNERKIT_DATA") or "../shared/data")
-
-
-@pytest.mark.skipif(not (DATA / "twitter2017_images").is_dir(), reason="no real tweets there (MNERKIT_DATA)")
 @pytest.mark.parametrize("name", ["twitter2015", "twitter2017"])
-def test_objects_of_real_pictures_decode(tmp_path: Path, name: str) -> None:
-    names = sorted(path.name for path in (DATA / f"{name}_images").iterdir())
+def test_objects_of_real_pictures_decode(real_data: Path, tmp_path: Path, name: str) -> None:
+    names = sorted(path.name for path in (real_data / f"{name}_images").iterdir())
     rows = [{"image": each, "unit": "shares", "objects": [{"box": [0.1, 0.2, 0.6, 0.9]}]} for each in names]
-    source = data(name, root=str(DATA), boxes=lines(tmp_path / "b.jsonl", *rows))
+    source = data(name, root=str(real_data), boxes=lines(tmp_path / "b.jsonl", *rows))
     posts = [each for split in ("train", "dev", "test") for each in source.posts(split) if each.images[0].present]
     batch = source.collator()(posts)
     assert len(posts) == 15 and batch.crop_mask is not None and batch.boxes is not None
@@ -369,7 +366,59 @@ def test_objects_of_real_pictures_decode(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(batch.boxes[:, 0], torch.tensor([[0.1, 0.2, 0.6, 0.9]]).expand(15, -1))
 
 
-@pytest.mark.skipif(not (DATA / "hvpnet_layout").is_dir(), reason="no released dicts there (MNERKIT_DATA)")
-def test_a_released_dict_without_its_crops_is_refused() -> None:
+def test_released_dicts_know_nearly_all_pictures_and_are_refused_without_their_crops(
+    real_data: Path, tmp_path: Path
+) -> None:
+    if not (real_data / "hvpnet_layout").is_dir():
+        pytest.skip("no released dicts there")
+    crops = tmp_path / "twitter2015_aux_images" / "val" / "crops"
+    crops.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(crops / "0_pred_yolo_crop_0.png")
+    for path in (real_data / "hvpnet_layout").glob("twitter2015*"):
+        (tmp_path / "twitter2015_aux_images" / path.name).symlink_to(path)
+    found = find_objects(load_corpus("twitter2015", real_data), tmp_path / "twitter2015_aux_images")
+    posts = load_corpus("twitter2015", real_data, splits=("dev",)).splits["dev"]
+    annotated = found.annotated("dev", posts)
+    named = [len(each.images[0].objects) for each in annotated]
+    assert named.count(0) == 1 and found.unknown == 0  # the dict of dev has 999 of the 1,000 pictures
+    assert found.counts["dev"]["missing_crops"] == sum(named) - 1
     with pytest.raises(DataError, match=r"none of its .* crops is in"):
-        data("twitter2015", root=str(DATA), boxes=str(DATA / "hvpnet_layout")).posts("dev")
+        data("twitter2015", root=str(real_data), boxes=str(real_data / "hvpnet_layout")).posts("dev")
+
+
+def test_posts_with_more_pictures_than_the_method_takes_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = corpus_folder(tmp_path, images=3)
+    source = data(str(folder), needs("whole", max_images=2))
+    batch = source.collator()(source.posts("train"))
+    assert batch.images is not None and batch.images.shape[1] == 2
+    assert any("3 of 3 posts have more than 2 pictures; the first 2 are seen" in each for each in caplog.messages)
+    assert source.protocol()["max_images"] == 2
+    caplog.clear()
+    data(str(folder), needs("whole", max_images=3)).posts("train")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("name", ["mner-mi", "mner-mi-plus"])
+def test_pictures_of_mner_mi_keep_the_order_of_the_file(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    (folder / "images").mkdir(parents=True)
+    shades = {"b.jpg": 0, "a.jpg": 128, "c.jpg": 255}
+    for each, shade in shades.items():
+        Image.new("RGB", (9, 9), (shade,) * 3).save(folder / "images" / each)
+    for split in ("train", "valid", "test"):
+        row = {"id": split, "text": ["Ann"], "label": ["B-PER"], "images": ["c.jpg", "lost.jpg", "b.jpg", "a.jpg"]}
+        (folder / f"{split}.txt").write_text(json.dumps(row) + "\n")
+    source = data(name, needs("whole", "objects", max_images=4, max_objects=1), root=str(tmp_path))
+    batch = source.collator()(source.posts("train"))
+    assert batch.images is not None and batch.image_mask is not None and batch.crop_image is not None
+    assert batch.image_mask.tolist() == [[True, False, True, True]]
+    assert batch.images[0].mean((1, 2, 3)).tolist() == pytest.approx([1, 0, -1, 0], abs=0.03)
+    assert batch.crop_mask.tolist() == [[True, False, True, True]]  # type: ignore[union-attr]
+    assert batch.crop_image.tolist() == [[0, 1, 2, 3]]
+    from mnerkit.data.stats import corpus_stats, table
+
+    found = corpus_stats(source.content)
+    assert found["splits"]["train"]["by_images"] == {4: 1}
+    assert "posts with 4 images" in table(found)
