@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnerkit.data.boxes import FoundBox, placed, read_box_lines
-from mnerkit.data.images import PictureFormat, cut
+from mnerkit.data.images import PictureFormat
 from mnerkit.data.picture_source import PictureSource, content_digest, read_pixels
 from mnerkit.data.post import ImageRef
+from mnerkit.data.regions import cut
 from mnerkit.data.voc import read_voc
 from mnerkit.errors import DataError
 

@@ -279,17 +279,21 @@ def test_a_dict_that_is_none_is_refused(tmp_path: Path, content: Any) -> None:
 
 
 class _Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
     def __reduce__(self) -> Any:
-        return os.system, ("touch /tmp/mnerkit-pwned",)
+        return os.system, (f"touch {self.mark}",)
 
 
 def test_a_dict_can_not_run_code(tmp_path: Path) -> None:
     folder = corpus_folder(tmp_path)
     (tmp_path / "mine_aux_images").mkdir()
-    torch.save({"a": _Evil()}, tmp_path / "mine_aux_images" / "train_dict.pth")
+    mark = tmp_path / "ran"
+    torch.save({"a": _Evil(mark)}, tmp_path / "mine_aux_images" / "train_dict.pth")
     with pytest.raises(DataError, match="not a dict of plain data"):
         data(str(folder)).posts("train")
-    assert not Path("/tmp/mnerkit-pwned").exists()
+    assert not mark.exists()
 
 
 def test_folders_and_files_that_are_not_there_are_named(tmp_path: Path) -> None:
