@@ -1,4 +1,4 @@
-"""`mnerkit data stats|verify|show|episodes CORPUS`."""
+"""`mnerkit data stats|verify|show|episodes|objects CORPUS`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from mnerkit.cli import episodes
+from mnerkit.cli import episodes, objects
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.data.catalogue import CORPORA, find_corpus
 from mnerkit.data.layout import SPLITS
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     if read is None:
         return 0
     options, _ = read
-    run = {"stats": _stats, "verify": _verify, "show": _show, "episodes": episodes.main}
+    run = {"stats": _stats, "verify": _verify, "show": _show, "episodes": episodes.main, "objects": objects.main}
     return run[options.verb](options)
 
 
@@ -47,6 +47,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         "verify": "check that a copy is whole; exit 1 with the reasons where it is not",
         "show": "write a page of posts with pictures and highlighted entities",
         "episodes": "freeze few-shot episodes in a file, to be replayed by every method (--data.episode_file)",
+        "objects": "find the objects in the pictures with a detector, for methods that look at them (--data.boxes)",
     }
     parser, verbs = with_verbs("mnerkit data", _ABOUT, abouts)
     for verb in verbs.values():
@@ -62,6 +63,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     show.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
     episodes.add_arguments(verbs["episodes"])
+    objects.add_arguments(verbs["objects"])
     return parser, verbs
 
 

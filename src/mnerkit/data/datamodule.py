@@ -251,8 +251,18 @@ class MnerData(lightning.LightningDataModule):
         self._own = {"train": train, "selection": selection}
 
     def _with_images(self, split: str, posts: list[Post]) -> list[Post]:
-        """The posts that `missing_images` leaves; says once a split how many pictures are missing."""
-        if self._needs is None or self._needs.picture is None:
+        """The posts that `missing_images` leaves; says once a split how many pictures are missing or not looked at."""
+        if self._needs is None:
+            return posts
+        most = self._needs.max_images
+        more = sum(len(post.images) > most for post in posts) if self._needs.views else 0
+        if more:
+            which = f"the first {most} are" if most > 1 else "the first one is"
+            plural = "s" * (most > 1)
+            self._say(
+                f"{split} images", f"{more} of {len(posts)} posts have more than {most} picture{plural}; {which} seen"
+            )
+        if self._needs.picture is None:
             return posts
         missing = sum(not image.present for post in posts for image in post.images)
         if self.missing_images == "skip":
@@ -261,11 +271,13 @@ class MnerData(lightning.LightningDataModule):
             self._say(
                 split,
                 f"{len(posts) - len(usable)} of {len(posts)} posts are left out, their pictures are missing or broken",
+                "missing_images",
+                self.missing_images,
             )
             return usable
         if missing:
             pictures = sum(len(post.images) for post in posts)
-            self._say(split, f"{missing} of {pictures} pictures are missing")
+            self._say(split, f"{missing} of {pictures} pictures are missing", "missing_images", self.missing_images)
         return posts
 
     def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
@@ -287,12 +299,12 @@ class MnerData(lightning.LightningDataModule):
             posts = self._relevance.annotated(posts)
         return posts
 
-    def _say(self, split: str, what: str, option: str = "missing_images", value: str | None = None) -> None:
+    def _say(self, split: str, what: str, option: str = "", value: str = "") -> None:
         if what and split not in self._told:
             self._told.add(split)
             if self._ranks()[1] == 0:
-                value = value or self.missing_images
-                _log.warning("%s %s: %s (--data.%s %s)", self.corpus, split, what, option, value)
+                by = f" (--data.{option} {value})" if option else ""
+                _log.warning("%s %s: %s%s", self.corpus, split, what, by)
 
     def _skipped(self) -> str:
         return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""
@@ -513,6 +525,8 @@ class MnerData(lightning.LightningDataModule):
         }
         if self.train_on != "all_train":
             said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
+        if self._needs is not None and self._needs.views:
+            said["max_images"] = self._needs.max_images
         if self._objects is not None:
             limits = {"max_objects": self.max_objects, "object_score": self.object_score}
             said["objects"] = {**self._objects.record(), **limits}

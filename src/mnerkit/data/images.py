@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import struct
 import warnings
 import zlib
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mnerkit.data.post import ImageRef, PictureObject, Post
+from mnerkit.data.regions import cells_of, cut
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ POLICIES: tuple[Policy, ...] = ("blank", "skip", "error")
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 _END_OF_JPEG = b"\xff\xd9"
-_ROUNDING = 1e-4  # of a pixel
 
 
 def decode(ref: ImageRef) -> np.ndarray:
@@ -337,28 +336,3 @@ class PictureLoader:
         if self.policy == "error":
             raise problem
         self.broken.setdefault(ref.name, str(problem))
-
-
-def cells_of(pixels: np.ndarray, k: int) -> list[np.ndarray]:
-    """The k * k cells of a picture (H, W, 3), row by row: they tile it, and each has a pixel at least."""
-    rows, columns = (_bounds(length, k) for length in pixels.shape[:2])
-    return [pixels[a:b, c:d] for a, b in rows for c, d in columns]
-
-
-def cut(pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
-    """The part of a picture (H, W, 3) in a box of shares, widened to whole pixels: at least one."""
-    height, width = pixels.shape[:2]
-    rows, columns = _pixels_within(box[1], box[3], height), _pixels_within(box[0], box[2], width)
-    return pixels[rows, columns]
-
-
-def _pixels_within(start: float, end: float, length: int) -> slice:
-    # a box that was given in pixels has become shares: what rounding added is no pixel
-    first = min(max(math.floor(start * length + _ROUNDING), 0), length - 1)
-    return slice(first, min(max(math.ceil(end * length - _ROUNDING), first + 1), length))
-
-
-def _bounds(length: int, k: int) -> list[tuple[int, int]]:
-    """Start and end of k cells over `length` pixels, each at least one pixel."""
-    starts = [min(cell * length // k, length - 1) for cell in range(k)]
-    return [(start, max(start + 1, (cell + 1) * length // k)) for cell, start in enumerate(starts)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnerkit.data import images
 from mnerkit.data.post import ImageRef
+from mnerkit.data.regions import cells_of, cut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,8 +92,8 @@ def read_pixels(sources: Sequence[PictureSource]) -> np.ndarray:
     for source in sources:
         if pixels is None or source.ref is not last:
             last, pixels = source.ref, images.decode(source.ref)
-        seen = images.cells_of(pixels, source.grid)[source.cell] if source.grid else pixels
+        seen = cells_of(pixels, source.grid)[source.cell] if source.grid else pixels
         if source.box is not None:
-            seen = images.cut(pixels, source.box)
+            seen = cut(pixels, source.box)
         found.append(source.format.apply(seen))
     return np.stack(found)

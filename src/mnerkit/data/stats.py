@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,8 +26,8 @@ def corpus_stats(corpus: Corpus, pictures: bool = True) -> dict[str, Any]:
         `corpus`, `variant`, `digest`, `release`, `types`, `captions`, `crops`; `splits`: for each split `posts`,
         `words`, `entities` (`strict` and `lenient`: number by type and `all`), `orphans` (`I-` tags after O),
         `switches` (`I-` tags after another type), `without_entities` (posts), `images` (`present`, `missing`,
-        `broken`), `digest`; `duplicates` (number of `duplicate_texts`); `shared_ids` (ids in more than one split);
-        `counts` of the corpus.
+        `broken`), `by_images` (posts by their number of images), `digest`; `duplicates` (number of `duplicate_texts`);
+        `shared_ids` (ids in more than one split); `counts` of the corpus.
     """
     splits = {}
     for split, posts in corpus.splits.items():
@@ -39,6 +39,7 @@ def corpus_stats(corpus: Corpus, pictures: bool = True) -> dict[str, Any]:
             "switches": sum(switches(post.tags or ()) for post in posts),
             "without_entities": sum(not entities(post.tags or ()) for post in posts),
             "images": _images(posts, pictures),
+            "by_images": dict(sorted(Counter(len(post.images) for post in posts).items())),
             "digest": corpus.digests.get(split),
         }
     return {
@@ -100,6 +101,9 @@ def table(stats: dict[str, Any]) -> str:
     rows.append(["posts without entities", *(each["without_entities"] for each in splits.values())])
     for state in ("present", "missing", "broken"):
         rows.append([f"images {state}", *(each["images"][state] for each in splits.values())])
+    for number in sorted({number for each in splits.values() for number in each["by_images"]}):
+        what = f"posts with {number} image{'s' * (number != 1)}"
+        rows.append([what, *(each["by_images"].get(number, 0) for each in splits.values())])
     counts = stats["counts"]
     notes = [
         ("duplicate texts", f"{stats['duplicates']} across splits"),

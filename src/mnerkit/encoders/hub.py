@@ -98,8 +98,8 @@ def read_config(source: Source) -> Any:
     """
     from transformers import AutoConfig
 
-    with _explained(source, "config.json"):
-        return AutoConfig.from_pretrained(source.place, **_options(source))
+    with explained(source, "config.json"):
+        return AutoConfig.from_pretrained(source.place, **source_options(source))
 
 
 def config_from_dict(architecture: dict[str, Any]) -> Any:
@@ -136,16 +136,16 @@ def read_tokenizer(source: Source) -> Any:
         raise TowerError(f"tower {source.spec}: {source.place} holds no tokenizer ({' or '.join(_TOKENIZERS[:2])})")
     from transformers import AutoTokenizer
 
-    with _explained(source, "a tokenizer (tokenizer.json or vocab.txt)"):
-        return AutoTokenizer.from_pretrained(source.place, **_options(source))
+    with explained(source, "a tokenizer (tokenizer.json or vocab.txt)"):
+        return AutoTokenizer.from_pretrained(source.place, **source_options(source))
 
 
 def read_json(source: Source, name: str) -> dict[str, Any]:
     """A JSON file beside the weights; empty where there is none."""
     from transformers.utils import cached_file
 
-    with _explained(source, name):
-        found = cached_file(source.place, name, _raise_exceptions_for_missing_entries=False, **_options(source))
+    with explained(source, name):
+        found = cached_file(source.place, name, _raise_exceptions_for_missing_entries=False, **source_options(source))
         content = json.loads(Path(found).read_text(encoding="utf-8")) if found is not None else {}
     if not isinstance(content, dict):
         raise TowerError(f"tower {source.spec}: {name} holds no settings")
@@ -173,9 +173,9 @@ def read_model(source: Source, config: Any, model_class: Any = None) -> nn.Modul
         )
     from transformers import AutoModel
 
-    with _explained(source, "weights"):
+    with explained(source, "weights"):
         model, report = (model_class or AutoModel).from_pretrained(
-            source.place, config=config, dtype=torch.float32, output_loading_info=True, **_options(source)
+            source.place, config=config, dtype=torch.float32, output_loading_info=True, **source_options(source)
         )
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing or report["mismatched_keys"]:
@@ -194,7 +194,8 @@ def new_model(config: Any, model_class: Any = None) -> nn.Module:
     return model_class._from_config(config) if model_class is not None else AutoModel.from_config(config)
 
 
-def _options(source: Source) -> dict[str, Any]:
+def source_options(source: Source) -> dict[str, Any]:
+    """What transformers' `from_pretrained` is to be told of a source."""
     options: dict[str, Any] = {"trust_remote_code": False}
     if source.kind == "hub":
         options["local_files_only"] = not hub_reachable()
@@ -219,7 +220,7 @@ def hub_reachable() -> bool:
 
 
 @contextmanager
-def _explained(source: Source, part: str) -> Iterator[None]:
+def explained(source: Source, part: str) -> Iterator[None]:
     """Turn what transformers raises into one line that says what can't be had, and how to go on."""
     from safetensors import SafetensorError
     from transformers.utils import logging as their_logging
