@@ -32,6 +32,7 @@ class MgipsTagger(Tagger):
         self,
         text: str = "bert-base-uncased",
         vision: str = "openai/clip-vit-base-patch32",
+        tiny_heads: int = 4,
         max_tokens: int = 40,
         word_pool: Literal["first", "mean"] = "first",
         max_objects: int = 3,
@@ -75,6 +76,7 @@ class MgipsTagger(Tagger):
             text: the text tower, BERT-like: `tiny-bert`, a hub name such as `bert-base-uncased`, or a folder.
             vision: the vision tower, a CLIP: `tiny-vit`, a hub name, or a folder; as deep as the text tower. Or
                 `captions`: the image stream is a second text tower like the first, which reads the caption.
+            tiny_heads: attention heads of `tiny-bert` and `tiny-vit`; other towers bring their own.
             max_tokens: length limit in pieces, special pieces included; of a caption, too.
             word_pool: a word is its first piece, or the mean over its pieces.
             max_objects: crops of the first image of a post, at most.
@@ -126,11 +128,13 @@ class MgipsTagger(Tagger):
         super().__init__(**training)
         check("model", DROPOUT, dropout=dropout)
         check("model", COUNT, max_tokens=max_tokens, max_objects=max_objects, crop_size=crop_size)
+        check("model", COUNT, tiny_heads=tiny_heads)
         check("model", COUNT, mge_heads=mge_heads, ips_k=ips_k, n_interweave=n_interweave)
         check("model", WEIGHT, w_ips=w_ips, w_cl=w_cl, embed_noise_alpha=embed_noise_alpha)
         check("model", POSITIVE, tau=tau, vision_lr=vision_lr, contrast_lr=contrast_lr)
         check("model", Range(-1, 1), column_bias=column_bias)
         self.text, self.vision, self.max_tokens, self.word_pool = text, vision, max_tokens, word_pool
+        self.tiny_heads = tiny_heads
         self.w_ips, self.w_cl, self.vision_lr, self.contrast_lr = w_ips, w_cl, vision_lr, contrast_lr
         self.max_objects, self.crop_size = max_objects, crop_size
         # the merged ratio is one loss
@@ -139,6 +143,7 @@ class MgipsTagger(Tagger):
 
     def make_encoder(self) -> MgipsEncoder:
         own: dict[str, Any] = {"max_tokens": self.max_tokens, "word_pool": self.word_pool}
+        own |= self._sizes(self.text, "tiny-bert")
         text = self.text_tower("text", self.text, **own)
         if not isinstance(text, BertTower):
             raise UsageError(
@@ -149,12 +154,15 @@ class MgipsTagger(Tagger):
         return MgipsEncoder(text, vision, **self.options)
 
     def _pictures(self) -> ClipVisionTower:
-        tower = self.vision_tower("vision", self.vision)
+        tower = self.vision_tower("vision", self.vision, **self._sizes(self.vision, "tiny-vit"))
         if not isinstance(tower, ClipVisionTower):
             raise UsageError(
                 f"--model.vision {self.vision}: two streams step layer by layer; give a CLIP, tiny-vit, or captions"
             )
         return tower
+
+    def _sizes(self, spec: str, tiny: str) -> dict[str, int]:
+        return {"heads": self.tiny_heads} if spec == tiny else {}
 
     def needs(self) -> Needs:
         reader, vision = self.towers["text"].reader, self.towers["vision"]
