@@ -201,6 +201,20 @@ def test_every_weight_hears_of_every_batch_also_of_one_without_entity_or_picture
         assert encoded.states.shape[-1] == encoder.width
 
 
+@pytest.mark.parametrize("graph", ["dense", "dgl"])
+def test_it_trains_in_half_precision_also_beside_a_post_without_words(graph: str) -> None:
+    if graph == "dgl":
+        pytest.importorskip("dgl")
+    encoder = made(graph=graph).train()
+    batch = batch_of(encoder, [*POSTS[:2], Post("empty", (), ())])
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = encoder(batch)
+    loss = encoded.states.float().square().sum() + encoded.losses["span"]
+    loss.backward()
+    assert loss.isfinite() and not encoded.states[0, 2].any()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in encoder.parameters())
+
+
 def test_both_graphs_give_the_same_states() -> None:
     pytest.importorskip("dgl")
     dense, along_edges = made(), made(graph="dgl")

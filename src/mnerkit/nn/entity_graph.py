@@ -13,9 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.errors import UsageError
 from mnerkit.nn.attention import MultiHeadAttention
-from mnerkit.nn.graph_backends import GraphBackend, load_dgl
+from mnerkit.nn.graph_backends import GraphBackend, load_dgl, unsupported
 
 Relation = Literal["tokens", "tokens_apart", "visual", "visual_to_entity", "entity_to_visual"]
 
@@ -124,10 +123,7 @@ class DglEntityGraph(EntityGraph):
             try:
                 graph = self._dgl.heterograph(edges, num_nodes_dict=counts, device=pairs.device)
             except self._dgl.DGLError:
-                raise UsageError(
-                    f"the installed DGL has no support for {pairs.device.type}: take --model.graph dense, or "
-                    "--trainer.accelerator cpu"
-                ) from None
+                raise unsupported(pairs.device) from None
             self._joined[relation] = graph, (row, query, key)
         return self._joined[relation]
 
@@ -171,7 +167,7 @@ def entity_graph(
     """The graphs of a batch; see `EntityGraph`.
 
     Raises:
-        UsageError: see `DglEntityGraph`.
+        UsageError: DGL is not installed (and, when the graph is used, has no support for the device).
     """
     family = EntityGraph if backend == "dense" else DglEntityGraph
     return family(token_mask, visual_mask, owner, entities)

@@ -40,6 +40,13 @@ def load_dgl() -> Any:
     return dgl
 
 
+def unsupported(device: torch.device) -> UsageError:
+    """What to tell who asks DGL for a device that it was not built for."""
+    return UsageError(
+        f"the installed DGL has no support for {device.type}: take --model.graph dense, or --trainer.accelerator cpu"
+    )
+
+
 class DglGather:
     """Message passing over one DGL graph that holds all graphs of a batch, made once for a set of edges.
 
@@ -58,10 +65,7 @@ class DglGather:
         try:
             self._graph = dgl.graph((offset + source, offset + target), num_nodes=count, device=edges.device)
         except dgl.DGLError:
-            raise UsageError(
-                f"the installed DGL has no support for {edges.device.type}: take --model.graph dense, or "
-                "--trainer.accelerator cpu"
-            ) from None
+            raise unsupported(edges.device) from None
 
     def __call__(self, weights: Tensor, values: Tensor) -> Tensor:
         """Weights (..., L, L) and values (..., L, d) to sums (..., L, d); gradients reach both."""
