@@ -20,7 +20,7 @@ from mnerkit import registry
 from mnerkit.cli import VERBS, main, options
 
 ROOT = Path(__file__).resolve().parents[1]
-PLUGINS = ["bert", "bilstm", "captions", "cross", "gei", "gifr", "gmf", "hvpnet", "mgips_cl", "mousing", "relevance", "tpm_mi"]
+PLUGINS = [
     "bert",
     "bilstm",
     "captions",
