@@ -145,6 +145,12 @@ class RelevanceMethod(Method):
                 "have images that are ranked; there is nothing to learn"
             )
         train, apart = preference.held_out(ranked, self.held_out, data.dis_seed)
+        ranks = data.trainer.world_size if data.trainer is not None else 1
+        if len(apart) < ranks:
+            raise DataError(
+                f"{len(apart)} ranked posts are held out to select the checkpoint, and {ranks} processes share them; "
+                "give a larger --model.held_out"
+            )
         self.worths = {each.post.id: each.worths for each in ranked}
         self.noted["supervision"] = {
             "preference": self.preference,
