@@ -152,6 +152,7 @@ class GmfEncoder(Encoder):
         images = seen.mask[:, : seen.images]  # (B, m)
         vectors = seen.spread(pooled)[:, : seen.images].sum(1) / images.sum(1, keepdim=True).clamp_min(1)
         has = images.any(1)
+        assert self.sight is not None
         if self.blank_in_cm and self.sight.kind == "pixels" and not bool(has.all()):
             maps = [self.sight.blank().stages[-1]]
             black = (self.csa[-1](maps[0]) if self.cm_refined and len(self.csa) else maps[0]).mean((2, 3))  # (1, c)
@@ -170,6 +171,7 @@ class GmfEncoder(Encoder):
         matching = self.matching and self.training
         if not self.vcg and not matching:
             return WordStates(self.dropout(self.text(batch.text).words).unsqueeze(0))
+        assert self.sight is not None
         seen = StageMaps.of(self.sight, batch, objects=bool(self.vcg))
         seen.maps = seen.maps[self.used]
         some = len(seen.rows) > 0

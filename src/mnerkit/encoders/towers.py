@@ -327,6 +327,8 @@ def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
     from mnerkit.encoders.tiny_bert import TinyBert
 
     config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
+    if not isinstance(reader, PieceReader):
+        raise CheckpointError("tower tiny-bert of the checkpoint does not read pieces")
     return TinyBert(state["spec"], new_model(config), reader, **state["options"])
 
 
