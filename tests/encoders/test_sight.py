@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from mnerkit.data import picture_source
 from mnerkit.data.batch import Batch
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
 from mnerkit.encoders.captions import STAGES
+from mnerkit.encoders.frozen import KnownPictures
 from mnerkit.encoders.sight import Sight
 from mnerkit.tagging.heads import load_head_class
 from mnerkit.tagging.tagger import Tagger
@@ -117,6 +119,25 @@ def test_a_frozen_tower_is_asked_once_and_says_the_same(
     torch.testing.assert_close(trained.states.pooled, first.states.pooled, atol=1e-5, rtol=1e-4)
     for one, other in zip(trained.states.stages if stages else (), first.states.stages, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_objects_that_a_frozen_tower_knows_are_seen_without_decoding(
+    folder_of: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sight = sight_of("vit", folder_of, freeze=True).eval()
+    data = MnerData("probe", variant="multi", limit=6)
+    needs = sight.needs(text_tower("tiny", facts=FACTS).reader, ("whole", "objects"), max_images=3, max_objects=2)
+    data.connect(needs, known=KnownPictures([sight.tower]))
+    posts = data.posts("train")
+    before = data.collator()(posts)
+    assert before.crops is not None
+    expected = sight.objects(before), sight.whole(before)
+    monkeypatch.setattr(picture_source, "read_pixels", None)
+    after = data.collator()(posts)
+    assert after.crops is None and after.images is None
+    for now, then in zip((sight.objects(after), sight.whole(after)), expected, strict=True):
+        torch.testing.assert_close(now.states.regions, then.states.regions)
+        assert torch.equal(now.mask, then.mask) and torch.equal(now.image, then.image)
 
 
 class Blind(Tagger):
