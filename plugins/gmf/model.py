@@ -48,6 +48,7 @@ class GmfEncoder(Encoder):
         cm_lambda_on: the direction that lambda weighs.
         temperature: tau.
         blank_in_cm: posts without an image take part in the contrast, with a black one.
+        standardise: bring the pooled channels of a CNN to mean 0 and deviation 1 before conv1x1.
         dropout: on word states.
 
     Raises:
@@ -76,6 +77,7 @@ class GmfEncoder(Encoder):
         cm_lambda_on: Literal["i2t", "t2i"] = "i2t",
         temperature: float = 0.21,
         blank_in_cm: bool = False,
+        standardise: bool = False,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ class GmfEncoder(Encoder):
             CrossScaleAttention(each, csa_r, csa_dilation, csa_relu, csa_norm) for each in channels if attends
         )
         if vcg:
-            self.pyramid = VisualPyramid(channels, d, grid if pixels else None)
+            self.pyramid = VisualPyramid(channels, d, grid if pixels else None, standardise and pixels)
             self.gate = DynamicGate(d, self.layers, len(channels)) if vcg is True else None
             count = 1 if prefix_share else len(self.guided)
             self.to_prefix = nn.ModuleList(nn.Linear(d, 2 * d, bias=prefix_bias) for _ in range(count))  # W_phi

@@ -45,6 +45,7 @@ class GmfTagger(Tagger):
         cm_lambda_on: Literal["i2t", "t2i"] = "i2t",
         tau: float = 0.21,
         blank_in_cm: bool = False,
+        standardise: bool = False,
         dropout: float = 0.1,
         **training: Any,
     ) -> None:
@@ -79,6 +80,8 @@ class GmfTagger(Tagger):
             cm_lambda_on: the direction of the matching that lambda weighs.
             tau: temperature of the matching.
             blank_in_cm: posts without an image take part in the matching, with a black one.
+            standardise: bring each channel of the stages to mean 0 and deviation 1 over a batch (not with captions);
+                a help for short training.
             dropout: on the word states.
             training: options of `Tagger`.
 
@@ -113,6 +116,7 @@ class GmfTagger(Tagger):
             "cm_lambda_on": cm_lambda_on,
             "temperature": tau,
             "blank_in_cm": blank_in_cm,
+            "standardise": standardise,
             "dropout": dropout,
         }
 

@@ -15,7 +15,7 @@ from mnerkit.encoders.sight import Sight
 from mnerkit.encoders.stages import StageMaps, idle
 from mnerkit.encoders.text import pieces_of
 from mnerkit.errors import UsageError
-from mnerkit.nn.visual_prefix import DynamicGate, gated_sum, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, masked_mean, pooled_stages
 
 Pictures = Literal["both", "image", "objects"]
 GateInput = Literal["flat", "mean"]
@@ -35,6 +35,7 @@ class HvpnetEncoder(Encoder):
         gate_input: a gate reads all positions side by side, or their mean. Captions, of any length, have the mean.
         layout: a position holds the channels of one place (proper), or what a bare reshape of (3840, 2, 2) to
             (4, 3840) makes of them (released), as in the public code.
+        standardise: bring the channels of a CNN to mean 0 and deviation 1 before W_1; captions stay as they are.
         dropout: on word states.
 
     Raises:
@@ -52,6 +53,7 @@ class HvpnetEncoder(Encoder):
         gate: bool = True,
         gate_input: GateInput = "flat",
         layout: Layout = "proper",
+        standardise: bool = False,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -64,6 +66,8 @@ class HvpnetEncoder(Encoder):
         self.layers, self.stages = self.text.config.num_hidden_layers, len(sight.stage_widths)
         self.grid = grid if sight.kind == "pixels" else None
         self.flat = gate_input == "flat" and self.grid is not None
+        norm = standardise and self.grid is not None
+        self.norm = Standardise(sum(sight.stage_widths)) if norm else nn.Identity()
         self.to_slices = nn.Sequential(
             nn.Linear(sum(sight.stage_widths), hidden),
             nn.Tanh(),
@@ -95,7 +99,7 @@ class HvpnetEncoder(Encoder):
         seen = StageMaps.of(self.sight, batch, self.pictures != "objects", self.pictures != "image")
         if not len(seen.rows):
             return None, seen, seen.mask.new_zeros(*seen.mask.shape, self.layers, self.stages, dtype=torch.float)
-        x = self.positions(seen.maps)  # (R, P, sum of c_i)
+        x = self.norm(self.positions(seen.maps))  # (R, P, sum of c_i)
         slices = self.to_slices(x).unflatten(-1, (self.stages, -1)).transpose(1, 2)  # (R, b, P, 2d)
         gates = self.weights(slices, seen.position_mask(x.shape[1]))  # (R, L, b)
         return seen.prefix(gated_sum(gates, slices)), seen, seen.spread(gates)

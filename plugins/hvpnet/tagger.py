@@ -35,6 +35,7 @@ class HvpnetTagger(Tagger):
         gate: bool = True,
         gate_input: Literal["flat", "mean"] = "flat",
         layout: Literal["proper", "released"] = "proper",
+        standardise: bool = False,
         dropout: float = 0.1,
         **training: Any,
     ) -> None:
@@ -57,6 +58,8 @@ class HvpnetTagger(Tagger):
             gate: weigh the stages for each layer; false takes their mean.
             gate_input: a gate reads all positions side by side, or their mean (captions always).
             layout: a position holds the channels of one place, or what the reshape of the public code makes of them.
+            standardise: bring each channel of the stages to mean 0 and deviation 1 over a batch (not with captions);
+                a help for short training.
             dropout: on the word states.
             training: options of `Tagger`.
 
@@ -75,6 +78,7 @@ class HvpnetTagger(Tagger):
             "gate": gate,
             "gate_input": gate_input,
             "layout": layout,
+            "standardise": standardise,
             "dropout": dropout,
         }
 

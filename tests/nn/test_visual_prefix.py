@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mnerkit.nn.cross_scale import CrossScaleAttention
-from mnerkit.nn.visual_prefix import DynamicGate, VisualPyramid, gated_sum, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import DynamicGate, Standardise, VisualPyramid, gated_sum, masked_mean, pooled_stages
 
 CHANNELS = (4, 8, 16, 32)
 SIDES = (56, 28, 14, 7)
@@ -129,3 +129,16 @@ def test_in_eval_mode_pictures_do_not_see_each_other():
     attend(x)
     attend.eval()
     torch.testing.assert_close(attend(x)[:1], attend(x[:1]))
+
+
+def test_standardised_channels_have_mean_0_and_deviation_1_and_later_those_of_training():
+    torch.manual_seed(0)
+    norm, x = Standardise(6), 3 + 0.1 * torch.randn(40, 4, 6)
+    for _ in range(100):
+        found = norm(x).flatten(0, 1)
+    torch.testing.assert_close(found.mean(0), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.std(0), torch.ones(6), atol=1e-2, rtol=0)
+    assert torch.isfinite(norm(x[:1, :1])).all()
+    norm.eval()
+    torch.testing.assert_close(norm(x)[:1], norm(x[:1]))
+    torch.testing.assert_close(norm(x).flatten(0, 1), found, atol=0.05, rtol=0.05)

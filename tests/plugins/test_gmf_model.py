@@ -45,7 +45,9 @@ def test_without_guidance_and_matching_it_is_the_text_tower():
     assert own_parameters(made) == {}
 
 
-@pytest.mark.parametrize("options", [{}, {"vcg": "last_stage_only"}, {"csa": False}, {"captions": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"vcg": "last_stage_only"}, {"csa": False}, {"standardise": True}, {"captions": True}]
+)
 def test_a_post_is_read_alike_alone_and_among_longer_ones_and_sees_its_picture(options):
     made = encoder(**options)
     batch = batch_of(made, posts())

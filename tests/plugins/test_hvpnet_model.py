@@ -91,7 +91,9 @@ def test_the_released_layout_is_the_bare_reshape():
     torch.testing.assert_close(made.positions(maps), pooled.flatten(2).transpose(1, 2))
 
 
-@pytest.mark.parametrize("options", [{"gate": False}, {"gate_input": "mean"}, {"layout": "released"}, {"grid": 1}])
+@pytest.mark.parametrize(
+    "options", [{"gate": False}, {"gate_input": "mean"}, {"layout": "released"}, {"grid": 1}, {"standardise": True}]
+)
 def test_every_reading_runs_and_differs(options):
     batch = batch_of(encoder(), posts()[:2])
     torch.manual_seed(1)

@@ -25,6 +25,29 @@ def pooled_stages(stages: Sequence[Tensor], grid: int | None) -> list[Tensor]:
     return [each.flatten(2).transpose(1, 2) for each in stages]
 
 
+class Standardise(nn.Module):
+    """Each channel of pooled positions at mean 0 and deviation 1 over the pictures of a batch; nothing is learnt.
+
+    What is left of a channel after ReLU and pooling hardly differs between pictures, and a map with new weights takes
+    long to find that.
+
+    Args:
+        channels: c.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels, affine=False)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """(N, P, c) to the same shape; in evaluation by the running statistics."""
+        rows, norm = positions.flatten(0, 1), self.norm
+        if self.training and len(rows) > 1:
+            return norm(rows).view_as(positions)
+        # of one row there is no deviation
+        return functional.batch_norm(rows, norm.running_mean, norm.running_var, eps=norm.eps).view_as(positions)
+
+
 class VisualPyramid(nn.Module):
     """V_i = conv1x1_i(pool(F_i)): every stage at one grid and one width (GMF, Eq. 5-6).
 
@@ -32,18 +55,21 @@ class VisualPyramid(nn.Module):
         channels: c_i of each of the b stages.
         width: d.
         grid: as for `pooled_stages`.
+        standardise: whether to standardise the channels before the maps.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, grid: int | None) -> None:
+    def __init__(self, channels: Sequence[int], width: int, grid: int | None, standardise: bool = False) -> None:
         super().__init__()
         self.grid = grid
+        self.norms = nn.ModuleList(Standardise(each) if standardise else nn.Identity() for each in channels)
         # a convolution of 1 x 1 is a linear map of each position
         self.maps = nn.ModuleList(nn.Linear(each, width) for each in channels)
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Stage maps (N, c_i, h_i, w_i) to (N, b, P, d)."""
         pooled = pooled_stages(stages, self.grid)
-        return torch.stack([to_width(each) for to_width, each in zip(self.maps, pooled, strict=True)], 1)
+        parts = zip(self.maps, self.norms, pooled, strict=True)
+        return torch.stack([to_width(norm(each)) for to_width, norm, each in parts], 1)
 
 
 class DynamicGate(nn.Module):
