@@ -17,8 +17,11 @@ from mnerkit.encoders.text import BertTower
 from mnerkit.encoders.tiny import WIDTH
 
 POSITIONS = 128
-# standard deviation of the word embeddings
+# standard deviation of the word embeddings, and height of the position waves
 LOUDNESS = 0.1
+# how far beside a word the first layer's heads look, and how sharply
+BESIDE = (-1, 1, -2, 2)
+SHARPNESS = 5.0
 UNKNOWN = "[UNK]"
 SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]")
 
@@ -79,10 +82,8 @@ def tiny_config(vocabulary: int, width: int = WIDTH, layers: int = 3, heads: int
 class TinyBert(BertTower):
     """BERT's architecture over `tiny_tokenizer`, with new weights.
 
-    A few thousand posts are few for a transformer, so it starts from what can be had without them: layers that add
-    little yet (BERT's own deviation of 0.02), words that are told apart (0.1), and positions about half as loud, sines
-    and cosines of which neighbours can be told at once (Vaswani et al. 2017, 3.5). The joint space with `TinyVision` is
-    that of its states.
+    A few thousand posts are few for a transformer: from noise it needs most of them to learn who stands beside whom. So
+    it starts from there (`look_beside`). The joint space with `TinyVision` is that of its states.
 
     Attributes:
         forget: share of words that are read as unknown while training, so that the unknown word is learnt.
@@ -93,12 +94,7 @@ class TinyBert(BertTower):
     def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
         """As `PieceTower`."""
         super().__init__(spec, model, reader, **options)
-        embeddings = self.model.embeddings
-        with torch.no_grad():
-            words, positions = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight
-            words.normal_(0.0, LOUDNESS)
-            words[0] = 0.0
-            positions.copy_(waves(*positions.shape) * LOUDNESS / math.sqrt(2))
+        look_beside(self.model)
         self.unknown: int = reader.pad_id
 
     def heard(self, text: TextBatch) -> TextBatch:
@@ -111,11 +107,52 @@ class TinyBert(BertTower):
         return replace(text, input_ids=ids.masked_fill(forgotten, self.unknown))
 
 
-def waves(positions: int, width: int) -> Tensor:
-    """Sines and cosines of growing wavelength, (positions, width)."""
-    places = torch.arange(positions, dtype=torch.float32).unsqueeze(1)
-    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
-    return torch.stack([torch.sin(places * rates), torch.cos(places * rates)], -1).flatten(1)[:, :width]
+def look_beside(model: Any) -> None:
+    """Give a BERT with new weights first heads that attend to the words before and behind.
+
+    Positions are waves (Vaswani et al. 2017, 3.5) in as many columns as a head has, where words have none, and the
+    queries of the first layer's heads are its keys turned by one or two places.
+    """
+    embeddings, attention = model.embeddings, model.encoder.layer[0].attention
+    heads = model.config.num_attention_heads
+    columns = model.config.hidden_size // heads // 2 * 2
+    table = embeddings.position_embeddings.weight
+    with torch.no_grad():
+        embeddings.word_embeddings.weight.normal_(0.0, LOUDNESS)
+        embeddings.word_embeddings.weight[:, :columns] = 0.0
+        embeddings.word_embeddings.weight[0] = 0.0
+        table.zero_()
+        table[:, :columns] = LOUDNESS * waves(torch.arange(len(table)), columns)
+        for each in (attention.self.value, attention.output.dense):
+            each.weight.normal_(0.0, model.config.hidden_size**-0.5)
+        size = model.config.hidden_size // heads
+        for head, offset in zip(range(heads), BESIDE, strict=False):
+            rows = slice(head * size, head * size + columns)
+            for part, turn in ((attention.self.query, offset), (attention.self.key, 0)):
+                part.weight[head * size : (head + 1) * size] = 0.0
+                part.weight[rows, :columns] = SHARPNESS**0.5 * turned(turn, columns)
+
+
+def waves(places: Tensor, columns: int) -> Tensor:
+    """Sine and cosine of each place at evenly spaced rates: (n,) to (n, columns)."""
+    angles = places.unsqueeze(-1) * _rates(columns)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
+
+
+def turned(places: float, columns: int) -> Tensor:
+    """The matrix (columns, columns) that takes the waves of a place to those of the place so many further."""
+    blocks = [
+        torch.tensor(
+            [[math.cos(rate * places), math.sin(rate * places)], [-math.sin(rate * places), math.cos(rate * places)]]
+        )
+        for rate in _rates(columns).tolist()
+    ]
+    return torch.block_diag(*blocks)
+
+
+def _rates(columns: int) -> Tensor:
+    # of place and neighbour the slow waves are alike, and the fast ones tell them apart
+    return torch.linspace(0.2, 2.5, columns // 2)
 
 
 def tiny_reader(facts: CorpusFacts, max_tokens: int, second_words: int) -> PieceReader:
