@@ -88,13 +88,14 @@ class VisualNodes(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, k, d_m) nodes and their (B, k) mask; images first."""
         parts, masks = [], []
-        whole = self.sight.whole(batch) if "whole" in self.views else None
+        with_regions = self.source == "regions"
+        whole = self.sight.whole(batch, regions=with_regions) if "whole" in self.views else None
         if whole is not None and self.use_global:
             assert self.map is not None
             parts.append(self.map(whole.pooled))
             masks.append(whole.mask)
         if self.source == "objects":
-            seen = self.sight.objects(batch)
+            seen = self.sight.objects(batch, regions=False)
             assert self.map is not None
             parts.append(self.map(seen.pooled))
             masks.append(seen.mask)

@@ -256,6 +256,20 @@ def test_what_is_drawn_are_attentions_gates_spans_and_boxes() -> None:
     assert looking(batch, trace=True).trace["entity_attention"].shape == (rows, 2, words, nodes)
 
 
+def test_objects_are_the_pooled_vectors_of_their_crops() -> None:
+    """As the tower returns them beside regions, which are not computed."""
+    encoder = made()
+    batch = batch_of(encoder, POSTS)
+    sight, tower = encoder.visual.sight, encoder.visual.sight.tower
+    whole, objects = sight.whole(batch), sight.objects(batch)
+    wanted = torch.relu(encoder.visual.map(torch.cat((whole.pooled, objects.pooled), 1)))  # type: ignore[misc]
+    regions: list[Any] = []
+    tower.register_forward_hook(lambda *call: regions.append(call))
+    nodes, mask = encoder.visual(batch)
+    torch.testing.assert_close(nodes, wanted)
+    assert torch.equal(mask, torch.cat((whole.mask, objects.mask), 1)) and not regions
+
+
 def test_captions_are_visual_nodes_word_by_word() -> None:
     encoder = made(vision="captions")
     batch = batch_of(encoder, [*POSTS[:2], BARE[0]])

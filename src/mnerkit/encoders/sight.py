@@ -102,31 +102,33 @@ class Sight(nn.Module):
             return Needs(reader, frozenset({"captions"}), caption_reader=self.tower.reader, **limits)
         return Needs(reader, frozenset(views), picture=self.picture, **limits)
 
-    def whole(self, batch: Batch, stages: bool = False) -> Seen:
+    def whole(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
         """See the images of each post, (B, m) of them.
 
         Args:
             batch: with the view `whole`, or `captions`.
             stages: whether stage maps are wanted; then a frozen tower computes them each time.
+            regions: whether regions are wanted; without them (and stages) pixels have one region of zeros a picture,
+                which spares a tower whose pooled vector does not come from them.
         """
         if self.kind == "captions":
             return self._captions(batch, stages)
         mask = _given(batch.image_mask, "whole")
         image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-        return self._pictures(batch.pictures("whole"), mask, image, stages)
+        return self._pictures(batch.pictures("whole"), mask, image, stages, regions)
 
-    def objects(self, batch: Batch, stages: bool = False) -> Seen:
+    def objects(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
         """See the objects of each post, (B, o) of them, as `whole`; (B, 0) with captions."""
         if self.kind == "captions":
             return self._nothing(batch, stages)
         mask, image = _given(batch.crop_mask, "objects"), _given(batch.crop_image, "objects")
-        return self._pictures(batch.pictures("objects"), mask, image, stages)
+        return self._pictures(batch.pictures("objects"), mask, image, stages, regions)
 
     def blank(self) -> ImageStates:
         """The states of one black picture, with stages, whatever the batch."""
         return _blank(self.tower, next(self.tower.parameters()))
 
-    def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool) -> Seen:
+    def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool, regions: bool) -> Seen:
         tower = self.tower
         assert isinstance(tower, VisionTower)
         real = torch.nonzero(mask.flatten()).flatten()
@@ -135,12 +137,18 @@ class Sight(nn.Module):
         if len(real) and self.augment and self.training:
             some = PictureBatch(flipped_and_shifted(some.pixels()))
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
-            read = tower.see_stages if stages else tower.see
-            states = read(some) if len(real) else _blank(tower, mask)
+            if len(real) and not (regions or stages):
+                states = self._pooled(tower.see_pooled(some))
+            else:
+                read = tower.see_stages if stages else tower.see
+                states = read(some) if len(real) else _blank(tower, mask)
         if len(real) < rows:
             states = _scattered(states, real, rows)
-        regions = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
-        return Seen(states, mask, regions, image)
+        region_mask = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
+        return Seen(states, mask, region_mask, image)
+
+    def _pooled(self, pooled: Tensor) -> ImageStates:
+        return ImageStates(pooled, pooled.new_zeros(len(pooled), 1, self.width), (1, 1))
 
     def _captions(self, batch: Batch, stages: bool) -> Seen:
         captions, mask = _given(batch.captions, "captions"), _given(batch.caption_mask, "captions")
