@@ -317,7 +317,8 @@ def _saved_text(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
 def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
     from mnerkit.encoders.tiny_bert import TinyBert
 
-    config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
+    config = config_from_dict(state["architecture"])
+    reader: Any = reader_from_state(state["reader"])
     return TinyBert(state["spec"], new_model(config), reader, **state["options"])
 
 
