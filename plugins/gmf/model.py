@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class GmfEncoder(Encoder):
         self.text, self.width, d = pieces_of(text), text.width, text.width
         self.vcg, self.matching = vcg, matching
         self.dropout = nn.Dropout(dropout)
-        self.sight = sight
+        self.sight: Any = sight  # None where nothing is looked at
         if sight is None:
             if vcg or matching:
                 raise ValueError("without sight there is neither guidance nor matching")
