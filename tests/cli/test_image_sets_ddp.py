@@ -47,5 +47,5 @@ def test_two_ranks_train_where_one_has_no_images(plugin: str, tmp_path: Path) ->
     command += ["--data.corpus", str(folder), "--data.batch_size", "1", "--data.cache", "none", *own]
     command += ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
     command += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
     assert done.returncode == 0, done.stderr[-2000:]
