@@ -18,7 +18,7 @@ from mnerkit.runs import RunFolder
 Folder = Callable[[str], str]
 PLUGINS = {
     "cross": ["--model.freeze_vision", "true", "--model.freeze_text", "true", "--model.heads", "1"],
-    "mousing": ["--model.width", "16", "--model.hidden", "16", "--data.episodes_per_epoch", "4"],
+    "mousing": ["--model.hidden", "16", "--data.episodes_per_epoch", "4"],
 }
 EPISODES = ["--data.n_way", "1", "--data.k_shot", "2", "--data.dev_episodes", "4", "--data.eval_episodes", "4"]
 

@@ -104,6 +104,7 @@ def episode(seed: int = 1) -> Batch:
         images=torch.randn(4, 1, 3, 8, 8),
         image_mask=torch.tensor([[True], [True], [True], [False]]),
         crops=torch.randn(4, CELLS, 3, 8, 8),
+        crop_view="grid",
         crop_mask=crop_mask,
         captions=TextBatch(
             words=[("a", "b", "c")] * 4,
