@@ -76,7 +76,7 @@ class Cell(cells.Cell):
     @property
     def name(self) -> str:
         """Plain name of its run folder."""
-        return f"methods-s{self.seed}"
+        return f"{self.system}-s{self.seed}"
 
 
 @dataclass(frozen=True)

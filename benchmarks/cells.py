@@ -207,9 +207,11 @@ def sweep(bench: Bench, wanted: Sequence[Any], path: Path, jobs: int) -> dict[An
     done = {cell: known[cell] for cell in wanted if cell in known and known[cell]["digest"] == digests[cell]}
     left = [(bench, cell, digests[cell]) for cell in wanted if cell not in done]
     print(f"{len(wanted)} cells, {len(done)} done before, {len(left)} to run in {jobs} processes", flush=True)
+    if not left:
+        return done
     started, failed = time.time(), 0
     # a process each: importing takes seconds, and a cell not much longer
-    with multiprocessing.get_context("spawn").Pool(min(jobs, len(left)) or 1) as pool:
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(left))) as pool:
         for number, row in enumerate(pool.imap_unordered(run, left), start=1):
             cell = bench.cell.of(row)
             said = row.get("error") or f"test F1 {row['test']['f1']:5.1f}"
