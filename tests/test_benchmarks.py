@@ -63,7 +63,7 @@ def test_a_cell_is_run_again_only_when_its_digest_changed(
     cells, ran = sys.modules["cells"], []
 
     class InProcess:
-        def Pool(self, processes: int) -> Any:  # noqa: N802
+        def Pool(self, processes: int) -> Any:
             return self
 
         def __enter__(self) -> Any:
