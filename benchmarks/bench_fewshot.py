@@ -6,39 +6,31 @@ into two for training and two for testing, three seeds, five support posts in al
 
 With `--tower trained` the tower is first trained on the source types (one seed), then frozen.
 
-A cell is one run of `mnerkit fit`. Its figures are kept in `benchmarks/results/fewshot-<corpus>-<tower>.jsonl` and it
-is skipped from then on, until its configuration, the data or a source file that it uses changes. Stop it when you like;
-the same command goes on.
+A cell is one run of `mnerkit fit` (`cells.py`). Its figures are kept in
+`benchmarks/results/fewshot-<corpus>-<tower>.jsonl` and it is skipped from then on, until its configuration, the data or
+a source file that it uses changes. Stop it when you like; the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import contextlib
 import hashlib
-import io
 import json
-import multiprocessing
 import os
 import shutil
 import sys
-import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cells
 from bench_quality import minilm
 
-from mnerkit import registry
-from mnerkit.data.corpora import TYPES, load_corpus
+from mnerkit.data.corpora import TYPES
 from mnerkit.data.episodes import two_type_splits
-from mnerkit.provenance import source_digest
-from mnerkit.runs import RunFolder, deciding, write_lines, write_text
-from mnerkit.tagging.heads import HEADS
+from mnerkit.runs import RunFolder, write_text
+from mnerkit.tagging.comparison import read_answers
 from mnerkit.text_table import table
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -93,7 +85,7 @@ TRAINING = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(cells.Cell):
     """One run: a system on one split, with one seed and one reading of K."""
 
     system: str
@@ -109,13 +101,20 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What all cells share."""
+class Bench(cells.Bench):
+    """What all cells share.
 
-    corpus: str
-    root: str
-    runs: str
+    Attributes:
+        tower: MiniLM as it is (`frozen`), or trained on the source types (`trained`).
+    """
+
     tower: str
+
+    cell = Cell
+
+    def plugin(self, cell: Cell) -> str:
+        """The plugin that a cell runs."""
+        return SYSTEMS[cell.system][0]
 
     def argv(self, cell: Cell) -> list[str]:
         """The command of a cell, from `fit` on."""
@@ -124,7 +123,7 @@ class Bench:
         argv += ["--runs_dir", self.runs, "--data.corpus", self.corpus, "--data.root", self.root]
         argv += ["--model.text", self.text(cell), "--data.train_types", cell.split, "--data.support", cell.support]
         argv += ["--data.k_shot", "5", "--data.eval_episodes", "all_queries", "--trainer.enable_progress_bar", "false"]
-        return argv + [word for pair in options.items() for word in pair]
+        return argv + cells.pairs(options)
 
     def text(self, cell: Cell) -> str:
         """Folder of the text tower."""
@@ -134,50 +133,30 @@ class Bench:
         """Folder of the tower trained on a split, named by all that decides its weights."""
         facts = [
             TRAINING,
-            _data(self.corpus, self.root),
-            _sources("mnerkit_plugins.bert", "mnerkit.tagging.heads.nearest"),
+            cells.data_digest(self.corpus, self.root),
+            cells.sources("mnerkit_plugins.bert", "mnerkit.tagging.heads.nearest"),
         ]
-        name = hashlib.sha256(json.dumps([*facts, _weights()]).encode()).hexdigest()[:12]
+        name = hashlib.sha256(json.dumps([*facts, cells.weights()]).encode()).hexdigest()[:12]
         return Path(self.runs) / "towers" / f"{split}-{name}"
 
-    def folder(self, cell: Cell) -> RunFolder:
-        """Where the run of a cell lies."""
-        return RunFolder(Path(self.runs) / SYSTEMS[cell.system][0] / self.corpus / cell.name)
+    def facts(self) -> tuple[str, Any]:
+        """The kind of text tower, and how it was trained."""
+        return self.tower, TRAINING if self.tower == "trained" else None
 
-    def digest(self, cell: Cell) -> str:
-        """Digest of all that decides a cell's figures: configuration, data and sources; not where things lie."""
-        from mnerkit.cli import options
-
-        config = deciding(options.resolve(options.parse("fit", self.argv(cell)[1:])).config)
-        config["data"].pop("root")
-        config["model"]["text"] = self.tower
-        plugin = registry.get(SYSTEMS[cell.system][0])
-        head = HEADS[config["model"]["head"]["name"]].partition(":")[0]
-        facts = [config, _data(self.corpus, self.root), _sources(plugin.entry.module.rpartition(".")[0], head)]
-        facts += [_weights(), TRAINING if self.tower == "trained" else None]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def _data(corpus: str, root: str) -> str:
-    content = load_corpus(corpus, root=root)
-    captions = sorted(
-        {image.caption or "" for posts in content.splits.values() for post in posts for image in post.images}
-    )
-    return content.digest + hashlib.sha256("\n".join(captions).encode()).hexdigest()
+    def figures(self, folder: RunFolder) -> dict[str, Any]:
+        """Figures of dev and test, and the counts of each test episode."""
+        metrics = folder.metrics()
+        row = {"best_epoch": metrics["best_epoch"], "seconds_train": metrics["seconds"]["train"]}
+        row["dev"] = metrics["dev"]["f1"]
+        kept = ("f1", "precision", "recall", "f1_low", "f1_high", "f1_episode", "episodes")
+        row["test"] = {key: metrics["test"][key] for key in kept}
+        answers = read_answers(folder.path / "predictions.test.jsonl")
+        answers.sort(key=lambda each: each.episode or 0)
+        row["counts"] = cells.packed((len(a.gold), len(a.said), len(a.gold & a.said)) for a in answers)
+        return row
 
 
-@cache
-def _weights() -> str:
-    return hashlib.sha256((minilm() / "model.safetensors").read_bytes()).hexdigest()
-
-
-@cache
-def _sources(plugin: str, head: str) -> str:
-    return source_digest([plugin, head, "mnerkit.cli.assembly"])
-
-
-def cells(names: Sequence[str], seeds: Sequence[int], supports: Sequence[str]) -> list[Cell]:
+def all_cells(names: Sequence[str], seeds: Sequence[int], supports: Sequence[str]) -> list[Cell]:
     """All cells, a whole sweep of one seed after the other, so that a bench that is cut off can be read."""
     splits = list(two_type_splits(TYPES))
     return [
@@ -187,47 +166,6 @@ def cells(names: Sequence[str], seeds: Sequence[int], supports: Sequence[str]) -
         for split in splits
         for system in names
     ]
-
-
-def run(task: tuple[Bench, Cell, str]) -> dict[str, Any]:
-    """Run a cell in this process; its figures, or its error."""
-    bench, cell, digest = task
-    from mnerkit.cli import main as mnerkit
-
-    started, used, said = time.time(), time.process_time(), io.StringIO()
-    folder = bench.folder(cell)
-    if folder.path.is_dir():  # of an older state of the sources, or cut off
-        shutil.rmtree(folder.path)
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = mnerkit(bench.argv(cell))
-    row: dict[str, Any] = {**asdict(cell), "digest": digest, "seconds": round(time.time() - started, 1)}
-    row["seconds_cpu"] = round(time.process_time() - used, 1)
-    if code:
-        return {**row, "error": said.getvalue().strip().split("\n")[-1]}
-    metrics = folder.metrics()
-    row |= {"best_epoch": metrics["best_epoch"], "seconds_train": metrics["seconds"]["train"]}
-    row["dev"] = metrics["dev"]["f1"]
-    kept = ("f1", "precision", "recall", "f1_low", "f1_high", "f1_episode", "episodes")
-    row["test"] = {key: metrics["test"][key] for key in kept}
-    row["counts"] = _counts(folder)
-    for each in (folder.best, folder.last):  # the figures and predictions are kept
-        each.unlink(missing_ok=True)
-    return row
-
-
-def _counts(folder: RunFolder) -> str:
-    """`gold,predicted,correct` entities of each episode, in order of their numbers, packed (see `unpacked`)."""
-    from mnerkit.tagging.comparison import read_answers
-
-    answers = sorted(read_answers(folder.path / "predictions.test.jsonl"), key=lambda each: each.episode or 0)
-    text = " ".join(f"{len(a.gold)},{len(a.said)},{len(a.gold & a.said)}" for a in answers)
-    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
-
-
-def unpacked(counts: str) -> list[list[int]]:
-    """Gold, predicted and correct entities of each episode."""
-    text = zlib.decompress(base64.b85decode(counts)).decode()
-    return [[int(number) for number in each.split(",")] for each in text.split()]
 
 
 def train_towers(bench: Bench, splits: Iterable[str]) -> None:
@@ -243,7 +181,7 @@ def train_towers(bench: Bench, splits: Iterable[str]) -> None:
         name = f"tower-{folder.name}"
         argv = ["fit", "--plugin", "bert", "--name", name, "--runs_dir", bench.runs, "--data.corpus", bench.corpus]
         argv += ["--data.root", bench.root, "--model.text", str(minilm()), "--trainer.enable_progress_bar", "false"]
-        argv += ["--data.train_types", split, *[word for pair in TRAINING.items() for word in pair]]
+        argv += ["--data.train_types", split, *cells.pairs(TRAINING)]
         if code := mnerkit(argv):
             sys.exit(code)
         tower = load(RunFolder(Path(bench.runs) / "bert" / bench.corpus / name).best).towers["text"]
@@ -252,45 +190,6 @@ def train_towers(bench: Bench, splits: Iterable[str]) -> None:
         shutil.copytree(minilm(), draft)
         tower.model.save_pretrained(draft)  # type: ignore[operator,union-attr]
         draft.rename(folder)
-
-
-def sweep(bench: Bench, wanted: list[Cell], path: Path, jobs: int) -> dict[Cell, dict[str, Any]]:
-    """Run the cells that are not done yet; every finished one is on disk at once."""
-    known = {(row["system"], row["split"], row["seed"], row["support"]): row for row in _read(path)}
-    digests = {cell: bench.digest(cell) for cell in wanted}
-    done = {
-        cell: known[key]
-        for cell in wanted
-        if (key := (cell.system, cell.split, cell.seed, cell.support)) in known
-        and known[key]["digest"] == digests[cell]
-    }
-    left = [(bench, cell, digests[cell]) for cell in wanted if cell not in done]
-    print(f"{len(wanted)} cells, {len(done)} done before, {len(left)} to run in {jobs} processes", flush=True)
-    started, failed = time.time(), 0
-    # a process each: importing takes seconds, and a cell not much longer
-    with multiprocessing.get_context("spawn").Pool(min(jobs, len(left)) or 1) as pool:
-        for number, row in enumerate(pool.imap_unordered(run, left), start=1):
-            cell = Cell(row["system"], row["split"], row["seed"], row["support"])
-            said = row.get("error") or f"test F1 {row['test']['f1']:5.1f}"
-            rest = (time.time() - started) / number * (len(left) - number)
-            print(
-                f"{number}/{len(left)} {cell.name}: {said} ({row['seconds']:.0f} s; {rest / 60:.0f} min left)",
-                flush=True,
-            )
-            if "error" in row:
-                failed += 1
-                continue
-            done[cell] = row
-            known[cell.system, cell.split, cell.seed, cell.support] = row
-            write_lines(path, known.values())
-    if failed:
-        print(f"{failed} cells failed; the same command tries them again")
-    return done
-
-
-def _read(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        yield from (json.loads(line) for line in path.read_text("utf-8").split("\n") if line)
 
 
 def report(
@@ -341,10 +240,7 @@ def _paired(
             twin = done.get(Cell(other, cell.split, cell.seed, support))
             if twin is None:
                 continue
-            for (gold, *of_a), (same, *of_b) in zip(unpacked(twin["counts"]), unpacked(row["counts"]), strict=True):
-                if gold != same:
-                    raise SystemExit(f"{cell.name} and {other} were asked different episodes")
-                rows.append([gold, *of_a, *of_b])
+            rows += cells.side_by_side(f"{cell.name} and {other}", twin["counts"], row["counts"])
         if rows:
             test = paired_counts_test(np.array(rows))
             yield (
@@ -373,19 +269,16 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     seeds = asked.seeds or (SEEDS if asked.tower == "frozen" else (0,))
-    wanted = cells(asked.systems, seeds, asked.supports)
+    wanted = all_cells(asked.systems, seeds, asked.supports)
     bench = Bench(asked.corpus, asked.root, str(Path(asked.runs) / f"{asked.corpus}-{asked.tower}"), asked.tower)
     path = RESULTS / f"fewshot-{asked.corpus}-{asked.tower}.jsonl"
     whole = (asked.systems, asked.supports, asked.seeds) == (list(SYSTEMS), list(SUPPORTS), None)
     if asked.report:
-        done = {Cell(*(row[key] for key in ("system", "split", "seed", "support"))): row for row in _read(path)}
-        stale = sum(row["digest"] != bench.digest(cell) for cell, row in done.items())
-        if stale:
-            print(f"{stale} of {len(done)} rows were measured before the sources, settings or data changed")
+        done = cells.kept(bench, path)
     else:
         if asked.tower == "trained":
             train_towers(bench, two_type_splits(TYPES))
-        done = sweep(bench, wanted, path, asked.jobs)
+        done = cells.sweep(bench, wanted, path, asked.jobs)
     said = report(done, asked.systems, asked.supports, seeds)
     print(said)
     if whole:

@@ -1,0 +1,239 @@
+"""Benchmarks made of cells: a cell is one run of `mnerkit fit`, and what it found is one row of a file.
+
+A row is on disk as soon as its cell is finished, and the cell is skipped from then on, until its digest changes: that
+of its configuration, the data, the weights and the source files that it uses. A cell that fails does not stop the
+others. Stop a benchmark when you like; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import multiprocessing
+import shutil
+import time
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench_quality import minilm
+
+from mnerkit import registry
+from mnerkit.data.corpora import load_corpus
+from mnerkit.provenance import source_digest
+from mnerkit.runs import RunFolder, deciding, write_lines
+from mnerkit.tagging.heads import HEADS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a system with one seed. Its fields are the first ones of its row, and tell it from the others."""
+
+    @property
+    def name(self) -> str:
+        """Plain name of its run folder."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """The cell that a row belongs to."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Bench(ABC):
+    """What all cells of a benchmark share.
+
+    Attributes:
+        corpus: name of the corpus.
+        root: folder of the corpora and captions.
+        runs: folder of the runs.
+    """
+
+    corpus: str
+    root: str
+    runs: str
+
+    cell: ClassVar[type[Cell]]
+
+    @abstractmethod
+    def plugin(self, cell: Any) -> str:
+        """The plugin that a cell runs."""
+
+    @abstractmethod
+    def argv(self, cell: Any) -> list[str]:
+        """The command of a cell, from `fit` on."""
+
+    @abstractmethod
+    def figures(self, folder: RunFolder) -> Row:
+        """What the row of a finished run holds beside the cell, its digest and its times."""
+
+    def facts(self) -> tuple[str, Any]:
+        """A name for the text tower, in place of the folder where it lies, and what else decides a cell's figures."""
+        return "minilm", None
+
+    def folder(self, cell: Any) -> RunFolder:
+        """Where the run of a cell lies."""
+        return RunFolder(Path(self.runs) / self.plugin(cell) / self.corpus / cell.name)
+
+    def config(self, cell: Any) -> dict[str, Any]:
+        """The configuration of a cell, as `mnerkit fit` would have it, without what decides no figure.
+
+        Raises:
+            UsageError: the command of the cell is none of mnerkit's.
+        """
+        from mnerkit.cli import options
+
+        return deciding(options.resolve(options.parse("fit", self.argv(cell)[1:])).config)
+
+    def digest(self, cell: Any) -> str:
+        """Digest of all that decides a cell's figures: configuration, data and sources; not where things lie."""
+        config = self.config(cell)
+        config["data"].pop("root")
+        config["model"]["text"], more = self.facts()
+        plugin = registry.get(self.plugin(cell))
+        head = HEADS[config["model"]["head"]["name"]].partition(":")[0]
+        facts = [config, data_digest(self.corpus, self.root), sources(plugin.entry.module.rpartition(".")[0], head)]
+        facts += [weights(), more]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def pairs(options: dict[str, str]) -> list[str]:
+    """Options and their values as words of a command."""
+    return [word for pair in options.items() for word in pair]
+
+
+@cache
+def data_digest(corpus: str, root: str) -> str:
+    """Digest of a corpus and its captions."""
+    content = load_corpus(corpus, root=root)
+    captions = sorted(
+        {image.caption or "" for posts in content.splits.values() for post in posts for image in post.images}
+    )
+    return content.digest + hashlib.sha256("\n".join(captions).encode()).hexdigest()
+
+
+@cache
+def weights() -> str:
+    """Digest of the packaged MiniLM's weights."""
+    return hashlib.sha256((minilm() / "model.safetensors").read_bytes()).hexdigest()
+
+
+@cache
+def sources(plugin: str, head: str) -> str:
+    """Digest of the source files that a run of a plugin with a head uses."""
+    return source_digest([plugin, head, "mnerkit.cli.assembly"])
+
+
+def packed(counts: Iterable[Sequence[int]]) -> str:
+    """Gold, predicted and correct entities of each post or episode, in a short text (see `unpacked`)."""
+    text = " ".join(",".join(map(str, each)) for each in counts)
+    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def unpacked(counts: str) -> list[list[int]]:
+    """Gold, predicted and correct entities of each post or episode."""
+    text = zlib.decompress(base64.b85decode(counts)).decode()
+    return [[int(number) for number in each.split(",")] for each in text.split()]
+
+
+def side_by_side(what: str, a: str, b: str) -> list[list[int]]:
+    """Gold entities, then predicted and correct ones of a and of b, for each post or episode that both were asked.
+
+    Args:
+        what: the two, for the message when they were not asked alike.
+        a: counts, packed.
+        b: counts, packed.
+    """
+    rows, others = unpacked(a), unpacked(b)
+    if [each[0] for each in rows] != [each[0] for each in others]:
+        raise SystemExit(f"{what} were asked different things")
+    return [[*one, *other[1:]] for one, other in zip(rows, others, strict=True)]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, none where there is no file."""
+    if path.is_file():
+        yield from (json.loads(line) for line in path.read_text("utf-8").split("\n") if line)
+
+
+def run(task: tuple[Bench, Cell, str]) -> Row:
+    """Run a cell in this process; its row, or its error."""
+    bench, cell, digest = task
+    from mnerkit.cli import main as mnerkit
+
+    started, used, said = time.time(), time.process_time(), io.StringIO()
+    folder = bench.folder(cell)
+    if folder.path.is_dir():  # of an older state of the sources, or cut off
+        shutil.rmtree(folder.path)
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = mnerkit(bench.argv(cell))
+    row: Row = {**asdict(cell), "digest": digest, "seconds": round(time.time() - started, 1)}
+    row["seconds_cpu"] = round(time.process_time() - used, 1)
+    if code:
+        return {**row, "error": said.getvalue().strip().split("\n")[-1]}
+    row |= bench.figures(folder)
+    for each in (folder.best, folder.last):  # the figures and predictions are kept
+        each.unlink(missing_ok=True)
+    return row
+
+
+def sweep(bench: Bench, wanted: Sequence[Any], path: Path, jobs: int) -> dict[Any, Row]:
+    """Run the cells that are not done yet; every finished one is on disk at once.
+
+    Args:
+        bench: what the cells share.
+        wanted: the cells, in the order in which they are run.
+        path: file of the rows.
+        jobs: cells at once.
+
+    Returns:
+        The rows of the wanted cells that are done.
+    """
+    known = {bench.cell.of(row): row for row in read_rows(path)}
+    digests = {cell: bench.digest(cell) for cell in wanted}
+    done = {cell: known[cell] for cell in wanted if cell in known and known[cell]["digest"] == digests[cell]}
+    left = [(bench, cell, digests[cell]) for cell in wanted if cell not in done]
+    print(f"{len(wanted)} cells, {len(done)} done before, {len(left)} to run in {jobs} processes", flush=True)
+    if not left:
+        return done
+    started, failed = time.time(), 0
+    # a process each: importing takes seconds, and a cell not much longer
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(left))) as pool:
+        for number, row in enumerate(pool.imap_unordered(run, left), start=1):
+            cell = bench.cell.of(row)
+            said = row.get("error") or f"test F1 {row['test']['f1']:5.1f}"
+            rest = (time.time() - started) / number * (len(left) - number)
+            print(
+                f"{number}/{len(left)} {cell.name}: {said} ({row['seconds']:.0f} s; {rest / 60:.0f} min left)",
+                flush=True,
+            )
+            if "error" in row:
+                failed += 1
+                continue
+            done[cell] = known[cell] = row
+            write_lines(path, known.values())
+    if failed:
+        print(f"{failed} cells failed; the same command tries them again")
+    return done
+
+
+def kept(bench: Bench, path: Path) -> dict[Any, Row]:
+    """The rows of a file; says how many of them were measured before something changed that decides figures."""
+    done = {bench.cell.of(row): row for row in read_rows(path)}
+    stale = sum(row["digest"] != bench.digest(cell) for cell, row in done.items())
+    if stale:
+        print(f"{stale} of {len(done)} rows were measured before the sources, settings or data changed")
+    return done

@@ -1,0 +1,115 @@
+"""Benchmarks made of cells: what is run again, and that every system's command is one of mnerkit's."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnerkit.runs import write_lines
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in ("bench_quality", "cells", "bench_methods"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    module = importlib.import_module("bench_methods")
+    # no weights are read
+    monkeypatch.setattr(module, "minilm", lambda: Path("minilm"))
+    return module
+
+
+def row(methods: Any, system: str, seed: int, counts: list[list[int]], digest: str = "d") -> dict[str, Any]:
+    gold, said, right = (sum(each) for each in zip(*counts, strict=True))
+    f1 = 200 * right / (gold + said)
+    found = {"f1": f1, "f1_strict": f1, "type/PER/f1": f1}
+    cell = {"system": system, "seed": seed, "digest": digest, "seconds": 1.0, "seconds_cpu": 1.0}
+    return {**cell, "dev": found, "test": found, "counts": sys.modules["cells"].packed(counts)}
+
+
+def test_every_system_of_bench_methods_is_a_command_that_resolves(methods: Any) -> None:
+    bench = methods.Bench("twitter2017", "data", "runs")
+    for cell in methods.all_cells(list(methods.SYSTEMS), [1]):
+        config = bench.config(cell)
+        assert config["seed"] == 1
+        assert (config["model"]["tower_lr"], config["model"]["head_lr"]) == (1e-4, 2e-3)
+        assert config["trainer"]["max_epochs"] == 5
+        assert config["model"].get("vision", "captions") == "captions"
+        assert "limit" not in config["data"]
+    tried = methods.Bench("twitter2017", "data", "runs", 1, 32).config(methods.Cell("gei", 0))
+    assert (tried["trainer"]["max_epochs"], tried["data"]["limit"]) == (1, 32)
+
+
+def test_counts_come_back_as_they_were_packed(methods: Any) -> None:
+    counts = [[2, 1, 1], [0, 0, 0], [13, 12, 11]]
+    cells = sys.modules["cells"]
+    assert cells.unpacked(cells.packed(counts)) == counts
+    assert cells.side_by_side("a and b", cells.packed([[2, 1, 0]]), cells.packed([[2, 3, 2]])) == [[2, 1, 0, 3, 2]]
+    with pytest.raises(SystemExit, match="a and b"):
+        cells.side_by_side("a and b", cells.packed([[2, 1, 0]]), cells.packed([[1, 1, 0]]))
+    with pytest.raises(SystemExit, match="a and b"):
+        cells.side_by_side("a and b", cells.packed([[2, 1, 0]]), cells.packed([[2, 1, 0], [2, 1, 0]]))
+
+
+def test_a_cell_is_run_again_only_when_its_digest_changed(
+    methods: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, ran = sys.modules["cells"], []
+
+    class InProcess:
+        def Pool(self, processes: int) -> Any:
+            return self
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def imap_unordered(self, function: Any, tasks: list[Any]) -> Any:
+            return map(function, tasks)
+
+    def run(task: tuple[Any, Any, str]) -> dict[str, Any]:
+        _, cell, digest = task
+        ran.append(cell.system)
+        made = row(methods, cell.system, cell.seed, [[1, 1, 1]], digest)
+        return {**made, "error": "no memory"} if cell.system == "gmf" else made
+
+    monkeypatch.setattr(cells, "run", run)
+    monkeypatch.setattr(cells.multiprocessing, "get_context", lambda kind: InProcess())
+    monkeypatch.setattr(methods.Bench, "digest", lambda self, cell: "new")
+    path = tmp_path / "rows.jsonl"
+    write_lines(
+        path,
+        [row(methods, "bert", 0, [[1, 0, 0]], "new"), row(methods, "gei", 0, [[1, 0, 0]], "old")],
+    )
+    bench = methods.Bench("twitter2017", "data", "runs")
+    wanted = methods.all_cells(["bert", "gmf", "gei", "gifr"], [0])
+    done = cells.sweep(bench, wanted, path, 1)
+    assert ran == ["gmf", "gei", "gifr"]
+    assert {cell.system for cell in done} == {"bert", "gei", "gifr"}
+    rows = {each["system"]: each for each in cells.read_rows(path)}
+    assert {name: each["test"]["f1"] for name, each in rows.items()} == {"bert": 0.0, "gei": 100.0, "gifr": 100.0}
+    cells.sweep(bench, wanted, path, 1)
+    assert ran == ["gmf", "gei", "gifr", "gmf"]
+
+
+def test_the_report_sets_each_method_against_bert_by_seed_and_pooled(methods: Any) -> None:
+    few, more = [[2, 2, 1], [1, 1, 1]], [[2, 2, 2], [1, 1, 1]]
+    rows = [row(methods, "bert", 0, few), row(methods, "bert", 1, few)]
+    rows += [row(methods, "gei", 0, more), row(methods, "gei", 1, few), row(methods, "gifr", 1, more)]
+    said = methods.report({methods.Cell.of(each): each for each in rows}, list(methods.SYSTEMS), [0, 1])
+    lines = [line for line in said.split("\n") if " - bert, " in line]
+    assert [line.partition(" F1")[0] for line in lines] == [
+        "gei - bert, seed 0: +33.33",
+        "gei - bert, seed 1: +0.00",
+        "gei - bert, seeds 0 1 pooled: +16.67",
+        "gifr - bert, seed 1: +33.33",
+    ]
+    (gei,) = (line.split() for line in said.split("\n") if line.startswith("gei  "))
+    assert gei[1:4] == ["83.33", "100.00", "66.67"]
