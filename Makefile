@@ -32,7 +32,7 @@ install: $(INSTALL) ## install mnerkit and all methods into .venv, at the tested
 setup: $(SETUP) ## install, and besides the developer tools and extras (DGL, figures)
 
 demo: install ## train and score few-shot MOUSING and plugin cross on the built-in probe corpus
-	$(BIN)/mnerkit fit --plugin mousing --test
+	$(BIN)/mnerkit fit --plugin mousing --test --trainer.max_epochs 3
 	$(BIN)/mnerkit fit --plugin cross --test
 
 # two processes already fill two cores: more threads in each would only wait for one another
