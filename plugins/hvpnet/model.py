@@ -73,6 +73,9 @@ class HvpnetEncoder(Encoder):
             nn.Tanh(),
             nn.Linear(hidden, self.stages * 2 * self.width),
         )
+        # BERT's scale: what stands before the words begins quiet, and a tower with new weights can learn them first
+        nn.init.normal_(self.to_slices[-1].weight, std=0.02)
+        nn.init.zeros_(self.to_slices[-1].bias)
         read = 2 * self.width * (grid * grid if self.flat else 1)
         self.gate = DynamicGate(read, self.layers, self.stages) if gate else None
         self.dropout = nn.Dropout(dropout)
