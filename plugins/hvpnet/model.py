@@ -68,14 +68,11 @@ class HvpnetEncoder(Encoder):
         self.flat = gate_input == "flat" and self.grid is not None
         norm = standardise and self.grid is not None
         self.norm = Standardise(sum(sight.stage_widths)) if norm else nn.Identity()
-        self.to_slices = nn.Sequential(
-            nn.Linear(sum(sight.stage_widths), hidden),
-            nn.Tanh(),
-            nn.Linear(hidden, self.stages * 2 * self.width),
-        )
+        last = nn.Linear(hidden, self.stages * 2 * self.width)
+        self.to_slices = nn.Sequential(nn.Linear(sum(sight.stage_widths), hidden), nn.Tanh(), last)
         # BERT's scale: what stands before the words begins quiet, and a tower with new weights can learn them first
-        nn.init.normal_(self.to_slices[-1].weight, std=0.02)
-        nn.init.zeros_(self.to_slices[-1].bias)
+        nn.init.normal_(last.weight, std=0.02)
+        nn.init.zeros_(last.bias)
         read = 2 * self.width * (grid * grid if self.flat else 1)
         self.gate = DynamicGate(read, self.layers, self.stages) if gate else None
         self.dropout = nn.Dropout(dropout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,9 @@ BILLION = "<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]>"
         ("<html></html>", "expected <annotation>"),
         (voc((9, 9, 2, 2)), "has no size"),
         (voc(("x", 1, 2, 3)), "must be a number"),  # type: ignore[arg-type]
+        (voc((1, 1, 2, math.inf)), "must be a number"),
+        (voc((1, 1, 2, 3), size="<size><width>inf</width><height>9</height></size>"), "must be a number"),
+        (voc((1, 1, 2, 3), size="<size><width>nan</width><height>9</height></size>"), "must be a number"),
         (voc((1, 1, 9, 9)).replace("a.png", "b.png"), "must be called like its picture"),
     ],
 )

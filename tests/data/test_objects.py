@@ -286,6 +286,18 @@ class _Evil:
         return os.system, (f"touch {self.mark}",)
 
 
+@pytest.mark.parametrize("kept", [1, 2, 5, 40, 200, -7])
+def test_a_dict_that_was_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
+    folder = corpus_folder(tmp_path)
+    (tmp_path / "mine_aux_images").mkdir()
+    path = tmp_path / "mine_aux_images" / "train_dict.pth"
+    for form in (True, False):
+        torch.save({"O_1.jpg": ["a.png"]}, path, _use_new_zipfile_serialization=form)
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(DataError, match=r"train_dict\.pth"):
+            data(str(folder)).posts("train")
+
+
 def test_a_dict_can_not_run_code(tmp_path: Path) -> None:
     folder = corpus_folder(tmp_path)
     (tmp_path / "mine_aux_images").mkdir()

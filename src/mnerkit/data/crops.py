@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ from mnerkit.data.layout import SPLIT_WORDS, safe_name
 from mnerkit.errors import DataError
 
 MAX_BYTES = 64 << 20
-_BROKEN = (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError, OSError)
+# what torch makes of files that are damaged or cut off
+_BROKEN = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError),
+    *(ValueError, TypeError, AttributeError, LookupError),
+)
 
 
 @dataclass(frozen=True)

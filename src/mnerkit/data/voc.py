@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -66,9 +67,12 @@ def _number(element: Element, name: str, where: str) -> float | None:
     if text is None:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise DataError(f"{where}: <{name}> must be a number, found {text[:40]!r}.") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where}: <{name}> must be a number, found {text[:40]!r}.")
+    return number
 
 
 def _parsed(path: Path) -> Element:

@@ -11,7 +11,7 @@ from mnerkit.data.batch import Batch
 from mnerkit.encoders.base import Encoder, TextTower, WordStates
 from mnerkit.encoders.prefix import Prefix
 from mnerkit.encoders.sight import Seen, Sight
-from mnerkit.encoders.text import PieceTower
+from mnerkit.encoders.text import PieceTower, pieces_of
 from mnerkit.errors import UsageError
 from mnerkit.nn.image_set import ImageSetEncoder
 from mnerkit.nn.prompts import LayerPrompts, Maps, MlpPrompts
@@ -100,19 +100,6 @@ class ImagePrefixEncoder(Encoder):
         if isinstance(self.prompts, LayerPrompts) and self._shares:
             return self.prompts(u, key_value_maps(self.text))
         return self.prompts(u)
-
-
-def pieces_of(text: TextTower) -> PieceTower:
-    """The text tower as one that takes a prefix.
-
-    Raises:
-        UsageError: it reads whole words.
-    """
-    if not isinstance(text, PieceTower):
-        raise UsageError(
-            f"--model.text {text.spec}: takes no prefix; give a tower like BERT, RoBERTa or CLIP, or tiny-bert"
-        )
-    return text
 
 
 def layers_of(text: TextTower) -> int:
