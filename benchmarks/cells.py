@@ -169,6 +169,13 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from (json.loads(line) for line in path.read_text("utf-8").split("\n") if line)
 
 
+def complaint(said: str) -> str:
+    """What a failed run complained of, cause and advice in one line; its last line where it is no message of mnerkit."""
+    lines = said.strip().split("\n")
+    begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
+    return " ".join(lines[begins[-1] :] if begins else lines[-1:])
+
+
 def run(task: tuple[Bench, Cell, str]) -> Row:
     """Run a cell in this process; its row, or its error."""
     bench, cell, digest = task
@@ -183,7 +190,7 @@ def run(task: tuple[Bench, Cell, str]) -> Row:
     row: Row = {**asdict(cell), "digest": digest, "seconds": round(time.time() - started, 1)}
     row["seconds_cpu"] = round(time.process_time() - used, 1)
     if code:
-        return {**row, "error": said.getvalue().strip().split("\n")[-1]}
+        return {**row, "error": complaint(said.getvalue())}
     row |= bench.figures(folder)
     for each in (folder.best, folder.last):  # the figures and predictions are kept
         each.unlink(missing_ok=True)

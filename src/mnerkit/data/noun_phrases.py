@@ -40,7 +40,7 @@ def noun_phrases(words: Sequence[str]) -> list[str]:
         belongs = bool(text) and text not in _STOP and any(each.isalpha() for each in text)
         if belongs:
             run.append(text)
-        if run and (not belongs or (inner is not None and word[inner.end() :].strip("'\u2019\"")) or word is words[-1]):
+        if run and (not belongs or (inner is not None and word[inner.end() :].strip("'\u2019\""))):
             found.append(" ".join(run[-MOST_WORDS:]))
             run = []
     return list(dict.fromkeys(found))[:MOST_PHRASES]

@@ -23,7 +23,7 @@ from mnerkit.tagging.method import Method
 _log = logging.getLogger("mnerkit.tagging")
 
 # beside `encoders`: what decides how the towers come out of their training
-SOURCES = ("tiny.py", "tiny_bert.py", "text.py", "pretraining.py", "augment.py", "../nn/contrast.py")
+SOURCES = ("tiny.py", "pretraining.py", "augment.py", "../nn/contrast.py")
 
 
 def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
@@ -38,7 +38,7 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     vision = next((tower for tower in towers if isinstance(tower, TinyVision) and tower.frozen), None)
     if vision is None:
         return
-    # tiny-bert is not among them: four epochs of this leave its states in one direction, from which it does not recover
+    # tiny-bert is not among them: on preset default this left its states in one direction, whence it did not recover
     texts = [tower for tower in towers if isinstance(tower, TinyText) and tower.width == vision.width]
     text = texts[0] if texts else TinyText(data.facts, width=vision.width)
     # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
