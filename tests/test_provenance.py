@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mnerkit import provenance
-from mnerkit.provenance import source_digest, source_files
+from mnerkit.provenance import code_of, source_digest, source_files
 
 
 def test_all_modules_that_a_method_really_imports_are_found() -> None:
@@ -20,9 +20,9 @@ def test_all_modules_that_a_method_really_imports_are_found() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     found = source_files(["mnerkit_plugins.cross", "mnerkit.cli.assembly"])
-    assert {name for name in loaded if not name.startswith(("mnerkit.cli", "mnerkit.report"))} <= found.keys()
+    assert {name for name in loaded if not name.startswith(provenance.LEFT_OUT)} <= found.keys()
     # tables of names, imports inside functions, and the whole plugin, but no other one
-    assert {"mnerkit.tagging.heads.struct", "mnerkit.tagging.dashboards", "mnerkit_plugins.cross.model"} <= found.keys()
+    assert {"mnerkit.tagging.heads.struct", "mnerkit.tagging.metrics", "mnerkit_plugins.cross.model"} <= found.keys()
     assert not any(name.startswith(("mnerkit_plugins.mousing", "mnerkit.cli.training")) for name in found)
 
 
@@ -59,4 +59,42 @@ def test_the_digest_changes_with_a_used_file_and_with_no_other(package: Path) ->
     (package / "alone.py").write_text("x = 1\n")
     assert source_digest(["one.a"]) == before
     (package / "c.py").write_text("import json  # changed\n")
+    assert source_digest(["one.a"]) == before
+    (package / "c.py").write_text("import re\n")
     assert source_digest(["one.a"]) != before
+
+
+BARE = """import json
+class A:
+    x = '# no comment'
+    def f(self):
+        return f'{self.x!r} é'
+    def g(self): 'É'; return 1"""
+
+TOLD = '''"""What
+
+this is: é."""
+# why
+import json  # é
+
+
+class A:
+    """An A."""
+    # an x
+    x = '# no comment'
+
+    def f(self):
+        """É
+
+        f.
+    """
+        return f'{self.x!r} é'  # this
+    def g(self): 'É'; return 1  # 'É'
+'''
+
+
+def test_comments_docstrings_and_empty_lines_do_not_count() -> None:
+    assert code_of(TOLD) == code_of(BARE)
+    assert code_of(TOLD).startswith("import json\nclass A:\n    x = '# no comment'\n")
+    for old, new in (("# no", "# a"), ("return 1", "return 2"), ("!r} é", "!r} e")):
+        assert code_of(BARE.replace(old, new)) != code_of(BARE)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import io
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 # ours; other packages are named by their versions
 PACKAGES = ("mnerkit", "mnerkit_plugins")
-# what only reads options and prints: a change there changes no figure
-LEFT_OUT = ("mnerkit.cli", "mnerkit.report")
+# what only reads options, prints and logs: a change there changes no figure
+LEFT_OUT = ("mnerkit.cli", "mnerkit.report", "mnerkit.tagging.dashboards")
 
 
 def source_files(modules: Iterable[str]) -> dict[str, Path]:
@@ -46,13 +48,42 @@ def source_files(modules: Iterable[str]) -> dict[str, Path]:
 
 
 def source_digest(modules: Iterable[str]) -> str:
-    """SHA-256 over names and contents of `source_files`, as hex."""
+    """SHA-256 over names and code of `source_files`, as hex; see `code_of`."""
     digest = hashlib.sha256()
     for name, path in source_files(modules).items():
-        content = path.read_bytes()
+        content = code_of(path.read_text("utf-8")).encode()
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def code_of(source: str) -> str:
+    """Source text without comments, docstrings, empty lines and blanks at the ends of lines."""
+    # split as Python does: a form feed ends no line
+    lines = source.split("\n")
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    spans = [(*token.start, *token.end) for token in tokens if token.type == tokenize.COMMENT]
+    spans += [_span(node, lines) for node in _docstrings(ast.parse(source))]
+    for top, left, bottom, right in spans:
+        for number in range(top, bottom + 1):
+            line = lines[number - 1]
+            begin, end = left if number == top else 0, right if number == bottom else len(line)
+            lines[number - 1] = line[:begin] + " " * (end - begin) + line[end:]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _docstrings(tree: ast.Module) -> Iterator[ast.Expr]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                yield first
+
+
+def _span(node: ast.Expr, lines: Sequence[str]) -> tuple[int, int, int, int]:
+    """First line and column, last line and column; the tree counts columns in bytes."""
+    bottom, end = node.end_lineno or node.lineno, node.end_col_offset or 0
+    return node.lineno, node.col_offset, bottom, len(lines[bottom - 1].encode()[:end].decode())
 
 
 def _left_out(name: str) -> bool:
