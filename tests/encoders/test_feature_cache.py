@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from mnerkit.data import feature_store, images
-from mnerkit.data.batch import Batch
+from mnerkit.data.batch import Batch, PictureBatch
 from mnerkit.data.collate import Collator
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureFormat, PictureLoader
@@ -311,14 +312,33 @@ def test_a_frozen_resnet_remembers_and_returns_stages_when_asked(folder_of: Fold
         assert mine.grid == theirs.grid == (3, 2) and mine.stages == ()
         torch.testing.assert_close(mine.regions, theirs.regions, atol=1e-4, rtol=1e-4)
     assert runs == [1, 1]
-    tower.keep_stages = True
-    assert len(tower(pixels).stages) == 4
+    assert len(tower.see_stages(PictureBatch(pixels)).stages) == 4
+
+
+def test_a_frozen_tiny_tower_remembers_pooled_vectors_and_regions_of_any_size() -> None:
+    free = TinyVision().eval()
+    tower, pixels = freeze(deepcopy(free)), torch.randn(3, 3, 40, 70)
+    runs = []
+    read = tower.read
+    tower.read = lambda *given, **named: runs.append(len(given[0])) or read(*given, **named)  # type: ignore[func-returns-value]
+    for _ in range(2):
+        torch.testing.assert_close(tower.pool(pixels), free.pool(pixels), atol=1e-5, rtol=1e-5)
+    assert runs == [1, 1, 1]  # glances alone, each picture by itself, once
+    for _ in range(2):
+        mine, theirs = tower(pixels), free(pixels)
+        assert mine.grid == theirs.grid == (5, 9) and mine.stages == ()
+        torch.testing.assert_close(mine.regions, theirs.regions, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mine.pooled, theirs.pooled, atol=1e-5, rtol=1e-5)
+    assert runs == [1] * 9
+    stages = tower.see_stages(PictureBatch(pixels)).stages
+    assert [list(each.shape[1:]) for each in stages] == [[16, 20, 35], [32, 10, 18], [96, 5, 9], [96, 5, 9]]
 
 
 def test_without_a_frozen_vision_tower_nothing_is_known(folder_of: Folder) -> None:
     assert KnownPictures.of([]) is None
     assert KnownPictures.of([text(folder_of, None)]) is None
-    assert KnownPictures.of([freeze(TinyVision())]) is None
+    assert KnownPictures.of([TinyVision()]) is None
+    assert KnownPictures.of([freeze(TinyVision())]) is not None
     assert KnownPictures.of([vision(folder_of, None), vision_tower(folder_of("vit"))]) is None
 
 

@@ -84,7 +84,7 @@ class Tower(nn.Module):
         reader: turns words into a text tower's input (`mnerkit.data.text.Reader`).
         picture: size and normalisation that a vision tower expects (`mnerkit.data.images.PictureFormat`).
         memory: what it returned before, once it is frozen (`mnerkit.encoders.frozen.FeatureMemory`); None where
-            computing again costs no more than looking up.
+            it remembers nothing.
 
     """
 

@@ -176,18 +176,24 @@ class FeatureMemory:
         side, decoded = tower.picture.size, pictures.decoded
         grid: tuple[int, int] = tower.grid_of(*((side, side) if decoded is None else decoded.shape[-2:]))
         shapes: _Shapes = {"pooled": (tower.pooled_width,), "regions": (grid[0] * grid[1], tower.width)}
-        found = self._pictures(tower, pictures, self.reading(tower), shapes, compute)
+
+        def parts(pixels: Tensor) -> dict[str, Tensor]:
+            states = compute(pixels)
+            return {"pooled": states.pooled, "regions": states.regions}
+
+        found = self._pictures(tower, pictures, self.reading(tower), shapes, parts)
         if found is None:
             return compute(pictures.pixels())
         return ImageStates(found["pooled"], found["regions"], grid)
 
-    def pooled(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], ImageStates]) -> Tensor:
-        """The pooled vectors (N, d) alone, a hundredth of what `images` keeps of each; else as there."""
+    def pooled(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """The pooled vectors (N, d) that `compute` returns, a hundredth of what `images` keeps; else as there."""
         if self.off:
-            return compute(pictures.pixels()).pooled
+            return compute(pictures.pixels())
         shapes: _Shapes = {"pooled": (tower.pooled_width,)}
-        found = self._pictures(tower, pictures, pooled_only(self.reading(tower)), shapes, compute)
-        return compute(pictures.pixels()).pooled if found is None else found["pooled"]
+        reading = pooled_only(self.reading(tower))
+        found = self._pictures(tower, pictures, reading, shapes, lambda pixels: {"pooled": compute(pixels)})
+        return compute(pictures.pixels()) if found is None else found["pooled"]
 
     def knows(self, reading: Reading, key: str) -> bool:
         """Whether what the tower returned for an input (its digest) is kept; on disk it may yet prove damaged."""
@@ -219,7 +225,7 @@ class FeatureMemory:
         pictures: PictureBatch,
         reading: Reading,
         shapes: _Shapes,
-        compute: Callable[[Tensor], ImageStates],
+        compute: Callable[[Tensor], dict[str, Tensor]],
     ) -> dict[str, Tensor] | None:
         """The parts of N pictures' states that `shapes` names, (N, ...) each; None where there is no room to keep."""
         if pictures.sources is None:
@@ -228,8 +234,7 @@ class FeatureMemory:
             keys = [None if source is None else source.digest for source in pictures.sources]
 
         def alone(row: int) -> dict[str, Tensor]:
-            states = compute(pictures.pixels(row))
-            return {part: getattr(states, part)[0] for part in shapes}
+            return {part: value[0] for part, value in compute(pictures.pixels(row)).items()}
 
         real = [row for row, key in enumerate(keys) if key is not None]
         rows = self._recall(
@@ -295,7 +300,7 @@ def keep_on_disk(towers: Iterable[Tower], folder: Path | None) -> None:
     """Let frozen towers keep their outputs in the features' folder of a cache; None: in memory alone.
 
     Only those whose weights came from a hub or folder. Tiny and random ones have other weights in each run, so nothing
-    would be found again, and a tiny tower computes a picture sooner than a disk reads its states.
+    would be found again.
     """
     for tower in towers:
         place = folder if tower.external else None

@@ -10,7 +10,8 @@ from mnerkit.data.batch import TextBatch
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureFormat
 from mnerkit.data.text import VocabularyReader
-from mnerkit.encoders.base import ImageStates, TextStates, TextTower, VisionTower
+from mnerkit.encoders.base import ImageStates, TextStates, TextTower
+from mnerkit.encoders.remembering import RememberingTower
 from mnerkit.nn.recurrent import run_lstm
 
 WIDTH = 96
@@ -53,7 +54,7 @@ class TinyText(TextTower):
         return TextStates(words=words, pooled=pooled)
 
 
-class TinyVision(VisionTower):
+class TinyVision(RememberingTower):
     """A narrow CNN with one region for each 8 x 8 pixels, to which the patch's own colours are added.
 
     The colour skip hands low-level colour to the regions directly; without it, colours are bound to words late or
@@ -83,12 +84,16 @@ class TinyVision(VisionTower):
         self.colour = nn.Linear(12, width)
         self.stage_widths = (channels, 2 * channels, width, width)
 
-    def forward(self, pixels: Tensor) -> ImageStates:
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        # three steps halve the sides, rounding up
+        return -(-height // 8), -(-width // 8)
+
+    def _states(self, pixels: Tensor) -> ImageStates:
         regions, stages = self.read(pixels)
         grid = (stages[-1].shape[-2], stages[-1].shape[-1])
-        return ImageStates(self.pool(pixels), regions, grid=grid, stages=stages)
+        return ImageStates(self._pooled(pixels), regions, grid=grid, stages=stages)
 
-    def pool(self, pixels: Tensor) -> Tensor:
+    def _pooled(self, pixels: Tensor) -> Tensor:
         small = [max(1, round(side * self.GLANCE)) for side in pixels.shape[-2:]]
         return self.glance(functional.interpolate(pixels, small, mode="area"))
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mnerkit.data.batch import PictureBatch
 from mnerkit.data.images import PictureFormat
-from mnerkit.encoders.base import ImageStates, VisionTower
-from mnerkit.encoders.frozen import FeatureMemory, Reading, weight_digest
+from mnerkit.encoders.base import ImageStates
 from mnerkit.encoders.hub import architecture_of
+from mnerkit.encoders.remembering import RememberingTower
 from mnerkit.errors import TowerError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -43,53 +42,7 @@ def picture_of(config: Any, preprocessor: dict[str, Any], default: tuple[Any, An
     return found
 
 
-class _RememberingTower(VisionTower):
-    """Base of the towers that remember, once frozen, what they returned for each picture (`FeatureMemory`).
-
-    A frozen one then returns neither tokens nor stages, unless `keep_stages` is on.
-
-    Attributes:
-        keep_stages: whether a frozen tower returns all that it has, and remembers nothing.
-
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.memory: Any = FeatureMemory()
-        self.keep_stages = False
-
-    def forward(self, pixels: Tensor) -> ImageStates:
-        return self.see(PictureBatch(pixels)) if self._remembers else self._states(pixels)
-
-    def pool(self, pixels: Tensor) -> Tensor:
-        return self.see_pooled(PictureBatch(pixels)) if self._remembers else self._states(pixels).pooled
-
-    def see(self, pictures: PictureBatch) -> ImageStates:
-        return self.memory.images(self, pictures, self._states) if self._remembers else self(pictures.pixels())
-
-    def see_stages(self, pictures: PictureBatch) -> ImageStates:
-        return self._states(pictures.pixels())
-
-    def see_pooled(self, pictures: PictureBatch) -> Tensor:
-        return self.memory.pooled(self, pictures, self._states) if self._remembers else self.pool(pictures.pixels())
-
-    @property
-    def _remembers(self) -> bool:
-        return self.frozen and not self.keep_stages
-
-    def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the regions of a picture of so many pixels."""
-        raise NotImplementedError
-
-    def reading(self) -> Reading:
-        """How it reads, for the address of what it returns."""
-        return Reading(weight_digest(self), "picture", str(self.picture))
-
-    def _states(self, pixels: Tensor) -> ImageStates:
-        raise NotImplementedError
-
-
-class _PatchTower(_RememberingTower):
+class _PatchTower(RememberingTower):
     """Base of the towers that cut a picture into patches: the class token, then the patches row by row."""
 
     model: Any
@@ -158,10 +111,10 @@ class ClipVisionTower(_PatchTower):
         return ImageStates(self.joint(states[:, 0]), states[:, 1:], self.grid, tokens=states)
 
 
-class ResNetTower(_RememberingTower):
+class ResNetTower(RememberingTower):
     """A ResNet of torchvision: regions from the last map, stages of four maps, pooled is their mean.
 
-    Pictures of any size are taken; 224 x 224 give 7 x 7 regions. A frozen one returns stages if `keep_stages` is on.
+    Pictures of any size are taken; 224 x 224 give 7 x 7 regions.
 
     Args:
         spec: how the user named it.
