@@ -20,6 +20,7 @@ from mnerkit.errors import DataError
 from mnerkit.tagging.heads.crf import CRFHead
 from mnerkit.tagging.method import Method
 from mnerkit.tagging.predictor import Predictor
+from mnerkit.tagging.support import support_posts, support_state
 from mnerkit_plugins.gifr.tagger import GifrTagger
 from mnerkit_plugins.hvpnet.tagger import HvpnetTagger
 
@@ -82,6 +83,19 @@ def test_what_a_line_can_not_say_of_its_pictures_is_refused(folder: Path, more: 
         read(folder, **more)
     assert str(problem.value).startswith(f"{folder / 'in.jsonl'}:2: ")
     assert len(str(problem.value).splitlines()) <= 2
+
+
+def test_a_checkpoint_keeps_what_is_known_of_the_pictures_of_its_support(folder: Path) -> None:
+    post = read(folder, tags=["B-PER"], boxes=[[LEFT, RIGHT], []], relevance=[0.25, 1])
+    state = support_state([post])
+    torch.save(state, folder / "state.pt")
+    (again,) = support_posts(torch.load(folder / "state.pt", weights_only=True))
+    assert [(each.objects, each.relevance) for each in again.images] == [
+        (each.objects, each.relevance) for each in post.images
+    ]
+    for picture in state[0]["images"]:
+        del picture["objects"], picture["relevance"]  # as checkpoints had it before
+    assert [(each.objects, each.relevance) for each in support_posts(state)[0].images] == [((), None)] * 2
 
 
 def seen(kind: type[Method], monkeypatch: pytest.MonkeyPatch, **options: Any) -> tuple[Predictor, list[Any]]:
