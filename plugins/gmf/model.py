@@ -17,6 +17,7 @@ from mnerkit.encoders.text import pieces_of
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import info_nce
 from mnerkit.nn.cross_scale import CrossScaleAttention, Norm
+from mnerkit.nn.modes import evaluating
 from mnerkit.nn.visual_prefix import DynamicGate, VisualPyramid, gated_sum, masked_mean
 
 Guidance = Literal["last_stage_only"]
@@ -156,10 +157,16 @@ class GmfEncoder(Encoder):
         has = images.any(1)
         assert self.sight is not None
         if self.blank_in_cm and self.sight.kind == "pixels" and not bool(has.all()):
-            maps = [self.sight.blank().stages[-1]]
-            black = (self.csa[-1](maps[0]) if self.cm_refined and len(self.csa) else maps[0]).mean((2, 3))  # (1, c)
-            vectors, has = torch.where(has.unsqueeze(1), vectors, black), torch.ones_like(has)
+            vectors, has = torch.where(has.unsqueeze(1), vectors, self._black()), torch.ones_like(has)
         return vectors, has
+
+    def _black(self) -> Tensor:
+        """V_g of the black picture, (1, c); it is not among the pictures that BatchNorm's statistics are of."""
+        last = self.sight.blank().stages[-1]  # (1, c, h, w)
+        if self.cm_refined and len(self.csa):
+            with evaluating(self.csa[-1]):
+                last = self.csa[-1](last)
+        return last.mean((2, 3))
 
     def match(self, sentence: Tensor, images: Tensor, valid: Tensor) -> Tensor:
         """L_CM of c_0 (B, d) and V_g (B, c), over the posts that `valid` (B,) tells (Eq. 14-16)."""

@@ -30,6 +30,9 @@ from mnerkit_plugins.relevance.model import RelevanceEncoder
 from mnerkit_plugins.relevance.preference import Ranked
 from mnerkit_plugins.relevance.utility import Trial, utility
 
+# of preference: an image's worth comes out of networks, of which two devices may make two numbers
+COMPUTED = ("utility", "clip")
+
 
 @dataclass
 class Judged:
@@ -133,10 +136,26 @@ class RelevanceMethod(Method):
     def prepare(self, data: MnerData) -> None:
         """Rank the images of the training posts, and keep some of these posts apart to select the checkpoint.
 
+        Of several processes the first alone computes rankings; the others hear of them in `setup`.
+
         Raises:
             DataError: the rankings leave no pair to learn from.
         """
-        ranked, margin, counts = self._ranked(data)
+        if self.preference not in COMPUTED or data.trainer is None or data.trainer.is_global_zero:
+            self._learn_from(data, *self._ranked(data))
+
+    def setup(self, stage: str) -> None:
+        """Share computed rankings, here since processes can speak to each other from here on."""
+        if stage != "fit" or self.preference not in COMPUTED:
+            return
+        worths, margin = self.trainer.strategy.broadcast((self.worths, self.criterion.margin))
+        if not self.trainer.is_global_zero:
+            data: MnerData = self.trainer.datamodule  # type: ignore[attr-defined]
+            posts = [preference.first_images(post, self.max_images) for post in data.posts("train")]
+            self._learn_from(data, [Ranked(post, worths[post.id]) for post in posts if post.id in worths], margin, {})
+
+    def _learn_from(self, data: MnerData, ranked: list[Ranked], margin: float, counts: dict[str, int]) -> None:
+        """Train on ranked posts and select on others of them; `counts` are for the record."""
         self.criterion.margin = margin
         ranked = [each for each in ranked if each.pairs(margin)]
         if len(ranked) < 2:
@@ -280,7 +299,7 @@ class RelevanceMethod(Method):
 
     def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
         """Write R of all pictures of the corpus to `relevance.jsonl`, for `--data.relevance` of the second stage."""
-        said = {"format": FORMAT, "plugin": self.plugin, "corpus": data.content.name, "digest": data.content.digest}
+        said = {"format": FORMAT, "plugin": self.plugin, **data.content.header}
         rows: list[dict[str, Any]] = [{**said, "train_on": data.train_on, "supervision": self.noted.get("supervision")}]
         for split in ("all_train", "dev", "test"):
             rows += self.rows(evaluation.predictions(trainer, self, data, split))

@@ -12,6 +12,7 @@ from mnerkit.data.batch import Batch, PictureBatch
 from mnerkit.encoders.base import ImageStates, TextTower, VisionTower
 from mnerkit.encoders.sight import Seen, Sight
 from mnerkit.encoders.vision import ClipVisionTower
+from mnerkit.nn.modes import evaluating
 from mnerkit.nn.ranking import RelevanceScorer, relevance
 
 Blank = Literal["zeros", "white", "black"]
@@ -106,13 +107,8 @@ def blank_states(sight: Sight, blank: Blank, like: Tensor) -> ImageStates:
     if not isinstance(tower, VisionTower):
         nothing = like.new_zeros(1, sight.pooled_width)
         return ImageStates(nothing, nothing.unsqueeze(1), (1, 1))
-    modes = [(module, module.training) for module in tower.modules()]
-    tower.eval()
-    try:
+    with evaluating(tower):
         return tower.see(PictureBatch(blank_pixels(tower, blank).to(like.device)))
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def blank_pixels(tower: VisionTower, blank: Blank) -> Tensor:

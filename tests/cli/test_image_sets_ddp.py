@@ -49,3 +49,16 @@ def test_two_ranks_train_where_one_has_no_images(plugin: str, tmp_path: Path) ->
     command += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_ranks_learn_from_the_same_rankings_where_each_would_compute_others(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("ranked_fit.py")
+    options = ["--data.limit", "24", "--data.cache", "none", "--model.freeze", "false", "--model.preference", "utility"]
+    options += ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+    options += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, str(script), str(tmp_path), "--runs_dir", str(tmp_path / "runs"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second and len(first["worths"]) > 2 and first["margin"] == 0.25
+    assert (tmp_path / "computed").read_text().split() == ["0"]

@@ -55,6 +55,8 @@ def test_its_scores_are_what_the_second_stage_reads(stage_1: RunFolder, tmp_path
     file = stage_1.path / "relevance.jsonl"
     head, *scored = rows(file)
     assert head["supervision"]["preference"] == "oracle"
+    assert (head["corpus"], head["variant"], head["release"]) == ("probe", "multi", "probe-multi version 1")
+    assert head["digest"] == stage_1.metrics()["protocol"]["digest"]
     wanted = [post for split in ("train", "dev", "test") for post in generate("multi", split, 40)]
     assert sorted(each["id"] for each in scored) == sorted(post.id for post in wanted)
     images = {post.id: [image.name for image in post.images] for post in wanted}

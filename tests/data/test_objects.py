@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,39 @@ def test_bad_files_of_scores_are_refused_in_a_line(tmp_path: Path, change: Any, 
     with pytest.raises(DataError, match=said) as problem:
         data(str(folder), relevance=path).posts("train")
     assert len(str(problem.value).splitlines()) <= 2
+
+
+def scores_of(source: MnerData, path: Path, **head: Any) -> str:
+    """A file with scores of all posts of a corpus, and a first line."""
+    splits = source.content.splits.values()
+    rows = [{"id": each.id, "scores": [0.5] * len(each.images)} for posts in splits for each in posts]
+    return lines(path, {"format": "mnerkit-relevance", **head}, *rows)
+
+
+def test_scores_of_another_corpus_are_refused_in_a_line(tmp_path: Path) -> None:
+    source = data(str(corpus_folder(tmp_path)))
+    header = source.content.header
+    for head, said in (
+        ({"corpus": "twitter2015"}, "scores of twitter2015 (?, digest ?), and this is mine (default, digest "),
+        ({**header, "digest": "0" * 64}, "scores of mine (default, digest 000000000000), and this is mine"),
+        ({"corpus": ["mine"]}, "scores of ['mine']"),
+    ):
+        path = scores_of(source, tmp_path / "r.jsonl", **head)
+        with pytest.raises(DataError, match=re.escape(said)) as problem:
+            data(source.corpus, relevance=path).posts("train")
+        assert len(str(problem.value).splitlines()) == 1
+    for head in ({}, header, {"digest": header["digest"]}):
+        for limit in (None, 2):  # the digest is that of the whole corpus
+            path = scores_of(source, tmp_path / "r.jsonl", **head)
+            assert data(source.corpus, relevance=path, limit=limit).posts("dev")[0].images[0].relevance == 0.5
+
+
+def test_scores_of_a_probe_preset_hold_for_it_alone_whatever_the_limit(tmp_path: Path) -> None:
+    source = data(variant="multi", limit=6)
+    path = scores_of(source, tmp_path / "r.jsonl", **source.content.header)
+    assert data(variant="multi", limit=4, relevance=path).posts("train")[0].images[0].relevance == 0.5
+    with pytest.raises(DataError, match=r"scores of probe \(multi, digest .*, and this is probe \(default, digest"):
+        data(limit=4, relevance=path).posts("train")
 
 
 def test_who_needs_scores_is_told_where_one_is_missing_and_others_get_none() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnerkit.data.readers import read_input, read_posts
+from mnerkit.data.inputs import read_input
+from mnerkit.data.readers import read_posts
 from mnerkit.errors import DataError
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-OTHER"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from small_tokenizers import byte_pieces
 
 from mnerkit.cli import main
+from mnerkit.data import images
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.images import PictureFormat
 from mnerkit.data.noun_phrases import MOST_PHRASES, noun_phrases
+from mnerkit.data.post import ImageRef
 from mnerkit.data.views import Needs
 from mnerkit.data.vocabulary import VocabularyReader
 from mnerkit.encoders.detectors import FAMILIES, Detector
@@ -184,6 +187,37 @@ def test_a_run_that_was_killed_goes_on_to_the_same_file(
     again, then = ([json.loads(line) for line in text.splitlines()] for text in (out.read_bytes(), whole))
     assert again == then
     assert detect(out, folder) == 0 and "0 pictures" in capsys.readouterr().err
+
+
+def test_a_picture_that_can_not_be_read_is_named_and_not_the_file_of_boxes(
+    detector: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inner, lost = images.decode, []
+
+    def failing(ref: ImageRef) -> np.ndarray:
+        if not lost or ref.name == lost[0]:
+            lost[:] = [ref.name]
+            raise OSError(errno.EIO, "Input/output error")
+        return inner(ref)
+
+    monkeypatch.setattr(images, "decode", failing)
+    out = tmp_path / "boxes.jsonl"
+    assert detect(out, detector("detr")) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"1 broken ones left out, the first: picture {lost[0]} can't be read: Input/output error." in said
+    assert len(out.read_text().splitlines()) == 6  # the header and five of six pictures
+
+
+def test_a_file_of_boxes_that_can_not_be_written_is_named(
+    detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "boxes.jsonl"
+    out.symlink_to(tmp_path / "nowhere" / "boxes.jsonl")
+    assert detect(out, detector("detr")) == 1
+    assert f"mnerkit: {out} can't be written: No such file or directory." in capsys.readouterr().err
 
 
 def test_settings_of_another_run_are_not_continued(

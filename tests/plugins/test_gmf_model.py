@@ -209,6 +209,18 @@ def test_the_image_vector_is_the_mean_of_the_last_stage_of_the_whole_image():
     assert has.all() and vectors[1].any()
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_black_picture_of_the_matching_has_no_part_in_the_statistics(frozen):
+    """BatchNorm learns from the batch's own pictures, and reads the black one by what it has learnt."""
+    found = []
+    for blank_in_cm in (False, True):
+        made = encoder(frozen=frozen, blank_in_cm=blank_in_cm).train()
+        made(batch_of(made, [posts()[0], bare(posts()[1]), posts()[2]]))
+        assert all(part.training for part in made.csa.modules())
+        found.append(dict(made.named_buffers()))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
 def test_matching_costs_nothing_outside_training():
     made = encoder()
     assert made(batch_of(made, posts())).losses == {}

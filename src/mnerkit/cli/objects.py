@@ -7,9 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mnerkit.cli.arguments import positive
 from mnerkit.data.boxes import FORMAT, VERSION
@@ -105,21 +106,20 @@ def main(options: argparse.Namespace) -> int:
         "most": options.most,
         "prompts": options.prompts if detector.prompted else "none",
     }
-    if options.overwrite:
-        out.unlink(missing_ok=True)
-    done = _begun(out, header) if out.exists() else None
+    with _writing(out):
+        if options.overwrite:
+            out.unlink(missing_ok=True)
+        done = _begun(out, header) if out.exists() else None
+        out.touch()  # what can't be opened is told before the first picture is read
     broken: dict[str, str] = {}
     written = 0
-    try:
-        with open(out, "a", encoding="utf-8") as file:
-            if done is None:
-                _write(file, header)
-            rest = {name: each for name, each in wanted.items() if name not in (done or ())}
-            for row in _rows(detector, rest, header, options.batch_size, broken):
-                _write(file, row)
-                written += 1
-    except OSError as problem:
-        raise DataError(f"{out} can't be written: {problem.strerror}.") from None
+    with open(out, "a", encoding="utf-8") as file:
+        if done is None:
+            _write(file, header)
+        rest = {name: each for name, each in wanted.items() if name not in (done or ())}
+        for row in _rows(detector, rest, header, options.batch_size, broken):
+            _write(file, row)
+            written += 1
     lost = f", {len(broken)} broken ones left out, the first: {next(iter(broken.values()))}" if broken else ""
     print(f"{written} pictures -> {out} ({len(done or ())} were there){lost}", file=sys.stderr)
     return 0
@@ -165,9 +165,19 @@ def _begun(out: Path, header: dict[str, Any]) -> set[str]:
     return {row["image"] for row in rows[1:] if isinstance(row, dict) and "image" in row}
 
 
-def _write(file: Any, row: dict[str, Any]) -> None:
-    file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    file.flush()
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What fails here is the fault of the file of boxes, and of no picture."""
+    try:
+        yield
+    except OSError as problem:
+        raise DataError(f"{out} can't be written: {problem.strerror}.") from None
+
+
+def _write(file: TextIO, row: dict[str, Any]) -> None:
+    with _writing(Path(file.name)):
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.flush()
 
 
 def _rows(
@@ -203,7 +213,9 @@ def _decoded(ref: ImageRef, broken: dict[str, str]) -> np.ndarray | None:
         return decode(ref)
     except DataError as problem:
         broken[ref.name] = str(problem).splitlines()[0]
-        return None
+    except OSError as problem:
+        broken[ref.name] = f"picture {ref.path or ref.name} can't be read: {problem.strerror or problem}."
+    return None
 
 
 def _row(each: Detection, width: int, height: int) -> dict[str, Any] | None:

@@ -74,7 +74,14 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
     "test": (CKPT, PLUGIN, CONFIG, TOWERS),
     "predict": (
         CKPT,
-        Flag("input", "JSON lines {id, words | text, images}, or a data file of posts", "FILE"),
+        Flag(
+            "input",
+            "JSON lines {id, words | text, images}, or a data file of posts; with images optionally, one value for "
+            'each of them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in pixels, or '
+            'with "unit": "shares" in shares of width and height, for methods that look at objects (without, these see '
+            "set places of the picture); relevance, scores from 0 to 1, for methods that need them",
+            "FILE",
+        ),
         Flag("output", "JSON lines with entities, word and character offsets", "FILE"),
         Flag("images", "folder of the pictures that the input names (default: the input's folder)", "DIR"),
         Flag(

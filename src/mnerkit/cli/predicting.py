@@ -29,7 +29,7 @@ def main(request: Request) -> int:
         raise UsageError("--output is the input file; give another one")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from mnerkit.data.readers import read_input
+    from mnerkit.data.inputs import read_input
     from mnerkit.tagging import checkpoint
     from mnerkit.tagging.predictor import Predictor
 

@@ -103,11 +103,21 @@ def read_box_lines(path: Path) -> BoxFile:
         name = row.get(kind)
         if not isinstance(name, str) or not name or "objects" not in row:
             raise DataError(f"{where}: expected 'image' (or 'id', as a string) and 'objects'.")
-        file.add(kind, name, _boxes(row, unit, where), where)
+        file.add(kind, name, boxes_of(row, unit, where), where)
     return file
 
 
-def _boxes(row: Mapping[str, Any], unit: Unit, where: str) -> tuple[FoundBox, ...]:
+def boxes_of(row: Mapping[str, Any], unit: Unit, where: str) -> tuple[FoundBox, ...]:
+    """The boxes of one picture.
+
+    Args:
+        row: `objects`, each with `box` and maybe `score` and `label`; `unit` and `size` where it says them.
+        unit: of the boxes where the row says none.
+        where: file and line, for messages.
+
+    Raises:
+        DataError: a value is not what it should be, or there are too many.
+    """
     unit, objects, size = _unit(row, unit, where), row["objects"], row.get("size")
     if size is not None and not (
         isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side < 1 << 20 for side in size)

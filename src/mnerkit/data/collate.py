@@ -254,7 +254,8 @@ class Collator:
             post = batch.posts[lacking[0]]
             raise DataError(
                 f"post {post.id}: picture {post.images[lacking[1]].name} has no relevance score.\n"
-                "Give scores of all pictures (--data.relevance FILE; oracle for the probe corpus)."
+                "Give scores of all pictures: --data.relevance FILE (oracle for the probe corpus), or to predict "
+                "'relevance' in the input, a list with one a picture."
             )
 
     def _add_captions(self, batch: Batch) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mnerkit.data.catalogue import Place, find_corpus
 from mnerkit.data.layout import SPLITS, ImageFolders, crop_folder, image_folders
@@ -68,6 +69,27 @@ class Corpus:
     root: Path | None = None
     pictures: frozenset[str] | None = None
     ids: frozenset[str] | None = None
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What the first line of a file that is made for this corpus says of it."""
+        return {"corpus": self.name, "variant": self.variant, "release": self.release, "digest": self.digest}
+
+    def unlike(self, header: Mapping[str, Any]) -> str:
+        """The corpus that a file's first line names, and this one, where they differ; empty where they do not.
+
+        What the line does not say is not compared. The digest of generated posts is of those that `limit` left, so
+        they are told by their release where the line says one.
+        """
+        content = "release" if self.root is None and header.get("release") is not None else "digest"
+        if all(header.get(key) in (None, self.header[key]) for key in ("corpus", content)):
+            return ""
+
+        def told(said: Mapping[str, Any]) -> str:
+            name, variant, digest = (str(said.get(key, "?"))[:40] for key in ("corpus", "variant", "digest"))
+            return f"{name} ({variant}, digest {digest[:12]})"
+
+        return f"of {told(header)}, and this is {told(self.header)}"
 
 
 def load_corpus(

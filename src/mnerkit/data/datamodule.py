@@ -295,7 +295,9 @@ class MnerData(lightning.LightningDataModule):
             self._say(f"{split} objects", self._objects.said(split), "boxes", self.boxes or self._objects.kind)
         if self.relevance is not None:
             if self._relevance is None:
-                self._relevance = Relevance.of(self.relevance)
+                found = Relevance.of(self.relevance)
+                found.check_corpus(self.content)
+                self._relevance = found
             posts = self._relevance.annotated(posts)
         return posts
 

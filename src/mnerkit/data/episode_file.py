@@ -77,10 +77,7 @@ def header_of(corpus: Corpus, split: str, rules: EpisodeRules, episodes: int) ->
     return {
         "format": FORMAT,
         "version": VERSION,
-        "corpus": corpus.name,
-        "variant": corpus.variant,
-        "release": corpus.release,
-        "digest": corpus.digest,
+        **corpus.header,
         "split": split,
         "episodes": episodes,
         "protocol": rules.record(corpus.types),

@@ -46,6 +46,11 @@ def shown_objects(ref: ImageRef, most: int) -> tuple[PictureObject, ...]:
     return found[:most] or FALLBACK[:most]
 
 
+def surest(found: Iterable[PictureObject], score: float = 0.0, most: int | None = None) -> tuple[PictureObject, ...]:
+    """The `most` objects of at least a score, the surest first; equally sure ones in their order."""
+    return tuple(sorted((each for each in found if each.score >= score), key=lambda each: -each.score)[:most])
+
+
 @dataclass
 class Objects:
     """What is known of the objects in a corpus's pictures.
@@ -97,8 +102,8 @@ class Objects:
     def _with_objects(self, split: str, post: Post, ref: ImageRef, score: float, most: int | None) -> ImageRef:
         counts = self.counts[split]
         listed, found = self._found(split, post, ref)
-        kept = sorted((each for each in found if each.score >= score), key=lambda each: -each.score)[:most]
-        ref = replace(ref, objects=tuple(kept))
+        kept = surest(found, score, most)
+        ref = replace(ref, objects=kept)
         counts["pictures"] += ref.present
         if ref.present and not any(each.crop is None or each.crop.present for each in kept):
             counts["fallback"] += 1

@@ -1,4 +1,4 @@
-"""Annotation files and input lines to posts.
+"""Annotation files and records to posts.
 
 Two formats, told apart by content:
 
@@ -19,7 +19,6 @@ import json
 import re
 import warnings
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def read_posts(path: Path, types: Collection[str] | None = None) -> list[Post]:
     Raises:
         DataError: with file and line, where the file is not what the format asks, or holds no post.
     """
-    first = next((text.lstrip() for _, text in lines(path) if not _blank(text)), "")
+    first = next((text.lstrip() for _, text in lines(path) if not is_blank(text)), "")
     posts = list(read_records(path, types) if first[:1] in ("{", "[") else read_bio(path, types))
     if not posts:
         raise DataError(f"{path} holds no posts.")
@@ -86,11 +85,11 @@ def read_records(path: Path, types: Collection[str] | None = None) -> Iterator[P
     Raises:
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
-    for where, number, record in _records(path):
+    for where, number, record in records(path):
         post = post_of(record, where, str(number))
         if post.tags is None:
             raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
-        _check_tags(post.tags, where, types)
+        check_tags(post.tags, where, types)
         yield post
 
 
@@ -111,7 +110,7 @@ def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]
                 raise DataError(f"{path}:{number}: the post before this line, IMGID:{id_}, has no words.")
             id_, words, tags, closed = text[len("IMGID:") :].strip(" "), [], [], False
             safe_name(id_, f"{path}:{number}")
-        elif _blank(text):
+        elif is_blank(text):
             closed = closed or bool(words)
         else:
             word, *columns = text.split("\t")
@@ -123,42 +122,13 @@ def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]
                 raise DataError(
                     f"{path}:{number}: the word {word[:40]!r} belongs to no post.\nAn IMGID: line is missing."
                 )
-            _check_tags(columns, f"{path}:{number}", types)
+            check_tags(columns, f"{path}:{number}", types)
             words.append(word)
             tags.append(columns[0])
     if words:
         yield _bio_post(id_, words, tags)
     elif not closed:
         raise DataError(f"{path}: the last post, IMGID:{id_}, has no words.")
-
-
-def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
-    """Posts to tag, read as they are asked for: records (`{"id", "words" or "text", "images"}`), or IMGID/BIO.
-
-    A `text` that is one string is split by `mnerkit.data.text.split_text`, and the post keeps it with the offsets of
-    its words. Without `id` a post gets its line number.
-
-    Args:
-        path: the file.
-        image_root: folder of the pictures; the file's own folder where None.
-
-    Raises:
-        DataError: with file and line, as the posts are read.
-    """
-    path = Path(path)
-    folder = Path(image_root) if image_root is not None else path.parent
-    if not folder.is_dir():
-        raise DataError(f"there is no folder of pictures {folder}.")
-    folders = ImageFolders([folder])
-    first = next((text for _, text in lines(path) if not _blank(text)), "")
-    if first.startswith("IMGID:"):
-        for post in read_bio(path):
-            yield replace(post, images=tuple(replace(ref, path=folders.find(ref.name)) for ref in post.images))
-        return
-    for where, number, record in _records(path):
-        post = post_of(record, where, str(number), folders)
-        _check_tags(post.tags or (), where, None)
-        yield post
 
 
 def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | None = None) -> Post:
@@ -214,7 +184,8 @@ def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | No
     return Post(identity, words, tags, images, text, offsets)
 
 
-def _blank(text: str) -> bool:
+def is_blank(text: str) -> bool:
+    """Whether a line separates posts: nothing but spaces and tabs."""
     return not text.strip(" \t")
 
 
@@ -223,7 +194,17 @@ def _bio_post(id_: str, words: list[str], tags: list[str]) -> Post:
     return Post(id_, tuple(words), tuple(tags), (ImageRef(name),))
 
 
-def _check_tags(tags: Collection[str], where: str, types: Collection[str] | None) -> None:
+def check_tags(tags: Collection[str], where: str, types: Collection[str] | None = None) -> None:
+    """Refuse what is no BIO tag.
+
+    Args:
+        tags: those of a post.
+        where: file and line, for messages.
+        types: entity types that they may have; any where None.
+
+    Raises:
+        DataError: naming the first such tag.
+    """
     for tag in tags:
         if not _TAG.fullmatch(tag):
             raise DataError(f"{where}: {tag[:40]!r} is not a tag.\nTags are O, B-<type> and I-<type>.")
@@ -245,10 +226,14 @@ def _clean(text: str, where: str) -> str:
     return text
 
 
-def _records(path: Path) -> Iterator[tuple[str, int, Any]]:
-    """Place, number and value of each record: one a line, or a JSON list over the whole file."""
+def records(path: Path) -> Iterator[tuple[str, int, Any]]:
+    """Place (file and line), number and value of each record: one a line, or a JSON list over the whole file.
+
+    Raises:
+        DataError: with file and line, as the records are read.
+    """
     for number, text in lines(path):
-        if _blank(text):
+        if is_blank(text):
             continue
         if text.lstrip().startswith("["):
             yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))

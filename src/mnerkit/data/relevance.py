@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.boxes import checked_score
+from mnerkit.data.corpora import Corpus
 from mnerkit.data.post import Post
 from mnerkit.data.readers import lines
 from mnerkit.errors import DataError, UsageError
@@ -38,7 +39,7 @@ class Relevance:
         """Read a file of scores; `oracle` is the truth.
 
         The lines are `{"id": post, "scores": [one a picture, in order]}`; a first line with `"format":
-        "mnerkit-relevance"` may say where they come from.
+        "mnerkit-relevance"` may say where they come from, and with `corpus` and `digest` of which corpus they are.
 
         Raises:
             DataError: with file and line.
@@ -65,6 +66,15 @@ class Relevance:
                 raise DataError(f"{where}: a second time scores of post {row['id']!r}.")
             scores[row["id"]] = where, tuple(checked_score(each, where) for each in row["scores"])
         return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), about, scores)
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Refuse a file whose first line names another corpus, or another release of its labels.
+
+        Raises:
+            DataError: naming both.
+        """
+        if other := corpus.unlike(self.about):
+            raise DataError(f"{self.path}: scores {other}; give --data.relevance a file that is made for this one.")
 
     def annotated(self, posts: Sequence[Post]) -> list[Post]:
         """The posts with the scores of their pictures.

@@ -16,6 +16,7 @@ from mnerkit.encoders.augment import flipped_and_shifted
 from mnerkit.encoders.base import ImageStates, TextTower, VisionTower
 from mnerkit.encoders.captions import STAGES, CaptionAdapter
 from mnerkit.encoders.text import PieceTower
+from mnerkit.nn.modes import evaluating
 
 CAPTIONS = "captions"
 
@@ -205,11 +206,5 @@ def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
 def _blank(tower: Any, like: Tensor) -> ImageStates:
     """The states of one black picture, of which nothing is to be used but the shapes and the weights behind them."""
     side = tower.picture.size
-    # its statistics are nobody's: BatchNorm must not learn them
-    modes = [(module, module.training) for module in tower.modules()]
-    tower.eval()
-    try:
+    with evaluating(tower):
         return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)))
-    finally:
-        for module, training in modes:
-            module.training = training

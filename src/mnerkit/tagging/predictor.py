@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import torch
 from mnerkit.data.batch import Batch
 from mnerkit.data.collate import Collator
 from mnerkit.data.images import PictureLoader
+from mnerkit.data.inputs import input_post
 from mnerkit.data.layout import ImageFolders
+from mnerkit.data.objects import surest
 from mnerkit.data.post import Post
-from mnerkit.data.readers import post_of
 from mnerkit.data.spans import entities
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.frozen import FeatureMemory
@@ -44,7 +46,10 @@ class Predictor:
         needs = method.needs()
         self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
         # words out of play count in a support as they did in training
-        ignored = method.reads_support and (method.config.get("data") or {}).get("out_of_play") == "ignore"
+        options = method.config.get("data") or {}
+        ignored = method.reads_support and options.get("out_of_play") == "ignore"
+        # likewise the objects that count
+        self._least_score, self._most_objects = options.get("object_score") or 0.0, options.get("max_objects")
         self.collator = Collator(
             needs, self.loader, TagSet(method.facts.types), out_of_play="ignore" if ignored else "O"
         )
@@ -52,7 +57,7 @@ class Predictor:
         self.support: list[Post] = []
         self.types = method.facts.types
         if method.reads_support:
-            self.support = list(method.support if support is None else support)
+            self.support = [self._limited(post) for post in (method.support if support is None else support)]
             own = method.support_types if support is None and self.support else ()
             self.types = own or _types_of(self.support)
         elif support is not None:
@@ -67,13 +72,20 @@ class Predictor:
 
     def stream(self, posts: Iterable[Post]) -> Iterator[Any]:
         """Answers in the order of `posts`, a batch at a time."""
-        source = iter(posts)
+        source = map(self._limited, posts)
         while chunk := list(islice(source, self.batch_size)):
             batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
             # a method that tunes needs gradients
             with torch.no_grad() if self.method.tunes else torch.inference_mode():
                 yield from self.method.answers(batch.to(self.method.device))
             self._note_pictures(batch)
+
+    def _limited(self, post: Post) -> Post:
+        """The post with those objects in its pictures that counted in training."""
+        images = tuple(
+            replace(ref, objects=surest(ref.objects, self._least_score, self._most_objects)) for ref in post.images
+        )
+        return replace(post, images=images)
 
     def _note_pictures(self, batch: Batch) -> None:
         """Count the pictures of a batch that were missing or broken; of the names only the first is kept."""
@@ -96,15 +108,19 @@ class Predictor:
         """Entities of posts given as records.
 
         Args:
-            posts: `{"words": [...]}` or `{"text": "..."}`, with `id` and `images` (file names) where there are any.
+            posts: `{"words": [...]}` or `{"text": "..."}`, with `id` and `images` (file names) where there are any, and
+                `captions`, `boxes` and `relevance`, one value for each image, where they are known (see `input_post`).
             images: folder of the pictures; default: the working folder.
 
         Returns:
             One record a post: id, words, text where given, and `entities` with type, word offsets (`start`, `end`),
             character offsets (`char_start`, `char_end`) and text.
+
+        Raises:
+            DataError: a post is not what it should be, with its number; or the method needs relevance and it has none.
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
-        read = (post_of(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
+        read = (input_post(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
         found = list(self.method.rows(self.stream(read)))
         if lost := self.lost_pictures():
             _log.warning("%s", lost)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mnerkit.data.images import decode
-from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.post import ImageRef, PictureObject, Post
 from mnerkit.errors import DataError
 
 # a stored picture's longer side at most: above what CLIP (224, 336) reads
@@ -18,7 +18,10 @@ MAX_SIDE = 384
 
 
 def support_state(posts: Sequence[Post]) -> list[dict[str, Any]]:
-    """Words, tags and pictures (uint8 tensors) of `posts`; a picture that can't be read is left out."""
+    """Words, tags and pictures (uint8 tensors) of `posts`, with relevance and the objects whose boxes are known.
+
+    A picture that can't be read is left out.
+    """
     return [
         {
             "id": post.id,
@@ -39,7 +42,9 @@ def _picture_state(ref: ImageRef) -> dict[str, Any]:
             pixels = torch.from_numpy(np.array(picture, dtype=np.uint8))
         except DataError:
             pixels = None
-    return {"name": ref.name, "caption": ref.caption, "pixels": pixels}
+    objects = [{"box": list(each.box), "score": each.score, "label": each.label} for each in ref.objects if each.box]
+    known = {"caption": ref.caption, "relevance": ref.relevance, "objects": objects}
+    return {"name": ref.name, "pixels": pixels, **known}
 
 
 def support_posts(state: Sequence[dict[str, Any]]) -> list[Post]:
@@ -54,6 +59,12 @@ def support_posts(state: Sequence[dict[str, Any]]) -> list[Post]:
                     name=picture["name"],
                     pixels=None if picture["pixels"] is None else picture["pixels"].numpy(),
                     caption=picture["caption"],
+                    # checkpoints of before hold neither
+                    relevance=picture.get("relevance"),
+                    objects=tuple(
+                        PictureObject(tuple(each["box"]), each["score"], each["label"])
+                        for each in picture.get("objects", ())
+                    ),
                 )
                 for picture in each["images"]
             ),
