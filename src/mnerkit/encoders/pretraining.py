@@ -37,7 +37,7 @@ def pretrain(
     posts: Sequence[Post],
     *,
     seed: int = 0,
-    epochs: int = 4,
+    epochs: int = 8,
     batch_size: int = 32,
     progress: Callable[[int, float], None] | None = None,
 ) -> dict[str, float]:
