@@ -170,7 +170,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def complaint(said: str) -> str:
-    """What a failed run complained of, cause and advice in one line; its last line where it is no message of mnerkit."""
+    """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing."""
     lines = said.strip().split("\n")
     begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
     return " ".join(lines[begins[-1] :] if begins else lines[-1:])

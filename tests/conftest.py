@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 # the process that gathers results imports Lightning when a worker sends one of its warnings: as always, mnerkit first
 import mnerkit  # noqa: F401
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where the shell forbids bytecode (PYTHONDONTWRITEBYTECODE), keep it in pytest's cache.
+
+    Tests start processes that load torch, transformers and Lightning; to compile these each time takes far longer than
+    all that the process then does.
+    """
+    if sys.dont_write_bytecode and hasattr(config, "cache"):
+        folder = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode, sys.pycache_prefix = False, folder
+        # for workers and other processes
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from mnerkit.data.views import Needs
 from mnerkit.encoders.sight import CAPTIONS
 from mnerkit.errors import UsageError
 from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, check
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.tagging.stage_prefix import StagePrefixTagger
 from mnerkit_plugins.gmf.model import GmfEncoder
 
 
-class GmfTagger(Tagger):
+class GmfTagger(StagePrefixTagger):
     """GMF: image and objects as a gated, refined visual prefix, and matching of sentences and images."""
 
     plugin = "gmf"
@@ -20,14 +20,6 @@ class GmfTagger(Tagger):
 
     def __init__(
         self,
-        text: str = "tiny-bert",
-        vision: str = "tiny",
-        freeze_text: bool = False,
-        freeze_vision: bool = True,
-        max_tokens: int = 128,
-        word_pool: Literal["first", "mean"] = "first",
-        max_images: int = 1,
-        max_objects: int = 3,
         alpha: float = 0.7,
         vcg: bool | Literal["last_stage_only"] = True,
         csa: bool = True,
@@ -52,19 +44,9 @@ class GmfTagger(Tagger):
         """Keep the options; where the paper states a setting, it is the default.
 
         Args:
-            text: the text tower, one that takes a prefix: `tiny-bert`, a hub name such as `bert-base-uncased`, or a
-                folder.
-            vision: the vision tower, one with stages: `tiny`, `resnet50`; or `captions`, whose words stand in for
-                positions (then there is no cross-scale attention).
-            freeze_text: keep the text tower's weights as they are.
-            freeze_vision: keep the vision tower's weights as they are.
-            max_tokens: length limit in pieces, special pieces included.
-            word_pool: a word's state is that of its first piece, or the mean over its pieces.
-            max_images: look at this many images of a post, the first ones.
-            max_objects: look at this many objects of an image, the surest ones.
             alpha: share of the tagging loss in Eq. 22; the rest is that of the matching. 1 leaves the matching out.
             vcg: visual clue guidance, the prefix; false: text alone; last_stage_only: a prefix of the last stage.
-            csa: cross-scale attention on the stage maps (Eq. 1-4).
+            csa: cross-scale attention on the stage maps (Eq. 1-4); there is none on captions.
             csa_r: its bottleneck has a stage's channels divided by this.
             csa_dilation: of its 3 x 3 convolutions.
             csa_relu: norms and ReLU between its layers, as BAM has them; false is as printed.
@@ -83,21 +65,17 @@ class GmfTagger(Tagger):
             standardise: bring each channel of the stages to mean 0 and deviation 1 over a batch (not with captions);
                 a help for short training.
             dropout: on the word states.
-            training: options of `Tagger`.
+            training: options of `StagePrefixTagger`: towers, limits and training.
 
         """
         super().__init__(**training)
         check("model", DROPOUT, dropout=dropout)
         check("model", SHARE, alpha=alpha, cm_lambda=cm_lambda)
         check("model", POSITIVE, tau=tau)
-        check("model", COUNT, max_tokens=max_tokens, max_images=max_images, max_objects=max_objects)
         check("model", COUNT, prefix_grid=prefix_grid, csa_r=csa_r, csa_dilation=csa_dilation)
         if alpha == 1 and blank_in_cm:
             raise UsageError("--model.blank_in_cm true is about the matching, which --model.alpha 1 leaves out")
-        self.text, self.vision = text, vision
-        self.freeze_text, self.freeze_vision = freeze_text, freeze_vision
-        self.max_tokens, self.word_pool = max_tokens, word_pool
-        self.max_images, self.max_objects, self.alpha = max_images, max_objects, alpha
+        self.alpha = alpha
         self.options: dict[str, Any] = {
             "vcg": vcg,
             "csa": csa,
@@ -121,24 +99,21 @@ class GmfTagger(Tagger):
         }
 
     def make_encoder(self) -> GmfEncoder:
-        text = self.text_tower(
-            "text", self.text, freeze=self.freeze_text, max_tokens=self.max_tokens, word_pool=self.word_pool
-        )
+        text = self.make_text()
         if not self.options["vcg"] and not self.options["matching"]:
             return GmfEncoder(text, None, **self.options)
-        # a new text tower that were to read captions frozen would know nothing of them
-        freeze = self.freeze_vision and self.vision != CAPTIONS
-        sight = self.sight("vision", self.vision, text, freeze=freeze)
+        sight = self.make_sight(text)
         if self.vision == CAPTIONS and self.options["csa"]:
             self.noted["switched_off"] = "cross-scale attention: captions have no height and width"
         return GmfEncoder(text, sight, **self.options)
 
+    def views(self) -> tuple[str, ...]:
+        return ("whole", "objects") if self.options["vcg"] else ("whole",)
+
     def needs(self) -> Needs:
         if self.encoder.sight is None:
             return Needs(reader=self.towers["text"].reader)
-        views = ("whole", "objects") if self.options["vcg"] else ("whole",)
-        limits = {"max_images": self.max_images, "max_objects": self.max_objects}
-        return self.encoder.sight.needs(self.towers["text"].reader, views, **limits)
+        return super().needs()
 
     def loss_weights(self) -> dict[str, float]:
         """Eq. 22."""

@@ -266,8 +266,7 @@ def test_a_tower_that_takes_no_prefix_and_heads_that_do_not_fit_are_refused(kind
 def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
     own = inspect.signature(GifrTagger).parameters
     for name in ENCODER_OPTIONS:
-        if name != "max_images":
-            assert own[name].default == inspect.signature(GifrEncoder).parameters[name].default, name
+        assert own[name].default == inspect.signature(GifrEncoder).parameters[name].default, name
 
 
 def test_the_ablations_are_the_rows_of_table_3() -> None:

@@ -11,6 +11,8 @@ from visual_prefix_cases import (
     LAYERS,
     STAGES,
     WIDTH,
+    VisualPrefixCases,
+    assert_read_alike_alone,
     bare,
     batch_of,
     own_parameters,
@@ -31,10 +33,9 @@ def encoder(captions=False, frozen=True, **options):
     return made.eval()
 
 
-def test_a_post_without_pictures_is_read_as_bert_reads_it():
-    made = encoder()
-    batch = batch_of(made, [bare(each) for each in posts()])
-    assert torch.equal(made(batch).states[0], made.text(batch.text).words)
+class TestGmf(VisualPrefixCases):
+    def encoder(self):
+        return encoder()
 
 
 def test_without_guidance_and_matching_it_is_the_text_tower():
@@ -53,22 +54,7 @@ def test_a_post_is_read_alike_alone_and_among_longer_ones_and_sees_its_picture(o
     batch = batch_of(made, posts())
     together = made(batch).states[0]
     assert (together - made.text(batch.text).words).abs().amax((1, 2)).min() > 1e-5
-    for number in (0, 3):
-        alone = made(batch_of(made, [posts()[number]])).states[0, 0]
-        torch.testing.assert_close(together[number, : len(alone)], alone, atol=1e-5, rtol=1e-4)
-        assert not together[number, len(alone) :].any()
-
-
-def test_the_order_of_objects_does_not_matter():
-    made = encoder()
-    batch = batch_of(made, posts())
-    states = made(batch).states
-    order = torch.tensor([2, 0, 1])
-    batch.crops, batch.crop_mask, batch.crop_image = (
-        each[:, order] for each in (batch.crops, batch.crop_mask, batch.crop_image)
-    )
-    batch.crop_sources = None
-    torch.testing.assert_close(made(batch).states, states, atol=1e-5, rtol=1e-4)
+    assert_read_alike_alone(made, together)
 
 
 def test_the_prefix_is_that_of_the_equations():
@@ -125,14 +111,6 @@ def test_every_weight_has_a_gradient_also_where_no_post_has_a_picture(rows, opti
     encoded = made(batch_of(made, chosen))
     (encoded.states.square().sum() + encoded.losses["matching"]).backward()
     assert without_gradient(made) == []
-
-
-def test_a_frozen_trunk_stays_as_it_is():
-    made = encoder().train()
-    before = {name: value.clone() for name, value in made.sight.state_dict().items()}
-    made(batch_of(made, posts())).states.square().sum().backward()
-    assert all(torch.equal(value, before[name]) for name, value in made.sight.state_dict().items())
-    assert all(each.grad is None for each in made.sight.parameters())
 
 
 # ---------------------------------------------------------------------- consistency matching

@@ -8,6 +8,8 @@ from visual_prefix_cases import (
     LAYERS,
     STAGES,
     WIDTH,
+    VisualPrefixCases,
+    assert_read_alike_alone,
     bare,
     batch_of,
     own_parameters,
@@ -30,10 +32,9 @@ def encoder(captions=False, frozen=True, **options):
     return made.eval()
 
 
-def test_a_post_without_pictures_is_read_as_bert_reads_it():
-    made = encoder()
-    batch = batch_of(made, [bare(each) for each in posts()])
-    assert torch.equal(made(batch).states[0], made.text(batch.text).words)
+class TestHvpnet(VisualPrefixCases):
+    def encoder(self):
+        return encoder()
 
 
 @pytest.mark.parametrize("captions", [False, True])
@@ -49,23 +50,7 @@ def test_pictures_change_the_states_of_their_own_post_alone(captions):
 @pytest.mark.parametrize("options", [{}, {"pictures": "image"}, {"pictures": "objects"}, {"captions": True}])
 def test_a_post_is_read_alike_alone_and_among_longer_ones(options):
     made = encoder(**options)
-    together = made(batch_of(made, posts())).states[0]
-    for number in (0, 3):
-        alone = made(batch_of(made, [posts()[number]])).states[0, 0]
-        torch.testing.assert_close(together[number, : len(alone)], alone, atol=1e-5, rtol=1e-4)
-        assert not together[number, len(alone) :].any()
-
-
-def test_the_order_of_objects_does_not_matter():
-    made = encoder()
-    batch = batch_of(made, posts())
-    states = made(batch).states
-    order = torch.tensor([2, 0, 1])
-    batch.crops, batch.crop_mask, batch.crop_image = (
-        each[:, order] for each in (batch.crops, batch.crop_mask, batch.crop_image)
-    )
-    batch.crop_sources = None
-    torch.testing.assert_close(made(batch).states, states, atol=1e-5, rtol=1e-4)
+    assert_read_alike_alone(made, made(batch_of(made, posts())).states[0])
 
 
 def test_the_prefix_is_the_gated_sum_of_slices_of_two_maps():
@@ -107,14 +92,6 @@ def test_every_weight_has_a_gradient_also_where_no_post_has_a_picture(rows, froz
     chosen = [bare(each) for each in posts()] if rows == "none" else posts()
     made(batch_of(made, chosen)).states.square().sum().backward()
     assert without_gradient(made) == []
-
-
-def test_a_frozen_trunk_stays_as_it_is():
-    made = encoder().train()
-    before = {name: value.clone() for name, value in made.sight.state_dict().items()}
-    made(batch_of(made, posts())).states.square().sum().backward()
-    assert all(torch.equal(value, before[name]) for name, value in made.sight.state_dict().items())
-    assert all(each.grad is None for each in made.sight.parameters())
 
 
 def test_gates_are_told_for_each_picture_and_layer():

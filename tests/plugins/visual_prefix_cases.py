@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mnerkit.data.batch import Batch
 from mnerkit.data.collate import Collator
@@ -79,3 +80,41 @@ def own_parameters(encoder: torch.nn.Module) -> dict[str, int]:
 def without_gradient(encoder: torch.nn.Module) -> list[str]:
     """Trainable weights that a backward pass left out; they would stop distributed training."""
     return [name for name, each in encoder.named_parameters() if each.requires_grad and each.grad is None]
+
+
+def assert_read_alike_alone(encoder: Any, together: Tensor) -> None:
+    """Each of `posts()` has the states that it has among the others, `together` (B, W, d), with zeros behind them."""
+    for number in (0, 3):
+        alone = encoder(batch_of(encoder, [posts()[number]])).states[0, 0]
+        torch.testing.assert_close(together[number, : len(alone)], alone, atol=1e-5, rtol=1e-4)
+        assert not together[number, len(alone) :].any()
+
+
+class VisualPrefixCases:
+    """What holds of every encoder whose prefix shows image and objects; a test class inherits it and makes one."""
+
+    def encoder(self) -> Any:
+        raise NotImplementedError
+
+    def test_a_post_without_pictures_is_read_as_bert_reads_it(self) -> None:
+        made = self.encoder()
+        batch = batch_of(made, [bare(each) for each in posts()])
+        assert torch.equal(made(batch).states[0], made.text(batch.text).words)
+
+    def test_the_order_of_objects_does_not_matter(self) -> None:
+        made = self.encoder()
+        batch = batch_of(made, posts())
+        states = made(batch).states
+        order = torch.tensor([2, 0, 1])
+        batch.crops, batch.crop_mask, batch.crop_image = (
+            each[:, order] for each in (batch.crops, batch.crop_mask, batch.crop_image)
+        )
+        batch.crop_sources = None
+        torch.testing.assert_close(made(batch).states, states, atol=1e-5, rtol=1e-4)
+
+    def test_a_frozen_trunk_stays_as_it_is(self) -> None:
+        made = self.encoder().train()
+        before = {name: value.clone() for name, value in made.sight.state_dict().items()}
+        made(batch_of(made, posts())).states.square().sum().backward()
+        assert all(torch.equal(value, before[name]) for name, value in made.sight.state_dict().items())
+        assert all(each.grad is None for each in made.sight.parameters())
