@@ -15,6 +15,9 @@ SETUP := $(VENV)/.setup-installed
 DOCKERFILES := $(wildcard docker/Dockerfile.*)
 SOURCES := src plugins tests benchmarks
 
+# without bytecode each command would compile torch and Lightning anew, for ten seconds
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo test check format bench-crf bench-graph bench-cache bench-train bench-quality \
