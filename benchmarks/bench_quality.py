@@ -14,13 +14,16 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mnerkit.runs import RunFolder, write_json
 from mnerkit.text_table import table
 
-HERE = Path(__file__).resolve().parent
+RESULTS = Path(__file__).resolve().parent / "results" / "quality.json"
 CELLS = [
     ("twitter2017", "bert", 0),
     ("twitter2017", "bert", 1),
@@ -69,6 +72,20 @@ def run(corpus: str, plugin: str, seed: int, root: Path, runs: Path) -> RunFolde
     return folder
 
 
+def before(corpora: Sequence[str]) -> dict[str, Any]:
+    """The figures kept so far that this call does not make anew, where their settings are those of today."""
+    said: dict[str, Any] = {"settings": SETTINGS, "own_settings": OWN, "cells": {}, "means": {}}
+    said["captions_against_bert"] = {}
+    with suppress(OSError, ValueError):
+        kept = json.loads(RESULTS.read_text("utf-8"))
+        if (kept["settings"], kept["own_settings"]) == (SETTINGS, OWN):
+            for part in ("cells", "means"):
+                said[part] = {name: each for name, each in kept[part].items() if name.split("/")[0] not in corpora}
+            if "twitter2017" not in corpora:
+                said["captions_against_bert"] = kept["captions_against_bert"]
+    return said
+
+
 def tags(folder: RunFolder) -> tuple[list[list[str]], list[list[str]]]:
     """Gold and predicted tags of the test posts, in the order of their ids."""
     from mnerkit.data.post import Entity
@@ -112,30 +129,30 @@ def main() -> int:
     ]
     print(table(["corpus", "plugin", "seed", "best epoch", "dev F1", "test F1", "test F1 strict", "train s"], rows))
     passed = True
-    summary: dict[str, object] = {"settings": SETTINGS, "own_settings": OWN, "cells": {}, "means": {}, "captions_against_bert": {}}
+    summary = before(options.corpora)
     for cell, m in metrics.items():
         kept = {
             key: m[key] for key in ("dev", "test", "best_epoch", "seconds", "protocol", "looks_at_test") if key in m
         }
-        summary["cells"]["/".join(map(str, cell))] = kept  # type: ignore[index]
+        summary["cells"]["/".join(map(str, cell))] = kept
     for (corpus, plugin), bar in BARS.items():
         if corpus not in options.corpora:
             continue
         mean = statistics.mean(m["test"]["f1"] for (c, p, _), m in metrics.items() if (c, p) == (corpus, plugin))
         passed &= mean >= bar
-        summary["means"][f"{corpus}/{plugin}"] = mean  # type: ignore[index]
+        summary["means"][f"{corpus}/{plugin}"] = mean
         print(f"{plugin} on {corpus}: mean test F1 {mean:.2f} (bar {bar})")
     for seed in (0, 1) if "twitter2017" in options.corpora else ():
         gold, bert = tags(done["twitter2017", "bert", seed])
         _, captions = tags(done["twitter2017", "captions", seed])
         test = paired_test(gold, bert, captions)
         passed &= test["difference"] > 0
-        summary["captions_against_bert"][str(seed)] = test  # type: ignore[index]
+        summary["captions_against_bert"][str(seed)] = test
         print(
             f"captions - bert, seed {seed}: {test['difference']:+.2f} F1 "
             f"(95 % {test['low']:+.2f} to {test['high']:+.2f}), p = {test['p']:.4f}"
         )
-    write_json(HERE / "results" / "quality.json", summary)
+    write_json(RESULTS, summary)
     return 0 if passed else 1
 
 
