@@ -216,3 +216,16 @@ def test_ablations_are_those_nearest_to_the_full_method_and_tested_against_it(wr
     assert [[path.name for path in cell.runs] for cell in table.cells] == [["full"], ["no_image"]]
     test = fill(table, shelf, Library()).figures[1, 0].test
     assert test is not None and test.mark == "worse"
+
+
+def test_a_cell_that_is_not_whole_shows_what_is_there_and_says_so(write_run: Write, write_table: Write):
+    run = write_run("a", GOOD)
+    cell = {"row": 0, "column": 0, "printed": 90.0, "runs": [relative(run)]}
+    missing = filled(write_table([[]], cells=[cell | {"state": "missing"}])).figures[0, 0]
+    assert (missing.mean, missing.state, missing.why) == (
+        100.0,
+        "missing",
+        "the figure is of the 1 runs that are there",
+    )
+    printed = filled(write_table([[]], cells=[cell | {"state": "printed_only", "why": "no such type"}])).figures[0, 0]
+    assert (printed.mean, printed.state, printed.why) == (None, "printed_only", "no such type")

@@ -181,6 +181,16 @@ function columnBars(table, column) {
   return bars(entries, table.columns[column][0]);
 }
 
+function countsOf(table) {
+  if (!table.counts || !table.counts.length) return "";
+  const base = table.rows[table.baseline][0], name = "Gold entities corrected and spoiled, against " + base;
+  return [el("h3", {}, "Corrected and spoiled"), el("p", {}, "Corrected: " + base + " misses a gold entity and the row finds it; spoiled: the other way round. A seed on average."),
+    wide(el("table", {}, el("caption", {}, name),
+      el("thead", {}, el("tr", {}, ["row", "column", "corrected", "spoiled", "gold"].map((each, place) => el("th", { scope: "col", class: place > 1 ? "number" : null }, each)))),
+      el("tbody", {}, table.counts.map((each) => el("tr", {}, el("th", { scope: "row" }, table.rows[each.r][0]), el("td", {}, table.columns[each.c][0]),
+        [each.corrected, each.spoiled, each.gold].map((value) => el("td", { class: "number" }, Number.isInteger(value) ? value : value.toFixed(1))))))), name)];
+}
+
 function signatures(table) {
   const used = table.cells.filter((cell) => cell.runs.length);
   if (!used.length) return "";
@@ -206,7 +216,7 @@ function signatures(table) {
 
 // ---------------------------------------------------------------- curves
 
-function curve(found, name) {
+function curve(found) {
   const width = Math.max(280, Math.min(760, main.clientWidth - 40 || 640)), height = 300;
   const left = 46, right = 14, top = 14, bottom = 46;
   const values = [];
@@ -250,7 +260,7 @@ function curve(found, name) {
     }
     parts.push(group);
   });
-  const chart = svg("svg", { viewBox: "0 0 " + width + " " + height, width: width, height: height, role: "img", "aria-label": name + ": curves; the figures stand in the table" }, parts);
+  const chart = svg("svg", { viewBox: "0 0 " + width + " " + height, width: width, height: height, role: "img", "aria-label": found.name + ": curves" }, parts);
   const legend = el("ul", { class: "notes plain" }, found.lines.map((line, number) => el("li", {},
     svg("svg", { viewBox: "0 0 14 14", width: 14, height: 14, class: "key", "aria-hidden": "true" },
       svg("g", { class: "l" + number % 6 }, svg("circle", { class: "point", cx: 7, cy: 7, r: 6 }))), line.name)),
@@ -260,7 +270,7 @@ function curve(found, name) {
 
 // ---------------------------------------------------------------- sections
 
-const isSweep = (table) => table.series !== null;
+const isSweep = (table) => table.series.length > 0;
 
 function overview() {
   const cells = facts.tables.flatMap((table) => table.cells);
@@ -303,7 +313,8 @@ function tables() {
     figureTable(table),
     notesOf(table),
     el("p", {}, "The same as ", el("a", { href: file + ".md" }, "Markdown"), ", ", el("a", { href: file + ".csv" }, "CSV"), ", ", el("a", { href: file + ".tex" }, "LaTeX"), "."),
-    table.series ? [el("h3", {}, "Curve"), curve(table.series, table.title)] : "",
+    table.series.length ? [el("h3", {}, "Curves"), table.series.map((each) => [el("p", {}, each.name), curve(each)])] : "",
+    countsOf(table),
     el("h3", {}, "Bars"),
     table.columns.length > 1 ? el("fieldset", {}, el("legend", {}, "Bars of"), select("Column", table.columns.map((each, place) => [place, each[0]]), column,
       (value) => go("tables", { c: value }))) : "",
@@ -338,7 +349,7 @@ function sweeps() {
   const drawn = facts.tables.filter(isSweep);
   if (!drawn.length) return heading("Sweeps", el("p", {}, "None of the tables is a sweep or a curve."));
   return [...heading("Sweeps"), drawn.map((table) => el("section", {}, el("h3", {}, table.title), el("p", {}, table.note),
-    curve(table.series, table.title), el("details", {}, el("summary", {}, "Figures"), figureTable(table), notesOf(table))))];
+    table.series.map((each) => [each.name === table.title ? "" : el("p", {}, each.name), curve(each)]), el("details", {}, el("summary", {}, "Figures"), figureTable(table), notesOf(table))))];
 }
 
 function confusion() {

@@ -22,6 +22,7 @@ from mnerkit.data.show import escaped
 from mnerkit.errors import DataError
 from mnerkit.report import browser, formats
 from mnerkit.report.answers import Library, file_of
+from mnerkit.report.corrected import counts
 from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.sweeps import series
 from mnerkit.report.tables import Figure, Filled
@@ -69,7 +70,7 @@ def page(source: Source, picture_bytes: int = 12_000_000) -> str:
         "title": source.title,
         "mnerkit": __version__,
         "problems": list(source.problems),
-        "tables": [_table(filled, number) for filled in source.tables],
+        "tables": [_table(filled, number) | {"counts": counts(filled, source.library)} for filled in source.tables],
         "ablations": [_table(filled, number) for filled in source.ablations],
         "runs": [_run(record, source.library) for record in source.records],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ class Row:
 
     name: str
     plugin: str | None = None
+    ablation: str | None = None
     printed_only: str | None = None
 
 
@@ -95,6 +96,7 @@ class Table:
     x: str | None = None
     sweep: Sweep | None = None
     baseline_row: int | None = None
+    draw: Sequence[str] = ()
     path: Path | None = None
 
 
@@ -118,12 +120,15 @@ def read_table(path: Path) -> Table:
 def _table(content: Mapping[str, Any], path: Path) -> Table:
     keys = {"format": _any, "version": _any, "experiment": _name, "paper": _text, "title": _text, "what": _kind}
     keys |= {"profile": _text, "note": _text, "rows": _list, "columns": _list, "cells": _list, "x": _maybe(_text)}
-    keys |= {"sweep": _maybe(_sweep), "baseline_row": _maybe(_place)}
+    keys |= {"sweep": _maybe(_sweep), "baseline_row": _maybe(_place), "draw": _texts}
     read = _read(content, keys, "the table", ("experiment", "title", "rows", "columns", "cells"))
     rows = tuple(
         Row(
             **_read(
-                each, {"name": _text, "plugin": _maybe(_text), "printed_only": _maybe(_text)}, f"row {n}", ("name",)
+                each,
+                {"name": _text, "plugin": _maybe(_text), "ablation": _maybe(_text), "printed_only": _maybe(_text)},
+                f"row {n}",
+                ("name",),
             )
         )
         for n, each in enumerate(read.pop("rows"))
@@ -276,5 +281,10 @@ def _erratum(value: Any) -> str | dict[str, Any]:
 def _sweep(value: Any) -> Sweep:
     if not isinstance(value, dict) or value.keys() != {"option", "values"} or not isinstance(value["values"], list):
         raise ValueError("a mapping of option and values")
-    values = tuple(each if isinstance(each, str) else _figure(each) for each in value["values"])
+    values = tuple(_option_value(each) for each in value["values"])
     return Sweep(_text(value["option"]), values)
+
+
+def _option_value(value: Any) -> float | str:
+    """A number stays one; anything else is a name."""
+    return _figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:200]

@@ -144,7 +144,7 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
     if cell.state == "printed_only":
         figure.why = cell.why or row.printed_only
     wrong = []
-    for path in cell.runs:
+    for path in cell.runs if cell.state != "printed_only" else ():
         try:
             record = shelf.get(path)
             if row.plugin is not None and record.plugin != row.plugin:
@@ -157,7 +157,9 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
             wrong.append(str(problem))
     if figure.values:
         found = mean_interval(list(figure.values.values()))
-        figure.mean, figure.half, figure.state = found.mean, found.half, "done"
+        figure.mean, figure.half = found.mean, found.half
+        if cell.state != "done":
+            wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
         figure.records.sort(key=lambda record: record.seed)
         figure.reasons += [reason for reason in _own_reasons(column, figure.records) if reason not in figure.reasons]
     elif cell.value is not None and not cell.runs:
