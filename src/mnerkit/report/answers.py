@@ -35,6 +35,7 @@ class Asked:
     runs: dict[Path, np.ndarray] = field(default_factory=dict)
     places: list[dict[Said, int]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
+    _counts: dict[tuple[Path, str | None], np.ndarray] = field(default_factory=dict)
 
     @property
     def types(self) -> list[str]:
@@ -60,8 +61,12 @@ class Asked:
         return np.unique(keys, return_inverse=True)[1]
 
     def counts(self, run: Path, kind: str | None = None) -> np.ndarray:
-        """(posts, 3) int: gold, predicted and correct entities of a run, of one type or of all."""
+        """(posts, 3) int: gold, predicted and correct entities of a run, of one type or of all; counted once."""
+        if (run, kind) not in self._counts:
+            self._counts[run, kind] = self._counted(run, kind)
+        return self._counts[run, kind]
 
+    def _counted(self, run: Path, kind: str | None) -> np.ndarray:
         def own(entities: Said) -> Said:
             return entities if kind is None else frozenset(each for each in entities if each.type == kind)
 

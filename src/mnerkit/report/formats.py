@@ -77,10 +77,10 @@ def as_csv(filled: Filled) -> str:
     table = filled.table
     for (row, column), figure in filled.figures.items():
         cell, kind, test = figure.cell, table.columns[column], figure.test
-        bounds = [None, None]
+        bounds: list[float | None] = [None, None]
         if figure.mean is not None and figure.half is not None:
             bounds = [figure.mean - figure.half, figure.mean + figure.half]
-        values = [table.experiment, table.rows[row].name, kind.name, kind.corpus, kind.split, cell.metric]
+        values: list[object] = [table.experiment, table.rows[row].name, kind.name, kind.corpus, kind.split, cell.metric]
         values += [cell.printed, cell.printed_raw, cell.erratum, cell.corrected, figure.mean, *bounds, figure.n or None]
         values += [" ".join(map(str, sorted(figure.values))), figure.difference, figure.comparable, figure.verdict]
         values += ["; ".join(figure.reasons), figure.state, figure.why, figure.best or None]

@@ -118,7 +118,14 @@ def read_table(path: Path) -> Table:
 
 
 def _table(content: Mapping[str, Any], path: Path) -> Table:
-    keys = {"format": _any, "version": _any, "experiment": _name, "paper": _text, "title": _text, "what": _kind}
+    keys: dict[str, Callable[[Any], Any]] = {
+        "format": _any,
+        "version": _any,
+        "experiment": _name,
+        "paper": _text,
+        "title": _text,
+        "what": _kind,
+    }
     keys |= {"profile": _text, "note": _text, "rows": _list, "columns": _list, "cells": _list, "x": _maybe(_text)}
     keys |= {"sweep": _maybe(_sweep), "baseline_row": _maybe(_place), "draw": _texts}
     read = _read(content, keys, "the table", ("experiment", "title", "rows", "columns", "cells"))

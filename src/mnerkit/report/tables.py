@@ -340,7 +340,7 @@ def ablations(records: Iterable[Record]) -> list[Table]:
             key = (record.plugin, *_question(record, split), str(record.protocol.get("digest")))
             variants = groups.setdefault(key, {})
             variants.setdefault(record.ablation or "", {}).setdefault(record.configuration, []).append(record)
-    made = []
+    made: list[Table] = []
     for (plugin, corpus, split, types, _), variants in sorted(groups.items()):
         if "" not in variants or len(variants) < 2:
             continue
