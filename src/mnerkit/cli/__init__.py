@@ -16,7 +16,8 @@ VERBS = {
     "predict": "tag posts from a file with a checkpoint",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
     "data": "stats, verify or show a corpus, or freeze episodes of it",
-    "runs": "a table of runs and scores, or compare two of them",
+    "runs": "a table of runs and scores; compare two of them; repeat one",
+    "report": "tables (CSV, Markdown, LaTeX) and one HTML page of runs, with their errors",
     "draw": "figures: a post's graph before and after, cases of several runs",
     "cache": "what frozen towers computed and is kept: info, clear",
 }
@@ -86,6 +87,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import runs
 
         return runs.main(rest)
+    if verb == "report":
+        from mnerkit.cli import report
+
+        return report.main(rest)
     if verb == "draw":
         from mnerkit.cli import draw
 

@@ -1,17 +1,23 @@
-"""`mnerkit runs`: a table of runs and scores; `mnerkit runs compare`: one method against another."""
+"""`mnerkit runs`: a table of runs and scores, sorted, filtered, exported; `compare` and `repeat` are verbs of it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mnerkit import runs
-from mnerkit.cli.arguments import Parser, refuse
-from mnerkit.errors import DataError
+from mnerkit.cli import selecting
+from mnerkit.cli.arguments import Parser, out_file, refuse
+from mnerkit.errors import DataError, UsageError
+from mnerkit.runs import write_text
 from mnerkit.text_table import table
 
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
+ABOUT = """A table of runs and their scores. Other verbs: `mnerkit runs compare A B` tests one run against another;
+`mnerkit runs repeat RUN [--dry-run]` trains a run again, or prints the command, and says whether the figures are the
+same."""
 
 
 def main(argv: list[str]) -> int:
@@ -20,11 +26,50 @@ def main(argv: list[str]) -> int:
         from mnerkit.cli import comparing
 
         return comparing.main(argv[1:])
-    parser = Parser(
-        "mnerkit runs",
-        description="A table of runs and their scores. `mnerkit runs compare A B` compares two of them.",
-        allow_abbrev=False,
-    )
+    if argv[:1] == ["repeat"]:
+        from mnerkit.cli import repeating
+
+        return repeating.main(argv[1:])
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    refuse(parser, rest)
+    out = None
+    if options.export:
+        if Path(options.export).suffix not in (".csv", ".json"):
+            raise UsageError(f"--export {options.export}: the name of the file ends in .csv or .json")
+        out = out_file(options.export, options.overwrite, "--export")
+    conditions = [selecting.condition(text) for text in options.where]
+    root = Path(options.folder)
+    if not root.is_dir():
+        raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
+    found = list(runs.find(root))
+    if conditions:
+        facts = [selecting.facts_of(folder) | _row(folder) for folder in found]
+        selecting.check_keys(conditions, facts)
+        found = [folder for folder, own in zip(found, facts, strict=True) if selecting.passes(own, conditions)]
+    rows = _by_seed(found) if options.by_seed else [_row(folder) for folder in found]
+    if options.sort:
+        rows = selecting.in_order(rows, options.sort, FIGURES)
+    if out is not None:
+        write_text(out, selecting.exported(rows, out.suffix, FIGURES))
+        print(f"wrote {out}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}")
+    elif options.json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+    elif not rows:
+        kind = "finished " if options.by_seed else ""
+        print(f"no {kind}runs below {root}{' of which all of that holds' if conditions else ''}")
+    elif options.by_seed:
+        print(_seeds_table(rows))
+    else:
+        heads = ["plugin", "corpus", "name", "ablation", "seed", "state", "epochs", "dev F1", "test F1", "strict"]
+        keys = ("plugin", "corpus", "name", "ablation", "seed", "state", "epochs", *FIGURES)
+        print(table(heads, [[row[key] for key in keys] for row in rows]))
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser("mnerkit runs", description=ABOUT, allow_abbrev=False)
     parser.add_argument("folder", nargs="?", default="runs", help="where run folders lie (default: runs)")
     parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     parser.add_argument(
@@ -33,39 +78,42 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="one line for the finished runs that differ in nothing but the seed: mean and 95 %% t-interval",
     )
-    options, rest = parser.parse_known_args(argv)
-    refuse(parser, rest)
-    root = Path(options.folder)
-    if not root.is_dir():
-        raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
-    found = list(runs.find(root))
-    rows = _by_seed(found) if options.by_seed else [_row(folder) for folder in found]
-    if options.json:
-        for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
-    elif not rows:
-        print(f"no {'finished ' if options.by_seed else ''}runs below {root}")
-    elif options.by_seed:
-        print(_seeds_table(rows))
-    else:
-        heads = ["plugin", "corpus", "name", "seed", "state", "epochs", "dev F1", "test F1", "strict"]
-        keys = ("plugin", "corpus", "name", "seed", "state", "epochs", *FIGURES)
-        print(table(heads, [[row[key] for key in keys] for row in rows]))
-    return 0
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        help="by a column of --json, for instance test, dev, seed or plugin; the highest dev, test and test_strict "
+        "come first (--sort=-COLUMN: the other way round)",
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs of which this holds: a column, an option (model.lr) or a score (test/recall); also !=, <, >, "
+        "<=, >=; may be given several times",
+    )
+    parser.add_argument("--export", metavar="FILE", help="write the table into FILE.csv or FILE.json")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --export")
+    return parser
 
 
 def _row(folder: runs.RunFolder) -> dict[str, Any]:
     """Plain figures of one run; a damaged file shows as such and hides no other run."""
     plugin, corpus, name = folder.path.parts[-3:]
     row: dict[str, Any] = {"plugin": plugin, "corpus": corpus, "name": name, "path": str(folder.path)}
-    row |= {"seed": None, "state": "unfinished", "epochs": None, **dict.fromkeys(FIGURES)}
+    row |= {"ablation": None, "seed": None, "state": "unfinished", "epochs": None, **dict.fromkeys(FIGURES)}
     try:
-        row["seed"] = folder.config().get("seed")
+        config = folder.config()
+        if not isinstance(config, dict):
+            raise DataError(f"{folder.config_file}: not a configuration")
+        row |= {"ablation": config.get("ablation"), "seed": config.get("seed")}
         if folder.finished:
             metrics = folder.metrics()
             row["state"] = "finished"
             row["epochs"] = metrics.get("epochs")
-            row |= {key: metrics.get(split, {}).get(name) for key, (split, name) in FIGURES.items()}
+            for key, (split, name) in FIGURES.items():
+                scores = metrics.get(split)
+                row[key] = scores.get(name) if isinstance(scores, Mapping) else None
     except DataError:
         row["state"] = "damaged"
     return row

@@ -1,0 +1,221 @@
+"""Run folders as a report reads them: whole or refused in one line, whatever their files hold."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnerkit import __version__
+from mnerkit.errors import DataError
+from mnerkit.runs import RunFolder, deciding
+
+MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
+PREDICTIONS = re.compile(r"predictions\.([\w@-]{1,80})\.jsonl")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        config: the configuration that it was started with.
+        metrics: its scores and protocol.
+        env: versions, device and command; empty where they were not kept.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    env: Mapping[str, Any]
+
+    @property
+    def plugin(self) -> str:
+        """Name of the method."""
+        return str(self.config.get("plugin") or "?")
+
+    @property
+    def ablation(self) -> str | None:
+        """Name of the ablation, if it is one."""
+        found = self.config.get("ablation")
+        return str(found) if found else None
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        seed = self.config.get("seed", 0)
+        return seed if isinstance(seed, int) else 0
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What its scores were taken on."""
+        return mapping(self.metrics.get("protocol"))
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus, with its variant where that is not the default one."""
+        name = str(self.protocol.get("corpus") or self.path.parent.name)
+        variant = self.protocol.get("variant") or "default"
+        return name if variant == "default" else f"{name}-{variant}"
+
+    @property
+    def label(self) -> str:
+        """How a list of runs calls it."""
+        types = "+".join(map(str, sequence(self.protocol.get("train_types"))))
+        parts = (self.plugin, self.ablation, self.corpus, types, f"seed {self.seed}", self.path.name)
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def configuration(self) -> str:
+        """Eight hex digits that name the configuration, the seed apart."""
+        kept = {key: value for key, value in deciding(self.config).items() if key != "seed"}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+    def splits(self) -> list[str]:
+        """Splits of which it has scores, the best known first."""
+        known = [key for key, value in self.metrics.items() if isinstance(value, Mapping) and "f1" in value]
+        return sorted(known, key=lambda key: (key != "test", key != "dev", key))
+
+    def figure(self, split: str, metric: str) -> float:
+        """One of its scores; `a/b` names what is inside of `a` where no score has that whole name.
+
+        Raises:
+            DataError: it has no such score, or that is no number.
+        """
+        found: Any = self.metrics.get(split)
+        if not isinstance(found, Mapping):
+            known = ", ".join(self.splits()) or "none"
+            raise DataError(f"run {self.path} has no scores of {split!r} (it has: {known})")
+        if metric in found:
+            found = found[metric]
+        else:
+            for part in metric.split("/"):
+                found = found.get(part) if isinstance(found, Mapping) else None
+        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+            raise DataError(f"run {self.path} has no score {metric!r} of {split!r}")
+        return float(found)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    """The value if it is a list, else an empty one."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def read(path: Path) -> Record:
+    """A finished run of this version.
+
+    Raises:
+        DataError: it is not finished, damaged, or of another version; in one line.
+    """
+    run = RunFolder(path)
+    if not run.started:
+        raise DataError(f"run {path}: no config.yaml, so it is no run folder")
+    if not run.finished:
+        raise DataError(f"run {path} is not finished; the command that began it continues it")
+    config = _config(run.config_file)
+    metrics = read_json(run.metrics_file)
+    env = read_json(path / "env.json") if (path / "env.json").is_file() else {}
+    for name, content in {"config.yaml": config, "metrics.json": metrics, "env.json": env}.items():
+        if not isinstance(content, dict):
+            raise DataError(f"run {path}: {name} is damaged: it holds no mapping")
+    if not isinstance(config.get("plugin"), str):
+        raise DataError(f"run {path}: config.yaml names no plugin")
+    version = env.get("mnerkit")
+    if version is not None and str(version).split(".")[:2] != __version__.split(".")[:2]:
+        raise DataError(f"run {path} was written by mnerkit {str(version)[:20]}; this is {__version__}")
+    if not mapping(metrics.get("protocol")):
+        raise DataError(f"run {path}: metrics.json has no protocol, so nobody knows what its scores were taken on")
+    return Record(path, config, metrics, env)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours: not too large, no NaN or infinity, no key twice.
+
+    Raises:
+        DataError: it is something else.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, so it is no file of mnerkit's")
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}") from None
+    except (ValueError, RecursionError) as problem:
+        said = "too deeply nested" if isinstance(problem, RecursionError) else str(problem).splitlines()[0]
+        raise DataError(f"{path} is damaged: {said}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no figure")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _config(path: Path) -> Any:
+    """A configuration; one with aliases is refused, since a few of them unfold to gigabytes."""
+    import yaml
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, so it is no configuration")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise DataError(f"{path}: aliases (*name) are in no configuration that mnerkit writes")
+        content = yaml.safe_load(text)
+        if isinstance(content, dict):
+            deciding(content)
+        return content
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}") from None
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as problem:
+        raise DataError(f"{path} is damaged: {str(problem).splitlines()[0]}") from None
+
+
+def found(arguments: Iterable[str]) -> list[Path]:
+    """Run folders that are named, or matched by a pattern, or lie below a folder that is named; each once.
+
+    Raises:
+        DataError: an argument leads to no run.
+    """
+    paths: dict[Path, Path] = {}
+    for argument in arguments:
+        tops = [Path(argument)] if Path(argument).is_dir() else [Path(each) for each in sorted(glob.glob(argument))]
+        runs = [run for top in tops for run in _below(top)]
+        if not runs:
+            raise DataError(f"no run at {argument}; `mnerkit runs --json` tells the paths of runs")
+        for run in runs:
+            paths.setdefault(run.resolve(), run)
+    return list(paths.values())
+
+
+def _below(top: Path) -> list[Path]:
+    if (top / "config.yaml").is_file():
+        return [top]
+    runs = []
+    for folder, inner, files in os.walk(top):
+        inner.sort()
+        if "config.yaml" in files:
+            runs.append(Path(folder))
+            inner.clear()
+    return runs

@@ -1,0 +1,390 @@
+"""Tables filled from run folders: means over seeds, intervals, differences to the paper, best and better figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mnerkit.errors import DataError
+from mnerkit.report import folders, marks
+from mnerkit.report.answers import Library
+from mnerkit.report.folders import Record, mapping
+from mnerkit.report.table_file import Cell, Column, Row, Table
+from mnerkit.runs import deciding
+from mnerkit.tagging.intervals import mean_interval
+
+Place = tuple[int, int]
+
+
+@dataclass
+class Figure:
+    """A cell with our figure.
+
+    Attributes:
+        cell: what the table file says of it.
+        records: the runs that fill it, in order of their seeds.
+        values: our figure of each seed.
+        mean: over seeds; None where there is none.
+        half: half width of the 95 % t-interval; None with one seed.
+        state: `done`, `missing`, `failed` or `printed_only`, as it was found to be.
+        why: reason of a failure.
+        reasons: why ours can't be compared with the printed figure; empty where it can.
+        best: whether no other row of the column has a higher mean.
+        test: of it against another row.
+        untested: why there is no test.
+    """
+
+    cell: Cell
+    records: list[Record] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)
+    mean: float | None = None
+    half: float | None = None
+    state: str = "missing"
+    why: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    best: bool = False
+    test: marks.Test | None = None
+    untested: str | None = None
+
+    @property
+    def n(self) -> int:
+        """Seeds that fill it."""
+        return len(self.values)
+
+    @property
+    def reference(self) -> float | None:
+        """The figure that ours is compared with: the printed one, or what it should have been."""
+        return self.cell.printed if self.cell.corrected is None else self.cell.corrected
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, in points."""
+        return None if self.mean is None or self.reference is None else self.mean - self.reference
+
+    @property
+    def comparable(self) -> bool | None:
+        """Whether ours can be compared with the printed figure; None where one of the two is missing."""
+        return None if self.difference is None else not self.reasons
+
+    @property
+    def verdict(self) -> str:
+        """Ours beside the paper's, in words."""
+        if self.difference is None:
+            return ""
+        if self.reasons:
+            return "not comparable"
+        if self.half is None:
+            return "one seed, no interval"
+        if abs(self.difference) <= self.half:
+            return "the paper's figure lies in our interval"
+        return "above the paper's" if self.difference > 0 else "below the paper's"
+
+
+@dataclass
+class Filled:
+    """A table with its figures, in order of rows and columns."""
+
+    table: Table
+    figures: dict[Place, Figure]
+    tests: int = 0
+
+    def at(self, row: int, column: int) -> Figure | None:
+        """The figure of a place, if the table has one."""
+        return self.figures.get((row, column))
+
+
+class Shelf:
+    """Run folders that were asked for, each read once, and what was wrong with others."""
+
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
+        self.records: dict[Path, Record] = {}
+        self.problems: dict[Path, str] = {}
+        for path in paths:
+            try:
+                self.get(path)
+            except DataError:
+                continue  # kept in `problems`
+
+    def get(self, path: Path) -> Record:
+        """The run of a folder.
+
+        Raises:
+            DataError: see `folders.read`.
+        """
+        key = path.resolve()
+        if key in self.problems:
+            raise DataError(self.problems[key])
+        if key not in self.records:
+            try:
+                self.records[key] = folders.read(path)
+            except DataError as problem:
+                self.problems[key] = str(problem)
+                raise
+        return self.records[key]
+
+
+def fill(table: Table, shelf: Shelf, library: Library) -> Filled:
+    """Fill a table's cells, and mark the best and the significantly better figures."""
+    figures = {(cell.row, cell.column): _figure(table, cell, shelf) for cell in table.cells}
+    for cell in table.cells:
+        if cell.of:
+            figures[cell.row, cell.column] = _mean_of(cell, [figures[place] for place in cell.of])
+    filled = Filled(table, dict(sorted(figures.items())))
+    for column in range(len(table.columns)):
+        _mark_best([figure for place, figure in filled.figures.items() if place[1] == column])
+    _test(filled, library)
+    return filled
+
+
+def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
+    row, column = table.rows[cell.row], table.columns[cell.column]
+    figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(cell.differs))
+    if cell.state == "printed_only":
+        figure.why = cell.why or row.printed_only
+    wrong = []
+    for path in cell.runs if cell.state != "printed_only" else ():
+        try:
+            record = shelf.get(path)
+            if row.plugin is not None and record.plugin != row.plugin:
+                raise DataError(f"run {path} is one of {record.plugin}, and the row is {row.plugin}'s")
+            if record.seed in figure.values:
+                raise DataError(f"run {path} is a second one of seed {record.seed} in a cell")
+            figure.values[record.seed] = record.figure(column.split, cell.metric)
+            figure.records.append(record)
+        except DataError as problem:
+            wrong.append(str(problem))
+    if figure.values:
+        found = mean_interval(list(figure.values.values()))
+        figure.mean, figure.half = found.mean, found.half
+        if cell.state != "done":
+            wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
+        figure.records.sort(key=lambda record: record.seed)
+        figure.reasons += [reason for reason in _own_reasons(column, figure.records) if reason not in figure.reasons]
+    elif cell.value is not None and not cell.runs:
+        figure.mean, figure.state = cell.value, "done"
+    elif cell.state == "done":
+        figure.state = "failed" if wrong else "missing"
+    if wrong:
+        figure.why = "; ".join([*([figure.why] if figure.why else []), *wrong])
+    return figure
+
+
+def _own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
+    """Why figures of these runs can't be compared with printed ones, as far as the runs themselves tell."""
+    reasons = []
+    protocols = [record.protocol for record in records]
+    named = {str(each.get("corpus")) for each in protocols}
+    # scores on another corpus than a run's own have a split of their own
+    if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
+        reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
+    if len({str(each.get("digest")) for each in protocols}) > 1:
+        reasons.append("its runs are of different data")
+    elif named != {"probe"} and protocols[0].get("release") is None:
+        reasons.append("data: a release that is not known by its digest")
+    limits = {each.get("limit") for each in protocols} - {None}
+    reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
+    towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
+    reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
+    return reasons
+
+
+def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
+    """The figure of a cell that is the mean of others, with an interval over the seeds that fill all of them."""
+    figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(cell.differs))
+    figure.reasons += dict.fromkeys(each for part in parts for each in part.reasons if each not in figure.reasons)
+    lacking = [part for part in parts if part.mean is None]
+    if cell.state == "printed_only":
+        return figure
+    if lacking:
+        if cell.state == "done" or figure.why is None:
+            figure.why = f"{len(lacking)} of the {len(parts)} cells that it is the mean of have no figure"
+        figure.state = "failed" if any(part.state == "failed" for part in lacking) else "missing"
+        return figure
+    seeds = set.intersection(*(set(part.values) for part in parts))
+    figure.state = "done"
+    if seeds and all(len(part.values) == len(seeds) for part in parts):
+        figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
+        found = mean_interval(list(figure.values.values()))
+        figure.mean, figure.half = found.mean, found.half
+    else:
+        figure.mean = sum(part.mean or 0.0 for part in parts) / len(parts)
+    figure.records = [record for part in parts for record in part.records]
+    return figure
+
+
+def _mark_best(column: Sequence[Figure]) -> None:
+    """Mark the highest of at least two means, as they are printed, with two digits."""
+    means = [round(figure.mean, 2) for figure in column if figure.mean is not None]
+    for figure in column:
+        figure.best = len(means) > 1 and figure.mean is not None and round(figure.mean, 2) == max(means)
+
+
+# ------------------------------------------------------------------ tests
+
+
+def _test(filled: Filled, library: Library) -> None:
+    """Test each cell against the table's baseline, or else against the best other row of its column."""
+    found: list[tuple[Figure, marks.Test]] = []
+    for (row, column), figure in filled.figures.items():
+        against = _opponent(filled, row, column)
+        if figure.mean is None or against is None:
+            continue
+        other = filled.figures[against, column]
+        try:
+            if not figure.records or not other.records:
+                raise DataError("one of the two has no runs")
+            parts, seeds = _parts(filled, other, figure, library)
+            difference, p = marks.test_of(parts)
+        except DataError as problem:
+            figure.untested = str(problem)
+            continue
+        units = sum(len(part) for part in parts)
+        found.append((figure, marks.Test(row, column, against, difference, p, units, seeds)))
+    for (figure, test), corrected in zip(found, marks.holm([test.p for _, test in found]), strict=True):
+        figure.test = replace(test, p_holm=corrected)
+    filled.tests = len(found)
+
+
+def _opponent(filled: Filled, row: int, column: int) -> int | None:
+    """The row that a cell is tested against."""
+    baseline = filled.table.baseline_row
+    if baseline is not None:
+        there = filled.at(baseline, column)
+        return None if row == baseline or there is None or there.mean is None else baseline
+    others = {
+        place[0]: figure.mean
+        for place, figure in filled.figures.items()
+        if place[1] == column and place[0] != row and figure.mean is not None
+    }
+    return max(others, key=lambda each: others[each]) if others else None
+
+
+def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list, int]:
+    """Counts of two cells' runs, a part for each cell that they are means of, and the number of seeds in common."""
+    if bool(a.cell.of) != bool(b.cell.of) or len(a.cell.of) != len(b.cell.of):
+        raise DataError("one is a mean of cells, and the other of other ones")
+    if not a.cell.of:
+        pairs = _pairs(a, b)
+        split = filled.table.columns[b.cell.column].split
+        if a.cell.metric != b.cell.metric:
+            raise DataError(f"{a.cell.metric} against {b.cell.metric}")
+        return [marks.counts_of(library, pairs, split, b.cell.metric)], len(pairs)
+    found = [
+        _parts(filled, filled.figures[mine], filled.figures[yours], library)
+        for mine, yours in zip(a.cell.of, b.cell.of, strict=True)
+    ]
+    return [part for parts, _ in found for part in parts], min(seeds for _, seeds in found)
+
+
+def _pairs(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
+    """Runs of the two with one seed."""
+    of_a, of_b = ({record.seed: record.path for record in each.records} for each in (a, b))
+    return [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]
+
+
+# ------------------------------------------------------------------ runs alone
+
+
+def of_runs(records: Sequence[Record]) -> Table | None:
+    """A table of runs that no table file names: a row for each configuration, columns for each corpus."""
+    scored = [(record, record.splits()[0]) for record in records if record.splits()]
+    corpora: dict[tuple[str, str, str], None] = {}
+    rows: dict[tuple[str, str, str], list[tuple[Record, str]]] = {}
+    for record, split in sorted(scored, key=lambda each: (each[0].label, str(each[0].path))):
+        corpora.setdefault(_question(record, split))
+        rows.setdefault(_method(record), []).append((record, split))
+    if not rows:
+        return None
+    short = {"f1": "F1", "precision": "P", "recall": "R"}
+    columns = [(question, metric) for question in corpora for metric in short]
+    cells = []
+    for number, members in enumerate(rows.values()):
+        for place, (question, metric) in enumerate(columns):
+            runs = _one_a_seed([record for record, split in members if _question(record, split) == question])
+            if runs:
+                cells.append(Cell(number, place, runs=runs, metric=metric, state="done"))
+    return Table(
+        experiment="runs",
+        title="Runs",
+        note="Runs that belong to no table: one row a configuration, over its seeds.",
+        rows=tuple(Row(" ".join(part for part in key if part), key[0]) for key in rows),
+        columns=tuple(
+            Column(f"{' '.join(key).strip()} {short[metric]}", None, key[1], metric) for key, metric in columns
+        ),
+        cells=tuple(cells),
+    )
+
+
+def _question(record: Record, split: str) -> tuple[str, str, str]:
+    """What a run's scores are of: corpus (and how much of it), split, training types."""
+    types = "+".join(map(str, folders.sequence(record.protocol.get("train_types"))))
+    limit = record.protocol.get("limit")
+    return record.corpus + (f" (first {limit} posts)" if limit is not None else ""), split, types
+
+
+def _method(record: Record) -> tuple[str, str, str]:
+    """Method, ablation and configuration."""
+    return record.plugin, record.ablation or "", record.configuration
+
+
+def ablations(records: Iterable[Record]) -> list[Table]:
+    """Of each method and corpus with ablations among the runs, a table of the full method and what is left out.
+
+    Where a variant was run in several configurations (a sweep, say), those count that differ least from each other.
+    """
+    groups: dict[tuple[str, ...], dict[str, dict[str, list[Record]]]] = {}
+    for record in records:
+        for split in record.splits()[:1]:
+            key = (record.plugin, *_question(record, split), str(record.protocol.get("digest")))
+            variants = groups.setdefault(key, {})
+            variants.setdefault(record.ablation or "", {}).setdefault(record.configuration, []).append(record)
+    made: list[Table] = []
+    for (plugin, corpus, split, types, _), variants in sorted(groups.items()):
+        if "" not in variants or len(variants) < 2:
+            continue
+        chosen = _nearest(variants)
+        made.append(
+            Table(
+                experiment=f"ablations-{len(made) + 1}",
+                title=" ".join(part for part in (plugin, "on", corpus, types, f"({split})") if part),
+                rows=tuple(Row(name or "full", plugin) for name in chosen),
+                columns=(Column("F1", None, split, "f1"),),
+                cells=tuple(
+                    Cell(row, 0, runs=_one_a_seed(each), state="done") for row, each in enumerate(chosen.values())
+                ),
+                baseline_row=0,
+            )
+        )
+    return made
+
+
+def _nearest(variants: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, list[Record]]:
+    """Runs of one configuration of each variant, the full method first."""
+
+    def apart(one: list[Record], other: list[Record]) -> int:
+        a, b = (dict(_leaves(deciding(each[0].config))) for each in (one, other))
+        return sum(a.get(key) != b.get(key) for key in a.keys() | b.keys())
+
+    others = [name for name in sorted(variants) if name]
+
+    def total(full: list[Record]) -> int:
+        return sum(min(apart(full, each) for each in variants[name].values()) for name in others)
+
+    full = min(variants[""].values(), key=lambda each: (total(each), -len(each)))
+    nearest = {name: min(variants[name].values(), key=lambda each: (apart(full, each), -len(each))) for name in others}
+    return {"": full, **nearest}
+
+
+def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            if name or key not in ("seed", "ablation"):
+                yield from _leaves(value, f"{name}.{key}")
+    else:
+        yield name, str(content)
+
+
+def _one_a_seed(records: Sequence[Record]) -> tuple[Path, ...]:
+    return tuple({record.seed: record.path for record in reversed(records)}.values())

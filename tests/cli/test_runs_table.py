@@ -1,0 +1,146 @@
+"""`mnerkit runs` sorted, filtered and exported, and `runs repeat`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnerkit.cli import main, repeating
+from mnerkit.runs import RunFolder, write_json
+
+RUNS: dict[str, tuple[str, int, float, float | None]] = {  # name: plugin, seed, lr, test F1
+    "low": ("bert", 0, 0.1, 30.0),
+    "high": ("bert", 10, 0.1, 50.0),
+    "none": ("bert", 2, 0.01, None),
+    "=other": ("cross", 0, 0.01, 40.0),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, (plugin, seed, lr, score) in RUNS.items():
+        path = tmp_path / "runs" / plugin / "corp" / name
+        path.mkdir(parents=True)
+        config: dict[str, Any] = {"plugin": plugin, "seed": seed, "model": {"lr": lr, "head": {"name": "crf"}}}
+        config["data"] = {"train_types": ["PER", "LOC"]}
+        (path / "config.yaml").write_text(json.dumps(config))
+        if score is not None:
+            write_json(path / "metrics.json", {"seed": seed, "test": {"f1": score, "recall": score - 5}, "epochs": 1})
+    return tmp_path / "runs"
+
+
+def names(folder: Path, capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    assert main(["runs", str(folder), "--json", *argv]) == 0
+    return [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_figures_are_sorted_from_the_highest_and_names_from_a(folder: Path, capsys) -> None:
+    assert names(folder, capsys, "--sort", "test") == ["high", "=other", "low", "none"]
+    assert names(folder, capsys, "--sort=-test") == ["low", "=other", "high", "none"]
+    assert names(folder, capsys, "--sort", "seed") == ["low", "=other", "none", "high"]
+    assert names(folder, capsys, "--sort", "name") == ["=other", "high", "low", "none"]
+    assert main(["runs", str(folder), "--sort", "tset"]) == 2
+    assert "Did you mean 'test'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("conditions", "wanted"),
+    [
+        (["plugin=bert"], ["high", "low", "none"]),
+        (["plugin!=bert"], ["=other"]),
+        (["model.lr<0.05"], ["none", "=other"]),
+        (["model.lr=1e-1", "test>=50"], ["high"]),
+        (["test/recall<=35"], ["low", "=other"]),
+        (["test="], ["none"]),
+        (["state=unfinished"], ["none"]),
+        (["data.train_types=PER+LOC", "seed>1"], ["high", "none"]),
+        (["model.head.name=softmax"], []),
+    ],
+)
+def test_runs_are_those_of_which_all_conditions_hold(folder: Path, capsys, conditions: list[str], wanted: list[str]):
+    argv = [word for each in conditions for word in ("--where", each)]
+    assert names(folder, capsys, *argv) == wanted
+
+
+def test_a_condition_on_what_no_run_has_or_that_is_none_is_refused(folder: Path, capsys) -> None:
+    for asked, said in {"plugn=bert": "Did you mean 'plugin'", "bert": "expected KEY=VALUE"}.items():
+        assert main(["runs", str(folder), "--where", asked]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_the_table_is_exported_as_it_is_sorted_and_nothing_is_overwritten(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "table.csv"
+    assert main(["runs", str(folder), "--sort", "test", "--export", str(out)]) == 0
+    rows = list(csv.DictReader(out.open()))
+    assert [row["name"] for row in rows] == ["high", "'=other", "low", "none"]
+    assert [row["test"] for row in rows] == ["50.0", "40.0", "30.0", ""]
+    assert main(["runs", str(folder), "--export", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main(["runs", str(folder), "--by-seed", "--export", str(out), "--overwrite"]) == 0
+    seeds = next(row for row in csv.DictReader(out.open()) if row["plugin"] == "bert")
+    assert (seeds["test"], seeds["test_seeds"], seeds["seeds"]) == ("40.0", "2", "0 10")
+    as_json = tmp_path / "table.json"
+    assert main(["runs", str(folder), "--where", "test>35", "--export", str(as_json)]) == 0
+    assert {row["name"] for row in json.loads(as_json.read_text())} == {"high", "=other"}
+    assert main(["runs", str(folder), "--export", str(tmp_path / "table.xls")]) == 2
+
+
+def test_a_damaged_run_is_a_row_and_hides_no_other(folder: Path, capsys) -> None:
+    (folder / "bert" / "corp" / "low" / "metrics.json").write_text('{"test": 3}')
+    (folder / "bert" / "corp" / "high" / "config.yaml").write_text("[]")
+    assert main(["runs", str(folder), "--json", "--sort", "test", "--where", "plugin!=x"]) == 0
+    rows = {row["name"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["high"]["state"] == "damaged" and rows["low"]["test"] is None and rows["=other"]["test"] == 40.0
+
+
+# ---------------------------------------------------------------------- repeat
+
+
+def fit(runs: Path, *argv: str) -> Path:
+    options = ["--plugin", "bert", "--data.limit", "24", "--trainer.max_epochs", "1", "--name", "first"]
+    assert main(["fit", *options, "--trainer.enable_progress_bar", "false", "--runs_dir", str(runs), *argv]) == 0
+    return runs / "bert" / "probe" / "first"
+
+
+def test_a_repeated_run_has_the_same_figures_and_another_one_is_told(tmp_path: Path, capsys) -> None:
+    run = fit(tmp_path, "--test", "--seed", "3", "--model.lr", "1e-3")
+    capsys.readouterr()
+    assert main(["runs", "repeat", str(run), "--dry-run"]) == 0
+    command = capsys.readouterr().out.strip()
+    assert command == f"mnerkit fit --config {run}/config.yaml --runs_dir {tmp_path} --name first-repeat --test"
+    assert not (run.parent / "first-repeat").exists()
+    assert main(["runs", "repeat", str(run)]) == 0
+    assert f"the same figures as {run}, and the same predictions" in capsys.readouterr().out
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["test"]["f1"] += 0.5
+    write_json(run / "metrics.json", metrics)
+    env = json.loads((run / "env.json").read_text())
+    write_json(run / "env.json", env | {"threads": 99})
+    assert main(["runs", "repeat", str(run)]) == 1
+    said = capsys.readouterr().out
+    assert "not the same figures" in said and "  test.f1: " in said and "  threads: 99 before" in said
+
+
+def test_differences_are_of_figures_alone() -> None:
+    before = {"test": {"f1": 1.0}, "seconds": {"train": 3}, "looks_at_test": 4, "test@other-1": {"f1": 2.0}}
+    assert repeating.differences(before, {"test": {"f1": 1.0}, "seconds": {"train": 9}, "looks_at_test": 1}) == []
+    assert repeating.differences(before, {"test": {"f1": 1.5}}) == ["  test.f1: 1.0 before, 1.5 now"]
+    assert repeating.differences({"dev": {"f1": 1.0}}, {}) == ["  dev.f1: 1.0 before, none now"]
+
+
+def test_a_run_that_can_not_be_repeated_gets_a_line(tmp_path: Path, folder: Path, capsys) -> None:
+    unfinished = folder / "bert" / "corp" / "none"
+    assert main(["runs", "repeat", str(unfinished)]) == 1
+    assert "is not finished" in capsys.readouterr().err
+    assert main(["runs", "repeat", str(tmp_path / "nowhere")]) == 1
+    assert "no run" in capsys.readouterr().err
+    changed = folder / "bert" / "corp" / "low"
+    (changed / "config.yaml").write_text(json.dumps({"plugin": "bert", "seed": 0, "model": {"head": {"name": "crf"}}}))
+    assert main(["runs", "repeat", str(changed), "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "no longer means what it did" in said and "have changed" in said
+    assert RunFolder(changed).started

@@ -1,0 +1,141 @@
+"""Paired tests and Holm's correction, held against scipy, brute force and worked examples."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import BAD, GOLD, GOOD, Write, rows, tags
+
+from mnerkit.errors import DataError
+from mnerkit.report import marks
+from mnerkit.report.answers import Library
+from mnerkit.tagging.comparison import compare, read_answers
+
+
+def test_holm_is_the_worked_example_and_the_closed_test_procedure() -> None:
+    assert marks.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert marks.holm([]) == [] and marks.holm([0.9, 0.8]) == [1.0, 1.0]
+    # Holm is the closure of Bonferroni: a hypothesis falls when every set that holds it falls
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        values = list(rng.uniform(0, 0.2, size=5).round(2))
+        closed = [
+            max(
+                min(1.0, sum(chosen) * min(p for p, inside in zip(values, chosen, strict=True) if inside))
+                for chosen in product([0, 1], repeat=5)
+                if chosen[place]
+            )
+            for place in range(5)
+        ]
+        assert marks.holm(values) == pytest.approx(closed)
+
+
+def exact(parts: list[np.ndarray], measure) -> tuple[float, float]:
+    """Difference and p-value of every way to swap units, by enumeration."""
+
+    def figure(counts: np.ndarray, swap: np.ndarray) -> float:
+        a, b = (
+            np.where(swap[:, None], counts[:, 3:], counts[:, 1:3]),
+            np.where(swap[:, None], counts[:, 1:3], counts[:, 3:]),
+        )
+        gold = counts[:, 0].sum()
+        return measure(gold, *b.sum(0)) - measure(gold, *a.sum(0))
+
+    bounds = np.cumsum([0, *(len(part) for part in parts)])
+    found = []
+    for chosen in product([False, True], repeat=int(bounds[-1])):
+        swap = np.array(chosen)
+        found.append(np.mean([figure(part, swap[bounds[n] : bounds[n + 1]]) for n, part in enumerate(parts)]))
+    return found[0], float(np.mean(np.abs(found) >= abs(found[0]) - 1e-9))
+
+
+def f1(gold: int, said: int, right: int) -> float:
+    return 200 * right / (gold + said) if gold + said else 0.0
+
+
+def some_counts(seed: int, size: int = 8) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    gold, said_a, said_b = (rng.integers(0, 4, size=size) for _ in range(3))
+    right_a, right_b = (rng.integers(0, np.minimum(gold, said) + 1) for said in (said_a, said_b))
+    return np.stack((gold, said_a, right_a, said_b, right_b), axis=1)
+
+
+@pytest.mark.parametrize("seeds", [(1,), (2,), (3, 4), (5, 6)])
+def test_the_p_value_is_that_of_all_swaps_for_one_cell_and_for_a_mean_of_cells(seeds: tuple[int, ...]) -> None:
+    parts = [some_counts(seed, 10 // len(seeds)) for seed in seeds]
+    difference, p = marks.test_of(parts, samples=40_000)
+    wanted = exact(parts, f1)
+    assert difference == pytest.approx(wanted[0]) and p == pytest.approx(wanted[1], abs=0.012)
+
+
+def test_recall_is_tested_as_scipy_does_it() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    counts = some_counts(7, 9)
+    gold, zero = counts[:, 0], 0 * counts[:, 0]
+    as_recall = np.stack((gold, gold, counts[:, 2], gold, counts[:, 4]), axis=1)
+    difference, p = marks.test_of([as_recall], samples=40_000)
+    assert difference == pytest.approx(100 * (counts[:, 4] - counts[:, 2]).sum() / gold.sum())
+    # gold is the same on both sides, so a swap changes the sign of a unit's difference: scipy's paired permutation test
+    found = stats.permutation_test(
+        (counts[:, 4], counts[:, 2]), lambda b, a: (b - a).sum(), permutation_type="samples", n_resamples=np.inf
+    )
+    assert p == pytest.approx(found.pvalue, abs=0.012)
+    as_precision = np.stack((zero, 2 * counts[:, 1], counts[:, 2], 2 * counts[:, 3], counts[:, 4]), axis=1)
+    wanted = exact([counts], lambda gold, said, right: 100 * right / said if said else 0.0)
+    found_p = marks.test_of([as_precision], samples=40_000)
+    assert found_p == (pytest.approx(wanted[0]), pytest.approx(wanted[1], abs=0.012))
+
+
+@pytest.mark.parametrize("episodes", [False, True])
+def test_counts_are_those_of_runs_compare(write_run: Write, episodes: bool) -> None:
+    def lines(said: list) -> list[dict]:
+        found = rows(said)
+        return [{**row, "episode": n // 4, "types": ["PER"]} for n, row in enumerate(found)] if episodes else found
+
+    a = write_run("a", BAD, lines=lines(BAD))
+    b = write_run("b", GOOD, lines=lines(GOOD))
+    library = Library()
+    wanted = compare([tuple(read_answers(run / "predictions.test.jsonl") for run in (a, b))])
+    counts = marks.counts_of(library, [(a, b)], "test", "f1")
+    assert len(counts) == wanted["posts"] == (6 if episodes else 24)
+    assert marks.test_of([counts]) == (wanted["difference"], wanted["p"])
+    of_type = marks.counts_of(library, [(a, b)], "test", "type/LOC/f1")
+    assert of_type[:, 0].sum() == wanted["by_type"]["LOC"]["gold"]
+    assert f1(*of_type[:, :3].sum(0)) == pytest.approx(wanted["by_type"]["LOC"]["f1_a"])
+    for name, place in {"precision": 1, "recall": 0}.items():
+        tested = marks.counts_of(library, [(a, b)], "test", name).sum(0)
+        plain = counts.sum(0)
+        assert f1(*tested[:3]) == pytest.approx(100 * plain[2] / plain[place])
+
+
+def test_what_can_not_be_tested_is_said(write_run: Write) -> None:
+    a, b = write_run("a", BAD), write_run("b", GOOD, lines=rows(GOOD)[:-1])
+    with pytest.raises(DataError, match="not asked alike"):
+        marks.counts_of(Library(), [(a, b)], "test", "f1")
+    with pytest.raises(DataError, match="f1_strict is not counted"):
+        marks.counts_of(Library(), [(a, a)], "test", "f1_strict")
+    with pytest.raises(DataError, match="no seed"):
+        marks.counts_of(Library(), [], "test", "f1")
+    with pytest.raises(DataError, match=r"no predictions\.dev\.jsonl"):
+        marks.counts_of(Library(), [(a, a)], "dev", "f1")
+
+
+def test_a_file_of_predictions_that_lies_is_refused(write_run: Write) -> None:
+    for number, change in enumerate([{"gold": [[0, 9, "PER"]]}, {"gold": [[0, 1, 3]]}, {"id": 3}, {"words": [1]}]):
+        run = write_run(f"r{number}", GOOD, lines=[rows(GOOD)[0] | change])
+        with pytest.raises(DataError, match=r"predictions\.test\.jsonl:1: no prediction"):
+            Library().of(run, "test")
+
+
+def test_confusion_is_that_of_the_tags(write_run: Write) -> None:
+    from mnerkit.tagging.counts import confusion
+
+    run = write_run("a", BAD)
+    asked = Library().of(run, "test")
+    types = ["LOC", "ORG", "PER"]
+    assert asked.types == types
+    wanted = confusion([tags(each) for each in GOLD], [tags(each) for each in BAD], types)
+    assert (asked.confusion(Path(run / "predictions.test.jsonl"), types) == wanted).all()

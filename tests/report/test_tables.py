@@ -1,0 +1,231 @@
+"""Tables from table files and run folders: figures, what is comparable, marks, and three formats that stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import BAD, GOLD, GOOD, Write
+
+from mnerkit.errors import DataError
+from mnerkit.report import formats
+from mnerkit.report.answers import Library
+from mnerkit.report.table_file import read_table
+from mnerkit.report.tables import Filled, Shelf, ablations, fill, of_runs
+
+HOSTILE = '<script>alert("1")</script>|&_%$#{}~^\\\n='
+
+
+def filled(path: Path) -> Filled:
+    return fill(read_table(path), Shelf(), Library())
+
+
+def half_bad(good: int) -> list:
+    return [*GOOD[:good], *BAD[good:]]
+
+
+def test_a_cell_is_the_mean_over_its_seeds_with_its_interval_and_the_difference(write_run: Write, write_table: Write):
+    runs = [write_run(f"s{seed}", half_bad(8 + 4 * seed), seed=seed) for seed in (0, 1, 2)]
+    values = [json.loads((run / "metrics.json").read_text())["test"]["f1"] for run in runs]
+    found = filled(write_table([runs[::-1]])).at(0, 0)
+    mean = sum(values) / 3
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / 2)
+    assert found is not None and found.values == dict(enumerate(values)) and found.n == 3
+    assert found.mean == pytest.approx(mean) and found.difference == pytest.approx(mean - 50)
+    assert found.half == pytest.approx(4.302653 * deviation / math.sqrt(3), rel=1e-5)
+    assert found.comparable and found.verdict == "the paper's figure lies in our interval"
+    single = filled(write_table([runs[:1]])).at(0, 0)
+    assert single is not None and single.half is None and single.verdict == "one seed, no interval"
+
+
+def test_reasons_against_a_comparison_come_from_the_file_and_from_the_runs(write_run: Write, write_table: Write):
+    run = write_run("a", GOOD, corpus="probe", limit=64, model={"text": "tiny"})
+    cell: dict[str, Any] = {"row": 0, "column": 0, "printed": 90.0, "state": "done", "runs": [relative(run)]}
+    path = write_table([[]], cells=[cell | {"differs": ["captions in place of pictures"]}])
+    found = filled(path).at(0, 0)
+    assert found is not None and found.comparable is False and found.verdict == "not comparable"
+    assert found.reasons == [
+        "captions in place of pictures",
+        "corpus: probe, not corp",
+        "data: the first 64 posts of each split",
+        "tower: tiny, trained from scratch",
+    ]
+    two = [write_run("b", GOOD, seed=1), write_run("c", GOOD, seed=2, digest="d2", release=None)]
+    other = filled(write_table([two])).at(0, 0)
+    assert other is not None and "its runs are of different data" in other.reasons
+
+
+def relative(run: Path) -> str:
+    return "../../../" + "/".join(run.parts[-4:])
+
+
+def test_an_erratum_s_figure_is_what_ours_is_compared_with(write_run: Write, write_table: Write):
+    run = write_run("a", GOOD)
+    cell = {"row": 0, "column": 0, "printed": 90.0, "state": "done", "runs": [relative(run)]}
+    erratum = {"text": "the mean of six is", "corrected": 99.0}
+    found = filled(write_table([[]], cells=[cell | {"erratum": erratum}])).at(0, 0)
+    assert found is not None and found.difference == pytest.approx(1.0)
+    assert formats.remarks(found) == ["erratum: the mean of six is; 99.00 is meant"]
+    plain = filled(write_table([[]], cells=[cell | {"erratum": "doubtful"}])).at(0, 0)
+    assert plain is not None and plain.difference == pytest.approx(10.0)
+
+
+def test_best_and_significant_figures_are_marked_after_correction(write_run: Write, write_table: Write):
+    bad, good = (
+        [write_run(f"{name}{seed}", said, seed=seed) for seed in (0, 1)] for name, said in (("b", BAD), ("g", GOOD))
+    )
+    same = [write_run(f"s{seed}", BAD, seed=seed) for seed in (0, 1)]
+    found = filled(write_table([bad, good, same], baseline_row=0))
+    base, best, equal = (found.figures[row, 0] for row in range(3))
+    assert (base.best, best.best, equal.best) == (False, True, False)
+    assert base.test is None and best.test is not None and equal.test is not None and found.tests == 2
+    assert best.test.mark == "better" and best.test.seeds == 2 and best.test.units == 48
+    assert best.test.p_holm == pytest.approx(2 * best.test.p) and equal.test.mark == "" and equal.test.p_holm == 1.0
+    free = filled(write_table([bad, good, same]))
+    assert free.figures[0, 0].test.against == 1 and free.figures[0, 0].test.mark == "worse"  # type: ignore[union-attr]
+    assert free.figures[1, 0].test.mark == "better" and free.tests == 3  # type: ignore[union-attr]
+    text = formats.as_markdown(found)
+    assert "| **100.00** ± 0.00† (50.00, +50.00) |" in text and "Holm's correction for 2 tests" in text
+
+
+def test_a_cell_that_is_the_mean_of_others_is_tested_as_such(write_run: Write, write_table: Write):
+    bad, good = (
+        [write_run(f"{name}{seed}", said, seed=seed) for seed in (0, 1)] for name, said in (("b", BAD), ("g", GOOD))
+    )
+    columns = [{"name": name, "corpus": "corp"} for name in ("one", "two", "Avg")]
+    cells: list[dict[str, Any]] = [
+        {"row": row, "column": column, "runs": [relative(run) for run in runs], "state": "done"}
+        for row, runs in enumerate((bad, good))
+        for column in (0, 1)
+    ]
+    cells += [{"row": row, "column": 2, "of": [[row, 0], [row, 1]], "state": "done", "printed": 60.0} for row in (0, 1)]
+    path = write_table([bad, good], columns=columns, cells=cells, baseline_row=0)
+    average = filled(path).figures[1, 2]
+    assert average.mean == 100.0 and average.n == 2 and average.half == 0.0 and average.test is not None
+    assert average.test.mark == "better" and average.test.difference == pytest.approx(
+        100 - filled(path).figures[0, 2].mean  # type: ignore[operator]
+    )
+    del cells[0]["runs"]
+    cells[0]["state"] = "missing"
+    path = write_table([bad, good], columns=columns, cells=cells)
+    lacking = filled(path).figures[0, 2]
+    assert (lacking.mean, lacking.state) == (None, "missing") and "1 of the 2 cells" in str(lacking.why)
+
+
+def test_a_run_that_can_not_fill_its_cell_is_named_and_the_others_do(write_run: Write, write_table: Write):
+    good, gone, other = write_run("a", GOOD), write_run("b", GOOD, seed=1), write_run("c", GOOD, plugin="gmf", seed=2)
+    (gone / "metrics.json").write_text("{")
+    rows = [{"name": "BERT", "plugin": "bert"}, {"name": "GMF", "plugin": "gmf"}]
+    found = filled(write_table([[good, gone, other], [gone]], rows=rows))
+    first, second = found.figures[0, 0], found.figures[1, 0]
+    assert first.n == 1 and first.state == "done" and "metrics.json is damaged" in str(first.why)
+    assert "is one of gmf, and the row is bert's" in str(first.why) and "\n" not in str(first.why)
+    assert second.state == "failed" and second.mean is None
+    printed = [{"row": 0, "column": 0, "printed": 1.0, "state": "printed_only", "why": "UMGF is not in mnerkit"}]
+    only = filled(write_table([[]], cells=printed))
+    assert "printed only (1.00) a" in formats.as_markdown(only) and "UMGF is not in mnerkit" in formats.as_latex(only)
+
+
+def test_names_stay_text_in_every_format(write_run: Write, write_table: Write):
+    run = write_run("a", GOOD)
+    path = write_table([[run]], title=HOSTILE, rows=[{"name": HOSTILE}], note=HOSTILE)
+    found = filled(path)
+    markdown, latex = formats.as_markdown(found), formats.as_latex(found)
+    assert "<script" not in markdown and "&lt;script&gt;" in markdown
+    assert all(line.replace(r"\|", "").count("|") in (0, 3) for line in markdown.splitlines())
+    assert r"\textless{}script\textgreater{}alert(\textquotedbl{}1\textquotedbl{})" in latex
+    assert r"\textbar{}\&\_\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}" in latex
+    assert latex.count(r"\begin{") == latex.count(r"\end{") == 2
+    records = list(csv.DictReader(io.StringIO(formats.as_csv(found))))
+    assert len(records) == 1 and records[0]["row"].startswith("<script>") and records[0]["mean"] == "100"
+    dangerous = write_table([[run]], rows=[{"name": "=cmd()"}])
+    assert next(csv.DictReader(io.StringIO(formats.as_csv(filled(dangerous)))))["row"] == "'=cmd()"
+    assert records[0]["difference"] == "50" and records[0]["comparable"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "other"}, "is no table file"),
+        ({"version": 2}, "is of version 2; this mnerkit reads version 1"),
+        ({"colums": []}, "the table: no key 'colums'. Did you mean 'columns'"),
+        ({"experiment": "../../etc/x"}, "experiment is '../../etc/x', not names of letters"),
+        ({"experiment": "a b"}, "experiment is 'a b', not names of letters"),
+        ({"what": "chart"}, "what is 'chart', not one of table, sweep"),
+        ({"rows": []}, "0 rows and 1 columns"),
+        ({"rows": [3]}, "row 0 is no mapping"),
+        ({"baseline_row": 7}, "baseline_row 7: there are 2 rows"),
+        ({"sweep": {"option": "x"}}, "sweep is .*, not a mapping of option and values"),
+        ({"cells": [{"row": 0, "column": 0}]}, r"cell 0 \(row 0, column 0\): 'state' is missing"),
+        ({"cells": [{"row": 0, "column": 9, "state": "done"}]}, "there is no row 0, column 9"),
+        ({"cells": [{"row": -1, "column": 0, "state": "done"}]}, "row is '-1', not a place"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done"}] * 2}, "row 0, column 0 has two cells"),
+        ({"cells": [{"row": 0, "column": 0, "state": "fine"}]}, "state is 'fine', not one of done"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done", "printed": "9"}]}, "printed is '9', not a figure"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done", "printed": True}]}, "printed is 'True', not a figure"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done", "runs": ["/etc"]}]}, "is not a path relative"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done", "of": [[0, 0]]}]}, "which is a mean itself"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done", "of": [[1, 0]]}]}, "which does not exist"),
+    ],
+)
+def test_a_table_file_that_is_wrong_is_refused_in_a_line(write_table: Write, change: dict[str, Any], said: str):
+    with pytest.raises(DataError, match=said) as caught:
+        read_table(write_table([[], []], **change))
+    assert "\n" not in str(caught.value) and "table.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 100_000, "\udcff", '"\\ud800"'], ids=range(8)
+)
+def test_a_file_that_is_no_json_is_refused_in_a_line(tmp_path: Path, text: str):
+    path = tmp_path / "table.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_without_a_table_make_one(write_run: Write):
+    runs = [write_run("a0", GOOD), write_run("a1", BAD, seed=1), write_run("g", BAD, plugin="gmf", model={"text": "x"})]
+    shelf = Shelf(runs)
+    table = of_runs(list(shelf.records.values()))
+    assert table is not None and [column.name for column in table.columns] == [
+        f"corp test {m}" for m in ("F1", "P", "R")
+    ]
+    found = fill(table, shelf, Library())
+    assert [row.name.split()[0] for row in table.rows] == ["bert", "gmf"]
+    assert found.figures[0, 0].n == 2 and found.figures[1, 0].n == 1
+    assert of_runs([]) is None
+
+
+def test_ablations_are_those_nearest_to_the_full_method_and_tested_against_it(write_run: Write):
+    full = {"text": "x", "lr": 1, "image": True}
+    runs = [
+        write_run("full", GOOD, model=full),
+        write_run("swept", GOLD, model=full | {"lr": 7, "delta": 3}),
+        write_run("no_image", BAD, ablation="no_image", model=full | {"image": False}),
+    ]
+    shelf = Shelf(runs)
+    [table] = ablations(shelf.records.values())
+    assert [row.name for row in table.rows] == ["full", "no_image"] and table.title == "bert on corp (test)"
+    assert [[path.name for path in cell.runs] for cell in table.cells] == [["full"], ["no_image"]]
+    test = fill(table, shelf, Library()).figures[1, 0].test
+    assert test is not None and test.mark == "worse"
+
+
+def test_a_cell_that_is_not_whole_shows_what_is_there_and_says_so(write_run: Write, write_table: Write):
+    run = write_run("a", GOOD)
+    cell = {"row": 0, "column": 0, "printed": 90.0, "runs": [relative(run)]}
+    missing = filled(write_table([[]], cells=[cell | {"state": "missing"}])).figures[0, 0]
+    assert (missing.mean, missing.state, missing.why) == (
+        100.0,
+        "missing",
+        "the figure is of the 1 runs that are there",
+    )
+    printed = filled(write_table([[]], cells=[cell | {"state": "printed_only", "why": "no such type"}])).figures[0, 0]
+    assert (printed.mean, printed.state, printed.why) == (None, "printed_only", "no such type")
