@@ -101,11 +101,19 @@ def _members(name: str) -> list[str]:
 
 @cache
 def _file(name: str) -> Path | None:
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:
+    """File of a module. Only the package at the top is asked for: `find_spec` runs the packages above a module."""
+    top, *parts = name.split(".")
+    spec = find_spec(top)
+    if spec is None:
         return None
-    return None if spec is None or spec.origin is None else Path(spec.origin)
+    if not parts:
+        return None if spec.origin is None else Path(spec.origin)
+    for folder in spec.submodule_search_locations or ():
+        path = Path(folder, *parts)
+        for each in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+            if each.is_file():
+                return each
+    return None
 
 
 @cache

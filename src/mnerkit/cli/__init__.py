@@ -18,6 +18,7 @@ VERBS = {
     "data": "stats, verify or show a corpus, or freeze episodes of it",
     "runs": "a table of runs and scores; compare two of them; repeat one",
     "report": "tables (CSV, Markdown, LaTeX) and one HTML page of runs, with their errors",
+    "reproduce": "the papers' tables and figures: our figures beside the printed ones",
     "draw": "figures: a post's graph before and after, cases of several runs",
     "cache": "what frozen towers computed and is kept: info, clear",
 }
@@ -91,6 +92,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import report
 
         return report.main(rest)
+    if verb == "reproduce":
+        from mnerkit.cli import reproduce
+
+        return reproduce.main(rest)
     if verb == "draw":
         from mnerkit.cli import draw
 
