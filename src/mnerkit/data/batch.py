@@ -88,11 +88,13 @@ class PictureBatch:
         decoded: (N, 3, H, W) float, normalised, zeros where masked; None where all were known to be in the cache.
         sources: what each is, None where its place is masked; None for all where nobody asked.
         device: where their states belong.
+        crops: whether they were cut from pictures (grid cells, objects).
     """
 
     decoded: Tensor | None
     sources: list[PictureSource | None] | None = None
     device: torch.device | str = "cpu"
+    crops: bool = False
 
     def __len__(self) -> int:
         return len(self.decoded if self.decoded is not None else self.sources or ())
@@ -100,7 +102,7 @@ class PictureBatch:
     def select(self, rows: Tensor) -> PictureBatch:
         """The pictures of these numbers (R,)."""
         sources = None if self.sources is None else [self.sources[row] for row in rows.tolist()]
-        return PictureBatch(None if self.decoded is None else self.decoded[rows], sources, self.device)
+        return PictureBatch(None if self.decoded is None else self.decoded[rows], sources, self.device, self.crops)
 
     def pixels(self, row: int | None = None) -> Tensor:
         """(N, 3, H, W), or (1, 3, H, W) of one row; decoded now where they were not.
@@ -188,7 +190,7 @@ class Batch(_Movable):
         sources = self.image_sources if whole else self.crop_sources
         if (decoded is None and sources is None) or not (whole or view == self.crop_view):
             raise ValueError(f"the batch lacks the view {view!r}")
-        return PictureBatch(None if decoded is None else decoded.flatten(0, 1), sources, self.query.device)
+        return PictureBatch(None if decoded is None else decoded.flatten(0, 1), sources, self.query.device, not whole)
 
     def __len__(self) -> int:
         return len(self.posts)

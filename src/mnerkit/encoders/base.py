@@ -146,7 +146,10 @@ class VisionTower(Tower):
         raise NotImplementedError
 
     def see(self, pictures: PictureBatch) -> ImageStates:
-        """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded."""
+        """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded.
+
+        A tower may pool crops in another way than whole pictures, which `forward` and `pool` take theirs for.
+        """
         return self(pictures.pixels())
 
     def see_stages(self, pictures: PictureBatch) -> ImageStates:

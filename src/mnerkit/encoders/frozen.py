@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -208,7 +209,8 @@ class FeatureMemory:
 
     def reading(self, tower: Any) -> Reading:
         """The tower's `reading()`, taken again when a weight was replaced, moved or written to."""
-        values = list(tower.state_dict().values())
+        # a state dict would take as long to make as a small batch to read
+        values = chain(tower.parameters(), tower.buffers())
         version = tuple(
             each for value in values for each in (value.data_ptr(), 0 if value.is_inference() else value._version)
         )

@@ -29,13 +29,15 @@ class RememberingTower(VisionTower):
         return self.see_pooled(PictureBatch(pixels)) if self.frozen else self._pooled(pixels)
 
     def see(self, pictures: PictureBatch) -> ImageStates:
-        return self.memory.images(self, pictures, self._states) if self.frozen else self(pictures.pixels())
+        compute = self._crop_states if pictures.crops else self._states
+        return self.memory.images(self, pictures, compute) if self.frozen else compute(pictures.pixels())
 
     def see_stages(self, pictures: PictureBatch) -> ImageStates:
-        return self._states(pictures.pixels())
+        return (self._crop_states if pictures.crops else self._states)(pictures.pixels())
 
     def see_pooled(self, pictures: PictureBatch) -> Tensor:
-        return self.memory.pooled(self, pictures, self._pooled) if self.frozen else self.pool(pictures.pixels())
+        compute = self._pooled_crops if pictures.crops else self._pooled
+        return self.memory.pooled(self, pictures, compute) if self.frozen else compute(pictures.pixels())
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the regions of a picture of so many pixels."""
@@ -50,3 +52,9 @@ class RememberingTower(VisionTower):
 
     def _pooled(self, pixels: Tensor) -> Tensor:
         return self._states(pixels).pooled
+
+    def _crop_states(self, pixels: Tensor) -> ImageStates:
+        return self._states(pixels)
+
+    def _pooled_crops(self, pixels: Tensor) -> Tensor:
+        return self._pooled(pixels)

@@ -136,7 +136,7 @@ class Sight(nn.Module):
         rows = len(pictures)
         some = pictures if len(real) == rows else pictures.select(real)
         if len(real) and self.augment and self.training:
-            some = PictureBatch(flipped_and_shifted(some.pixels()))
+            some = PictureBatch(flipped_and_shifted(some.pixels()), crops=some.crops)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
             if len(real) and not (regions or stages):
                 states = self._pooled(tower.see_pooled(some))
