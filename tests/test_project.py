@@ -36,7 +36,7 @@ PLUGINS = [
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
 PAGES += sorted(ROOT.glob("plugins/*/README.md"))
-EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 
@@ -49,6 +49,7 @@ FLOORS = (
     {"encoders"},
     {"tagging"},
     {"report"},
+    {"reproduce"},
     {"cli"},
 )
 

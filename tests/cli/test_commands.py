@@ -35,7 +35,7 @@ def test_a_light_command_answers_within_half_a_second_and_without_torch(argv: li
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
 
 
-VERBS = ["fit", "validate", "test", "predict", "plugins", "data", "runs", "draw", "cache"]
+VERBS = ["fit", "validate", "test", "predict", "plugins", "data", "runs", "reproduce", "draw", "cache"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -17,6 +17,7 @@ VERBS = {
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
     "data": "stats, verify or show a corpus, or freeze episodes of it",
     "runs": "a table of runs and scores, or compare two of them",
+    "reproduce": "the papers' tables and figures: our figures beside the printed ones",
     "draw": "figures: a post's graph before and after, cases of several runs",
     "cache": "what frozen towers computed and is kept: info, clear",
 }
@@ -86,6 +87,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import runs
 
         return runs.main(rest)
+    if verb == "reproduce":
+        from mnerkit.cli import reproduce
+
+        return reproduce.main(rest)
     if verb == "draw":
         from mnerkit.cli import draw
 

@@ -1,0 +1,207 @@
+"""`mnerkit reproduce`: the papers' tables and figures, printed figures beside ours."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnerkit.cli import options
+from mnerkit.cli.arguments import Parser, positive, refuse
+from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.text_table import table as text_table
+
+if TYPE_CHECKING:
+    from mnerkit.reproduce.cells import Grid, Run
+    from mnerkit.reproduce.commands import Commands
+    from mnerkit.reproduce.executors import Executor
+    from mnerkit.reproduce.experiments import Experiment
+    from mnerkit.reproduce.profiles import Profile
+    from mnerkit.reproduce.sweep import Clock
+
+EXECUTORS = ("local",)
+ABOUT = """Run the experiments of the papers' tables and figures, and put our figures beside the printed ones.
+
+An experiment is a file experiments/<paper>/<table or figure>.yaml; a profile says at what size it is run: mini (the
+built-in probe corpus, tiny towers), tweets (real tweets below --root), paper (the papers' settings and seeds).
+
+Runs that are complete are skipped, those that were cut off are continued, and one that fails does not stop the others:
+the same command goes on. Each experiment leaves <out>/<paper>/<name>/table.json."""
+
+
+def parser() -> Parser:
+    """The options of the verb."""
+    made = Parser(
+        "mnerkit reproduce", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument(
+        "patterns", nargs="*", metavar="PATTERN", help="mousing/table2, mousing, '*/table*' (default: all experiments)"
+    )
+    made.add_argument("--profile", default="mini", metavar="P", help="mini (default), tweets, paper, or a YAML file")
+    made.add_argument("--root", metavar="DIR", help="folder of the corpora, for profiles that read them")
+    made.add_argument(
+        "--tower", metavar="NAME", help="text tower of profile tweets: minilm (default), a hub name, a folder"
+    )
+    made.add_argument("--vision", metavar="NAME", help="vision tower of profile tweets; without it captions are read")
+    made.add_argument("--seeds", nargs="+", type=seed, metavar="N", help="in place of the profile's seeds")
+    made.add_argument("--jobs", type=positive, metavar="N", help="runs at once (default: one a core)")
+    made.add_argument("--executor", default="local", metavar="NAME", help="local: processes on this machine")
+    made.add_argument("--out", metavar="DIR", help="where all is written (default: runs/reproduce/<profile>)")
+    made.add_argument("--experiments", default="experiments", metavar="DIR", help="folder of the experiments")
+    made.add_argument(
+        "--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing"
+    )
+    made.add_argument("--overwrite", action="store_true", help="do complete runs again")
+    return made
+
+
+def seed(text: str) -> int:
+    """Read a seed."""
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**32 - 1")
+    return int(text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Expand the grid, do what is left, write the tables; 1 if a run failed."""
+    made = parser()
+    asked, rest = made.parse_known_args(argv)
+    refuse(made, rest)
+    if asked.executor not in EXECUTORS:
+        near = did_you_mean(asked.executor, EXECUTORS)
+        raise UsageError(f"no executor {asked.executor!r}: {', '.join(EXECUTORS)}.{near}")
+    if asked.root is not None and not Path(asked.root).is_dir():
+        raise UsageError(f"--root {asked.root}: there is no such folder")
+    from mnerkit.reproduce import experiment_files as files
+    from mnerkit.reproduce import grid as grids
+    from mnerkit.reproduce import profiles, sweep
+
+    folder = Path(asked.experiments)
+    known = files.load_all(folder)
+    chosen = files.matching(asked.patterns, known)
+    profile = profiles.load(asked.profile, folder)
+    tower = profiles.tower_of(profile, asked.tower)
+    builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
+    grid = grids.build(builder, chosen)
+    names = [experiment.name for experiment in chosen]
+    wanted = grid.needed(names)
+    _say_absent(grid, chosen, bool(wanted))
+    out = Path(asked.out or f"runs/reproduce/{profile.name}")
+    jobs = asked.jobs or os.cpu_count() or 1
+    clock = sweep.Clock(profile.seconds, jobs)
+    done = [run for run in wanted if sweep.complete(run, out / "runs")]
+    clock.learn(done, out / "runs")
+    left = wanted if asked.overwrite else [run for run in wanted if run not in done]
+    print(_opening(profile, chosen, grid, wanted, left, clock), flush=True)
+    if asked.dry_run:
+        print(_runs_table(wanted, left, grid, out, names))
+        return 0
+    with sweep.alone(out):
+        return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
+
+
+def _executor(jobs: int) -> Executor:
+    from mnerkit.cli.performing import perform
+    from mnerkit.reproduce.local import LocalExecutor
+
+    return LocalExecutor(jobs, perform)
+
+
+def commands() -> Commands:
+    """How options of `mnerkit fit` are read."""
+    from mnerkit.reproduce.commands import Commands
+
+    return Commands(
+        lambda words: options.resolve(options.parse("fit", list(words))).config,
+        options.known_options,
+        options.has_head,
+    )
+
+
+def _sweep(
+    grid: Grid,
+    wanted: Sequence[Run],
+    chosen: Sequence[Experiment],
+    profile: Profile,
+    out: Path,
+    clock: Clock,
+    executor: Executor,
+    overwrite: bool,
+) -> int:
+    """Do the runs and write the tables, also when it is stopped before its end."""
+    from mnerkit.reproduce import sweep, tables
+    from mnerkit.reproduce.cells import labels
+
+    named = labels(grid, [experiment.name for experiment in chosen])
+    failed: dict[str, str] = {}
+    try:
+        failed = sweep.run_all(
+            grid, wanted, out, commands(), executor, clock, named, lambda line: print(line, flush=True), overwrite
+        )
+    finally:
+        paths = [tables.write(grid.tables[experiment.name], profile.name, grid, out, failed) for experiment in chosen]
+    for experiment in chosen:
+        print(f"\n{tables.summary(grid.tables[experiment.name], grid, out, failed)}")
+    print(f"\ntables: {out}/<paper>/<name>/{tables.NAME}; runs: {out / 'runs'}")
+    finished = [run.folder(out / "runs").path for run in wanted if sweep.complete(run, out / "runs")]
+    from mnerkit import report
+
+    if hasattr(report, "write"):
+        report.write(out / "report", paths, finished)
+    for line in sweep.outcomes(failed):
+        print(line)
+    if failed:
+        print(
+            f"{len(failed)} of {len(wanted)} runs failed, logs are in {out / 'logs'}; the same command tries them again"
+        )
+    return 1 if failed else 0
+
+
+def _say_absent(grid: Grid, chosen: Sequence[Experiment], any_left: bool) -> None:
+    """Say which corpora are not there; where nothing is left to run because of that, it is an error."""
+    corpora = {group.corpus for experiment in chosen for group in experiment.groups if group.corpus}
+    absent = {corpus: error for corpus, error in grid.absent.items() if corpus in corpora}
+    if absent and not any_left:
+        raise next(iter(absent.values()))
+    for error in absent.values():
+        print(f"left out: {str(error).splitlines()[0]}")
+
+
+def _opening(
+    profile: Profile,
+    chosen: Sequence[Experiment],
+    grid: Grid,
+    wanted: Sequence[Run],
+    left: Sequence[Run],
+    clock: Clock,
+) -> str:
+    """How much there is to do."""
+    from mnerkit.reproduce.sweep import span
+
+    cells = sum(bool(cell.runs) for experiment in chosen for cell in grid.tables[experiment.name].cells)
+    said = f"profile {profile.name}: {profile.about}\n"
+    said += f"{len(wanted)} runs fill {cells} cells of {len(chosen)} experiments"
+    said += f", each {profile.cap}" if profile.cap else ""
+    said += f"\n{len(wanted) - len(left)} runs are complete, {len(left)} are left"
+    processes = "1 process" if clock.jobs == 1 else f"{clock.jobs} processes"
+    return said + (f": {span(clock.left(left))} with {processes}" if left else "")
+
+
+def _runs_table(wanted: Sequence[Run], left: Sequence[Run], grid: Grid, out: Path, names: Sequence[str]) -> str:
+    """Every run with its state, what it fills, and its command."""
+    from mnerkit.reproduce.cells import labels
+
+    named = labels(grid, names)
+    rest = {run.digest for run in left}
+    rows = []
+    for run in wanted:
+        started = run.folder(out / "runs").started
+        state = "complete" if run.digest not in rest else ("cut off" if started else "new")
+        fills = named.get(run.digest) or ["needed by others"]
+        more = f" (+{len(fills) - 1})" if len(fills) > 1 else ""
+        command = shlex.join(["mnerkit", *run.command(out / "runs", grid.runs)])
+        rows.append([run.digest[:8], run.plugin, str(run.seed), state, f"{fills[0]}{more}", command])
+    return text_table(["run", "plugin", "seed", "state", "fills", "command"], rows)

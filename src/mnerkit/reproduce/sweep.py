@@ -1,0 +1,198 @@
+"""Doing what is left of a grid: complete runs are skipped, others begun or continued, and every step is told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnerkit.errors import DataError, UsageError
+from mnerkit.reproduce.cells import Grid, Run
+from mnerkit.reproduce.commands import Commands
+from mnerkit.reproduce.executors import Executor, Task
+from mnerkit.runs import RunFolder, deciding
+
+Tell = Callable[[str], None]
+
+
+def complete(run: Run, runs: Path) -> bool:
+    """Whether a run came to its end, scored on test; its folder's name says that it is this very run."""
+    folder = run.folder(runs)
+    if not folder.finished:
+        return False
+    try:
+        return "test" in folder.metrics()
+    except DataError:  # damaged: done again
+        return False
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other sweeps out of a folder, until the block ends or this process dies.
+
+    Raises:
+        UsageError: another one is writing there.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(RunFolder(out).writing())
+            yield
+    except UsageError as error:
+        holder = str(error).partition("is being written by ")[2]
+        if not holder or not str(error).startswith(f"run {out} "):
+            raise
+        raise UsageError(
+            f"{out}: another sweep is writing there ({holder}); wait for it, or give another --out"
+        ) from None
+
+
+@dataclass
+class Clock:
+    """How long runs take: as they took before, by plugin; else as the profile says."""
+
+    guess: float | None = None
+    jobs: int = 1
+    known: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, plugin: str, seconds: float) -> None:
+        """Remember a run."""
+        self.known.setdefault(plugin, []).append(seconds)
+
+    def learn(self, done: Iterable[Run], runs: Path) -> None:
+        """Read what finished runs took."""
+        for run in done:
+            seconds = run.folder(runs).metrics().get("seconds")
+            if isinstance(seconds, dict):
+                self.note(run.plugin, sum(value for value in seconds.values() if isinstance(value, int | float)))
+
+    def left(self, runs: Iterable[Run]) -> float | None:
+        """Seconds that some runs will take; None where nothing is known."""
+        every = [value for values in self.known.values() for value in values]
+        usual = sum(every) / len(every) if every else self.guess
+        total = 0.0
+        for run in runs:
+            mine = self.known.get(run.plugin)
+            each = sum(mine) / len(mine) if mine else usual
+            if each is None:
+                return None
+            total += each
+        return total / self.jobs
+
+
+def span(seconds: float | None) -> str:
+    """A time for people."""
+    if seconds is None:
+        return "time unknown until a run is finished"
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+def run_all(
+    grid: Grid,
+    wanted: Sequence[Run],
+    out: Path,
+    commands: Commands,
+    executor: Executor,
+    clock: Clock,
+    named: Mapping[str, Sequence[str]],
+    tell: Tell,
+    overwrite: bool = False,
+) -> dict[str, str]:
+    """Do the runs that are not complete; inside `alone`.
+
+    Args:
+        grid: where runs that others need are looked up.
+        wanted: the runs, in order.
+        out: the folder of the sweep; run folders lie in its `runs`.
+        commands: how options are read.
+        executor: what does them.
+        clock: estimates.
+        named: digest -> what the run fills, for what is told.
+        tell: takes a line of progress.
+        overwrite: do complete ones again, too.
+
+    Returns:
+        Digest -> complaint, of the runs that failed.
+    """
+    runs = out / "runs"
+    left = [run for run in wanted if overwrite or not complete(run, runs)]
+    failed: dict[str, str] = {}
+    number, total = 0, len(left)
+    for stage in (False, True):  # what others read comes first
+        here = [run for run in left if (run.first is not None) == stage]
+        for run in [run for run in here if run.first is not None and run.first[0] in failed]:
+            assert run.first is not None
+            failed[run.digest] = f"the run that it needs failed: {failed[run.first[0]]}"
+            here.remove(run)
+            number += 1
+            tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
+        known = {run.digest: run for run in here}
+        waiting = {run.digest for run in left if run in here or (not stage and run.first is not None)}
+        for outcome in executor.run([_task(run, grid, out, commands, overwrite) for run in here]):
+            run = known[outcome.name]
+            number += 1
+            waiting.discard(run.digest)
+            error = outcome.error or (None if complete(run, runs) else "it left no figures of test")
+            if error is None:
+                clock.note(run.plugin, outcome.seconds)
+                # thrice as large as the weights, and of use to a run that goes on alone
+                run.folder(runs).last.unlink(missing_ok=True)
+            else:
+                failed[run.digest] = error
+            later = clock.left(each for each in left if each.digest in waiting) if waiting else 0.0
+            rest = f"; {span(later)} left" if waiting else ""
+            tell(f"{number}/{total} {_named(run, named)}: {_said(run, runs, error)} ({outcome.seconds:.0f} s{rest})")
+    return failed
+
+
+def _task(run: Run, grid: Grid, out: Path, commands: Commands, overwrite: bool) -> Task:
+    runs = out / "runs"
+    folder = run.folder(runs)
+    command = run.command(runs, grid.runs)
+    if overwrite or (folder.finished and not complete(run, runs)):
+        command.append("--overwrite")
+    elif folder.started and not _continues(command, folder, commands):
+        command = _again(run, runs, commands) or [*command, "--overwrite"]
+    return Task(run.digest, tuple(command), out / "logs" / f"{run.plugin}-{run.digest}.txt")
+
+
+def _continues(command: Sequence[str], folder: RunFolder, commands: Commands) -> bool:
+    """Whether a command says in the same words what the folder was begun with."""
+    try:
+        there = deciding(folder.config())
+    except (DataError, AttributeError):
+        return False
+    return there == deciding(commands.resolve(command[1:]))
+
+
+def _again(run: Run, runs: Path, commands: Commands) -> list[str]:
+    """The command that goes on with a folder whose run is the same in other words; empty for a damaged one."""
+    folder = run.folder(runs)
+    command = ["fit", "--config", str(folder.config_file), "--test", "--trainer.enable_progress_bar", "false"]
+    command += ["--runs_dir", str(runs), "--name", run.digest]
+    try:
+        if _continues(command, folder, commands):
+            return command
+    except UsageError:  # not a configuration at all
+        pass
+    return []
+
+
+def _named(run: Run, named: Mapping[str, Sequence[str]]) -> str:
+    fills = named.get(run.digest) or ["needed by others"]
+    more = f" and {len(fills) - 1} more" if len(fills) > 1 else ""
+    return f"{run.plugin} s{run.seed} {run.digest[:8]} [{fills[0]}{more}]"
+
+
+def _said(run: Run, runs: Path, error: str | None) -> str:
+    if error is not None:
+        return f"failed: {error}"
+    test = run.folder(runs).metrics()["test"]
+    return f"test F1 {test['f1']:.1f}" if "f1" in test else "done"
+
+
+def outcomes(failed: Mapping[str, str]) -> list[str]:
+    """The failures for the end, one line each."""
+    return [f"failed: {digest[:8]}: {error}" for digest, error in failed.items()]

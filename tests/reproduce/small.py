@@ -1,0 +1,105 @@
+"""Small experiments, profiles, and an executor that trains nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.runs import RunFolder
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+TABLE = """\
+title: a table
+what: table
+data: posts
+seeds: [0, 1]
+note: of a test
+printed: {file: table1.csv, row: method}
+groups:
+  - {name: T15, corpus: twitter2015, where: {dataset: a}}
+  - {name: T17, corpus: twitter2017, where: {dataset: b}}
+  - {name: Avg, mean: [T15, T17], where: {dataset: mean}}
+metrics:
+  - {name: P, metric: precision, printed: P}
+  - {name: F1, metric: f1, printed: F1}
+rows:
+  - {name: BERT, plugin: bert, ablation: softmax}
+  - {name: BERT-CRF, plugin: bert}
+  - {name: UMT, missing: UMT is not here}
+"""
+SWEEP = """\
+title: a sweep
+what: sweep
+data: posts
+seeds: [0]
+note: of a test
+sweep: {option: model.dropout, label: dropout, values: [0.0, 0.1, 0.2, 0.3, 0.4], best: 0.2}
+groups:
+  - {name: T15, corpus: twitter2015}
+metrics:
+  - {name: F1, metric: f1}
+rows:
+  - {name: BERT-CRF, plugin: bert}
+"""
+PRINTED = """\
+method,dataset,P,F1
+BERT,a,1.5,2.5
+BERT,b,3,4
+BERT,mean,2.25,3.25
+BERT-CRF,a,,12
+BERT-CRF,b,13,14
+BERT-CRF,mean,12,13
+UMT,a,21,22
+UMT,b,23,24
+UMT,mean,22,23
+"""
+MINI = """\
+about: a test
+seeds: [0]
+points: 3
+cap: at most one step
+seconds: 1
+corpora:
+  posts: {data.corpus: probe, data.variant: default}
+options: {data.limit: 24, trainer.max_epochs: 1}
+plugins:
+  bert: {}
+  bilstm: {}
+"""
+
+
+def finish(command: Sequence[str], f1: float = 50.0) -> RunFolder:
+    """Leave what a finished `mnerkit fit` with this command leaves, as far as a sweep looks at it."""
+    words = list(command)
+    plugin = words[words.index("--plugin") + 1]
+    place = Path(words[words.index("--runs_dir") + 1]) / plugin / "probe-default" / words[words.index("--name") + 1]
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "config.yaml").write_text(f"plugin: {plugin}\n")
+    found: dict[str, Any] = {"f1": f1, "precision": f1 / 2}
+    (place / "metrics.json").write_text(json.dumps({"test": found, "dev": found, "seconds": {"train": 2.0}}))
+    return RunFolder(place)
+
+
+class Pretend:
+    """An executor that does runs in no time, and notes them; some fail, and it can be cut off."""
+
+    jobs = 1
+
+    def __init__(self, failing: Sequence[str] = (), stop_after: int | None = None) -> None:
+        self.failing, self.stop_after = failing, stop_after
+        self.done: list[str] = []
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        for task in tasks:
+            if self.stop_after is not None and len(self.done) >= self.stop_after:
+                raise KeyboardInterrupt
+            if any(word in task.command for word in self.failing):
+                yield Outcome(task.name, 0.1, "mnerkit: no memory")
+                continue
+            finish(task.command)
+            self.done.append(task.name)
+            yield Outcome(task.name, 0.1)

@@ -1,0 +1,128 @@
+"""Experiment files: those of the papers are read and complete, and what is wrong in one is said in a line."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from mnerkit.errors import DataError, UsageError
+from mnerkit.reproduce import experiment_files
+from mnerkit.reproduce.experiments import Experiment, Sweep, column_name
+from tests.reproduce.small import EXPERIMENTS, TABLE
+
+WANTED = {
+    "mousing": "table2 table3 sweep_v sweep_delta sweep_l sweep_gamma sweep_lambda adjacency cases",
+    "mgips_cl": "table2 table3 sweep_k sweep_interweave low_resource tsne cases",
+    "gmf": "table2 table3 table4 curves counts cases",
+    "gei": "table1 attention cases",
+    "gifr": "table2 table3 table4 relevance_cases relevance_histogram",
+}
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Experiment]:
+    return experiment_files.load_all(EXPERIMENTS)
+
+
+def test_every_table_and_figure_of_the_papers_has_its_file(known: dict[str, Experiment]) -> None:
+    assert set(known) == {f"{paper}/{name}" for paper, names in WANTED.items() for name in names.split()}
+    assert all(experiment.title and experiment.note for experiment in known.values())
+
+
+@pytest.mark.parametrize("paper", WANTED)
+def test_every_printed_figure_is_in_its_table(known: dict[str, Experiment], paper: str) -> None:
+    """Each figure of the CSV files stands in some cell, as it was printed."""
+    for experiment in (each for each in known.values() if each.paper == paper and each.printed is not None):
+        assert experiment.printed is not None
+        columns = {metric.printed for metric in experiment.metrics} - {None}
+        with experiment.printed.path.open(encoding="utf-8", newline="") as stream:
+            lines = list(csv.DictReader(stream))
+        expected = sorted(line[column] for line in lines for column in columns if column and line[column])
+        if experiment.name == "mousing/table2":
+            assert len(lines) == 15 * 2 * 7
+        found = [
+            experiment.figure(row, group, metric)
+            for row in experiment.rows
+            for group in experiment.groups
+            for metric in experiment.metrics
+        ]
+        assert sorted(each.raw for each in found if each.raw is not None) == expected, experiment.name
+        assert all(each.value is None or 0 <= each.value <= 100 for each in found)
+
+
+def test_errata_of_the_tables_are_marked(known: dict[str, Experiment]) -> None:
+    said = {}
+    for experiment in known.values():
+        for row in experiment.rows:
+            for group in experiment.groups:
+                for metric in experiment.metrics:
+                    figure = experiment.figure(row, group, metric)
+                    if figure.erratum:
+                        said[experiment.name, row.name, column_name(group, metric)] = figure.erratum
+    assert said["mousing/table2", "MOUSING", "Twitter-2015 Avg F1"].startswith("printed 31.22, likely 32.22")
+    assert said["gmf/table3", "BERT-CRF", "Twitter-2017 PER"].startswith("printed 70.25, likely 90.25")
+    assert "77.46" in said["gifr/table2", "GIFR", "MNER-MI P"]
+    assert len([key for key in said if key[:2] == ("gmf/table3", "UMGF")]) == 4
+
+
+def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experiment]) -> None:
+    table = known["gmf/table4"]
+    figure = table.figure(table.rows[0], table.groups[0], table.metrics[2])
+    assert (figure.value, figure.raw) == (75.81, "0.7581")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("title: a table", "titel: a table", r"no key 'titel'\. Did you mean 'title'"),
+        ("plugin: bert}", "plugin: bret}", r"rows\[1\] \(BERT-CRF\): no plugin 'bret'\. Did you mean 'bert'"),
+        ("ablation: softmax", "ablation: sofmax", r"no ablation 'sofmax'\. Did you mean 'softmax'"),
+        ("printed: F1", "printed: F2", r"no column 'F2'\. Did you mean 'F1'"),
+        ("name: UMT,", "name: UTM,", r"no method 'UTM'\. Did you mean 'UMT'"),
+        ("mean: [T15, T17]", "mean: [T15, T71]", r"no group 'T71'\. Did you mean 'T17'"),
+        ("what: table", "what: tabel", r"what is none of .*'tabel'\. Did you mean 'table'"),
+        ("seeds: [0, 1]", "seeds: 3", r"seeds must be a list, got 3"),
+        ("seeds: [0, 1]", "seeds: [0, one]", r"seeds must be whole numbers"),
+        ("missing: UMT is not here", "ablation: x", r"either a plugin or the reason"),
+        ("dataset: b}", "dataset: c}", r"0 lines of 'BERT' with dataset c"),
+        ("note: of a test", "note: [of", r"table1\.yaml:\d+: "),
+        ("note: of a test\n", "note: of a test\nerrata: [{row: UMT, location: Table 9}]\n", r"no 'Table 9' of paper"),
+        ("note: of a test\n", "note: of a test\noptions: {lr: 1}\n", r"model\.lr, data\.k_shot.*'lr'"),
+        ("name: BERT-CRF,", "name: BERT,", r"two rows are called 'BERT'"),
+        ("table1.csv", "table9.csv", r"table9\.csv: No such file"),
+    ],
+)
+def test_a_mistake_in_a_file_is_said_in_one_line(folder: Path, old: str, new: str, said: str) -> None:
+    assert old in TABLE
+    path = folder / "paper" / "table1.yaml"
+    path.write_text(TABLE.replace(old, new))
+    with pytest.raises(DataError, match=said) as caught:
+        experiment_files.load(path, folder)
+    assert "\n" not in str(caught.value)
+    assert "table" in str(caught.value)
+
+
+def test_patterns_name_experiments(known: dict[str, Experiment]) -> None:
+    names = [each.name for each in experiment_files.matching(["gmf/table*", "mousing/table2"], known)]
+    assert names == ["gmf/table2", "gmf/table3", "gmf/table4", "mousing/table2"]
+    assert {each.paper for each in experiment_files.matching(["gei"], known)} == {"gei"}
+    assert len(experiment_files.matching([], known)) == len(known)
+    with pytest.raises(UsageError, match=r"no experiment matches 'mousng'.*Did you mean 'mousing'"):
+        experiment_files.matching(["mousng"], known)
+
+
+def test_few_points_of_a_sweep_are_its_ends_and_the_best() -> None:
+    values = tuple(range(1, 11))
+    assert Sweep("model.x", "x", values, 6).points(3) == (1, 6, 10)
+    assert Sweep("model.x", "x", values, 1).points(3) == (1, 5, 10)
+    assert Sweep("model.x", "x", values, None).points(3) == (1, 5, 10)
+    assert Sweep("model.x", "x", values, 10).points(2) == (1, 10)
+    assert Sweep("model.x", "x", values, 6).points(None) == values
+    assert Sweep("model.x", "x", (1, 2), 1).points(3) == (1, 2)
+
+
+def test_no_experiments_at_all_say_where_to_find_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--experiments DIR"):
+        experiment_files.load_all(tmp_path)

@@ -1,0 +1,234 @@
+"""The grid: what becomes a run, which runs are one, and what a run is told apart by."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnerkit.cli import options
+from mnerkit.cli.reproduce import commands
+from mnerkit.errors import DataError, UsageError
+from mnerkit.reproduce import experiment_files, grid, identity, profiles
+from mnerkit.reproduce.cells import Grid
+from mnerkit.reproduce.grid import Builder
+from mnerkit.reproduce.layers import dotted, merged, text_of
+from tests.reproduce.small import EXPERIMENTS, MINI, TABLE
+
+COMMANDS = commands()
+
+
+def built(folder: Path, *names: str, **given: Any) -> Grid:
+    known = experiment_files.load_all(folder)
+    profile = profiles.load(given.pop("profile", "mini"), folder)
+    return grid.build(Builder(profile, COMMANDS, **given), [known[name] for name in names or known])
+
+
+def resolved(*words: str) -> dict[str, Any]:
+    return options.resolve(options.parse("fit", list(words))).config
+
+
+def test_corpora_collapse_and_identical_runs_are_one(folder: Path) -> None:
+    made = built(folder)
+    table = made.tables["paper/table1"]
+    bert, crf, umt = ([cell for cell in table.cells if cell.row == row] for row in range(3))
+    # two corpora, two figures each: one run of the probe
+    assert len({digest for cell in bert for digest in cell.runs}) == 1
+    assert [cell.of for cell in crf[4:]] == [((1, 0), (1, 2)), ((1, 1), (1, 3))]
+    assert {cell.reason for cell in umt} == {"UMT is not here"}
+    assert table.rows[2]["printed_only"] == "UMT is not here"
+    assert [(cell.figure.value, cell.figure.raw) for cell in crf[:2]] == [(None, None), (12.0, "12")]
+    # softmax, CRF, and CRF with two other dropouts: that of the sweep's best is the default of plugin bert
+    sweep = made.tables["paper/sweep"]
+    assert sweep.points == (0.0, 0.2, 0.4)
+    assert sweep.cells[1].runs == crf[0].runs
+    assert len(made.runs) == 4
+    assert [run.seed for run in made.needed(["paper/table1"])] == [0, 0]
+
+
+def test_seeds_multiply_runs_and_not_cells(folder: Path) -> None:
+    made = built(folder, "paper/table1", seeds=[3, 5])
+    cell = made.tables["paper/table1"].cells[0]
+    assert [made.runs[digest].seed for digest in cell.runs] == [3, 5]
+    assert [run.seed for run in made.needed(["paper/table1"])] == [3, 3, 5, 5]
+
+
+def test_the_paper_s_seeds_are_those_of_the_experiment(folder: Path) -> None:
+    (folder / "profiles" / "all.yaml").write_text(MINI.replace("seeds: [0]", "seeds: paper").replace("points: 3\n", ""))
+    made = built(folder, profile="all")
+    assert len(made.tables["paper/table1"].cells[0].runs) == 2
+    assert made.tables["paper/sweep"].points == (0.0, 0.1, 0.2, 0.3, 0.4)
+
+
+def test_an_ablation_wins_over_a_config_file(folder: Path) -> None:
+    """A file given as `--config` wins over `--ablation`, which would then be no ablation."""
+    (folder / "own.yaml").write_text("plugin: bert\nmodel: {head: {name: crf}, dropout: 0.3}\n")
+    (folder / "profiles" / "mini.yaml").write_text(MINI.replace("bert: {}", "bert: {configs: {'*': own.yaml}}"))
+    made = built(folder, "paper/table1")
+    run = made.runs[made.tables["paper/table1"].cells[0].runs[0]]
+    config = resolved(*run.words[1:])
+    assert (config["model"]["head"]["name"], config["model"]["dropout"]) == ("softmax", 0.3)
+    assert config["ablation"] == "softmax"
+
+
+def test_a_run_that_another_needs_comes_first_and_decides_it(folder: Path, tmp_path: Path) -> None:
+    first = "bilstm: {}\n  gifr: {first: {plugin: relevance, file: relevance.jsonl, option: data.relevance}}"
+    (folder / "profiles" / "mini.yaml").write_text(MINI.replace("bilstm: {}", first))
+    text = TABLE.replace("plugin: bert}", "plugin: gifr}")
+    (folder / "paper" / "table1.yaml").write_text(text)
+    made = built(folder, "paper/table1")
+    runs = made.needed(["paper/table1"])
+    assert [run.plugin for run in runs] == ["bert", "relevance", "gifr"]
+    command = runs[2].command(tmp_path, made.runs)
+    file = command[command.index("--data.relevance") + 1]
+    assert file == str(runs[1].folder(tmp_path).path / "relevance.jsonl")
+
+
+def test_a_corpus_that_is_not_there_leaves_its_cells_as_printed(folder: Path, tmp_path: Path) -> None:
+    text = MINI.replace("corpora:\n  posts: {data.corpus: probe, data.variant: default}\n", "")
+    (folder / "profiles" / "mini.yaml").write_text(text)
+    root = tmp_path / "root"
+    (root / "twitter2015").mkdir(parents=True)
+    for split in ("train", "valid", "test"):
+        (root / "twitter2015" / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
+    made = built(folder, "paper/table1", root=str(root))
+    cells = [cell for cell in made.tables["paper/table1"].cells if cell.row == 0]
+    assert [bool(cell.runs) for cell in cells] == [True, True, False, False, False, False]
+    assert "no annotation files of twitter2017" in str(cells[2].reason)
+    assert cells[5].reason == cells[2].reason  # the mean of both
+    with pytest.raises(UsageError, match="--root DIR"):
+        built(folder, "paper/table1")
+
+
+def test_a_wrong_option_names_its_file(folder: Path) -> None:
+    path = folder / "paper" / "sweep.yaml"
+    path.write_text(path.read_text().replace("model.dropout", "model.dropuot"))
+    with pytest.raises(DataError, match=r"sweep\.yaml: BERT-CRF.*model\.dropuot.*Did you mean 'dropout'"):
+        built(folder, "paper/sweep")
+
+
+def test_rows_of_some_profiles_only_say_why(folder: Path) -> None:
+    row = "plugin: bert, only: [paper], why: too large}"
+    (folder / "paper" / "table1.yaml").write_text(TABLE.replace("plugin: bert}", row))
+    made = built(folder, "paper/table1")
+    assert made.tables["paper/table1"].rows[1]["printed_only"] == "too large"
+
+
+def test_identity_is_what_decides_figures_and_nothing_else(tmp_path: Path) -> None:
+    plain = resolved("--plugin", "bert", "--model.dropout", "0.1")
+
+    def digest(*words: str) -> str:
+        return identity.digest_of(resolved("--plugin", "bert", "--model.dropout", "0.1", *words), COMMANDS)
+
+    same = identity.digest_of(plain, COMMANDS)
+    # what the class, or the head, would take anyway; a float that is whole; where and how fast things are read
+    for words in (
+        ["--model.word_pool", "first"],
+        ["--model.head.constrain_bio", "false"],
+        ["--data.train_fraction", "1"],
+        ["--trainer.gradient_clip_val", "5"],
+        ["--data.workers", "2"],
+        ["--data.cache", "none"],
+        ["--data.root", str(tmp_path)],
+        ["--logger", "wandb", "--wandb.group", "g"],
+        ["--trainer.enable_progress_bar", "false"],
+        ["--ablation", "bilstm", "--model.bilstm_after_encoder", "false"],
+    ):
+        assert digest(*words) == same, words
+    other = [
+        ["--model.word_pool", "mean"],
+        ["--model.head", "softmax"],
+        ["--model.head.constrain_bio", "true"],
+        ["--data.limit", "10"],
+        ["--seed", "1"],
+        ["--trainer.max_epochs", "1"],
+        ["--ablation", "bilstm"],
+    ]
+    assert len({same, *(digest(*words) for words in other)}) == 1 + len(other)
+
+
+def test_a_tower_in_a_folder_is_known_by_its_files_not_its_place(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"other" if name == "c" else b"weights")
+    a, b, c = (
+        identity.digest_of(resolved("--plugin", "bert", "--model.text", str(tmp_path / name)), COMMANDS)
+        for name in ("a", "b", "c")
+    )
+    assert a == b != c
+
+
+def test_data_and_sources_are_a_part_of_what_a_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(root: Path, word: str) -> None:
+        (root / "twitter2015").mkdir(parents=True)
+        for split in ("train", "valid", "test"):
+            (root / "twitter2015" / f"{split}.txt").write_text(f"IMGID:{split}\n{word}\tB-PER\n")
+
+    for name, word in (("a", "Ada"), ("c", "Bob")):
+        write(tmp_path / name, word)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    words = ["--plugin", "bert", "--data.corpus", "twitter2015", "--data.root"]
+    a, b, c = (identity.digest_of(resolved(*words, str(tmp_path / name)), COMMANDS) for name in ("a", "b", "c"))
+    assert a == b != c
+    monkeypatch.setattr(identity, "_sources", lambda plugin, head: "others")
+    assert identity.digest_of(resolved(*words, str(tmp_path / "a")), COMMANDS) != a
+
+
+@pytest.mark.parametrize("name", ["mini", "tweets", "paper"])
+def test_every_plugin_of_the_experiments_has_settings_in_every_profile(name: str) -> None:
+    profile = profiles.load(name, EXPERIMENTS)
+    asked = {row.plugin for each in experiment_files.load_all(EXPERIMENTS).values() for row in each.rows if row.plugin}
+    assert asked <= set(profile.plugins)
+
+
+def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"no profile 'minni'.*Did you mean 'mini'"):
+        profiles.load("minni", folder)
+    path = folder / "profiles" / "mini.yaml"
+    for old, new, said in (
+        ("bilstm: {}", "bilstn: {}", r"no plugin 'bilstn'\. Did you mean 'bilstm'"),
+        ("bilstm: {}", "bilstm: {option: {}}", r"no key 'option'\. Did you mean 'options'"),
+        ("bilstm: {}", "bilstm: {configs: {'*': none.yaml}}", r"no file .*none\.yaml"),
+        ("  posts:", "  post:", r"no kind of data 'post'\. Did you mean 'posts'"),
+        ("seeds: [0]", "seeds: all", r"seeds is none of paper: 'all'"),
+    ):
+        path.write_text(MINI.replace(old, new))
+        with pytest.raises(DataError, match=said):
+            profiles.load("mini", folder)
+
+
+NAMES = st.sampled_from(["model.head", "model.head.a", "model.lr", "data.limit"])
+LAYER = st.dictionaries(NAMES, st.sampled_from(["x", "y"]))
+
+
+@given(LAYER, LAYER)
+def test_a_later_layer_wins_and_another_head_leaves_no_option_behind(
+    below: dict[str, str], above: dict[str, str]
+) -> None:
+    found = merged(below, above)
+    assert all(found[name] == value for name, value in above.items())
+    for name, value in found.items():
+        assert value == above.get(name, below.get(name))
+    if "model.head" in above and above["model.head"] != below.get("model.head"):
+        assert ("model.head.a" in found) == ("model.head.a" in above)
+    assert set(found) <= {*below, *above}
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(st.sampled_from(["lr", "dropout", "hidden"]), st.floats(1e-6, 1e3) | st.booleans() | st.none()))
+def test_options_come_back_from_a_command_as_they_were(values: dict[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
+    nested: dict[str, Any] = {"model": values} if values else {}
+    words = [f"{name}={text_of(value)}" for name, value in dotted(nested).items()]
+    found: Any = OmegaConf.to_container(OmegaConf.from_dotlist(words))
+    assert found == nested
+
+
+def test_an_ablation_s_head_is_the_option_that_names_it() -> None:
+    content = {"model": {"head": {"name": "softmax", "dropout": 0.1}, "gate": False}}
+    assert dotted(content) == {"model.head": "softmax", "model.head.dropout": 0.1, "model.gate": False}

@@ -1,0 +1,261 @@
+"""Sweeps: what is skipped, continued, isolated, refused, and written down."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnerkit.cli import main, reproduce
+from mnerkit.errors import UsageError
+from mnerkit.reproduce.executors import Outcome, Task, complaint
+from mnerkit.reproduce.local import LocalExecutor
+from mnerkit.reproduce.sweep import Clock, alone, span
+from mnerkit.runs import RunFolder
+from tests.reproduce.small import Pretend
+
+
+@pytest.fixture
+def sweep(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `mnerkit reproduce` with an executor that trains nothing."""
+
+    def go(executor: Pretend, *words: str) -> int:
+        monkeypatch.setattr(reproduce, "_executor", lambda jobs: executor)
+        return main(["reproduce", "--experiments", str(folder), "--out", str(tmp_path / "out"), *words])
+
+    return go
+
+
+def table(tmp_path: Path, name: str = "paper/table1") -> dict[str, Any]:
+    return json.loads((tmp_path / "out" / name / "table.json").read_text())
+
+
+def test_runs_are_done_once_whatever_experiment_asks(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    first, second, third = Pretend(), Pretend(), Pretend()
+    assert sweep(first, "paper/table1") == 0
+    assert len(first.done) == 2
+    assert sweep(second) == 0  # the sweep's middle is the table's BERT-CRF
+    assert len(second.done) == 2
+    assert not set(first.done) & set(second.done)
+    capsys.readouterr()
+    assert sweep(third) == 0
+    assert third.done == []
+    said = capsys.readouterr().out
+    assert "4 runs are complete, 0 are left" in said
+    assert sweep(third, "paper/table1", "--overwrite") == 0
+    assert len(third.done) == 2
+
+
+def test_the_table_holds_printed_figures_beside_the_folders_of_ours(sweep: Any, tmp_path: Path) -> None:
+    assert sweep(Pretend(), "--seeds", "0", "1") == 0
+    found = table(tmp_path)
+    assert (found["format"], found["version"], found["experiment"]) == ("mnerkit-table", 1, "paper/table1")
+    cells = {(cell["row"], cell["column"]): cell for cell in found["cells"]}
+    assert len(cells) == 3 * 6 == len(found["cells"])
+    cell = cells[0, 1]
+    assert (cell["printed"], cell["printed_raw"], cell["state"]) == (2.5, "2.5", "done")
+    for place in cell["runs"]:
+        run = RunFolder((tmp_path / "out" / "paper" / "table1" / place).resolve())
+        assert run.metrics()["test"]["f1"] == 50.0
+    assert len(set(cell["runs"])) == 2
+    assert (cells[1, 5]["of"], cells[1, 5]["value"], cells[1, 4]["value"]) == ([[1, 1], [1, 3]], 50.0, 25.0)
+    assert (cells[2, 0]["state"], cells[2, 0]["why"], cells[2, 0]["runs"]) == ("printed_only", "UMT is not here", [])
+    swept = table(tmp_path, "paper/sweep")
+    assert swept["sweep"] == {"option": "model.dropout", "values": [0.0, 0.2, 0.4]}
+    assert [column["name"] for column in swept["columns"]] == ["dropout = 0.0", "dropout = 0.2", "dropout = 0.4"]
+    assert swept["rows"][0]["name"] == "BERT-CRF, T15"
+
+
+def test_one_that_fails_is_told_and_the_rest_goes_on(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    assert sweep(Pretend(failing=["softmax"])) == 1
+    said = capsys.readouterr()
+    assert "failed: mnerkit: no memory" in said.out
+    assert "1 of 4 runs failed" in said.out
+    cells = {(cell["row"], cell["column"]): cell for cell in table(tmp_path)["cells"]}
+    assert (cells[0, 0]["state"], cells[0, 0]["why"]) == ("failed", "mnerkit: no memory")
+    assert (cells[0, 5]["state"], cells[1, 0]["state"]) == ("failed", "done")
+    again = Pretend()
+    assert sweep(again) == 0
+    assert len(again.done) == 1
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_sweep_that_is_stopped_anywhere_goes_on_and_repeats_nothing(sweep: Any, tmp_path: Path, after: int) -> None:
+    stopped, rest = Pretend(stop_after=after), Pretend()
+    assert sweep(stopped) == (130 if after < 4 else 0)
+    states = {cell["state"] for cell in table(tmp_path)["cells"] if cell["row"] < 2}
+    assert states == ({"done"} if after == 4 else {"missing"} if after == 0 else states)
+    assert sweep(rest) == 0
+    assert len(stopped.done) == after
+    assert sorted({*stopped.done, *rest.done}) == sorted([*stopped.done, *rest.done])
+    assert len(stopped.done) + len(rest.done) == 4
+    assert {cell["state"] for cell in table(tmp_path)["cells"]} == {"done", "printed_only"}
+
+
+def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path) -> None:
+    sweep(Pretend(), "paper/table1")
+    damaged = sorted((tmp_path / "out" / "runs").glob("*/*/*/metrics.json"))
+    damaged[0].write_text("{")
+    damaged[1].write_text('{"dev": {"f1": 1.0}}')
+    again = Pretend()
+    assert sweep(again, "paper/table1") == 0
+    assert len(again.done) == 2
+
+
+def test_dry_run_lists_commands_and_writes_nothing(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    sweep(Pretend(), "paper/table1")
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    never = Pretend()
+    assert sweep(never, "--dry-run", "--jobs", "2") == 0
+    said = capsys.readouterr().out
+    assert never.done == []
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "4 runs fill 11 cells of 2 experiments, each at most one step" in said
+    assert "2 runs are complete, 2 are left: about 2 s with 2 processes" in said
+    lines = [line for line in said.splitlines() if "mnerkit fit --plugin bert" in line]
+    assert [line.split()[3] for line in lines].count("complete") == 2
+    assert all("--model.dropout" in line for line in lines if " new " in line)
+
+
+def test_a_second_sweep_in_one_folder_is_refused_in_a_line(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "out").mkdir()
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom mnerkit.reproduce.sweep import alone\n"
+        "with alone(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "in\n"
+        never = Pretend()
+        assert sweep(never) == 2
+        said = capsys.readouterr().err
+        assert f"another sweep is writing there (process {other.pid}" in said
+        assert said.count("\n") == 1
+        assert never.done == []
+    finally:
+        other.kill()
+        other.wait()
+    assert sweep(Pretend()) == 0  # the lock went with the process
+
+
+def test_alone_lets_other_mistakes_through(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="is a file"), alone(tmp_path / "file" / "out"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--executor", "rya"], "no executor 'rya': local"),
+        (["--root", "/nowhere/at/all"], "there is no such folder"),
+        (["--job", "2"], "no option '--job' of mnerkit reproduce. Did you mean '--jobs'"),
+        (["--jobs", "0"], "whole number above 0"),
+        (["--seeds", "-1"], "--seeds"),
+        (["nothing/here"], "no experiment matches 'nothing/here'"),
+        (["--profile", "tweet"], "no profile 'tweet'"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(sweep: Any, capsys: Any, words: list[str], said: str) -> None:
+    assert sweep(Pretend(), *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_root_without_the_corpora_is_one_line(sweep: Any, folder: Path, tmp_path: Path, capsys: Any) -> None:
+    path = folder / "profiles" / "mini.yaml"
+    text = path.read_text()
+    path.write_text(text[: text.index("corpora:")] + text[text.index("options:") :])
+    assert sweep(Pretend(), "--root", str(tmp_path)) == 1
+    assert "no annotation files of twitter2015" in capsys.readouterr().err
+
+
+def test_estimates_come_from_what_runs_took() -> None:
+    class Run:
+        def __init__(self, plugin: str) -> None:
+            self.plugin = plugin
+
+    runs: Any = [Run("bert"), Run("gei")]
+    assert Clock().left(runs) is None
+    assert Clock(guess=10, jobs=2).left(runs) == 10
+    clock = Clock(guess=10, jobs=1)
+    clock.note("bert", 2)
+    clock.note("bert", 4)
+    assert clock.left(runs) == 6  # gei as long as runs are on average
+    clock.note("gei", 30)
+    assert clock.left(runs) == 33
+    assert (span(30), span(600), span(7200)) == ("about 30 s", "about 10 min", "about 2.0 h")
+
+
+def test_a_complaint_is_what_mnerkit_said_or_the_last_line() -> None:
+    assert complaint("noise\nmnerkit: no boxes.\nGive some.\n") == "mnerkit: no boxes. Give some."
+    assert complaint("Traceback\nValueError: x\n") == "ValueError: x"
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def perform(task: Task) -> Outcome:
+    """A task of the tests: its command says what becomes of it."""
+    what, place = task.command
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "hang":
+        Path(place).write_text(str(os.getpid()))
+        time.sleep(120)
+    with Path(place).open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    return Outcome(task.name, 0.0, "no" if what == "fail" else None)
+
+
+def test_processes_stay_alive_and_one_that_dies_fails_its_task_alone(tmp_path: Path) -> None:
+    whats = ["work", "work", "die", "fail", "work", "work"]
+    tasks = [Task(str(number), (what, str(tmp_path / "log")), tmp_path / "l") for number, what in enumerate(whats)]
+    found = {outcome.name: outcome for outcome in LocalExecutor(1, perform).run(tasks)}
+    assert [found[str(number)].error is None for number in range(6)] == [True, True, False, False, True, True]
+    assert "its process died (exit code -9)" in str(found["2"].error)
+    pids = (tmp_path / "log").read_text().split()
+    assert len(pids) == 5 and len(set(pids)) == 2  # one process before the death, one after it
+
+
+def sweep_of_the_tests(place: str) -> None:
+    """A process that gives work, to be killed."""
+    list(LocalExecutor(1, perform).run([Task("0", ("hang", place), Path(place))]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_processes_end_when_the_one_that_gave_them_work_is_killed(tmp_path: Path) -> None:
+    place = tmp_path / "pid"
+    # no daemon: it has a child of its own
+    process = multiprocessing.get_context("spawn").Process(target=sweep_of_the_tests, args=(str(place),))
+    process.start()
+    worker = _within(120, lambda: place.is_file() and place.read_text() and int(place.read_text()))
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert _within(30, lambda: not _alive(worker))
+
+
+def _within(seconds: float, ready: Any) -> Any:
+    end = time.time() + seconds
+    while time.time() < end:
+        if found := ready():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("not in time")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
