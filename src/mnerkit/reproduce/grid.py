@@ -64,7 +64,9 @@ class Builder:
                 assert here is not None
                 where = f"{experiment.file}: {row.name}, {here.name}"
                 figure = experiment.figure(row, here, metric)
-                why, digests, of = reason, (), ()
+                why = reason
+                digests: tuple[str, ...] = ()
+                of: tuple[tuple[int, int], ...] = ()
                 if here.mean and not reason:
                     spots = [made.spot(place, name, metric) for name in here.mean]
                     inner = [made.cells[spot] for spot in spots]
