@@ -29,8 +29,9 @@ class RememberingTower(VisionTower):
         return self.see_pooled(PictureBatch(pixels)) if self.frozen else self._pooled(pixels)
 
     def see(self, pictures: PictureBatch) -> ImageStates:
-        compute = self._crop_states if pictures.crops else self._states
-        return self.memory.images(self, pictures, compute) if self.frozen else compute(pictures.pixels())
+        if self.frozen:
+            return self.memory.images(self, pictures, self._crop_states if pictures.crops else self._states)
+        return self._crop_states(pictures.pixels()) if pictures.crops else self(pictures.pixels())
 
     def see_stages(self, pictures: PictureBatch) -> ImageStates:
         return (self._crop_states if pictures.crops else self._states)(pictures.pixels())
