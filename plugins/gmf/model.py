@@ -17,6 +17,7 @@ from mnerkit.encoders.text import pieces_of
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import info_nce
 from mnerkit.nn.cross_scale import CrossScaleAttention, Norm
+from mnerkit.nn.initialisation import begin_quiet
 from mnerkit.nn.modes import evaluating
 from mnerkit.nn.visual_prefix import DynamicGate, VisualPyramid, gated_sum, masked_mean
 
@@ -114,11 +115,7 @@ class GmfEncoder(Encoder):
             self.gate = DynamicGate(d, self.layers, len(channels)) if vcg is True else None
             count = 1 if prefix_share else len(self.guided)
             self.to_prefix = nn.ModuleList(nn.Linear(d, 2 * d, bias=prefix_bias) for _ in range(count))  # W_phi
-            for each in self.to_prefix:
-                # BERT's scale: what stands before the words begins quiet, and a new tower can learn them first
-                nn.init.normal_(each.weight, std=0.02)
-                if each.bias is not None:
-                    nn.init.zeros_(each.bias)
+            begin_quiet(*self.to_prefix)
         if matching:
             self.sentence = nn.Linear(d, d)  # C_g = tanh(FC(c_0))
             self.match_text = _mlp(d, d)

@@ -15,6 +15,7 @@ from mnerkit.encoders.sight import Sight
 from mnerkit.encoders.stages import StageMaps, idle
 from mnerkit.encoders.text import pieces_of
 from mnerkit.errors import UsageError
+from mnerkit.nn.initialisation import begin_quiet
 from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, masked_mean, pooled_stages
 
 Pictures = Literal["both", "image", "objects"]
@@ -70,9 +71,7 @@ class HvpnetEncoder(Encoder):
         self.norm = Standardise(sum(sight.stage_widths)) if norm else nn.Identity()
         last = nn.Linear(hidden, self.stages * 2 * self.width)
         self.to_slices = nn.Sequential(nn.Linear(sum(sight.stage_widths), hidden), nn.Tanh(), last)
-        # BERT's scale: what stands before the words begins quiet, and a tower with new weights can learn them first
-        nn.init.normal_(last.weight, std=0.02)
-        nn.init.zeros_(last.bias)
+        begin_quiet(last)
         read = 2 * self.width * (grid * grid if self.flat else 1)
         self.gate = DynamicGate(read, self.layers, self.stages) if gate else None
         self.dropout = nn.Dropout(dropout)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mnerkit.nn.initialisation import begin_quiet
+
 LayerTensors = tuple[Tensor, ...]
 # W_k and W_v of a text tower's layer
 Maps = Sequence[tuple[nn.Module, nn.Module]]
@@ -60,9 +62,7 @@ class MlpPrompts(nn.Module):
         super().__init__()
         self.layers = layers
         self.mlp = nn.Sequential(nn.Linear(image_width, hidden), nn.Tanh(), nn.Linear(hidden, layers * 2 * width))
-        # BERT's scale: what stands before the words begins quiet, and a tower with new weights can learn them first
-        nn.init.normal_(self.mlp[-1].weight, std=0.02)
-        nn.init.zeros_(self.mlp[-1].bias)
+        begin_quiet(self.mlp[-1])
 
     def forward(self, u: Tensor) -> tuple[LayerTensors, LayerTensors]:
         """Image vectors U (B, m, d_v) to the keys and the values of each layer, (B, m, d)."""
