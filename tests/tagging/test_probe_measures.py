@@ -107,6 +107,8 @@ def test_auc_of_the_truth_is_one_of_its_opposite_zero_and_of_a_constant_half():
     assert relevance_auc(posts, truth) == 1
     assert relevance_auc(posts, [[1 - each for each in row] for row in truth]) == 0
     assert relevance_auc(posts, [[0.3] * 4 for _ in posts]) == 0.5
+    # a method that looks at the first images alone
+    assert relevance_auc(posts, [row[:1] for row in truth]) == 1
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=30))

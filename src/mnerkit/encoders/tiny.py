@@ -60,10 +60,10 @@ class TinyVision(RememberingTower):
     """A narrow CNN with one region for each 8 x 8 pixels, to which the patch's own colours are added.
 
     The colour skip hands low-level colour to the regions directly; without it, colours are bound to words late or
-    never. Pictures of any size are taken; 64 x 64 give 8 x 8 regions. The pooled vector of a picture is its mean
-    region; that of a crop is a glance, the mean region of the crop at 3/8 of its size, so that a cell of a 3 x 3 grid
-    that was blown up to a picture of its own is seen at about the scale that it has in the whole. Pooled vectors lie in
-    the joint space.
+    never. Pictures of any size are taken; 64 x 64 give 8 x 8 regions. The pooled vector of a picture has the
+    largest value of each channel among its regions; that of a crop is a glance, the mean region of the crop at 3/8 of
+    its size, so that a cell of a 3 x 3 grid that was blown up to a picture of its own is seen at about the scale that
+    it has in the whole. Pooled vectors have zero mean and unit variance, as `joint` makes them.
 
     Args:
         width: d of the regions and of the pooled vector.
@@ -94,7 +94,7 @@ class TinyVision(RememberingTower):
     def _states(self, pixels: Tensor) -> ImageStates:
         regions, stages = self.read(pixels)
         grid = (stages[-1].shape[-2], stages[-1].shape[-1])
-        return ImageStates(self.joint(regions.mean(1)), regions, grid=grid, stages=stages)
+        return ImageStates(self.joint(regions.amax(1)), regions, grid=grid, stages=stages)
 
     def _crop_states(self, pixels: Tensor) -> ImageStates:
         return replace(self._states(pixels), pooled=self._pooled_crops(pixels))

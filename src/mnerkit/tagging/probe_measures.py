@@ -90,11 +90,11 @@ def pointing(
 
 
 def relevance_auc(posts: Sequence[Post], relevance: Sequence[Sequence[float]]) -> float:
-    """Area under the ROC curve of image relevance scores against the truth, over all images of all posts; ties half.
+    """Area under the ROC curve of image relevance scores against the truth, over the images with a score; ties half.
 
     Args:
         posts: with ground truth and their own pictures.
-        relevance: scores of each post's images, at least as many as it has.
+        relevance: scores of each post's first images; what is more than it has counts for nothing.
 
     Returns:
         In 0..1; NaN unless there are both relevant and irrelevant images.
@@ -105,7 +105,7 @@ def relevance_auc(posts: Sequence[Post], relevance: Sequence[Sequence[float]]) -
         _truth(post)
         assert post.truth is not None
         scores += [float(score) for score, _ in zip(given, post.truth.relevant, strict=False)]
-        relevant += post.truth.relevant
+        relevant += post.truth.relevant[: len(given)]
     truth, values = np.array(relevant, bool), np.array(scores)
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
