@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from ranks import in_two_ranks, joined
+from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -160,26 +161,25 @@ def _model():
 READINGS = (None, TopK(2), TopK(3, exclude_own=True), TopK(1, add_own=True, detach_index=False))
 
 
-def _one_rank(rank, world, folder):
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    a, b = vectors(7)
-    valid = torch.tensor([True] * 3 + [False] + [True] * 3)
-    mine = slice(0, 2) if rank == 0 else slice(2, 7)  # ragged
-    nobody = valid & (torch.arange(7) >= 2)  # the first rank has none
-    for mask in (None, valid, nobody):
-        for positives in READINGS:
-            alone = _model()
-            rows = slice(None) if mask is None else mask
-            logits = pair_cosines_alone(alone, a[rows], b[rows]) / 0.3
-            expected = nce(logits, 0.7, positives)
-            expected.backward()
-            together = DistributedDataParallel(_Whole(_model(), positives))
-            loss = together(a[mine], b[mine], None if mask is None else mask[mine])
-            loss.backward()
-            torch.testing.assert_close(loss, expected)
-            for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
-                torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)  # cosines are float32
-    distributed.destroy_process_group()
+def _one_rank(rank, folder):
+    with joined(rank, folder):
+        a, b = vectors(7)
+        valid = torch.tensor([True] * 3 + [False] + [True] * 3)
+        mine = slice(0, 2) if rank == 0 else slice(2, 7)  # ragged
+        nobody = valid & (torch.arange(7) >= 2)  # the first rank has none
+        for mask in (None, valid, nobody):
+            for positives in READINGS:
+                alone = _model()
+                rows = slice(None) if mask is None else mask
+                logits = pair_cosines_alone(alone, a[rows], b[rows]) / 0.3
+                expected = nce(logits, 0.7, positives)
+                expected.backward()
+                together = DistributedDataParallel(_Whole(_model(), positives))
+                loss = together(a[mine], b[mine], None if mask is None else mask[mine])
+                loss.backward()
+                torch.testing.assert_close(loss, expected)
+                for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+                    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)  # cosines are float32
 
 
 def pair_cosines_alone(model, a, b):
@@ -196,4 +196,4 @@ class _Whole(nn.Module):
 
 
 def test_two_ranks_equal_one_process_of_all_rows_in_loss_and_averaged_gradients(tmp_path):
-    multiprocessing.start_processes(_one_rank, args=(2, tmp_path), nprocs=2, start_method="fork")
+    in_two_ranks(_one_rank, tmp_path)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, distributed
+from ranks import in_two_ranks, joined
+from torch import Tensor
 
 from mnerkit import registry
 from mnerkit.data.batch import Batch
@@ -181,10 +181,8 @@ def test_every_ablation_learns_leaves_no_tensor_idle_and_differs_from_the_full_m
     assert (full.eval().encoder(batch).states - made.encoder(own).states).abs().max() > 1e-3
 
 
-def rank(number: int, folder: str) -> None:
+def rank(number: int, folder: Path) -> None:
     """A step of one of two ranks; the second one has posts without entity and picture."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=number, world_size=2)
     made, batch = tagger()
     if number:
         assert batch.tags is not None and batch.image_mask is not None and batch.crop_mask is not None
@@ -200,16 +198,15 @@ def rank(number: int, folder: str) -> None:
         def forward(self, given: Batch) -> Tensor:
             return total(self.made, given)
 
-    step = torch.nn.parallel.DistributedDataParallel(Step())
-    for _ in range(2):  # the second forward raises where the first left a tensor unused
-        step(batch).backward()
-    torch.save({name: each.grad for name, each in made.named_parameters()}, f"{folder}/{number}.pt")
-    distributed.destroy_process_group()
+    with joined(number, folder):
+        step = torch.nn.parallel.DistributedDataParallel(Step())
+        for _ in range(2):  # the second forward raises where the first left a tensor unused
+            step(batch).backward()
+        torch.save({name: each.grad for name, each in made.named_parameters()}, folder / f"{number}.pt")
 
 
 def test_two_ranks_train_though_one_has_neither_entity_nor_picture(tmp_path: Path) -> None:
-    # forked: spawned ranks would import everything again
-    multiprocessing.start_processes(rank, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    in_two_ranks(rank, tmp_path)
     first, second = (torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in (0, 1))
     assert all(each is not None for each in first.values())
     for name, gradient in first.items():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from ranks import RANKS, in_two_ranks, joined
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mnerkit.data.collate import Collator
@@ -278,26 +280,24 @@ class _Losses(nn.Module):
         return encoded.states.square().sum() * share + sum(encoded.losses.values()), encoded.losses
 
 
-def _one_rank(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
+def _one_rank(rank: int, folder: Path) -> None:
     posts = [*BARE[:2], *POSTS[2:]]
     alone = encoder().train()
     total, expected = _Losses(alone)(batch(alone, posts), 1.0)
     total.backward()
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
-    # the first rank has no picture at all; DDP averages over ranks
-    made = encoder().train()
-    together = DistributedDataParallel(_Losses(made))
-    total, losses = together(batch(made, posts[:2] if rank == 0 else posts[2:]), float(world))
-    total.backward()
-    for name, loss in losses.items():
-        torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=1e-5)
-    theirs = dict(alone.named_parameters())
-    for name, each in made.named_parameters():
-        if each.requires_grad:
-            torch.testing.assert_close(each.grad, theirs[name].grad, rtol=1e-3, atol=1e-4)
-    distributed.destroy_process_group()
+    with joined(rank, folder):
+        # the first rank has no picture at all; DDP averages over ranks
+        made = encoder().train()
+        together = DistributedDataParallel(_Losses(made))
+        total, losses = together(batch(made, posts[:2] if rank == 0 else posts[2:]), float(RANKS))
+        total.backward()
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=1e-5)
+        theirs = dict(alone.named_parameters())
+        for name, each in made.named_parameters():
+            if each.requires_grad:
+                torch.testing.assert_close(each.grad, theirs[name].grad, rtol=1e-3, atol=1e-4)
 
 
 def test_two_ranks_one_without_pictures_learn_what_one_process_learns(tmp_path) -> None:
-    multiprocessing.start_processes(_one_rank, args=(2, str(tmp_path)), nprocs=2, start_method="fork")
+    in_two_ranks(_one_rank, tmp_path)

@@ -7,10 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as processes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks import in_two_ranks, joined
 
 from mnerkit.errors import DataError
 from mnerkit.tagging.metrics import EntityScores, confusion, entity_scores, paired_test, report
@@ -92,19 +91,17 @@ def test_predictions_that_do_not_fit_the_gold_are_refused(said):
         entity_scores([["O", "O"]], said)
 
 
-def _one_rank(rank, world, rendezvous):
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world)
-    gold, said = random_posts(9, 0.4, seed=0)
-    metric = EntityScores(("PER", "LOC"))
-    mine = range(0, 3) if rank == 0 else range(3, 9)
-    metric.update([gold[post] for post in mine], [said[post] for post in mine])
-    assert metric.compute() == entity_scores(gold, said)
-    dist.destroy_process_group()
+def _one_rank(rank, folder):
+    with joined(rank, folder):
+        gold, said = random_posts(9, 0.4, seed=0)
+        metric = EntityScores(("PER", "LOC"))
+        mine = range(0, 3) if rank == 0 else range(3, 9)
+        metric.update([gold[post] for post in mine], [said[post] for post in mine])
+        assert metric.compute() == entity_scores(gold, said)
 
 
 def test_two_ranks_give_the_scores_of_one_process(tmp_path):
-    # forked: the ranks only count, and spawning would import everything twice more
-    processes.start_processes(_one_rank, args=(2, tmp_path / "rendezvous"), nprocs=2, start_method="fork")
+    in_two_ranks(_one_rank, tmp_path)
 
 
 def test_confusion_counts_types_missed_and_spurious():
