@@ -51,10 +51,14 @@ def source_digest(modules: Iterable[str]) -> str:
     """SHA-256 over names and code of `source_files`, as hex; see `code_of`."""
     digest = hashlib.sha256()
     for name, path in source_files(modules).items():
-        content = code_of(path.read_text("utf-8")).encode()
-        digest.update(f"{name} {len(content)}\n".encode())
-        digest.update(content)
+        digest.update(f"{name} {_code_digest(path.read_bytes())}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _code_digest(source: bytes) -> str:
+    """SHA-256 of a file's code; many runs share most of their files."""
+    return hashlib.sha256(code_of(source.decode()).encode()).hexdigest()
 
 
 def code_of(source: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.provenance import code_of, source_files
+from mnerkit.provenance import source_digest
 from mnerkit.reproduce.commands import Commands
 from mnerkit.runs import deciding
 from mnerkit.tagging.heads import HEADS
@@ -165,13 +165,4 @@ def _file_digest(path: str) -> str:
 @cache
 def _sources(plugin: str, head: str | None) -> str:
     """Digest of the source files that a run of a plugin with a head uses."""
-    modules = [plugin, "mnerkit.cli.assembly", *([HEADS[head].partition(":")[0]] if head else [])]
-    whole = hashlib.sha256()
-    for name, path in source_files(modules).items():
-        whole.update(f"{name} {_code_digest(path)}\n".encode())
-    return whole.hexdigest()
-
-
-@cache
-def _code_digest(path: Path) -> str:
-    return hashlib.sha256(code_of(path.read_text("utf-8")).encode()).hexdigest()
+    return source_digest([plugin, "mnerkit.cli.assembly", *([HEADS[head].partition(":")[0]] if head else [])])

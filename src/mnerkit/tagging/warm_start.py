@@ -17,6 +17,7 @@ from mnerkit.data.cache import TOWERS
 from mnerkit.data.datamodule import MnerData
 from mnerkit.encoders.pretraining import pretrain
 from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.provenance import code_of
 from mnerkit.runs import write_bytes
 from mnerkit.tagging.method import Method
 
@@ -43,10 +44,10 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     text = texts[0] if texts else TinyText(data.facts, width=vision.width)
     # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
     posts = data.posts("train" if data.train_on == "all_train" else "all_train", pictures="right")
-    source = b"".join((Path(encoders.__file__).parent / name).read_bytes() for name in SOURCES)
+    source = "".join(code_of((Path(encoders.__file__).parent / name).read_text("utf-8")) for name in SOURCES)
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
-    key = hashlib.sha256(json.dumps(facts).encode() + source).hexdigest()[:24]
+    key = hashlib.sha256((json.dumps(facts) + source).encode()).hexdigest()[:24]
     path = None if data.cache_root is None else data.cache_root / TOWERS / f"{key}.safetensors"
     pair = torch.nn.ModuleDict({"text": text, "vision": vision})
     if path is not None and path.is_file():
