@@ -80,6 +80,15 @@ def test_it_is_rebuilt_from_plain_data_and_takes_a_prefix_then_too():
     assert torch.equal(again.eval()(text, prefix=prefix).words, tower(text, prefix=prefix).words)
 
 
+def test_its_options_make_its_like_and_rebuild_it_at_its_size():
+    tower = _tower(width=32, layers=2, heads=2, word_pool="mean")
+    like = _tower(**tower.options)
+    again = tower_from_state(tower_state(tower))
+    for other in (like, again):
+        assert other.architecture() == tower.architecture()
+        assert other.options == tower.options
+
+
 def test_in_training_some_known_words_are_read_as_unknown_and_shapes_never():
     tower = _tower().train()
     assert isinstance(tower, TinyBert)

@@ -230,7 +230,7 @@ def _tiny_bert(
     _refuse("tiny-bert", sizes, [name for name in inspect.signature(tiny_config).parameters if name != "vocabulary"])
     reader = tiny_reader(facts, max_tokens, second_words)
     tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **own)
-    tower.options = own
+    tower.options = {**own, **sizes}
     return tower
 
 
@@ -324,12 +324,15 @@ def _saved_text(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
 
 
 def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
-    from mnerkit.encoders.tiny_bert import TinyBert
+    from mnerkit.encoders.tiny_bert import TinyBert, tiny_config
 
     config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
     if not isinstance(reader, PieceReader):
         raise CheckpointError("tower tiny-bert of the checkpoint does not read pieces")
-    return TinyBert(state["spec"], new_model(config), reader, **state["options"])
+    # its sizes are those of the architecture
+    sizes = inspect.signature(tiny_config).parameters
+    own = {name: value for name, value in state["options"].items() if name not in sizes}
+    return TinyBert(state["spec"], new_model(config), reader, **own)
 
 
 def _saved_patches(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
