@@ -84,6 +84,17 @@ def test_the_residual_lets_an_irrelevant_images_own_vector_through_only_if_it_is
         assert same == scaled
 
 
+def test_what_an_image_alone_gives_is_in_proportion_to_its_relevance() -> None:
+    vectors, alone = images()[:, :1], torch.ones(3, 1, dtype=torch.bool)
+    made = encoder(position="none")
+    with torch.no_grad():  # a network that has learnt says more than a new one
+        made.layers[0].feedforward[-1].weight *= 10
+    nothing, whole = (made(vectors, alone, torch.full((3, 1), r))[0] for r in (0.0, 1.0))
+    few = made(vectors, alone, torch.full((3, 1), 0.05))[0]
+    share = (few - nothing).norm(dim=-1) / (whole - nothing).norm(dim=-1)
+    assert (share < 0.1).all() and (share > 0.02).all()
+
+
 def test_relevance_of_zero_hides_an_images_value_but_not_its_key() -> None:
     made = encoder(block="attn_only", position="none")
     attention = made.layers[0].attention

@@ -52,9 +52,13 @@ class _Layer(nn.Module):
         )
         if self.norms is None or self.feedforward is None:
             return looked, attention
-        kept = h if weights is None or not self.residual_scale_r else h * weights.unsqueeze(-1)
-        u = kept + self.dropout(looked)
-        return u + self.dropout(self.feedforward(self.norms[1](u))), attention
+        if weights is None or not self.residual_scale_r:
+            u = h + self.dropout(looked)
+            return u + self.dropout(self.feedforward(self.norms[1](u))), attention
+        r = weights.unsqueeze(-1)
+        u = r * h + self.dropout(looked)
+        # the norm brings u back to unit length, however small R made it
+        return u + r * self.dropout(self.feedforward(self.norms[1](u))), attention
 
 
 class ImageSetEncoder(nn.Module):
@@ -73,7 +77,8 @@ class ImageSetEncoder(nn.Module):
         block: a whole transformer layer, or the attention of Eq. 4 alone, without biases: R = 0 gives U = 0.
         feedforward: hidden width of the layer's feed-forward network; default: 4 d.
         dropout: in `full` blocks.
-        residual_scale_r: scale what the residual lets through by R, else an image's own vector passes whatever R is.
+        residual_scale_r: scale an image's own vector and what the feed-forward network makes of it by R, else they
+            pass whatever R is.
         r_axis: R weighs the image that is looked at (`source`), or the one that looks (`target`).
         renorm: let the weighted attention sum to 1 again.
 
