@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from mnerkit import registry
 from mnerkit.cli import options
 from mnerkit.errors import UsageError
 
@@ -12,13 +14,28 @@ def resolved(*argv: str, verb: str = "fit") -> dict:
     return options.resolve(options.parse(verb, argv)).config
 
 
-def test_an_option_on_the_command_line_beats_config_beats_ablation_beats_defaults(tmp_path: Path) -> None:
+def test_an_option_on_the_command_line_beats_config_beats_defaults(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model: {lr: 0.5, dropout: 0.25}\n")
     config = resolved("--plugin", "bert", "--config", str(file), "--model.dropout", "0.75")
     assert config["model"]["lr"] == 0.5
     assert config["model"]["dropout"] == 0.75
     assert config["data"]["batch_size"] == 32
+
+
+def test_an_ablation_asked_for_beats_config_which_beats_one_that_it_names(tmp_path: Path) -> None:
+    name, option, full, changed = "no_image", "use_image", True, False
+    assert registry.get("mousing").ablations[name]["model"] == {option: changed}
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps({"model": {option: full}}))
+    asked = resolved("--plugin", "mousing", "--config", str(file), "--ablation", name)
+    assert (asked["model"][option], asked["ablation"]) == (changed, name)
+    dotted = resolved("--plugin", "mousing", "--ablation", name, f"--model.{option}", json.dumps(full))
+    assert dotted["model"][option] == full
+    file.write_text(json.dumps({"ablation": name}))
+    assert resolved("--plugin", "mousing", "--config", str(file))["model"][option] == changed
+    file.write_text(json.dumps({"ablation": name, "model": {option: full}}))
+    assert resolved("--plugin", "mousing", "--config", str(file))["model"][option] == full
 
 
 def test_the_plugin_may_be_named_in_the_config_file(tmp_path: Path) -> None:

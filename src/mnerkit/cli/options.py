@@ -1,8 +1,8 @@
 """From the command line to one configuration, before anything heavy is imported.
 
-Layers, later ones win: the plugin's `defaults.yaml`, the overrides of `--ablation`, each `--config FILE`, then dotted
-options (`--model.lr 1e-3`). Interpolations (`${model.lr}`) are resolved last, so they see every override. Every name
-is checked against the constructors' source, so that a misspelt one ends in one line at once.
+Layers, later ones win: the plugin's `defaults.yaml`, an ablation that a file names, each `--config FILE`, the overrides
+of `--ablation`, then dotted options (`--model.lr 1e-3`). Interpolations (`${model.lr}`) are resolved last, so they see
+every override. Every name is checked against the constructors' source, so that a misspelt one ends in one line at once.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def resolve(request: Request, base: dict[str, Any] | None = None) -> Request:
     if not named:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     plugin = registry.get(named)
-    layers = [head_named(layer) for layer in [*_first_layers(request, plugin, files, base), *files]]
+    layers = [head_named(layer) for layer in _layers(request, plugin, files, base)]
     schema = known_options(plugin, chosen_head(layers, request.overrides) if has_head(plugin) else None)
     config = _merged(layers, request, schema, OF_CORPUS if base is None else OF_RELEASE)
     config |= {"plugin": named, "seed": _seed(config.get("seed", 0))}
@@ -226,21 +226,32 @@ def _note_episode_files(config: dict[str, Any], before: Mapping[str, Any]) -> No
     data["episode_digest"] = digests_of(files)
 
 
-def _first_layers(
+def _layers(
     request: Request, plugin: registry.Plugin, files: Sequence[dict[str, Any]], base: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """What lies below the user's files: a checkpoint's configuration, or the plugin's defaults and an ablation."""
+    """All that lies below dotted options.
+
+    A checkpoint's configuration or the plugin's defaults, the user's files, and an ablation: above the files where it
+    is asked for on the command line, since it was said last; below them where one of them names it, since that file
+    may say more.
+    """
     if base is not None:
-        return [dict(base)]
-    layers = [{key: value for key, value in plugin.defaults.items() if key != "ablations"}]
+        return [dict(base), *files]
+    defaults = {key: value for key, value in plugin.defaults.items() if key != "ablations"}
     in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
-    ablation = request.flags.get("ablation") or in_files
-    if ablation:
-        if ablation not in plugin.ablations:
-            near, have = did_you_mean(ablation, plugin.ablations), ", ".join(plugin.ablations) or "none"
-            raise UsageError(f"plugin {plugin.name!r} has no ablation {ablation!r}.{near} It has: {have}")
-        layers += [plugin.ablations[ablation], {"ablation": ablation}]
-    return layers
+    asked = request.flags.get("ablation")
+    ablation = [*_ablation(plugin, asked or in_files)]
+    return [defaults, *files, *ablation] if asked else [defaults, *ablation, *files]
+
+
+def _ablation(plugin: registry.Plugin, name: str | None) -> Iterator[dict[str, Any]]:
+    if not name:
+        return
+    if name not in plugin.ablations:
+        near, have = did_you_mean(name, plugin.ablations), ", ".join(plugin.ablations) or "none"
+        raise UsageError(f"plugin {plugin.name!r} has no ablation {name!r}.{near} It has: {have}")
+    yield plugin.ablations[name]
+    yield {"ablation": name}
 
 
 def _merged(

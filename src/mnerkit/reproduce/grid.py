@@ -186,7 +186,7 @@ class Builder:
                     f"profile {self.profile.name} reads {group.corpus}: give the folder that holds it as --root DIR"
                 )
             layers.append({"data.corpus": group.corpus, "data.root": self.root})
-        # said as options, too, since a file given as --config wins over --ablation
+        # said as options, too: what the experiment and the row say wins over it, the profile does not
         layers.append(_ablation(row.plugin, row.ablation) if row.ablation else {})
         layers += [experiment.options, row.options]
         layers += [group.options] if stand_in is None else []
