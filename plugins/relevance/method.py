@@ -217,7 +217,7 @@ class RelevanceMethod(Method):
         cosines: list[Tensor] = []
         for batch in trial.batches(kept):
             vectors = text.joint(text(batch.text).pooled).unsqueeze(1)
-            found = functional.cosine_similarity(vectors, sight.whole(batch).pooled, -1).cpu()
+            found = functional.cosine_similarity(vectors, sight.whole(batch, regions=False).pooled, -1).cpu()
             cosines += [row[: len(post.images)] for post, row in zip(batch.posts, found, strict=True)]
         self.train()
         blank = float(torch.cat(cosines).quantile(self.clip_quantile)) if cosines else 0.0

@@ -76,7 +76,7 @@ class RelevanceEncoder(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Score the images of each post, and the blank one."""
         text = self.text(batch.text).pooled  # (B, d_t)
-        seen = self.sight.whole(batch)
+        seen = self.sight.whole(batch, regions=self._class_state)
         images = self._vectors(seen)  # (B, m, d_v)
         blank = self.blank_vector(images).expand(len(images), 1, -1)
         scores = self.scorer(text, torch.cat([images, blank], 1))  # (B, m + 1)

@@ -47,7 +47,7 @@ class OneImageTagger(nn.Module):
 
     def states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Words (B, W, d), vectors of the images and the blank one (B, m + 1, d_v), and which are real (B, m + 1)."""
-        seen = self.sight.whole(batch)
+        seen = self.sight.whole(batch, regions=False)
         blank = blank_states(self.sight, self.blank, seen.pooled).pooled.expand(len(batch), 1, -1)
         real = torch.cat([seen.mask, torch.ones_like(seen.mask[:, :1])], 1)
         return self.dropout(self.text(batch.text).words), torch.cat([seen.pooled, blank], 1), real

@@ -79,7 +79,7 @@ class ImagePrefixEncoder(Encoder):
         return r, seen.mask & (r > RELEVANT) if self.irrelevant == "drop" else seen.mask
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
-        seen = self.sight.whole(batch)
+        seen = self.sight.whole(batch, regions=False)
         vectors, (r, taking) = seen.pooled, self.weights(batch, seen)  # (B, m, d_v)
         if self.graph is None:
             u, attention = vectors, None
