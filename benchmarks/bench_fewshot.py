@@ -14,8 +14,6 @@ a source file that it uses changes. Stop it when you like; the same command goes
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import shutil
 import sys
@@ -27,8 +25,10 @@ from typing import Any
 import cells
 from bench_quality import minilm
 
+from mnerkit.cli.reproduce import commands
 from mnerkit.data.corpora import TYPES
 from mnerkit.data.episodes import two_type_splits
+from mnerkit.reproduce.identity import digest_of
 from mnerkit.runs import RunFolder, write_text
 from mnerkit.tagging.comparison import read_answers
 from mnerkit.text_table import table
@@ -107,10 +107,10 @@ class Bench(cells.Bench):
     """What all cells share.
 
     Attributes:
-        tower: MiniLM as it is (`frozen`), or trained on the source types (`trained`).
+        kind: of the text tower: MiniLM as it is (`frozen`), or trained on the source types (`trained`).
     """
 
-    tower: str
+    kind: str
 
     cell = Cell
 
@@ -128,22 +128,23 @@ class Bench(cells.Bench):
         return argv + cells.pairs(options)
 
     def text(self, cell: Cell) -> str:
-        """Folder of the text tower."""
-        return str(minilm() if self.tower == "frozen" else self.trained(cell.split))
+        """Folder of the text tower: MiniLM, or what was trained on the split."""
+        return super().text(cell) if self.kind == "frozen" else str(self.trained(cell.split))
+
+    def tower(self, cell: Cell) -> str:
+        """A trained tower is told by its training: its folder may not be there yet."""
+        return super().tower(cell) if self.kind == "frozen" else self.trained(cell.split).name
 
     def trained(self, split: str) -> Path:
         """Folder of the tower trained on a split, named by all that decides its weights."""
-        facts = [
-            TRAINING,
-            cells.data_digest(self.corpus, self.root),
-            cells.sources("mnerkit_plugins.bert", "mnerkit.tagging.heads.nearest"),
-        ]
-        name = hashlib.sha256(json.dumps([*facts, cells.weights()]).encode()).hexdigest()[:12]
-        return Path(self.runs) / "towers" / f"{split}-{name}"
+        digest = digest_of(commands().resolve(self.training(split)[1:]), commands())
+        return Path(self.runs) / "towers" / f"{split}-{digest}"
 
-    def facts(self) -> tuple[str, Any]:
-        """The kind of text tower, and how it was trained."""
-        return self.tower, TRAINING if self.tower == "trained" else None
+    def training(self, split: str) -> list[str]:
+        """The command that trains the tower on a split, from `fit` on."""
+        argv = ["fit", "--plugin", "bert", "--runs_dir", self.runs, "--data.corpus", self.corpus]
+        argv += ["--data.root", self.root, "--model.text", str(minilm()), "--trainer.enable_progress_bar", "false"]
+        return [*argv, "--data.train_types", split, *cells.pairs(TRAINING)]
 
     def figures(self, folder: RunFolder) -> dict[str, Any]:
         """Figures of dev and test, and the counts of each test episode."""
@@ -181,10 +182,7 @@ def train_towers(bench: Bench, splits: Iterable[str]) -> None:
             continue
         print(f"training the tower on {split}", flush=True)
         name = f"tower-{folder.name}"
-        argv = ["fit", "--plugin", "bert", "--name", name, "--runs_dir", bench.runs, "--data.corpus", bench.corpus]
-        argv += ["--data.root", bench.root, "--model.text", str(minilm()), "--trainer.enable_progress_bar", "false"]
-        argv += ["--data.train_types", split, *cells.pairs(TRAINING)]
-        if code := mnerkit(argv):
+        if code := mnerkit([*bench.training(split), "--name", name]):
             sys.exit(code)
         tower = load(RunFolder(Path(bench.runs) / "bert" / bench.corpus / name).best).towers["text"]
         draft = folder.with_name(f".{folder.name}")

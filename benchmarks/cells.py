@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import json
 import multiprocessing
@@ -19,17 +18,15 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench_quality import minilm
 
-from mnerkit import registry
-from mnerkit.data.corpora import load_corpus
-from mnerkit.provenance import source_digest
-from mnerkit.runs import RunFolder, deciding, write_lines
-from mnerkit.tagging.heads import HEADS
+from mnerkit.cli.reproduce import commands
+from mnerkit.reproduce.executors import complaint
+from mnerkit.reproduce.identity import digest_of
+from mnerkit.runs import RunFolder, write_lines
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -80,61 +77,36 @@ class Bench(ABC):
     def figures(self, folder: RunFolder) -> Row:
         """What the row of a finished run holds beside the cell, its digest and its times."""
 
-    def facts(self) -> tuple[str, Any]:
-        """A name for the text tower, in place of the folder where it lies, and what else decides a cell's figures."""
-        return "minilm", None
+    def text(self, cell: Any) -> str:
+        """Folder of the text tower."""
+        return str(minilm())
+
+    def tower(self, cell: Any) -> str:
+        """What tells the text tower from others: a folder, whose files are digested, or a name."""
+        return self.text(cell)
 
     def folder(self, cell: Any) -> RunFolder:
         """Where the run of a cell lies."""
         return RunFolder(Path(self.runs) / self.plugin(cell) / self.corpus / cell.name)
 
     def config(self, cell: Any) -> dict[str, Any]:
-        """The configuration of a cell, as `mnerkit fit` would have it, without what decides no figure.
+        """The configuration of a cell, as `mnerkit fit` would have it.
 
         Raises:
             UsageError: the command of the cell is none of mnerkit's.
         """
-        from mnerkit.cli import options
-
-        return deciding(options.resolve(options.parse("fit", self.argv(cell)[1:])).config)
+        return commands().resolve(self.argv(cell)[1:])
 
     def digest(self, cell: Any) -> str:
         """Digest of all that decides a cell's figures: configuration, data and sources; not where things lie."""
         config = self.config(cell)
-        config["data"].pop("root")
-        config["model"]["text"], more = self.facts()
-        plugin = registry.get(self.plugin(cell))
-        head = HEADS[config["model"]["head"]["name"]].partition(":")[0]
-        facts = [config, data_digest(self.corpus, self.root), sources(plugin.entry.module.rpartition(".")[0], head)]
-        facts += [weights(), more]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        config["model"]["text"] = self.tower(cell)
+        return digest_of(config, commands())
 
 
 def pairs(options: dict[str, str]) -> list[str]:
     """Options and their values as words of a command."""
     return [word for pair in options.items() for word in pair]
-
-
-@cache
-def data_digest(corpus: str, root: str) -> str:
-    """Digest of a corpus and its captions."""
-    content = load_corpus(corpus, root=root)
-    captions = sorted(
-        {image.caption or "" for posts in content.splits.values() for post in posts for image in post.images}
-    )
-    return content.digest + hashlib.sha256("\n".join(captions).encode()).hexdigest()
-
-
-@cache
-def weights() -> str:
-    """Digest of the packaged MiniLM's weights."""
-    return hashlib.sha256((minilm() / "model.safetensors").read_bytes()).hexdigest()
-
-
-@cache
-def sources(plugin: str, head: str) -> str:
-    """Digest of the source files that a run of a plugin with a head uses."""
-    return source_digest([plugin, head, "mnerkit.cli.assembly"])
 
 
 def packed(counts: Iterable[Sequence[int]]) -> str:
@@ -167,13 +139,6 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, none where there is no file."""
     if path.is_file():
         yield from (json.loads(line) for line in path.read_text("utf-8").split("\n") if line)
-
-
-def complaint(said: str) -> str:
-    """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing."""
-    lines = said.strip().split("\n")
-    begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
-    return " ".join(lines[begins[-1] :] if begins else lines[-1:])
 
 
 def run(task: tuple[Bench, Cell, str]) -> Row:

@@ -17,11 +17,12 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 @pytest.fixture
 def methods(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    for name in ("bench_quality", "cells", "bench_methods"):
+    for name in ("bench_quality", "cells", "bench_methods", "bench_fewshot"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     module = importlib.import_module("bench_methods")
     # no weights are read
-    monkeypatch.setattr(module, "minilm", lambda: Path("minilm"))
+    for each in (module, sys.modules["cells"]):
+        monkeypatch.setattr(each, "minilm", lambda: Path("minilm"))
     return module
 
 
@@ -44,6 +45,29 @@ def test_every_system_of_bench_methods_is_a_command_that_resolves(methods: Any) 
         assert "limit" not in config["data"]
     tried = methods.Bench("twitter2017", "data", "runs", 1, 32).config(methods.Cell("gei", 0))
     assert (tried["trainer"]["max_epochs"], tried["data"]["limit"]) == (1, 32)
+
+
+def test_a_digest_is_of_what_decides_figures_and_not_of_where_things_lie(methods: Any) -> None:
+    def digest(system: str = "bert", seed: int = 0, root: str = "data", runs: str = "runs", **more: Any) -> str:
+        return methods.Bench("probe", root, runs, **more).digest(methods.Cell(system, seed))
+
+    assert digest() == digest(root="elsewhere", runs="there")
+    others = [digest(), digest("gei"), digest(seed=1), digest(epochs=1), digest(limit=8)]
+    assert len(set(others)) == len(others)
+
+
+def test_a_trained_tower_is_told_by_its_training(methods: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fewshot = importlib.import_module("bench_fewshot")
+    monkeypatch.setattr(fewshot, "minilm", lambda: Path("minilm"))
+    cell = fewshot.Cell("nearest", "Per+Loc", 0, "total")
+
+    def digest(kind: str = "trained", runs: str = "runs") -> str:
+        return fewshot.Bench("probe", "data", runs, kind).digest(cell)
+
+    assert digest() == digest(runs=str(tmp_path)) != digest("frozen")
+    before = digest()
+    monkeypatch.setitem(fewshot.TRAINING, "--trainer.max_epochs", "3")
+    assert digest() != before
 
 
 def test_counts_come_back_as_they_were_packed(methods: Any) -> None:
