@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-methods bench-prefix bench-resume clean
+  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -77,6 +77,9 @@ bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache
 
 bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"
+
+bench-page: setup ## size of a report's page of 200 runs and 4,000 posts, and the time a browser takes to open it
+	$(BIN)/python benchmarks/bench_page.py
 
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
 	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest -o addopts= -s tests/cli/test_resume.py

@@ -1,0 +1,148 @@
+"""The page of a report at its largest: `make bench-page`.
+
+Two hundred made-up runs (ten methods, each with an ablation, ten seeds) answer the same 4,000 posts of the probe
+corpus, each with a picture. Measured are the time that the report takes, the bytes of its page, and the time until
+headless Chromium has drawn the page, beyond that of an empty one. Bars: 30 MB, 2 s. Exit code 1 when one is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+import mnerkit
+from mnerkit import report
+from mnerkit.data.post import Post
+from mnerkit.data.probe import generate, types_of
+from mnerkit.data.spans import Entity, entities, tags_of
+from mnerkit.runs import write_json, write_lines, write_text
+from mnerkit.tagging.counts import entity_scores
+
+MEGABYTES, SECONDS = 30.0, 2.0
+CORPUS, PICTURE = "tweets", 320
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def corpus(root: Path, count: int) -> list[Post]:
+    """Posts of the probe corpus, written as a folder of the usual layout with pictures of a tweet's size."""
+    posts = generate("default", "test", count)
+    folder, images = root / CORPUS, root / CORPUS / f"{CORPUS}_images"
+    images.mkdir(parents=True)
+    parts = []
+    for number, post in enumerate(posts):
+        assert post.tags is not None and post.images[0].pixels is not None
+        Image.fromarray(post.images[0].pixels).resize((PICTURE, PICTURE)).save(images / f"{number}.jpg", quality=85)
+        lines = [f"{word}\t{tag}" for word, tag in zip(post.words, post.tags, strict=True)]
+        parts.append("\n".join([f"IMGID:{number}", *lines, ""]))
+    for split in ("train", "dev", "test"):
+        few = parts if split == "test" else [part.replace("IMGID:", f"IMGID:{split}") for part in parts[:8]]
+        write_text(folder / f"{split}.txt", "\n".join(few))
+    return posts
+
+
+def answers(gold: Sequence[Entity], types: Sequence[str], wrong: float, dice: random.Random) -> list[Entity]:
+    """What a system that errs so often says of a post: an entity lost, or of another type."""
+    said = []
+    for span in gold:
+        if dice.random() >= wrong:
+            said.append(span)
+        elif dice.random() < 0.5:
+            said.append(Entity(span.start, span.end, dice.choice(types)))
+    return said
+
+
+def write_run(path: Path, posts: Sequence[Post], root: Path, facts: dict[str, Any], dice: random.Random) -> None:
+    """A finished run folder, scored."""
+    types = types_of("default")
+    gold = [entities(post.tags or ()) for post in posts]
+    wrong = 0.15 + 0.3 * dice.random()
+    said = [answers(spans, types, wrong, dice) for spans in gold]
+    path.mkdir(parents=True)
+    data = {"corpus": CORPUS, "root": str(root)}
+    write_text(path / "config.yaml", yaml.safe_dump({**facts, "model": {"text": "bert-base"}, "data": data}))
+    write_json(path / "env.json", {"mnerkit": mnerkit.__version__, "command": ["mnerkit", "fit"], "device": "cpu"})
+    rows = [
+        {
+            "id": str(number),
+            "words": list(post.words),
+            "entities": [asdict(span) for span in mine],
+            "gold": [[span.start, span.end, span.type] for span in spans],
+        }
+        for number, (post, spans, mine) in enumerate(zip(posts, gold, said, strict=True))
+    ]
+    write_lines(path / "predictions.test.jsonl", rows)
+    tags = [[tags_of(spans, len(post.words)) for post, spans in zip(posts, each, strict=True)] for each in (gold, said)]
+    protocol = {"corpus": CORPUS, "variant": "default", "digest": "made up", "types": list(types)}
+    write_json(path / "metrics.json", {**facts, "protocol": protocol, "test": entity_scores(*tags)})
+
+
+def write_runs(folder: Path, count: int, posts: Sequence[Post], root: Path) -> list[Path]:
+    """Run folders of ten methods with and without a part."""
+    made = []
+    for number in range(count):
+        method, rest = number % 10, number // 10
+        ablation = "no_part" if rest % 2 else None
+        facts: dict[str, Any] = {"plugin": f"method_{method}", "seed": rest // 2, "ablation": ablation}
+        made.append(folder / facts["plugin"] / CORPUS / str(number))
+        write_run(made[-1], posts, root, facts, random.Random(number))
+    return made
+
+
+def opening(browser: str, page: Path, folder: Path, turns: int) -> float:
+    """Seconds until a browser has drawn a page; the median of some turns."""
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += [f"--user-data-dir={folder / 'profile'}", f"--screenshot={folder / 'page.png'}", page.as_uri()]
+    times = []
+    for _ in range(turns):
+        started = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True, timeout=300)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main() -> int:
+    """Write runs and report, open the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200, help="run folders")
+    parser.add_argument("--posts", type=int, default=4000, help="posts that each has answered")
+    parser.add_argument("--turns", type=int, default=5, help="times that the page is opened")
+    asked = parser.parse_args()
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        posts = corpus(folder / "data", asked.posts)
+        runs = write_runs(folder / "runs", asked.runs, posts, folder / "data")
+        print(f"{asked.runs} runs of {asked.posts} posts are written", flush=True)
+        started = time.perf_counter()
+        done = report.write(folder / "report", runs=runs, root=folder / "data", posts=asked.posts)
+        seconds = time.perf_counter() - started
+        page = folder / "report" / "index.html"
+        size = page.stat().st_size / 1e6
+        print(f"report: {seconds:.1f} s; page: {size:.1f} MB (bar {MEGABYTES:.0f})", flush=True)
+        for problem in done.problems:
+            print(f"left out: {problem}")
+        if browser is None:
+            print(f"none of {', '.join(BROWSERS)} is on PATH: the page was not opened")
+            return 1
+        write_text(folder / "empty.html", "<!doctype html><title>empty</title>")
+        empty = opening(browser, folder / "empty.html", folder, asked.turns)
+        whole = opening(browser, page, folder, asked.turns)
+        print(f"opened in {whole:.2f} s, an empty page in {empty:.2f} s: {whole - empty:.2f} s (bar {SECONDS:.0f})")
+        return 0 if size <= MEGABYTES and whole - empty <= SECONDS and not done.problems else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
