@@ -106,7 +106,7 @@ function mapPost(found, post, layer) {
 function framed([name, number, caption], picture, columns, weights) {
   // the picture with the boxes of its nodes; what has little weight in one row is dimmed
   const own = columns.map(([label, of, box], place) => [label, box, weights[place], of]).filter(([, box, , of]) => of === picture && box);
-  const most = Math.max(0.001, ...weights.map(Math.abs));
+  const most = Math.max(0.001, ...own.map(([, , weight]) => Math.abs(weight)));
   const frame = el("div", { class: "frame" }, number >= 0 ? el("img", { src: pictures()[number], alt: "picture " + name, loading: "lazy" }) : "");
   if (number >= 0) own.forEach(([label, [x0, y0, x1, y1], weight]) => {
     const box = el("span", { class: "box", title: label + ": " + weight.toFixed(3) }, own.length <= MOST_NAMES ? el("b", {}, label.replace(/^object /, ""), own.length <= 12 ? ": " + two(weight) : "") : "");

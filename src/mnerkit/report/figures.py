@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,11 +44,11 @@ def kinds_of(record: Record) -> list[tuple[str, str]]:
         for kind in figure_file.COMPUTED
         if figure_file.file_of(record.path, kind, split).is_file()
     ]
-    for split in ("test", "dev"):
-        if "histogram" in mapping(record.metrics.get(split)):
-            found.append((FROM_SCORES, split))
-            if file_of(record.path, split).is_file():
-                found.append((FROM_PREDICTIONS, split))
+    scored = [split for split in ("test", "dev") if "histogram" in mapping(record.metrics.get(split))]
+    for split in scored[:1]:
+        found.append((FROM_SCORES, split))
+        if file_of(record.path, split).is_file():
+            found.append((FROM_PREDICTIONS, split))
     return found
 
 
@@ -114,7 +115,7 @@ class Gallery:
     def _kept(self, kind: str, record: Record, split: str) -> Drawn:
         path = figure_file.file_of(record.path, kind, split)
         if not path.is_file():
-            raise DataError(f"not drawn yet; `mnerkit draw {kind} {record.path.as_posix()}` does it")
+            raise DataError(f"not drawn yet; `mnerkit draw {kind} {os.path.normpath(record.path)}` does it")
         self._left -= path.stat().st_size
         if self._left < 0:
             raise DataError(f"left out, since the figures of this page have more than {MAX_BYTES >> 20} MB")
