@@ -143,7 +143,7 @@ class Gallery:
         rows = list(_scored(file_of(record.path, split)))
         known = self._corpus(record, split)
         several = sorted(rows, key=lambda row: sum(value is not None for value in row[2]) < 2)
-        posts = []
+        posts: list[Drawn] = []
         for name, images, scores in several[:MOST_POSTS]:
             own = known.get(name)
             if own is not None and [ref.name for ref in own.images] != images:
@@ -201,7 +201,7 @@ class Gallery:
 
 def _flat(spans: Iterable[Sequence[Any]], types: Sequence[str]) -> list[int]:
     """Entities as the page has them: start, end and number of the type, one after the other."""
-    return [value for start, end, kind in sorted(spans) for value in (start, end, types.index(kind))]
+    return [value for start, end, kind in sorted(map(tuple, spans)) for value in (start, end, types.index(kind))]
 
 
 def _histogram(records: Sequence[Record], split: str) -> Drawn:

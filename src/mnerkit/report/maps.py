@@ -6,7 +6,7 @@ The weights are a network's; what is returned is plain data.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def _cells(each: Prediction, batch: Batch, number: int, count: int) -> tuple[lis
 def _visual(each: Prediction, views: frozenset[str]) -> tuple[list[int], list[Node]]:
     """Whole images, and objects, regions or caption words within them, as a method names their places."""
     traces = each.traces
-    real: Sequence[int] = np.flatnonzero(traces["visual_mask"] > 0).tolist()
+    real: list[int] = np.flatnonzero(traces["visual_mask"] > 0).tolist()
     where = [(int(traces["visual_image"][node]), int(traces["visual_place"][node])) for node in real]
     several = len({picture for picture, _ in where}) > 1
     boxes = traces.get("boxes")
