@@ -106,12 +106,12 @@ function mapPost(found, post, layer) {
 function framed([name, number, caption], picture, columns, weights) {
   // the picture with the boxes of its nodes; what has little weight in one row is dimmed
   const own = columns.map(([label, of, box], place) => [label, box, weights[place], of]).filter(([, box, , of]) => of === picture && box);
-  const most = Math.max(0.001, ...own.map(([, , weight]) => Math.abs(weight)));
+  const most = Math.max(0.001, ...own.map(([, , weight]) => weight));
   const frame = el("div", { class: "frame" }, number >= 0 ? el("img", { src: pictures()[number], alt: "picture " + name, loading: "lazy" }) : "");
   if (number >= 0) own.forEach(([label, [x0, y0, x1, y1], weight]) => {
     const box = el("span", { class: "box", title: label + ": " + weight.toFixed(3) }, own.length <= MOST_NAMES ? el("b", {}, label.replace(/^object /, ""), own.length <= 12 ? ": " + two(weight) : "") : "");
     Object.assign(box.style, { left: 100 * x0 + "%", top: 100 * y0 + "%", width: 100 * (x1 - x0) + "%", height: 100 * (y1 - y0) + "%" });
-    box.style.backgroundColor = "rgba(0, 0, 0, " + (0.65 * (1 - Math.abs(weight) / most)).toFixed(3) + ")";
+    box.style.backgroundColor = "rgba(0, 0, 0, " + (0.65 * (1 - Math.max(0, weight) / most)).toFixed(3) + ")";
     frame.append(box);
   });
   return el("figure", {}, number >= 0 ? frame : "", el("figcaption", {}, number >= 0 ? caption : "picture " + name + ": " + ABSENT[number]));
@@ -143,7 +143,7 @@ function heat(post, name, weights) {
   names.forEach((label, r) => parts.push(svg("text", { class: post.rows[r][1] ? "entity" : null, x: left - 6, y: top + r * h + h / 2 + 4, "text-anchor": "end" }, label)));
   heads.forEach((label, c) => parts.push(svg("text", { class: names.length === columns && post.rows[c][1] ? "entity" : null,
     transform: "translate(" + (left + (c + 0.5) * w + (big ? -4 : 4)) + " " + (top - 6) + ") rotate(" + (big ? -35 : -90) + ")" }, label)));
-  return el("div", {}, el("p", {}, el("b", {}, name), " · darkest " + most.toFixed(3)),
+  return el("div", {}, el("p", {}, el("b", {}, name), " · full colour is " + most.toFixed(3) + (weights.flat().some((weight) => weight < 0) ? "; the other colour is below 0" : "")),
     wide(svg("svg", { class: "map", viewBox: "0 0 " + Math.ceil(width) + " " + Math.ceil(height), width: Math.ceil(width), height: Math.ceil(height), role: "img",
       "aria-label": name + ": " + names.length + " rows, " + columns + " columns" }, parts), name));
 }

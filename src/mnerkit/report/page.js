@@ -263,7 +263,8 @@ function curve(found) {
   const legend = el("ul", { class: "notes plain" }, found.lines.map((line, number) => el("li", {},
     svg("svg", { viewBox: "0 0 14 14", width: 14, height: 14, class: "key", "aria-hidden": "true" },
       svg("g", { class: "l" + number % 6 }, svg("circle", { class: "point", cx: 7, cy: 7, r: 6 }))), line.name)),
-    el("li", {}, "Filled points and lines are ours, with 95 % intervals over seeds; open points and dashed lines are the paper's."));
+    el("li", {}, "Filled points and lines are ours, with 95 % intervals over seeds"
+      + (found.lines.some((line) => line.points.some((each) => each[3] !== null)) ? "; open points and dashed lines are the paper's." : ".")));
   return el("div", {}, chart, legend);
 }
 
