@@ -156,14 +156,19 @@ class GeiEncoder(Encoder):
         states = self.tokens.words(nodes.tokens, text)  # (B, W, d_m)
         if self.decode_on == "concat_bert":
             states = torch.cat((self.tokens.words(tokens.states, text), states), -1)
-        return WordStates(states.unsqueeze(0), losses, trace=self._trace(done, batch, spans) if trace else {})
+        return WordStates(
+            states.unsqueeze(0), losses, trace=self._trace(done, batch, spans, visual_mask) if trace else {}
+        )
 
-    def _trace(self, done: list[Interaction], batch: Batch, spans: Tensor | None) -> dict[str, Tensor]:
+    def _trace(
+        self, done: list[Interaction], batch: Batch, spans: Tensor | None, visual_mask: Tensor
+    ) -> dict[str, Tensor]:
         """What to draw, layer by layer (L of them); without entity nodes, words look in place of entities.
 
-        `entity_attention` (B, L, N, k), the mean over heads; `entity_gate` (B, L, N) and `token_gate` (B, L, W), means
-        over features; `spans` (B, W), untyped tag numbers of the spans; `boxes` (B, k, 4), those of the visual nodes
-        where they are objects.
+        `entity_attention` (B, L, N, k) or `word_attention` (B, L, W, k), the mean over heads; `entity_gate` (B, L, N or
+        W) and `token_gate` (B, L, W), means over features; `spans` (B, W), untyped tag numbers of the spans;
+        `visual_mask`, `visual_image` and `visual_place` (B, k), which visual nodes are real and where they are
+        (`VisualNodes.places`); `boxes` (B, k, 4), those of the visual nodes where they are objects.
         """
 
         def of_words(values: Tensor) -> Tensor:
@@ -173,9 +178,13 @@ class GeiEncoder(Encoder):
             return values if self.entity_nodes else of_words(values)
 
         drawn = {
-            "entity_attention": torch.stack([actors(each.seen.mean(1)) for each in done], 1),
+            f"{'entity' if self.entity_nodes else 'word'}_attention": torch.stack(
+                [actors(each.seen.mean(1)) for each in done], 1
+            ),
             "entity_gate": torch.stack([actors(each.entity_gate.mean(-1, keepdim=True)) for each in done], 1)[..., 0],
         }
+        image, place = self.visual.places(batch, visual_mask)
+        drawn |= {"visual_mask": visual_mask, "visual_image": image, "visual_place": place}
         gates = [of_words(each.token_gate.mean(-1, keepdim=True)) for each in done if each.token_gate is not None]
         if gates:
             drawn["token_gate"] = torch.stack(gates, 1)[..., 0]

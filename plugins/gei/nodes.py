@@ -107,6 +107,25 @@ class VisualNodes(nn.Module):
             masks.append(whole.region_mask.flatten(1))
         return torch.relu(torch.cat(parts, 1)), torch.cat(masks, 1)
 
+    def places(self, batch: Batch, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the (B, k) nodes of `mask` are: (B, k) numbers of their images, and of their places within these.
+
+        Places are counted from 1: objects, regions, or words of the caption; 0 is the whole image.
+        """
+        known = batch.caption_mask if self.sight.kind == "captions" else batch.image_mask
+        images = known.shape[1] if known is not None and self.use_global else 0
+        if self.source == "objects":
+            assert batch.crop_image is not None
+            image = batch.crop_image
+            each = int((image[:1] == 0).sum())  # an image's places follow each other
+        else:
+            assert known is not None
+            each = (mask.shape[1] - images) // max(1, known.shape[1])
+            image = torch.arange(known.shape[1], device=mask.device).repeat_interleave(each).expand(len(mask), -1)
+        place = torch.arange(image.shape[1], device=mask.device).expand_as(image) % max(1, each) + 1
+        whole = torch.arange(images, device=mask.device).expand(len(mask), -1)
+        return torch.cat((whole, image), 1), torch.cat((torch.zeros_like(whole), place), 1)
+
     def boxes(self, batch: Batch) -> Tensor | None:
         """(B, k, 4) shares of width and height, x0 y0 x1 y1, of images and objects; None for regions and captions."""
         if self.source != "objects" or batch.boxes is None:

@@ -253,7 +253,7 @@ def test_what_is_drawn_are_attentions_gates_spans_and_boxes() -> None:
     assert not drawn["token_gate"].transpose(1, 2)[spans < 0].any()
     assert encoder(batch).trace == {}
     looking = made(entity_nodes=False)
-    assert looking(batch, trace=True).trace["entity_attention"].shape == (rows, 2, words, nodes)
+    assert looking(batch, trace=True).trace["word_attention"].shape == (rows, 2, words, nodes)
 
 
 def test_objects_are_the_pooled_vectors_of_their_crops() -> None:

@@ -294,7 +294,9 @@ def test_filters_of_the_error_browser(hostile: Path, tmp_path: Path, place: str,
     assert (seen.tags.count("article"), complaints) == (wanted, "")
 
 
-@pytest.mark.parametrize("view", ["overview", "tables", "ablations", "sweeps", "confusion", "runs?run=0", "nonsense"])
+@pytest.mark.parametrize(
+    "view", ["overview", "tables", "ablations", "sweeps", "figures", "confusion", "runs?run=0", "nonsense"]
+)
 def test_every_section_opens_without_a_complaint(
     tmp_path: Path, write_run: Write, write_table: Write, view: str
 ) -> None:

@@ -64,14 +64,17 @@ def test_training_is_drawn_from_the_logs_of_all_seeds(write_run: Write, write_ta
         ]
         (run / "curve").mkdir()
         (run / "curve" / "metrics.csv").write_text("\n".join(lines))
-    columns = [{"name": "dev F1", "split": "dev"}]
-    cells = [{**cell(0, 0, runs[0]), "runs": [each for run in runs for each in cell(0, 0, run)["runs"]]}]
+    # two corpora that are one here: their runs are the same, and drawn once
+    columns = [{"name": f"{name} dev F1", "split": "dev"} for name in ("A", "B")]
+    both = [each for run in runs for each in cell(0, 0, run)["runs"]]
+    cells = [{**cell(0, column, runs[0]), "runs": both} for column in (0, 1)]
     path = write_table([[]], what="curve", columns=columns, cells=cells, x="epoch")
     for run in runs:
         metrics = (run / "metrics.json").read_text()
         (run / "metrics.json").write_text(metrics.replace('"test"', '"dev"'))
     scores, loss = series(filled(path))
     assert [point[:2] for point in scores["lines"][0]["points"]] == [[0, 10.5], [1, 21.5]]
+    assert [line["name"] for line in scores["lines"] + loss["lines"]] == ["row 0, corp"] * 2
     assert scores["x"] == [0, 1] and scores["lines"][0]["points"][0][2] == pytest.approx(12.706 / 2, abs=1e-3)
     assert [point[:2] for point in loss["lines"][0]["points"]] == [[0, 3.5]]
 

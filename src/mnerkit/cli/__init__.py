@@ -19,7 +19,7 @@ VERBS = {
     "runs": "a table of runs and scores; compare two of them; repeat one",
     "report": "tables (CSV, Markdown, LaTeX) and one HTML page of runs, with their errors",
     "reproduce": "the papers' tables and figures: our figures beside the printed ones",
-    "draw": "figures: a post's graph before and after, cases of several runs",
+    "draw": "figures of runs: attention, graphs, t-SNE, relevance, cases",
     "cache": "what frozen towers computed and is kept: info, clear",
 }
 

@@ -54,15 +54,25 @@ def below(
     word = next((each for each in argv if not each.startswith("-")), None)
     if word is not None and word not in verbs:
         raise UsageError(f"no verb {word!r} of {parser.prog}: {', '.join(verbs)}.{did_you_mean(word, verbs)}")
-    options, rest = parser.parse_known_args(argv)
+    plain, others = _without_dotted(argv) if word in dotted else (argv, [])
+    options, rest = parser.parse_known_args(plain)
     if options.verb is None:
         parser.print_help()
         return None
-    if options.verb in dotted:  # what is left over may be such options and their values
-        refuse(verbs[options.verb], [each for each in rest if each.startswith("--") and "." not in each])
-    else:
-        refuse(verbs[options.verb], rest)
-    return options, rest
+    refuse(verbs[options.verb], rest)
+    return options, others
+
+
+def _without_dotted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without options of the configuration (`--data.X VALUE`), and these with their values."""
+    plain: list[str] = []
+    dotted: list[str] = []
+    value = False  # whether the next argument is that of such an option
+    for each in argv:
+        begins = each.startswith("--") and "." in each.partition("=")[0]
+        (dotted if begins or (value and not each.startswith("--")) else plain).append(each)
+        value = begins and "=" not in each
+    return plain, dotted
 
 
 def refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:

@@ -1,31 +1,37 @@
-"""`mnerkit draw adjacency|cases`."""
+"""`mnerkit draw adjacency|attention|cases|relevance|tsne`."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.data.layout import SPLITS
-from mnerkit.errors import DataError, MnerkitError, UsageError, did_you_mean
+from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.runs import write_bytes, write_text
 
 if TYPE_CHECKING:
-    from mnerkit.cli.assembly import Assembly
-    from mnerkit.data.batch import Batch
     from mnerkit.data.post import Post
     from mnerkit.report.cases import RunCases
 
 _ABOUT = """Figures from checkpoints and runs.
 
-`adjacency` draws, for posts of a split, the picture with its grid beside the graph before (A) and after (A') the
-update, words and patches (or caption words) on the axes. It takes options of the data, too (--data.root DIR ...).
-`cases` writes a page of the same posts as several runs tagged them.
+`attention`, `adjacency` and `tsne` ask the best checkpoint of each run, and keep what it says in the run's folder
+(`figures/`), where `mnerkit report` finds it; --out PAGE writes one HTML page of the figures, too. They take options of
+the data (--data.root DIR ...). `adjacency --ckpt_path FILE --out DIR` draws one PNG a post instead. `relevance` draws
+the R that a run of plugin relevance gave to images; `cases` writes a page of posts as several runs tagged them.
 """
+_VERBS = {
+    "adjacency": "posts' graphs before (A) and after (A') the update, words and patches or caption words on the axes",
+    "attention": "what each entity attends to: images, objects, or cells of a grid",
+    "tsne": "states of the words of gold entities in a plane, by type",
+    "relevance": "how R spreads over images, and R under the pictures of posts",
+    "cases": "a page of posts with what each of several runs found",
+}
+_COMPUTED = ("adjacency", "attention", "tsne")
 
 
 def main(argv: list[str]) -> int:
@@ -36,40 +42,79 @@ def main(argv: list[str]) -> int:
         DataError: files that are missing or malformed, or posts that are not there.
     """
     parser, verbs = _parsers()
-    found = below(parser, verbs, argv, dotted=["adjacency"])
+    found = below(parser, verbs, argv, dotted=_COMPUTED)
     if found is None:
         return 0
     options, rest = found
-    return _adjacency(options, rest) if options.verb == "adjacency" else _cases(options)
+    if options.verb == "cases":
+        return _cases(options)
+    if options.verb == "adjacency" and bool(options.runs) == bool(options.ckpt_path):
+        raise UsageError("`mnerkit draw adjacency` takes run folders, or --ckpt_path FILE and --out DIR, not both.")
+    if options.verb == "adjacency" and options.ckpt_path:
+        if options.out is None:
+            raise UsageError("--ckpt_path draws one PNG a post: give --out DIR, a folder for them.")
+        return _adjacency(options, rest)
+    return _figures(options, rest)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    abouts = {
-        "adjacency": "a post's picture beside its graph before and after the update, one PNG a post",
-        "cases": "a page of posts with what each of several runs found",
-    }
-    parser, verbs = with_verbs("mnerkit draw", _ABOUT, abouts)
-    verb = verbs["adjacency"]
-    verb.add_argument("--ckpt_path", metavar="FILE", required=True, help="a checkpoint, or a run folder with best.ckpt")
-    verb.add_argument("--post", metavar="ID", nargs="+", help="ids of the posts (default: the first ones)")
-    verb.add_argument("--out", metavar="DIR", required=True, help="folder of the figures; made where it is missing")
-    verb.add_argument("--tower_dir", metavar="DIR", help="folder with a frozen tower's weights")
-    verb.add_argument("--limit", type=positive, default=8, metavar="N", help="at most N figures (default: 8)")
-    verb = verbs["cases"]
-    verb.add_argument("runs", nargs="+", metavar="RUN", help="run folders with predictions of the split")
-    verb.add_argument("--out", metavar="PAGE", required=True, help="the HTML file to write")
-    verb.add_argument(
-        "--root", metavar="DIR", help="folder of the corpora, for the pictures (default: the first run's)"
-    )
-    verb.add_argument("--differ", action="store_true", help="only posts of which the runs do not say the same")
-    verb.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
-    for verb in verbs.values():
+    parser, verbs = with_verbs("mnerkit draw", _ABOUT, _VERBS)
+    for name, verb in verbs.items():
+        single = name == "adjacency"
+        about = {"cases": "run folders with predictions of the split"}.get(name, "run folders")
+        verb.add_argument("runs", nargs="*" if single else "+", metavar="RUN", help=about)
+        pages = {"cases": "the HTML file to write", "adjacency": "the page, or with --ckpt_path the folder of figures"}
+        out = pages.get(name, "an HTML page of the figures")
+        verb.add_argument("--out", metavar="PAGE", required=name in ("cases", "relevance"), help=out)
+        if single:
+            verb.add_argument("--ckpt_path", metavar="FILE", help="a checkpoint or run, to draw as one PNG a post")
+        if name in _COMPUTED:
+            verb.add_argument("--post", metavar="ID", nargs="+", help="ids of the posts (default: the first ones)")
+            verb.add_argument("--tower_dir", metavar="DIR", help="folder with a frozen tower's weights")
+        if name in ("adjacency", "attention"):
+            verb.add_argument("--limit", type=positive, default=8, metavar="N", help="at most N posts (default: 8)")
+        if name == "cases":
+            verb.add_argument("--differ", action="store_true", help="only posts of which the runs do not say the same")
+            verb.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
+        root = "folder of the corpora, for the pictures (default: the first run's)"
+        verb.add_argument("--root", metavar="DIR", help=root)
         verb.add_argument("--split", default="test", choices=SPLITS, help="which posts (default: test)")
         verb.add_argument("--overwrite", action="store_true", help="replace what is there")
     return parser, verbs
 
 
-# ---------------------------------------------------------------------- adjacency
+# ---------------------------------------------------------------------- figures of runs
+
+
+def _figures(options: argparse.Namespace, rest: list[str]) -> int:
+    out = None if options.out is None else out_file(options.out, options.overwrite)
+    runs = [Path(run) for run in options.runs]
+    for run in runs:
+        if not (run / "config.yaml").is_file():
+            raise UsageError(f"{run} is no run folder; `mnerkit runs` lists them")
+    if options.verb in _COMPUTED:
+        from mnerkit.cli.drawing import keep
+        from mnerkit.report.figure_file import file_of
+
+        afresh = bool(options.overwrite or options.post or rest)
+        for run in runs:
+            path = file_of(run, options.verb, options.split)
+            if afresh or not path.is_file():
+                limit = getattr(options, "limit", 0)
+                path = keep(options.verb, run, options.split, options.post, limit, rest, options.tower_dir)
+            print(path)
+    if out is not None:
+        from mnerkit.report.writing import figure_page
+
+        content, problems = figure_page(options.verb, runs, options.split, Path(options.root) if options.root else None)
+        for problem in problems:
+            print(f"mnerkit: {problem}", file=sys.stderr)
+        write_text(out, content)
+        print(f"wrote {out} ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
+    return 0
+
+
+# ---------------------------------------------------------------------- a PNG a post
 
 
 def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
@@ -79,6 +124,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     from mnerkit.report.graph_figure import load_figure, png
 
     load_figure()  # its absence is told before a checkpoint is read
+    from mnerkit.cli.drawing import assembled, batches_of
     from mnerkit.cli.training import quiet
 
     quiet()
@@ -86,10 +132,10 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
 
     from mnerkit.report.graphs import post_graphs
 
-    assembly = _assembly(options, rest)
+    assembly = assembled("adjacency", options.ckpt_path, rest, options.tower_dir)
     drawn = 0
     taken: set[str] = set()
-    for batch in _batches(assembly, options.split, options.post):
+    for batch in batches_of(assembly, options.split, options.post):
         with torch.inference_mode():
             for graph in post_graphs(assembly.method, batch.to(assembly.method.device)):
                 if drawn == options.limit or (options.post and graph.post.id not in options.post):
@@ -105,54 +151,6 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     if not drawn:
         raise DataError(f"nothing of the split {options.split} was drawn: it has no posts")
     return 0
-
-
-def _assembly(options: argparse.Namespace, rest: list[str]) -> Assembly:
-    """Data and tagger of the checkpoint, as `mnerkit test` puts them together."""
-    from mnerkit.cli import options as configuration
-    from mnerkit.cli.assembly import Assembly
-    from mnerkit.tagging import checkpoint
-
-    request = configuration.parse("draw adjacency", rest)
-    content = checkpoint.read(options.ckpt_path)
-    configuration.resolve(request, base=content["mnerkit"]["config"])
-    assembly = Assembly.of(request.config, None, [], curve=False)
-    checkpoint.restore(assembly.method, content, options.tower_dir)
-    assembly.connect()
-    return assembly
-
-
-def _batches(assembly: Assembly, split: str, ids: list[str] | None) -> Iterator[Batch]:
-    """Batches that hold the asked posts as queries, or all batches of the split; only those are read."""
-    data = assembly.data
-    loader = data.loader(split, share=False)
-    if ids is None:
-        yield from loader
-        return
-    known = {post.id for post in data.posts(split)}
-    for name in ids:
-        if name not in known:
-            raise DataError(f"--post {name}: no such post in the split {split}.{did_you_mean(name, known)}")
-    wanted, seen, dataset = set(ids), set(), loader.dataset
-    for key in loader.sampler:
-        here = _scored(dataset, key)
-        if found := wanted & {post.id for post in here}:
-            seen |= found
-            batch: Any = dataset[key]
-            if isinstance(batch, MnerkitError):
-                raise batch
-            yield batch
-    if missing := sorted(wanted - seen):
-        raise DataError(
-            f"--post {missing[0]}: no episode of the split {split} asks for it (no entity of a type in play)"
-        )
-
-
-def _scored(dataset: Any, key: Any) -> list[Post]:
-    """Posts that a batch of the loader scores, told without reading pictures."""
-    if hasattr(dataset, "source"):
-        return [dataset.source.posts[place] for place in dataset.source.episode(key).query]
-    return [dataset.posts[place] for place in key]
 
 
 def _file_name(post: str, episode: int | None, taken: set[str]) -> str:

@@ -94,7 +94,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         OVERWRITE,
     ),
     # its own options are read by `mnerkit.cli.draw`
-    "draw adjacency": (),
+    **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne"), ()),
     "plugins NAME --params": (CONFIG, Flag("ablation", "a named set of overrides of the plugin", "NAME")),
 }
 
@@ -105,7 +105,7 @@ TAKES = {
     "validate": ("model", "data", "trainer"),
     "test": ("model", "data", "trainer"),
     "predict": ("model",),
-    "draw adjacency": ("model", "data", "trainer"),
+    **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne"), ("model", "data", "trainer")),
     "plugins NAME --params": ("model", "data"),
 }
 

@@ -132,7 +132,7 @@ def _sweep(
     overwrite: bool,
 ) -> int:
     """Do the runs and write the tables, also when it is stopped before its end."""
-    from mnerkit.reproduce import sweep, tables
+    from mnerkit.reproduce import drawing, sweep, tables
     from mnerkit.reproduce.cells import labels
 
     named = labels(grid, [experiment.name for experiment in chosen])
@@ -146,6 +146,8 @@ def _sweep(
     for experiment in chosen:
         print(f"\n{tables.summary(grid.tables[experiment.name], grid, out, failed)}")
     print(f"\ntables: {out}/<paper>/<name>/{tables.NAME}; runs: {out / 'runs'}")
+    for line in drawing.draw_all([grid.tables[each.name] for each in chosen], grid, out, executor):
+        print(line, flush=True)
     finished = [run.folder(out / "runs").path for run in wanted if sweep.complete(run, out / "runs")]
     from mnerkit import report
 

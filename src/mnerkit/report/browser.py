@@ -20,7 +20,7 @@ SIDE = 160  # pixels of a thumbnail's longer side
 MOST_POSTS = 20_000  # in a page, of all sets together
 MOST_PICTURES = 4  # of a post
 FEWEST_POSTS = 200  # of a set, however many sets there are
-MISSING, DAMAGED, LEFT_OUT = -1, -2, -3  # in place of a picture's number
+MISSING, DAMAGED, LEFT_OUT, UNKNOWN = -1, -2, -3, -4  # in place of a picture's number
 
 
 @dataclass
@@ -48,22 +48,22 @@ class Pictures:
     def __init__(self, budget: int) -> None:
         self.left = budget
         self.sources: list[str] = []
-        self._known: dict[Path | int, int] = {}
+        self._known: dict[tuple[Path | int, int], int] = {}
 
-    def number(self, ref: ImageRef) -> int:
+    def number(self, ref: ImageRef, side: int = SIDE) -> int:
         """Place of a picture's thumbnail in `sources`; else `MISSING`, `DAMAGED` or `LEFT_OUT`."""
         if not ref.present:
             return MISSING
-        key = ref.path if ref.path is not None else id(ref)
+        key = (ref.path if ref.path is not None else id(ref), side)
         if key not in self._known:
-            self._known[key] = self._add(ref)
+            self._known[key] = self._add(ref, side)
         return self._known[key]
 
-    def _add(self, ref: ImageRef) -> int:
+    def _add(self, ref: ImageRef, side: int) -> int:
         if self.left <= 0:
             return LEFT_OUT
         try:
-            source = thumbnail(ref)
+            source = thumbnail(ref, side)
         except DataError:
             return DAMAGED
         if len(source) > self.left:
@@ -74,7 +74,7 @@ class Pictures:
         return len(self.sources) - 1
 
 
-def thumbnail(ref: ImageRef) -> str:
+def thumbnail(ref: ImageRef, side: int = SIDE) -> str:
     """A picture as a data URI; decoded under mnerkit's limits and encoded anew, so that nothing else of it is kept.
 
     Raises:
@@ -84,7 +84,7 @@ def thumbnail(ref: ImageRef) -> str:
 
     image = Image.fromarray(decode(ref))
     small = max(image.size) <= 96  # generated ones, kept exactly
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     kind = "PNG" if small else "WEBP" if features.check("webp") else "JPEG"
     content = io.BytesIO()
     image.save(content, kind, **({"optimize": True} if small else {"quality": 60}))
@@ -144,14 +144,28 @@ def _by_interest(asked: Asked, places: Iterable[int]) -> list[int]:
 
 def _posts(record: Record, shown: Shown, root: Path | None) -> dict[str, Post]:
     """The corpus's posts by id, as far as their words are those that the runs saw."""
+    words = {post.id: post.words for post in shown.asked.posts}
+    known = corpus_posts(record, shown.split, root)
+    return {name: post for name, post in known.items() if words.get(name) == post.words}
+
+
+def corpus_posts(record: Record, split: str, root: Path | None) -> dict[str, Post]:
+    """The posts of a split of a run's corpus, by id; none of another corpus's split (`test@NAME`).
+
+    Args:
+        record: the run.
+        split: the split.
+        root: folder of the corpora; that of the run's configuration where None.
+
+    Raises:
+        MnerkitError: the corpus can't be read.
+    """
     data = mapping(record.config.get("data"))
-    split = shown.split.partition("@")[0]
     name, own_root, variant = data.get("corpus", "probe"), data.get("root"), data.get("variant")
-    if "@" in shown.split or any(each is not None and not isinstance(each, str) for each in (name, own_root, variant)):
+    if "@" in split or any(each is not None and not isinstance(each, str) for each in (name, own_root, variant)):
         return {}
     corpus = load_corpus(str(name or "probe"), root or own_root, variant, splits=(split,))
-    words = {post.id: post.words for post in shown.asked.posts}
-    return {post.id: post for post in corpus.splits[split] if words.get(post.id) == post.words}
+    return {post.id: post for post in corpus.splits[split]}
 
 
 # ------------------------------------------------------------------ plain data

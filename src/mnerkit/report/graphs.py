@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class PostGraph:
         pictures: (H, W, 3) uint8 each, in the post's order; None where a picture is missing or broken.
         cells: rows and columns of the grid over each picture; 0 where captions are the nodes.
         captions: the captions that are nodes, one a picture; empty otherwise.
+        regions: of each node that is no word, the number of its picture, and its place there, from 0.
     """
 
     post: Post
@@ -50,6 +51,16 @@ class PostGraph:
     pictures: list[np.ndarray | None]
     cells: int = 0
     captions: tuple[str, ...] = ()
+    regions: tuple[tuple[int, int], ...] = ()
+
+
+def traced(tagger: Method, batch: Batch, names: Sequence[str]) -> list[Any]:
+    """Answers to the posts of a batch that are scored, with these traces where the method has them."""
+    tagger.tracing = tuple(names)
+    try:
+        return tagger.answers(batch)
+    finally:
+        tagger.tracing = ()
 
 
 def post_graphs(tagger: Method, batch: Batch) -> Iterator[PostGraph]:
@@ -58,11 +69,7 @@ def post_graphs(tagger: Method, batch: Batch) -> Iterator[PostGraph]:
     Raises:
         UsageError: the method's encoder traces no graph.
     """
-    tagger.tracing = TRACES
-    try:
-        predictions = tagger.answers(batch)
-    finally:
-        tagger.tracing = ()
+    predictions = traced(tagger, batch, TRACES)
     views = tagger.needs().views
     as_captions = "captions" in views
     axis = batch.caption_mask if as_captions else batch.image_mask
@@ -75,7 +82,8 @@ def post_graphs(tagger: Method, batch: Batch) -> Iterator[PostGraph]:
         real = np.flatnonzero(each.traces["node_mask"] > 0)
         places = [int(place) for place in real if place < count]
         labels = [each.post.words[place] for place in places]
-        labels += _image_labels(each.post, [int(place) - count for place in real if place >= count], per_picture, views)
+        regions = [divmod(int(place) - count, per_picture) for place in real if place >= count]
+        labels += region_names(each.post, regions, views)
         before, after = (each.traces[name].mean(0)[np.ix_(real, real)] for name in TRACES[:2])
         yield PostGraph(
             each.post,
@@ -90,18 +98,22 @@ def post_graphs(tagger: Method, batch: Batch) -> Iterator[PostGraph]:
             [_pixels(each.post, number) for number in range(len(each.post.images))],
             0 if as_captions or not total else round(per_picture**0.5),
             tuple(ref.caption or "" for ref in each.post.images) if as_captions else (),
+            tuple(regions),
         )
 
 
-def _image_labels(post: Post, places: Sequence[int], per_picture: int, views: frozenset[str]) -> list[str]:
-    """Names of image nodes by their places: caption words, or numbers of cells from 1."""
+def region_names(post: Post, regions: Sequence[tuple[int, int]], views: Collection[str]) -> list[str]:
+    """Names of places (picture, place in it from 0): caption words, or numbers of cells from 1 (`a1` with several)."""
     if "captions" in views:
         words = [(ref.caption or "").split() for ref in post.images]
-        return [words[place // per_picture][place % per_picture] for place in places]
-    several = len({place // per_picture for place in places}) > 1
-    return [
-        (chr(ord("a") + place // per_picture) if several else "") + str(place % per_picture + 1) for place in places
-    ]
+        return [words[picture][place] for picture, place in regions]
+    several = len({picture for picture, _ in regions}) > 1
+    return [(letter(picture) if several else "") + str(place + 1) for picture, place in regions]
+
+
+def letter(picture: int) -> str:
+    """What a picture of several is called: a, b, c ..."""
+    return chr(ord("a") + picture)
 
 
 def _pixels(post: Post, number: int) -> np.ndarray | None:

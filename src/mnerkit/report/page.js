@@ -1,8 +1,7 @@
-"use strict";
 // Everything from data becomes a text node. Markup is made by `el` and `svg` alone, with the attributes of `ALLOWED`.
 const ALLOWED = new Set(["class", "id", "href", "src", "alt", "type", "value", "for", "scope", "role", "lang", "dir", "tabindex",
   "title", "loading", "aria-label", "aria-live", "aria-sort", "aria-current", "aria-describedby", "aria-hidden", "viewBox", "width",
-  "height", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "d", "text-anchor", "autocomplete", "colspan"]);
+  "height", "transform", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "d", "text-anchor", "autocomplete", "colspan"]);
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(node, attributes, children) {
@@ -38,13 +37,13 @@ const plural = (count, one, many) => count.toLocaleString("en") + " " + (count =
 
 let state = new URLSearchParams();
 let view = "overview";
-const VIEWS = { overview: "Overview", tables: "Tables", ablations: "Ablations", sweeps: "Sweeps", confusion: "Confusion",
+const VIEWS = { overview: "Overview", tables: "Tables", ablations: "Ablations", sweeps: "Sweeps", figures: "Figures", confusion: "Confusion",
   runs: "Runs", posts: "Posts" };
 
 function readAddress() {
   const [name, rest] = location.hash.replace(/^#/, "").split("?");
   if (name === "main") return false;
-  view = Object.hasOwn(VIEWS, name) ? name : "overview";
+  view = Object.hasOwn(VIEWS, name) ? name : facts.tables.length ? "overview" : "figures";
   state = new URLSearchParams(rest || "");
   return true;
 }
@@ -264,7 +263,8 @@ function curve(found) {
   const legend = el("ul", { class: "notes plain" }, found.lines.map((line, number) => el("li", {},
     svg("svg", { viewBox: "0 0 14 14", width: 14, height: 14, class: "key", "aria-hidden": "true" },
       svg("g", { class: "l" + number % 6 }, svg("circle", { class: "point", cx: 7, cy: 7, r: 6 }))), line.name)),
-    el("li", {}, "Filled points and lines are ours, with 95 % intervals over seeds; open points and dashed lines are the paper's."));
+    el("li", {}, "Filled points and lines are ours, with 95 % intervals over seeds"
+      + (found.lines.some((line) => line.points.some((each) => each[3] !== null)) ? "; open points and dashed lines are the paper's." : ".")));
   return el("div", {}, chart, legend);
 }
 
@@ -315,6 +315,7 @@ function tables() {
     el("p", {}, "The same as ", el("a", { href: file + ".md" }, "Markdown"), ", ", el("a", { href: file + ".csv" }, "CSV"), ", ", el("a", { href: file + ".tex" }, "LaTeX"), "."),
     table.series.length ? [el("h3", {}, "Curves"), table.series.map((each) => [el("p", {}, each.name), curve(each)])] : "",
     countsOf(table),
+    table.figures.length ? [el("h3", {}, "Figures"), table.figures.map(drawing)] : "",
     el("h3", {}, "Bars"),
     table.columns.length > 1 ? el("fieldset", {}, el("legend", {}, "Bars of"), select("Column", table.columns.map((each, place) => [place, each[0]]), column,
       (value) => go("tables", { c: value }))) : "",
@@ -462,10 +463,11 @@ function verdict(set, words, gold, said) {
   return marks.length + missed.length ? [marks, missed] : el("span", { class: "ghost" }, "none");
 }
 
+const ABSENT = { "-1": "missing", "-2": "damaged", "-3": "left out, since the page would grow too large", "-4": "not known here" };
+
 function shot([name, number, caption]) {
-  const absent = { "-1": "missing", "-2": "damaged", "-3": "left out, since the page would grow too large" }[number];
   return el("figure", {}, number >= 0 ? el("img", { src: pictures()[number], alt: "picture " + name, loading: "lazy" }) : "",
-    el("figcaption", {}, number >= 0 ? "" : "picture " + name + ": " + absent, caption ? (number >= 0 ? "" : "; ") + "caption: " + caption : ""));
+    el("figcaption", {}, number >= 0 ? "" : "picture " + name + ": " + ABSENT[number], caption ? (number >= 0 ? "" : "; ") + "caption: " + caption : ""));
 }
 
 function postCard(set, place, a, b) {
@@ -540,7 +542,7 @@ function posts() {
 
 // ---------------------------------------------------------------- frame
 
-const MAKE = { overview, tables, ablations, sweeps, confusion, runs, posts };
+const MAKE = { overview, tables, ablations, sweeps, figures, confusion, runs, posts };
 
 function draw(focus) {
   document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).map(([name, text]) =>

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a report: tables, ablations, sweeps, confusion, signatures, and the error browser.
+"""One self-contained HTML page of a report: tables, ablations, sweeps, figures, signatures, and the error browser.
 
 All that comes from data goes into the page as JSON in which `<`, `>`, `&` and line separators are escaped, and from
 there into text nodes alone. The page's policy lets only its own script run, and loads nothing.
@@ -23,6 +23,7 @@ from mnerkit.errors import DataError
 from mnerkit.report import browser, formats
 from mnerkit.report.answers import Library, file_of
 from mnerkit.report.corrected import counts
+from mnerkit.report.figures import Gallery
 from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.sweeps import series
 from mnerkit.report.tables import Figure, Filled
@@ -45,36 +46,46 @@ class Source:
         problems: what was left out, and why.
         library: predictions of the runs.
         sets: posts for the error browser, from `browser.sets`.
+        root: folder of the corpora, for the pictures of figures; that of each run's configuration where None.
     """
 
     title: str
     tables: Sequence[Filled]
     ablations: Sequence[Filled]
     records: Sequence[Record]
-    problems: Sequence[str]
+    problems: list[str]
     library: Library
     sets: Sequence[browser.Shown] = ()
+    root: Path | None = None
 
 
 def page(source: Source, picture_bytes: int = 12_000_000) -> str:
-    """The page.
+    """The page. What is wrong with figures joins the source's problems.
 
     Args:
         source: what it shows.
-        picture_bytes: at most so many bytes of pictures.
+        picture_bytes: at most so many bytes of pictures; those of figures come first.
     """
     pictures = browser.Pictures(picture_bytes)
-    sets = [browser.plain(each, pictures) for each in source.sets]
     number = {record.path.resolve(): place for place, record in enumerate(source.records)}
+    gallery = Gallery(number, pictures, source.root)
+    drawn = [gallery.of_table(filled) for filled in source.tables]
+    alone = [gallery.of_run(record) for record in source.records]
+    source.problems += gallery.problems
+    sets = [browser.plain(each, pictures) for each in source.sets]
     facts = {
         "title": source.title,
         "mnerkit": __version__,
         "problems": list(source.problems),
-        "tables": [_table(filled, number) | {"counts": counts(filled, source.library)} for filled in source.tables],
+        "tables": [
+            _table(filled, number) | {"counts": counts(filled, source.library), "figures": figures}
+            for filled, figures in zip(source.tables, drawn, strict=True)
+        ],
+        "figures": [each for each in alone if each],
         "ablations": [_table(filled, number) for filled in source.ablations],
         "runs": [_run(record, source.library) for record in source.records],
     }
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css"), f"{_asset('figures.js')}\n{_asset('page.js')}"
     filled = {
         "title": escaped(source.title),
         "style_hash": _hash(style),

@@ -71,16 +71,24 @@ def _common(names: list[str]) -> str:
 
 
 def _training(filled: Filled) -> list[dict[str, Any]]:
-    """The score and the loss of each epoch, a line for each cell with runs, with intervals over seeds."""
+    """The score and the loss of each epoch, a line for the runs of each cell, with intervals over seeds.
+
+    Runs that fill several cells are drawn once, under the name of the corpus that they were trained on.
+    """
     table = filled.table
+    metrics = {column.metric for column in table.columns}
     drawn = []
     for name in ("", LOSS):
-        lines, last = [], 0
+        lines, last, seen = [], 0, set()
         for (row, column), figure in filled.figures.items():
-            kind = table.columns[column]
-            points = _epochs(figure, name or f"{kind.split}/{figure.cell.metric}")
+            logged = name or f"{table.columns[column].split}/{figure.cell.metric}"
+            key = (logged, *(record.path.resolve() for record in figure.records))
+            points = _epochs(figure, logged) if key not in seen else []
+            seen.add(key)
             if points:
-                lines.append({"name": f"{table.rows[row].name}, {kind.name}", "points": points})
+                parts = [table.rows[row].name, figure.records[0].corpus]
+                parts += [logged] if not name and len(metrics) > 1 else []
+                lines.append({"name": ", ".join(parts), "points": points})
                 last = max(last, *(point[0] for point in points))
         if lines:
             title = f"{table.title}: {name or 'scores'}"

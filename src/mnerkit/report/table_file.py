@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mnerkit.errors import DataError, did_you_mean
+from mnerkit.errors import DataError
+from mnerkit.report.checks import Check, anything, figure, listed, maybe, place, read_keys, row_of, text, texts
 from mnerkit.report.folders import read_json
 
 FORMAT, VERSION = "mnerkit-table", 1
@@ -118,31 +118,31 @@ def read_table(path: Path) -> Table:
 
 
 def _table(content: Mapping[str, Any], path: Path) -> Table:
-    keys: dict[str, Callable[[Any], Any]] = {
-        "format": _any,
-        "version": _any,
+    keys: dict[str, Check] = {
+        "format": anything,
+        "version": anything,
         "experiment": _name,
-        "paper": _text,
-        "title": _text,
+        "paper": text,
+        "title": text,
         "what": _kind,
     }
-    keys |= {"profile": _text, "note": _text, "rows": _list, "columns": _list, "cells": _list, "x": _maybe(_text)}
-    keys |= {"sweep": _maybe(_sweep), "baseline_row": _maybe(_place), "draw": _texts}
-    read = _read(content, keys, "the table", ("experiment", "title", "rows", "columns", "cells"))
+    keys |= {"profile": text, "note": text, "rows": listed, "columns": listed, "cells": listed, "x": maybe(text)}
+    keys |= {"sweep": maybe(_sweep), "baseline_row": maybe(place), "draw": texts}
+    read = read_keys(content, keys, "the table", ("experiment", "title", "rows", "columns", "cells"))
     rows = tuple(
         Row(
-            **_read(
+            **read_keys(
                 each,
-                {"name": _text, "plugin": _maybe(_text), "ablation": _maybe(_text), "printed_only": _maybe(_text)},
+                {"name": text, "plugin": maybe(text), "ablation": maybe(text), "printed_only": maybe(text)},
                 f"row {n}",
                 ("name",),
             )
         )
         for n, each in enumerate(read.pop("rows"))
     )
-    kinds = {"name": _text, "corpus": _maybe(_text), "split": _text, "metric": _text}
+    kinds = {"name": text, "corpus": maybe(text), "split": text, "metric": text}
     columns = tuple(
-        Column(**_read(each, kinds, f"column {n}", ("name",))) for n, each in enumerate(read.pop("columns"))
+        Column(**read_keys(each, kinds, f"column {n}", ("name",))) for n, each in enumerate(read.pop("columns"))
     )
     if not rows or not columns or max(len(rows), len(columns)) > MAX_SIDE:
         raise DataError(f"{len(rows)} rows and {len(columns)} columns: a table has from 1 to {MAX_SIDE} of each")
@@ -159,10 +159,10 @@ def _cell(content: Any, number: int, path: Path) -> Cell:
     where = f"cell {number}"
     if isinstance(content, dict) and {"row", "column"} <= content.keys():
         where += f" (row {str(content['row'])[:9]}, column {str(content['column'])[:9]})"
-    keys: dict[str, Callable[[Any], Any]] = {"row": _place, "column": _place, "printed": _maybe(_figure)}
-    keys |= {"printed_raw": _maybe(_text), "erratum": _maybe(_erratum), "corrected": _maybe(_figure), "runs": _texts}
-    keys |= {"metric": _text, "value": _maybe(_figure), "of": _maybe(_places), "state": _state, "why": _maybe(_text)}
-    read = _read(content, keys | {"differs": _texts}, where, ("row", "column", "state"))
+    keys: dict[str, Check] = {"row": place, "column": place, "printed": maybe(figure)}
+    keys |= {"printed_raw": maybe(text), "erratum": maybe(_erratum), "corrected": maybe(figure), "runs": texts}
+    keys |= {"metric": text, "value": maybe(figure), "of": maybe(_places), "state": _state, "why": maybe(text)}
+    read = read_keys(content, keys | {"differs": texts}, where, ("row", "column", "state"))
     if isinstance(read.get("erratum"), dict):
         read |= read.pop("erratum")
     read["runs"] = tuple(_run(name, where, path) for name in read.get("runs", ()))
@@ -177,60 +177,28 @@ def _run(name: str, where: str, path: Path) -> Path:
 
 def _check_places(rows: tuple[Row, ...], columns: tuple[Column, ...], cells: tuple[Cell, ...]) -> None:
     places: set[tuple[int, int]] = set()
-    for place in ((cell.row, cell.column) for cell in cells):
-        if place[0] >= len(rows) or place[1] >= len(columns):
-            raise DataError(f"there is no row {place[0]}, column {place[1]} (places are counted from 0)")
-        if place in places:
-            raise DataError(f"row {place[0]}, column {place[1]} has two cells")
-        places.add(place)
+    for spot in ((cell.row, cell.column) for cell in cells):
+        if spot[0] >= len(rows) or spot[1] >= len(columns):
+            raise DataError(f"there is no row {spot[0]}, column {spot[1]} (places are counted from 0)")
+        if spot in places:
+            raise DataError(f"row {spot[0]}, column {spot[1]} has two cells")
+        places.add(spot)
     means = {(cell.row, cell.column) for cell in cells if cell.of}
     for cell in cells:
-        for place in cell.of:
-            if place not in places or place in means:
-                how = "is a mean itself" if place in means else "does not exist"
-                raise DataError(f"row {cell.row}, column {cell.column} is the mean of {list(place)}, which {how}")
+        for spot in cell.of:
+            if spot not in places or spot in means:
+                how = "is a mean itself" if spot in means else "does not exist"
+                raise DataError(f"row {cell.row}, column {cell.column} is the mean of {list(spot)}, which {how}")
 
 
 # ------------------------------------------------------------------ values
 
-
-def _read(
-    content: Any, keys: Mapping[str, Callable[[Any], Any]], where: str, needed: tuple[str, ...]
-) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise DataError(f"{where} is no mapping")
-    for key in content:
-        if key not in keys:
-            raise DataError(f"{where}: no key {key[:60]!r}.{did_you_mean(key, keys)}")
-    for key in needed:
-        if key not in content:
-            raise DataError(f"{where}: {key!r} is missing")
-    read = {}
-    for key, value in content.items():
-        try:
-            read[key] = keys[key](value)
-        except (ValueError, TypeError) as problem:
-            raise DataError(f"{where}: {key} is {str(value)[:60]!r}, not {problem}") from None
-    return read
-
-
-def _any(value: Any) -> Any:
-    return value
-
-
-def _maybe(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else kind(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 20_000:
-        raise ValueError("a text")
-    return value
+_pair = row_of(place, place)
 
 
 def _name(value: Any) -> str:
     """`paper/table`, which names the files that are written."""
-    parts = _text(value).split("/")
+    parts = text(value).split("/")
     if len(parts) > 4 or any(not each.replace("-", "").replace("_", "").replace(".", "").isalnum() for each in parts):
         raise ValueError("names of letters, digits, '-', '_' and '.', with '/' between")
     if any(each.startswith(".") or len(each) > 80 or not each.isascii() for each in parts):
@@ -238,32 +206,8 @@ def _name(value: Any) -> str:
     return value
 
 
-def _figure(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a figure")
-    return float(value)
-
-
-def _place(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("a place, counted from 0")
-    return value
-
-
 def _places(value: Any) -> tuple[tuple[int, int], ...]:
-    if not isinstance(value, list) or any(not isinstance(each, list) or len(each) != 2 for each in value):
-        raise ValueError("a list of [row, column]")
-    return tuple((_place(row), _place(column)) for row, column in value)
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("a list")
-    return value
-
-
-def _texts(value: Any) -> list[str]:
-    return [_text(each) for each in _list(value)]
+    return tuple((row, column) for row, column in map(_pair, listed(value)))
 
 
 def _kind(value: Any) -> str:
@@ -281,17 +225,17 @@ def _state(value: Any) -> str:
 def _erratum(value: Any) -> str | dict[str, Any]:
     """A text, or `{"text": ..., "corrected": figure}`."""
     if isinstance(value, dict) and value.keys() <= {"text", "corrected"}:
-        return {"erratum": _text(value.get("text", "")), "corrected": _maybe(_figure)(value.get("corrected"))}
-    return _text(value)
+        return {"erratum": text(value.get("text", "")), "corrected": maybe(figure)(value.get("corrected"))}
+    return text(value)
 
 
 def _sweep(value: Any) -> Sweep:
     if not isinstance(value, dict) or value.keys() != {"option", "values"} or not isinstance(value["values"], list):
         raise ValueError("a mapping of option and values")
     values = tuple(_option_value(each) for each in value["values"])
-    return Sweep(_text(value["option"]), values)
+    return Sweep(text(value["option"]), values)
 
 
 def _option_value(value: Any) -> float | str:
     """A number stays one; anything else is a name."""
-    return _figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:200]
+    return figure(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:200]

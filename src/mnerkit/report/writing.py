@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mnerkit import __version__
 from mnerkit.errors import DataError, UsageError
-from mnerkit.report import browser, formats
+from mnerkit.report import browser, folders, formats
 from mnerkit.report.answers import Library
+from mnerkit.report.figures import kinds_of
 from mnerkit.report.page import Source, page
 from mnerkit.report.table_file import Table, read_table
 from mnerkit.report.tables import Filled, Shelf, ablations, fill, of_runs
@@ -67,7 +68,7 @@ class Report:
             filled.append(fill(alone, shelf, library))
         left_out = [fill(table, shelf, library) for table in ablations(shelf.records.values())]
         done.problems += shelf.problems.values()
-        if not filled:
+        if not filled and not any(kinds_of(record) for record in shelf.records.values()):
             raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
         done.tables = filled
         before = _listed(out)
@@ -79,7 +80,7 @@ class Report:
         records = list(shelf.records.values())
         sets, problems = browser.sets(records, library, self.root, self.posts)
         done.problems += problems
-        source = Source(self.title, filled, left_out, records, done.problems, library, sets)
+        source = Source(self.title, filled, left_out, records, done.problems, library, sets, self.root)
         self._keep(done, PAGE, page(source, self.picture_bytes))
         for name in before - set(done.files):
             (out / name).unlink(missing_ok=True)
@@ -106,6 +107,26 @@ class Report:
             raise DataError(f"two tables would be written to {name}")
         write_text(done.out / name, content)
         done.files.append(name)
+
+
+def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None = None) -> tuple[str, list[str]]:
+    """A page of the figures that runs have of their own, and what was wrong.
+
+    Args:
+        kind: what each must have (`figures.KINDS`).
+        runs: their folders.
+        split: of which it must be.
+        root: folder of the corpora; that of each run's configuration where None.
+
+    Raises:
+        DataError: a run is damaged, or has no such figure.
+    """
+    records = [folders.read(run) for run in runs]
+    for record in records:
+        if (kind, split) not in kinds_of(record):
+            raise DataError(f"run {record.path} of plugin {record.plugin} has no figure {kind} of {split}")
+    source = Source(f"mnerkit draw {kind}", [], [], records, [], Library(), (), root)
+    return page(source), source.problems
 
 
 def _listed(out: Path) -> set[str]:

@@ -10,11 +10,14 @@ from typing import Any
 
 from mnerkit import registry
 from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.report.figure_file import KINDS
 from mnerkit.reproduce.experiments import DATA, Experiment, Group, Metric, Row, Sweep, column_name
 from mnerkit.reproduce.printed import Printed, erratum
 from mnerkit.reproduce.strict import Key, check, one_of, read
 
 PROFILES = "profiles"
+# what can be asked for as `draw`; tables, bars and curves are drawn of every table that has them
+DRAWN = ("table", "bars", "curve", "counts", *KINDS)
 
 _TEXT, _NAME, _LIST, _MAP = Key((str,)), Key((str,), needed=True), Key((list,)), Key((dict,))
 EXPERIMENT = {
@@ -92,7 +95,7 @@ def load(path: Path, folder: Path) -> Experiment:
         sweep=_sweep(content.get("sweep"), content["what"], where),
         x=content.get("x"),
         baseline=_baseline(content.get("baseline"), rows, where),
-        draw=tuple(content.get("draw") or ()),
+        draw=_drawn(content.get("draw") or [], where),
         differs=tuple(content.get("differs") or ()),
         printed=_printed(content.get("printed"), path.parent, where),
         errata=_errata(content.get("errata") or [], rows, groups, metrics, path, folder),
@@ -151,6 +154,12 @@ def _group(content: Any, where: str) -> Group:
 def _metric(content: Any, where: str) -> Metric:
     content = check(content, METRIC, where)
     return Metric(content["name"], content["metric"], content.get("printed"), content.get("split", "test"))
+
+
+def _drawn(content: list[Any], where: str) -> tuple[str, ...]:
+    for kind in content:
+        one_of(str(kind), dict.fromkeys(DRAWN), "figure to draw", where)
+    return tuple(content)
 
 
 def _sweep(content: Any, what: str, where: str) -> Sweep | None:
