@@ -7,9 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnerkit.cli.reproduce import commands
+from mnerkit.reproduce import experiment_files, grid, profiles
+from mnerkit.reproduce.cells import Grid
 from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.reproduce.grid import Builder
 from mnerkit.runs import RunFolder
 
+COMMANDS = commands()
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 TABLE = """\
@@ -70,6 +75,13 @@ plugins:
   bert: {}
   bilstm: {}
 """
+
+
+def built(folder: Path, *names: str, **given: Any) -> Grid:
+    """The grid of some experiments of a folder; of all without names."""
+    known = experiment_files.load_all(folder)
+    profile = profiles.load(given.pop("profile", "mini"), folder)
+    return grid.build(Builder(profile, COMMANDS, **given), [known[name] for name in names or known])
 
 
 def finish(command: Sequence[str], f1: float = 50.0) -> RunFolder:

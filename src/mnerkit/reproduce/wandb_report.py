@@ -100,7 +100,7 @@ def made(content: Mapping[str, Any], entity: str | None = None) -> Any:
     where = {"project": content["project"], **({"entity": owner} if owner else {})}
     blocks: list[Any] = []
     for section in content["sections"]:
-        filters = [expr.Tags().isin([tag]) for tag in section["tags"]]
+        filters = expr.And(*(expr.Tags().isin([tag]) for tag in section["tags"]))
         runs = wr.Runset(**where, name=" ".join(section["tags"]), filters=filters)
         panels = [_panel(wr, panel, number) for number, panel in enumerate(section["panels"])]
         blocks += [wr.H2(section["title"]), wr.P(section["note"]), wr.PanelGrid(runsets=[runs], panels=panels)]

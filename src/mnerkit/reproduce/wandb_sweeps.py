@@ -50,7 +50,9 @@ def write(
     files: dict[Path, str] = {}
     sweeps = []
     for name in names:
-        runs = grid.needed([name])
+        firsts = {run.first[0] for run in grid.needed([name]) if run.first is not None}
+        # a grid is done in the order of its values
+        runs = sorted(grid.needed([name]), key=lambda run, firsts=firsts: run.digest not in firsts)
         if not runs:
             continue
         known = places(grid, [name], profile)
@@ -61,8 +63,7 @@ def write(
             files[path] = yaml_text(settings, f"A run of {name}: mnerkit fit --config {path}")
             values.append(str(path))
         path = folder / f"{name}.yaml"
-        firsts = sum(run.digest not in grid.tables[name].runs() for run in runs)
-        files[path] = yaml_text(sweep(name, values, profile, account, out), *_comments(path, firsts))
+        files[path] = yaml_text(sweep(name, values, profile, account, out), *_comments(path, len(firsts)))
         sweeps.append(path)
     if (there := [path for path in files if path.exists()]) and not overwrite:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
