@@ -77,6 +77,19 @@ plugins:
 """
 
 
+def laid_out(folder: Path) -> Path:
+    """Write `paper/table1`, `paper/sweep` and the profile `mini` into a new folder."""
+    (folder / "paper").mkdir(parents=True)
+    (folder / "profiles").mkdir()
+    (folder / "paper" / "table1.yaml").write_text(TABLE)
+    (folder / "paper" / "sweep.yaml").write_text(SWEEP)
+    (folder / "paper" / "table1.csv").write_text(PRINTED)
+    (folder / "profiles" / "mini.yaml").write_text(MINI)
+    errata = "paper,location,as_printed,likely_correct,basis\npaper,Table 1 UMT,22,32,a slip\n"
+    (folder / "errata.csv").write_text(errata)
+    return folder
+
+
 def built(folder: Path, *names: str, **given: Any) -> Grid:
     """The grid of some experiments of a folder; of all without names."""
     known = experiment_files.load_all(folder)

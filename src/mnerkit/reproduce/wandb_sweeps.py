@@ -50,11 +50,12 @@ def write(
     files: dict[Path, str] = {}
     sweeps = []
     for name in names:
-        firsts = {run.first[0] for run in grid.needed([name]) if run.first is not None}
-        # a grid is done in the order of its values
-        runs = sorted(grid.needed([name]), key=lambda run, firsts=firsts: run.digest not in firsts)
-        if not runs:
+        needed = grid.needed([name])
+        if not needed:
             continue
+        # a grid is done in the order of its values
+        firsts = {run.first[0] for run in needed if run.first is not None}
+        runs = [run for run in needed if run.digest in firsts] + [run for run in needed if run.digest not in firsts]
         known = places(grid, [name], profile)
         values = []
         for run in runs:
