@@ -9,6 +9,7 @@ import wandb
 
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
+from mnerkit.tagging.dashboards import account
 from tests.offline_records import offline
 
 
@@ -30,6 +31,12 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(
     assert found.summary["final/dev/f1"] == pytest.approx(folder.metrics()["dev"]["f1"])
     tables = {path.name.split("_")[0] for path in folder.path.rglob("*.table.json")}
     assert tables == {"predictions", "confusion"}
+
+
+def test_tags_are_plugin_and_corpus_where_none_are_given() -> None:
+    told, cells = account({"plugin": "bert", "wandb": {"project": "mner"}}, "probe-" + "x" * 70)
+    assert told["wandb"] == {"project": "mner", "tags": ["bert", "probe-" + "x" * 58]}  # W&B takes 64 letters
+    assert cells == {}
 
 
 @pytest.mark.parametrize("given", ["3", "[a]"])

@@ -109,9 +109,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     with sweep.alone(out):
         board.write()
-        code = _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
-    board.tell()
-    return code
+        try:
+            return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
+        finally:
+            board.tell()
 
 
 def _executor(jobs: int) -> Executor:
