@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 import wandb
 
 from mnerkit.cli import main
 from mnerkit.runs import RunFolder
-
-BLOCK, HEADER = 32768, 7  # a LevelDB log: blocks of records, each with checksum, length and kind (1 whole, 2-4 parts)
-
-
-def records(file: Path) -> list[Any]:
-    from wandb.proto import wandb_internal_pb2
-
-    content, position, found, part = file.read_bytes(), HEADER, [], b""
-    assert content[:4] == b":W&B"
-    while position + HEADER <= len(content):
-        if BLOCK - position % BLOCK < HEADER:
-            position += BLOCK - position % BLOCK
-            continue
-        _, length, kind = struct.unpack("<IHB", content[position : position + HEADER])
-        part += content[position + HEADER : position + HEADER + length]
-        position += HEADER + length
-        if kind in (1, 4):
-            found.append(wandb_internal_pb2.Record.FromString(part))
-            part = b""
-    return found
+from mnerkit.tagging.dashboards import account
+from tests.offline_records import offline
 
 
 def test_an_offline_run_carries_config_group_tags_metrics_and_tables(
@@ -44,19 +23,27 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(
     assert main(argv) == 0
     wandb.teardown()  # the process that writes the file has written all of it
     folder = RunFolder(tmp_path / "bert" / "probe" / "logged")
-    file = next(folder.path.rglob("*.wandb"))
-    found = records(file)
-    run = next(record.run for record in found if record.HasField("run"))
-    assert (run.project, run.run_group, run.job_type) == ("mner", "table2", "full")
-    assert set(run.tags) == {"a", "b"}
-    config = {item.key: json.loads(item.value_json) for record in found for item in record.run.config.update}
-    config |= {item.key: json.loads(item.value_json) for record in found for item in record.config.update}
-    assert config["plugin"] == "bert" and config["data"]["limit"] == 64
-    logged = {".".join(item.nested_key) or item.key for record in found for item in record.history.item}
-    assert {"dev/f1", "train/loss", "predictions.path", "confusion_table.path"} <= logged
-    summary = {
-        ".".join(item.nested_key) or item.key: item.value_json for record in found for item in record.summary.update
-    }
-    assert json.loads(summary["final/dev/f1"]) == pytest.approx(folder.metrics()["dev"]["f1"])
+    found = offline(next(folder.path.rglob("*.wandb")))
+    assert (found.run.project, found.run.run_group, found.run.job_type) == ("mner", "table2", "full")
+    assert set(found.run.tags) == {"a", "b"}
+    assert found.config["plugin"] == "bert" and found.config["data"]["limit"] == 64
+    assert {"dev/f1", "train/loss", "predictions.path", "confusion_table.path"} <= set(found.history)
+    assert found.summary["final/dev/f1"] == pytest.approx(folder.metrics()["dev"]["f1"])
     tables = {path.name.split("_")[0] for path in folder.path.rglob("*.table.json")}
     assert tables == {"predictions", "confusion"}
+
+
+def test_tags_are_plugin_and_corpus_where_none_are_given() -> None:
+    told, cells = account({"plugin": "bert", "wandb": {"project": "mner"}}, "probe-" + "x" * 70)
+    assert told["wandb"] == {"project": "mner", "tags": ["bert", "probe-" + "x" * 58]}  # W&B takes 64 letters
+    assert cells == {}
+
+
+@pytest.mark.parametrize("given", ["3", "[a]"])
+def test_cells_that_are_no_mapping_are_refused_in_a_line(
+    tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["fit", "--plugin", "bert", "--runs_dir", str(tmp_path), "--logger", "wandb", "--wandb.cells", given]
+    assert main(argv) == 2
+    assert "--wandb.cells is a mapping of experiments" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("config.yaml"))

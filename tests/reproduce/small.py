@@ -7,9 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnerkit.cli.reproduce import commands
+from mnerkit.reproduce import experiment_files, grid, profiles
+from mnerkit.reproduce.cells import Grid
 from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.reproduce.grid import Builder
 from mnerkit.runs import RunFolder
 
+COMMANDS = commands()
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 TABLE = """\
@@ -70,6 +75,26 @@ plugins:
   bert: {}
   bilstm: {}
 """
+
+
+def laid_out(folder: Path) -> Path:
+    """Write `paper/table1`, `paper/sweep` and the profile `mini` into a new folder."""
+    (folder / "paper").mkdir(parents=True)
+    (folder / "profiles").mkdir()
+    (folder / "paper" / "table1.yaml").write_text(TABLE)
+    (folder / "paper" / "sweep.yaml").write_text(SWEEP)
+    (folder / "paper" / "table1.csv").write_text(PRINTED)
+    (folder / "profiles" / "mini.yaml").write_text(MINI)
+    errata = "paper,location,as_printed,likely_correct,basis\npaper,Table 1 UMT,22,32,a slip\n"
+    (folder / "errata.csv").write_text(errata)
+    return folder
+
+
+def built(folder: Path, *names: str, **given: Any) -> Grid:
+    """The grid of some experiments of a folder; of all without names."""
+    known = experiment_files.load_all(folder)
+    profile = profiles.load(given.pop("profile", "mini"), folder)
+    return grid.build(Builder(profile, COMMANDS, **given), [known[name] for name in names or known])
 
 
 def finish(command: Sequence[str], f1: float = 50.0) -> RunFolder:

@@ -11,21 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnerkit.cli import options
-from mnerkit.cli.reproduce import commands
 from mnerkit.errors import DataError, UsageError
-from mnerkit.reproduce import experiment_files, grid, identity, profiles
-from mnerkit.reproduce.cells import Grid
-from mnerkit.reproduce.grid import Builder
+from mnerkit.reproduce import experiment_files, identity, profiles
 from mnerkit.reproduce.layers import dotted, merged, text_of
-from tests.reproduce.small import EXPERIMENTS, MINI, TABLE
-
-COMMANDS = commands()
-
-
-def built(folder: Path, *names: str, **given: Any) -> Grid:
-    known = experiment_files.load_all(folder)
-    profile = profiles.load(given.pop("profile", "mini"), folder)
-    return grid.build(Builder(profile, COMMANDS, **given), [known[name] for name in names or known])
+from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, TABLE, built
 
 
 def resolved(*words: str) -> dict[str, Any]:

@@ -36,7 +36,8 @@ WANDB = {
     "entity": Option("entity", "str | None", "None", "user or team"),
     "group": Option("group", "str | None", "None", "group of the run, for instance an experiment"),
     "job_type": Option("job_type", "str | None", "None", "kind of run within its group, for instance a variant"),
-    "tags": Option("tags", "list[str]", "[]", "tags of the run"),
+    "tags": Option("tags", "list[str] | None", "None", "tags of the run (default: plugin, corpus)"),
+    "cells": Option("cells", "dict | None", "None", "cells of tables that the run fills, as `reproduce` notes them"),
     "mode": Option("mode", "Literal['online', 'offline']", "'online'", "offline: write files for `wandb sync`"),
 }
 EARLY_STOPPING = {"patience": Option("patience", "int", "None", "stop after so many epochs without a better dev F1")}

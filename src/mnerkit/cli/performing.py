@@ -46,8 +46,18 @@ def _attempt(task: Task) -> str | None:
                     code = 1
         finally:
             sys.argv = kept
+        _end_dashboard(failed=bool(code))
         if not code:
             return None
         stream.flush()
         stream.seek(begin)
         return complaint(stream.read()) or f"exit code {code}"
+
+
+def _end_dashboard(failed: bool) -> None:
+    """Close what a run tells Weights & Biases: a failed one's next is another run, and this process may be killed."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None:
+        if wandb.run is not None:
+            wandb.finish(exit_code=int(failed))
+        wandb.teardown()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnerkit.cli import options
+from mnerkit.cli import dashboards, options
 from mnerkit.cli.arguments import Parser, positive, refuse
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.text_table import table as text_table
@@ -54,7 +54,8 @@ def parser() -> Parser:
     made.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing"
     )
-    made.add_argument("--overwrite", action="store_true", help="do complete runs again")
+    made.add_argument("--overwrite", action="store_true", help="do complete runs again; replace files")
+    dashboards.add_options(made)
     return made
 
 
@@ -75,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"no executor {asked.executor!r}: {', '.join(EXECUTORS)}.{near}")
     if asked.root is not None and not Path(asked.root).is_dir():
         raise UsageError(f"--root {asked.root}: there is no such folder")
+    dashboards.check(asked)
     from mnerkit.reproduce import experiment_files as files
     from mnerkit.reproduce import grid as grids
     from mnerkit.reproduce import profiles, sweep
@@ -85,11 +87,17 @@ def main(argv: Sequence[str]) -> int:
     profile = profiles.load(asked.profile, folder)
     tower = profiles.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
-    grid = grids.build(builder, chosen)
+    # on a dashboard a run names all cells that it fills, whatever was asked for
+    told = asked.logger == "wandb" or asked.wandb_sweep
+    others = [each for each in known.values() if told and each not in chosen]
+    grid = grids.build(builder, [*chosen, *others])
     names = [experiment.name for experiment in chosen]
+    out = Path(asked.out or f"runs/reproduce/{profile.name}")
+    board = dashboards.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)
     _say_absent(grid, chosen, bool(wanted))
-    out = Path(asked.out or f"runs/reproduce/{profile.name}")
+    if asked.wandb_sweep or asked.wandb_report:
+        return dashboards.define(asked, grid, names, profile.name, out, commands())
     jobs = asked.jobs or os.cpu_count() or 1
     clock = sweep.Clock(profile.seconds, jobs)
     done = [run for run in wanted if sweep.complete(run, out / "runs")]
@@ -100,7 +108,11 @@ def main(argv: Sequence[str]) -> int:
         print(_runs_table(wanted, left, grid, out, names))
         return 0
     with sweep.alone(out):
-        return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
+        board.write()
+        try:
+            return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
+        finally:
+            board.tell()
 
 
 def _executor(jobs: int) -> Executor:

@@ -77,10 +77,14 @@ def _writing(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
 def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) -> int:
     """Train a `new` run, or continue one (`resume`), and score it."""
     config = request.config
+    cells: dict[str, Any] = {}
     started = time.time()
     from mnerkit.cli.assembly import Assembly
+    from mnerkit.tagging import dashboards
 
     try:
+        if "wandb" in loggers:
+            config, cells = dashboards.account(config, folder.path.parts[-2])
         assembly = Assembly.of(config, folder, loggers, curve=True)
         assembly.prepare()
         # here, so that types or shots that can't be tested are refused before hours of training
@@ -93,6 +97,8 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     if _is_first():
         print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
         write_json(folder.path / "env.json", environment(config, trainer))
+    if cells:
+        dashboards.note(trainer.loggers, cells=cells)
     ready = time.time()
     if method.trainable_parameters():
         last = str(folder.last) if state == "resume" and folder.last.is_file() else None

@@ -25,6 +25,7 @@ class Run:
         corpus: the folder of its corpus among run folders.
         words: its command from `fit` on, without where it writes.
         first: digest of the run that has to be done before, and the file of it that this one reads.
+        telling: options that decide nothing: whom it tells of itself, and what.
     """
 
     digest: str
@@ -33,6 +34,7 @@ class Run:
     seed: int
     words: tuple[str, ...]
     first: tuple[str, str] | None = None
+    telling: tuple[str, ...] = ()
 
     def place(self) -> str:
         """Its folder, below the folder of all runs."""
@@ -48,7 +50,7 @@ class Run:
         if self.first is not None:
             digest, file = self.first
             words = [str(known[digest].folder(runs).path / file) if word == FIRST else word for word in words]
-        return [*words, "--runs_dir", str(runs), "--name", self.digest]
+        return [*words, *self.telling, "--runs_dir", str(runs), "--name", self.digest]
 
 
 @dataclass(frozen=True)

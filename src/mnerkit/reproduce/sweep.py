@@ -171,7 +171,7 @@ def _again(run: Run, runs: Path, commands: Commands) -> list[str]:
     """The command that goes on with a folder whose run is the same in other words; empty for a damaged one."""
     folder = run.folder(runs)
     command = ["fit", "--config", str(folder.config_file), "--test", "--trainer.enable_progress_bar", "false"]
-    command += ["--runs_dir", str(runs), "--name", run.digest]
+    command += [*run.telling, "--runs_dir", str(runs), "--name", run.digest]
     try:
         if _continues(command, folder, commands):
             return command

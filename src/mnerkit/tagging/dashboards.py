@@ -1,17 +1,45 @@
-"""What a finished run tells Weights & Biases: final scores, a table of predictions, confusions."""
+"""What a run tells Weights & Biases: the cells of tables that it fills, and its final scores and predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
+from mnerkit.errors import UsageError
 from mnerkit.tagging.prediction import Prediction, rows
 
 # rows of the predictions table: enough to look through, small enough to load at once
 SHOWN = 500
+# W&B refuses longer tags
+TAG = 64
+
+
+def account(config: Mapping[str, Any], corpus: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A configuration whose section `wandb` is ready for W&B, and the cells of tables that the run fills.
+
+    Args:
+        config: the resolved configuration.
+        corpus: the folder of the run's corpus; with the plugin it is the run's tags where none are given.
+
+    Raises:
+        UsageError: `wandb.cells` is no mapping.
+    """
+    asked = dict(config.get("wandb") or {})
+    cells = asked.pop("cells", None) or {}
+    if not isinstance(cells, Mapping):
+        raise UsageError(f"--wandb.cells is a mapping of experiments, in a file for --config; got {cells!r}"[:160])
+    asked["tags"] = [str(tag)[:TAG] for tag in asked.get("tags") or (config["plugin"], corpus)]
+    return {**config, "wandb": asked}, dict(cells)
+
+
+def note(loggers: Iterable[Logger], **facts: Any) -> None:
+    """Add to the configuration that W&B shows of a run."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_hyperparams(facts)
 
 
 def log_results(logger: WandbLogger, metrics: dict[str, Any], answers: Sequence[Any]) -> None:
