@@ -1,6 +1,6 @@
 """A sweep of cheap tasks on Ray: `python -m tests.reproduce.ray_sweep ADDRESS FOLDER WHAT...`.
 
-It prints outcomes as JSON lines.
+Outcomes go into `FOLDER/outcomes` as JSON lines, since Ray tells on standard output of nodes that died.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def main(address: str, folder: Path, whats: list[str]) -> None:
         Task(str(number), (what, str(folder / str(number))), folder / "logs" / f"{number}.txt")
         for number, what in enumerate(whats)
     ]
-    with alone(folder):
+    with alone(folder), (folder / "outcomes").open("w") as stream:
         executor = RayExecutor(2, ray_sweep.perform, None if address == "here" else address, folder)
         for outcome in executor.run(tasks):
-            print(json.dumps(dataclasses.asdict(outcome)), flush=True)
+            stream.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
 
 
 if __name__ == "__main__":

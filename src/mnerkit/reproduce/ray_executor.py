@@ -32,7 +32,7 @@ STORE = 80 * 2**20
 # a Ray of this machine: on loopback alone, as Ray does by itself where this variable's systems are, and silent
 AT_HOME = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 # variables of whoever starts the sweep that its runs get, too; never keys, since Ray shows these to all
-PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "MNERKIT_CACHE", "MNERKIT_DATA", "XDG_CACHE_HOME")
+PASSED = ("HF_HOME", "HF_HUB_OFFLINE", "MNERKIT_CACHE", "MNERKIT_DATA", "OMP_NUM_THREADS", "XDG_CACHE_HOME")
 # variables of launchers: a Ray that `srun` has started would make each run one rank of many
 LAUNCHERS = ("SLURM_", "RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_")
 
@@ -80,7 +80,10 @@ class Share:
 
 
 class RayExecutor:
-    """Ray tasks, done by processes that stay alive between them, on whatever nodes the cluster has."""
+    """Ray tasks, on whatever nodes the cluster has; their processes stay alive between them.
+
+    Those that take a GPU do not: Ray may give the next task another one, and a process keeps the one that it has used.
+    """
 
     def __init__(self, jobs: int | None, perform: Perform, address: str | None = None, shared: Path | None = None):
         """Look whether the cluster answers; start nothing yet.
@@ -114,14 +117,16 @@ class RayExecutor:
         running: dict[Any, tuple[Task, float]] = {}
         with connected(self.address, self.asked) as ray:
             share = Share.of(_nodes(ray), self.asked)
-            work = _remote(ray, share)
+            # no retries of Ray's own: they are counted here, whatever took the process away
+            work = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_work)
+            given = self.perform, os.getcwd(), self.shared, _variables(share)
             seen = time.time()
             try:
                 while waiting or running:
                     while waiting and len(running) < share.jobs:
                         task = waiting.pop()
                         tries[task.name] += 1
-                        running[work.remote(task, self.perform, os.getcwd(), self.shared)] = task, time.time()
+                        running[work.remote(task, *given)] = task, time.time()
                     ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
                     for reference in ready:
                         task, since = running.pop(reference)
@@ -140,9 +145,9 @@ class RayExecutor:
                         yield from (Outcome(task.name, 0.0, none) for task in left)
                         return
             finally:
-                for reference in running:
-                    # a run that is cut off is continued the next time
-                    ray.cancel(reference, force=True)
+                for reference in running:  # a run that is cut off is continued the next time
+                    with contextlib.suppress(ray.exceptions.RayError):
+                        ray.cancel(reference, force=True)
 
 
 def _ray() -> Any:
@@ -225,23 +230,17 @@ def _nodes(ray: Any) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _remote(ray: Any, share: Share) -> Any:
-    """The Ray function that does a task."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(share.cpus))
+def _variables(share: Share) -> dict[str, str]:
+    """What a run is to find in its environment."""
     passed = {name: os.environ[name] for name in PASSED if name in os.environ}
-    return ray.remote(_work).options(
-        num_cpus=share.cpus,
-        num_gpus=share.gpus,
-        max_retries=0,  # counted here, whatever took the process away
-        max_calls=0,  # a process with a GPU stays alive between runs, too
-        runtime_env={"env_vars": {**passed, "OMP_NUM_THREADS": threads}},
-    )
+    return {"OMP_NUM_THREADS": str(share.cpus), **passed}
 
 
-def _work(task: Task, perform: Perform, folder: str, shared: Path | None) -> Outcome:
-    """On a node: do a task in the folder of the one who gave it."""
+def _work(task: Task, perform: Perform, folder: str, shared: Path | None, variables: Mapping[str, str]) -> Outcome:
+    """On a node: do a task in the folder of the one who gave it, and with these variables."""
     for name in [name for name in os.environ if name.startswith(LAUNCHERS)]:
         del os.environ[name]
+    os.environ.update(variables)  # torch, which looks there, is not imported before the first task
     node = platform.node()
     try:
         os.chdir(folder)
