@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mnerkit.runs import RunFolder
+from tests import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(
@@ -46,7 +47,8 @@ while any(task.poll() is None for task in tasks):
     time.sleep(0.1)
 sys.exit(max((task.wait() for task in tasks), key=abs))
 """
-LONG = int(os.environ.get("LONGX", "300"))
+# seconds after which something is broken, on a busy machine, too
+LONG = 300
 
 
 def documented(word: str) -> str:
@@ -120,10 +122,10 @@ def named(place: Path, name: str) -> RunFolder:
 
 
 def figures(run: RunFolder) -> tuple[Any, ...]:
-    """What two trainings must have in common: the scores, the epoch chosen, and every prediction."""
+    """What two trainings must have in common: scores, the epoch chosen, every prediction, every weight."""
     found = run.metrics()
     said = [(run.path / f"predictions.{split}.jsonl").read_bytes() for split in ("dev", "test")]
-    return found["dev"], found["test"], found["best_epoch"], found["selected_by"], *said
+    return found["dev"], found["test"], found["best_epoch"], found["selected_by"], *said, weights.digest(run)
 
 
 @pytest.fixture(scope="module")
