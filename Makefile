@@ -38,7 +38,7 @@ torch: $(TORCH) ## make .venv and install torch alone, the large part of setup
 
 install: $(INSTALL) ## install mnerkit and all methods into .venv, at the tested versions
 
-setup: $(SETUP) ## install, and besides the developer tools and extras (DGL, figures)
+setup: $(SETUP) ## install, and besides the developer tools and extras (DGL, figures, Ray)
 
 demo: install ## train and score few-shot MOUSING and plugin cross on the built-in probe corpus
 	$(BIN)/mnerkit fit --plugin mousing --test --trainer.max_epochs 3
@@ -120,5 +120,5 @@ $(INSTALL): $(TORCH) constraints.txt setup.cfg pyproject.toml
 	@touch $@
 
 $(SETUP): $(INSTALL)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures,cluster]"
 	@touch $@

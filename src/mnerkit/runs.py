@@ -133,6 +133,25 @@ class RunFolder:
             file.unlink(missing_ok=True)  # still locked: whoever waits for this very file looks again
             os.close(handle)
 
+    def taken(self) -> bool:
+        """Whether this process sees that another one writes into the folder.
+
+        Never to be asked by the one that does: closing the file would give its own lock up.
+        """
+        try:
+            import fcntl
+
+            handle = os.open(self.path / LOCK, os.O_RDWR)
+        except (ImportError, FileNotFoundError):
+            return False
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+        finally:
+            os.close(handle)
+        return False
+
     def clear(self) -> None:
         """Remove all but the lock, which this process holds."""
         for each in self.path.iterdir():
@@ -167,6 +186,14 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config_file, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
         return "new"
+
+    def follow(self, overwrite: bool) -> str:
+        """What `start` says to the first rank of a run, for the other ones, which touch nothing.
+
+        A launcher may start them long before the first rank has looked, or after; until all train together nothing
+        but `overwrite` changes what there is.
+        """
+        return "new" if overwrite else "done" if self.finished else "resume"
 
 
 def _locked(file: Path) -> int | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,22 @@ class Pretend:
             finish(task.command)
             self.done.append(task.name)
             yield Outcome(task.name, 0.1)
+
+
+def within(seconds: float, ready: Callable[[], Any]) -> Any:
+    """What `ready` says once that is true; it fails the test where that takes longer."""
+    end = time.time() + seconds
+    while time.time() < end:
+        if found := ready():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("not in time")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process goes on (Linux)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -20,7 +20,7 @@ from mnerkit.reproduce.executors import Outcome, Task, complaint
 from mnerkit.reproduce.local import LocalExecutor
 from mnerkit.reproduce.sweep import Clock, alone, span
 from mnerkit.runs import RunFolder
-from tests.reproduce.small import Pretend
+from tests.reproduce.small import Pretend, alive, within
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def sweep(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs `mnerkit reproduce` with an executor that trains nothing."""
 
     def go(executor: Pretend, *words: str) -> int:
-        monkeypatch.setattr(reproduce, "_executor", lambda jobs: executor)
+        monkeypatch.setattr(reproduce, "_executor", lambda *_: executor)
         return main(["reproduce", "--experiments", str(folder), "--out", str(tmp_path / "out"), *words])
 
     return go
@@ -156,7 +156,8 @@ def test_alone_lets_other_mistakes_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--executor", "rya"], "no executor 'rya': local"),
+        (["--executor", "rya"], "no executor 'rya': local, ray. Did you mean 'ray'?"),
+        (["--ray-address", "auto"], "--ray-address is an option of --executor ray"),
         (["--root", "/nowhere/at/all"], "there is no such folder"),
         (["--job", "2"], "no option '--job' of mnerkit reproduce. Did you mean '--jobs'"),
         (["--jobs", "0"], "whole number above 0"),
@@ -237,25 +238,8 @@ def test_processes_end_when_the_one_that_gave_them_work_is_killed(tmp_path: Path
     # no daemon: it has a child of its own
     process = multiprocessing.get_context("spawn").Process(target=sweep_of_the_tests, args=(str(place),))
     process.start()
-    worker = _within(120, lambda: place.is_file() and place.read_text() and int(place.read_text()))
+    worker = within(120, lambda: place.is_file() and place.read_text() and int(place.read_text()))
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert _within(30, lambda: not _alive(worker))
-
-
-def _within(seconds: float, ready: Any) -> Any:
-    end = time.time() + seconds
-    while time.time() < end:
-        if found := ready():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("not in time")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    assert within(30, lambda: not alive(worker))

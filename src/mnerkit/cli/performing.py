@@ -14,10 +14,18 @@ from mnerkit.reproduce.executors import Outcome, Task, complaint
 
 # what mnerkit says of a run folder that another process writes into: for a moment, that of a sweep that was killed
 TAKEN = "is being written by"
+# seconds that a process which can't be asked may hold its locks, once its machine is lost: NFS gives them up after 90,
+# and Ray ends what it has lost sight of after 60
+LOST = 180.0
 
 
-def perform(task: Task) -> Outcome:
-    """Run a command of mnerkit in this process; what it prints goes into the task's log."""
+def perform(task: Task, patience: float = 10.0) -> Outcome:
+    """Run a command of mnerkit in this process; what it prints goes into the task's log.
+
+    Args:
+        task: the command.
+        patience: seconds to wait for another process that still writes into the run's folder.
+    """
     started = time.time()
     task.log.parent.mkdir(parents=True, exist_ok=True)
     error = None
@@ -25,7 +33,7 @@ def perform(task: Task) -> Outcome:
         error = _attempt(task)
         if error is None or TAKEN not in error:
             break
-        time.sleep(1)
+        time.sleep(patience / 10)
     gc.collect()
     return Outcome(task.name, time.time() - started, error)
 

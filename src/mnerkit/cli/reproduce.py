@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shlex
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mnerkit.reproduce.profiles import Profile
     from mnerkit.reproduce.sweep import Clock
 
-EXECUTORS = ("local",)
+EXECUTORS = ("local", "ray")
 ABOUT = """Run the experiments of the papers' tables and figures, and put our figures beside the printed ones.
 
 An experiment is a file experiments/<paper>/<table or figure>.yaml; a profile says at what size it is run: mini (the
@@ -47,8 +48,21 @@ def parser() -> Parser:
     )
     made.add_argument("--vision", metavar="NAME", help="vision tower of profile tweets; without it captions are read")
     made.add_argument("--seeds", nargs="+", type=seed, metavar="N", help="in place of the profile's seeds")
-    made.add_argument("--jobs", type=positive, metavar="N", help="runs at once (default: one a core)")
-    made.add_argument("--executor", default="local", metavar="NAME", help="local: processes on this machine")
+    made.add_argument(
+        "--jobs", type=positive, metavar="N", help="runs at once (default: one a core; ray: one a GPU, if any)"
+    )
+    made.add_argument(
+        "--executor",
+        default="local",
+        metavar="NAME",
+        help="local: processes on this machine (default); ray: a Ray cluster, whose nodes share this folder and --out",
+    )
+    made.add_argument(
+        "--ray-address",
+        "--ray_address",
+        metavar="HOST:PORT",
+        help="cluster of executor ray, or auto; this machine is a node of it (default: a Ray of this machine alone)",
+    )
     made.add_argument("--out", metavar="DIR", help="where all is written (default: runs/reproduce/<profile>)")
     made.add_argument("--experiments", default="experiments", metavar="DIR", help="folder of the experiments")
     made.add_argument(
@@ -74,6 +88,8 @@ def main(argv: Sequence[str]) -> int:
     if asked.executor not in EXECUTORS:
         near = did_you_mean(asked.executor, EXECUTORS)
         raise UsageError(f"no executor {asked.executor!r}: {', '.join(EXECUTORS)}.{near}")
+    if asked.ray_address is not None and asked.executor != "ray":
+        raise UsageError("--ray-address is an option of --executor ray")
     if asked.root is not None and not Path(asked.root).is_dir():
         raise UsageError(f"--root {asked.root}: there is no such folder")
     dashboards.check(asked)
@@ -85,6 +101,9 @@ def main(argv: Sequence[str]) -> int:
     known = files.load_all(folder)
     chosen = files.matching(asked.patterns, known)
     profile = profiles.load(asked.profile, folder)
+    out = Path(asked.out or f"runs/reproduce/{profile.name}")
+    idle = asked.dry_run or asked.wandb_sweep or asked.wandb_report
+    executor = None if idle else _executor(asked, out)
     tower = profiles.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
     # on a dashboard a run names all cells that it fills, whatever was asked for
@@ -92,34 +111,41 @@ def main(argv: Sequence[str]) -> int:
     others = [each for each in known.values() if told and each not in chosen]
     grid = grids.build(builder, [*chosen, *others])
     names = [experiment.name for experiment in chosen]
-    out = Path(asked.out or f"runs/reproduce/{profile.name}")
     board = dashboards.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)
     _say_absent(grid, chosen, bool(wanted))
     if asked.wandb_sweep or asked.wandb_report:
         return dashboards.define(asked, grid, names, profile.name, out, commands())
-    jobs = asked.jobs or os.cpu_count() or 1
-    clock = sweep.Clock(profile.seconds, jobs)
+    clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(asked))
     done = [run for run in wanted if sweep.complete(run, out / "runs")]
     clock.learn(done, out / "runs")
     left = wanted if asked.overwrite else [run for run in wanted if run not in done]
     print(_opening(profile, chosen, grid, wanted, left, clock), flush=True)
-    if asked.dry_run:
+    if executor is None:
         print(_runs_table(wanted, left, grid, out, names))
         return 0
     with sweep.alone(out):
         board.write()
         try:
-            return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
+            return _sweep(grid, wanted, chosen, profile, out, clock, executor, asked.overwrite)
         finally:
             board.tell()
 
 
-def _executor(jobs: int) -> Executor:
-    from mnerkit.cli.performing import perform
+def _jobs(asked: argparse.Namespace) -> int:
+    return asked.jobs or os.cpu_count() or 1
+
+
+def _executor(asked: argparse.Namespace, out: Path) -> Executor:
+    from mnerkit.cli.performing import LOST, perform
+
+    if asked.executor == "ray":
+        from mnerkit.reproduce.ray_executor import RayExecutor
+
+        return RayExecutor(asked.jobs, functools.partial(perform, patience=LOST), asked.ray_address, out)
     from mnerkit.reproduce.local import LocalExecutor
 
-    return LocalExecutor(jobs, perform)
+    return LocalExecutor(_jobs(asked), perform)
 
 
 def commands() -> Commands:

@@ -53,14 +53,16 @@ def fit(request: Request) -> int:
     options.resolve(request)
     loggers, folder = _loggers(request), _folder(request)
     with _writing(folder):
-        state = folder.start(request.config, bool(request.flags.get("overwrite"))) if _is_first() else "resume"
+        overwrite = bool(request.flags.get("overwrite"))
+        state = folder.start(request.config, overwrite) if _is_first() else folder.follow(overwrite)
         if state != "done":
             return _train(request, folder, loggers, state)
     known = folder.metrics()
     if request.flags.get("test") and "test" not in known:
         return score(Request("test", {"ckpt_path": str(folder.best)}))
-    print(f"already finished: {folder.path} (--overwrite trains it again)")
-    print(summary(known))
+    if _is_first():
+        print(f"already finished: {folder.path} (--overwrite trains it again)")
+        print(summary(known))
     return 0
 
 
@@ -90,7 +92,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         # here, so that types or shots that can't be tested are refused before hours of training
         protocol = assembly.data.protocol()
     except MnerkitError:
-        if state == "new":  # a mistake leaves no run behind, and its name free
+        if state == "new" and _is_first():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     trainer, method, data = assembly.trainer, assembly.method, assembly.data

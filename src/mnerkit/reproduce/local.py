@@ -76,7 +76,7 @@ class LocalExecutor:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
-        with _environment(OMP_NUM_THREADS=threads):
+        with environment(OMP_NUM_THREADS=threads):
             process = context.Process(target=serve, args=(there, self.perform, os.getpid()), daemon=True)
             process.start()
         there.close()
@@ -91,7 +91,7 @@ class LocalExecutor:
 
 
 @contextlib.contextmanager
-def _environment(**wanted: str) -> Iterator[None]:
+def environment(**wanted: str) -> Iterator[None]:
     """Variables that a new process is to have, where nobody has set them."""
     mine = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ |= mine
