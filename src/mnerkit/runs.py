@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError
+from mnerkit.plain_yaml import yaml_text
 
 # locked by the process that writes into a run folder
 LOCK = ".lock"
@@ -166,8 +167,6 @@ class RunFolder:
         Raises:
             UsageError: the folder holds a run with another configuration, or files that are no run's.
         """
-        import yaml
-
         # a hidden file is what a kill left of writing config.yaml
         if (
             self.path.exists()
@@ -184,7 +183,7 @@ class RunFolder:
                 )
             return "done" if self.finished else "resume"
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.config_file, yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True))
+        write_text(self.config_file, yaml_text(_plain(config)))
         return "new"
 
     def follow(self, overwrite: bool) -> str:

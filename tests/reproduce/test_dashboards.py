@@ -13,6 +13,7 @@ import yaml
 from mnerkit.cli import dashboards as board
 from mnerkit.cli import main, options, performing, reproduce
 from mnerkit.errors import DataError
+from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce import wandb_report, wandb_sweeps
 from mnerkit.reproduce.dashboards import FOLDER, Account, places
 from mnerkit.reproduce.executors import Task
@@ -29,7 +30,7 @@ def go(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(*words: str) -> tuple[int, list[str]]:
         executor = Pretend()
-        monkeypatch.setattr(reproduce, "_executor", lambda jobs: executor)
+        monkeypatch.setattr(reproduce, "_executor", lambda *_: executor)
         return main(["reproduce", "--experiments", str(folder), "--out", str(tmp_path / "out"), *words]), executor.done
 
     return run
@@ -145,7 +146,7 @@ def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> N
     made, out = built(EXPERIMENTS), tmp_path / "out"
     for digest, run in made.runs.items():
         path = tmp_path / f"{digest}.yaml"
-        path.write_text(yaml.safe_dump(wandb_sweeps.configuration(run, made, out, COMMANDS)))
+        path.write_text(yaml_text(wandb_sweeps.configuration(run, made, out, COMMANDS)))
         again = COMMANDS.resolve(["--config", str(path)])
         assert deciding(again) == deciding(COMMANDS.resolve(run.command(out / "runs", made.runs)[1:])), run
         assert again["name"] == digest

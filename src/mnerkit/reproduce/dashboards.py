@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid
 from mnerkit.runs import write_text
 
@@ -104,14 +105,6 @@ def attach(grid: Grid, known: Mapping[str, Place], account: Account, out: Path) 
         files[path] = place.settings(account)
         grid.runs[digest] = replace(grid.runs[digest], telling=("--config", str(path)))
     return files
-
-
-def yaml_text(content: Mapping[str, Any], *comments: str) -> str:
-    """YAML with comments above."""
-    import yaml
-
-    head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
-    return head + yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
 
 
 def write(files: Mapping[Path, Mapping[str, Any]]) -> None:

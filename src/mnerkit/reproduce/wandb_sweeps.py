@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import UsageError
+from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
-from mnerkit.reproduce.dashboards import Account, places, yaml_text
+from mnerkit.reproduce.dashboards import Account, places
 from mnerkit.runs import write_text
 
 
