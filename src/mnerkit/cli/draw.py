@@ -31,6 +31,7 @@ _VERBS = {
     "relevance": "how R spreads over images, and R under the pictures of posts",
     "cases": "a page of posts with what each of several runs found",
 }
+_FEW = 8  # posts with maps
 _COMPUTED = ("adjacency", "attention", "tsne")
 
 
@@ -72,14 +73,15 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             verb.add_argument("--post", metavar="ID", nargs="+", help="ids of the posts (default: the first ones)")
             verb.add_argument("--tower_dir", metavar="DIR", help="folder with a frozen tower's weights")
         if name in ("adjacency", "attention"):
-            verb.add_argument("--limit", type=positive, default=8, metavar="N", help="at most N posts (default: 8)")
+            verb.add_argument("--limit", type=positive, metavar="N", help=f"at most N posts (default: {_FEW})")
         if name == "cases":
             verb.add_argument("--differ", action="store_true", help="only posts of which the runs do not say the same")
             verb.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
         root = "folder of the corpora, for the pictures (default: the first run's)"
         verb.add_argument("--root", metavar="DIR", help=root)
         verb.add_argument("--split", default="test", choices=SPLITS, help="which posts (default: test)")
-        verb.add_argument("--overwrite", action="store_true", help="replace what is there")
+        again = "ask the checkpoint anew, and replace the page" if name in _COMPUTED else "replace what is there"
+        verb.add_argument("--overwrite", action="store_true", help=again)
     return parser, verbs
 
 
@@ -96,12 +98,12 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
         from mnerkit.cli.drawing import keep
         from mnerkit.report.figure_file import file_of
 
-        afresh = bool(options.overwrite or options.post or rest)
+        limit = getattr(options, "limit", None)
+        afresh = bool(options.overwrite or options.post or limit or rest)
         for run in runs:
             path = file_of(run, options.verb, options.split)
             if afresh or not path.is_file():
-                limit = getattr(options, "limit", 0)
-                path = keep(options.verb, run, options.split, options.post, limit, rest, options.tower_dir)
+                path = keep(options.verb, run, options.split, options.post, limit or _FEW, rest, options.tower_dir)
             print(path)
     if out is not None:
         from mnerkit.report.writing import figure_page
@@ -133,12 +135,12 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     from mnerkit.report.graphs import post_graphs
 
     assembly = assembled("adjacency", options.ckpt_path, rest, options.tower_dir)
-    drawn = 0
+    drawn, limit = 0, options.limit or _FEW
     taken: set[str] = set()
     for batch in batches_of(assembly, options.split, options.post):
         with torch.inference_mode():
             for graph in post_graphs(assembly.method, batch.to(assembly.method.device)):
-                if drawn == options.limit or (options.post and graph.post.id not in options.post):
+                if drawn == limit or (options.post and graph.post.id not in options.post):
                     continue
                 target = out / _file_name(graph.post.id, graph.episode, taken)
                 if target.exists() and not options.overwrite:
@@ -146,7 +148,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
                 write_bytes(target, png(graph))
                 print(target)
                 drawn += 1
-        if drawn == options.limit:
+        if drawn == limit:
             break
     if not drawn:
         raise DataError(f"nothing of the split {options.split} was drawn: it has no posts")

@@ -7,8 +7,8 @@ const DRAW = { histogram, relevance, attention: maps, adjacency: maps, tsne, cas
 const MOST_NAMES = 36; // numbered boxes on a picture
 const room = () => Math.max(280, Math.min(760, main.clientWidth - 40 || 640));
 
-function drawing(found) {
-  return el("section", { class: "drawing" }, el("h4", {}, found.name), found.about ? el("p", {}, found.about) : "", DRAW[found.kind](found));
+function drawing(found, level = "h4") {
+  return el("section", { class: "drawing" }, el(level, {}, found.name), found.about ? el("p", {}, found.about) : "", DRAW[found.kind](found));
 }
 
 function legendOf(entries) {
@@ -49,7 +49,7 @@ function countsByBin(series, bins) {
 
 function relevance(found) {
   return el("ol", { class: "posts" }, found.posts.map((post) => el("li", {}, el("article", { class: "bare" },
-    el("h3", {}, post.id), post.words.length ? sentence(post.words, post.gold, found.types) : "",
+    el("p", { class: "post" }, post.id), post.words.length ? sentence(post.words, post.gold, found.types) : "",
     el("div", { class: "shots" }, post.shots.map((each, place) => {
       const score = post.scores[place], known = post.truth && place < post.truth.length;
       const bar = el("span", { class: "bar" }), track = el("span", { class: "track", "aria-hidden": "true" }, bar, el("span", { class: "half" }));
@@ -97,7 +97,7 @@ function mapPost(found, post, layer) {
   const boxes = post.shots.length && post.columns.some(([, , box]) => box);
   const what = found.kind === "attention" ? "Attention of" : "Edges of";
   const names = post.rows.map(([name, type], row) => [row, name + (type ? " (" + type + ")" : "")]);
-  return el("article", { class: "bare" }, el("h3", {}, [post.id, post.episode === null ? "" : "episode " + post.episode].filter(Boolean).join(" · ")),
+  return el("article", { class: "bare" }, el("p", { class: "post" }, [post.id, post.episode === null ? "" : "episode " + post.episode].filter(Boolean).join(" · ")),
     sentence(post.words, post.gold, found.types), el("p", {}, "found: ", verdict(found, post.words, post.gold, post.said)),
     boxes && post.rows.length > 1 ? el("div", { class: "pager" }, select(what, names, first, (value) => look(Number(value)))) : "",
     seen, el("div", { class: "maps" }, shown.map(([name, weights]) => heat(post, name, weights))));
@@ -167,5 +167,5 @@ function figures() {
   const chosen = at("f", all.length, 0);
   return [...heading("Figures"), el("fieldset", {}, el("legend", {}, "Which"),
     select("Figure", all.map((each, place) => [place, each.title]), chosen, (value) => go("figures", { f: value }))),
-  el("p", {}, all[chosen].note), all[chosen].drawn.map(drawing)];
+  el("p", {}, all[chosen].note), all[chosen].drawn.map((each) => drawing(each, "h3"))];
 }

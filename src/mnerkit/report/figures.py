@@ -40,7 +40,7 @@ def kinds_of(record: Record) -> list[tuple[str, str]]:
     """Kind and split of the figures that a run has of its own, whatever table asks for them."""
     found = [
         (kind, split)
-        for split in ("test", "dev")
+        for split in ("test", "dev", "train")
         for kind in figure_file.COMPUTED
         if figure_file.file_of(record.path, kind, split).is_file()
     ]

@@ -315,7 +315,7 @@ function tables() {
     el("p", {}, "The same as ", el("a", { href: file + ".md" }, "Markdown"), ", ", el("a", { href: file + ".csv" }, "CSV"), ", ", el("a", { href: file + ".tex" }, "LaTeX"), "."),
     table.series.length ? [el("h3", {}, "Curves"), table.series.map((each) => [el("p", {}, each.name), curve(each)])] : "",
     countsOf(table),
-    table.figures.length ? [el("h3", {}, "Figures"), table.figures.map(drawing)] : "",
+    table.figures.length ? [el("h3", {}, "Figures"), table.figures.map((each) => drawing(each))] : "",
     el("h3", {}, "Bars"),
     table.columns.length > 1 ? el("fieldset", {}, el("legend", {}, "Bars of"), select("Column", table.columns.map((each, place) => [place, each[0]]), column,
       (value) => go("tables", { c: value }))) : "",
