@@ -29,7 +29,7 @@ def go(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(*words: str) -> tuple[int, list[str]]:
         executor = Pretend()
-        monkeypatch.setattr(reproduce, "_executor", lambda jobs: executor)
+        monkeypatch.setattr(reproduce, "_executor", lambda *_: executor)
         return main(["reproduce", "--experiments", str(folder), "--out", str(tmp_path / "out"), *words]), executor.done
 
     return run

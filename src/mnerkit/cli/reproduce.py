@@ -85,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
     known = files.load_all(folder)
     chosen = files.matching(asked.patterns, known)
     profile = profiles.load(asked.profile, folder)
+    out = Path(asked.out or f"runs/reproduce/{profile.name}")
     tower = profiles.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
     # on a dashboard a run names all cells that it fills, whatever was asked for
@@ -92,7 +93,6 @@ def main(argv: Sequence[str]) -> int:
     others = [each for each in known.values() if told and each not in chosen]
     grid = grids.build(builder, [*chosen, *others])
     names = [experiment.name for experiment in chosen]
-    out = Path(asked.out or f"runs/reproduce/{profile.name}")
     board = dashboards.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)
     _say_absent(grid, chosen, bool(wanted))
@@ -107,12 +107,8 @@ def main(argv: Sequence[str]) -> int:
     if asked.dry_run:
         print(_runs_table(wanted, left, grid, out, names))
         return 0
-    with sweep.alone(out):
-        board.write()
-        try:
-            return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
-        finally:
-            board.tell()
+    with sweep.alone(out), board:
+        return _sweep(grid, wanted, chosen, profile, out, clock, _executor(jobs), asked.overwrite)
 
 
 def _executor(jobs: int) -> Executor:
