@@ -119,15 +119,15 @@ class Board:
 
             self.files = dashboards.attach(grid, dashboards.places(grid, names, profile), account(asked), out)
 
-    def write(self) -> None:
+    def __enter__(self) -> None:
         """Write these files."""
         if self.files:
             from mnerkit.reproduce import dashboards
 
             dashboards.write(self.files)
 
-    def tell(self) -> None:
-        """Say how offline records are sent."""
+    def __exit__(self, *_: object) -> None:
+        """Say how offline records are sent, also when the sweep was stopped."""
         if self.files:
             from mnerkit.reproduce import dashboards
 

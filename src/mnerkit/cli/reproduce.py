@@ -124,12 +124,8 @@ def main(argv: Sequence[str]) -> int:
     if executor is None:
         print(_runs_table(wanted, left, grid, out, names))
         return 0
-    with sweep.alone(out):
-        board.write()
-        try:
-            return _sweep(grid, wanted, chosen, profile, out, clock, executor, asked.overwrite)
-        finally:
-            board.tell()
+    with sweep.alone(out), board:
+        return _sweep(grid, wanted, chosen, profile, out, clock, executor, asked.overwrite)
 
 
 def _jobs(asked: argparse.Namespace) -> int:
