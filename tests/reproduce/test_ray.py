@@ -24,6 +24,7 @@ from mnerkit.reproduce.executors import Task
 from mnerkit.reproduce.ray_executor import AT_HOME, TRIES, Share
 from mnerkit.runs import RunFolder
 from tests import weights
+from tests.reproduce import ray_sweep
 from tests.reproduce.small import alive, within
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,8 +110,24 @@ def environment() -> Iterator[dict[str, str]]:
 def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
     """Two nodes of one core each."""
     log = Path(environment["RAY_TMPDIR"]) / "nodes.txt"
+    for _ in range(3):  # Ray gives a node half a minute to start, which a busy machine may need
+        process = nodes(environment, log)
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        if address:
+            break
+        end(process, environment)
+    try:
+        assert address.startswith("127.0.0.1:"), log.read_text()
+        yield Cluster(address, environment, process)
+    finally:
+        end(process, environment)
+
+
+def nodes(environment: dict[str, str], log: Path) -> subprocess.Popen[str]:
+    """The process that holds the two nodes."""
     with log.open("w") as stream:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "tests.reproduce.ray_nodes"],
             cwd=ROOT,
             env=environment,
@@ -119,17 +136,15 @@ def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
             stderr=stream,
             text=True,
         )
+
+
+def end(process: subprocess.Popen[str], environment: dict[str, str]) -> None:
+    """End the nodes, and wait until nothing of theirs is left."""
     try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address.startswith("127.0.0.1:"), log.read_text()
-        yield Cluster(address, environment, process)
+        process.communicate(timeout=60)
     finally:
-        try:
-            process.communicate(timeout=60)
-        finally:
-            process.kill()
-            within(60, lambda: not processes(environment["RAY_TMPDIR"]))
+        process.kill()
+        within(60, lambda: not processes(environment["RAY_TMPDIR"]))
 
 
 def test_a_node_that_is_killed_loses_no_task_and_doubles_none(cluster: Cluster, tmp_path: Path) -> None:
@@ -277,6 +292,17 @@ def test_a_share_is_the_largest_of_which_the_nodes_hold_enough() -> None:
     assert Share(2, 8, 1).fits(cards) and not Share(2, 8, 1).fits(even)
     with pytest.raises(UsageError, match="no node with a core"):
         Share.of([{"memory": 1.0}], None)
+
+
+def test_a_node_that_shares_no_folder_or_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # restored, as the variables are
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    task = Task("a", (), tmp_path / "log")
+    with pytest.raises(UsageError, match="has no .*nowhere .*: all nodes must share it"):
+        ray_executor._work(task, ray_sweep.perform, str(tmp_path / "nowhere"), None, {})
+    with pytest.raises(UsageError, match="does not see the lock of out: all nodes must share it, with POSIX locks"):
+        ray_executor._work(task, ray_sweep.perform, str(tmp_path), Path("out"), {})
+    assert "SLURM_PROCID" not in os.environ
 
 
 def test_a_folder_is_seen_as_taken_by_others_alone(tmp_path: Path) -> None:
