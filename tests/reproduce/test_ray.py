@@ -298,7 +298,7 @@ def test_a_node_that_shares_no_folder_or_lock_is_refused(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)  # restored, as the variables are
     monkeypatch.setenv("SLURM_PROCID", "1")
     task = Task("a", (), tmp_path / "log")
-    with pytest.raises(UsageError, match="has no .*nowhere .*: all nodes must share it"):
+    with pytest.raises(UsageError, match=r"has no .*nowhere .*: all nodes must share it"):
         ray_executor._work(task, ray_sweep.perform, str(tmp_path / "nowhere"), None, {})
     with pytest.raises(UsageError, match="does not see the lock of out: all nodes must share it, with POSIX locks"):
         ray_executor._work(task, ray_sweep.perform, str(tmp_path), Path("out"), {})
