@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # the process that gathers results imports Lightning when a worker sends one of its warnings: as always, mnerkit first
 import mnerkit  # noqa: F401
+
+# a busy machine makes no test fail: neither examples nor their making have to be quick
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnerkit.data.boxes import FoundBox, placed, read_box_lines
@@ -40,7 +40,6 @@ def voc(box: tuple[float, ...], extra: str = "", top: str = "", size: str = "") 
     return f"<?xml version='1.0'?>{top}<annotation><filename>a.png</filename>{size}{inner}</annotation>"
 
 
-@settings(deadline=None)
 @given(found=st.lists(st.tuples(boxes, st.floats(0, 1), st.text(max_size=5)), max_size=4))
 def test_boxes_in_pixels_come_back_as_shares_that_cut_the_same_pixels(tmp_path_factory, found) -> None:
     rows = [{"box": list(box), "score": score, "label": label} for box, score, label in found]
@@ -54,7 +53,6 @@ def test_boxes_in_pixels_come_back_as_shares_that_cut_the_same_pixels(tmp_path_f
         assert np.array_equal(cut(REF.pixels, shown.box), REF.pixels[y0:y1, x0:x1])  # type: ignore[index]
 
 
-@settings(deadline=None)
 @given(box=boxes, left=st.integers(0, 100), down=st.integers(0, 100))
 def test_a_box_that_sticks_out_is_clipped_and_one_that_lies_outside_is_refused(box, left, down) -> None:
     x0, y0, x1, y1 = box

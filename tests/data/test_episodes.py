@@ -49,7 +49,7 @@ def source(posts: list[Post], types: tuple[str, ...] = TYPES, **options: object)
     each_query=st.booleans(),
     query_has_entity=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, each_query, query_has_entity):
     posts = corpus()
     k_shot = n_way + more if support == "total" else 1 + more
@@ -76,7 +76,7 @@ def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, each_
 
 
 @given(seed=st.integers(0, 50), n_way=st.integers(1, 4), k_shot=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_greedy_support_holds_k_to_2k_entities_of_each_type(seed, n_way, k_shot):
     posts = [*corpus(), *(post(900 + number, ("PER", "PER", "LOC")) for number in range(6))]
     episode = source(posts, n_way=n_way, k_shot=k_shot, seed=seed, support="greedy").episode(seed)
@@ -102,7 +102,7 @@ def several(seed: int) -> list[Post]:
     each_query=st.booleans(),
     query_has_entity=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_drop_sentence_keeps_out_of_play_entities_out_of_support_and_query(
     seed, number, n_way, support, each_query, query_has_entity
 ):
@@ -130,7 +130,7 @@ def test_drop_sentence_asks_every_post_that_fits_an_episode_once():
 
 
 @given(seed=st.integers(0, 30), number=st.integers(0, 99), k_shot=st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_free_support_has_k_posts_and_may_lack_a_type(seed, number, k_shot):
     posts = corpus()
     episode = source(posts, k_shot=k_shot, seed=seed, ensure_all_types=False).episode(number)

@@ -71,7 +71,7 @@ def run(code: str, *argv: object) -> subprocess.Popen[str]:
 # ------------------------------------------------------------------ round trips
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.integers(0, 99),
@@ -283,7 +283,7 @@ def flip(path: Path, place: int, bit: int = 1) -> None:
     path.write_bytes(content)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 7), st.booleans())
 def test_damage_gives_the_right_entry_or_none(
     tmp_path_factory: pytest.TempPathFactory, share: float, bit: int, cut: bool

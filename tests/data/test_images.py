@@ -118,7 +118,7 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(tmp_path: Path) -> None:
         decode(ref(tmp_path, JPEG[:-4], "short.jpg"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from([JPEG, PNG]), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_damaged_bytes_give_pixels_or_a_data_error(tmp_path_factory, content: bytes, changes) -> None:
     damaged = bytearray(content)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -94,7 +94,6 @@ def test_true_boxes_of_the_probe_are_the_pictograms() -> None:
         assert sorted(found) == sorted(expected)
 
 
-@settings(deadline=None)
 @given(
     counts=st.lists(st.lists(st.integers(0, 5), max_size=5), min_size=1, max_size=4),
     most=st.integers(1, 4),

@@ -26,7 +26,7 @@ def padding(batches: list[list[int]], lengths: list[int]) -> float:
 
 
 @given(lengths=many_lengths, size=st.integers(1, 32), world=st.integers(1, 4), epoch=st.integers(0, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_epoch_trains_on_every_post_once_with_as_many_batches_on_each_rank(lengths, size, world, epoch):
     ranks = [LengthBatchSampler(lengths, size, 0, world, rank) for rank in range(world)]
     for sampler in ranks:
@@ -42,7 +42,7 @@ def test_an_epoch_trains_on_every_post_once_with_as_many_batches_on_each_rank(le
 
 
 @given(lengths=st.lists(st.integers(1, 60), max_size=300), size=st.integers(1, 32), world=st.integers(1, 4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_evaluation_neither_loses_nor_repeats_a_post(lengths, size, world):
     shares = [list(EvaluationBatchSampler(lengths, size, world, rank)) for rank in range(world)]
     assert sorted(post for share in shares for batch in share for post in batch) == list(range(len(lengths)))
@@ -51,7 +51,6 @@ def test_evaluation_neither_loses_nor_repeats_a_post(lengths, size, world):
 
 
 @given(numbers=st.lists(st.integers(0, 999), unique=True, max_size=50), world=st.integers(1, 4))
-@settings(deadline=None)
 def test_evaluation_episodes_are_neither_lost_nor_repeated(numbers, world):
     shares = [list(EvaluationEpisodeSampler(numbers, world, rank)) for rank in range(world)]
     assert [len(share) for share in shares] == [

@@ -93,7 +93,7 @@ def test_second_segment_equals_the_librarys_own_pair(tokenizers, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_word_within_the_limit_has_its_pieces(tokenizers, kind: str, data) -> None:
     reader = PieceReader.of(tokenizers[kind], max_tokens=12)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mnerkit.nn.abstract_transitions import ABSTRACT, FLOOR, count_transitions, spread
@@ -39,7 +39,6 @@ def test_counts_equal_a_naive_count(posts: list[list[int]]) -> None:
     assert count_transitions(posts) == naive
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=7, max_size=7), st.integers(1, 4), st.sampled_from([0.0, 0.1, 1.0, 2.0]))
 def test_spread_equals_the_formula_written_out(counts: list[int], num_types: int, tau: float) -> None:
     def shares(*group: int) -> list[float]:

@@ -58,7 +58,7 @@ def every_path(emissions, length, scores):
     return paths, path_scores(emissions, paths, scores)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SHAPES, st.integers(0, 999), st.sampled_from([0.1, 1.0, 10.0]))
 def test_log_partition_score_and_viterbi_equal_brute_force(shape, seed, scale):
     emissions, gold, mask, scores = example(*shape, seed=seed, scale=scale)
@@ -74,7 +74,7 @@ def test_log_partition_score_and_viterbi_equal_brute_force(shape, seed, scale):
         assert best.item() == pytest.approx(all_scores.max().item(), rel=1e-5, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SHAPES, st.integers(0, 999), st.booleans())
 def test_gradient_of_the_log_partition_equals_autograd_over_all_paths(shape, seed, far_apart):
     emissions, gold, mask, scores = example(*shape, seed=seed, dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_gradient_of_the_log_partition_equals_autograd_over_all_paths(shape, see
         torch.testing.assert_close(fast.grad, reference.grad, rtol=1e-6, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(SHAPES, st.integers(0, 999))
 def test_divergence_and_its_gradient_equal_those_over_all_tag_sequences(shape, seed):
     teacher, _, mask, scores = example(*shape, seed=seed, dtype=torch.float64)
@@ -225,7 +225,7 @@ def test_a_row_without_words_costs_nothing_and_decodes_to_nothing():
     assert viterbi(emissions, mask, scores)[1] == []
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 999))
 def test_constrained_decoding_never_gives_an_illegal_sequence(num_types, words, seed):
     tagset = TagSet(tuple("ABCD"[:num_types]))

@@ -76,7 +76,7 @@ def scaled_by_loops(x: torch.Tensor, mask: torch.Tensor, is_image: torch.Tensor,
 
 
 @pytest.mark.parametrize("sim", SIMS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), delta=st.floats(-0.5, 0.95))
 def test_edges_equal_the_equation_pair_by_pair(sim: str, seed: int, delta: float) -> None:
     x, mask, is_image = nodes(seed)
@@ -113,7 +113,7 @@ def test_thresholds_beyond_the_range_give_the_full_and_the_empty_graph(sim: str)
 
 @pytest.mark.parametrize("sim", SIMS)
 @given(seed=st.integers(0, 1000), low=st.floats(-1, 1), step=st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_edges_only_vanish_as_the_threshold_grows(sim: str, seed: int, low: float, step: float) -> None:
     x, mask, is_image = nodes(seed)
     few = cosine_graph(x, mask, low + step, is_image, sim)
@@ -220,7 +220,7 @@ def test_straight_through_gradients_are_finite_where_a_block_has_no_spread(sim: 
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_strongest_neighbours_are_those_of_a_sort_with_ties_kept(seed: int, count: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     weights = torch.randint(0, 4, (2, 7, 7), generator=draw).float()
@@ -247,7 +247,7 @@ def gathered(gather: Gather, weights: torch.Tensor, values: torch.Tensor, pull: 
 
 
 @pytest.mark.usefixtures("dgl")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), share=st.sampled_from([0.0, 0.2, 1.0]), length=st.integers(1, 8))
 def test_dgl_sums_equal_dense_ones_forward_and_backward(seed: int, share: float, length: int) -> None:
     draw = torch.Generator().manual_seed(seed)

@@ -27,7 +27,7 @@ def test_a_class_seen_once_is_that_words_state():
     assert torch.equal(centres[1], words[2])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.permutations(range(7)))
 def test_the_order_of_the_support_is_irrelevant(order):
     words, classes = states(7, 4), torch.tensor([0, 1, 2, 0, 1, 1, 0])

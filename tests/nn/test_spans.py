@@ -30,7 +30,7 @@ def padded(tags: list[list[str]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("repair", ["lenient", "strict"])
 @given(rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_spans_are_the_bounds_of_the_entities_under_the_same_rule(repair: str, tags: list[list[str]]) -> None:
     numbers, mask = padded(tags)
     spans = spans_of(numbers, mask, repair)  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ def test_spans_are_the_bounds_of_the_entities_under_the_same_rule(repair: str, t
 
 
 @given(rows)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_spans_to_tags_to_spans_is_a_round_trip(tags: list[list[str]]) -> None:
     numbers, mask = padded(tags)
     spans = spans_of(numbers, mask)

@@ -105,7 +105,7 @@ def as_bio(classes: list[int]) -> list[int]:
 # ---------------------------------------------------------------------- nearest
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(episodes(), st.booleans())
 def test_nearest_equals_a_loop_over_all_support_words(episode: tuple[Batch, WordStates], normalise: bool) -> None:
     batch, encoded = episode
@@ -137,7 +137,7 @@ def best_path(emissions: list[list[float]], scores: Scores) -> tuple[int, ...]:
     return max(itertools.product(range(len(scores.start)), repeat=len(emissions)), key=value, default=())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(episodes(), st.lists(st.integers(0, 30), min_size=7, max_size=7), st.sampled_from(TAUS), st.booleans())
 def test_struct_equals_enumeration_of_all_paths(
     episode: tuple[Batch, WordStates], counts: list[int], tau: float, normalise: bool
@@ -279,7 +279,7 @@ def test_dev_chooses_the_power_with_the_highest_f1_and_the_state_dict_carries_it
 # ---------------------------------------------------------------------- prototype
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(episodes())
 def test_prototype_equals_means_and_distances_written_out(episode: tuple[Batch, WordStates]) -> None:
     batch, encoded = episode
@@ -409,7 +409,7 @@ def test_a_word_whose_tag_does_not_count_is_not_in_the_loss_but_is_decoded(name:
         assert head.loss(encoded, batch).item() == pytest.approx(0, abs=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 999), st.lists(st.booleans(), min_size=4, max_size=4))
 def test_the_crf_sums_over_the_tags_of_words_that_are_not_given(seed: int, played: list[bool]) -> None:
     draw = torch.Generator().manual_seed(seed)

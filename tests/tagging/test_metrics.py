@@ -31,7 +31,7 @@ def random_posts(count, noise, seed):
     return gold, said
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(PAIRS, min_size=1, max_size=4))
 def test_scores_equal_seqeval(posts):
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
@@ -54,7 +54,7 @@ def test_scores_equal_seqeval(posts):
         assert found == pytest.approx([100 * each[place] for each in by_type[:3]])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(PAIRS, min_size=2, max_size=6))
 def test_scores_of_parts_add_up(posts):
     metric = EntityScores(("PER", "LOC"))
