@@ -14,6 +14,8 @@ from ray.cluster_utils import Cluster
 # a lost node is noticed within seconds, not within half a minute
 WATCHFUL = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+# processes that these tests do without
+SMALL |= {"include_log_monitor": False, "no_monitor": True}
 # of a node's agents; told beforehand, since a node waits no more than 15 s for ports that its agents choose
 PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 
