@@ -13,8 +13,10 @@ from pathlib import Path
 
 # ours; other packages are named by their versions
 PACKAGES = ("mnerkit", "mnerkit_plugins")
-# what only reads options, prints, logs and keeps run folders: a change there changes no figure
-LEFT_OUT = ("mnerkit.cli", "mnerkit.report", "mnerkit.runs", "mnerkit.tagging.dashboards")
+# what only reads options, prints, logs and keeps run folders, and this: a change there changes no figure
+LEFT_OUT = tuple(
+    f"mnerkit.{name}" for name in ("cli", "plain_yaml", "provenance", "report", "runs", "tagging.dashboards")
+)
 
 
 def source_files(modules: Iterable[str]) -> dict[str, Path]:

@@ -42,6 +42,8 @@ def main(address: str, folder: Path, whats: list[str]) -> None:
     """Run a task for each of `whats`, told as they come to their ends."""
     from tests.reproduce import ray_sweep  # not __main__, which a node could not import
 
+    # a shell that starts the tests in the background lets them ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tasks = [
         Task(str(number), (what, str(folder / str(number))), folder / "logs" / f"{number}.txt")
         for number, what in enumerate(whats)
