@@ -11,18 +11,17 @@ from typing import Any
 NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")
 
 
-def yaml_text(content: Mapping[str, Any], *comments: str, width: int = 120) -> str:
+def yaml_text(content: Mapping[str, Any], *comments: str) -> str:
     """A mapping of plain values as YAML, below comments; words that look like numbers to some reader are quoted.
 
     Args:
         content: the mapping.
         comments: lines above it.
-        width: where lines are broken.
     """
     import yaml
 
     head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
-    return head + yaml.dump(dict(content), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=width)
+    return head + yaml.dump(dict(content), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=120)
 
 
 @cache

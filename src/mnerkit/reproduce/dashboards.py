@@ -69,15 +69,16 @@ def places(grid: Grid, names: Sequence[str], profile: str) -> dict[str, Place]:
     made = {}
     for run in grid.needed(names):
         here = cells.get(run.digest, {})
-        readers = [each for each in order if name_reads(grid, each, run.digest)]
-        group = next(iter(here), None) or readers[0]
+        # a run that fills no cell is there for those that read what it left
+        among = [*here] or [each for each in order if _reads(grid, each, run.digest)]
+        group = among[0]
         variant = here[group]["variant"] if here else run.plugin
-        tags = (profile, run.plugin, run.corpus, *(here or readers))
+        tags = (profile, run.plugin, run.corpus, *among)
         made[run.digest] = Place(group, variant, tags, here)
     return made
 
 
-def name_reads(grid: Grid, name: str, digest: str) -> bool:
+def _reads(grid: Grid, name: str, digest: str) -> bool:
     """Whether a run of an experiment reads what another run left."""
     firsts = (grid.runs[each].first for each in grid.tables[name].runs())
     return any(first is not None and first[0] == digest for first in firsts)
