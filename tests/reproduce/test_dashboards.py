@@ -153,8 +153,8 @@ def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> N
 
 
 def test_wandb_s_own_schema_and_grid_take_the_sweep_files(go: Any, tmp_path: Path) -> None:
-    cfg = pytest.importorskip("sweeps.config.cfg", reason="W&B's package `sweeps` is not installed")
     import sweeps
+    from sweeps.config import cfg
 
     assert go("--wandb-sweep", str(tmp_path / "sw"), "--wandb.entity", "me")[0] == 0
     for path in (tmp_path / "sw" / "paper").glob("*.yaml"):
@@ -189,7 +189,8 @@ def test_the_report_draws_bars_of_tables_and_points_of_sweeps(go: Any, tmp_path:
 
 
 def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    interface = pytest.importorskip("wandb_workspaces.reports.v2.interface", reason="wandb-workspaces is not installed")
+    from wandb_workspaces.reports.v2 import interface
+
     # asked for the project's number alone
     monkeypatch.setattr(interface, "_get_api", lambda: None)
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
