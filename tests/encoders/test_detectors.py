@@ -257,5 +257,10 @@ def test_phrases_are_runs_of_words_of_open_classes(text: str, phrases: list[str]
     assert noun_phrases(text.split()) == phrases
 
 
+def test_a_word_that_comes_again_at_the_end_does_not_end_a_phrase_before() -> None:
+    dog = "dog"
+    assert noun_phrases([dog, "house", dog]) == ["dog house dog"]  # one and the same string
+
+
 def test_there_are_never_too_many_phrases() -> None:
     assert len(noun_phrases(" the ".join(f"dog{each}" for each in range(99)).split())) == MOST_PHRASES
