@@ -83,7 +83,8 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     splits = ("dev", "test") if request.flags.get("test") else ("dev",)
     started = time.time()
     from mnerkit.cli.assembly import Assembly
-    from mnerkit.tagging import dashboards
+    from mnerkit.cli.curve import carry_on
+    from mnerkit.tagging import checkpoint, dashboards
 
     try:
         if "wandb" in loggers:
@@ -107,12 +108,12 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     ready = time.time()
     if method.trainable_parameters():
         last = str(folder.last) if state == "resume" and folder.last.is_file() else None
+        if last and trainer.is_global_zero:
+            carry_on(trainer.loggers, checkpoint.read(last)["epoch"] + 1)
         trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
         assembly.settle(folder)
     trained = time.time()
-    from mnerkit.tagging import checkpoint
-
     if trainer.interrupted:
         raise KeyboardInterrupt
     method.load_weights(checkpoint.read(folder.best)["state_dict"])
