@@ -150,16 +150,17 @@ def run(task: tuple[Bench, Cell, str]) -> Row:
     folder = bench.folder(cell)
     if folder.path.is_dir():  # of an older state of the sources, or cut off
         shutil.rmtree(folder.path)
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = mnerkit(bench.argv(cell))
-    row: Row = {**asdict(cell), "digest": digest, "seconds": round(time.time() - started, 1)}
-    row["seconds_cpu"] = round(time.process_time() - used, 1)
-    if code:
-        return {**row, "error": complaint(said.getvalue())}
-    row |= bench.figures(folder)
-    for each in (folder.best, folder.last):  # the figures and predictions are kept
-        each.unlink(missing_ok=True)
-    return row
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = mnerkit(bench.argv(cell))
+        found: Row = {"error": complaint(said.getvalue()) or f"exit code {code}"} if code else bench.figures(folder)
+    except Exception as problem:  # a fault of the program, or of the machine, stops this cell alone
+        found = {"error": " ".join(f"{type(problem).__name__}: {problem}".split())}
+    times = {"seconds": round(time.time() - started, 1), "seconds_cpu": round(time.process_time() - used, 1)}
+    if "error" not in found:
+        for each in (folder.best, folder.last):  # the figures and predictions are kept
+            each.unlink(missing_ok=True)
+    return {**asdict(cell), "digest": digest, **times, **found}
 
 
 def sweep(bench: Bench, wanted: Sequence[Any], path: Path, jobs: int) -> dict[Any, Row]:

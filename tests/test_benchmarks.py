@@ -123,6 +123,31 @@ def test_a_cell_is_run_again_only_when_its_digest_changed(
     assert ran == ["gmf", "gei", "gifr", "gmf"]
 
 
+@pytest.mark.parametrize(
+    ("said", "raised", "error"),
+    [
+        ("a warning\nmnerkit: no corpus x.\nGive --data.root.\n", None, "mnerkit: no corpus x. Give --data.root."),
+        ("epoch 1\nsegmentation fault\n", None, "segmentation fault"),
+        ("", None, "exit code 2"),
+        ("", RuntimeError("out of memory,\n tried 2 GiB"), "RuntimeError: out of memory, tried 2 GiB"),
+    ],
+)
+def test_a_failed_cell_keeps_what_it_complained_of_and_stops_no_other(
+    methods: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, raised: Exception | None, error: str
+) -> None:
+    def failing(argv: list[str]) -> int:
+        print(said, end="", file=sys.stderr)
+        if raised is not None:
+            raise raised
+        return 2
+
+    monkeypatch.setattr("mnerkit.cli.main", failing)
+    bench, cell = methods.Bench("twitter2017", "data", str(tmp_path)), methods.Cell("gei", 1)
+    found = sys.modules["cells"].run((bench, cell, "d"))
+    assert found.pop("seconds") >= 0 and found.pop("seconds_cpu") >= 0
+    assert found == {"system": "gei", "seed": 1, "digest": "d", "error": error}
+
+
 def test_the_report_sets_each_method_against_bert_by_seed_and_pooled(methods: Any) -> None:
     few, more = [[2, 2, 1], [1, 1, 1]], [[2, 2, 2], [1, 1, 1]]
     rows = [row(methods, "bert", 0, few), row(methods, "bert", 1, few)]

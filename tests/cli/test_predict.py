@@ -111,3 +111,26 @@ def test_a_data_file_is_an_input_too(checkpoint: Path, folder: Path, capsys: pyt
         ("absent", ["hello"]),
     ]
     assert "1 pictures missing, 0 broken" in capsys.readouterr().err
+
+
+def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--plugin", "hvpnet", "--name", "one", "--runs_dir", str(tmp_path), "--data.limit", "12"]
+    fit += ["--model.freeze_vision", "false", "--data.cache", "none", "--trainer.max_steps", "1"]
+    assert main([*fit, "--trainer.enable_progress_bar", "false"]) == 0
+    checkpoint = tmp_path / "hvpnet" / "probe" / "one" / "best.ckpt"
+    boxes = [[{"box": [2, 2, 40, 40]}]]
+    rows = [
+        {"words": ["Ann"], "images": ["good.jpg"], "boxes": boxes},
+        {"words": ["Ann"], "images": ["good.jpg"]},
+        {"words": ["Ann"], "images": ["good.jpg", "absent.jpg"], "boxes": [*boxes, []]},
+    ]
+    capsys.readouterr()
+    assert predict(checkpoint, folder, b"".join(record(**each) for each in rows))[0] == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("mnerkit: ")] == [
+        "mnerkit: 1 pictures without 'boxes' in the input were seen at set places",
+        "mnerkit: 1 of 3 posts have more pictures than the method looks at; the first one was seen",
+    ]
+    assert predict(checkpoint, folder, record(**rows[0]), "--overwrite")[0] == 0
+    assert "mnerkit:" not in capsys.readouterr().err

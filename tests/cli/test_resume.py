@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 import signal
@@ -62,8 +63,15 @@ class Fit:
         return self.steps()
 
 
+def dev_curve(run: RunFolder) -> list[tuple[str, str]]:
+    """F1 of dev of each epoch, in the order of the file."""
+    with (run.path / "curve" / "metrics.csv").open(newline="") as file:
+        return [(row["epoch"], row["dev/f1"]) for row in csv.DictReader(file) if row["dev/f1"]]
+
+
 def same_result(one: RunFolder, other: RunFolder) -> None:
-    """Equal figures and byte-equal predictions; times may differ."""
+    """Equal figures, curves of all epochs and byte-equal predictions; times may differ."""
+    assert dev_curve(one) == dev_curve(other)
     found, wanted = one.metrics(), other.metrics()
     assert {**found, "seconds": None} == {**wanted, "seconds": None}
     assert (one.path / "predictions.dev.jsonl").read_bytes() == (other.path / "predictions.dev.jsonl").read_bytes()

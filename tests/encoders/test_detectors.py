@@ -220,6 +220,20 @@ def test_a_file_of_boxes_that_can_not_be_written_is_named(
     assert f"mnerkit: {out} can't be written: No such file or directory." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "said"), [('{"image": ["a"]}', "expected 'image'"), ("[1]", "expected 'image'"), ("{", "not JSON")]
+)
+def test_a_file_of_boxes_with_a_line_that_is_none_is_not_continued(
+    detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    out = tmp_path / "boxes.jsonl"
+    assert detect(out, detector("detr")) == 0
+    out.write_text(out.read_text() + line + "\n")
+    before = out.read_bytes()
+    assert detect(out, detector("detr")) == 1 and out.read_bytes() == before
+    assert f"boxes.jsonl:8: {said}" in capsys.readouterr().err
+
+
 def test_settings_of_another_run_are_not_continued(
     detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,6 +269,11 @@ def test_what_is_no_detector_is_refused(tmp_path: Path, folder_of: Callable[[str
 )
 def test_phrases_are_runs_of_words_of_open_classes(text: str, phrases: list[str]) -> None:
     assert noun_phrases(text.split()) == phrases
+
+
+def test_a_word_that_comes_again_at_the_end_does_not_end_a_phrase_before() -> None:
+    dog = "dog"
+    assert noun_phrases([dog, "house", dog]) == ["dog house dog"]  # one and the same string
 
 
 def test_there_are_never_too_many_phrases() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from visual_prefix_cases import (
     LAYERS,
     STAGES,
+    TYPES,
     WIDTH,
     VisualPrefixCases,
     assert_read_alike_alone,
@@ -22,8 +23,11 @@ from visual_prefix_cases import (
     without_gradient,
 )
 
+from mnerkit.data.facts import CorpusFacts
 from mnerkit.errors import UsageError
+from mnerkit.tagging.heads.crf import CRFHead
 from mnerkit_plugins.gmf.model import GmfEncoder
+from mnerkit_plugins.gmf.tagger import GmfTagger
 
 TEXT_ALONE = {"vcg": False, "matching": False}
 
@@ -197,6 +201,37 @@ def test_the_black_picture_of_the_matching_has_no_part_in_the_statistics(frozen)
         assert all(part.training for part in made.csa.modules())
         found.append(dict(made.named_buffers()))
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+
+
+def gradients(alpha):
+    """Parts of a tagger, and whether a training step's loss with this alpha teaches them; absent ones are left out."""
+    torch.manual_seed(0)
+    made = GmfTagger(head=CRFHead(), alpha=alpha, dropout=0.0, prefix_grid=2)
+    made.build(CorpusFacts.of(TYPES, posts()))
+    losses, weights = made.train().losses(batch_of(made.encoder, posts())), made.loss_weights()
+    sum(weights[name] * value for name, value in losses.items()).backward()
+    named = ("gate", "csa", "to_prefix", "pyramid", "sentence", "match_text", "match_image")
+    parts = {"text": made.encoder.text, "head": made.head}
+    parts |= {name: getattr(made.encoder, name) for name in named if hasattr(made.encoder, name)}
+    return {
+        name: any(each.grad is not None and bool(each.grad.any()) for each in part.parameters())
+        for name, part in parts.items()
+    }
+
+
+def test_alpha_says_what_is_learnt_from_tags_and_what_from_matching():
+    """Eq. 22: between its ends all learns; with 1 there is no matching, and with 0 no tag is heard of."""
+    assert all(gradients(0.7).values()) and len(gradients(0.7)) == 9
+    alone = gradients(1.0)
+    assert all(alone.values()) and alone.keys() == {"text", "head", "gate", "csa", "to_prefix", "pyramid"}
+    matched = gradients(0.0)
+    assert {name for name, heard in matched.items() if heard} == {
+        "text",
+        "csa",
+        "sentence",
+        "match_text",
+        "match_image",
+    }
 
 
 def test_matching_costs_nothing_outside_training():

@@ -89,3 +89,15 @@ def test_corrected_and_spoiled_entities_are_counted_against_the_baseline(write_r
         {"r": 1, "c": 0, "corrected": half, "spoiled": half, "gold": sum(map(len, GOLD))}
     ]
     assert counts(filled(write_table([[base], [other]], baseline_row=0)), Library()) == []
+
+
+@pytest.mark.parametrize("better", [0, 8, 17, 24])
+def test_corrected_less_spoiled_is_what_the_method_finds_more_of_gold(
+    write_run: Write, write_table: Write, better: int
+) -> None:
+    said = [*BAD[:10], *GOOD[10:]], [*GOOD[:better], *BAD[better:]]
+    base, other = write_run("base", said[0]), write_run("other", said[1], plugin="gmf")
+    [found] = counts(filled(write_table([[base], [other]], baseline_row=0, draw=["counts"])), Library())
+    right = [sum(len(set(a) & set(b)) for a, b in zip(each, GOLD, strict=True)) for each in said]
+    assert found["corrected"] - found["spoiled"] == right[1] - right[0]
+    assert found["corrected"] == sum(len(set(gold) & set(b) - set(a)) for a, b, gold in zip(*said, GOLD, strict=True))

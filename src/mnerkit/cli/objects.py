@@ -162,7 +162,12 @@ def _begun(out: Path, header: dict[str, Any]) -> set[str]:
         )
     if whole < len(content):
         os.truncate(out, whole)
-    return {row["image"] for row in rows[1:] if isinstance(row, dict) and "image" in row}
+    for number, row in enumerate(rows[1:], 2):
+        if not isinstance(row, dict) or not isinstance(row.get("image"), str):
+            raise DataError(
+                f"{out}:{number}: expected 'image', the name of a picture.\nGive --overwrite to begin anew."
+            )
+    return {row["image"] for row in rows[1:]}
 
 
 @contextmanager

@@ -80,16 +80,20 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     """Train a `new` run, or continue one (`resume`), and score it."""
     config = request.config
     cells: dict[str, Any] = {}
+    splits = ("dev", "test") if request.flags.get("test") else ("dev",)
     started = time.time()
     from mnerkit.cli.assembly import Assembly
-    from mnerkit.tagging import dashboards
+    from mnerkit.cli.curve import carry_on
+    from mnerkit.tagging import checkpoint, dashboards
 
     try:
         if "wandb" in loggers:
             config, cells = dashboards.account(config, folder.path.parts[-2])
         assembly = Assembly.of(config, folder, loggers, curve=True)
         assembly.prepare()
-        # here, so that types or shots that can't be tested are refused before hours of training
+        # here, so that types, shots or files that can't be scored are refused before hours of training
+        for split in splits:
+            assembly.data.posts(split)
         protocol = assembly.data.protocol()
     except MnerkitError:
         if state == "new" and _is_first():  # a mistake leaves no run behind, and its name free
@@ -104,12 +108,12 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     ready = time.time()
     if method.trainable_parameters():
         last = str(folder.last) if state == "resume" and folder.last.is_file() else None
+        if last and trainer.is_global_zero:
+            carry_on(trainer.loggers, checkpoint.read(last)["epoch"] + 1)
         trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
         assembly.settle(folder)
     trained = time.time()
-    from mnerkit.tagging import checkpoint
-
     if trainer.interrupted:
         raise KeyboardInterrupt
     method.load_weights(checkpoint.read(folder.best)["state_dict"])
@@ -124,7 +128,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         "protocol": protocol,
         **method.noted,
     }
-    for split in ("dev", "test") if request.flags.get("test") else ("dev",):
+    for split in splits:
         metrics |= assembly.score(split, folder)
     metrics["looks_at_test"] = int("test" in metrics)
     method.leave(trainer, data, folder.path)

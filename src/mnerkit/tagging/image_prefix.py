@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mnerkit.data.views import Needs
 from mnerkit.encoders.base import TextTower
@@ -10,6 +10,9 @@ from mnerkit.encoders.image_prefix import ImagePrefixEncoder
 from mnerkit.encoders.sight import Sight
 from mnerkit.ranges import COUNT, check
 from mnerkit.tagging.tagger import Tagger
+
+if TYPE_CHECKING:
+    from mnerkit.data.datamodule import MnerData
 
 
 class ImagePrefixTagger(Tagger):
@@ -70,3 +73,17 @@ class ImagePrefixTagger(Tagger):
             max_images=self.max_images,
             relevance=self.encoder.relevance == "given",
         )
+
+    def prepare(self, data: MnerData) -> None:
+        """As every tagger; and posts without a score that the encoder reads are refused before the training.
+
+        Raises:
+            DataError: a training post has a picture without a score.
+        """
+        super().prepare(data)
+        needs = self.needs()
+        if not needs.relevance:
+            return
+        for post in data.posts("train"):
+            if any(ref.relevance is None for ref in post.images[: needs.max_images]):
+                data.collator()([post])  # tells which picture, and what to give
