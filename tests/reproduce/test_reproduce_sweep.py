@@ -16,6 +16,7 @@ import pytest
 
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import UsageError
+from mnerkit.report.table_file import read_table
 from mnerkit.reproduce.executors import Outcome, Task, complaint
 from mnerkit.reproduce.local import LocalExecutor
 from mnerkit.reproduce.sweep import Clock, alone, span
@@ -72,6 +73,16 @@ def test_the_table_holds_printed_figures_beside_the_folders_of_ours(sweep: Any, 
     assert swept["sweep"] == {"option": "model.dropout", "values": [0.0, 0.2, 0.4]}
     assert [column["name"] for column in swept["columns"]] == ["dropout = 0.0", "dropout = 0.2", "dropout = 0.4"]
     assert swept["rows"][0]["name"] == "BERT-CRF, T15"
+
+
+def test_a_misprint_reaches_the_report_with_what_it_should_have_been(sweep: Any, folder: Path, tmp_path: Path) -> None:
+    path = folder / "paper" / "table1.yaml"
+    slip = "errata: [{row: UMT, column: T15 P, location: Table 1 UMT, corrected: 32}]\n"
+    path.write_text(path.read_text() + slip)
+    assert sweep(Pretend(), "paper/table1") == 0
+    read = read_table(tmp_path / "out" / "paper" / "table1" / "table.json")
+    (cell,) = [each for each in read.cells if each.erratum]
+    assert (cell.row, cell.column, cell.printed, cell.corrected) == (2, 0, 21.0, 32.0)
 
 
 def test_one_that_fails_is_told_and_the_rest_goes_on(sweep: Any, tmp_path: Path, capsys: Any) -> None:
