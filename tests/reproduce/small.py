@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -103,10 +104,12 @@ def finish(command: Sequence[str], f1: float = 50.0) -> RunFolder:
     words = list(command)
     plugin = words[words.index("--plugin") + 1]
     place = Path(words[words.index("--runs_dir") + 1]) / plugin / "probe-default" / words[words.index("--name") + 1]
-    place.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
     (place / "config.yaml").write_text(f"plugin: {plugin}\n")
     found: dict[str, Any] = {"f1": f1, "precision": f1 / 2}
-    (place / "metrics.json").write_text(json.dumps({"test": found, "dev": found, "seconds": {"train": 2.0}}))
+    content = {"protocol": {"corpus": "probe"}, "test": found, "dev": found, "seconds": {"train": 2.0}}
+    (place / "metrics.json").write_text(json.dumps(content))
     return RunFolder(place)
 
 

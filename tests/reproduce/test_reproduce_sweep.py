@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,47 @@ def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path)
     assert len(again.done) == 2
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "env.json"])
+def test_a_run_that_no_report_can_read_is_done_again(sweep: Any, tmp_path: Path, name: str) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
+    (run / name).write_text("{")
+    again = Pretend()
+    assert sweep(again, "paper/table1") == 0
+    assert again.done == [run.name]
+
+
+def test_a_run_of_another_version_fails_in_a_line_and_is_not_lost(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
+    (run / "env.json").write_text('{"mnerkit": "99.1.0"}')
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    never = Pretend()
+    assert sweep(never, "paper/table1") == 1
+    said = f": run {run} was written by mnerkit 99.1.0; this is 0.1.0; --overwrite does it again"
+    assert [said in line for line in capsys.readouterr().out.splitlines()].count(True) == 2  # when, and at the end
+    assert never.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
+    assert "failed" in {cell["state"] for cell in table(tmp_path)["cells"]}
+    again = Pretend()
+    assert sweep(again, "paper/table1", "--overwrite") == 0
+    assert len(again.done) == 2
+
+
+def test_what_is_no_report_or_no_folder_is_told_before_the_runs(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    page = tmp_path / "out" / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("mine")
+    never = Pretend()
+    assert sweep(never) == 2
+    assert capsys.readouterr().err == f"mnerkit: {page} is there and is no report's; give another --out\n"
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").write_text("a file")
+    assert sweep(never) == 2
+    assert capsys.readouterr().err == f"mnerkit: --out {tmp_path / 'out'} is a file; give a folder\n"
+    assert never.done == []
+
+
 def test_dry_run_lists_commands_and_writes_nothing(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     sweep(Pretend(), "paper/table1")
     before = sorted(tmp_path.rglob("*"))
@@ -188,6 +230,11 @@ def test_a_root_without_the_corpora_is_one_line(sweep: Any, folder: Path, tmp_pa
     path.write_text(text[: text.index("corpora:")] + text[text.index("options:") :])
     assert sweep(Pretend(), "--root", str(tmp_path)) == 1
     assert "no annotation files of twitter2015" in capsys.readouterr().err
+    table1 = folder / "paper" / "table1.yaml"
+    table1.write_text(table1.read_text().replace("corpus: twitter2015", "corpus: twiter2015"))
+    assert sweep(Pretend(), "paper/table1", "--root", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"mnerkit: {table1}: BERT, T15: no corpus 'twiter2015'") and said.count("\n") == 1
 
 
 def test_estimates_come_from_what_runs_took() -> None:

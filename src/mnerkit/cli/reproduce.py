@@ -103,6 +103,10 @@ def main(argv: Sequence[str]) -> int:
     profile = profiles.load(asked.profile, folder)
     out = Path(asked.out or f"runs/reproduce/{profile.name}")
     idle = asked.dry_run or asked.wandb_sweep or asked.wandb_report
+    if not idle:
+        from mnerkit.report.writing import check_folder
+
+        check_folder(out / "report")  # before hours of runs, not after them
     executor = None if idle else _executor(asked, out)
     tower = profiles.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)

@@ -103,7 +103,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         dashboards.note(trainer.loggers, cells=cells)
     ready = time.time()
     if method.trainable_parameters():
-        last = str(folder.last) if state == "resume" and folder.last.is_file() else None
+        last = folder.last if state == "resume" and _whole(folder.last) else None
         trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
         assembly.settle(folder)
@@ -139,6 +139,22 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         print(summary(metrics))
         print(f"run {folder.path}")
     return 0
+
+
+def _whole(last: Path) -> bool:
+    """Whether a run can go on from a checkpoint; a damaged one is told of, and the run begins anew."""
+    from mnerkit.errors import CheckpointError
+    from mnerkit.tagging import checkpoint
+
+    if not last.is_file():
+        return False
+    try:
+        checkpoint.read(last)
+    except CheckpointError as problem:
+        if _is_first():
+            print(f"mnerkit: {problem}; the run begins anew", file=sys.stderr)
+        return False
+    return True
 
 
 def score(request: Request) -> int:

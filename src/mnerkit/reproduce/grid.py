@@ -139,7 +139,7 @@ class Builder:
         if asked is not None:
             chosen = merged(chosen, {asked.option: FIRST})
         corpus = chosen.get("data.corpus", "probe")
-        self._check_corpus(str(corpus))
+        self._check_corpus(str(corpus), where)
         config_file = None
         if row.plugin in self.profile.plugins:
             config_file = self.profile.plugins[row.plugin].config(group.corpus)
@@ -202,8 +202,8 @@ class Builder:
             return self.tower
         return self.vision if value == VISION else value
 
-    def _check_corpus(self, corpus: str) -> None:
-        """Refuse a corpus that can't be read."""
+    def _check_corpus(self, corpus: str, where: str) -> None:
+        """Refuse a corpus that can't be read, and, with the place `where` it is asked for, one that nobody knows."""
         if corpus not in self.grid.absent and corpus != "probe":
             from mnerkit.data.catalogue import find_corpus
 
@@ -211,6 +211,8 @@ class Builder:
                 find_corpus(corpus, self.root)
             except DataError as error:
                 self.grid.absent[corpus] = error
+            except UsageError as error:
+                raise DataError(f"{where}: {error}") from None
         if corpus in self.grid.absent:
             raise _Absent(str(self.grid.absent[corpus]).split("\n")[0])
 
