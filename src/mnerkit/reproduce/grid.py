@@ -97,7 +97,7 @@ class Builder:
         if settings is not None:
             said += settings.differs
             if TOWER in settings.options.values() and self.tower is not None:
-                said.append(f"text tower: {_tower_name(self.tower)}, not the paper's")
+                said.append(f"text tower: {tower_name(self.tower)}, not the paper's")
             if settings.captions and not self.vision:
                 said.append("pictures: their captions in place of them")
         return tuple(dict.fromkeys(said))
@@ -226,7 +226,7 @@ class Builder:
         return self._resolved[key]
 
 
-def _tower_name(tower: str) -> str:
+def tower_name(tower: str) -> str:
     """A hub name, or what a folder is called; that of a package's data by the package."""
     path = Path(tower)
     return (path.parent.name if path.name == "model" else path.name) if path.is_dir() else tower
