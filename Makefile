@@ -33,8 +33,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-sweep-kills \
-  bench-tweets clean
+  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-kills bench-tweets \
+  clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -91,7 +91,7 @@ bench-page: setup ## size of a report's page of 200 runs and 4,000 posts, and th
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
 	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest -o addopts= -s tests/cli/test_resume.py
 
-bench-sweep-kills: setup ## kill a sweep of eight runs at ten random moments and continue it to the same tables
+bench-kills: setup ## kill a sweep of eight runs at ten random moments and continue it to the same tables
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_sweep_kills.py
 
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone

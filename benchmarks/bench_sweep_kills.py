@@ -1,4 +1,4 @@
-"""A sweep that is killed at any moment goes on to the same tables: `make bench-sweep-kills`.
+"""A sweep that is killed at any moment goes on to the same tables: `make bench-kills`.
 
 A grid of eight short runs on the probe corpus is first run undisturbed, which takes T seconds. Then, ten times, it is
 begun anew and killed (SIGKILL to its whole process group) at a random moment, one in each tenth of T, and the same

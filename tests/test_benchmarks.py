@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from mnerkit.reproduce import experiment_files, identity, profiles
 from mnerkit.reproduce.grid import Builder
 from mnerkit.reproduce.layers import text_of
-from mnerkit.runs import write_lines
-from tests.reproduce.small import COMMANDS, EXPERIMENTS
+from mnerkit.runs import write_json, write_lines, write_text
+from tests.reproduce.small import COMMANDS, EXPERIMENTS, alive, within
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -203,3 +204,60 @@ def test_profile_tweets_has_the_settings_of_bench_methods(methods: Any, tmp_path
     if system == "captions":  # that of bench_quality; bench_methods leaves the default
         assert ours["model"].pop("agreement") == 1.0
     same_settings(ours, theirs)
+
+
+# ---------------------------------------------------------------- a sweep that is killed
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("bench_sweep_kills")
+
+
+def swept(out: Path, name: str, f1: float = 50.0, runs: tuple[str, ...] = ("a", "b")) -> Path:
+    """A sweep that came to its end, as far as is looked at."""
+    for run in runs:
+        place = out / "runs" / "bilstm" / "probe-default" / run
+        place.mkdir(parents=True)
+        for file in ("config.yaml", "env.json", "predictions.dev.jsonl", "predictions.test.jsonl", "best.ckpt"):
+            (place / file).write_text(file)
+        write_json(place / "metrics.json", {"test": {"f1": f1}, "seconds": {"train": len(out.name)}})
+    write_json(out / name / "table.json", {"cells": [{"state": "done", "runs": [run]} for run in runs]})
+    for suffix in ("md", "tex"):
+        write_text(out / "report" / "tables" / f"{name}.{suffix}", f"{f1:.1f}")
+    return out
+
+
+def test_what_a_kill_did_to_a_sweep_is_found(kills: Any, tmp_path: Path) -> None:
+    whole = swept(tmp_path / "whole", kills.NAME)
+    same = swept(tmp_path / "same", kills.NAME)
+    before = kills.states(same)
+    assert all(each.figures for each in before.values()) and len(before) == 2
+    assert kills.faults(before, same, whole) == []
+    run = same / "runs" / "bilstm" / "probe-default" / "a"
+    (run / "metrics.json").write_bytes((run / "metrics.json").read_bytes() + b"\n")
+    (run / ".lock").touch()
+    assert kills.faults(before, same, whole) == [
+        "bilstm/probe-default/a: complete before the kill, and touched after it",
+        "runs/bilstm/probe-default/a/.lock: left behind",
+    ]
+    cut = {name: kills.State(None, {}) for name in before}  # begun, and not complete when it was killed
+    assert kills.faults(cut, same, whole) == ["runs/bilstm/probe-default/a/.lock: left behind"]
+    other = kills.faults({}, swept(tmp_path / "other", kills.NAME, 40.0), whole)
+    assert [each.rpartition(": ")[2] for each in other] == ["other figures"] * 2 + [
+        "not that of the undisturbed sweep"
+    ] * 2
+    double = kills.faults({}, swept(tmp_path / "double", kills.NAME, runs=("a", "b", "c")), whole)
+    assert double[0] == "bilstm/probe-default/c: one too many" and double[1].startswith("table.json: ")
+    lost = kills.faults({}, swept(tmp_path / "lost", kills.NAME, runs=("a",)), whole)
+    assert lost[0] == "bilstm/probe-default/b: lost"
+
+
+def test_a_sweep_ends_with_all_its_processes(kills: Any, tmp_path: Path) -> None:
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600']); print('up', flush=True); time.sleep(600)"
+    with kills.begun([sys.executable, "-c", code], tmp_path / "log") as process:
+        within(60, lambda: "up" in (tmp_path / "log").read_text())
+    assert not alive(process.pid)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

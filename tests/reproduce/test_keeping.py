@@ -16,6 +16,7 @@ from mnerkit.cli import main, performing, reproduce
 from mnerkit.reproduce import identity
 from mnerkit.reproduce.answers_kept import joined, parted, unpack
 from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.reproduce.keeping import Kept
 from mnerkit.runs import RunFolder
 from tests.reproduce.small import MINI, TABLE, Pretend
 
@@ -93,6 +94,16 @@ def test_runs_that_were_finished_before_join_the_file(sweep: Any, tmp_path: Path
     never = Pretend()
     assert sweep(never) == 0
     assert never.done == [] and (tmp_path / "kept.jsonl").read_text() == file
+
+
+def test_what_another_sweep_keeps_in_the_meantime_stays(tmp_path: Path) -> None:
+    one, other = (Kept.read(tmp_path / "kept.jsonl", {}) for _ in range(2))
+    one.rows["a"] = {"run": "bert probe s0", "digest": "a"}
+    other.rows["b"] = {"run": "bert probe s1", "digest": "b"}
+    one.write()
+    other.write()
+    one.write()
+    assert sorted(Kept.read(tmp_path / "kept.jsonl", {}).rows) == ["a", "b"]
 
 
 def test_a_run_of_older_sources_is_done_again_and_makes_room(

@@ -122,6 +122,14 @@ def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path)
     assert len(again.done) == 2
 
 
+def test_what_a_kill_leaves_to_continue_from_goes_with_the_next_sweep(sweep: Any, tmp_path: Path) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = RunFolder(sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0])
+    run.last.write_bytes(b"thrice the weights")
+    assert sweep(Pretend(), "paper/table1") == 0
+    assert run.finished and not run.last.exists()
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "env.json"])
 def test_a_run_that_no_report_can_read_is_done_again(sweep: Any, tmp_path: Path, name: str) -> None:
     sweep(Pretend(), "paper/table1")

@@ -44,6 +44,7 @@ class Kept:
     rows: dict[str, Row] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
     _words: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    _left: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, path: Path, places: Mapping[str, str]) -> Kept:
@@ -74,7 +75,13 @@ class Kept:
         return kept
 
     def write(self) -> None:
-        """Write the file, whole or not at all; runs in the order of what they are, so that changes are read easily."""
+        """Write the file, whole or not at all; what another sweep has put there in the meantime stays.
+
+        Runs stand in the order of what they are, so that changes are read easily.
+        """
+        others = Kept.read(self.path, self.places)
+        self.rows |= {key: row for key, row in others.rows.items() if key not in self.rows and key not in self._left}
+        self.asked |= others.asked
         used = {row.get("asked") for row in self.rows.values()}
         asked = [{"as": name, "asked": text} for name, text in sorted(self.asked.items()) if name in used]
         rows = sorted(self.rows.values(), key=lambda row: (row["run"], row["digest"]))
@@ -99,9 +106,9 @@ class Kept:
                     row |= {"asked": name_of(asked), "said": said}
             except (ValueError, KeyError, TypeError, MnerkitError):
                 pass
-        before = [digest for digest, each in self.rows.items() if _same(each, row)]
-        for digest in before:
-            del self.rows[digest]
+        before = {digest for digest, each in self.rows.items() if _same(each, row)}
+        self._left |= before
+        self.rows = {digest: each for digest, each in self.rows.items() if digest not in before}
         self.rows[run.digest] = row
 
     def restore(self, run: Run, folder: RunFolder) -> None:

@@ -151,6 +151,9 @@ def run_all(
     """
     runs = out / "runs"
     left = [run for run in wanted if overwrite or not complete(run, runs)]
+    for run in wanted:
+        if run not in left:  # a kill may have come before this
+            run.folder(runs).last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
     number, total = 0, len(left)
     for run in [run for run in left if not overwrite and foreign(run, runs)]:
