@@ -12,7 +12,7 @@ EXPERIMENTS ?=
 JOBS ?=
 
 # finished runs on tweets, small: committed, and not run again
-KEPT := benchmarks/results/tweets.jsonl
+KEPT := benchmarks/results/tweets
 # of bench-tweets
 TABLES := mousing/table2 mousing/table3 gmf/table2 gmf/table3 gmf/table4 mgips_cl/table3
 

@@ -135,6 +135,9 @@ class Pretend:
             if any(word in task.command for word in self.failing):
                 yield Outcome(task.name, 0.1, "mnerkit: no memory")
                 continue
+            if task.command[0] != "fit":  # a figure, say
+                yield Outcome(task.name, 0.1)
+                continue
             finish(task.command)
             self.done.append(task.name)
             yield Outcome(task.name, 0.1)

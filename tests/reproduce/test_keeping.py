@@ -16,9 +16,10 @@ from mnerkit.cli import main, performing, reproduce
 from mnerkit.reproduce import identity
 from mnerkit.reproduce.answers_kept import joined, parted, unpack
 from mnerkit.reproduce.executors import Outcome, Task
-from mnerkit.reproduce.keeping import Kept
 from mnerkit.runs import RunFolder
 from tests.reproduce.small import MINI, TABLE, Pretend
+
+BOTH = ["bilstm-twitter2015-s0", "bilstm-twitter2017-s0"]
 
 
 class Here:
@@ -32,7 +33,7 @@ class Here:
 
 @pytest.fixture
 def sweep(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs `mnerkit reproduce paper/table1 --keep kept.jsonl` of two short runs on tweets of a folder's own."""
+    """Runs `mnerkit reproduce paper/table1 --keep DIR` of two short runs on tweets of a folder's own."""
     for name in ("twitter2015", "twitter2017"):
         corpus = tmp_path / "root" / name
         corpus.mkdir(parents=True)
@@ -46,14 +47,21 @@ def sweep(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def go(executor: Any, *words: str, out: str = "out", root: str = "root") -> int:
         monkeypatch.setattr(reproduce, "_executor", lambda *_: executor)
-        argv = ["reproduce", "paper/table1", "--experiments", str(folder), "--keep", str(tmp_path / "kept.jsonl")]
+        argv = ["reproduce", "paper/table1", "--experiments", str(folder), "--keep", str(tmp_path / "kept")]
         return main([*argv, "--root", str(tmp_path / root), "--out", str(tmp_path / out), *words])
 
     return go
 
 
-def lines(tmp_path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+def kept(tmp_path: Path) -> dict[str, str]:
+    """All files of the folder of kept runs."""
+    folder = tmp_path / "kept"
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.*"))}
+
+
+def runs(tmp_path: Path) -> list[str]:
+    """Kept runs, without their digests."""
+    return [path.name.rpartition("-")[0] for path in sorted((tmp_path / "kept").glob("*.json"))]
 
 
 def content(tmp_path: Path, out: str) -> dict[str, bytes]:
@@ -65,10 +73,9 @@ def content(tmp_path: Path, out: str) -> dict[str, bytes]:
 
 def test_what_is_kept_is_not_run_again_anywhere(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     assert sweep(Here()) == 0
-    file = (tmp_path / "kept.jsonl").read_text()
-    kinds = ["format" if "format" in line else "said" if "said" in line else "asked" for line in lines(tmp_path)]
-    assert kinds == ["format", "asked", "said", "said"]  # the two were asked alike
-    assert not [word for word in ("secretly", "Ada", str(tmp_path)) if word in file]
+    before = kept(tmp_path)
+    assert runs(tmp_path) == BOTH and len(list((tmp_path / "kept" / "asked").iterdir())) == 1  # asked alike
+    assert not [word for word in ("secretly", "Ada", str(tmp_path)) if word in "".join(before.values())]
     shutil.copytree(tmp_path / "root", tmp_path / "elsewhere")
     capsys.readouterr()
     never = Pretend()
@@ -84,38 +91,39 @@ def test_what_is_kept_is_not_run_again_anywhere(sweep: Any, tmp_path: Path, caps
         assert mine == yours, name
     (run, *_) = (tmp_path / "other" / "runs").glob("*/*/*")
     assert RunFolder(run).config()["data"]["root"] == str(tmp_path / "elsewhere")
-    assert (tmp_path / "kept.jsonl").read_text() == file
+    assert kept(tmp_path) == before
 
 
-def test_runs_that_were_finished_before_join_the_file(sweep: Any, tmp_path: Path) -> None:
+def test_runs_that_were_finished_before_join_the_others(sweep: Any, tmp_path: Path) -> None:
     assert sweep(Pretend()) == 0
-    file = (tmp_path / "kept.jsonl").read_text()
-    (tmp_path / "kept.jsonl").unlink()
+    before = kept(tmp_path)
+    shutil.rmtree(tmp_path / "kept")
     never = Pretend()
     assert sweep(never) == 0
-    assert never.done == [] and (tmp_path / "kept.jsonl").read_text() == file
-
-
-def test_what_another_sweep_keeps_in_the_meantime_stays(tmp_path: Path) -> None:
-    one, other = (Kept.read(tmp_path / "kept.jsonl", {}) for _ in range(2))
-    one.rows["a"] = {"run": "bert probe s0", "digest": "a"}
-    other.rows["b"] = {"run": "bert probe s1", "digest": "b"}
-    one.write()
-    other.write()
-    one.write()
-    assert sorted(Kept.read(tmp_path / "kept.jsonl", {}).rows) == ["a", "b"]
+    assert never.done == [] and kept(tmp_path) == before and runs(tmp_path) == BOTH
 
 
 def test_a_run_of_older_sources_is_done_again_and_makes_room(
     sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sweep(Pretend()) == 0
-    before = {line["digest"]: line["run"] for line in lines(tmp_path) if "digest" in line}
+    assert sweep(Here()) == 0
+    before = kept(tmp_path)
     monkeypatch.setattr(identity, "_sources", lambda plugin, head: "newer")
-    assert sweep(Pretend(), out="newer") == 0
-    after = {line["digest"]: line["run"] for line in lines(tmp_path) if "digest" in line}
-    assert not before.keys() & after.keys()
-    assert sorted(before.values()) == sorted(after.values()) == ["bilstm twitter2015 s0", "bilstm twitter2017 s0"]
+    assert sweep(Here(), out="newer") == 0
+    after = kept(tmp_path)
+    assert runs(tmp_path) == BOTH
+    assert [name for name in before if name in after] == [name for name in before if name.startswith("asked/")]
+
+
+def test_what_only_older_runs_were_asked_goes_with_them(sweep: Any, tmp_path: Path) -> None:
+    assert sweep(Here()) == 0
+    for split in (tmp_path / "root").glob("*/test.txt"):  # other data, the same configuration
+        split.write_text(split.read_text().replace("Ada\tB-PER", "Ada\tB-LOC"))
+    identity._corpus_digest.cache_clear()
+    before = sorted((tmp_path / "kept" / "asked").iterdir())
+    assert sweep(Here(), out="newer") == 0
+    after = sorted((tmp_path / "kept" / "asked").iterdir())
+    assert runs(tmp_path) == BOTH and len(before) == len(after) == 1 and before != after
 
 
 def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path, tmp_path: Path) -> None:
@@ -124,37 +132,39 @@ def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path
     path.write_text(path.read_text().replace("bilstm: {}", first).replace("  bert: {}\n  bilstm", "  bilstm"))
     done = Pretend()
     assert sweep(done) == 0
-    assert len(done.done) == 4
-    assert [line["run"].split()[0] for line in lines(tmp_path) if "digest" in line] == ["bilstm", "bilstm"]
+    assert len(done.done) == 4 and runs(tmp_path) == BOTH
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "Expecting property name"),
-        ("{}\n", "is no file of kept runs"),
-        ('{"format": "mnerkit-kept", "version": 9}\n', "is of version 9"),
-        ('{"format": "mnerkit-kept", "version": 1}\n[]\n', "kept.jsonl:2: no line of a kept run"),
+        ("{", "run.json is damaged: Expecting property name"),
+        ("{}", "run.json is no kept run"),
+        ('{"format": "mnerkit-kept", "version": 9, "digest": "a"}', "run.json is of version 9"),
+        (None, "kept is a file; give a folder"),
     ],
 )
-def test_a_damaged_file_is_one_line_before_any_run(
-    sweep: Any, tmp_path: Path, capsys: Any, text: str, said: str
+def test_a_damaged_folder_is_one_line_before_any_run(
+    sweep: Any, tmp_path: Path, capsys: Any, text: str | None, said: str
 ) -> None:
-    (tmp_path / "kept.jsonl").write_text(text)
+    if text is None:
+        (tmp_path / "kept").write_text("a file")
+    else:
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "run.json").write_text(text)
     never = Pretend()
     assert sweep(never) == 1
     told = capsys.readouterr().err
     assert said in told and told.count("\n") == 1 and never.done == []
-    assert (tmp_path / "kept.jsonl").read_text() == text
 
 
-def test_a_damaged_line_is_told_and_no_half_run_is_left(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+def test_damaged_predictions_are_told_and_no_half_run_is_left(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     assert sweep(Here()) == 0
-    file = tmp_path / "kept.jsonl"
-    file.write_text(file.read_text().replace('"said": "', '"said": "!'))
+    for path in (tmp_path / "kept" / "asked").iterdir():
+        path.write_text("!")
     assert sweep(Pretend(), out="other") == 1
     told = capsys.readouterr().err
-    assert "the line of run" in told and told.count("\n") == 1
+    assert ".json is damaged: " in told and told.count("\n") == 1
     assert not list((tmp_path / "other").rglob("metrics.json"))
 
 

@@ -66,8 +66,8 @@ def parser() -> Parser:
     made.add_argument("--out", metavar="DIR", help="where all is written (default: runs/reproduce/<profile>)")
     made.add_argument(
         "--keep",
-        metavar="FILE",
-        help="runs that FILE holds are not run again, and finished ones join it: small lines without weights and words",
+        metavar="DIR",
+        help="runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
     )
     made.add_argument("--experiments", default="experiments", metavar="DIR", help="folder of the experiments")
     made.add_argument(

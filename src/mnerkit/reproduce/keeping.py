@@ -1,8 +1,11 @@
-"""Finished runs in one file, small enough to be committed: what it holds is not run again (`--keep FILE`).
+"""Finished runs in a folder, small enough to be committed: what it holds is not run again (`--keep DIR`).
 
-Format `mnerkit-kept`, JSON lines: what runs were asked (`asked`), then a line a run: its digest, configuration,
-environment, scores, curve, and what it said of the test posts. Words of posts, weights and paths are left out, so a run
-folder that is restored from here serves tables, tests and the report, and nothing that asks its checkpoint.
+<plugin>-<corpus>-s<seed>-<digest>.json  format `mnerkit-kept`: configuration, environment, scores, curve, and what the
+                                         run said of the test posts
+asked/<name>.txt                         posts, gold entities and episodes, once for all runs that were asked them
+
+Words of posts, weights and paths are left out, so a run folder that is restored from here serves tables, tests and the
+report, and nothing that asks its checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors import Executor, Outcome, Task
 from mnerkit.reproduce.sweep import complete
-from mnerkit.runs import RunFolder, write_json, write_lines, write_text
+from mnerkit.runs import RunFolder, write_json, write_text
 
 FORMAT, VERSION = "mnerkit-kept", 1
 SPLIT = "test"  # whose predictions tables and report read
@@ -30,92 +33,92 @@ PREDICTIONS, CURVE = f"predictions.{SPLIT}.jsonl", "curve/metrics.csv"
 
 @dataclass
 class Kept:
-    """The file, and what is needed to fill run folders from it.
+    """The folder, and what is needed to fill run folders from it.
 
     Attributes:
-        path: the file.
+        folder: the folder.
         places: what stands for a path in it -> the path here, for instance `<root>` -> the folder of the corpora.
-        rows: digest -> a run's line.
-        asked: name -> what runs were asked, packed.
+        rows: digest -> what is kept of a run.
+        files: digest -> its file.
     """
 
-    path: Path
+    folder: Path
     places: Mapping[str, str]
     rows: dict[str, Row] = field(default_factory=dict)
-    asked: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
     _words: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
-    _left: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, path: Path, places: Mapping[str, str]) -> Kept:
-        """The file as it is; empty where there is none.
+    def read(cls, folder: Path, places: Mapping[str, str]) -> Kept:
+        """The folder as it is; empty where there is none.
 
         Raises:
-            DataError: it is damaged, of another version, or no such file, in one line.
+            DataError: it is a file, or one of its files is damaged or of another version; in one line.
         """
-        kept = cls(path, places)
-        if not path.exists():
-            return kept
-        try:
-            lines = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
-        head = lines[0] if lines else None
-        if not isinstance(head, dict) or head.get("format") != FORMAT:
-            raise DataError(f"{path} is no file of kept runs (format {FORMAT!r}); give another --keep")
-        if head.get("version") != VERSION:
-            raise DataError(f"{path} is of version {head.get('version')!r}; this mnerkit reads version {VERSION}")
-        for number, line in enumerate(lines[1:], 2):
-            if not isinstance(line, dict) or not ({"asked", "as"} <= line.keys() or {"digest", "run"} <= line.keys()):
-                raise DataError(f"{path}:{number}: no line of a kept run")
-            if "digest" in line:
-                kept.rows[line["digest"]] = line
-            else:
-                kept.asked[line["as"]] = line["asked"]
+        kept = cls(folder, places)
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"--keep {folder} is a file; give a folder")
+        for path in sorted(folder.glob("*.json")):
+            row = folders.read_json(path)
+            if not isinstance(row, dict) or row.get("format") != FORMAT or not isinstance(row.get("digest"), str):
+                raise DataError(f"{path} is no kept run (format {FORMAT!r}); give another --keep")
+            if row.get("version") != VERSION:
+                raise DataError(f"{path} is of version {row.get('version')!r}; this mnerkit reads version {VERSION}")
+            kept.rows[row["digest"]], kept.files[row["digest"]] = row, path
         return kept
-
-    def write(self) -> None:
-        """Write the file, whole or not at all; what another sweep has put there in the meantime stays.
-
-        Runs stand in the order of what they are, so that changes are read easily.
-        """
-        others = Kept.read(self.path, self.places)
-        self.rows |= {key: row for key, row in others.rows.items() if key not in self.rows and key not in self._left}
-        self.asked |= others.asked
-        used = {row.get("asked") for row in self.rows.values()}
-        asked = [{"as": name, "asked": text} for name, text in sorted(self.asked.items()) if name in used]
-        rows = sorted(self.rows.values(), key=lambda row: (row["run"], row["digest"]))
-        write_lines(self.path, [{"format": FORMAT, "version": VERSION}, *asked, *rows])
 
     def add(self, run: Run, folder: RunFolder) -> None:
         """Take a finished run in; one that was the same before the sources or data changed makes room."""
         record = folders.read(folder.path)
         here = {"config": record.config, "env": record.env, "metrics": record.metrics}
-        row: Row = {"run": _named(run), "digest": run.digest, **self._moved(here, back=False)}
+        row: Row = {"format": FORMAT, "version": VERSION, "digest": run.digest, **self._moved(here, back=False)}
         curve = folder.path / CURVE
         if curve.is_file():
             row["curve"] = curve.read_bytes().decode()  # with its own ends of lines
-        file = folder.path / PREDICTIONS
-        if file.is_file():
-            try:
-                text = file.read_bytes().decode()
-                asked, said = parted(json.loads(line) for line in text.split("\n") if line)
-                # kept where they come back byte by byte, and else not at all
-                if _text(joined(asked, said, self._words_of(record))) == text:
-                    self.asked[name_of(asked)] = asked
-                    row |= {"asked": name_of(asked), "said": said}
-            except (ValueError, KeyError, TypeError, MnerkitError):
-                pass
-        before = {digest for digest, each in self.rows.items() if _same(each, row)}
-        self._left |= before
-        self.rows = {digest: each for digest, each in self.rows.items() if digest not in before}
-        self.rows[run.digest] = row
+        row |= self._answers(record, folder.path / PREDICTIONS)
+        name = f"{run.plugin}-{run.corpus}-s{run.seed}-"
+        older = {
+            digest: each
+            for digest, each in self.rows.items()
+            if self.files[digest].name.startswith(name) and each.get("config") == row["config"]
+        }
+        path = self.folder / f"{name}{run.digest}.json"
+        write_json(path, row)
+        for digest in older:
+            del self.rows[digest]
+            before = self.files.pop(digest)
+            if before != path:
+                before.unlink(missing_ok=True)
+        self.rows[run.digest], self.files[run.digest] = row, path
+        if older:  # what nobody was asked any more goes; another sweep may have added runs
+            used = {each.get("asked") for each in Kept.read(self.folder, {}).rows.values()}
+            for gone in {each["asked"] for each in older.values() if "asked" in each} - used:
+                self._asked(gone).unlink(missing_ok=True)
+
+    def _answers(self, record: folders.Record, file: Path) -> Row:
+        """What a run said, once what it was asked is on file; nothing where that would not come back byte by byte."""
+        if not file.is_file():
+            return {}
+        try:
+            text = file.read_bytes().decode()
+            asked, said = parted(json.loads(line) for line in text.split("\n") if line)
+            if _text(joined(asked, said, self._words_of(record))) != text:
+                return {}
+        except (ValueError, KeyError, TypeError, MnerkitError):
+            return {}
+        name = name_of(asked)
+        if not self._asked(name).is_file():
+            write_text(self._asked(name), asked + "\n")
+        return {"asked": name, "said": said}
+
+    def _asked(self, name: str) -> Path:
+        return self.folder / "asked" / f"{name}.txt"
 
     def restore(self, run: Run, folder: RunFolder) -> None:
         """Write the folder of a run that is kept; its scores come last.
 
         Raises:
-            DataError: its line is damaged.
+            DataError: what is kept of it is damaged.
         """
         row = self.rows[run.digest]
         try:
@@ -128,11 +131,11 @@ class Kept:
                     write_text(folder.path / CURVE, row["curve"])
                 if "said" in row:
                     record = folders.Record(folder.path, content["config"], content["metrics"], content["env"])
-                    lines = joined(self.asked[row["asked"]], row["said"], self._words_of(record))
-                    write_text(folder.path / PREDICTIONS, _text(lines))
+                    asked = self._asked(row["asked"]).read_text("utf-8").strip()
+                    write_text(folder.path / PREDICTIONS, _text(joined(asked, row["said"], self._words_of(record))))
                 write_json(folder.metrics_file, content["metrics"])
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise DataError(f"{self.path}: the line of run {run.digest} is damaged: {error!r}"[:300]) from None
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300]) from None
 
     def _words_of(self, record: folders.Record) -> dict[str, tuple[str, ...]]:
         """Words of the posts of a run's corpus, by id."""
@@ -155,15 +158,6 @@ class Kept:
         return content
 
 
-def _named(run: Run) -> str:
-    return f"{run.plugin} {run.corpus} s{run.seed}"
-
-
-def _same(one: Row, other: Row) -> bool:
-    """Whether two lines are of one configuration."""
-    return all(one.get(key) == other.get(key) for key in ("run", "config"))
-
-
 def _text(lines: Sequence[Row]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
@@ -174,17 +168,14 @@ def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
     Returns:
         How many were restored.
     """
-    restored, found = 0, False
+    restored = 0
     for run in wanted:
         if complete(run, runs):
             if run.digest not in kept.rows and _may_stay(run, grid):
                 kept.add(run, run.folder(runs))
-                found = True
         elif run.digest in kept.rows:
             kept.restore(run, run.folder(runs))
             restored += 1
-    if found:
-        kept.write()
     return restored
 
 
@@ -206,5 +197,4 @@ class Keeping:
             run = self.grid.runs.get(outcome.name)
             if run is not None and outcome.error is None and complete(run, self.runs) and _may_stay(run, self.grid):
                 self.kept.add(run, run.folder(self.runs))
-                self.kept.write()
             yield outcome
