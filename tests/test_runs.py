@@ -14,12 +14,12 @@ import pytest
 
 from mnerkit.cli import main, training
 from mnerkit.errors import UsageError
-from mnerkit.runs import RunFolder
+from mnerkit.runs import RunFolder, find
 
 HOLD = """
 import sys
 from pathlib import Path
-from mnerkit.runs import RunFolder
+from mnerkit.runs import RunFolder, find
 with RunFolder(Path(sys.argv[1])).writing():
     print("held", flush=True)
     sys.stdin.read()
@@ -93,3 +93,13 @@ def test_overwriting_clears_all_but_the_lock(tmp_path: Path) -> None:
         (folder.path / "curve" / "metrics.csv").write_text("old")
         assert folder.start({"plugin": "other"}, overwrite=True) == "new"
         assert files(folder.path) == [".lock", "config.yaml"]
+
+
+def test_runs_are_found_at_any_depth_and_none_within_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = ["runs/bert/probe/b", "runs/reproduce/mini/runs/bert/probe/a", "runs/zz/probe/c"]
+    for name in [*made, "runs/bert/probe/b/wandb/offline/files"]:
+        Path(name).mkdir(parents=True)
+        Path(name, "config.yaml").write_text("plugin: bert\n")
+    assert [str(run.path) for run in find(Path("runs"))] == made
+    assert [str(run.path) for run in find(Path(made[0]))] == made[:1]

@@ -243,6 +243,9 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find(root: Path) -> Iterator[RunFolder]:
-    """All runs below `root`, in order of their paths."""
-    for config in sorted(root.glob("*/*/*/config.yaml")):
-        yield RunFolder(config.parent)
+    """All runs at and below a folder, at any depth, in order of their paths; what lies in a run folder is no run."""
+    for folder, inner, files in os.walk(root):
+        inner.sort()
+        if "config.yaml" in files:
+            yield RunFolder(Path(folder))
+            inner.clear()

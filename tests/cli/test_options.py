@@ -57,6 +57,11 @@ def test_another_head_leaves_the_options_of_the_default_head_behind() -> None:
     assert resolved("--plugin", "bert", "--model.head", "softmax")["model"]["head"] == {"name": "softmax"}
 
 
+def test_a_head_and_its_options_may_stand_in_any_order() -> None:
+    words = ["--plugin", "bert", "--model.head.distance", "cosine", "--model.head", "prototype"]
+    assert resolved(*words)["model"]["head"] == {"name": "prototype", "distance": "cosine"}
+
+
 def test_a_list_is_given_with_commas_blanks_or_brackets() -> None:
     for words in (["PER,LOC"], ["PER", "LOC"], ["[PER,LOC]"]):
         assert resolved("--plugin", "bert", "--data.train_types", *words)["data"]["train_types"] == ["PER", "LOC"]
@@ -85,6 +90,7 @@ def test_options_of_the_base_class_and_of_the_trainer_are_known() -> None:
         (["--plugin", "bert", "--model.num", "1"], "no option --model.num"),
         (["--plugin", "bert", "--model.head.transition", "tied"], "Did you mean 'head.transitions'?"),
         (["--plugin", "bert", "--model.head", "crff"], "Did you mean 'crf'?"),
+        (["--plugin", "bert", "--model.head"], "--model.head needs a value (one of softmax, crf, "),
         (["--plugin", "bert", "--data.k_shots", "5"], "Did you mean 'k_shot'?"),
         (["--plugin", "bert", "--model.k_shot", "5"], "Did you mean '--data.k_shot'?"),
         (["--plugin", "bert", "--trainer.max_epoch", "5"], "Did you mean 'max_epochs'?"),

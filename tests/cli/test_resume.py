@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mnerkit.cli import main
 from mnerkit.runs import RunFolder
 
 FIT = ["--plugin", "bert", "--data.limit", "120", "--data.batch_size", "8", "--trainer.max_epochs", "4"]
@@ -116,3 +117,20 @@ def test_a_run_killed_after_its_patience_ran_out_trains_no_further_epoch(tmp_pat
     assert until.count("training_step") == steps.count("training_step") > 0
     assert "training_step" not in cut.to_its_end()
     same_result(cut.folder, whole.folder)
+
+
+def test_a_damaged_checkpoint_is_told_of_and_the_run_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--plugin", "bilstm", "--data.limit", "24", "--trainer.max_epochs", "1"]
+    fit += ["--trainer.enable_progress_bar", "false", "--runs_dir", str(tmp_path), "--name", "a"]
+    assert main(fit) == 0
+    run = RunFolder(tmp_path / "bilstm" / "probe" / "a")
+    before = run.metrics()
+    run.metrics_file.unlink()
+    run.last.write_bytes(b"garbage")
+    capsys.readouterr()
+    assert main(fit) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if line.startswith("mnerkit: ") and line.endswith("; the run begins anew")]
+    assert {**run.metrics(), "seconds": None} == {**before, "seconds": None}

@@ -47,6 +47,14 @@ def test_figures_are_sorted_from_the_highest_and_names_from_a(folder: Path, caps
     assert "Did you mean 'test'" in capsys.readouterr().err
 
 
+def test_a_folder_far_above_the_runs_or_a_run_itself_will_do(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(names(folder.parent, capsys)) == len(RUNS)  # as of a sweep: runs/reproduce/mini/runs
+    monkeypatch.chdir(folder / "bert" / "corp" / "low")
+    assert names(Path("."), capsys) == ["low"]
+
+
 @pytest.mark.parametrize(
     ("conditions", "wanted"),
     [

@@ -11,6 +11,7 @@ from small_runs import GOOD, WORDS, Write
 from test_page import SCRIPT, Seen, corpus, in_browser, texts
 
 from mnerkit import report
+from mnerkit.cli import main
 from mnerkit.errors import DataError
 from mnerkit.report import browser, figure_file
 from mnerkit.runs import write_json, write_lines
@@ -32,6 +33,8 @@ POINTS = {
     "points": [[0.0, 0.0, 0, "Oakland", "p0"], [1.0, 0.5, 1, SCRIPT, "p1"]],
     "posts_read": 2,
 }
+
+SECTIONS = ("Overview", "Tables", "Ablations", "Sweeps", "Figures", "Confusion", "Runs", "Posts")
 
 
 def facts_of(page: Path) -> dict[str, Any]:
@@ -206,13 +209,38 @@ def test_every_kind_is_drawn_and_hostile_names_are_text(drawn: Path, tmp_path: P
     assert "0.750" in texts(seen, "text") and "0.900" not in texts(seen, "text"), "the last layer comes first"
     assert "R = 0.80" in texts(seen, "b") and "not known here" in texts(seen, "figcaption")
     assert "layer 1" in texts(seen, "option")
-    (opacity,) = {
-        value for tag, name, value in seen.attributes if (tag, name) == ("rect", "style") and "0.167" in value
-    }
-    assert opacity.startswith("fill-opacity")  # half of 0.25 / 0.75
+    (opacity,) = {value for tag, name, value in seen.attributes if (tag, name) == ("rect", "style") and "0.15" in value}
+    assert opacity.startswith("fill-opacity")  # 0.45 * 0.25 / 0.75: text on a cell stays readable
 
 
 def test_a_page_without_figures_says_so(write_run: Write, tmp_path: Path) -> None:
     report.write(tmp_path / "report", runs=[write_run("a", GOOD)])
     seen, complaints = in_browser(tmp_path / "report" / "index.html", "#figures", tmp_path / "profile")
     assert complaints == "" and "none of the runs has one" in texts(seen, "p")
+
+
+def test_maps_of_several_posts_are_regions_with_names_of_their_own(write_run: Write, tmp_path: Path) -> None:
+    run = write_run("a", GOOD, corpus=str(corpus(tmp_path / "mine")))
+    figure_file.write(run, "attention", "test", {**ATTENTION, "posts": [POST, {**POST, "id": "testp1", "episode": 3}]})
+    report.write(tmp_path / "report", runs=[run])
+    seen, complaints = in_browser(tmp_path / "report" / "index.html", "#figures", tmp_path / "profile")
+    names = [value for tag, name, value in seen.attributes if (tag, name) == ("div", "aria-label")]
+    assert (complaints, names) == ("", ["layer 2 of post testp0", "layer 2 of post testp1 · episode 3"])
+
+
+def test_a_page_of_figures_leads_to_what_it_holds_alone(
+    write_run: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, page = write_run("a", GOOD), tmp_path / "page.html"
+    figure_file.write(run, "tsne", "test", POINTS)
+    assert main(["draw", "tsne", str(run), "--out", str(page)]) == 0
+    seen, complaints = in_browser(page, "", tmp_path / "profile")
+    assert (complaints, sections(seen)) == ("", ["Figures", "Confusion", "Runs"])
+    report.write(tmp_path / "report", runs=[run])
+    seen, complaints = in_browser(tmp_path / "report" / "index.html", "#sweeps", tmp_path / "profile")
+    assert sections(seen) == ["Overview", "Tables", "Sweeps", "Figures", "Confusion", "Runs", "Posts"]
+
+
+def sections(seen: Seen) -> list[str]:
+    """Names of the sections that the page leads to."""
+    return [text for owner, text in seen.texts if owner == "a" and text in SECTIONS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import UsageError
+from mnerkit.report.table_file import read_table
 from mnerkit.reproduce.executors import Outcome, Task, complaint
 from mnerkit.reproduce.local import LocalExecutor
 from mnerkit.reproduce.sweep import Clock, alone, span
@@ -74,6 +76,16 @@ def test_the_table_holds_printed_figures_beside_the_folders_of_ours(sweep: Any, 
     assert swept["rows"][0]["name"] == "BERT-CRF, T15"
 
 
+def test_a_misprint_reaches_the_report_with_what_it_should_have_been(sweep: Any, folder: Path, tmp_path: Path) -> None:
+    path = folder / "paper" / "table1.yaml"
+    slip = "errata: [{row: UMT, column: T15 P, location: Table 1 UMT, corrected: 32}]\n"
+    path.write_text(path.read_text() + slip)
+    assert sweep(Pretend(), "paper/table1") == 0
+    read = read_table(tmp_path / "out" / "paper" / "table1" / "table.json")
+    (cell,) = [each for each in read.cells if each.erratum]
+    assert (cell.row, cell.column, cell.printed, cell.corrected) == (2, 0, 21.0, 32.0)
+
+
 def test_one_that_fails_is_told_and_the_rest_goes_on(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     assert sweep(Pretend(failing=["softmax"])) == 1
     said = capsys.readouterr()
@@ -108,6 +120,55 @@ def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path)
     again = Pretend()
     assert sweep(again, "paper/table1") == 0
     assert len(again.done) == 2
+
+
+def test_what_a_kill_leaves_to_continue_from_goes_with_the_next_sweep(sweep: Any, tmp_path: Path) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = RunFolder(sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0])
+    run.last.write_bytes(b"thrice the weights")
+    assert sweep(Pretend(), "paper/table1") == 0
+    assert run.finished and not run.last.exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "env.json"])
+def test_a_run_that_no_report_can_read_is_done_again(sweep: Any, tmp_path: Path, name: str) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
+    (run / name).write_text("{")
+    again = Pretend()
+    assert sweep(again, "paper/table1") == 0
+    assert again.done == [run.name]
+
+
+def test_a_run_of_another_version_fails_in_a_line_and_is_not_lost(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
+    (run / "env.json").write_text('{"mnerkit": "99.1.0"}')
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    never = Pretend()
+    assert sweep(never, "paper/table1") == 1
+    said = f": run {run} was written by mnerkit 99.1.0; this is 0.1.0; --overwrite does it again"
+    assert [said in line for line in capsys.readouterr().out.splitlines()].count(True) == 2  # when, and at the end
+    assert never.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
+    assert "failed" in {cell["state"] for cell in table(tmp_path)["cells"]}
+    again = Pretend()
+    assert sweep(again, "paper/table1", "--overwrite") == 0
+    assert len(again.done) == 2
+
+
+def test_what_is_no_report_or_no_folder_is_told_before_the_runs(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    page = tmp_path / "out" / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("mine")
+    never = Pretend()
+    assert sweep(never) == 2
+    assert capsys.readouterr().err == f"mnerkit: {page} is there and is no report's; give another --out\n"
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").write_text("a file")
+    assert sweep(never) == 2
+    assert capsys.readouterr().err == f"mnerkit: --out {tmp_path / 'out'} is a file; give a folder\n"
+    assert never.done == []
 
 
 def test_dry_run_lists_commands_and_writes_nothing(sweep: Any, tmp_path: Path, capsys: Any) -> None:
@@ -177,6 +238,11 @@ def test_a_root_without_the_corpora_is_one_line(sweep: Any, folder: Path, tmp_pa
     path.write_text(text[: text.index("corpora:")] + text[text.index("options:") :])
     assert sweep(Pretend(), "--root", str(tmp_path)) == 1
     assert "no annotation files of twitter2015" in capsys.readouterr().err
+    table1 = folder / "paper" / "table1.yaml"
+    table1.write_text(table1.read_text().replace("corpus: twitter2015", "corpus: twiter2015"))
+    assert sweep(Pretend(), "paper/table1", "--root", str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"mnerkit: {table1}: BERT, T15: no corpus 'twiter2015'") and said.count("\n") == 1
 
 
 def test_estimates_come_from_what_runs_took() -> None:

@@ -284,11 +284,14 @@ def _merged(
             before = here or before
             merged = OmegaConf.merge(merged, OmegaConf.create(layer))
         choose_corpus(request.overrides.get("data.corpus"))
+        # first, wherever it stands: options of the head are those of this one
+        if "model.head" in request.overrides:
+            _value("model.head", head := request.overrides["model.head"], schema)  # it has one
+            if head != before:
+                merged.model.head = {"name": head}
         for name, value in request.overrides.items():
             if name != "model.head":
                 merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{name}={_value(name, value, schema)}"]))
-            elif value != before:
-                merged.model.head = {"name": value}
         if "seed" in request.flags:
             merged.seed = request.flags["seed"]
         content: Any = OmegaConf.to_container(merged, resolve=True)

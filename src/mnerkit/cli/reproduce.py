@@ -64,6 +64,11 @@ def parser() -> Parser:
         help="cluster of executor ray, or auto; this machine is a node of it (default: a Ray of this machine alone)",
     )
     made.add_argument("--out", metavar="DIR", help="where all is written (default: runs/reproduce/<profile>)")
+    made.add_argument(
+        "--keep",
+        metavar="DIR",
+        help="runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
+    )
     made.add_argument("--experiments", default="experiments", metavar="DIR", help="folder of the experiments")
     made.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing"
@@ -95,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     dashboards.check(asked)
     from mnerkit.reproduce import experiment_files as files
     from mnerkit.reproduce import grid as grids
-    from mnerkit.reproduce import profiles, sweep
+    from mnerkit.reproduce import keeping, profiles, sweep
 
     folder = Path(asked.experiments)
     known = files.load_all(folder)
@@ -103,6 +108,10 @@ def main(argv: Sequence[str]) -> int:
     profile = profiles.load(asked.profile, folder)
     out = Path(asked.out or f"runs/reproduce/{profile.name}")
     idle = asked.dry_run or asked.wandb_sweep or asked.wandb_report
+    if not idle:
+        from mnerkit.report.writing import check_folder
+
+        check_folder(out / "report")  # before hours of runs, not after them
     executor = None if idle else _executor(asked, out)
     tower = profiles.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
@@ -119,13 +128,31 @@ def main(argv: Sequence[str]) -> int:
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(asked))
     done = [run for run in wanted if sweep.complete(run, out / "runs")]
     clock.learn(done, out / "runs")
+    places = {"<out>": str(out), **_places(asked, tower)}
+    kept = keeping.Kept.read(Path(asked.keep), places) if asked.keep else None
+    if kept is not None and not asked.overwrite:
+        done += [run for run in wanted if run not in done and run.digest in kept.rows]
     left = wanted if asked.overwrite else [run for run in wanted if run not in done]
     print(_opening(profile, chosen, grid, wanted, left, clock), flush=True)
     if executor is None:
         print(_runs_table(wanted, left, grid, out, names))
         return 0
     with sweep.alone(out), board:
-        return _sweep(grid, wanted, chosen, profile, out, clock, executor, asked.overwrite)
+        performer: Executor = executor
+        if kept is not None:
+            performer = keeping.Keeping(executor, kept, grid, out / "runs")
+            restored = 0 if asked.overwrite else keeping.exchange(kept, grid, wanted, out / "runs")
+            print(f"{restored} of the complete runs are restored from {asked.keep}", flush=True)
+        return _sweep(grid, wanted, chosen, profile, out, clock, performer, asked.overwrite)
+
+
+def _places(asked: argparse.Namespace, tower: str | None) -> dict[str, str]:
+    """What stands in a file of kept runs for the paths of this machine."""
+    from mnerkit.reproduce.grid import tower_name
+
+    named = {"<root>": asked.root}
+    named |= {f"<{tower_name(each)}>": each for each in (tower, asked.vision) if each and Path(each).is_dir()}
+    return {name: str(path) for name, path in named.items() if path}
 
 
 def _jobs(asked: argparse.Namespace) -> int:

@@ -99,7 +99,7 @@ def _parser() -> Parser:
 
 def _row(folder: runs.RunFolder) -> dict[str, Any]:
     """Plain figures of one run; a damaged file shows as such and hides no other run."""
-    plugin, corpus, name = folder.path.parts[-3:]
+    plugin, corpus, name = ("-", "-", *folder.path.absolute().parts)[-3:]
     row: dict[str, Any] = {"plugin": plugin, "corpus": corpus, "name": name, "path": str(folder.path)}
     row |= {"ablation": None, "seed": None, "state": "unfinished", "epochs": None, **dict.fromkeys(FIGURES)}
     try:

@@ -107,9 +107,10 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         dashboards.note(trainer.loggers, cells=cells)
     ready = time.time()
     if method.trainable_parameters():
-        last = str(folder.last) if state == "resume" and folder.last.is_file() else None
-        if last and trainer.is_global_zero:
-            carry_on(trainer.loggers, checkpoint.read(last)["epoch"] + 1)
+        done = _epochs(folder.last) if state == "resume" else None
+        if done is not None and trainer.is_global_zero:
+            carry_on(trainer.loggers, done)
+        last = None if done is None else folder.last
         trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
         assembly.settle(folder)
@@ -143,6 +144,24 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         print(summary(metrics))
         print(f"run {folder.path}")
     return 0
+
+
+def _epochs(last: Path) -> int | None:
+    """How many epochs a checkpoint holds from which a run can go on; None without one.
+
+    A damaged one is told of, and the run begins anew.
+    """
+    from mnerkit.errors import CheckpointError
+    from mnerkit.tagging import checkpoint
+
+    if not last.is_file():
+        return None
+    try:
+        return int(checkpoint.read(last)["epoch"]) + 1
+    except CheckpointError as problem:
+        if _is_first():
+            print(f"mnerkit: {problem}; the run begins anew", file=sys.stderr)
+        return None
 
 
 def score(request: Request) -> int:

@@ -145,7 +145,8 @@ def page(runs: Sequence[RunCases], keys: Sequence[Key], posts: Mapping[str, Post
     shown = keys[:limit]
     everything = common(runs)
     heads = "".join(
-        f"<th>{escaped(run.name)}<small>F1 {f1(run, everything):.1f} on {len(everything):,} posts</small></th>"
+        f'<th scope="col">{escaped(run.name)}'
+        f"<small>F1 {f1(run, everything):.1f} on {len(everything):,} posts</small></th>"
         for run in runs
     )
     head, _, rest = _template().partition("{{rows}}")

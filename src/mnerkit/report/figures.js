@@ -88,6 +88,8 @@ function maps(found) {
   return [choice, list];
 }
 
+const titleOf = (post) => post.id + (post.episode === null ? "" : " · episode " + post.episode);
+
 function mapPost(found, post, layer) {
   const shown = found.kind === "attention" ? [post.maps[layer]] : post.maps, looks = post.maps[layer][1];
   const first = Math.max(0, post.rows.findIndex(([, type]) => type));
@@ -97,7 +99,7 @@ function mapPost(found, post, layer) {
   const boxes = post.shots.length && post.columns.some(([, , box]) => box);
   const what = found.kind === "attention" ? "Attention of" : "Edges of";
   const names = post.rows.map(([name, type], row) => [row, name + (type ? " (" + type + ")" : "")]);
-  return el("article", { class: "bare" }, el("p", { class: "post" }, [post.id, post.episode === null ? "" : "episode " + post.episode].filter(Boolean).join(" · ")),
+  return el("article", { class: "bare" }, el("p", { class: "post" }, titleOf(post)),
     sentence(post.words, post.gold, found.types), el("p", {}, "found: ", verdict(found, post.words, post.gold, post.said)),
     boxes && post.rows.length > 1 ? el("div", { class: "pager" }, select(what, names, first, (value) => look(Number(value)))) : "",
     seen, el("div", { class: "maps" }, shown.map(([name, weights]) => heat(post, name, weights))));
@@ -131,7 +133,7 @@ function heat(post, name, weights) {
     if (Math.abs(weight) < 0.0005 && !big) return;
     const cell = svg("rect", { class: weight < 0 ? "cell below" : "cell", x: left + c * w, y: top + r * h, width: w, height: h },
       svg("title", {}, post.rows[r][0] + " → " + post.columns[c][0] + ": " + weight.toFixed(3)));
-    cell.style.fillOpacity = ((big ? 0.5 : 1) * Math.abs(weight) / most).toFixed(3);
+    cell.style.fillOpacity = ((big ? 0.45 : 1) * Math.abs(weight) / most).toFixed(3);
     parts.push(cell);
     if (big) parts.push(svg("text", { class: "value", x: left + (c + 0.5) * w, y: top + r * h + h / 2 + 4, "text-anchor": "middle" }, weight.toFixed(3)));
   }));
@@ -145,7 +147,7 @@ function heat(post, name, weights) {
     transform: "translate(" + (left + (c + 0.5) * w + (big ? -4 : 4)) + " " + (top - 6) + ") rotate(" + (big ? -35 : -90) + ")" }, label)));
   return el("div", {}, el("p", {}, el("b", {}, name), " · full colour is " + most.toFixed(3) + (weights.flat().some((weight) => weight < 0) ? "; the other colour is below 0" : "")),
     wide(svg("svg", { class: "map", viewBox: "0 0 " + Math.ceil(width) + " " + Math.ceil(height), width: Math.ceil(width), height: Math.ceil(height), role: "img",
-      "aria-label": name + ": " + names.length + " rows, " + columns + " columns" }, parts), name));
+      "aria-label": name + ": " + names.length + " rows, " + columns + " columns" }, parts), name + " of post " + titleOf(post)));
 }
 
 // ---------------------------------------------------------------- cases

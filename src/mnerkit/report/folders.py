@@ -6,7 +6,6 @@ import glob
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,14 @@ from typing import Any
 
 from mnerkit import __version__
 from mnerkit.errors import DataError
-from mnerkit.runs import RunFolder, deciding
+from mnerkit.runs import RunFolder, deciding, find
 
 MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 PREDICTIONS = re.compile(r"predictions\.([\w@-]{1,80})\.jsonl")
+
+
+class OtherVersion(DataError):
+    """A finished run that another version of mnerkit wrote."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +121,8 @@ def read(path: Path) -> Record:
     """A finished run of this version.
 
     Raises:
-        DataError: it is not finished, damaged, or of another version; in one line.
+        OtherVersion: it is of another version.
+        DataError: it is not finished, or damaged; in one line.
     """
     run = RunFolder(path)
     if not run.started:
@@ -135,7 +139,7 @@ def read(path: Path) -> Record:
         raise DataError(f"run {path}: config.yaml names no plugin")
     version = env.get("mnerkit")
     if version is not None and str(version).split(".")[:2] != __version__.split(".")[:2]:
-        raise DataError(f"run {path} was written by mnerkit {str(version)[:20]}; this is {__version__}")
+        raise OtherVersion(f"run {path} was written by mnerkit {str(version)[:20]}; this is {__version__}")
     if not mapping(metrics.get("protocol")):
         raise DataError(f"run {path}: metrics.json has no protocol, so nobody knows what its scores were taken on")
     return Record(path, config, metrics, env)
@@ -201,21 +205,9 @@ def found(arguments: Iterable[str]) -> list[Path]:
     paths: dict[Path, Path] = {}
     for argument in arguments:
         tops = [Path(argument)] if Path(argument).is_dir() else [Path(each) for each in sorted(glob.glob(argument))]
-        runs = [run for top in tops for run in _below(top)]
+        runs = [run.path for top in tops for run in find(top)]
         if not runs:
             raise DataError(f"no run at {argument}; `mnerkit runs --json` tells the paths of runs")
         for run in runs:
             paths.setdefault(run.resolve(), run)
     return list(paths.values())
-
-
-def _below(top: Path) -> list[Path]:
-    if (top / "config.yaml").is_file():
-        return [top]
-    runs = []
-    for folder, inner, files in os.walk(top):
-        inner.sort()
-        if "config.yaml" in files:
-            runs.append(Path(folder))
-            inner.clear()
-    return runs

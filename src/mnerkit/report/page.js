@@ -543,9 +543,13 @@ function posts() {
 // ---------------------------------------------------------------- frame
 
 const MAKE = { overview, tables, ablations, sweeps, figures, confusion, runs, posts };
+// sections that this page has something for; the others tell at their address why they are empty
+const HELD = { overview: facts.tables.length || facts.problems.length, tables: facts.tables.length, ablations: facts.ablations.length,
+  sweeps: facts.tables.some(isSweep), figures: facts.figures.length || facts.tables.some((table) => table.figures.length),
+  confusion: facts.runs.some((run) => run.confusion), runs: facts.runs.length, posts: facts.sets };
 
 function draw(focus) {
-  document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).map(([name, text]) =>
+  document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).filter(([name]) => HELD[name] || name === view).map(([name, text]) =>
     el("li", {}, el("a", { href: "#" + name, "aria-current": name === view ? "page" : null }, text))));
   main.replaceChildren(...MAKE[view]().flat(Infinity).filter((each) => each instanceof Node));
   document.title = VIEWS[view] + " – " + facts.title;

@@ -84,6 +84,7 @@ def page(source: Source, picture_bytes: int = 12_000_000) -> str:
         "figures": [each for each in alone if each],
         "ablations": [_table(filled, number) for filled in source.ablations],
         "runs": [_run(record, source.library) for record in source.records],
+        "sets": len(sets),
     }
     style, script = _asset("page.css"), f"{_asset('figures.js')}\n{_asset('page.js')}"
     filled = {

@@ -10,6 +10,7 @@ from mnerkit.report import figure_file
 from mnerkit.reproduce.cells import Grid, Table
 from mnerkit.reproduce.executors import Executor, Task
 from mnerkit.reproduce.sweep import complete
+from mnerkit.runs import RunFolder
 
 
 def draw_all(tables: Sequence[Table], grid: Grid, out: Path, executor: Executor) -> Iterator[str]:
@@ -23,8 +24,11 @@ def draw_all(tables: Sequence[Table], grid: Grid, out: Path, executor: Executor)
         out: the folder of the sweep.
         executor: what does the work, as commands `mnerkit draw`.
     """
-    tasks = list({task.name: task for table in tables for task in _tasks(table, grid, out)}.values())
-    for number, outcome in enumerate(executor.run(tasks) if tasks else (), 1):
+    tasks = {task.name: task for table in tables for task in _tasks(table, grid, out)}
+    for name in [name for name, task in tasks.items() if not RunFolder(Path(task.command[2])).best.is_file()]:
+        yield f"figure {name}: its run was kept without weights (--keep); --overwrite trains it again"
+        del tasks[name]
+    for number, outcome in enumerate(executor.run(list(tasks.values())) if tasks else (), 1):
         said = f"failed: {outcome.error}" if outcome.error else "drawn"
         yield f"figure {number}/{len(tasks)} {outcome.name}: {said} ({outcome.seconds:.0f} s)"
 

@@ -12,7 +12,7 @@ from mnerkit import registry
 from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.report.figure_file import KINDS
 from mnerkit.reproduce.experiments import DATA, Experiment, Group, Metric, Row, Sweep, column_name
-from mnerkit.reproduce.printed import Printed, erratum
+from mnerkit.reproduce.printed import Erratum, Printed, erratum
 from mnerkit.reproduce.strict import Key, check, one_of, read
 
 PROFILES = "profiles"
@@ -53,7 +53,7 @@ GROUP = {"name": Key((str,)), "corpus": _TEXT, "options": _MAP, "where": _MAP, "
 METRIC = {"name": _NAME, "metric": _NAME, "printed": _TEXT, "split": Key((str,), choices=("dev", "test"))}
 SWEEP = {"option": _NAME, "label": _TEXT, "values": Key((list,), needed=True), "best": Key((int, float, str))}
 PRINTED = {"file": _NAME, "row": _NAME, "scale": Key((int, float))}
-ERRATUM = {"row": _NAME, "column": _TEXT, "location": _NAME}
+ERRATUM = {"row": _NAME, "column": _TEXT, "location": _NAME, "corrected": Key((int, float))}
 
 
 def load(path: Path, folder: Path) -> Experiment:
@@ -206,19 +206,22 @@ def _errata(
     metrics: Sequence[Metric],
     path: Path,
     folder: Path,
-) -> dict[tuple[str, str | None], str]:
+) -> dict[tuple[str, str | None], Erratum]:
     """(row, column) -> what is wrong there; column None for the whole row."""
     papers = {"mousing": "MOUSING", "mgips_cl": "MGIPS-CL", "gmf": "GMF", "gei": "GEI", "gifr": "GIFR"}
     columns = {column_name(group, metric): None for group in groups for metric in metrics}
-    found: dict[tuple[str, str | None], str] = {}
+    found: dict[tuple[str, str | None], Erratum] = {}
     for number, each in enumerate(content):
         where = f"{path}: errata[{number}]"
         line = check(each, ERRATUM, where)
         one_of(line["row"], {row.name: row for row in rows}, "row", where)
         if "column" in line:
             one_of(line["column"], columns, "column", where)
+        if "corrected" in line and "column" not in line:
+            raise DataError(f"{where}: a corrected figure belongs to a column")
         paper = papers.get(path.parent.name, path.parent.name)
-        found[line["row"], line.get("column")] = erratum(folder, paper, line["location"], where)
+        said = erratum(folder, paper, line["location"], line.get("corrected"), where)
+        found[line["row"], line.get("column")] = said
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.reproduce.printed import Figure, Printed
+from mnerkit.reproduce.printed import Erratum, Figure, Printed
 
 # which data an experiment needs: posts with one picture, few-shot splits of them, posts with several pictures
 DATA = ("posts", "fewshot", "multi")
@@ -107,7 +107,7 @@ class Experiment:
     draw: tuple[str, ...]
     differs: tuple[str, ...]
     printed: Printed | None
-    errata: Mapping[tuple[str, str | None], str]
+    errata: Mapping[tuple[str, str | None], Erratum]
 
     @property
     def paper(self) -> str:
@@ -120,7 +120,7 @@ class Experiment:
             return Figure(None, None)
         found = self.printed.figure(row.printed, group.where, metric.printed)
         said = self.errata.get((row.name, column_name(group, metric))) or self.errata.get((row.name, None))
-        return Figure(found.value, found.raw, said)
+        return Figure(found.value, found.raw, said.text, said.corrected) if said else found
 
 
 def column_name(group: Group, metric: Metric) -> str:

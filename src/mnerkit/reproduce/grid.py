@@ -97,7 +97,7 @@ class Builder:
         if settings is not None:
             said += settings.differs
             if TOWER in settings.options.values() and self.tower is not None:
-                said.append(f"text tower: {_tower_name(self.tower)}, not the paper's")
+                said.append(f"text tower: {tower_name(self.tower)}, not the paper's")
             if settings.captions and not self.vision:
                 said.append("pictures: their captions in place of them")
         return tuple(dict.fromkeys(said))
@@ -139,7 +139,7 @@ class Builder:
         if asked is not None:
             chosen = merged(chosen, {asked.option: FIRST})
         corpus = chosen.get("data.corpus", "probe")
-        self._check_corpus(str(corpus))
+        self._check_corpus(str(corpus), where)
         config_file = None
         if row.plugin in self.profile.plugins:
             config_file = self.profile.plugins[row.plugin].config(group.corpus)
@@ -202,8 +202,8 @@ class Builder:
             return self.tower
         return self.vision if value == VISION else value
 
-    def _check_corpus(self, corpus: str) -> None:
-        """Refuse a corpus that can't be read."""
+    def _check_corpus(self, corpus: str, where: str) -> None:
+        """Refuse a corpus that can't be read, and, with the place `where` it is asked for, one that nobody knows."""
         if corpus not in self.grid.absent and corpus != "probe":
             from mnerkit.data.catalogue import find_corpus
 
@@ -211,6 +211,8 @@ class Builder:
                 find_corpus(corpus, self.root)
             except DataError as error:
                 self.grid.absent[corpus] = error
+            except UsageError as error:
+                raise DataError(f"{where}: {error}") from None
         if corpus in self.grid.absent:
             raise _Absent(str(self.grid.absent[corpus]).split("\n")[0])
 
@@ -224,7 +226,7 @@ class Builder:
         return self._resolved[key]
 
 
-def _tower_name(tower: str) -> str:
+def tower_name(tower: str) -> str:
     """A hub name, or what a folder is called; that of a package's data by the package."""
     path = Path(tower)
     return (path.parent.name if path.name == "model" else path.name) if path.is_dir() else tower

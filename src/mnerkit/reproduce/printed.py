@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -22,11 +23,21 @@ class Figure:
         value: on the scale of ours, 0 to 100; None where the paper leaves the place empty.
         raw: as it is printed.
         erratum: what is known to be wrong with it, and what it should be.
+        corrected: what it should be, on the scale of ours, where that is known.
     """
 
     value: float | None
     raw: str | None
     erratum: str | None = None
+    corrected: float | None = None
+
+
+@dataclass(frozen=True)
+class Erratum:
+    """What is wrong with a printed figure, in a line, and what it should be where that is known."""
+
+    text: str
+    corrected: float | None = None
 
 
 class Printed:
@@ -86,18 +97,28 @@ class Printed:
             raise DataError(f"{self.path}: {column} of {row!r} is no number: {raw!r}") from None
 
 
-def erratum(folder: Path, paper: str, location: str, where: str) -> str:
-    """What `errata.csv` says of a place in a paper, in a line.
+def erratum(folder: Path, paper: str, location: str, corrected: float | None, where: str) -> Erratum:
+    """What `errata.csv` says of a place in a paper.
+
+    Args:
+        folder: that of all experiments.
+        paper: its name there.
+        location: the place.
+        corrected: which of its likely figures belongs to the cell that is asked for.
+        where: who asks, for the message.
 
     Raises:
-        DataError: it says nothing of it; `where` names who asks.
+        DataError: it says nothing of the place, or has no such figure.
     """
     path = folder / ERRATA
     lines = {line["location"]: line for line in _rows(path) if line["paper"] == paper}
     if location not in lines:
         raise DataError(f"{where}: {path} has no {location!r} of {paper}.{did_you_mean(location, lines)}")
     line = lines[location]
-    return f"printed {line['as_printed']}, likely {line['likely_correct']}: {line['basis']}"
+    likely = line["likely_correct"]
+    if corrected is not None and corrected not in map(float, re.findall(r"\d+(?:\.\d+)?", likely)):
+        raise DataError(f"{where}: corrected {corrected} is not what {path} calls likely: {likely}")
+    return Erratum(f"printed {line['as_printed']}, likely {likely}: {line['basis']}", corrected)
 
 
 @cache

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from mnerkit.errors import DataError, UsageError
+from mnerkit.report import folders
+from mnerkit.report.folders import OtherVersion, Record
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.executors import Executor, Task
@@ -17,14 +20,42 @@ Tell = Callable[[str], None]
 
 
 def complete(run: Run, runs: Path) -> bool:
-    """Whether a run came to its end, scored on test; its folder's name says that it is this very run."""
-    folder = run.folder(runs)
+    """Whether a run came to its end, scored on test; its folder's name says that it is this very run.
+
+    One that a report could not read is damaged, and done again.
+    """
+    found = _read(run.folder(runs))
+    return isinstance(found, Record) and "test" in found.metrics
+
+
+def foreign(run: Run, runs: Path) -> str | None:
+    """What is wrong with a finished run of another version, which is not to be lost; None for all others."""
+    found = _read(run.folder(runs))
+    return str(found) if isinstance(found, OtherVersion) else None
+
+
+def _read(folder: RunFolder) -> Record | DataError | None:
+    """A finished run, or what is wrong with it; its files are read anew when one of them has changed."""
     if not folder.finished:
-        return False
+        return None
+    files = (folder.config_file, folder.metrics_file, folder.path / "env.json")
+    return _read_once(folder.path, tuple(_stamp(file) for file in files))
+
+
+def _stamp(file: Path) -> tuple[int, int]:
     try:
-        return "test" in folder.metrics()
-    except DataError:  # damaged: done again
-        return False
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=4096)
+def _read_once(path: Path, stamps: tuple[tuple[int, int], ...]) -> Record | DataError:
+    try:
+        return folders.read(path)
+    except DataError as problem:
+        return problem
 
 
 @contextlib.contextmanager
@@ -39,6 +70,8 @@ def alone(out: Path) -> Iterator[None]:
             stack.enter_context(RunFolder(out).writing())
             yield
     except UsageError as error:
+        if out.is_file():
+            raise UsageError(f"--out {out} is a file; give a folder") from None
         holder = str(error).partition("is being written by ")[2]
         if not holder or not str(error).startswith(f"run {out} "):
             raise
@@ -118,8 +151,16 @@ def run_all(
     """
     runs = out / "runs"
     left = [run for run in wanted if overwrite or not complete(run, runs)]
+    for run in wanted:
+        if run not in left:  # a kill may have come before this
+            run.folder(runs).last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
     number, total = 0, len(left)
+    for run in [run for run in left if not overwrite and foreign(run, runs)]:
+        left.remove(run)
+        failed[run.digest] = f"{foreign(run, runs)}; --overwrite does it again"
+        number += 1
+        tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
     for stage in (False, True):  # what others read comes first
         here = [run for run in left if (run.first is not None) == stage]
         for run in [run for run in here if run.first is not None and run.first[0] in failed]:

@@ -123,6 +123,7 @@ def _cell(
         "printed": cell.figure.value,
         "printed_raw": cell.figure.raw,
         "erratum": cell.figure.erratum,
+        "corrected": cell.figure.corrected,
         "runs": [Path(os.path.relpath(place, folder)).as_posix() for place in places],
         "metric": cell.metric,
         "value": mean(cell, table, figures) if cell.of else None,

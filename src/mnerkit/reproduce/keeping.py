@@ -1,0 +1,200 @@
+"""Finished runs in a folder, small enough to be committed: what it holds is not run again (`--keep DIR`).
+
+<plugin>-<corpus>-s<seed>-<digest>.json  format `mnerkit-kept`: configuration, environment, scores, curve, and what the
+                                         run said of the test posts
+asked/<name>.txt                         posts and episodes, once for all runs that were asked them
+
+Words and gold entities of posts, weights and paths are left out, so a run folder that is restored from here serves
+tables, tests and the report, and nothing that asks its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnerkit.data.post import Post
+from mnerkit.errors import DataError, MnerkitError
+from mnerkit.plain_yaml import yaml_text
+from mnerkit.report import folders
+from mnerkit.report.browser import corpus_posts
+from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
+from mnerkit.reproduce.cells import Grid, Run
+from mnerkit.reproduce.executors import Executor, Outcome, Task
+from mnerkit.reproduce.sweep import complete
+from mnerkit.runs import RunFolder, write_json, write_text
+
+FORMAT, VERSION = "mnerkit-kept", 1
+SPLIT = "test"  # whose predictions tables and report read
+PREDICTIONS, CURVE = f"predictions.{SPLIT}.jsonl", "curve/metrics.csv"
+
+
+@dataclass
+class Kept:
+    """The folder, and what is needed to fill run folders from it.
+
+    Attributes:
+        folder: the folder.
+        places: what stands for a path in it -> the path here, for instance `<root>` -> the folder of the corpora.
+        rows: digest -> what is kept of a run.
+        files: digest -> its file.
+    """
+
+    folder: Path
+    places: Mapping[str, str]
+    rows: dict[str, Row] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    _posts: dict[str, dict[str, Post]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path, places: Mapping[str, str]) -> Kept:
+        """The folder as it is; empty where there is none.
+
+        Raises:
+            DataError: it is a file, or one of its files is damaged or of another version; in one line.
+        """
+        kept = cls(folder, places)
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"--keep {folder} is a file; give a folder")
+        for path in sorted(folder.glob("*.json")):
+            row = folders.read_json(path)
+            if not isinstance(row, dict) or row.get("format") != FORMAT or not isinstance(row.get("digest"), str):
+                raise DataError(f"{path} is no kept run (format {FORMAT!r}); give another --keep")
+            if row.get("version") != VERSION:
+                raise DataError(f"{path} is of version {row.get('version')!r}; this mnerkit reads version {VERSION}")
+            kept.rows[row["digest"]], kept.files[row["digest"]] = row, path
+        return kept
+
+    def add(self, run: Run, folder: RunFolder) -> None:
+        """Take a finished run in; one that was the same before the sources or data changed makes room."""
+        record = folders.read(folder.path)
+        here = {"config": record.config, "env": record.env, "metrics": record.metrics}
+        row: Row = {"format": FORMAT, "version": VERSION, "digest": run.digest, **self._moved(here, back=False)}
+        curve = folder.path / CURVE
+        if curve.is_file():
+            row["curve"] = curve.read_bytes().decode()  # with its own ends of lines
+        row |= self._answers(record, folder.path / PREDICTIONS)
+        name = f"{run.plugin}-{run.corpus}-s{run.seed}-"
+        older = {
+            digest: each
+            for digest, each in self.rows.items()
+            if self.files[digest].name.startswith(name) and each.get("config") == row["config"]
+        }
+        path = self.folder / f"{name}{run.digest}.json"
+        write_json(path, row)
+        for digest in older:
+            del self.rows[digest]
+            before = self.files.pop(digest)
+            if before != path:
+                before.unlink(missing_ok=True)
+        self.rows[run.digest], self.files[run.digest] = row, path
+        if older:  # what nobody was asked any more goes; another sweep may have added runs
+            used = {each.get("asked") for each in Kept.read(self.folder, {}).rows.values()}
+            for gone in {each["asked"] for each in older.values() if "asked" in each} - used:
+                self._asked(gone).unlink(missing_ok=True)
+
+    def _answers(self, record: folders.Record, file: Path) -> Row:
+        """What a run said, once what it was asked is on file; nothing where that would not come back byte by byte."""
+        if not file.is_file():
+            return {}
+        try:
+            text = file.read_bytes().decode()
+            asked, said = parted(json.loads(line) for line in text.split("\n") if line)
+            if _text(joined(asked, said, self._posts_of(record))) != text:
+                return {}
+        except (ValueError, KeyError, TypeError, MnerkitError):
+            return {}
+        name = name_of(asked)
+        if not self._asked(name).is_file():
+            write_text(self._asked(name), asked + "\n")
+        return {"asked": name, "said": said}
+
+    def _asked(self, name: str) -> Path:
+        return self.folder / "asked" / f"{name}.txt"
+
+    def restore(self, run: Run, folder: RunFolder) -> None:
+        """Write the folder of a run that is kept; its scores come last.
+
+        Raises:
+            DataError: what is kept of it is damaged.
+        """
+        row = self.rows[run.digest]
+        try:
+            content = self._moved({name: row[name] for name in ("config", "env", "metrics")}, back=True)
+            with folder.writing():
+                folder.clear()
+                write_text(folder.config_file, yaml_text(content["config"]))
+                write_json(folder.path / "env.json", content["env"])
+                if "curve" in row:
+                    write_text(folder.path / CURVE, row["curve"])
+                if "said" in row:
+                    record = folders.Record(folder.path, content["config"], content["metrics"], content["env"])
+                    asked = self._asked(row["asked"]).read_text("utf-8").strip()
+                    write_text(folder.path / PREDICTIONS, _text(joined(asked, row["said"], self._posts_of(record))))
+                write_json(folder.metrics_file, content["metrics"])
+        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300]) from None
+
+    def _posts_of(self, record: folders.Record) -> dict[str, Post]:
+        """The test posts of a run's corpus, by id."""
+        if record.corpus not in self._posts:
+            self._posts[record.corpus] = corpus_posts(record, SPLIT, None)
+        return self._posts[record.corpus]
+
+    def _moved(self, content: Any, back: bool) -> Any:
+        """Plain data with paths in place of what stands for them (`back`), or the other way round."""
+        if isinstance(content, Mapping):
+            return {key: self._moved(each, back) for key, each in content.items()}
+        if isinstance(content, list | tuple):
+            return [self._moved(each, back) for each in content]
+        if isinstance(content, str):
+            for name, place in self.places.items():
+                old, new = (name, place) if back else (place, name)
+                if content == old or content.startswith(f"{old}/"):
+                    return new + content[len(old) :]
+        return content
+
+
+def _text(lines: Sequence[Row]) -> str:
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
+    """Restore wanted runs that are kept and not there, and take those in that are there and not kept.
+
+    Returns:
+        How many were restored.
+    """
+    restored = 0
+    for run in wanted:
+        if complete(run, runs):
+            if run.digest not in kept.rows and _may_stay(run, grid):
+                kept.add(run, run.folder(runs))
+        elif run.digest in kept.rows:
+            kept.restore(run, run.folder(runs))
+            restored += 1
+    return restored
+
+
+def _may_stay(run: Run, grid: Grid) -> bool:
+    """Whether nobody reads another file of a run's folder."""
+    return all(each.first is None or each.first[0] != run.digest for each in grid.runs.values())
+
+
+class Keeping:
+    """An executor whose finished runs are kept."""
+
+    def __init__(self, inner: Executor, kept: Kept, grid: Grid, runs: Path) -> None:
+        self.inner, self.kept, self.grid, self.runs = inner, kept, grid, runs
+        self.jobs = inner.jobs
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Do the tasks; a run that came to its end is on file before its outcome is told."""
+        for outcome in self.inner.run(tasks):
+            run = self.grid.runs.get(outcome.name)
+            if run is not None and outcome.error is None and complete(run, self.runs) and _may_stay(run, self.grid):
+                self.kept.add(run, run.folder(self.runs))
+            yield outcome

@@ -1,0 +1,205 @@
+"""Finished runs in a file: what comes back from it, what is done anew, and what the file does not hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnerkit.cli import main, performing, reproduce
+from mnerkit.data.post import Post
+from mnerkit.reproduce import identity
+from mnerkit.reproduce.answers_kept import joined, parted, unpack
+from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.runs import RunFolder
+from tests.reproduce.small import MINI, TABLE, Pretend
+
+BOTH = ["bilstm-twitter2015-s0", "bilstm-twitter2017-s0"]
+
+
+class Here:
+    """An executor that does runs in this process."""
+
+    jobs = 1
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        return map(performing.perform, tasks)
+
+
+@pytest.fixture
+def sweep(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs `mnerkit reproduce paper/table1 --keep DIR` of two short runs on tweets of a folder's own."""
+    for name in ("twitter2015", "twitter2017"):
+        corpus = tmp_path / "root" / name
+        corpus.mkdir(parents=True)
+        for split in ("train", "valid", "test"):
+            posts = [f"IMGID:{split}{n}\nsecretly\tO\nAda\tB-PER\nleft\tO\n" for n in range(6)]
+            (corpus / f"{split}.txt").write_text("\n".join(posts))
+    rows = TABLE.replace("plugin: bert, ablation: softmax", "plugin: bilstm, ablation: softmax")
+    (folder / "paper" / "table1.yaml").write_text(rows.replace("plugin: bert}", "missing: left out of this test}"))
+    mini = MINI[: MINI.index("corpora:")] + MINI[MINI.index("options:") :]
+    (folder / "profiles" / "mini.yaml").write_text(mini)
+
+    def go(executor: Any, *words: str, out: str = "out", root: str = "root") -> int:
+        monkeypatch.setattr(reproduce, "_executor", lambda *_: executor)
+        argv = ["reproduce", "paper/table1", "--experiments", str(folder), "--keep", str(tmp_path / "kept")]
+        return main([*argv, "--root", str(tmp_path / root), "--out", str(tmp_path / out), *words])
+
+    return go
+
+
+def kept(tmp_path: Path) -> dict[str, str]:
+    """All files of the folder of kept runs."""
+    folder = tmp_path / "kept"
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in sorted(folder.rglob("*.*"))}
+
+
+def runs(tmp_path: Path) -> list[str]:
+    """Kept runs, without their digests."""
+    return [path.name.rpartition("-")[0] for path in sorted((tmp_path / "kept").glob("*.json"))]
+
+
+def content(tmp_path: Path, out: str) -> dict[str, bytes]:
+    """What a report reads of the runs of a sweep."""
+    files = ("metrics.json", "predictions.test.jsonl", "curve/metrics.csv")
+    runs = sorted((tmp_path / out / "runs").glob("*/*/*"))
+    return {f"{run.name} {name}": (run / name).read_bytes() for run in runs for name in files}
+
+
+def test_what_is_kept_is_not_run_again_anywhere(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    assert sweep(Here()) == 0
+    before = kept(tmp_path)
+    assert runs(tmp_path) == BOTH and len(list((tmp_path / "kept" / "asked").iterdir())) == 1  # asked alike
+    assert not [word for word in ("secretly", "Ada", str(tmp_path)) if word in "".join(before.values())]
+    shutil.copytree(tmp_path / "root", tmp_path / "elsewhere")
+    capsys.readouterr()
+    never = Pretend()
+    assert sweep(never, "--dry-run", out="other", root="elsewhere") == 0
+    assert "2 runs are complete, 0 are left" in capsys.readouterr().out
+    assert not (tmp_path / "other").exists()
+    assert sweep(never, out="other", root="elsewhere") == 0
+    assert never.done == []
+    assert "2 of the complete runs are restored" in capsys.readouterr().out
+    assert content(tmp_path, "other") == content(tmp_path, "out") and len(content(tmp_path, "out")) == 6
+    for name in ("paper/table1/table.json", "report/tables/paper/table1.md", "report/tables/paper/table1.csv"):
+        mine, yours = ((tmp_path / out / name).read_text().replace(f"/{out}/", "/") for out in ("out", "other"))
+        assert mine == yours, name
+    (run, *_) = (tmp_path / "other" / "runs").glob("*/*/*")
+    assert RunFolder(run).config()["data"]["root"] == str(tmp_path / "elsewhere")
+    assert kept(tmp_path) == before
+
+
+def test_runs_that_were_finished_before_join_the_others(sweep: Any, tmp_path: Path) -> None:
+    assert sweep(Pretend()) == 0
+    before = kept(tmp_path)
+    shutil.rmtree(tmp_path / "kept")
+    never = Pretend()
+    assert sweep(never) == 0
+    assert never.done == [] and kept(tmp_path) == before and runs(tmp_path) == BOTH
+
+
+def test_a_run_of_older_sources_is_done_again_and_makes_room(
+    sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sweep(Here()) == 0
+    before = kept(tmp_path)
+    monkeypatch.setattr(identity, "_sources", lambda plugin, head: "newer")
+    assert sweep(Here(), out="newer") == 0
+    after = kept(tmp_path)
+    assert runs(tmp_path) == BOTH
+    assert [name for name in before if name in after] == [name for name in before if name.startswith("asked/")]
+
+
+def test_what_only_older_runs_were_asked_goes_with_them(sweep: Any, tmp_path: Path) -> None:
+    assert sweep(Here()) == 0
+    for split in (tmp_path / "root").glob("*/test.txt"):  # other data, the same configuration
+        split.write_text(split.read_text().replace("IMGID:test", "IMGID:late"))
+    identity._corpus_digest.cache_clear()
+    before = sorted((tmp_path / "kept" / "asked").iterdir())
+    assert sweep(Here(), out="newer") == 0
+    after = sorted((tmp_path / "kept" / "asked").iterdir())
+    assert runs(tmp_path) == BOTH and len(before) == len(after) == 1 and before != after
+
+
+def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path, tmp_path: Path) -> None:
+    first = "bilstm: {first: {plugin: bert, file: relevance.jsonl, option: data.relevance}}\n  bert: {}"
+    path = folder / "profiles" / "mini.yaml"
+    path.write_text(path.read_text().replace("bilstm: {}", first).replace("  bert: {}\n  bilstm", "  bilstm"))
+    done = Pretend()
+    assert sweep(done) == 0
+    assert len(done.done) == 4 and runs(tmp_path) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "run.json is damaged: Expecting property name"),
+        ("{}", "run.json is no kept run"),
+        ('{"format": "mnerkit-kept", "version": 9, "digest": "a"}', "run.json is of version 9"),
+        (None, "kept is a file; give a folder"),
+    ],
+)
+def test_a_damaged_folder_is_one_line_before_any_run(
+    sweep: Any, tmp_path: Path, capsys: Any, text: str | None, said: str
+) -> None:
+    if text is None:
+        (tmp_path / "kept").write_text("a file")
+    else:
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "run.json").write_text(text)
+    never = Pretend()
+    assert sweep(never) == 1
+    told = capsys.readouterr().err
+    assert said in told and told.count("\n") == 1 and never.done == []
+
+
+def test_damaged_predictions_are_told_and_no_half_run_is_left(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    assert sweep(Here()) == 0
+    for path in (tmp_path / "kept" / "asked").iterdir():
+        path.write_text("!")
+    assert sweep(Pretend(), out="other") == 1
+    told = capsys.readouterr().err
+    assert ".json is damaged: " in told and told.count("\n") == 1
+    assert not list((tmp_path / "other").rglob("metrics.json"))
+
+
+def test_the_figures_of_a_run_without_weights_are_told_and_not_tried(sweep: Any, folder: Path, capsys: Any) -> None:
+    path = folder / "paper" / "table1.yaml"
+    path.write_text(path.read_text() + "draw: [table, attention]\n")
+    assert sweep(Pretend()) == 0
+    capsys.readouterr()
+    assert sweep(Pretend(), out="other") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("figure ")]
+    assert len(told) == 2 and all("kept without weights" in line for line in told)
+
+
+WORD = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=5)
+
+
+@given(st.lists(st.tuples(st.lists(WORD, min_size=1, max_size=6), st.data()), max_size=4))
+def test_predictions_come_back_as_they_were(drawn: list[Any]) -> None:
+    posts, rows = {}, []
+    for number, (mine, draw) in enumerate(drawn):
+        start = draw.draw(st.integers(0, len(mine) - 1))
+        end = draw.draw(st.integers(start + 1, len(mine)))
+        first = len(" ".join([*mine[:start], ""])) if start else 0
+        text = " ".join(mine[start:end])
+        spot = {"start": start, "end": end, "char_start": first, "char_end": first + len(text), "text": text}
+        tags = draw.draw(st.lists(st.sampled_from(["B-LOC", "B-ORG"]), min_size=len(mine), max_size=len(mine)))
+        posts[f"p{number}"] = Post(f"p{number}", tuple(mine), tuple(tags))
+        gold = [[place, place + 1, tag[2:]] for place, tag in enumerate(tags)]
+        row = {"id": f"p{number}", "words": mine, "entities": [{"type": "PER", **spot}], "gold": gold}
+        episode = {"episode": 3, "types": ["LOC", "PER"], "support": ["p9", "p8"], "ignored": [1]}
+        in_play = {"gold": [each for each in gold if each[2] == "LOC"]}
+        rows.append(row | in_play | episode if draw.draw(st.booleans()) else row)
+    asked, said = parted(rows)
+    assert joined(asked, said, posts) == rows
+    assert [list(row) for row in joined(asked, said, posts)] == [list(row) for row in rows]  # in their order, too
+    kept = json.dumps([unpack(asked), unpack(said)])
+    assert "text" not in kept and "ORG" not in kept
