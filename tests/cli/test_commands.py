@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -22,17 +23,20 @@ MNERKIT = [sys.executable, "-m", "mnerkit"]
         (["fit", "--plugin", "mousin"], 2),
     ],
 )
-def test_a_light_command_answers_within_half_a_second_and_without_torch(argv: list[str], code: int) -> None:
+def test_a_light_command_answers_within_half_a_second_and_without_torch(
+    argv: list[str], code: int, tmp_path: Path
+) -> None:
+    env = {**os.environ, "MNERKIT_CACHE": str(tmp_path)}  # that of the user may hold a lot
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        done = subprocess.run([*MNERKIT, *argv], capture_output=True, text=True, check=False)
+        done = subprocess.run([*MNERKIT, *argv], capture_output=True, text=True, check=False, env=env)
         seconds.append(time.perf_counter() - started)
         assert done.returncode == code, done.stderr
     # the bar is 0.5 s; room for a machine that runs another test beside this one
     assert min(seconds) < 1.0
     probe = f"import sys\nfrom mnerkit.cli import main\nmain({argv!r})\nassert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False, env=env).returncode == 0
 
 
 VERBS = ["fit", "validate", "test", "predict", "plugins", "data", "runs", "reproduce", "draw", "cache"]
