@@ -12,6 +12,7 @@ from typing import Any
 import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import Callback
 
+from mnerkit.cli.fused import FusedAdamW
 from mnerkit.data.datamodule import MnerData
 from mnerkit.tagging.tagger import Tagger
 
@@ -51,7 +52,7 @@ def epoch_seconds(
         limit_val_batches=0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        callbacks=[measured],
+        callbacks=[measured, FusedAdamW()],  # as `mnerkit fit` trains
         **options,
     )
     trainer.fit(tagger, data)

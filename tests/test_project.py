@@ -227,7 +227,8 @@ def test_no_file_names_a_path_of_one_machine() -> None:
 def test_no_data_of_others_and_no_large_file_is_in_the_tree() -> None:
     for path in tracked():
         assert path.suffix not in {".pth", ".pt", ".ckpt", ".safetensors", ".jpg"}, path
-        assert path.stat().st_size < 500_000, path  # the largest are rows of benchmarks
+        limit = 1_000_000 if "results" in path.parts else 200_000  # rows of benchmarks, with the counts of each episode
+        assert path.stat().st_size < limit, path
 
 
 def imports(code: str) -> Iterator[tuple[int, str]]:
