@@ -17,7 +17,8 @@ from mnerkit.runs import RunFolder
 from mnerkit.tagging import checkpoint
 from mnerkit.tagging.optimiser import adamw, parameter_groups
 
-FIT = ["fit", "--plugin", "bert", "--data.limit", "24", "--data.batch_size", "8", "--trainer.enable_progress_bar", "false"]
+FIT = ["fit", "--plugin", "bert", "--data.limit", "24", "--data.batch_size", "8"]
+FIT += ["--trainer.enable_progress_bar", "false"]
 
 
 class Small(lightning.LightningModule):

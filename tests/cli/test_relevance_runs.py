@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main, options
-from mnerkit.cli.training import summary
+from mnerkit.cli.summary import summary
 from mnerkit.data.probe import generate
 from mnerkit.errors import UsageError
 from mnerkit.runs import RunFolder

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
     training.quiet()
     training.fit(request)
-    again = training._folder(request)
+    again = training.folder_of(request)
     found = differences(before, again.metrics())
     if found:
         print("\n".join([f"not the same figures as {run.path}:", *found[:TOLD]]))
@@ -86,9 +86,9 @@ def request_of(run: RunFolder, runs_dir: str | None = None, name: str | None = N
                 f"{run.config_file} no longer means what it did: {key} was {wanted.get(key, 'not there')}, and is "
                 f"{found.get(key, 'not there')} now; the defaults of {config.get('plugin')} have changed"
             )
-    from mnerkit.cli.training import _folder
+    from mnerkit.cli.training import folder_of
 
-    if _folder(request).path.resolve() == run.path.resolve():
+    if folder_of(request).path.resolve() == run.path.resolve():
         raise UsageError(f"--name {flags['name']}: that is the run itself; give another name")
     return request
 
