@@ -3,8 +3,8 @@
 Eight systems on Twitter-2017 with the packaged MiniLM and a CRF, five epochs, seeds 0 and 1; dev selects the epoch,
 test is looked at once. The text tower, the head and the schedule are trained alike in all (settings of
 `bench_quality.py`), in bfloat16 where autocast takes it: a processor that knows it needs three quarters of the time,
-one that does not needs more. What a method adds learns at one rate, which was not tuned. Other settings are the paper's,
-widths halved for MiniLM's 384, and half as many graph layers in `gei`.
+one that does not needs more. What a method adds learns at one rate, which was not tuned. Other settings are the
+paper's, widths halved for MiniLM's 384, and half as many graph layers in `gei`.
 
 Every method looks at the caption of a post's image instead of the image (`--model.vision captions`): a frozen copy of
 the text tower reads it, its words are the regions, and there are no objects. Two methods need a word more. MGIPS-CL
