@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mnerkit.data.batch import Batch
 from mnerkit.data.views import Needs
+from mnerkit.encoders.sight import CAPTIONS
 from mnerkit.nn.spans import tags_of_spans
 from mnerkit.ranges import COUNT, DROPOUT, SHARE, WEIGHT, check
 from mnerkit.tagging.metrics import EntityScores
@@ -73,7 +74,8 @@ class GeiTagger(Tagger):
             vision: the vision tower: `tiny`, `resnet152`, a hub name, a folder; or `captions`, read by a copy of the
                 text tower in place of the pictures.
             freeze_text: keep the text tower's weights as they are.
-            freeze_vision: keep the vision tower's weights as they are.
+            freeze_vision: keep the vision tower's weights as they are. What reads captions is frozen where its weights
+                come from a hub or folder, and learns where they are new, whatever this says.
             max_tokens: length limit in pieces, special pieces included.
             max_images: read this many images of a post, the first ones.
             max_objects: most objects of an image, the surest ones.
@@ -127,7 +129,9 @@ class GeiTagger(Tagger):
 
     def make_encoder(self) -> GeiEncoder:
         text = self.text_tower("text", self.text, freeze=self.freeze_text, max_tokens=self.max_tokens)
-        sight = self.sight("vision", self.vision, text, freeze=self.freeze_vision, augment=self.augment)
+        # a new text tower that were to read captions frozen would know nothing of them
+        freeze = self.freeze_vision and self.vision != CAPTIONS
+        sight = self.sight("vision", self.vision, text, freeze=freeze, augment=self.augment)
         return GeiEncoder(text, sight, **self.options)
 
     def needs(self) -> Needs:

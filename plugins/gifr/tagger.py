@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal
 
+from mnerkit.errors import UsageError
 from mnerkit.ranges import COUNT, DROPOUT, Range, check
 from mnerkit.tagging.image_prefix import ImagePrefixTagger
 from mnerkit_plugins.gifr.model import GifrEncoder
@@ -65,6 +66,11 @@ class GifrTagger(ImagePrefixTagger):
         check("model", DROPOUT, dropout=dropout)
         check("model", COUNT, graph_layers=graph_layers, heads=heads)
         check("model", Range(0), max_degree=max_degree)
+        if renorm and r_axis == "target":
+            raise UsageError(
+                "--model.renorm true takes a factor of whole rows out again, which --model.r_axis target puts in: R"
+                " would weigh no attention; take one of them"
+            )
         self.options = {name: given[name] for name in ENCODER_OPTIONS}
 
     def make_encoder(self) -> GifrEncoder:

@@ -61,7 +61,7 @@ class GmfTagger(StagePrefixTagger):
             cm_lambda: lambda of Eq. 16.
             cm_lambda_on: the direction of the matching that lambda weighs.
             tau: temperature of the matching.
-            blank_in_cm: posts without an image take part in the matching, with a black one.
+            blank_in_cm: posts without an image take part in the matching, with a black one; not with captions.
             standardise: bring each channel of the stages to mean 0 and deviation 1 over a batch (not with captions);
                 a help for short training.
             dropout: on the word states.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mnerkit.data.batch import Batch
 from mnerkit.encoders.base import Encoder, WordStates
@@ -78,6 +79,7 @@ class MgipsEncoder(Encoder):
         self.mask_missing_crops, self.embed_noise_alpha = mask_missing_crops, embed_noise_alpha
         self.n_interweave, self.final_image_mge, self.cl_features = n_interweave, final_image_mge, cl_features
         self.streams = DualStream(text, vision, kv_source, first_layer)  #                              Eq. 2-4
+        self.max_objects = max_objects
         self.crops = CropEmbedding(vision, max_objects, crop_size) if isinstance(vision, ClipVisionTower) else None
         texts = text.reader.max_tokens
         images = self.crops.length if self.crops is not None else vision.reader.max_tokens
@@ -163,7 +165,11 @@ class MgipsEncoder(Encoder):
         if batch.crop_mask is None:
             raise ValueError("the batch lacks the view 'objects'")
         pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)  # (B, o, 3, s, s)
-        mask = batch.crop_mask if self.mask_missing_crops else torch.ones_like(batch.crop_mask)
+        mask = batch.crop_mask
+        if not self.mask_missing_crops:
+            # grey crops in every free place, so that a post does not depend on how many crops its batch mates have
+            pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.max_objects - pixels.shape[1]))
+            mask = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
         states, given = self.crops(pixels, mask)
         own = given.clone()
         own[:, 0] = True  # the class token sees itself where there is nothing else

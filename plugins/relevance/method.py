@@ -18,6 +18,8 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.data.post import Post
 from mnerkit.data.relevance import FORMAT
 from mnerkit.data.views import Needs
+from mnerkit.encoders import freeze
+from mnerkit.encoders.sight import CAPTIONS
 from mnerkit.errors import DataError, UsageError
 from mnerkit.nn.ranking import PairRankLoss, pair_hits
 from mnerkit.ranges import COUNT, DROPOUT, SHARE, Range, check
@@ -122,8 +124,12 @@ class RelevanceMethod(Method):
         self.worths: dict[str, tuple[float, ...]] = {}
 
     def make_encoder(self) -> RelevanceEncoder:
-        text = self.text_tower("text", self.text, freeze=self.freeze_towers, max_tokens=self.max_tokens)
-        sight = self.sight("vision", self.vision, text, freeze=self.freeze_towers, augment=self.augment)
+        text = self.text_tower("text", self.text, max_tokens=self.max_tokens)
+        # pictures teach new towers before they are fixed (`warm_start`); of captions frozen new ones would know nothing
+        freezes = self.freeze_towers and (text.loaded or self.vision != CAPTIONS)
+        if freezes:
+            freeze(text)
+        sight = self.sight("vision", self.vision, text, freeze=freezes, augment=self.augment)
         return RelevanceEncoder(text, sight, blank=self.blank, **self.sizes)
 
     def needs(self) -> Needs:

@@ -79,7 +79,9 @@ class RelevanceEncoder(nn.Module):
         seen = self.sight.whole(batch, regions=self._class_state)
         images = self._vectors(seen)  # (B, m, d_v)
         blank = self.blank_vector(images).expand(len(images), 1, -1)
-        scores = self.scorer(text, torch.cat([images, blank], 1))  # (B, m + 1)
+        # in float32 also under autocast: R is about small differences of scores
+        with torch.autocast(text.device.type, enabled=False):
+            scores = self.scorer(text.float(), torch.cat([images, blank], 1).float())  # (B, m + 1)
         return Scores(scores[:, :-1], scores[:, -1], seen.mask)
 
     def _vectors(self, seen: Seen) -> Tensor:

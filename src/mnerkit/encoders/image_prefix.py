@@ -75,8 +75,9 @@ class ImagePrefixEncoder(Encoder):
         if batch.relevance is None:
             raise ValueError("the batch lacks the relevance of its images (`Needs.relevance`)")
         # it was judged before and is not trained here
-        r = batch.relevance.detach().to(seen.pooled.dtype)
-        return r, seen.mask & (r > RELEVANT) if self.irrelevant == "drop" else seen.mask
+        r = batch.relevance.detach()
+        taking = seen.mask & (r > RELEVANT) if self.irrelevant == "drop" else seen.mask
+        return r.to(seen.pooled.dtype), taking
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         seen = self.sight.whole(batch, regions=False)

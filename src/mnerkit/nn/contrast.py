@@ -89,8 +89,9 @@ def pair_cosines(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Of all rows of (A, d) and (B, d), (A, B) in float32."""
-    return functional.normalize(a.float(), dim=-1) @ functional.normalize(b.float(), dim=-1).T
+    """Of all rows of (A, d) and (B, d), (A, B) in float32, also under autocast: close ones would be tied."""
+    with torch.autocast(a.device.type, enabled=False):
+        return functional.normalize(a.float(), dim=-1) @ functional.normalize(b.float(), dim=-1).T
 
 
 def nce(logits: Tensor, weight: float = 0.5, positives: TopK | None = None) -> Tensor:

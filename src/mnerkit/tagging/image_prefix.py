@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mnerkit.data.views import Needs
 from mnerkit.encoders.base import TextTower
 from mnerkit.encoders.image_prefix import ImagePrefixEncoder
-from mnerkit.encoders.sight import Sight
+from mnerkit.encoders.sight import CAPTIONS, Sight
 from mnerkit.ranges import COUNT, check
 from mnerkit.tagging.tagger import Tagger
 
@@ -43,7 +43,8 @@ class ImagePrefixTagger(Tagger):
             vision: the vision tower: `tiny`, a hub name (`google/vit-base-patch16-224`), a folder, or `captions`, which
                 reads captions in place of pictures.
             freeze_text: keep the text tower's weights as they are.
-            freeze_vision: keep the vision tower's weights as they are.
+            freeze_vision: keep the vision tower's weights as they are. What reads captions is frozen where its weights
+                come from a hub or folder, and learns where they are new, whatever this says.
             max_tokens: length limit in pieces, special pieces included.
             word_pool: a word's state is that of its first piece, or the mean over its pieces.
             max_images: read this many images of a post, the first ones.
@@ -64,7 +65,9 @@ class ImagePrefixTagger(Tagger):
 
     def make_sight(self, text: TextTower) -> Sight:
         """What sees the images, or reads their captions as `text` would."""
-        return self.sight("vision", self.vision, text, freeze=self.freeze_vision, augment=self.augment)
+        # a new text tower that were to read captions frozen would know nothing of them
+        freeze = self.freeze_vision and self.vision != CAPTIONS
+        return self.sight("vision", self.vision, text, freeze=freeze, augment=self.augment)
 
     def needs(self) -> Needs:
         """The images, and their relevance where the encoder reads it."""

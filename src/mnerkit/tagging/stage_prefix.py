@@ -40,7 +40,8 @@ class StagePrefixTagger(Tagger):
             vision: the vision tower, one with stages: `tiny`, `resnet50`; or `captions`, whose words stand in for
                 positions.
             freeze_text: keep the text tower's weights as they are.
-            freeze_vision: keep the vision tower's weights as they are.
+            freeze_vision: keep the vision tower's weights as they are. What reads captions is frozen where its weights
+                come from a hub or folder, and learns where they are new, whatever this says.
             max_tokens: length limit in pieces, special pieces included.
             word_pool: a word's state is that of its first piece, or the mean over its pieces.
             max_images: look at this many images of a post, the first ones.
