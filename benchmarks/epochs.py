@@ -12,7 +12,6 @@ from typing import Any
 import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import Callback
 
-from mnerkit.cli.fused import FusedAdamW
 from mnerkit.data.datamodule import MnerData
 from mnerkit.tagging.tagger import Tagger
 
@@ -52,7 +51,7 @@ def epoch_seconds(
         limit_val_batches=0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        callbacks=[measured, FusedAdamW()],  # as `mnerkit fit` trains
+        callbacks=[measured],
         **options,
     )
     trainer.fit(tagger, data)

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from mnerkit.data.batch import Batch
 from mnerkit.data.views import Needs
-from mnerkit.encoders.sight import CAPTIONS
 from mnerkit.nn.spans import tags_of_spans
 from mnerkit.ranges import COUNT, DROPOUT, SHARE, WEIGHT, check
 from mnerkit.tagging.metrics import EntityScores
@@ -129,9 +128,7 @@ class GeiTagger(Tagger):
 
     def make_encoder(self) -> GeiEncoder:
         text = self.text_tower("text", self.text, freeze=self.freeze_text, max_tokens=self.max_tokens)
-        # a new text tower that were to read captions frozen would know nothing of them
-        freeze = self.freeze_vision and self.vision != CAPTIONS
-        sight = self.sight("vision", self.vision, text, freeze=freeze, augment=self.augment)
+        sight = self.sight("vision", self.vision, text, freeze=self.freeze_vision, augment=self.augment)
         return GeiEncoder(text, sight, **self.options)
 
     def needs(self) -> Needs:

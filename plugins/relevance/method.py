@@ -125,11 +125,10 @@ class RelevanceMethod(Method):
 
     def make_encoder(self) -> RelevanceEncoder:
         text = self.text_tower("text", self.text, max_tokens=self.max_tokens)
-        # pictures teach new towers before they are fixed (`warm_start`); of captions frozen new ones would know nothing
-        freezes = self.freeze_towers and (text.loaded or self.vision != CAPTIONS)
-        if freezes:
+        # pictures teach new towers before they are fixed (`warm_start`), captions do not
+        if self.freeze_towers and (text.loaded or self.vision != CAPTIONS):
             freeze(text)
-        sight = self.sight("vision", self.vision, text, freeze=freezes, augment=self.augment)
+        sight = self.sight("vision", self.vision, text, freeze=self.freeze_towers, augment=self.augment)
         return RelevanceEncoder(text, sight, blank=self.blank, **self.sizes)
 
     def needs(self) -> Needs:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from mnerkit.nn.contrast import TopK, info_nce, late_interaction, nce, pair_cosines
+from mnerkit.nn.contrast import TopK, cosines, info_nce, late_interaction, nce, pair_cosines
 
 
 def test_late_interaction_is_the_mean_over_words_of_the_best_region():
@@ -197,3 +197,15 @@ class _Whole(nn.Module):
 
 def test_two_ranks_equal_one_process_of_all_rows_in_loss_and_averaged_gradients(tmp_path):
     in_two_ranks(_one_rank, tmp_path)
+
+
+def test_close_vectors_are_told_apart_in_mixed_precision():
+    torch.manual_seed(0)
+    a = torch.randn(1, 8)
+    b = a + 0.1 * torch.randn(12, 8)
+    known = cosines(a, b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(cosines(a, b), known)
+        assert info_nce(b, b.flip(0), 0.1).dtype == torch.float32
+    # what eight bits would make of them
+    assert len(set(known[0].bfloat16().tolist())) < 12

@@ -292,3 +292,26 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
 def test_the_encoder_is_the_same_class_for_both() -> None:
     for kind in KINDS:
         assert isinstance(tagger(kind).encoder, ImagePrefixEncoder)
+
+
+def test_an_image_just_above_the_threshold_is_kept_in_mixed_precision() -> None:
+    kept = judged(POSTS, 0.501)
+    made = tagger(irrelevant="drop")
+    seen = made.encoder.sight.whole(batch_of(made, kept), regions=False)
+    seen.states.pooled = seen.states.pooled.bfloat16()  # as a tower that trains returns it under autocast; 0.501 is 0.5 there
+    r, taking = made.encoder.weights(batch_of(made, kept), seen)
+    assert torch.equal(taking, seen.mask)
+    assert taking.any()
+    assert r.dtype == torch.bfloat16
+
+
+def test_weights_of_rows_that_sum_to_one_again_are_refused() -> None:
+    with pytest.raises(UsageError, match="r_axis"):
+        GifrTagger(head=CRFHead(), r_axis="target", renorm=True)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_new_towers_learn_to_read_captions_and_pictures_keep_theirs(kind) -> None:
+    reads = tagger(kind, vision="captions", freeze_vision=True)
+    assert not reads.towers["vision"].frozen
+    assert tagger(kind, freeze_vision=True).towers["vision"].frozen

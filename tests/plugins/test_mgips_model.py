@@ -106,9 +106,9 @@ def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
         assert ours[name].default == theirs[name].default, name
 
 
-@pytest.mark.parametrize("captions", [False, True])
-def test_a_post_is_read_alike_alone_and_among_others(captions: bool) -> None:
-    made = plain(captions)
+@pytest.mark.parametrize("options", [{}, {"captions": True}, {"mask_missing_crops": False}])
+def test_a_post_is_read_alike_alone_and_among_others(options: dict) -> None:
+    made = encoder(**options)
     posts = [*POSTS[:4], BARE[4], POSTS[5]]
     together = made(batch(made, posts)).states[0]
     for number, post in enumerate(posts):

@@ -23,6 +23,7 @@ from mnerkit.encoders.tiny import TinyText, TinyVision
 from mnerkit.errors import DataError, UsageError
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.figures import against_truth, spread
+from mnerkit_plugins.relevance.method import RelevanceMethod
 from mnerkit_plugins.relevance.model import RelevanceEncoder, blank_pixels
 from mnerkit_plugins.relevance.utility import Trial, utility
 
@@ -216,3 +217,19 @@ def test_the_spread_counts_images_that_were_read() -> None:
     assert found["images"] == 4 and found["mean_r"] == pytest.approx(0.6375) and found["above_blank"] == 75
     assert found["histogram"] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 2]
     assert spread([[None]]) == {"images": 0}
+
+
+def test_scores_are_float32_in_mixed_precision() -> None:
+    made = encoder()
+    batch = collator(made)(POSTS[:4])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = made(batch)
+    assert mixed.images.dtype == mixed.relevance.dtype == torch.float32
+    torch.testing.assert_close(mixed.relevance, made(batch).relevance, atol=0.02, rtol=0.0)
+
+
+@pytest.mark.parametrize(("vision", "frozen"), [("captions", False), ("tiny", True)])
+def test_new_towers_learn_to_read_captions(vision, frozen) -> None:
+    made = RelevanceMethod(text="tiny-bert", vision=vision, freeze=True)
+    made.build(FACTS)
+    assert [made.towers[name].frozen for name in ("text", "vision")] == [frozen, frozen]

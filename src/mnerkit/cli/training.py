@@ -84,7 +84,6 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     started = time.time()
     from mnerkit.cli.assembly import Assembly
     from mnerkit.cli.curve import carry_on
-    from mnerkit.cli.fused import FusedAdamW
     from mnerkit.tagging import checkpoint, dashboards
 
     try:
@@ -108,7 +107,6 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         dashboards.note(trainer.loggers, cells=cells)
     ready = time.time()
     if method.trainable_parameters():
-        trainer.callbacks.append(FusedAdamW())  # type: ignore[attr-defined]  # Lightning sets it from outside
         done = _epochs(folder.last) if state == "resume" else None
         if done is not None and trainer.is_global_zero:
             carry_on(trainer.loggers, done)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mnerkit.data.views import Needs
 from mnerkit.encoders.base import TextTower
 from mnerkit.encoders.image_prefix import ImagePrefixEncoder
-from mnerkit.encoders.sight import CAPTIONS, Sight
+from mnerkit.encoders.sight import Sight
 from mnerkit.ranges import COUNT, check
 from mnerkit.tagging.tagger import Tagger
 
@@ -65,9 +65,7 @@ class ImagePrefixTagger(Tagger):
 
     def make_sight(self, text: TextTower) -> Sight:
         """What sees the images, or reads their captions as `text` would."""
-        # a new text tower that were to read captions frozen would know nothing of them
-        freeze = self.freeze_vision and self.vision != CAPTIONS
-        return self.sight("vision", self.vision, text, freeze=freeze, augment=self.augment)
+        return self.sight("vision", self.vision, text, freeze=self.freeze_vision, augment=self.augment)
 
     def needs(self) -> Needs:
         """The images, and their relevance where the encoder reads it."""

@@ -173,14 +173,14 @@ class Method(lightning.LightningModule):
             spec: a vision tower, or `captions`.
             text: the method's text tower. A copy of one from a hub or folder is frozen; one that has new weights would
                 know nothing then, and trains along.
-            freeze: fix the weights of the tower.
+            freeze: fix the weights of a vision tower.
             augment: mirror and shift pictures in training, where the tower is not frozen.
             options: of a vision tower.
         """
         if spec != CAPTIONS:
             return Sight(self.vision_tower(name, spec, freeze=freeze, **options), augment)
         own = {**text.options, **({"max_tokens": text.reader.max_tokens} if isinstance(text, PieceTower) else {})}
-        return Sight(self.text_tower(name, text.spec, freeze=freeze or text.loaded, **own))
+        return Sight(self.text_tower(name, text.spec, freeze=text.loaded, **own))
 
     def _saved(self, name: str) -> Any:
         if name not in (self._saved_towers or {}):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from mnerkit.data.views import Needs
 from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.sight import CAPTIONS, Sight
+from mnerkit.encoders.sight import Sight
 from mnerkit.ranges import COUNT, check
 from mnerkit.tagging.tagger import Tagger
 
@@ -63,9 +63,7 @@ class StagePrefixTagger(Tagger):
 
     def make_sight(self, text: TextTower) -> Sight:
         """What sees the pictures, or reads their captions as `text` would."""
-        # a new text tower that were to read captions frozen would know nothing of them
-        freeze = self.freeze_vision and self.vision != CAPTIONS
-        return self.sight("vision", self.vision, text, freeze=freeze)
+        return self.sight("vision", self.vision, text, freeze=self.freeze_vision)
 
     def views(self) -> tuple[str, ...]:
         """What is looked at: `whole`, `objects`, or both."""
