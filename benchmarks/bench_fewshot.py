@@ -227,25 +227,27 @@ def report(
 def _paired(
     done: dict[Cell, dict[str, Any]], names: Sequence[str], support: str, splits: Sequence[str]
 ) -> Iterator[str]:
-    """MOUSING against every other system, over all episodes that both have been asked."""
+    """MOUSING against every other system, over the posts that both were asked about, with the answers of all seeds."""
     import numpy as np
 
     from mnerkit.tagging.significance import paired_counts_test
 
     for other in names:
-        rows = []
+        found: dict[str, list[list[list[int]]]] = {}
         for cell, row in done.items():
             if (cell.system, cell.support) != ("MOUSING", support) or other == "MOUSING":
                 continue
             twin = done.get(Cell(other, cell.split, cell.seed, support))
             if twin is None:
                 continue
-            rows += cells.side_by_side(f"{cell.name} and {other}", twin["counts"], row["counts"])
-        if rows:
+            pair = cells.side_by_side(f"{cell.name} and {other}", twin["counts"], row["counts"])
+            found.setdefault(cell.split, []).append(pair)
+        if found:
+            rows = [row for split in splits if split in found for row in cells.over_seeds(other, found[split])]
             test = paired_counts_test(np.array(rows))
             yield (
                 f"MOUSING - {other}: {test['difference']:+.2f} pooled F1 (95 % {test['low']:+.2f} to "
-                f"{test['high']:+.2f}, p = {test['p']:.4f}, {len(rows)} episodes)"
+                f"{test['high']:+.2f}, p = {test['p']:.4f}, {len(rows)} queries)"
             )
 
 

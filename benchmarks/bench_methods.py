@@ -159,18 +159,17 @@ def _mean(rows: Sequence[cells.Row], split: str, key: str) -> float:
 
 def _differences(done: dict[Cell, cells.Row], names: Sequence[str], seeds: Sequence[int]) -> Iterator[str]:
     for name in names:
-        pooled: list[list[int]] = []
-        used = []
+        found: dict[int, list[list[int]]] = {}
         for seed in seeds:
             a, b = done.get(Cell(BASE, seed)), done.get(Cell(name, seed))
             if name == BASE or a is None or b is None:
                 continue
             counts = cells.side_by_side(f"{BASE} and {name}, seed {seed},", a["counts"], b["counts"])
             yield _difference(name, f"seed {seed}", counts)
-            pooled += counts
-            used.append(seed)
-        if len(used) > 1:
-            yield _difference(name, f"seeds {' '.join(map(str, used))} pooled", pooled)
+            found[seed] = counts
+        if len(found) > 1:
+            seeds_ = f"seeds {' '.join(map(str, found))} together"
+            yield _difference(name, seeds_, cells.over_seeds(name, list(found.values())))
 
 
 def _difference(name: str, which: str, counts: list[list[int]]) -> str:

@@ -135,6 +135,18 @@ def side_by_side(what: str, a: str, b: str) -> list[list[int]]:
     return [[*one, *other[1:]] for one, other in zip(rows, others, strict=True)]
 
 
+def over_seeds(what: str, seeds: Sequence[list[list[int]]]) -> list[list[int]]:
+    """Sum of `side_by_side` over seeds, post by post: one that is asked with three seeds is no three posts.
+
+    Args:
+        what: these are of, for the message when the seeds were not asked alike.
+        seeds: rows of each seed.
+    """
+    if len({tuple(row[0] for row in rows) for rows in seeds}) > 1:
+        raise SystemExit(f"the seeds of {what} were asked different things")
+    return [[sum(column) for column in zip(*posts, strict=True)] for posts in zip(*seeds, strict=True)]
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, none where there is no file."""
     if path.is_file():

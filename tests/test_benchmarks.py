@@ -84,6 +84,12 @@ def test_counts_come_back_as_they_were_packed(methods: Any) -> None:
         cells.side_by_side("a and b", cells.packed([[2, 1, 0]]), cells.packed([[1, 1, 0]]))
     with pytest.raises(SystemExit, match="a and b"):
         cells.side_by_side("a and b", cells.packed([[2, 1, 0]]), cells.packed([[2, 1, 0], [2, 1, 0]]))
+    assert cells.over_seeds("a", [[[2, 1, 0, 3, 2], [1, 1, 1, 0, 0]], [[2, 2, 2, 2, 1], [1, 0, 0, 1, 1]]]) == [
+        [4, 3, 2, 5, 3],
+        [2, 1, 1, 1, 1],
+    ]
+    with pytest.raises(SystemExit, match="the seeds of a"):
+        cells.over_seeds("a", [[[2, 1, 0, 3, 2]], [[1, 1, 0, 3, 1]]])
 
 
 def test_a_cell_is_run_again_only_when_its_digest_changed(
@@ -153,7 +159,7 @@ def test_a_failed_cell_keeps_what_it_complained_of_and_stops_no_other(
     assert found == {"system": "gei", "seed": 1, "digest": "d", "error": error}
 
 
-def test_the_report_sets_each_method_against_bert_by_seed_and_pooled(methods: Any) -> None:
+def test_the_report_sets_each_method_against_bert_by_seed_and_together(methods: Any) -> None:
     few, more = [[2, 2, 1], [1, 1, 1]], [[2, 2, 2], [1, 1, 1]]
     rows = [row(methods, "bert", 0, few), row(methods, "bert", 1, few)]
     rows += [row(methods, "gei", 0, more), row(methods, "gei", 1, few), row(methods, "gifr", 1, more)]
@@ -162,7 +168,7 @@ def test_the_report_sets_each_method_against_bert_by_seed_and_pooled(methods: An
     assert [line.partition(" F1")[0] for line in lines] == [
         "gei - bert, seed 0: +33.33",
         "gei - bert, seed 1: +0.00",
-        "gei - bert, seeds 0 1 pooled: +16.67",
+        "gei - bert, seeds 0 1 together: +16.67",
         "gifr - bert, seed 1: +33.33",
     ]
     (gei,) = (line.split() for line in said.split("\n") if line.startswith("gei  "))

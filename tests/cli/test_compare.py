@@ -127,7 +127,9 @@ def test_several_runs_are_paired_by_seed_and_training_types(tmp_path: Path, caps
     a = [write_run(tmp_path, f"a{seed}", rows(A), seed=seed) for seed in (0, 1)]
     b = [write_run(tmp_path, f"b{seed}", rows(B), seed=seed) for seed in (1, 0)]
     found = compared(capsys, "--a", *a, "--b", *b)
-    assert found["posts"] == 12 and found["gold"] == 12
+    assert found["posts"] == 6 and found["gold"] == 12
+    assert main(["compare", "--a", *map(str, a), "--b", *map(str, b)]) == 0
+    assert "6 episodes with the answers of 2 pairs of runs, 12 gold entities" in capsys.readouterr().out
     assert [Path(each).name for each in found["a"]] == ["a0", "a1"]
     assert [Path(each).name for each in found["b"]] == ["b0", "b1"]
     pattern = compared(capsys, str(a[0].with_name("a?")), str(b[0].with_name("b?")))

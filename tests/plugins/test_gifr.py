@@ -298,7 +298,9 @@ def test_an_image_just_above_the_threshold_is_kept_in_mixed_precision() -> None:
     kept = judged(POSTS, 0.501)
     made = tagger(irrelevant="drop")
     seen = made.encoder.sight.whole(batch_of(made, kept), regions=False)
-    seen.states.pooled = seen.states.pooled.bfloat16()  # as a tower that trains returns it under autocast; 0.501 is 0.5 there
+    seen.states.pooled = (
+        seen.states.pooled.bfloat16()
+    )  # as a tower that trains returns it under autocast; 0.501 is 0.5 there
     r, taking = made.encoder.weights(batch_of(made, kept), seen)
     assert torch.equal(taking, seen.mask)
     assert taking.any()

@@ -12,7 +12,7 @@ from small_runs import BAD, GOLD, GOOD, Write, rows, tags
 from mnerkit.errors import DataError
 from mnerkit.report import marks
 from mnerkit.report.answers import Library
-from mnerkit.tagging.comparison import compare, read_answers
+from mnerkit.tagging.comparison import Answer, compare, read_answers, units_of
 
 
 def test_holm_is_the_worked_example_and_the_closed_test_procedure() -> None:
@@ -109,6 +109,41 @@ def test_counts_are_those_of_runs_compare(write_run: Write, episodes: bool) -> N
         tested = marks.counts_of(library, [(a, b)], "test", name).sum(0)
         plain = counts.sum(0)
         assert f1(*tested[:3]) == pytest.approx(100 * plain[2] / plain[place])
+
+
+@pytest.mark.parametrize("episodes", [False, True])
+def test_more_seeds_on_the_same_posts_are_no_more_posts(write_run: Write, episodes: bool) -> None:
+    def lines(said: list, seed: int) -> list[dict]:
+        support = {"types": ["PER"], "support": [f"support-{seed}"]}
+        return [{**row, "episode": n, **support} for n, row in enumerate(rows(said))] if episodes else rows(said)
+
+    runs = [
+        tuple(write_run(f"{name}{seed}", said, lines=lines(said, seed)) for name, said in (("a", BAD), ("b", GOOD)))
+        for seed in range(3)
+    ]
+    library = Library()
+    one, three = (marks.counts_of(library, runs[:seeds], "test", "f1") for seeds in (1, 3))
+    assert (three == 3 * one).all()
+    assert marks.test_of([three]) == marks.test_of([one])
+    answers = [tuple(read_answers(run / "predictions.test.jsonl") for run in pair) for pair in runs]
+    once, thrice = compare(answers[:1]), compare(answers)
+    for name in ("difference", "low", "high", "p", "posts", "unit"):
+        assert thrice[name] == once[name], name
+    assert thrice["gold"] == 3 * once["gold"]
+
+
+def test_posts_that_a_run_is_asked_twice_and_other_posts_are_units_of_their_own() -> None:
+    def asked(*ids: str, episodes: tuple[int, ...] = ()) -> list[Answer]:
+        numbers = episodes or (None,) * len(ids)
+        return [
+            Answer(each, ("a",), frozenset(), frozenset(), episode=of) for each, of in zip(ids, numbers, strict=True)
+        ]
+
+    assert len(set(units_of(asked("1", "2", "1")))) == 3
+    assert units_of(asked("1", "2")) == units_of(asked("1", "2", episodes=(7, 8)))
+    together = units_of(asked("1", "2", "3", "1", "2", episodes=(0, 0, 1, 2, 2)))
+    assert together[0] == together[1] != together[3] == together[4]
+    assert set(units_of(asked("1"))) & set(units_of(asked("3", "1"))), "the same post, wherever it stands"
 
 
 def test_what_can_not_be_tested_is_said(write_run: Write) -> None:

@@ -111,9 +111,10 @@ def text(found: dict[str, Any]) -> str:
         f"B - A: {found['difference']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] (95 % paired bootstrap), "
         f"p = {found['p']:.4f} (approximate randomisation)"
     )
+    times = f" with the answers of {len(found['a'])} pairs of runs" if len(found["a"]) > 1 else ""
     lines.append(
-        f"{found['split']}: {found['posts']} {found['unit']}s, {found['gold']} gold entities: {found['both']} right in "
-        f"both, {found['only_a']} only in A, {found['only_b']} only in B, {found['neither']} in neither"
+        f"{found['split']}: {found['posts']} {found['unit']}s{times}, {found['gold']} gold entities: {found['both']} "
+        f"right in both, {found['only_a']} only in A, {found['only_b']} only in B, {found['neither']} in neither"
     )
     body = [
         [kind, each["gold"], each["f1_a"], each["f1_b"], each["f1_b"] - each["f1_a"], each["only_a"], each["only_b"]]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from mnerkit.data.post import Entity
 from mnerkit.errors import DataError
-from mnerkit.tagging.comparison import Answer, read_answers
+from mnerkit.tagging.comparison import Answer, read_answers, units_of
 
 MAX_BYTES = 512 << 20  # of a file of predictions
 Said = frozenset[Entity]
@@ -54,11 +55,10 @@ class Asked:
             which[place] = known[answer]
         self.runs[run] = which
 
-    def units(self) -> np.ndarray:
-        """(posts,) int: what is swapped and drawn whole: the number of a post's episode, or of the post."""
-        episodes = [post.episode for post in self.posts]
-        keys = [place if episode is None else episode for place, episode in enumerate(episodes)]
-        return np.unique(keys, return_inverse=True)[1]
+    @cached_property
+    def units(self) -> list[Hashable]:
+        """Of each post, what names the unit that is swapped and drawn whole; the same for other seeds (`units_of`)."""
+        return units_of(self.posts)
 
     def counts(self, run: Path, kind: str | None = None) -> np.ndarray:
         """(posts, 3) int: gold, predicted and correct entities of a run, of one type or of all; counted once."""

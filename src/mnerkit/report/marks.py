@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,8 @@ def holm(values: Sequence[float]) -> list[float]:
 def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, metric: str) -> np.ndarray:
     """(n, 5) counts of the units of all pairs of runs, for `paired_counts_test`, whose F1 is then the metric.
 
+    A unit that several pairs were asked, for instance with several seeds, is one, with the sum of its counts.
+
     With gold g, predicted p and correct c, its F1 is 200 c / (g + p). For recall p is set to g; for precision g to
     nothing and p is doubled.
 
@@ -74,7 +76,7 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
         _, kind, name = metric.split("/")
     if name not in TESTABLE:
         raise DataError(f"{metric} is not counted from the predictions, so it has no paired test")
-    found = []
+    found: dict[Hashable, np.ndarray] = {}
     for a, b in pairs:
         asked = library.of(a, split)
         if library.of(b, split) is not asked:
@@ -86,14 +88,11 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
             "recall": (gold, gold, of_a[:, 2], gold, of_b[:, 2]),
             "precision": (0 * gold, 2 * of_a[:, 1], of_a[:, 2], 2 * of_b[:, 1], of_b[:, 2]),
         }[name]
-        posts = np.stack(columns, axis=1)
-        units = asked.units()
-        whole = np.zeros((int(units.max()) + 1, 5), dtype=np.int64)
-        np.add.at(whole, units, posts)
-        found.append(whole)
+        for unit, post in zip(asked.units, np.stack(columns, axis=1), strict=True):
+            found[unit] = found.get(unit, 0) + post
     if not found:
         raise DataError("there is no seed that both were run with")
-    return np.concatenate(found)
+    return np.array(list(found.values()))
 
 
 def test_of(parts: Sequence[np.ndarray], samples: int = SAMPLES, seed: int = 0) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,31 @@ def _spans(answer: Answer) -> str:
     return _short(f"{' '.join(answer.words[each.start : each.end])} ({each.type})" for each in sorted(answer.gold))
 
 
+def units_of(answers: Sequence[Answer]) -> list[Hashable]:
+    """Of each answer, the name of the unit that it is swapped and drawn with: its episode's posts, or its post alone.
+
+    A run with another seed has units of the same names, if it was asked about the same posts, whatever the supports:
+    their counts belong together. To ask thrice about a post gives no three posts, and no smaller p-value.
+    """
+    together: dict[tuple[str, int], list[int]] = {}
+    for place, each in enumerate(answers):
+        own = ("post", place) if each.episode is None else ("episode", each.episode)
+        together.setdefault(own, []).append(place)
+    names: list[Hashable] = [None] * len(answers)
+    before: Counter[Hashable] = Counter()
+    for places in together.values():
+        posts = tuple((answers[place].id, answers[place].words) for place in places)
+        for place in places:
+            names[place] = posts, before[posts]  # a run may ask twice for the same posts
+        before[posts] += 1
+    return names
+
+
 def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples: int = 10_000) -> dict[str, Any]:
     """Compare two systems, a and b, on the same posts: pooled F1, paired test, by type, and who alone is right.
 
-    The unit that is swapped and resampled is the episode (of a pair of runs) where there are any, else the post.
+    The unit that is swapped and resampled is the episode where there are any, else the post, with the answers of all
+    pairs of runs (`units_of`).
 
     Args:
         pairs: answers of a and of b in each pair of runs, for instance one a seed.
@@ -128,14 +149,13 @@ def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples:
     Raises:
         DataError: the two were not asked alike; the first difference is named.
     """
-    units: dict[tuple[object, ...], np.ndarray] = {}
+    units: dict[Hashable, np.ndarray] = {}
     types: dict[str, Counter[str]] = {}
-    for number, (a, b) in enumerate(pairs):
+    for a, b in pairs:
         difference = first_difference(a, b)
         if difference is not None:
             raise DataError(f"the two can't be compared, they were not asked alike: {difference}")
-        for place, (one, other) in enumerate(zip(a, b, strict=True)):
-            unit = (number, "post", place) if one.episode is None else (number, "episode", one.episode)
+        for unit, one, other in zip(units_of(a), a, b, strict=True):
             units[unit] = units.get(unit, 0) + _counts(one, other)
             _add_types(types, one, other)
     total: Counter[str] = sum(types.values(), Counter())
@@ -151,7 +171,7 @@ def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples:
     }
     return {
         **paired_counts_test(np.array(list(units.values())), samples),
-        "unit": next(iter(units))[1],
+        "unit": "post" if pairs[0][0][0].episode is None else "episode",
         **{name: total[name] for name in ("gold", "both", "only_a", "only_b", "neither")},
         "by_type": by_type,
     }
