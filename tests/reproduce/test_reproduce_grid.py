@@ -167,6 +167,50 @@ def test_data_and_sources_are_a_part_of_what_a_run_is(tmp_path: Path, monkeypatc
     assert identity.digest_of(resolved(*words, str(tmp_path / "a")), COMMANDS) != a
 
 
+def test_captions_crops_and_files_count_by_what_they_hold(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "twitter2015").mkdir(parents=True)
+    (root / "twitter2015_images").mkdir()
+    (root / "captions").mkdir()
+    crops = root / "twitter2015_aux_images"
+    (crops / "train" / "crops").mkdir(parents=True)
+    for split in ("train", "valid", "test"):
+        (root / "twitter2015" / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
+
+    def digest(*words: str) -> str:
+        identity._corpus_digest.cache_clear()
+        identity._file_digest.cache_clear()
+        identity.content_of.cache_clear()
+        return identity.digest_of(resolved(*words, "--data.corpus", "twitter2015", "--data.root", str(root)), COMMANDS)
+
+    seen = {digest("--plugin", "hvpnet")}
+    for path, content in (
+        (root / "captions" / "twitter2015.txt", "train.jpg :a cat\nvalid.jpg :a dog\n"),
+        (root / "captions" / "twitter2015.txt", "train.jpg :a dog\nvalid.jpg :a cat\n"),  # of other pictures
+        (root / "twitter2015" / "twitter2015_train_dict.pth", "one"),
+        (root / "twitter2015" / "twitter2015_train_dict.pth", "two"),
+        (crops / "train" / "crops" / "a.jpg", "a crop"),
+    ):
+        path.write_text(content)
+        seen.add(digest("--plugin", "hvpnet"))
+    assert len(seen) == 6
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    told = set()
+    for content in ("<a/>", "<b/>"):
+        (boxes / "train.xml").write_text(content)
+        told.add(digest("--plugin", "hvpnet", "--data.boxes", str(boxes)))
+        (tmp_path / "vectors.txt").write_text(content)
+        told.add(digest("--plugin", "bilstm", "--model.vectors", str(tmp_path / "vectors.txt")))
+        (tmp_path / "rankings.jsonl").write_text(content)
+        ranked = ["--model.preference", "file", "--model.rankings", str(tmp_path / "rankings.jsonl")]
+        told.add(digest("--plugin", "relevance", *ranked))
+    assert len(told) == 6
+    before = digest("--plugin", "bilstm", "--model.vectors", str(tmp_path / "vectors.txt"))
+    (tmp_path / "vectors.txt").rename(tmp_path / "moved.txt")
+    assert digest("--plugin", "bilstm", "--model.vectors", str(tmp_path / "moved.txt")) == before
+
+
 @pytest.mark.parametrize("name", ["mini", "tweets", "paper"])
 def test_every_plugin_of_the_experiments_has_settings_in_every_profile(name: str) -> None:
     profile = profiles.load(name, EXPERIMENTS)
