@@ -136,6 +136,24 @@ def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path
     assert len(done.done) == 4 and runs(tmp_path) == BOTH
 
 
+def test_a_run_that_is_kept_without_the_file_that_another_one_reads_is_done_again(
+    sweep: Any, folder: Path, tmp_path: Path
+) -> None:
+    first = "bilstm: {first: {plugin: bert, file: relevance.jsonl, option: data.relevance}}"
+    profile, table = folder / "profiles" / "mini.yaml", folder / "paper" / "table1.yaml"
+    profile.write_text(profile.read_text().replace("bilstm: {}", first))
+    readers = table.read_text()
+    table.write_text(readers.replace("plugin: bilstm, ablation: softmax", "plugin: bert"))
+    assert sweep(Pretend()) == 0  # here nobody reads any file
+    assert runs(tmp_path) == [name.replace("bilstm", "bert") for name in BOTH]
+    table.write_text(readers)
+    again, never = Pretend(), Pretend()
+    assert sweep(again, out="other") == 0
+    assert len(again.done) == 4 and len(list((tmp_path / "other").glob("runs/bert/*/*/relevance.jsonl"))) == 2
+    assert sweep(never, out="third") == 0  # all is kept, and nobody reads any file
+    assert never.done == [] and not list((tmp_path / "third").rglob("relevance.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

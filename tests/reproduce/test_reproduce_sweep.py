@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,40 @@ def test_a_run_that_no_report_can_read_is_done_again(sweep: Any, tmp_path: Path,
     again = Pretend()
     assert sweep(again, "paper/table1") == 0
     assert again.done == [run.name]
+
+
+def test_a_run_without_the_file_that_another_one_reads_is_done_again(
+    sweep: Any, folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first = "bilstm: {first: {plugin: bert, file: relevance.jsonl, option: data.relevance}}"
+    profile, experiment = folder / "profiles" / "mini.yaml", folder / "paper" / "table1.yaml"
+    profile.write_text(profile.read_text().replace("bilstm: {}", first))
+    rows = experiment.read_text().replace("plugin: bert, ablation: softmax", "missing: left out of this test")
+    experiment.write_text(rows.replace("plugin: bert}", "plugin: bilstm}"))
+    out = tmp_path / "out"
+
+    class Forgetful(Pretend):
+        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+            for outcome in super().run(tasks):
+                lose("relevance.jsonl", "*")
+                yield outcome
+
+    def lose(name: str, plugin: str) -> None:
+        for path in out.glob(f"runs/{plugin}/*/*/{name}"):
+            path.unlink()
+
+    assert sweep(Pretend(), "paper/table1") == 0
+    needed, reader = (next(out.glob(f"runs/{plugin}/*/*")).name for plugin in ("bert", "bilstm"))
+    lose("relevance.jsonl", "bert")
+    never, again, forgetful = Pretend(), Pretend(), Forgetful()
+    assert sweep(never, "paper/table1") == 0 and never.done == []  # the one that reads it is complete
+    lose("metrics.json", "bilstm")
+    assert sweep(again, "paper/table1") == 0 and again.done == [needed, reader]
+    lose("relevance.jsonl", "bert")
+    lose("metrics.json", "bilstm")
+    capsys.readouterr()
+    assert sweep(forgetful, "paper/table1") == 1 and forgetful.done == [needed]
+    assert "failed: the run that it needs failed: it left no relevance.jsonl" in capsys.readouterr().out
 
 
 def test_a_run_of_another_version_fails_in_a_line_and_is_not_lost(sweep: Any, tmp_path: Path, capsys: Any) -> None:

@@ -24,7 +24,7 @@ from mnerkit.report.browser import corpus_posts
 from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors import Executor, Outcome, Task
-from mnerkit.reproduce.sweep import complete
+from mnerkit.reproduce.sweep import complete, done
 from mnerkit.runs import RunFolder, write_json, write_text
 
 FORMAT, VERSION = "mnerkit-kept", 1
@@ -165,17 +165,18 @@ def _text(lines: Sequence[Row]) -> str:
 def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
     """Restore wanted runs that are kept and not there, and take those in that are there and not kept.
 
+    One of which a run that is left reads a file is done again: nothing that is kept has such files.
+
     Returns:
         How many were restored.
     """
     restored = 0
-    for run in wanted:
-        if complete(run, runs):
-            if run.digest not in kept.rows and _may_stay(run, grid):
-                kept.add(run, run.folder(runs))
-        elif run.digest in kept.rows:
+    for run in done(wanted, runs, kept.rows):
+        if not complete(run, runs):
             kept.restore(run, run.folder(runs))
             restored += 1
+        elif run.digest not in kept.rows and _may_stay(run, grid):
+            kept.add(run, run.folder(runs))
     return restored
 
 

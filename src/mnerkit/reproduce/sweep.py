@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,40 @@ def complete(run: Run, runs: Path) -> bool:
     """
     found = _read(run.folder(runs))
     return isinstance(found, Record) and "test" in found.metrics
+
+
+def done(wanted: Sequence[Run], runs: Path, kept: Collection[str] = ()) -> list[Run]:
+    """The runs that need not be done: complete or kept, with the files there that runs which are left read of them.
+
+    Args:
+        wanted: the runs, those that others need among them.
+        runs: the folder of run folders.
+        kept: digests of runs that can be restored, without such files.
+    """
+    known = {run.digest for run in wanted if run.digest in kept or complete(run, runs)}
+    read = files_read(run for run in wanted if run.digest not in known)
+    return [
+        run
+        for run in wanted
+        if run.digest in known and (run.digest not in read or lacking(run, runs, read[run.digest]) is None)
+    ]
+
+
+def files_read(others: Iterable[Run]) -> dict[str, set[str]]:
+    """Digest -> the files of that run that some other runs read."""
+    found: dict[str, set[str]] = {}
+    for run in others:
+        if run.first is not None:
+            found.setdefault(run.first[0], set()).add(run.first[1])
+    return found
+
+
+def lacking(run: Run, runs: Path, files: Collection[str]) -> str | None:
+    """What a run has not left of its figures and of files that others read; None where all is there."""
+    if not complete(run, runs):
+        return "it left no figures of test"
+    gone = [file for file in sorted(files) if not (run.folder(runs).path / file).is_file()]
+    return f"it left no {gone[0]}" if gone else None
 
 
 def foreign(run: Run, runs: Path) -> str | None:
@@ -133,7 +167,7 @@ def run_all(
     tell: Tell,
     overwrite: bool = False,
 ) -> dict[str, str]:
-    """Do the runs that are not complete; inside `alone`.
+    """Do the runs that are not done; inside `alone`.
 
     Args:
         grid: where runs that others need are looked up.
@@ -150,7 +184,9 @@ def run_all(
         Digest -> complaint, of the runs that failed.
     """
     runs = out / "runs"
-    left = [run for run in wanted if overwrite or not complete(run, runs)]
+    ready = set() if overwrite else {run.digest for run in done(wanted, runs)}
+    left = [run for run in wanted if run.digest not in ready]
+    read = files_read(left)
     for run in wanted:
         if run not in left:  # a kill may have come before this
             run.folder(runs).last.unlink(missing_ok=True)
@@ -175,7 +211,7 @@ def run_all(
             run = known[outcome.name]
             number += 1
             waiting.discard(run.digest)
-            error = outcome.error or (None if complete(run, runs) else "it left no figures of test")
+            error = outcome.error or lacking(run, runs, read.get(run.digest, ()))
             if error is None:
                 clock.note(run.plugin, outcome.seconds)
                 # thrice as large as the weights, and of use to a run that goes on alone
@@ -192,7 +228,7 @@ def _task(run: Run, grid: Grid, out: Path, commands: Commands, overwrite: bool) 
     runs = out / "runs"
     folder = run.folder(runs)
     command = run.command(runs, grid.runs)
-    if overwrite or (folder.finished and not complete(run, runs)):
+    if overwrite or folder.finished:  # damaged, or without a file that another run reads
         command.append("--overwrite")
     elif folder.started and not _continues(command, folder, commands):
         command = _again(run, runs, commands) or [*command, "--overwrite"]
