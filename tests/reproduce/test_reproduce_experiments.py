@@ -138,6 +138,8 @@ def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experime
         ("note: of a test\n", f"note: of a test\n{SLIP}, column: T15 P, corrected: 33}}]\n", r"33 is not .*: 32$"),
         ("note: of a test\n", f"note: of a test\n{SLIP}, corrected: 32}}]\n", r"belongs to a column"),
         ("note: of a test\n", "note: of a test\noptions: {lr: 1}\n", r"model\.lr, data\.k_shot.*'lr'"),
+        ("plugin: bert}", "plugin: bert, pictures: true}", r"'only' or 'pictures: true' and 'why' belong together"),
+        ("plugin: bert}", "plugin: bert, why: it is late}", r"'only' or 'pictures: true' and 'why' belong together"),
         ("name: BERT-CRF,", "name: BERT,", r"two rows are called 'BERT'"),
         ("table1.csv", "table9.csv", r"table9\.csv: No such file"),
     ],

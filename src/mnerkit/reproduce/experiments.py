@@ -22,6 +22,7 @@ class Row:
         missing: why mnerkit can't run it; None where it can.
         only: profiles in which it is run; in others it is as printed, because of `why`.
         differs: why our figures can't be compared with the printed ones, in any profile.
+        pictures: whether it is as printed, because of `why`, where captions stand in for pictures.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     only: tuple[str, ...]
     why: str | None
     differs: tuple[str, ...]
+    pictures: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from mnerkit.reproduce.experiments import Experiment, Group, Row
 from mnerkit.reproduce.identity import digest_of
 from mnerkit.reproduce.layers import dotted, merged, text_of
 from mnerkit.reproduce.layout import Layout, is_mean
-from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile
+from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile, Settings
 
 
 class Builder:
@@ -88,7 +88,12 @@ class Builder:
             return row.why
         if row.plugin not in self.profile.plugins:
             return f"profile {self.profile.name} has no settings for plugin {row.plugin}"
-        return self.profile.plugins[row.plugin].missing
+        settings = self.profile.plugins[row.plugin]
+        return row.why if row.pictures and self._reads_captions(settings) else settings.missing
+
+    def _reads_captions(self, settings: Settings) -> bool:
+        """Whether captions stand in for the pictures of a plugin."""
+        return bool(settings.captions) and not self.vision
 
     def _differs(self, experiment: Experiment, row: Row) -> tuple[str, ...]:
         """Why figures of a row can't be compared with the printed ones."""
@@ -98,7 +103,7 @@ class Builder:
             said += settings.differs
             if TOWER in settings.options.values() and self.tower is not None:
                 said.append(f"text tower: {tower_name(self.tower)}, not the paper's")
-            if settings.captions and not self.vision:
+            if self._reads_captions(settings):
                 said.append("pictures: their captions in place of them")
         return tuple(dict.fromkeys(said))
 
