@@ -111,6 +111,7 @@ def test_rows_of_some_profiles_only_say_why(folder: Path) -> None:
     ("name", "row", "why"),
     [
         ("gmf/table4", "w/o CSA", "captions have no maps"),
+        ("gei/table1", "+Image Region", "captions have words in place of objects and of regions"),
     ],
 )
 def test_a_row_that_captions_can_t_show_is_run_with_pictures(name: str, row: str, why: str, tmp_path: Path) -> None:
