@@ -13,7 +13,7 @@ from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion, Record
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
-from mnerkit.reproduce.executors import Executor, Task
+from mnerkit.reproduce.executors import Executor, Outcome, Task
 from mnerkit.runs import RunFolder, deciding
 
 Tell = Callable[[str], None]
@@ -207,11 +207,14 @@ def run_all(
             tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
         known = {run.digest: run for run in here}
         waiting = {run.digest for run in left if run in here or (not stage and run.first is not None)}
-        for outcome in executor.run([_task(run, grid, out, commands, overwrite) for run in here]):
+        for outcome in _all(executor, [_task(run, grid, out, commands, overwrite) for run in here]):
             run = known[outcome.name]
             number += 1
             waiting.discard(run.digest)
-            error = outcome.error or lacking(run, runs, read.get(run.digest, ()))
+            error = lacking(run, runs, read.get(run.digest, ()))
+            # one that left all before it failed is done; with `overwrite` that may be what was there before
+            if outcome.error is not None and (overwrite or error is not None):
+                error = outcome.error
             if error is None:
                 clock.note(run.plugin, outcome.seconds)
                 # thrice as large as the weights, and of use to a run that goes on alone
@@ -220,8 +223,19 @@ def run_all(
                 failed[run.digest] = error
             later = clock.left(each for each in left if each.digest in waiting) if waiting else 0.0
             rest = f"; {span(later)} left" if waiting else ""
-            tell(f"{number}/{total} {_named(run, named)}: {_said(run, runs, error)} ({outcome.seconds:.0f} s{rest})")
+            said = _said(run, runs, error) + (f", then {outcome.error}" if outcome.error and error is None else "")
+            tell(f"{number}/{total} {_named(run, named)}: {said} ({outcome.seconds:.0f} s{rest})")
     return failed
+
+
+def _all(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """The outcomes of all tasks: one of which the executor has told nothing has failed."""
+    silent = {task.name: task for task in tasks}
+    for outcome in executor.run(tasks):
+        silent.pop(outcome.name, None)
+        yield outcome
+    for task in silent.values():
+        yield Outcome(task.name, 0.0, f"nobody told what became of it; see {task.log}")
 
 
 def _task(run: Run, grid: Grid, out: Path, commands: Commands, overwrite: bool) -> Task:
