@@ -129,7 +129,7 @@ def main(argv: Sequence[str]) -> int:
     clock.learn([run for run in wanted if sweep.complete(run, out / "runs")], out / "runs")
     places = {"<out>": str(out), **_places(asked, tower)}
     kept = keeping.Kept.read(Path(asked.keep), places) if asked.keep else None
-    done = [] if asked.overwrite else sweep.done(wanted, out / "runs", kept.rows if kept is not None else ())
+    done = [] if asked.overwrite else sweep.done(wanted, out / "runs", kept.holds() if kept is not None else ())
     left = [run for run in wanted if run not in done]
     print(_opening(profile, chosen, grid, wanted, left, clock), flush=True)
     if executor is None:

@@ -13,7 +13,7 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
 from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.experiments import Experiment, Group, Row
-from mnerkit.reproduce.identity import digest_of
+from mnerkit.reproduce.identity import digest_of, reads_of
 from mnerkit.reproduce.layers import dotted, merged, text_of
 from mnerkit.reproduce.layout import Layout, is_mean
 from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile, Settings
@@ -45,7 +45,7 @@ class Builder:
         self.commands = commands
         self.grid = Grid()
         self._resolved: dict[str, dict[str, Any]] = {}
-        self._digests: dict[str, str] = {}
+        self._digests: dict[str, tuple[str, str]] = {}
 
     def add(self, experiment: Experiment) -> None:
         """Add an experiment.
@@ -155,8 +155,8 @@ class Builder:
         config = {**self._config(words, where), "seed": seed}
         key = json.dumps([words, seed, before])
         if key not in self._digests:
-            self._digests[key] = digest_of(config, self.commands, before)
-        digest = self._digests[key]
+            self._digests[key] = digest_of(config, self.commands, before), reads_of(config, self.commands)
+        digest, reads = self._digests[key]
         data = config.get("data") or {}
         name = Path(str(data.get("corpus", "probe"))).name
         run = Run(
@@ -166,6 +166,7 @@ class Builder:
             seed,
             (*words, "--seed", str(seed), "--test", "--trainer.enable_progress_bar", "false"),
             (before, asked.file) if asked is not None and before is not None else None,
+            reads=reads,
         )
         known = self.grid.runs.get(digest)
         # of several commands for one thing the shortest
