@@ -68,6 +68,9 @@ def test_errata_of_the_tables_are_marked(known: dict[str, Experiment]) -> None:
     assert said["gmf/table3", "BERT-CRF", "Twitter-2017 PER"].startswith("printed 70.25, likely 90.25")
     assert "77.46" in said["gifr/table2", "GIFR", "MNER-MI P"]
     assert len([key for key in said if key[:2] == ("gmf/table3", "UMGF")]) == 4
+    full, no_mics = (said["mousing/table3", row, "Avg F1"] for row in ("MOUSING (full)", "w/o MICS"))
+    assert full.startswith("printed 33.18, likely unknown") and "; also printed F1 is not the harmonic mean" in full
+    assert no_mics.startswith("printed F1 is not the harmonic mean") and "; also printed w/o MICS" in no_mics
     umt = [key[2] for key in said if key[:2] == ("mgips_cl/table2", "UMT")]
     assert umt == [f"Twitter-{year} {name}" for year in (2015, 2017) for name in ("P", "R", "F1")]  # not F1 of types
 

@@ -223,7 +223,8 @@ def _errata(
             raise DataError(f"{where}: a corrected figure belongs to a column")
         paper = papers.get(path.parent.name, path.parent.name)
         said = erratum(folder, paper, line["location"], line.get("corrected"), where)
-        found[line["row"], line.get("column")] = said
+        place = line["row"], line.get("column")
+        found[place] = found[place] + said if place in found else said
     return found
 
 
