@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mnerkit.cli import main, performing, reproduce
 from mnerkit.data.post import Post
-from mnerkit.reproduce import identity
+from mnerkit.reproduce import identity, keeping
 from mnerkit.reproduce.answers_kept import joined, parted, unpack
 from mnerkit.reproduce.executors import Outcome, Task
 from mnerkit.runs import RunFolder
@@ -116,15 +116,72 @@ def test_a_run_of_older_sources_is_done_again_and_makes_room(
     assert [name for name in before if name in after] == [name for name in before if name.startswith("asked/")]
 
 
-def test_what_only_older_runs_were_asked_goes_with_them(sweep: Any, tmp_path: Path) -> None:
+def test_what_only_older_runs_were_asked_goes_with_them(
+    sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AskedLess(Here):
+        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+            for outcome in super().run(tasks):
+                (file,) = (tmp_path / "newer" / "runs").glob(f"*/*/{outcome.name}/predictions.test.jsonl")
+                file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+                yield outcome
+
     assert sweep(Here()) == 0
-    for split in (tmp_path / "root").glob("*/test.txt"):  # other data, the same configuration
-        split.write_text(split.read_text().replace("IMGID:test", "IMGID:late"))
-    identity._corpus_digest.cache_clear()
     before = sorted((tmp_path / "kept" / "asked").iterdir())
-    assert sweep(Here(), out="newer") == 0
+    monkeypatch.setattr(identity, "_sources", lambda plugin, head: "newer")
+    assert sweep(AskedLess(), out="newer") == 0
     after = sorted((tmp_path / "kept" / "asked").iterdir())
     assert runs(tmp_path) == BOTH and len(before) == len(after) == 1 and before != after
+
+
+@pytest.mark.parametrize("what", ["data", "weights"])
+def test_runs_of_other_data_or_weights_that_are_called_alike_stay(
+    sweep: Any, folder: Path, tmp_path: Path, what: str
+) -> None:
+    profile, table = folder / "profiles" / "mini.yaml", folder / "paper" / "table1.yaml"
+    profile.write_text(profile.read_text().replace("bert: {}", "bert: {options: {model.text: <tower>}}"))
+    table.write_text(table.read_text().replace("plugin: bilstm, ablation: softmax", "plugin: bert"))
+    shutil.copytree(tmp_path / "root", tmp_path / "elsewhere")
+    for name in ("a", "b"):
+        (tmp_path / name / "bert").mkdir(parents=True)
+        (tmp_path / name / "bert" / "weights").write_text("other" if (name, what) == ("b", "weights") else "weights")
+    if what == "data":
+        for split in (tmp_path / "elsewhere").glob("*/test.txt"):
+            split.write_text(split.read_text().replace("left", "right"))
+    assert sweep(Pretend(), "--tower", str(tmp_path / "a" / "bert")) == 0
+    before, other = kept(tmp_path), Pretend()
+    assert sweep(other, "--tower", str(tmp_path / "b" / "bert"), out="other", root="elsewhere") == 0
+    assert len(other.done) == len(before) == 2 and len(kept(tmp_path)) == 4
+    assert {name: kept(tmp_path)[name] for name in before} == before
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_run_whose_posts_another_sweep_took_away_is_done_again(
+    sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    assert sweep(Pretend()) == 0
+    for path in (tmp_path / "kept").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"asked": "gone", "said": ""}))
+    if late:  # they go when this one has begun
+        monkeypatch.setattr(keeping.Kept, "holds", lambda self: set(self.rows))
+    again = Pretend()
+    assert sweep(again, out="other") == 0
+    assert len(again.done) == 2 and "gone" not in "".join(kept(tmp_path).values())
+
+
+def test_a_run_that_makes_room_while_the_folder_is_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_json(path: Path) -> Any:
+        if path.name.startswith("older"):
+            path.unlink()
+        return json.loads(path.read_text()) if path.exists() else real(path)
+
+    real = keeping.folders.read_json
+    for name in ("older", "newer"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"format": "mnerkit-kept", "version": 1, "digest": name}))
+    monkeypatch.setattr(keeping.folders, "read_json", read_json)
+    assert set(keeping.Kept.read(tmp_path, {}).rows) == {"newer"}
 
 
 def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path, tmp_path: Path) -> None:
@@ -134,6 +191,24 @@ def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path
     done = Pretend()
     assert sweep(done) == 0
     assert len(done.done) == 4 and runs(tmp_path) == BOTH
+
+
+def test_a_run_that_is_kept_without_the_file_that_another_one_reads_is_done_again(
+    sweep: Any, folder: Path, tmp_path: Path
+) -> None:
+    first = "bilstm: {first: {plugin: bert, file: relevance.jsonl, option: data.relevance}}"
+    profile, table = folder / "profiles" / "mini.yaml", folder / "paper" / "table1.yaml"
+    profile.write_text(profile.read_text().replace("bilstm: {}", first))
+    readers = table.read_text()
+    table.write_text(readers.replace("plugin: bilstm, ablation: softmax", "plugin: bert"))
+    assert sweep(Pretend()) == 0  # here nobody reads any file
+    assert runs(tmp_path) == [name.replace("bilstm", "bert") for name in BOTH]
+    table.write_text(readers)
+    again, never = Pretend(), Pretend()
+    assert sweep(again, out="other") == 0
+    assert len(again.done) == 4 and len(list((tmp_path / "other").glob("runs/bert/*/*/relevance.jsonl"))) == 2
+    assert sweep(never, out="third") == 0  # all is kept, and nobody reads any file
+    assert never.done == [] and not list((tmp_path / "third").rglob("relevance.jsonl"))
 
 
 @pytest.mark.parametrize(

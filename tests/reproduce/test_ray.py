@@ -255,6 +255,8 @@ def test_an_address_that_does_not_answer_is_one_line(folder: Path, tmp_path: Pat
             ("nowhere", "give HOST:PORT, or auto"),
             ("ray://127.0.0.1:10001", "give HOST:PORT, or auto"),
             ("127.0.0.1:99999", "give HOST:PORT, or auto"),
+            ("node..x:6379", "no host can be called 'node..x'; give HOST:PORT"),
+            (f"{'n' * 64}.x:6379", "no host can be called 'nnn"),
         ):
             assert main([*words, "--ray-address", address]) == 2
             said = capsys.readouterr().err

@@ -68,6 +68,9 @@ def test_errata_of_the_tables_are_marked(known: dict[str, Experiment]) -> None:
     assert said["gmf/table3", "BERT-CRF", "Twitter-2017 PER"].startswith("printed 70.25, likely 90.25")
     assert "77.46" in said["gifr/table2", "GIFR", "MNER-MI P"]
     assert len([key for key in said if key[:2] == ("gmf/table3", "UMGF")]) == 4
+    full, no_mics = (said["mousing/table3", row, "Avg F1"] for row in ("MOUSING (full)", "w/o MICS"))
+    assert full.startswith("printed 33.18, likely unknown") and "; also printed F1 is not the harmonic mean" in full
+    assert no_mics.startswith("printed F1 is not the harmonic mean") and "; also printed w/o MICS" in no_mics
     umt = [key[2] for key in said if key[:2] == ("mgips_cl/table2", "UMT")]
     assert umt == [f"Twitter-{year} {name}" for year in (2015, 2017) for name in ("P", "R", "F1")]  # not F1 of types
 
@@ -138,6 +141,8 @@ def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experime
         ("note: of a test\n", f"note: of a test\n{SLIP}, column: T15 P, corrected: 33}}]\n", r"33 is not .*: 32$"),
         ("note: of a test\n", f"note: of a test\n{SLIP}, corrected: 32}}]\n", r"belongs to a column"),
         ("note: of a test\n", "note: of a test\noptions: {lr: 1}\n", r"model\.lr, data\.k_shot.*'lr'"),
+        ("plugin: bert}", "plugin: bert, pictures: true}", r"'only' or 'pictures: true' and 'why' belong together"),
+        ("plugin: bert}", "plugin: bert, why: it is late}", r"'only' or 'pictures: true' and 'why' belong together"),
         ("name: BERT-CRF,", "name: BERT,", r"two rows are called 'BERT'"),
         ("table1.csv", "table9.csv", r"table9\.csv: No such file"),
     ],

@@ -107,6 +107,28 @@ def test_rows_of_some_profiles_only_say_why(folder: Path) -> None:
     assert made.tables["paper/table1"].rows[1]["printed_only"] == "too large"
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "why"),
+    [
+        ("gmf/table4", "w/o CSA", "captions have no maps"),
+        ("gei/table1", "+Image Region", "captions have words in place of objects and of regions"),
+    ],
+)
+def test_a_row_that_captions_can_t_show_is_run_with_pictures(name: str, row: str, why: str, tmp_path: Path) -> None:
+    for corpus in ("twitter2015", "twitter2017"):
+        (tmp_path / corpus).mkdir()
+        for split in ("train", "valid", "test"):
+            (tmp_path / corpus / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
+
+    def said(profile: str, vision: str | None = None) -> list[str | None]:
+        made = built(EXPERIMENTS, name, profile=profile, root=str(tmp_path), tower="tiny", vision=vision)
+        return [each["printed_only"] for each in made.tables[name].rows if each["name"] == row]
+
+    (reason,) = said("tweets")
+    assert str(reason).startswith(why)
+    assert said("tweets", "resnet50") == said("paper") == said("mini") == [None]
+
+
 def test_identity_is_what_decides_figures_and_nothing_else(tmp_path: Path) -> None:
     plain = resolved("--plugin", "bert", "--model.dropout", "0.1")
 

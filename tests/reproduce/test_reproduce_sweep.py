@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -10,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import pytest
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import UsageError
 from mnerkit.report.table_file import read_table
+from mnerkit.reproduce import local
 from mnerkit.reproduce.executors import Outcome, Task, complaint
 from mnerkit.reproduce.local import LocalExecutor
 from mnerkit.reproduce.sweep import Clock, alone, span
@@ -99,6 +104,29 @@ def test_one_that_fails_is_told_and_the_rest_goes_on(sweep: Any, tmp_path: Path,
     assert len(again.done) == 1
 
 
+def test_one_of_which_nothing_is_heard_has_failed(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    class Silent(Pretend):
+        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+            return itertools.islice(super().run(tasks), 1)
+
+    assert sweep(Silent(), "paper/table1") == 1
+    said = capsys.readouterr().out
+    assert "failed: nobody told what became of it" in said and "1 of 2 runs failed" in said
+    assert {cell["state"] for cell in table(tmp_path)["cells"]} == {"done", "failed", "printed_only"}
+
+
+def test_one_whose_process_dies_after_its_figures_are_there_is_done(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    class Dying(Pretend):
+        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+            return (dataclasses.replace(outcome, error="it died") for outcome in super().run(tasks))
+
+    assert sweep(Dying(), "paper/table1") == 0
+    assert capsys.readouterr().out.count(": test F1 50.0, then it died (") == 2
+    assert {cell["state"] for cell in table(tmp_path)["cells"]} == {"done", "printed_only"}
+    # those that are done again may have died before they left anything
+    assert sweep(Dying(), "paper/table1", "--overwrite") == 1
+
+
 @pytest.mark.parametrize("after", range(5))
 def test_a_sweep_that_is_stopped_anywhere_goes_on_and_repeats_nothing(sweep: Any, tmp_path: Path, after: int) -> None:
     stopped, rest = Pretend(stop_after=after), Pretend()
@@ -138,6 +166,40 @@ def test_a_run_that_no_report_can_read_is_done_again(sweep: Any, tmp_path: Path,
     again = Pretend()
     assert sweep(again, "paper/table1") == 0
     assert again.done == [run.name]
+
+
+def test_a_run_without_the_file_that_another_one_reads_is_done_again(
+    sweep: Any, folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first = "bilstm: {first: {plugin: bert, file: relevance.jsonl, option: data.relevance}}"
+    profile, experiment = folder / "profiles" / "mini.yaml", folder / "paper" / "table1.yaml"
+    profile.write_text(profile.read_text().replace("bilstm: {}", first))
+    rows = experiment.read_text().replace("plugin: bert, ablation: softmax", "missing: left out of this test")
+    experiment.write_text(rows.replace("plugin: bert}", "plugin: bilstm}"))
+    out = tmp_path / "out"
+
+    class Forgetful(Pretend):
+        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+            for outcome in super().run(tasks):
+                lose("relevance.jsonl", "*")
+                yield outcome
+
+    def lose(name: str, plugin: str) -> None:
+        for path in out.glob(f"runs/{plugin}/*/*/{name}"):
+            path.unlink()
+
+    assert sweep(Pretend(), "paper/table1") == 0
+    needed, reader = (next(out.glob(f"runs/{plugin}/*/*")).name for plugin in ("bert", "bilstm"))
+    lose("relevance.jsonl", "bert")
+    never, again, forgetful = Pretend(), Pretend(), Forgetful()
+    assert sweep(never, "paper/table1") == 0 and never.done == []  # the one that reads it is complete
+    lose("metrics.json", "bilstm")
+    assert sweep(again, "paper/table1") == 0 and again.done == [needed, reader]
+    lose("relevance.jsonl", "bert")
+    lose("metrics.json", "bilstm")
+    capsys.readouterr()
+    assert sweep(forgetful, "paper/table1") == 1 and forgetful.done == [needed]
+    assert "failed: the run that it needs failed: it left no relevance.jsonl" in capsys.readouterr().out
 
 
 def test_a_run_of_another_version_fails_in_a_line_and_is_not_lost(sweep: Any, tmp_path: Path, capsys: Any) -> None:
@@ -291,6 +353,21 @@ def test_processes_stay_alive_and_one_that_dies_fails_its_task_alone(tmp_path: P
     assert "its process died (exit code -9)" in str(found["2"].error)
     pids = (tmp_path / "log").read_text().split()
     assert len(pids) == 5 and len(set(pids)) == 2  # one process before the death, one after it
+
+
+def test_a_process_that_dies_between_two_tasks_costs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answered(lines: Any) -> list[Any]:
+        ready = connection.wait(lines)
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        return ready
+
+    monkeypatch.setattr(local, "wait", answered)
+    tasks = [Task(str(number), ("work", str(tmp_path / "log")), tmp_path / "l") for number in range(3)]
+    found = {outcome.name: outcome.error for outcome in LocalExecutor(1, perform).run(tasks)}
+    assert found == {"0": None, "1": None, "2": None}
+    assert len(set((tmp_path / "log").read_text().split())) == 3
 
 
 def sweep_of_the_tests(place: str) -> None:

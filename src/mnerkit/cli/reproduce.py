@@ -126,13 +126,11 @@ def main(argv: Sequence[str]) -> int:
     if asked.wandb_sweep or asked.wandb_report:
         return dashboards.define(asked, grid, names, profile.name, out, commands())
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(asked))
-    done = [run for run in wanted if sweep.complete(run, out / "runs")]
-    clock.learn(done, out / "runs")
+    clock.learn([run for run in wanted if sweep.complete(run, out / "runs")], out / "runs")
     places = {"<out>": str(out), **_places(asked, tower)}
     kept = keeping.Kept.read(Path(asked.keep), places) if asked.keep else None
-    if kept is not None and not asked.overwrite:
-        done += [run for run in wanted if run not in done and run.digest in kept.rows]
-    left = wanted if asked.overwrite else [run for run in wanted if run not in done]
+    done = [] if asked.overwrite else sweep.done(wanted, out / "runs", kept.holds() if kept is not None else ())
+    left = [run for run in wanted if run not in done]
     print(_opening(profile, chosen, grid, wanted, left, clock), flush=True)
     if executor is None:
         print(_runs_table(wanted, left, grid, out, names))

@@ -26,6 +26,7 @@ class Run:
         words: its command from `fit` on, without where it writes.
         first: digest of the run that has to be done before, and the file of it that this one reads.
         telling: options that decide nothing: whom it tells of itself, and what.
+        reads: digest of the data and of the weights that it reads.
     """
 
     digest: str
@@ -35,6 +36,7 @@ class Run:
     words: tuple[str, ...]
     first: tuple[str, str] | None = None
     telling: tuple[str, ...] = ()
+    reads: str = ""
 
     def place(self) -> str:
         """Its folder, below the folder of all runs."""

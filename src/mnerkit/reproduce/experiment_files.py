@@ -46,6 +46,7 @@ ROW = {
     "printed": Key((str, bool)),
     "missing": _TEXT,
     "only": _LIST,
+    "pictures": Key((bool,)),
     "why": _TEXT,
     "differs": _LIST,
 }
@@ -122,8 +123,8 @@ def _row(content: Any, where: str) -> Row:
         one_of(content["plugin"], known, "plugin", where)
         if "ablation" in content:
             one_of(content["ablation"], known[content["plugin"]].ablations, "ablation", where)
-    if ("only" in content) != ("why" in content):
-        raise DataError(f"{where}: 'only' and 'why' belong together")
+    if ("only" in content or content.get("pictures", False)) != ("why" in content):
+        raise DataError(f"{where}: 'only' or 'pictures: true' and 'why' belong together")
     printed = content.get("printed", True)
     return Row(
         name=content["name"],
@@ -135,6 +136,7 @@ def _row(content: Any, where: str) -> Row:
         only=tuple(content.get("only") or ()),
         why=content.get("why"),
         differs=tuple(content.get("differs") or ()),
+        pictures=content.get("pictures", False),
     )
 
 
@@ -221,7 +223,8 @@ def _errata(
             raise DataError(f"{where}: a corrected figure belongs to a column")
         paper = papers.get(path.parent.name, path.parent.name)
         said = erratum(folder, paper, line["location"], line.get("corrected"), where)
-        found[line["row"], line.get("column")] = said
+        place = line["row"], line.get("column")
+        found[place] = found[place] + said if place in found else said
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Row:
         missing: why mnerkit can't run it; None where it can.
         only: profiles in which it is run; in others it is as printed, because of `why`.
         differs: why our figures can't be compared with the printed ones, in any profile.
+        pictures: whether it is as printed, because of `why`, where captions stand in for pictures.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Row:
     only: tuple[str, ...]
     why: str | None
     differs: tuple[str, ...]
+    pictures: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,16 @@ class Experiment:
         return self.name.partition("/")[0]
 
     def figure(self, row: Row, group: Group, metric: Metric) -> Figure:
-        """What the paper prints there, if anything."""
+        """What the paper prints there, if anything, and all that is known to be wrong with the figure or its row."""
         if self.printed is None or row.printed is None or metric.printed is None or group.where is None:
             return Figure(None, None)
         found = self.printed.figure(row.printed, group.where, metric.printed)
-        said = self.errata.get((row.name, column_name(group, metric))) or self.errata.get((row.name, None))
-        return Figure(found.value, found.raw, said.text, said.corrected) if said else found
+        places = [(row.name, column_name(group, metric)), (row.name, None)]
+        known = [self.errata[place] for place in places if place in self.errata]
+        if not known:
+            return found
+        said = reduce(add, known)
+        return Figure(found.value, found.raw, said.text, said.corrected)
 
 
 def column_name(group: Group, metric: Metric) -> str:

@@ -13,10 +13,10 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
 from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.experiments import Experiment, Group, Row
-from mnerkit.reproduce.identity import digest_of
+from mnerkit.reproduce.identity import digest_of, reads_of
 from mnerkit.reproduce.layers import dotted, merged, text_of
 from mnerkit.reproduce.layout import Layout, is_mean
-from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile
+from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile, Settings
 
 
 class Builder:
@@ -45,7 +45,7 @@ class Builder:
         self.commands = commands
         self.grid = Grid()
         self._resolved: dict[str, dict[str, Any]] = {}
-        self._digests: dict[str, str] = {}
+        self._digests: dict[str, tuple[str, str]] = {}
 
     def add(self, experiment: Experiment) -> None:
         """Add an experiment.
@@ -88,7 +88,12 @@ class Builder:
             return row.why
         if row.plugin not in self.profile.plugins:
             return f"profile {self.profile.name} has no settings for plugin {row.plugin}"
-        return self.profile.plugins[row.plugin].missing
+        settings = self.profile.plugins[row.plugin]
+        return row.why if row.pictures and self._reads_captions(settings) else settings.missing
+
+    def _reads_captions(self, settings: Settings) -> bool:
+        """Whether captions stand in for the pictures of a plugin."""
+        return bool(settings.captions) and not self.vision
 
     def _differs(self, experiment: Experiment, row: Row) -> tuple[str, ...]:
         """Why figures of a row can't be compared with the printed ones."""
@@ -98,7 +103,7 @@ class Builder:
             said += settings.differs
             if TOWER in settings.options.values() and self.tower is not None:
                 said.append(f"text tower: {tower_name(self.tower)}, not the paper's")
-            if settings.captions and not self.vision:
+            if self._reads_captions(settings):
                 said.append("pictures: their captions in place of them")
         return tuple(dict.fromkeys(said))
 
@@ -150,8 +155,8 @@ class Builder:
         config = {**self._config(words, where), "seed": seed}
         key = json.dumps([words, seed, before])
         if key not in self._digests:
-            self._digests[key] = digest_of(config, self.commands, before)
-        digest = self._digests[key]
+            self._digests[key] = digest_of(config, self.commands, before), reads_of(config, self.commands)
+        digest, reads = self._digests[key]
         data = config.get("data") or {}
         name = Path(str(data.get("corpus", "probe"))).name
         run = Run(
@@ -161,6 +166,7 @@ class Builder:
             seed,
             (*words, "--seed", str(seed), "--test", "--trainer.enable_progress_bar", "false"),
             (before, asked.file) if asked is not None and before is not None else None,
+            reads=reads,
         )
         known = self.grid.runs.get(digest)
         # of several commands for one thing the shortest

@@ -54,6 +54,17 @@ def digest_of(config: Mapping[str, Any], commands: Commands, first: str | None =
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def reads_of(config: Mapping[str, Any], commands: Commands) -> str:
+    """Sixteen hex digits that name the data and the weights of towers that a run reads, wherever these lie.
+
+    Raises:
+        MnerkitError: its corpus is not there.
+    """
+    model = config.get("model") or {}
+    towers = [weights_of(model[tower]) for tower in TOWERS if isinstance(model.get(tower), str)]
+    return hashlib.sha256(json.dumps([data_facts(config, commands), towers]).encode()).hexdigest()[:16]
+
+
 @cache
 def _plugin(name: str) -> registry.Plugin:
     return registry.get(name)

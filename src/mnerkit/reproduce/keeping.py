@@ -24,7 +24,7 @@ from mnerkit.report.browser import corpus_posts
 from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors import Executor, Outcome, Task
-from mnerkit.reproduce.sweep import complete
+from mnerkit.reproduce.sweep import complete, done
 from mnerkit.runs import RunFolder, write_json, write_text
 
 FORMAT, VERSION = "mnerkit-kept", 1
@@ -60,7 +60,12 @@ class Kept:
         if folder.exists() and not folder.is_dir():
             raise DataError(f"--keep {folder} is a file; give a folder")
         for path in sorted(folder.glob("*.json")):
-            row = folders.read_json(path)
+            try:
+                row = folders.read_json(path)
+            except DataError:
+                if path.exists():
+                    raise
+                continue  # another sweep has just put a newer one in its place
             if not isinstance(row, dict) or row.get("format") != FORMAT or not isinstance(row.get("digest"), str):
                 raise DataError(f"{path} is no kept run (format {FORMAT!r}); give another --keep")
             if row.get("version") != VERSION:
@@ -69,10 +74,14 @@ class Kept:
         return kept
 
     def add(self, run: Run, folder: RunFolder) -> None:
-        """Take a finished run in; one that was the same before the sources or data changed makes room."""
+        """Take a finished run in; one that was the same before the sources changed makes room.
+
+        Those of other data or weights stay, also where these are called alike.
+        """
         record = folders.read(folder.path)
         here = {"config": record.config, "env": record.env, "metrics": record.metrics}
-        row: Row = {"format": FORMAT, "version": VERSION, "digest": run.digest, **self._moved(here, back=False)}
+        row: Row = {"format": FORMAT, "version": VERSION, "digest": run.digest, "reads": run.reads}
+        row |= self._moved(here, back=False)
         curve = folder.path / CURVE
         if curve.is_file():
             row["curve"] = curve.read_bytes().decode()  # with its own ends of lines
@@ -81,7 +90,8 @@ class Kept:
         older = {
             digest: each
             for digest, each in self.rows.items()
-            if self.files[digest].name.startswith(name) and each.get("config") == row["config"]
+            if self.files[digest].name.startswith(name)
+            and all(each.get(part) == row[part] for part in ("config", "reads"))
         }
         path = self.folder / f"{name}{run.digest}.json"
         write_json(path, row)
@@ -91,10 +101,16 @@ class Kept:
             if before != path:
                 before.unlink(missing_ok=True)
         self.rows[run.digest], self.files[run.digest] = row, path
-        if older:  # what nobody was asked any more goes; another sweep may have added runs
-            used = {each.get("asked") for each in Kept.read(self.folder, {}).rows.values()}
-            for gone in {each["asked"] for each in older.values() if "asked" in each} - used:
-                self._asked(gone).unlink(missing_ok=True)
+        self._forget({each["asked"] for each in older.values() if "asked" in each})
+
+    def _forget(self, names: set[str]) -> None:
+        """Remove what nobody was asked any more; another sweep may have added runs."""
+        try:
+            used = {each.get("asked") for each in Kept.read(self.folder, {}).rows.values()} if names else set()
+        except DataError:  # whoever begins to read the folder is told
+            return
+        for gone in names - used:
+            self._asked(gone).unlink(missing_ok=True)
 
     def _answers(self, record: folders.Record, file: Path) -> Row:
         """What a run said, once what it was asked is on file; nothing where that would not come back byte by byte."""
@@ -115,13 +131,28 @@ class Kept:
     def _asked(self, name: str) -> Path:
         return self.folder / "asked" / f"{name}.txt"
 
-    def restore(self, run: Run, folder: RunFolder) -> None:
+    def holds(self) -> set[str]:
+        """Digests of the runs that can be restored; not of one whose posts another sweep took for unused."""
+        return {
+            digest for digest, row in self.rows.items() if "asked" not in row or self._asked(row["asked"]).is_file()
+        }
+
+    def restore(self, run: Run, folder: RunFolder) -> bool:
         """Write the folder of a run that is kept; its scores come last.
+
+        Returns:
+            False where its posts have gone meanwhile, and nothing was written.
 
         Raises:
             DataError: what is kept of it is damaged.
         """
         row = self.rows[run.digest]
+        try:
+            asked = self._asked(row["asked"]).read_text("utf-8").strip() if "said" in row else ""
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(run, error) from None
         try:
             content = self._moved({name: row[name] for name in ("config", "env", "metrics")}, back=True)
             with folder.writing():
@@ -132,11 +163,14 @@ class Kept:
                     write_text(folder.path / CURVE, row["curve"])
                 if "said" in row:
                     record = folders.Record(folder.path, content["config"], content["metrics"], content["env"])
-                    asked = self._asked(row["asked"]).read_text("utf-8").strip()
                     write_text(folder.path / PREDICTIONS, _text(joined(asked, row["said"], self._posts_of(record))))
                 write_json(folder.metrics_file, content["metrics"])
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300]) from None
+            raise self._damaged(run, error) from None
+        return True
+
+    def _damaged(self, run: Run, error: Exception) -> DataError:
+        return DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300])
 
     def _posts_of(self, record: folders.Record) -> dict[str, Post]:
         """The test posts of a run's corpus, by id."""
@@ -165,17 +199,18 @@ def _text(lines: Sequence[Row]) -> str:
 def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
     """Restore wanted runs that are kept and not there, and take those in that are there and not kept.
 
+    One of which a run that is left reads a file is done again: nothing that is kept has such files.
+
     Returns:
         How many were restored.
     """
     restored = 0
-    for run in wanted:
-        if complete(run, runs):
-            if run.digest not in kept.rows and _may_stay(run, grid):
-                kept.add(run, run.folder(runs))
-        elif run.digest in kept.rows:
-            kept.restore(run, run.folder(runs))
-            restored += 1
+    whole = kept.holds()
+    for run in done(wanted, runs, whole):
+        if not complete(run, runs):
+            restored += kept.restore(run, run.folder(runs))
+        elif run.digest not in whole and _may_stay(run, grid):
+            kept.add(run, run.folder(runs))
     return restored
 
 

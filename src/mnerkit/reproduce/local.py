@@ -46,12 +46,13 @@ class LocalExecutor:
         waiting = list(reversed(tasks))
         workers = [self._start() for _ in range(min(self.jobs, len(tasks)))]
         try:
-            for worker in workers:
-                self._give(worker, waiting)
+            for place in range(len(workers)):
+                self._give(workers, place, waiting)
             while any(worker.task is not None for worker in workers):
-                busy = {worker.line: worker for worker in workers if worker.task is not None}
+                busy = {worker.line: place for place, worker in enumerate(workers) if worker.task is not None}
                 for line in wait(list(busy)):
-                    worker = busy[line]  # type: ignore[index]
+                    place = busy[line]  # type: ignore[index]
+                    worker = workers[place]
                     assert worker.task is not None
                     try:
                         outcome = worker.line.recv()
@@ -59,11 +60,8 @@ class LocalExecutor:
                         worker.process.join()
                         died = f"its process died (exit code {worker.process.exitcode}); see {worker.task.log}"
                         outcome = Outcome(worker.task.name, time.time() - worker.since, died)
-                        worker.task = None
-                        if waiting:
-                            workers[workers.index(worker)] = worker = self._start()
                     worker.task = None
-                    self._give(worker, waiting)
+                    self._give(workers, place, waiting)
                     yield outcome
         finally:
             for worker in workers:
@@ -82,12 +80,18 @@ class LocalExecutor:
         there.close()
         return _Worker(process, here)
 
-    def _give(self, worker: _Worker, waiting: list[Task]) -> None:
-        if waiting and worker.process.is_alive():
-            worker.task, worker.since = waiting.pop(), time.time()
-            # a process that has just died is noticed when its answer is read
-            with contextlib.suppress(OSError):
-                worker.line.send(worker.task)
+    def _give(self, workers: list[_Worker], place: int, waiting: list[Task]) -> None:
+        """Give the process at a place its next task, if any is left; one that has died makes way for another one."""
+        if not waiting:
+            return
+        if not workers[place].process.is_alive():
+            workers[place].line.close()
+            workers[place] = self._start()
+        worker = workers[place]
+        worker.task, worker.since = waiting.pop(), time.time()
+        # a process that has just died is noticed when its answer is read
+        with contextlib.suppress(OSError):
+            worker.line.send(worker.task)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,11 @@ class Erratum:
     text: str
     corrected: float | None = None
 
+    def __add__(self, other: Erratum) -> Erratum:
+        """What is wrong with a figure that two places of the errata are about; the first that corrects it does."""
+        corrected = self.corrected if self.corrected is not None else other.corrected
+        return Erratum(f"{self.text}; also {other.text}", corrected)
+
 
 class Printed:
     """A CSV file of figures."""

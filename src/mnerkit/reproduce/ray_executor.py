@@ -206,6 +206,8 @@ def nodes_at(address: str) -> list[dict[str, float]]:
             socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
         except OSError as error:
             raise UsageError(f"--ray-address {address}: nothing answers there ({error.strerror or error})") from None
+        except UnicodeError:  # what names of hosts are encoded with refuses empty and long parts
+            raise UsageError(f"--ray-address {address}: no host can be called {host!r}; give HOST:PORT") from None
     command = [sys.executable, "-c", f"from {__name__} import tell_nodes; tell_nodes({address!r})"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=GREETING, check=False)

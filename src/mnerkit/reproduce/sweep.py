@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion, Record
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
-from mnerkit.reproduce.executors import Executor, Task
+from mnerkit.reproduce.executors import Executor, Outcome, Task
 from mnerkit.runs import RunFolder, deciding
 
 Tell = Callable[[str], None]
@@ -26,6 +26,40 @@ def complete(run: Run, runs: Path) -> bool:
     """
     found = _read(run.folder(runs))
     return isinstance(found, Record) and "test" in found.metrics
+
+
+def done(wanted: Sequence[Run], runs: Path, kept: Collection[str] = ()) -> list[Run]:
+    """The runs that need not be done: complete or kept, with the files there that runs which are left read of them.
+
+    Args:
+        wanted: the runs, those that others need among them.
+        runs: the folder of run folders.
+        kept: digests of runs that can be restored, without such files.
+    """
+    known = {run.digest for run in wanted if run.digest in kept or complete(run, runs)}
+    read = files_read(run for run in wanted if run.digest not in known)
+    return [
+        run
+        for run in wanted
+        if run.digest in known and (run.digest not in read or lacking(run, runs, read[run.digest]) is None)
+    ]
+
+
+def files_read(others: Iterable[Run]) -> dict[str, set[str]]:
+    """Digest -> the files of that run that some other runs read."""
+    found: dict[str, set[str]] = {}
+    for run in others:
+        if run.first is not None:
+            found.setdefault(run.first[0], set()).add(run.first[1])
+    return found
+
+
+def lacking(run: Run, runs: Path, files: Collection[str]) -> str | None:
+    """What a run has not left of its figures and of files that others read; None where all is there."""
+    if not complete(run, runs):
+        return "it left no figures of test"
+    gone = [file for file in sorted(files) if not (run.folder(runs).path / file).is_file()]
+    return f"it left no {gone[0]}" if gone else None
 
 
 def foreign(run: Run, runs: Path) -> str | None:
@@ -133,7 +167,7 @@ def run_all(
     tell: Tell,
     overwrite: bool = False,
 ) -> dict[str, str]:
-    """Do the runs that are not complete; inside `alone`.
+    """Do the runs that are not done; inside `alone`.
 
     Args:
         grid: where runs that others need are looked up.
@@ -150,7 +184,9 @@ def run_all(
         Digest -> complaint, of the runs that failed.
     """
     runs = out / "runs"
-    left = [run for run in wanted if overwrite or not complete(run, runs)]
+    ready = set() if overwrite else {run.digest for run in done(wanted, runs)}
+    left = [run for run in wanted if run.digest not in ready]
+    read = files_read(left)
     for run in wanted:
         if run not in left:  # a kill may have come before this
             run.folder(runs).last.unlink(missing_ok=True)
@@ -171,11 +207,14 @@ def run_all(
             tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
         known = {run.digest: run for run in here}
         waiting = {run.digest for run in left if run in here or (not stage and run.first is not None)}
-        for outcome in executor.run([_task(run, grid, out, commands, overwrite) for run in here]):
+        for outcome in _all(executor, [_task(run, grid, out, commands, overwrite) for run in here]):
             run = known[outcome.name]
             number += 1
             waiting.discard(run.digest)
-            error = outcome.error or (None if complete(run, runs) else "it left no figures of test")
+            error = lacking(run, runs, read.get(run.digest, ()))
+            # one that left all before it failed is done; with `overwrite` that may be what was there before
+            if outcome.error is not None and (overwrite or error is not None):
+                error = outcome.error
             if error is None:
                 clock.note(run.plugin, outcome.seconds)
                 # thrice as large as the weights, and of use to a run that goes on alone
@@ -184,15 +223,26 @@ def run_all(
                 failed[run.digest] = error
             later = clock.left(each for each in left if each.digest in waiting) if waiting else 0.0
             rest = f"; {span(later)} left" if waiting else ""
-            tell(f"{number}/{total} {_named(run, named)}: {_said(run, runs, error)} ({outcome.seconds:.0f} s{rest})")
+            said = _said(run, runs, error) + (f", then {outcome.error}" if outcome.error and error is None else "")
+            tell(f"{number}/{total} {_named(run, named)}: {said} ({outcome.seconds:.0f} s{rest})")
     return failed
+
+
+def _all(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """The outcomes of all tasks: one of which the executor has told nothing has failed."""
+    silent = {task.name: task for task in tasks}
+    for outcome in executor.run(tasks):
+        silent.pop(outcome.name, None)
+        yield outcome
+    for task in silent.values():
+        yield Outcome(task.name, 0.0, f"nobody told what became of it; see {task.log}")
 
 
 def _task(run: Run, grid: Grid, out: Path, commands: Commands, overwrite: bool) -> Task:
     runs = out / "runs"
     folder = run.folder(runs)
     command = run.command(runs, grid.runs)
-    if overwrite or (folder.finished and not complete(run, runs)):
+    if overwrite or folder.finished:  # damaged, or without a file that another run reads
         command.append("--overwrite")
     elif folder.started and not _continues(command, folder, commands):
         command = _again(run, runs, commands) or [*command, "--overwrite"]
