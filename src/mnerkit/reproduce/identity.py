@@ -55,14 +55,14 @@ def digest_of(config: Mapping[str, Any], commands: Commands, first: str | None =
 
 
 def reads_of(config: Mapping[str, Any], commands: Commands) -> str:
-    """Sixteen hex digits that name the data and the weights of towers that a run reads, wherever these lie.
+    """Sixteen hex digits that name the data, files and weights of towers that a run reads, wherever these lie.
 
     Raises:
         MnerkitError: its corpus is not there.
     """
-    model = config.get("model") or {}
-    towers = [weights_of(model[tower]) for tower in TOWERS if isinstance(model.get(tower), str)]
-    return hashlib.sha256(json.dumps([data_facts(config, commands), towers]).encode()).hexdigest()[:16]
+    named = (str((config.get(section) or {}).get(name)) for section, names in PATHS.items() for name in names)
+    facts = [data_facts(config, commands), [content_of(each) for each in named]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 @cache
