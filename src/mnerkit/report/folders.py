@@ -65,9 +65,7 @@ class Record:
     @property
     def corpus(self) -> str:
         """Name of the corpus, with its variant where that is not the default one."""
-        name = str(self.protocol.get("corpus") or self.path.parent.name)
-        variant = self.protocol.get("variant") or "default"
-        return name if variant == "default" else f"{name}-{variant}"
+        return corpus_name(self.protocol, self.path)
 
     @property
     def label(self) -> str:
@@ -105,6 +103,13 @@ class Record:
         if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
             raise DataError(f"run {self.path} has no score {metric!r} of {split!r}")
         return float(found)
+
+
+def corpus_name(protocol: Mapping[str, Any], run: Path) -> str:
+    """The corpus of a protocol (else the one that the run's folder tells), and its variant where it has one."""
+    name = str(protocol.get("corpus") or run.parent.name)
+    variant = protocol.get("variant") or "default"
+    return name if variant == "default" else f"{name}-{variant}"
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

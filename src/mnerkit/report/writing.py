@@ -12,8 +12,9 @@ from mnerkit.report import browser, folders, formats
 from mnerkit.report.answers import Library
 from mnerkit.report.figures import kinds_of
 from mnerkit.report.page import Source, page
+from mnerkit.report.runs_alone import ablations, of_runs
 from mnerkit.report.table_file import Table, read_table
-from mnerkit.report.tables import Filled, Shelf, ablations, fill, of_runs
+from mnerkit.report.tables import Filled, Shelf, fill
 from mnerkit.runs import write_json, write_text
 
 MARKER = "report.json"
