@@ -25,6 +25,7 @@ from mnerkit.report.answers import Library, file_of
 from mnerkit.report.corrected import counts
 from mnerkit.report.figures import Gallery
 from mnerkit.report.folders import Record, mapping, sequence
+from mnerkit.report.reasons import missing
 from mnerkit.report.sweeps import series
 from mnerkit.report.tables import Figure, Filled
 
@@ -236,8 +237,11 @@ def _pictures(record: Record) -> str:
     if most is None:
         return "none are seen"
     objects = mapping(protocol.get("objects"))
-    boxes = f"; objects: {objects.get('detector') or objects.get('file') or 'set places'}" if objects else ""
-    return f"{protocol.get('pictures')}, up to {most} a post; missing ones: {protocol.get('missing_images')}{boxes}"
+    source = "set places" if objects.get("source") == "none" else objects.get("file") or objects.get("source")
+    boxes = f"; objects: {mapping(objects.get('about')).get('detector') or source}" if objects else ""
+    counted = missing(protocol)
+    said = f"{protocol.get('pictures')}, up to {most} a post; missing ones: {protocol.get('missing_images')}"
+    return f"{said}{f' ({counted})' if counted else ''}{boxes}"
 
 
 def _protocol(record: Record) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 from mnerkit.errors import DataError
 from mnerkit.report import folders, marks
 from mnerkit.report.answers import Library
-from mnerkit.report.folders import Record, mapping
+from mnerkit.report.folders import Record
 from mnerkit.report.questions import Question, question, unlike
-from mnerkit.report.table_file import Cell, Column, Table
+from mnerkit.report.reasons import own_reasons
+from mnerkit.report.table_file import Cell, Table
 from mnerkit.tagging.intervals import mean_interval
 
 Place = tuple[int, int]
@@ -163,7 +164,7 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
             wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
         figure.records.sort(key=lambda record: record.seed)
         figure.asked = frozenset(question(record, column.split) for record in figure.records)
-        figure.reasons += [reason for reason in _own_reasons(column, figure.records) if reason not in figure.reasons]
+        figure.reasons += [reason for reason in own_reasons(column, figure.records) if reason not in figure.reasons]
     elif cell.value is not None and not cell.runs:
         figure.mean, figure.state = cell.value, "done"
     elif cell.state == "done":
@@ -171,25 +172,6 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
     if wrong:
         figure.why = "; ".join([*([figure.why] if figure.why else []), *wrong])
     return figure
-
-
-def _own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
-    """Why figures of these runs can't be compared with printed ones, as far as the runs themselves tell."""
-    reasons = []
-    protocols = [record.protocol for record in records]
-    named = {str(each.get("corpus")) for each in protocols}
-    # scores on another corpus than a run's own have a split of their own
-    if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
-        reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
-    if len({str(each.get("digest")) for each in protocols}) > 1:
-        reasons.append("its runs are of different data")
-    elif named != {"probe"} and protocols[0].get("release") is None:
-        reasons.append("data: a release that is not known by its digest")
-    limits = {each.get("limit") for each in protocols} - {None}
-    reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
-    towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
-    reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
-    return reasons
 
 
 def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
