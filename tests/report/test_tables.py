@@ -94,6 +94,21 @@ def test_best_and_significant_figures_are_marked_after_correction(write_run: Wri
     assert "| **100.00** ± 0.00† (50.00, +50.00) |" in text and "Holm's correction for 2 tests" in text
 
 
+def test_many_tests_in_a_table_leave_clear_differences_clear(write_run: Write, write_table: Write):
+    bad, good = ([write_run(f"{n}{seed}", said, seed=seed) for seed in (0, 1)] for n, said in (("b", BAD), ("g", GOOD)))
+    rows, columns = [bad, good, *[bad] * 12], 40
+    cells = [
+        {"row": row, "column": column, "runs": [relative(run) for run in runs], "state": "done"}
+        for row, runs in enumerate(rows)
+        for column in range(columns)
+    ]
+    names = [{"name": str(column), "corpus": "corp"} for column in range(columns)]
+    found = filled(write_table(rows, columns=names, cells=cells, baseline_row=0))
+    assert found.tests == 13 * columns >= 500
+    tests = [[found.figures[row, column].test for column in range(columns)] for row in (1, 2)]
+    assert {test.mark for test in tests[0] if test} == {"better"} and {test.mark for test in tests[1] if test} == {""}
+
+
 def test_rows_are_ranked_and_tested_among_those_of_the_same_data(write_run: Write, write_table: Write):
     # as in a sweep: two methods, each on two corpora, in one column
     rows = [(BAD, "one"), (half_bad(12), "one"), (half_bad(20), "two"), (GOOD, "two")]
