@@ -163,6 +163,39 @@ def test_damaged_runs_and_tables_get_a_line_each_and_the_rest_is_there(
     assert (out / "tables/paper/table1.tex").is_file() and (out / "tables/runs.csv").is_file()
 
 
+@pytest.mark.parametrize("value", ["1e999", "1" + 400 * "0", "true", '"x"', "1e308"], ids=range(5))
+def test_a_figure_that_is_none_is_left_out_and_the_report_is_there(
+    tmp_path: Path, write_run: Write, write_table: Write, value: str
+) -> None:
+    runs = [write_run(name, GOOD, seed=seed) for seed, name in enumerate(("good", "bad", "worse"))]
+    for run in runs[1:]:
+        content = json.loads((run / "metrics.json").read_text())
+        content["test"] |= {"f1": "HERE", "type/PER/f1": "HERE"}
+        (run / "metrics.json").write_text(json.dumps(content).replace('"HERE"', value))
+    table = write_table([runs])
+    report.write(tmp_path / "report", [table], runs)
+    facts = Seen((tmp_path / "report" / "index.html").read_text()).embedded("facts")
+    [cell] = facts["tables"][0]["cells"]
+    assert (cell["mean"], cell["seeds"]) == (100.0, [0])
+    assert ["f1" in run["scores"]["test"] for run in facts["runs"]] == [True, False, False]
+    text = json.loads(table.read_text())
+    text["cells"][0]["printed"] = "HERE"
+    table.write_text(json.dumps(text).replace('"HERE"', value))
+    assert "not a figure" in report.write(tmp_path / "report", [table], runs).problems[0]
+
+
+def test_a_report_that_can_not_be_made_leaves_nothing(
+    tmp_path: Path, write_run: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise ValueError("no page")
+
+    monkeypatch.setattr("mnerkit.report.writing.page", broken)
+    with pytest.raises(ValueError, match="no page"):
+        report.write(tmp_path / "report", runs=[write_run("a", GOOD)])
+    assert not (tmp_path / "report").exists()
+
+
 def test_a_report_replaces_a_report_when_asked_and_nothing_else(
     tmp_path: Path, write_run: Write, write_table: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:

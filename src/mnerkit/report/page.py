@@ -28,6 +28,7 @@ from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.reasons import missing
 from mnerkit.report.sweeps import series
 from mnerkit.report.tables import Figure, Filled
+from mnerkit.runs import is_figure
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 MOST_TYPES = 40  # of a table of confusion
@@ -199,7 +200,7 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
 
 
 def _is_plain_score(key: str, value: Any) -> bool:
-    return isinstance(value, int | float) and (key in ("f1", "precision", "recall", "f1_strict") or _is_type_f1(key))
+    return is_figure(value) and (key in ("f1", "precision", "recall", "f1_strict") or _is_type_f1(key))
 
 
 def _is_type_f1(key: str) -> bool:
