@@ -327,6 +327,41 @@ def test_filters_of_the_error_browser(hostile: Path, tmp_path: Path, place: str,
     assert (seen.tags.count("article"), complaints) == (wanted, "")
 
 
+def scripted(page: Path, place: str, script: str, folder: Path) -> Any:
+    """What a script finds out in a copy of the page, whose policy would not let it run."""
+    open_ = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    assert len(open_) < len(page.read_text(encoding="utf-8"))
+    told = f"const out = document.createElement('output'); out.textContent = JSON.stringify((() => {{{script}}})());"
+    copy = page.with_name("scripted.html")
+    ending = f"<script>{told} document.body.append(out);</script></body>"
+    copy.write_text(open_.replace("</body>", ending), encoding="utf-8")
+    seen, complaints = in_browser(copy, place, folder)
+    assert complaints == ""
+    return json.loads(next(text for tag, text in seen.texts if tag == "output"))
+
+
+@pytest.mark.parametrize(("place", "wanted"), [("#posts?b=none", "none"), ("#posts", "1"), ("#posts?a=1&b=0", "0")])
+def test_run_b_is_the_one_that_is_compared(hostile: Path, tmp_path: Path, place: str, wanted: str) -> None:
+    script = """
+      const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith("Run B"));
+      return [label.querySelector("select").value, document.querySelector("article").querySelectorAll("h4").length];"""
+    sides = 1 if wanted == "none" else 2
+    assert scripted(hostile, place, script, tmp_path / "profile") == [wanted, sides]
+
+
+def test_the_focus_stays_with_the_pager_at_its_ends(tmp_path: Path, write_run: Write) -> None:
+    lines = [{**row, "id": f"p{n}"} for n, row in enumerate(rows(GOOD) * 2)][:30]  # two pages
+    report.write(tmp_path / "report", runs=[write_run("a", GOOD, lines=lines)])
+    script = """
+      const press = (text) => {
+        [...document.querySelectorAll(".pager button")].find((each) => each.textContent === text).click();
+        return document.activeElement.textContent;
+      };
+      return [press("Next page"), press("Previous page")];"""
+    found = scripted(tmp_path / "report" / "index.html", "#posts", script, tmp_path / "profile")
+    assert found == ["Previous page", "Next page"]
+
+
 @pytest.mark.parametrize(
     "view", ["overview", "tables", "ablations", "sweeps", "figures", "confusion", "runs?run=0", "nonsense"]
 )

@@ -490,8 +490,8 @@ function posts() {
   const place = at("set", sets().length, 0), set = sets()[place];
   const members = Object.keys(set.said).map(Number);
   const pick = (name, otherwise) => { const value = parseInt(state.get(name), 10); return members.includes(value) ? value : otherwise; };
-  let a = pick("a", members[0]), b = pick("b", members.length > 1 ? members[1] : null);
-  const list = el("ol", { class: "posts" }), status = el("p", { role: "status" }), pager = el("div", { class: "pager" });
+  let a = pick("a", members[0]), b = state.get("b") === "none" ? null : pick("b", members.length > 1 ? members[1] : null);
+  const list = el("ol", { class: "posts" }), status = el("p", { role: "status", tabindex: "-1" }), pager = el("div", { class: "pager" });
   const lower = once(() => set.posts.map(([id, words]) => (id + " " + words.join(" ")).toLowerCase()));
   const shows = el("select", {});
   const refresh = () => {
@@ -518,7 +518,14 @@ function posts() {
     const turn = (text, to) => {
       const button = el("button", { type: "button" }, text);
       button.disabled = to < 0 || to >= pages;
-      button.addEventListener("click", () => { note({ page: to + 1 }); refresh(); status.scrollIntoView(); const next = [...pager.querySelectorAll("button")].find((each) => each.textContent === text && !each.disabled); if (next) next.focus(); });
+      button.addEventListener("click", () => {
+        note({ page: to + 1 });
+        refresh();
+        status.scrollIntoView();
+        // the same button, which at the first and last page is disabled: then the other one
+        const enabled = [...pager.querySelectorAll("button")].filter((each) => !each.disabled);
+        (enabled.find((each) => each.textContent === text) || enabled[0] || status).focus();
+      });
       return button;
     };
     pager.replaceChildren(turn("Previous page", page - 1), el("span", {}, (page + 1) + " / " + pages), turn("Next page", page + 1));
@@ -535,7 +542,6 @@ function posts() {
     search("Words", state.get("q") || "", (value) => change({ q: value })),
     check(set.truth ? "ambiguous: only the picture tells a type" : "ambiguous: the same words have several types", Boolean(state.get("ambiguous")), (value) => change({ ambiguous: value })),
     check("with a picture", Boolean(state.get("picture")), (value) => change({ picture: value })));
-  if (state.get("b") === "none") b = null;
   refresh();
   return [...heading("Posts"), el("p", {}, setName(set) + ". In the text the gold entities are marked. ✓ is right, ✗ is wrong, – is missed. A post counts as right where a run found just its gold entities", " (of the chosen type)."), form, status, list, pager];
 }
