@@ -184,6 +184,20 @@ def test_a_figure_that_is_none_is_left_out_and_the_report_is_there(
     assert "not a figure" in report.write(tmp_path / "report", [table], runs).problems[0]
 
 
+def test_a_share_is_shown_in_percent_beside_ours(tmp_path: Path, write_run: Write, write_table: Write) -> None:
+    raws = {"0.7547": "75.47", "75.5": "75.47", "75.47": "75.47", "75.470": "75.470", "75.47*": "75.47"}
+    cells = [
+        {"row": row, "column": 0, "printed": 75.47, "printed_raw": raw, "state": "missing"}
+        for row, raw in enumerate(raws)
+    ]
+    table = write_table([[] for _ in raws], cells=cells)
+    report.write(tmp_path / "report", [table])
+    facts = Seen((tmp_path / "report" / "index.html").read_text()).embedded("facts")
+    assert [cell["printed"] for cell in facts["tables"][0]["cells"]] == list(raws.values())
+    markdown = (tmp_path / "report/tables/paper/table1.md").read_text()
+    assert "missing (75.47)" in markdown and "0.7547" not in markdown
+
+
 def test_a_report_that_can_not_be_made_leaves_nothing(
     tmp_path: Path, write_run: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

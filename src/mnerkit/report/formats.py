@@ -145,7 +145,7 @@ def _cell(
     """`ours ± half† (printed, difference)a`."""
     if figure is None:
         return ""
-    printed = figure.cell.printed_raw or ("" if figure.cell.printed is None else f"{figure.cell.printed:.2f}")
+    printed = figure.cell.printed_text
     if figure.mean is None:
         return escaped(
             f"{figure.state.replace('_', ' ')}{f' ({printed})' if printed else ''}{_letters(figure, letters)}"

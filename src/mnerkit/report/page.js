@@ -135,7 +135,7 @@ function ours(cell) {
 
 function figureCell(cell) {
   if (!cell) return el("td", { class: "number" });
-  const printed = cell.printed === null ? "" : "paper " + (typeof cell.printed === "number" ? two(cell.printed) : cell.printed);
+  const printed = cell.printed === null ? "" : "paper " + cell.printed;
   if (cell.mean === null) {
     return el("td", { class: "number ghost" }, printed || cell.state.replace("_", " "),
       cell.notes.length ? el("sup", {}, " " + cell.notes.join(",")) : "",

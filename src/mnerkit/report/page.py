@@ -149,7 +149,7 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
         "r": cell.row,
         "c": cell.column,
         "state": figure.state,
-        "printed": cell.printed_raw or cell.printed,
+        "printed": cell.printed_text or None,
         "reference": figure.reference,
         "mean": figure.mean,
         "half": figure.half,
