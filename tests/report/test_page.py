@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -196,6 +197,16 @@ def test_a_share_is_shown_in_percent_beside_ours(tmp_path: Path, write_run: Writ
     assert [cell["printed"] for cell in facts["tables"][0]["cells"]] == list(raws.values())
     markdown = (tmp_path / "report/tables/paper/table1.md").read_text()
     assert "missing (75.47)" in markdown and "0.7547" not in markdown
+
+
+def test_a_command_can_be_pasted_into_a_shell(tmp_path: Path, write_run: Write) -> None:
+    run = write_run("with blanks; $(x)", GOOD)
+    command = ["mnerkit", "fit", "--name", "with blanks; $(x)", "--data.root", "/a b"]
+    (run / "env.json").write_text(json.dumps({"command": command}))
+    report.write(tmp_path / "report", runs=[run])
+    [told] = Seen((tmp_path / "report" / "index.html").read_text()).embedded("facts")["runs"]
+    assert shlex.split(told["command"]) == command
+    assert shlex.split(told["repeat"]) == ["mnerkit", "runs", "repeat", run.as_posix()]
 
 
 def test_a_report_that_can_not_be_made_leaves_nothing(

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -179,8 +180,8 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
         "seed": record.seed,
         "configuration": record.configuration,
         "signature": signature(record),
-        "command": " ".join(map(str, sequence(record.env.get("command")))),
-        "repeat": f"mnerkit runs repeat {record.path.as_posix()}",
+        "command": shlex.join(map(str, sequence(record.env.get("command")))),
+        "repeat": shlex.join(["mnerkit", "runs", "repeat", record.path.as_posix()]),
     }
     said["scores"] = {
         split: {key: value for key, value in mapping(record.metrics[split]).items() if _is_plain_score(key, value)}
