@@ -26,6 +26,8 @@ from typing import Any
 from mnerkit.errors import DataError, UsageError
 from mnerkit.plain_yaml import yaml_text
 
+# of a figure; a larger one is damaged, and its square may be infinite
+LARGEST = 1e15
 # locked by the process that writes into a run folder
 LOCK = ".lock"
 
@@ -59,6 +61,11 @@ def write_json(path: Path, content: Any) -> None:
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines whole or not at all."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value that was read is a number to compute with: no bool, NaN or infinity, and not above `LARGEST`."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 @dataclass(frozen=True)
@@ -99,14 +106,14 @@ class RunFolder:
 
         try:
             return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise DataError(f"{self.config_file}: {str(error).splitlines()[0]}") from None
 
     def metrics(self) -> dict[str, Any]:
         """Its `metrics.json`."""
         try:
             content = json.loads(self.metrics_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{self.metrics_file}: {str(error).splitlines()[0]}") from None
         if not isinstance(content, dict):
             raise DataError(f"{self.metrics_file}: not a metrics file")

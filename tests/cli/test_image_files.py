@@ -55,8 +55,12 @@ def test_a_box_that_can_not_be_tested_is_told_before_the_training_and_leaves_no_
     said = capsys.readouterr()
     assert code == 1 and "lies outside picture test0_0.png" in said.err and "epoch" not in said.out
     assert not run.path.exists()
+    for place in range(2):
+        (corpus / f"test1_{place}.png").unlink()
     code, run = fit(corpus, "hvpnet", "--data.boxes", written(boxes, rows), "--test")
     assert code == 0
+    # the method looks at one picture of a post, so the second ones that are missing are none of its own
+    assert run.metrics()["protocol"]["missing_pictures"] == {"test": {"missing": 1, "of": 2}}
     counts = run.metrics()["protocol"]["objects"]["counts"]
     assert {split: counts[split].get("fallback", 0) for split in SPLITS} == {"train": 0, "dev": 1, "test": 0}
 
@@ -72,4 +76,5 @@ def test_scores_that_are_not_given_are_told_before_the_training_and_leave_no_run
     code, run = fit(corpus, "gifr", "--data.relevance", written(file, scores[:-1]), "--test")
     assert code == 1 and "no scores for 1 of 2 posts, the first is 'test1'" in capsys.readouterr().err
     assert not run.path.exists()
-    assert fit(corpus, "gifr", "--data.relevance", written(file, scores), "--test")[0] == 0
+    code, run = fit(corpus, "gifr", "--data.relevance", written(file, scores), "--test")
+    assert code == 0 and "missing_pictures" not in run.metrics()["protocol"]

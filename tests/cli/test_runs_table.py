@@ -105,6 +105,33 @@ def test_a_damaged_run_is_a_row_and_hides_no_other(folder: Path, capsys) -> None
     assert rows["high"]["state"] == "damaged" and rows["low"]["test"] is None and rows["=other"]["test"] == 40.0
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("metrics.json", '{"test": {"f1": "x"}}'),
+        ("metrics.json", '{"test": {"f1": true}}'),
+        ("metrics.json", '{"test": {"f1": 1e999}}'),
+        ("metrics.json", '{"test": {"f1": 1%s}}' % ("0" * 400)),
+        ("metrics.json", "[" * 100_000),
+        ("config.yaml", "plugin: bert\ntrainer: 5\n"),
+        ("config.yaml", "plugin: bert\nseed: 2026-99-99\n"),
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("asked", [["--by-seed"], ["--sort", "test", "--where", "plugin!=x"]], ids=["seeds", "rows"])
+def test_figures_that_are_none_and_odd_configurations_are_damaged(
+    folder: Path, capsys, file: str, content: str, asked: list[str]
+) -> None:
+    (folder / "bert" / "corp" / "low" / file).write_text(content)
+    assert main(["runs", str(folder), "--json", *asked]) == 0
+    rows = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    if asked == ["--by-seed"]:
+        assert [row["test"]["mean"] for row in rows] == [50.0, 40.0]
+    else:
+        [row] = [row for row in rows if row["name"] == "low"]
+        assert (row["state"], row["test"]) == ("damaged", None) and len(rows) == len(RUNS)
+
+
 # ---------------------------------------------------------------------- repeat
 
 

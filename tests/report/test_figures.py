@@ -109,7 +109,15 @@ def test_r_stands_under_its_picture_and_posts_with_several_come_first(write_run:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["[]", '{"id": 1}', '{"id": "a", "images": ["b"], "scores": [7], "raw": [1]}', "\x00"]
+    "wrong",
+    [
+        "[]",
+        '{"id": 1}',
+        '{"id": "a", "images": ["b"], "scores": [7], "raw": [1]}',
+        '{"id": "a", "images": ["b"], "scores": [1%s], "raw": [1]}' % ("0" * 400),
+        "\x00",
+    ],
+    ids=range(5),
 )
 def test_lines_without_r_are_told_by_their_number(write_run: Write, tmp_path: Path, wrong: str) -> None:
     run = with_r(write_run("a", GOOD), [], histogram=[1, 2])

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -163,6 +164,63 @@ def test_damaged_runs_and_tables_get_a_line_each_and_the_rest_is_there(
     assert (out / "tables/paper/table1.tex").is_file() and (out / "tables/runs.csv").is_file()
 
 
+@pytest.mark.parametrize("value", ["1e999", "1" + 400 * "0", "true", '"x"', "1e308"], ids=range(5))
+def test_a_figure_that_is_none_is_left_out_and_the_report_is_there(
+    tmp_path: Path, write_run: Write, write_table: Write, value: str
+) -> None:
+    runs = [write_run(name, GOOD, seed=seed) for seed, name in enumerate(("good", "bad", "worse"))]
+    for run in runs[1:]:
+        content = json.loads((run / "metrics.json").read_text())
+        content["test"] |= {"f1": "HERE", "type/PER/f1": "HERE"}
+        (run / "metrics.json").write_text(json.dumps(content).replace('"HERE"', value))
+    table = write_table([runs])
+    report.write(tmp_path / "report", [table], runs)
+    facts = Seen((tmp_path / "report" / "index.html").read_text()).embedded("facts")
+    [cell] = facts["tables"][0]["cells"]
+    assert (cell["mean"], cell["seeds"]) == (100.0, [0])
+    assert ["f1" in run["scores"]["test"] for run in facts["runs"]] == [True, False, False]
+    text = json.loads(table.read_text())
+    text["cells"][0]["printed"] = "HERE"
+    table.write_text(json.dumps(text).replace('"HERE"', value))
+    assert "not a figure" in report.write(tmp_path / "report", [table], runs).problems[0]
+
+
+def test_a_share_is_shown_in_percent_beside_ours(tmp_path: Path, write_run: Write, write_table: Write) -> None:
+    raws = {"0.7547": "75.47", "75.5": "75.47", "75.47": "75.47", "75.470": "75.470", "75.47*": "75.47"}
+    cells = [
+        {"row": row, "column": 0, "printed": 75.47, "printed_raw": raw, "state": "missing"}
+        for row, raw in enumerate(raws)
+    ]
+    table = write_table([[] for _ in raws], cells=cells)
+    report.write(tmp_path / "report", [table])
+    facts = Seen((tmp_path / "report" / "index.html").read_text()).embedded("facts")
+    assert [cell["printed"] for cell in facts["tables"][0]["cells"]] == list(raws.values())
+    markdown = (tmp_path / "report/tables/paper/table1.md").read_text()
+    assert "missing (75.47)" in markdown and "0.7547" not in markdown
+
+
+def test_a_command_can_be_pasted_into_a_shell(tmp_path: Path, write_run: Write) -> None:
+    run = write_run("with blanks; $(x)", GOOD)
+    command = ["mnerkit", "fit", "--name", "with blanks; $(x)", "--data.root", "/a b"]
+    (run / "env.json").write_text(json.dumps({"command": command}))
+    report.write(tmp_path / "report", runs=[run])
+    [told] = Seen((tmp_path / "report" / "index.html").read_text()).embedded("facts")["runs"]
+    assert shlex.split(told["command"]) == command
+    assert shlex.split(told["repeat"]) == ["mnerkit", "runs", "repeat", run.as_posix()]
+
+
+def test_a_report_that_can_not_be_made_leaves_nothing(
+    tmp_path: Path, write_run: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise ValueError("no page")
+
+    monkeypatch.setattr("mnerkit.report.writing.page", broken)
+    with pytest.raises(ValueError, match="no page"):
+        report.write(tmp_path / "report", runs=[write_run("a", GOOD)])
+    assert not (tmp_path / "report").exists()
+
+
 def test_a_report_replaces_a_report_when_asked_and_nothing_else(
     tmp_path: Path, write_run: Write, write_table: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +350,41 @@ def test_a_browser_shows_hostile_posts_as_text_and_filters_them(hostile: Path, t
 def test_filters_of_the_error_browser(hostile: Path, tmp_path: Path, place: str, wanted: int) -> None:
     seen, complaints = in_browser(hostile, place, tmp_path / "profile")
     assert (seen.tags.count("article"), complaints) == (wanted, "")
+
+
+def scripted(page: Path, place: str, script: str, folder: Path) -> Any:
+    """What a script finds out in a copy of the page, whose policy would not let it run."""
+    open_ = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    assert len(open_) < len(page.read_text(encoding="utf-8"))
+    told = f"const out = document.createElement('output'); out.textContent = JSON.stringify((() => {{{script}}})());"
+    copy = page.with_name("scripted.html")
+    ending = f"<script>{told} document.body.append(out);</script></body>"
+    copy.write_text(open_.replace("</body>", ending), encoding="utf-8")
+    seen, complaints = in_browser(copy, place, folder)
+    assert complaints == ""
+    return json.loads(next(text for tag, text in seen.texts if tag == "output"))
+
+
+@pytest.mark.parametrize(("place", "wanted"), [("#posts?b=none", "none"), ("#posts", "1"), ("#posts?a=1&b=0", "0")])
+def test_run_b_is_the_one_that_is_compared(hostile: Path, tmp_path: Path, place: str, wanted: str) -> None:
+    script = """
+      const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith("Run B"));
+      return [label.querySelector("select").value, document.querySelector("article").querySelectorAll("h4").length];"""
+    sides = 1 if wanted == "none" else 2
+    assert scripted(hostile, place, script, tmp_path / "profile") == [wanted, sides]
+
+
+def test_the_focus_stays_with_the_pager_at_its_ends(tmp_path: Path, write_run: Write) -> None:
+    lines = [{**row, "id": f"p{n}"} for n, row in enumerate(rows(GOOD) * 2)][:30]  # two pages
+    report.write(tmp_path / "report", runs=[write_run("a", GOOD, lines=lines)])
+    script = """
+      const press = (text) => {
+        [...document.querySelectorAll(".pager button")].find((each) => each.textContent === text).click();
+        return document.activeElement.textContent;
+      };
+      return [press("Next page"), press("Previous page")];"""
+    found = scripted(tmp_path / "report" / "index.html", "#posts", script, tmp_path / "profile")
+    assert found == ["Previous page", "Next page"]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from small_runs import BAD, GOLD, GOOD, Write
 from mnerkit.errors import DataError
 from mnerkit.report import formats
 from mnerkit.report.answers import Library
+from mnerkit.report.runs_alone import ablations, of_runs
 from mnerkit.report.table_file import read_table
-from mnerkit.report.tables import Filled, Shelf, ablations, fill, of_runs
+from mnerkit.report.tables import Filled, Shelf, fill
 
 HOSTILE = '<script>alert("1")</script>|&_%$#{}~^\\\n='
 
@@ -91,6 +92,55 @@ def test_best_and_significant_figures_are_marked_after_correction(write_run: Wri
     assert free.figures[1, 0].test.mark == "better" and free.tests == 3  # type: ignore[union-attr]
     text = formats.as_markdown(found)
     assert "| **100.00** ± 0.00† (50.00, +50.00) |" in text and "Holm's correction for 2 tests" in text
+
+
+def test_many_tests_in_a_table_leave_clear_differences_clear(write_run: Write, write_table: Write):
+    bad, good = ([write_run(f"{n}{seed}", said, seed=seed) for seed in (0, 1)] for n, said in (("b", BAD), ("g", GOOD)))
+    rows, columns = [bad, good, *[bad] * 12], 40
+    cells = [
+        {"row": row, "column": column, "runs": [relative(run) for run in runs], "state": "done"}
+        for row, runs in enumerate(rows)
+        for column in range(columns)
+    ]
+    names = [{"name": str(column), "corpus": "corp"} for column in range(columns)]
+    found = filled(write_table(rows, columns=names, cells=cells, baseline_row=0))
+    assert found.tests == 13 * columns >= 500
+    tests = [[found.figures[row, column].test for column in range(columns)] for row in (1, 2)]
+    assert {test.mark for test in tests[0] if test} == {"better"} and {test.mark for test in tests[1] if test} == {""}
+
+
+def test_rows_are_ranked_and_tested_among_those_of_the_same_data(write_run: Write, write_table: Write):
+    # as in a sweep: two methods, each on two corpora, in one column
+    rows = [(BAD, "one"), (half_bad(12), "one"), (half_bad(20), "two"), (GOOD, "two")]
+    runs = [[write_run(f"r{n}", said, corpus=name, digest=name)] for n, (said, name) in enumerate(rows)]
+    found = filled(write_table(runs))
+    assert [found.figures[row, 0].best for row in range(4)] == [False, True, False, True]
+    tested = [found.figures[row, 0].test for row in range(4)]
+    assert [each and each.against for each in tested] == [1, 0, 3, 2]
+    based = filled(write_table(runs, baseline_row=0))
+    assert based.tests == 1 and based.figures[3, 0].untested == "not asked alike: corpus two against one"
+
+
+def test_few_shot_runs_are_ranked_among_those_of_the_same_episodes(write_run: Write, write_table: Write):
+    rules = {"episodic": True, "k_shot": 1, "test_types": ["PER"], "queries": {"test": 24}}
+    changes: list[dict[str, Any]] = [{}, {"k_shot": 5}, {"test_types": ["LOC"]}, {"digest": "d2"}, {"episode_seed": 7}]
+    runs = [write_run(f"r{n}", half_bad(4 * n), seed=n, **{**rules, **change}) for n, change in enumerate(changes)]
+    found = filled(write_table([[run] for run in runs]))
+    # the seed of the episodes is the run's own, so it tells no two apart
+    assert [found.figures[row, 0].best for row in range(5)] == [False, False, False, False, True]
+    shelf = Shelf(runs)
+    table = of_runs(list(shelf.records.values()))
+    assert table is not None and [column.name for column in table.columns[::3]] == [
+        "corp test digest d1, k_shot 1, test_types PER F1",
+        "corp test digest d1, k_shot 5, test_types PER F1",
+        "corp test digest d1, k_shot 1, test_types LOC F1",
+        "corp test digest d2, k_shot 1, test_types PER F1",
+    ]
+    # of the same episodes as in a file, however the rest was drawn
+    files = {"episode_files": {"test": {"sha256": "e"}}}
+    frozen = [write_run(f"f{k}", GOOD, **{**rules, **files, "k_shot": k}) for k in (1, 5)]
+    alike = filled(write_table([[run] for run in frozen]))
+    assert alike.figures[0, 0].asked == alike.figures[1, 0].asked != found.figures[0, 0].asked
 
 
 def test_a_cell_that_is_the_mean_of_others_is_tested_as_such(write_run: Write, write_table: Write):

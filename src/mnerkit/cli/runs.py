@@ -106,17 +106,28 @@ def _row(folder: runs.RunFolder) -> dict[str, Any]:
         config = folder.config()
         if not isinstance(config, dict):
             raise DataError(f"{folder.config_file}: not a configuration")
+        runs.deciding(config)
         row |= {"ablation": config.get("ablation"), "seed": config.get("seed")}
         if folder.finished:
             metrics = folder.metrics()
-            row["state"] = "finished"
-            row["epochs"] = metrics.get("epochs")
-            for key, (split, name) in FIGURES.items():
-                scores = metrics.get(split)
-                row[key] = scores.get(name) if isinstance(scores, Mapping) else None
-    except DataError:
+            figures = {key: _score(metrics, *place) for key, place in FIGURES.items()}
+            row |= {"state": "finished", "epochs": metrics.get("epochs"), **figures}
+    except (DataError, AttributeError, TypeError, ValueError, RecursionError):  # of a configuration that is none
         row["state"] = "damaged"
     return row
+
+
+def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
+    """A score of a run; None where it has none.
+
+    Raises:
+        DataError: what stands there is no number.
+    """
+    scores = metrics.get(split)
+    found = scores.get(name) if isinstance(scores, Mapping) else None
+    if found is not None and not runs.is_figure(found):
+        raise DataError(f"{split} {name} is no figure")
+    return found
 
 
 def _by_seed(found: list[runs.RunFolder]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import options
 from mnerkit.cli.options import Request
+from mnerkit.cli.protocol import protocol_of
 from mnerkit.cli.summary import summary
 from mnerkit.errors import MnerkitError, UsageError
 from mnerkit.runs import RunFolder, write_json
@@ -94,7 +95,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:
             assembly.data.posts(split)
-        protocol = assembly.data.protocol()
+        protocol = protocol_of(assembly)
     except MnerkitError:
         if state == "new" and _is_first():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -202,7 +203,7 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) 
             if split == "test":
                 found["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
             if changed:
-                found[f"{key}:protocol"] = assembly.data.protocol()
+                found[f"{key}:protocol"] = protocol_of(assembly)
             write_json(folder.metrics_file, {**known, **found})
         print(summary({**({"plugin": own["plugin"]}), **found}))
         if folder is not None:

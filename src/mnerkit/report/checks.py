@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from mnerkit.errors import DataError, did_you_mean
+from mnerkit.runs import is_figure
 
 MOST_LETTERS = 20_000  # of a text
 Check = Callable[[Any], Any]
@@ -56,8 +56,8 @@ def text(value: Any) -> str:
 
 
 def figure(value: Any) -> float:
-    """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """A finite number that is not absurdly large."""
+    if not is_figure(value):
         raise ValueError("a figure")
     return float(value)
 

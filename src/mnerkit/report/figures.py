@@ -239,6 +239,6 @@ def _scored(path: Path) -> Iterator[tuple[str, list[str], list[float | None]]]:
             scores = [None if value is None else float(score) for score, value in zip(row["scores"], raw, strict=False)]
             if not all(each is None or (math.isfinite(each) and 0 <= each <= 1) for each in scores):
                 raise ValueError("R lies between 0 and 1")
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise DataError(f"{path}:{number}: no line with the R of images") from None
         yield name, images, scores

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from mnerkit import __version__
 from mnerkit.errors import DataError
-from mnerkit.runs import RunFolder, deciding, find
+from mnerkit.runs import RunFolder, deciding, find, is_figure
 
 MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 PREDICTIONS = re.compile(r"predictions\.([\w@-]{1,80})\.jsonl")
@@ -65,9 +64,7 @@ class Record:
     @property
     def corpus(self) -> str:
         """Name of the corpus, with its variant where that is not the default one."""
-        name = str(self.protocol.get("corpus") or self.path.parent.name)
-        variant = self.protocol.get("variant") or "default"
-        return name if variant == "default" else f"{name}-{variant}"
+        return corpus_name(self.protocol, self.path)
 
     @property
     def label(self) -> str:
@@ -102,9 +99,16 @@ class Record:
         else:
             for part in metric.split("/"):
                 found = found.get(part) if isinstance(found, Mapping) else None
-        if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        if not is_figure(found):
             raise DataError(f"run {self.path} has no score {metric!r} of {split!r}")
         return float(found)
+
+
+def corpus_name(protocol: Mapping[str, Any], run: Path) -> str:
+    """The corpus of a protocol (else the one that the run's folder tells), and its variant where it has one."""
+    name = str(protocol.get("corpus") or run.parent.name)
+    variant = protocol.get("variant") or "default"
+    return name if variant == "default" else f"{name}-{variant}"
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -145,7 +145,7 @@ def _cell(
     """`ours ± half† (printed, difference)a`."""
     if figure is None:
         return ""
-    printed = figure.cell.printed_raw or ("" if figure.cell.printed is None else f"{figure.cell.printed:.2f}")
+    printed = figure.cell.printed_text
     if figure.mean is None:
         return escaped(
             f"{figure.state.replace('_', ' ')}{f' ({printed})' if printed else ''}{_letters(figure, letters)}"
@@ -194,7 +194,7 @@ def legend(filled: Filled) -> list[str]:
     table = filled.table
     said = ["Ours, in percent: mean over seeds ± half of its 95 % t-interval (printed figure, ours minus printed)."]
     if any(figure.best for figure in filled.figures.values()):
-        said.append("Bold: highest of our figures in its column.")
+        said.append("Bold: highest of our figures in its column that are of the same data and protocol.")
     if filled.tests:
         baseline = table.baseline_row
         against = "the best other row" if baseline is None else table.rows[baseline].name

@@ -12,6 +12,8 @@ from mnerkit.errors import DataError
 from mnerkit.report.answers import Library, file_of
 
 SAMPLES = 10_000
+# draws for each test of a table, at least: the smallest p-value that n tests can have is then 1 % after correction
+DRAWS_A_TEST = 100
 LEVEL = 0.05
 # scores that are counted from predictions, and so can be tested on them
 TESTABLE = ("f1", "precision", "recall")
@@ -107,17 +109,21 @@ def test_of(parts: Sequence[np.ndarray], samples: int = SAMPLES, seed: int = 0) 
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    observed, swapped = 0.0, np.zeros(samples)
-    for counts in parts:
-        kinds, times = np.unique(counts, axis=0, return_counts=True)
-        moved = rng.binomial(times, 0.5, size=(samples, len(times)))  # (samples, kinds) units that change sides
-        a, b = kinds[:, 1:3], kinds[:, 3:5]
-        gold = times @ kinds[:, 0]
-        observed += _f1(gold, times @ b) - _f1(gold, times @ a)
-        shift = moved @ (b - a)
-        swapped += _f1(gold, times @ b - shift) - _f1(gold, times @ a + shift)
-    # a hair below, so that rounding does not part equal differences
-    extreme = int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
+    extreme, left = 0, samples
+    while left:
+        size = min(left, SAMPLES)  # in memory at once
+        observed, swapped = 0.0, np.zeros(size)
+        for counts in parts:
+            kinds, times = np.unique(counts, axis=0, return_counts=True)
+            moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) units that change sides
+            a, b = kinds[:, 1:3], kinds[:, 3:5]
+            gold = times @ kinds[:, 0]
+            observed += _f1(gold, times @ b) - _f1(gold, times @ a)
+            shift = moved @ (b - a)
+            swapped += _f1(gold, times @ b - shift) - _f1(gold, times @ a + shift)
+        # a hair below, so that rounding does not part equal differences
+        extreme += int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
+        left -= size
     return float(observed / len(parts)), (1 + extreme) / (1 + samples)
 
 

@@ -135,7 +135,7 @@ function ours(cell) {
 
 function figureCell(cell) {
   if (!cell) return el("td", { class: "number" });
-  const printed = cell.printed === null ? "" : "paper " + (typeof cell.printed === "number" ? two(cell.printed) : cell.printed);
+  const printed = cell.printed === null ? "" : "paper " + cell.printed;
   if (cell.mean === null) {
     return el("td", { class: "number ghost" }, printed || cell.state.replace("_", " "),
       cell.notes.length ? el("sup", {}, " " + cell.notes.join(",")) : "",
@@ -294,7 +294,7 @@ function overview() {
     facts.problems.length ? [el("h3", {}, "Left out"), el("ul", { class: "notes" }, facts.problems.map((each) => el("li", {}, each)))] : "",
     el("h3", {}, "How to read a figure"),
     el("p", {}, "Figures are percentages. Ours is the mean over seeds with half of its 95 % t-interval; the paper's stands below, with ours minus the paper's. "
-      + "Letters lead to the notes: where ours can't be compared with the printed figure, they say why. Bold is the highest of ours in a column; "
+      + "Letters lead to the notes: where ours can't be compared with the printed figure, they say why. Bold is the highest of ours in a column that are of the same data and protocol; "
       + "† and ‡ are significantly above and below the row they are tested against (paired approximate randomisation on the predictions, p < 0.05 after Holm's correction over the table)."),
   ];
 }
@@ -490,8 +490,8 @@ function posts() {
   const place = at("set", sets().length, 0), set = sets()[place];
   const members = Object.keys(set.said).map(Number);
   const pick = (name, otherwise) => { const value = parseInt(state.get(name), 10); return members.includes(value) ? value : otherwise; };
-  let a = pick("a", members[0]), b = pick("b", members.length > 1 ? members[1] : null);
-  const list = el("ol", { class: "posts" }), status = el("p", { role: "status" }), pager = el("div", { class: "pager" });
+  let a = pick("a", members[0]), b = state.get("b") === "none" ? null : pick("b", members.length > 1 ? members[1] : null);
+  const list = el("ol", { class: "posts" }), status = el("p", { role: "status", tabindex: "-1" }), pager = el("div", { class: "pager" });
   const lower = once(() => set.posts.map(([id, words]) => (id + " " + words.join(" ")).toLowerCase()));
   const shows = el("select", {});
   const refresh = () => {
@@ -518,7 +518,14 @@ function posts() {
     const turn = (text, to) => {
       const button = el("button", { type: "button" }, text);
       button.disabled = to < 0 || to >= pages;
-      button.addEventListener("click", () => { note({ page: to + 1 }); refresh(); status.scrollIntoView(); const next = [...pager.querySelectorAll("button")].find((each) => each.textContent === text && !each.disabled); if (next) next.focus(); });
+      button.addEventListener("click", () => {
+        note({ page: to + 1 });
+        refresh();
+        status.scrollIntoView();
+        // the same button, which at the first and last page is disabled: then the other one
+        const enabled = [...pager.querySelectorAll("button")].filter((each) => !each.disabled);
+        (enabled.find((each) => each.textContent === text) || enabled[0] || status).focus();
+      });
       return button;
     };
     pager.replaceChildren(turn("Previous page", page - 1), el("span", {}, (page + 1) + " / " + pages), turn("Next page", page + 1));
@@ -535,7 +542,6 @@ function posts() {
     search("Words", state.get("q") || "", (value) => change({ q: value })),
     check(set.truth ? "ambiguous: only the picture tells a type" : "ambiguous: the same words have several types", Boolean(state.get("ambiguous")), (value) => change({ ambiguous: value })),
     check("with a picture", Boolean(state.get("picture")), (value) => change({ picture: value })));
-  if (state.get("b") === "none") b = null;
   refresh();
   return [...heading("Posts"), el("p", {}, setName(set) + ". In the text the gold entities are marked. ✓ is right, ✗ is wrong, – is missed. A post counts as right where a run found just its gold entities", " (of the chosen type)."), form, status, list, pager];
 }

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -25,8 +26,10 @@ from mnerkit.report.answers import Library, file_of
 from mnerkit.report.corrected import counts
 from mnerkit.report.figures import Gallery
 from mnerkit.report.folders import Record, mapping, sequence
+from mnerkit.report.reasons import missing
 from mnerkit.report.sweeps import series
 from mnerkit.report.tables import Figure, Filled
+from mnerkit.runs import is_figure
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 MOST_TYPES = 40  # of a table of confusion
@@ -147,7 +150,7 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
         "r": cell.row,
         "c": cell.column,
         "state": figure.state,
-        "printed": cell.printed_raw or cell.printed,
+        "printed": cell.printed_text or None,
         "reference": figure.reference,
         "mean": figure.mean,
         "half": figure.half,
@@ -177,8 +180,8 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
         "seed": record.seed,
         "configuration": record.configuration,
         "signature": signature(record),
-        "command": " ".join(map(str, sequence(record.env.get("command")))),
-        "repeat": f"mnerkit runs repeat {record.path.as_posix()}",
+        "command": shlex.join(map(str, sequence(record.env.get("command")))),
+        "repeat": shlex.join(["mnerkit", "runs", "repeat", record.path.as_posix()]),
     }
     said["scores"] = {
         split: {key: value for key, value in mapping(record.metrics[split]).items() if _is_plain_score(key, value)}
@@ -198,7 +201,7 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
 
 
 def _is_plain_score(key: str, value: Any) -> bool:
-    return isinstance(value, int | float) and (key in ("f1", "precision", "recall", "f1_strict") or _is_type_f1(key))
+    return is_figure(value) and (key in ("f1", "precision", "recall", "f1_strict") or _is_type_f1(key))
 
 
 def _is_type_f1(key: str) -> bool:
@@ -236,8 +239,11 @@ def _pictures(record: Record) -> str:
     if most is None:
         return "none are seen"
     objects = mapping(protocol.get("objects"))
-    boxes = f"; objects: {objects.get('detector') or objects.get('file') or 'set places'}" if objects else ""
-    return f"{protocol.get('pictures')}, up to {most} a post; missing ones: {protocol.get('missing_images')}{boxes}"
+    source = "set places" if objects.get("source") == "none" else objects.get("file") or objects.get("source")
+    boxes = f"; objects: {mapping(objects.get('about')).get('detector') or source}" if objects else ""
+    counted = missing(protocol)
+    said = f"{protocol.get('pictures')}, up to {most} a post; missing ones: {protocol.get('missing_images')}"
+    return f"{said}{f' ({counted})' if counted else ''}{boxes}"
 
 
 def _protocol(record: Record) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 from typing import Any
 
 from mnerkit.report.tables import Figure, Filled
+from mnerkit.runs import is_figure
 from mnerkit.tagging.intervals import mean_interval
 
 MAX_BYTES = 8 << 20  # of a log of training
@@ -113,7 +113,7 @@ def _logged(path: Path, name: str) -> dict[int, float]:
         with path.open(encoding="utf-8", newline="") as stream:
             for row in csv.DictReader(stream):
                 epoch, value = row.get("epoch") or "", row.get(name) or ""
-                if epoch.isascii() and epoch.isdigit() and int(epoch) < 10_000 and math.isfinite(float(value or "nan")):
+                if epoch.isascii() and epoch.isdigit() and int(epoch) < 10_000 and is_figure(float(value or "nan")):
                     found[int(epoch)] = float(value)
     except (OSError, ValueError, csv.Error):
         return found

@@ -71,6 +71,17 @@ class Cell:
     why: str | None = None
     differs: tuple[str, ...] = ()
 
+    @property
+    def printed_text(self) -> str:
+        """The paper's figure in percent: as it stands there, if that is in percent; empty without one."""
+        if self.printed is None:
+            return self.printed_raw or ""
+        try:
+            as_printed = self.printed_raw is not None and float(self.printed_raw) == self.printed
+        except ValueError:
+            as_printed = False
+        return str(self.printed_raw) if as_printed else f"{self.printed:.2f}"
+
 
 @dataclass(frozen=True)
 class Sweep:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from mnerkit.errors import DataError
 from mnerkit.report import folders, marks
 from mnerkit.report.answers import Library
-from mnerkit.report.folders import Record, mapping
-from mnerkit.report.table_file import Cell, Column, Row, Table
-from mnerkit.runs import deciding
+from mnerkit.report.folders import Record
+from mnerkit.report.questions import Question, question, unlike
+from mnerkit.report.reasons import own_reasons
+from mnerkit.report.table_file import Cell, Table
 from mnerkit.tagging.intervals import mean_interval
 
 Place = tuple[int, int]
@@ -31,7 +31,8 @@ class Figure:
         state: `done`, `missing`, `failed` or `printed_only`, as it was found to be.
         why: reason of a failure.
         reasons: why ours can't be compared with the printed figure; empty where it can.
-        best: whether no other row of the column has a higher mean.
+        asked: what its runs' scores are of; it is ranked and tested among figures of the same alone.
+        best: whether no other such row of the column has a higher mean.
         test: of it against another row.
         untested: why there is no test.
     """
@@ -44,6 +45,7 @@ class Figure:
     state: str = "missing"
     why: str | None = None
     reasons: list[str] = field(default_factory=list)
+    asked: frozenset[Question] = frozenset()
     best: bool = False
     test: marks.Test | None = None
     untested: str | None = None
@@ -161,7 +163,8 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
         if cell.state != "done":
             wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
         figure.records.sort(key=lambda record: record.seed)
-        figure.reasons += [reason for reason in _own_reasons(column, figure.records) if reason not in figure.reasons]
+        figure.asked = frozenset(question(record, column.split) for record in figure.records)
+        figure.reasons += [reason for reason in own_reasons(column, figure.records) if reason not in figure.reasons]
     elif cell.value is not None and not cell.runs:
         figure.mean, figure.state = cell.value, "done"
     elif cell.state == "done":
@@ -169,25 +172,6 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
     if wrong:
         figure.why = "; ".join([*([figure.why] if figure.why else []), *wrong])
     return figure
-
-
-def _own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
-    """Why figures of these runs can't be compared with printed ones, as far as the runs themselves tell."""
-    reasons = []
-    protocols = [record.protocol for record in records]
-    named = {str(each.get("corpus")) for each in protocols}
-    # scores on another corpus than a run's own have a split of their own
-    if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
-        reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
-    if len({str(each.get("digest")) for each in protocols}) > 1:
-        reasons.append("its runs are of different data")
-    elif named != {"probe"} and protocols[0].get("release") is None:
-        reasons.append("data: a release that is not known by its digest")
-    limits = {each.get("limit") for each in protocols} - {None}
-    reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
-    towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
-    reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
-    return reasons
 
 
 def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
@@ -211,21 +195,27 @@ def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
     else:
         figure.mean = sum(part.mean or 0.0 for part in parts) / len(parts)
     figure.records = [record for part in parts for record in part.records]
+    figure.asked = frozenset(each for part in parts for each in part.asked)
     return figure
 
 
 def _mark_best(column: Sequence[Figure]) -> None:
-    """Mark the highest of at least two means, as they are printed, with two digits."""
-    means = [round(figure.mean, 2) for figure in column if figure.mean is not None]
+    """Mark the highest of at least two means of the same question, as they are printed, with two digits."""
+    groups: dict[frozenset[Question], list[tuple[Figure, float]]] = {}
     for figure in column:
-        figure.best = len(means) > 1 and figure.mean is not None and round(figure.mean, 2) == max(means)
+        if figure.mean is not None:
+            groups.setdefault(figure.asked, []).append((figure, round(figure.mean, 2)))
+    for group in groups.values():
+        highest = max(mean for _, mean in group)
+        for figure, mean in group:
+            figure.best = len(group) > 1 and mean == highest
 
 
 # ------------------------------------------------------------------ tests
 
 
 def _test(filled: Filled, library: Library) -> None:
-    """Test each cell against the table's baseline, or else against the best other row of its column."""
+    """Test each cell against the table's baseline, or else against the best other row of its column and question."""
     found: list[tuple[Figure, marks.Test]] = []
     for (row, column), figure in filled.figures.items():
         against = _opponent(filled, row, column)
@@ -235,6 +225,8 @@ def _test(filled: Filled, library: Library) -> None:
         try:
             if not figure.records or not other.records:
                 raise DataError("one of the two has no runs")
+            if figure.asked != other.asked:
+                raise DataError(f"not asked alike: {unlike(figure.asked, other.asked)}")
             parts, seeds = _parts(filled, other, figure, library)
             difference, p = marks.test_of(parts)
         except DataError as problem:
@@ -242,9 +234,26 @@ def _test(filled: Filled, library: Library) -> None:
             continue
         units = sum(len(part) for part in parts)
         found.append((figure, marks.Test(row, column, against, difference, p, units, seeds)))
+    found = _drawn_on(filled, library, found)
     for (figure, test), corrected in zip(found, marks.holm([test.p for _, test in found]), strict=True):
         figure.test = replace(test, p_holm=corrected)
     filled.tests = len(found)
+
+
+def _drawn_on(
+    filled: Filled, library: Library, found: list[tuple[Figure, marks.Test]]
+) -> list[tuple[Figure, marks.Test]]:
+    """The tests; with more draws where only they let a p-value stay small after correction for so many tests."""
+    samples = marks.DRAWS_A_TEST * len(found)
+    if samples <= marks.SAMPLES:
+        return found
+    drawn = []
+    for figure, test in found:
+        if test.p < marks.LEVEL:
+            parts, _ = _parts(filled, filled.figures[test.against, test.column], figure, library)
+            test = replace(test, p=marks.test_of(parts, samples)[1])
+        drawn.append((figure, test))
+    return drawn
 
 
 def _opponent(filled: Filled, row: int, column: int) -> int | None:
@@ -253,10 +262,11 @@ def _opponent(filled: Filled, row: int, column: int) -> int | None:
     if baseline is not None:
         there = filled.at(baseline, column)
         return None if row == baseline or there is None or there.mean is None else baseline
+    own = filled.figures[row, column]
     others = {
         place[0]: figure.mean
         for place, figure in filled.figures.items()
-        if place[1] == column and place[0] != row and figure.mean is not None
+        if place[1] == column and place[0] != row and figure.mean is not None and figure.asked == own.asked
     }
     return max(others, key=lambda each: others[each]) if others else None
 
@@ -282,109 +292,3 @@ def _pairs(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
     """Runs of the two with one seed."""
     of_a, of_b = ({record.seed: record.path for record in each.records} for each in (a, b))
     return [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]
-
-
-# ------------------------------------------------------------------ runs alone
-
-
-def of_runs(records: Sequence[Record]) -> Table | None:
-    """A table of runs that no table file names: a row for each configuration, columns for each corpus."""
-    scored = [(record, record.splits()[0]) for record in records if record.splits()]
-    corpora: dict[tuple[str, str, str], None] = {}
-    rows: dict[tuple[str, str, str], list[tuple[Record, str]]] = {}
-    for record, split in sorted(scored, key=lambda each: (each[0].label, str(each[0].path))):
-        corpora.setdefault(_question(record, split))
-        rows.setdefault(_method(record), []).append((record, split))
-    if not rows:
-        return None
-    short = {"f1": "F1", "precision": "P", "recall": "R"}
-    columns = [(question, metric) for question in corpora for metric in short]
-    cells = []
-    for number, members in enumerate(rows.values()):
-        for place, (question, metric) in enumerate(columns):
-            runs = _one_a_seed([record for record, split in members if _question(record, split) == question])
-            if runs:
-                cells.append(Cell(number, place, runs=runs, metric=metric, state="done"))
-    return Table(
-        experiment="runs",
-        title="Runs",
-        note="Runs that belong to no table: one row a configuration, over its seeds.",
-        rows=tuple(Row(" ".join(part for part in key if part), key[0]) for key in rows),
-        columns=tuple(
-            Column(f"{' '.join(key).strip()} {short[metric]}", None, key[1], metric) for key, metric in columns
-        ),
-        cells=tuple(cells),
-    )
-
-
-def _question(record: Record, split: str) -> tuple[str, str, str]:
-    """What a run's scores are of: corpus (and how much of it), split, training types."""
-    types = "+".join(map(str, folders.sequence(record.protocol.get("train_types"))))
-    limit = record.protocol.get("limit")
-    return record.corpus + (f" (first {limit} posts)" if limit is not None else ""), split, types
-
-
-def _method(record: Record) -> tuple[str, str, str]:
-    """Method, ablation and configuration."""
-    return record.plugin, record.ablation or "", record.configuration
-
-
-def ablations(records: Iterable[Record]) -> list[Table]:
-    """Of each method and corpus with ablations among the runs, a table of the full method and what is left out.
-
-    Where a variant was run in several configurations (a sweep, say), those count that differ least from each other.
-    """
-    groups: dict[tuple[str, ...], dict[str, dict[str, list[Record]]]] = {}
-    for record in records:
-        for split in record.splits()[:1]:
-            key = (record.plugin, *_question(record, split), str(record.protocol.get("digest")))
-            variants = groups.setdefault(key, {})
-            variants.setdefault(record.ablation or "", {}).setdefault(record.configuration, []).append(record)
-    made: list[Table] = []
-    for (plugin, corpus, split, types, _), variants in sorted(groups.items()):
-        if "" not in variants or len(variants) < 2:
-            continue
-        chosen = _nearest(variants)
-        made.append(
-            Table(
-                experiment=f"ablations-{len(made) + 1}",
-                title=" ".join(part for part in (plugin, "on", corpus, types, f"({split})") if part),
-                rows=tuple(Row(name or "full", plugin) for name in chosen),
-                columns=(Column("F1", None, split, "f1"),),
-                cells=tuple(
-                    Cell(row, 0, runs=_one_a_seed(each), state="done") for row, each in enumerate(chosen.values())
-                ),
-                baseline_row=0,
-            )
-        )
-    return made
-
-
-def _nearest(variants: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, list[Record]]:
-    """Runs of one configuration of each variant, the full method first."""
-
-    def apart(one: list[Record], other: list[Record]) -> int:
-        a, b = (dict(_leaves(deciding(each[0].config))) for each in (one, other))
-        return sum(a.get(key) != b.get(key) for key in a.keys() | b.keys())
-
-    others = [name for name in sorted(variants) if name]
-
-    def total(full: list[Record]) -> int:
-        return sum(min(apart(full, each) for each in variants[name].values()) for name in others)
-
-    full = min(variants[""].values(), key=lambda each: (total(each), -len(each)))
-    nearest = {name: min(variants[name].values(), key=lambda each: (apart(full, each), -len(each))) for name in others}
-    return {"": full, **nearest}
-
-
-def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            if name or key not in ("seed", "ablation"):
-                yield from _leaves(value, f"{name}.{key}")
-    else:
-        yield name, str(content)
-
-
-def _one_a_seed(records: Sequence[Record]) -> tuple[Path, ...]:
-    return tuple({record.seed: record.path for record in reversed(records)}.values())

@@ -12,8 +12,9 @@ from mnerkit.report import browser, folders, formats
 from mnerkit.report.answers import Library
 from mnerkit.report.figures import kinds_of
 from mnerkit.report.page import Source, page
+from mnerkit.report.runs_alone import ablations, of_runs
 from mnerkit.report.table_file import Table, read_table
-from mnerkit.report.tables import Filled, Shelf, ablations, fill, of_runs
+from mnerkit.report.tables import Filled, Shelf, fill
 from mnerkit.runs import write_json, write_text
 
 MARKER = "report.json"
@@ -71,18 +72,25 @@ class Report:
         if not filled and not any(kinds_of(record) for record in shelf.records.values()):
             raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
         done.tables = filled
-        before = _listed(out)
-        # first, so that what a kill leaves half written is known to be a report's
-        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(before)})
+        texts: dict[str, str] = {}
         for each in [*filled, *left_out]:
             for suffix, text_of in formats.kinds():
-                self._keep(done, f"tables/{each.table.experiment}.{suffix}", text_of(each))
+                name = f"tables/{each.table.experiment}.{suffix}"
+                if name in texts:
+                    raise DataError(f"two tables would be written to {name}")
+                texts[name] = text_of(each)
         records = list(shelf.records.values())
         sets, problems = browser.sets(records, library, self.root, self.posts)
         done.problems += problems
         source = Source(self.title, filled, left_out, records, done.problems, library, sets, self.root)
-        self._keep(done, PAGE, page(source, self.picture_bytes))
-        for name in before - set(done.files):
+        texts[PAGE] = page(source, self.picture_bytes)
+        before = _listed(out)
+        # first, so that what a kill leaves half written is known to be a report's
+        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(before)})
+        for name, text in texts.items():
+            write_text(out / name, text)
+        done.files = list(texts)
+        for name in before - texts.keys():
             (out / name).unlink(missing_ok=True)
         write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(done.files)})
         return done
@@ -101,12 +109,6 @@ class Report:
             except DataError as problem:
                 done.problems.append(str(problem))
         return list(found.values())
-
-    def _keep(self, done: Written, name: str, content: str) -> None:
-        if name in done.files:
-            raise DataError(f"two tables would be written to {name}")
-        write_text(done.out / name, content)
-        done.files.append(name)
 
 
 def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None = None) -> tuple[str, list[str]]:

@@ -1,0 +1,44 @@
+"""Why figures of some runs can't be compared with printed ones, as far as the runs themselves tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mnerkit.report.folders import Record, mapping
+from mnerkit.report.table_file import Column
+
+# share of a split's pictures; a few have no file in the released corpora either, and the papers put a blank one there
+MOST_MISSING = 0.01
+
+
+def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
+    """Why figures of these runs can't be compared with printed ones: corpus, data, pictures and objects, tower."""
+    reasons = []
+    protocols = [record.protocol for record in records]
+    named = {str(each.get("corpus")) for each in protocols}
+    # scores on another corpus than a run's own have a split of their own
+    if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
+        reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
+    if len({str(each.get("digest")) for each in protocols}) > 1:
+        reasons.append("its runs are of different data")
+    elif named != {"probe"} and protocols[0].get("release") is None:
+        reasons.append("data: a release that is not known by its digest")
+    limits = {each.get("limit") for each in protocols} - {None}
+    reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
+    reasons += dict.fromkeys(f"pictures: {found}" for each in protocols if (found := missing(each, MOST_MISSING)))
+    if any(mapping(each.get("objects")).get("source") == "none" for each in protocols):
+        reasons.append("objects: none are known, set places of each picture are seen")
+    towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
+    reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
+    return reasons
+
+
+def missing(protocol: Mapping[str, Any], most: float = 0.0) -> str:
+    """How many pictures of each split are missing, of splits where that is a larger share than `most`; mostly empty."""
+    found = []
+    for split, counts in mapping(protocol.get("missing_pictures")).items():
+        absent, of = (mapping(counts).get(name) for name in ("missing", "of"))
+        if isinstance(absent, int) and isinstance(of, int) and absent > most * of:
+            found.append(f"{absent:,} of {of:,} ({split})")
+    return f"{', '.join(found)} are missing" if found else ""

@@ -1,0 +1,66 @@
+"""Figures that can't be compared with printed ones: missing pictures, no objects, doubtful printed figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from small_runs import GOOD, Write
+
+from mnerkit.report.answers import Library
+from mnerkit.report.page import signature
+from mnerkit.report.table_file import read_table
+from mnerkit.report.tables import Shelf, fill
+from mnerkit.reproduce import experiment_files
+from tests.reproduce.small import EXPERIMENTS
+
+SEEN = {"pictures": "right", "max_images": 1, "missing_images": "blank"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "reasons"),
+    [
+        ({}, []),
+        ({"missing_pictures": {"test": {"missing": 3, "of": 723}}}, []),
+        (
+            {"missing_pictures": {"train": {"missing": 3370, "of": 3373}, "test": {"missing": 3, "of": 723}}},
+            ["pictures: 3,370 of 3,373 (train) are missing"],
+        ),
+        ({"missing_pictures": {"test": 3, "dev": {"missing": "all"}}}, []),
+        ({"objects": {"source": "boxes", "file": "twitter2017.jsonl"}}, []),
+        ({"objects": {"source": "none"}}, ["objects: none are known, set places of each picture are seen"]),
+    ],
+)
+def test_runs_without_pictures_or_objects_get_no_verdict(
+    write_run: Write, write_table: Write, protocol: dict[str, Any], reasons: list[str]
+) -> None:
+    runs = [write_run(f"s{seed}", GOOD, seed=seed, **SEEN, **protocol) for seed in (0, 1)]
+    figure = fill(read_table(write_table([runs])), Shelf(), Library()).figures[0, 0]
+    assert figure.reasons == reasons and (figure.verdict == "not comparable") == bool(reasons)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ({}, ""),
+        ({"missing_pictures": {"test": {"missing": 3, "of": 723}}}, " (3 of 723 (test) are missing)"),
+        ({"objects": {"source": "none", "file": None}}, "; objects: set places"),
+        ({"objects": {"source": "truth", "file": None}}, "; objects: truth"),
+        ({"objects": {"source": "crops", "file": "train"}}, "; objects: train"),
+        ({"objects": {"source": "boxes", "file": "a.jsonl", "about": {"detector": "detr"}}}, "; objects: detr"),
+    ],
+)
+def test_a_signature_says_what_was_seen_of_pictures(write_run: Write, protocol: dict[str, Any], said: str) -> None:
+    [record] = Shelf([write_run("a", GOOD, **SEEN, **protocol)]).records.values()
+    assert dict(signature(record))["pictures"] == f"right, up to 1 a post; missing ones: blank{said}"
+
+
+def test_printed_figures_of_mgips_cl_are_for_reference_only() -> None:
+    known = experiment_files.load_all(EXPERIMENTS)
+    for name in ("table2", "table3"):
+        experiment = known[f"mgips_cl/{name}"]
+        own = [row for row in experiment.rows if row.plugin == "mgips_cl"]
+        assert own and all("reference only" in " ".join([*experiment.differs, *row.differs]) for row in own)
+        # rows that other papers took over are compared
+        others = [row for row in experiment.rows if row.plugin != "mgips_cl"]
+        assert not others or not any([*experiment.differs, *row.differs] for row in others)
