@@ -85,7 +85,7 @@ def test_best_and_significant_figures_are_marked_after_correction(write_run: Wri
     base, best, equal = (found.figures[row, 0] for row in range(3))
     assert (base.best, best.best, equal.best) == (False, True, False)
     assert base.test is None and best.test is not None and equal.test is not None and found.tests == 2
-    assert best.test.mark == "better" and best.test.seeds == 2 and best.test.units == 48
+    assert best.test.mark == "better" and best.test.seeds == 2 and best.test.units == 24
     assert best.test.p_holm == pytest.approx(2 * best.test.p) and equal.test.mark == "" and equal.test.p_holm == 1.0
     free = filled(write_table([bad, good, same]))
     assert free.figures[0, 0].test.against == 1 and free.figures[0, 0].test.mark == "worse"  # type: ignore[union-attr]
