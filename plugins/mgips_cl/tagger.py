@@ -80,8 +80,8 @@ class MgipsTagger(Tagger):
             max_tokens: length limit in pieces, special pieces included; of a caption, too.
             word_pool: a word is its first piece, or the mean over its pieces.
             max_objects: crops of the first image of a post, at most.
-            crop_size: height and width of a crop in pixels; a multiple of the vision tower's patch. Captions have none
-                of the three.
+            crop_size: height and width of a crop in pixels; a multiple of the vision tower's patch. With captions
+                neither this nor max_objects nor mask_missing_crops is read.
             kv_source: text layer l attends to what image layer l - 1 attended with, and image layers likewise
                 (previous); or image layers step first, and text layer l gets image layer l's.
             first_layer: the foreign part of the first layer: the other embedding as it is (raw), through the other

@@ -60,8 +60,8 @@ def reads_of(config: Mapping[str, Any], commands: Commands) -> str:
     Raises:
         MnerkitError: its corpus is not there.
     """
-    named = (str((config.get(section) or {}).get(name)) for section, names in PATHS.items() for name in names)
-    facts = [data_facts(config, commands), [content_of(each) for each in named]]
+    given = ((config.get(section) or {}).get(name) for section, names in PATHS.items() for name in names)
+    facts = [data_facts(config, commands), [content_of(each) for each in given if isinstance(each, str)]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
