@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,8 @@ class Asked:
     Attributes:
         posts: ids, words, gold entities, types in play and ignored words.
         answers: of each post, the different sets of entities that runs gave.
+        units: (posts,) int, what is swapped and drawn whole: one number for what `units_of` gives one name, also where
+            others were asked.
         runs: of each run that was asked this (by its file), (posts,) int32, which of a post's answers it gave.
         places: of each post, the number of each answer.
         kinds: types of gold and predicted entities.
@@ -33,6 +34,7 @@ class Asked:
 
     posts: list[Answer]
     answers: list[list[Said]]
+    units: np.ndarray
     runs: dict[Path, np.ndarray] = field(default_factory=dict)
     places: list[dict[Said, int]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
@@ -54,11 +56,6 @@ class Asked:
                 self.kinds.update(each.type for each in answer)
             which[place] = known[answer]
         self.runs[run] = which
-
-    @cached_property
-    def units(self) -> list[Hashable]:
-        """Of each post, what names the unit that is swapped and drawn whole; the same for other seeds (`units_of`)."""
-        return units_of(self.posts)
 
     def counts(self, run: Path, kind: str | None = None) -> np.ndarray:
         """(posts, 3) int: gold, predicted and correct entities of a run, of one type or of all; counted once."""
@@ -97,6 +94,7 @@ class Library:
     def __init__(self) -> None:
         self.asked: dict[str, Asked] = {}
         self._read: dict[Path, Asked | DataError] = {}
+        self._units: dict[Hashable, int] = {}
 
     def of(self, run: Path, split: str) -> Asked:
         """What a run was asked on a split; its answers stand there under its file's path.
@@ -130,7 +128,8 @@ class Library:
         group = self.asked.get(digest.hexdigest())
         if group is None:
             kinds = {each.type for post in posts for each in post.gold}
-            group = Asked(posts, [[] for _ in posts], places=[{} for _ in posts], kinds=kinds)
+            units = np.array([self._units.setdefault(each, len(self._units)) for each in units_of(posts)])
+            group = Asked(posts, [[] for _ in posts], units, places=[{} for _ in posts], kinds=kinds)
             self.asked[digest.hexdigest()] = group
         group.add(path, [post.said for post in posts])
         return group

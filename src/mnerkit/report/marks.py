@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
         _, kind, name = metric.split("/")
     if name not in TESTABLE:
         raise DataError(f"{metric} is not counted from the predictions, so it has no paired test")
-    found: dict[Hashable, np.ndarray] = {}
+    units, found = [], []
     for a, b in pairs:
         asked = library.of(a, split)
         if library.of(b, split) is not asked:
@@ -90,11 +90,14 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
             "recall": (gold, gold, of_a[:, 2], gold, of_b[:, 2]),
             "precision": (0 * gold, 2 * of_a[:, 1], of_a[:, 2], 2 * of_b[:, 1], of_b[:, 2]),
         }[name]
-        for unit, post in zip(asked.units, np.stack(columns, axis=1), strict=True):
-            found[unit] = found.get(unit, 0) + post
+        units.append(asked.units)
+        found.append(np.stack(columns, axis=1))
     if not found:
         raise DataError("there is no seed that both were run with")
-    return np.array(list(found.values()))
+    names, places = np.unique(np.concatenate(units), return_inverse=True)
+    whole = np.zeros((len(names), 5), dtype=np.int64)
+    np.add.at(whole, places, np.concatenate(found))
+    return whole
 
 
 def test_of(parts: Sequence[np.ndarray], samples: int = SAMPLES, seed: int = 0) -> tuple[float, float]:
@@ -109,17 +112,16 @@ def test_of(parts: Sequence[np.ndarray], samples: int = SAMPLES, seed: int = 0) 
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
+    kinds = [np.unique(counts, axis=0, return_counts=True) for counts in parts]
+    observed = sum(_f1(t @ k[:, 0], t @ k[:, 3:5]) - _f1(t @ k[:, 0], t @ k[:, 1:3]) for k, t in kinds)
     extreme, left = 0, samples
     while left:
         size = min(left, SAMPLES)  # in memory at once
-        observed, swapped = 0.0, np.zeros(size)
-        for counts in parts:
-            kinds, times = np.unique(counts, axis=0, return_counts=True)
+        swapped = np.zeros(size)
+        for kind, times in kinds:
             moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) units that change sides
-            a, b = kinds[:, 1:3], kinds[:, 3:5]
-            gold = times @ kinds[:, 0]
-            observed += _f1(gold, times @ b) - _f1(gold, times @ a)
-            shift = moved @ (b - a)
+            a, b = kind[:, 1:3], kind[:, 3:5]
+            gold, shift = times @ kind[:, 0], moved @ (b - a)
             swapped += _f1(gold, times @ b - shift) - _f1(gold, times @ a + shift)
         # a hair below, so that rounding does not part equal differences
         extreme += int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
