@@ -141,6 +141,15 @@ def test_several_runs_are_paired_by_seed_and_training_types(tmp_path: Path, caps
         main(["compare", "--a", *map(str, [*a, a[0]]), "--b", *map(str, b)])
 
 
+@pytest.mark.parametrize("protocol", [["corp"], {"corpus": "corp", "train_types": "PER"}, None])
+def test_a_damaged_protocol_pairs_with_nothing_it_does_not_name(tmp_path: Path, protocol: Any):
+    runs = [write_run(tmp_path, f"{name}{seed}", rows(A), seed=seed) for name in "ab" for seed in (0, 1)]
+    metrics = json.loads((runs[0] / "metrics.json").read_text())
+    write_json(runs[0] / "metrics.json", metrics | {"protocol": protocol})
+    with pytest.raises(UsageError, match=r"has no run of .*seed 0, and the other side has"):
+        main(["compare", "--a", *map(str, runs[:2]), "--b", *map(str, runs[2:])])
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import GOLD, Spans, Write, rows, tags
+from pages import SCRIPT, corpus
+from small_runs import GOLD, GOOD, Spans, Write, rows, tags
 
 import mnerkit
+from mnerkit import report
 from mnerkit.runs import write_json, write_lines
 from mnerkit.tagging.counts import entity_scores
 
@@ -79,3 +81,24 @@ def write_table(tmp_path: Path) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, write_run: Write) -> Path:
+    """The page of two runs that were asked about the hostile tweet."""
+    folder = corpus(tmp_path / "mine")
+    spans = {"good": [[1, 2, "PER"]], "bad": [[1, 2, SCRIPT]]}
+    runs = []
+    for name, said in spans.items():
+        lines = [
+            {
+                "id": "testp0",
+                "words": ["see", SCRIPT, "now"],
+                "gold": [[1, 2, "PER"]],
+                "entities": [{"start": start, "end": end, "type": kind} for start, end, kind in said],
+            },
+            {"id": "testp1", "words": ["two", "words"], "gold": [], "entities": []},
+        ]
+        runs.append(write_run(name, GOOD, seed=len(runs), lines=lines, corpus=str(folder), types=["PER"]))
+    assert report.write(tmp_path / "report", runs=runs).problems == []
+    return tmp_path / "report" / "index.html"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import SCRIPT, Seen, corpus, in_browser, texts
 from small_runs import GOOD, WORDS, Write
-from test_page import SCRIPT, Seen, corpus, in_browser, texts
 
 from mnerkit import report
 from mnerkit.cli import main

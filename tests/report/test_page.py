@@ -7,15 +7,12 @@ import hashlib
 import json
 import re
 import shlex
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import BAD, GOOD, WORDS, Write, rows
+from pages import PICTURE, SCRIPT, Seen
+from small_runs import BAD, GOOD, Write, rows
 
 from mnerkit import report
 from mnerkit.cli import main
@@ -23,70 +20,6 @@ from mnerkit.data.post import ImageRef
 from mnerkit.errors import DataError, UsageError
 from mnerkit.report import browser
 from mnerkit.report.page import as_json
-
-SCRIPT = "<script>alert(1)</script>"
-PICTURE = '"><img src=x onerror=alert(1)>'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Seen(HTMLParser):
-    """Tags, attributes and texts of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []  # tag, name, value
-        self.texts: list[tuple[str, str]] = []  # tag, text
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.tags[-1] if self.tags else "", data))
-
-    def embedded(self, name: str) -> Any:
-        """Content of a script element with data."""
-        place = [value for tag, key, value in self.attributes if tag == "script" and key == "id"].index(name)
-        return json.loads([text for tag, text in self.texts if tag == "script" and text.startswith(("{", "["))][place])
-
-
-def corpus(folder: Path) -> Path:
-    """A corpus of one's own with the hostile tweet, whose picture has the hostile name."""
-    from PIL import Image
-
-    folder.mkdir()
-    lines = [
-        {"id": f"p{place}", "words": words, "tags": ["O"] * len(words), "images": [name]}
-        for place, (words, name) in enumerate([(["see", SCRIPT, "now"], PICTURE), (["two", "words"], "gone.jpg")])
-    ]
-    for split in ("train", "valid", "test"):
-        named = [{**line, "id": f"{split}{line['id']}"} for line in lines]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in named))
-    Image.new("RGB", (300, 200), "teal").save(folder / PICTURE, "PNG")
-    return folder
-
-
-@pytest.fixture
-def hostile(tmp_path: Path, write_run: Write) -> Path:
-    """The page of two runs that were asked about the hostile tweet."""
-    folder = corpus(tmp_path / "mine")
-    spans = {"good": [[1, 2, "PER"]], "bad": [[1, 2, SCRIPT]]}
-    runs = []
-    for name, said in spans.items():
-        lines = [
-            {
-                "id": "testp0",
-                "words": ["see", SCRIPT, "now"],
-                "gold": [[1, 2, "PER"]],
-                "entities": [{"start": start, "end": end, "type": kind} for start, end, kind in said],
-            },
-            {"id": "testp1", "words": ["two", "words"], "gold": [], "entities": []},
-        ]
-        runs.append(write_run(name, GOOD, seed=len(runs), lines=lines, corpus=str(folder), types=["PER"]))
-    assert report.write(tmp_path / "report", runs=runs).problems == []
-    return tmp_path / "report" / "index.html"
 
 
 def test_a_hostile_tweet_and_picture_name_are_text(hostile: Path) -> None:
@@ -299,112 +232,3 @@ def test_each_further_run_costs_a_few_bytes_a_post(write_run: Write, tmp_path: P
         sizes.append(len(page))
     # 200 runs of 4,000 posts are then some 3 MB
     assert (sizes[1] - sizes[0]) / 10 < 4 * posts + 5000
-
-
-# ---------------------------------------------------------------- in a browser
-
-
-def in_browser(page: Path, place: str, folder: Path) -> tuple[Seen, str]:
-    """What a headless browser made of the page, and what it complained about."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += ["--enable-logging=stderr", "--virtual-time-budget=5000", f"--user-data-dir={folder}", "--dump-dom"]
-    done = subprocess.run(
-        [*command, f"{page.as_uri()}{place}"], capture_output=True, text=True, timeout=300, check=False
-    )
-    if done.returncode or "<html" not in done.stdout:
-        pytest.skip(f"the browser does not start: {done.stderr[-200:]}")
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    # data blocks are not what is shown
-    return Seen(re.sub(r"<script.*?</script>", "", done.stdout, flags=re.S)), "\n".join(complaints)
-
-
-def texts(seen: Seen, tag: str) -> str:
-    return " | ".join(text for owner, text in seen.texts if owner == tag)
-
-
-def test_a_browser_shows_hostile_posts_as_text_and_filters_them(hostile: Path, tmp_path: Path) -> None:
-    seen, complaints = in_browser(hostile, "#posts?show=spoiled", tmp_path / "profile")
-    assert complaints == ""
-    assert seen.tags.count("article") == 1 and SCRIPT in texts(seen, "mark")
-    images = [value for tag, name, value in seen.attributes if tag == "img" and name == "src"]
-    assert len(images) == 1 and images[0].startswith("data:image/")
-    assert ("img", "alt", f"picture {PICTURE}") in seen.attributes
-    assert not [name for _, name, _ in seen.attributes if name.startswith("on")]
-    assert {"right", "wrong", "missed"} <= {
-        value for tag, name, value in seen.attributes if tag == "mark" and name == "class"
-    }
-    assert "spoiled: A right, B wrong (1)" in texts(seen, "option")
-
-
-@pytest.mark.parametrize(
-    ("place", "wanted"),
-    [
-        ("#posts?q=two+words", 1),
-        ("#posts?picture=1", 1),
-        ("#posts?type=1&show=right", 0),
-        ("#posts?a=1&b=0&show=corrected", 1),
-    ],
-)
-def test_filters_of_the_error_browser(hostile: Path, tmp_path: Path, place: str, wanted: int) -> None:
-    seen, complaints = in_browser(hostile, place, tmp_path / "profile")
-    assert (seen.tags.count("article"), complaints) == (wanted, "")
-
-
-def scripted(page: Path, place: str, script: str, folder: Path) -> Any:
-    """What a script finds out in a copy of the page, whose policy would not let it run."""
-    open_ = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    assert len(open_) < len(page.read_text(encoding="utf-8"))
-    told = f"const out = document.createElement('output'); out.textContent = JSON.stringify((() => {{{script}}})());"
-    copy = page.with_name("scripted.html")
-    ending = f"<script>{told} document.body.append(out);</script></body>"
-    copy.write_text(open_.replace("</body>", ending), encoding="utf-8")
-    seen, complaints = in_browser(copy, place, folder)
-    assert complaints == ""
-    return json.loads(next(text for tag, text in seen.texts if tag == "output"))
-
-
-@pytest.mark.parametrize(("place", "wanted"), [("#posts?b=none", "none"), ("#posts", "1"), ("#posts?a=1&b=0", "0")])
-def test_run_b_is_the_one_that_is_compared(hostile: Path, tmp_path: Path, place: str, wanted: str) -> None:
-    script = """
-      const label = [...document.querySelectorAll("label")].find((each) => each.textContent.startsWith("Run B"));
-      return [label.querySelector("select").value, document.querySelector("article").querySelectorAll("h4").length];"""
-    sides = 1 if wanted == "none" else 2
-    assert scripted(hostile, place, script, tmp_path / "profile") == [wanted, sides]
-
-
-def test_the_focus_stays_with_the_pager_at_its_ends(tmp_path: Path, write_run: Write) -> None:
-    lines = [{**row, "id": f"p{n}"} for n, row in enumerate(rows(GOOD) * 2)][:30]  # two pages
-    report.write(tmp_path / "report", runs=[write_run("a", GOOD, lines=lines)])
-    script = """
-      const press = (text) => {
-        [...document.querySelectorAll(".pager button")].find((each) => each.textContent === text).click();
-        return document.activeElement.textContent;
-      };
-      return [press("Next page"), press("Previous page")];"""
-    found = scripted(tmp_path / "report" / "index.html", "#posts", script, tmp_path / "profile")
-    assert found == ["Previous page", "Next page"]
-
-
-@pytest.mark.parametrize(
-    "view", ["overview", "tables", "ablations", "sweeps", "figures", "confusion", "runs?run=0", "nonsense"]
-)
-def test_every_section_opens_without_a_complaint(
-    tmp_path: Path, write_run: Write, write_table: Write, view: str
-) -> None:
-    full = write_run("full", GOOD)
-    write_run("less", BAD, ablation="less")
-    names = ["0.1", "0.5"]
-    columns = [{"name": name, "corpus": "corp"} for name in names]
-    cells = [
-        {"row": 0, "column": n, "printed": 40 + n, "state": "done", "runs": ["../../../runs/bert/corp/full"]}
-        for n in (0, 1)
-    ]
-    sweep = {"option": "model.delta", "values": [0.1, 0.5]}
-    table = write_table([[full]], what="sweep", columns=columns, cells=cells, sweep=sweep)
-    report.write(tmp_path / "report", [table], list((tmp_path / "runs").glob("*/*/*")))
-    seen, complaints = in_browser(tmp_path / "report" / "index.html", f"#{view}", tmp_path / "profile")
-    assert complaints == "" and seen.tags.count("h2") == 1
-    assert {"tables": "caption", "sweeps": "svg", "runs?run=0": "dl", "ablations": "ul"}.get(view, "main") in seen.tags
-    assert " ".join(WORDS) not in texts(seen, "p")

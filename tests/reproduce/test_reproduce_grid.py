@@ -14,7 +14,8 @@ from mnerkit.cli import options
 from mnerkit.errors import DataError, UsageError
 from mnerkit.reproduce import experiment_files, identity, profiles
 from mnerkit.reproduce.layers import dotted, merged, text_of
-from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, TABLE, built
+from mnerkit.reproduce.tables import Figures
+from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, TABLE, built, finish
 
 
 def resolved(*words: str) -> dict[str, Any]:
@@ -37,6 +38,19 @@ def test_corpora_collapse_and_identical_runs_are_one(folder: Path) -> None:
     assert sweep.cells[1].runs == crf[0].runs
     assert len(made.runs) == 4
     assert [run.seed for run in made.needed(["paper/table1"])] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("score", "wanted"), [("true", None), ("1e999", None), ("NaN", None), ('"7"', None), ("7", 7.0)]
+)
+def test_a_score_that_is_no_number_fills_no_cell(
+    folder: Path, tmp_path: Path, score: str, wanted: float | None
+) -> None:
+    made = built(folder, "paper/sweep")
+    digest = made.tables["paper/sweep"].cells[0].runs[0]
+    done = finish(made.runs[digest].command(tmp_path, made.runs))
+    done.metrics_file.write_text(done.metrics_file.read_text().replace("50.0", score))
+    assert Figures(made, tmp_path).value(digest, "test", "f1") == wanted
 
 
 def test_seeds_multiply_runs_and_not_cells(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mnerkit.cli.arguments import Parser, refuse
 from mnerkit.errors import DataError, UsageError
+from mnerkit.report.folders import mapping, sequence
 from mnerkit.runs import RunFolder
 from mnerkit.text_table import table
 
@@ -87,8 +88,8 @@ def _key(run: RunFolder) -> str:
     if not run.finished:
         raise DataError(f"{run.path} is not finished; the command that began it continues it")
     metrics = run.metrics()
-    protocol = metrics.get("protocol") or {}
-    types = "+".join(protocol.get("train_types") or [])
+    protocol = mapping(metrics.get("protocol"))
+    types = "+".join(map(str, sequence(protocol.get("train_types"))))
     return " ".join(filter(None, (str(protocol.get("corpus")), types, f"seed {metrics.get('seed')}")))
 
 

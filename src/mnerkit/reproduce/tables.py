@@ -10,7 +10,7 @@ from typing import Any
 from mnerkit.errors import DataError
 from mnerkit.reproduce.cells import Cell, Grid, Table
 from mnerkit.reproduce.sweep import complete
-from mnerkit.runs import write_json
+from mnerkit.runs import is_figure, write_json
 from mnerkit.text_table import table as text_table
 
 FORMAT, VERSION = "mnerkit-table", 1
@@ -31,7 +31,7 @@ class Figures:
     def value(self, digest: str, split: str, metric: str) -> float | None:
         """One figure of a run; None where it is not complete, or has none."""
         found = ((self._metrics(digest) or {}).get(split) or {}).get(metric)
-        return float(found) if isinstance(found, int | float) else None
+        return float(found) if is_figure(found) else None
 
     def _metrics(self, digest: str) -> dict[str, Any] | None:
         if digest not in self._known:

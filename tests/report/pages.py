@@ -1,0 +1,89 @@
+"""What a report's page says, read as text or in a headless browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = "<script>alert(1)</script>"
+PICTURE = '"><img src=x onerror=alert(1)>'
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Seen(HTMLParser):
+    """Tags, attributes and texts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []  # tag, name, value
+        self.texts: list[tuple[str, str]] = []  # tag, text
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append((self.tags[-1] if self.tags else "", data))
+
+    def embedded(self, name: str) -> Any:
+        """Content of a script element with data."""
+        place = [value for tag, key, value in self.attributes if tag == "script" and key == "id"].index(name)
+        return json.loads([text for tag, text in self.texts if tag == "script" and text.startswith(("{", "["))][place])
+
+
+def corpus(folder: Path) -> Path:
+    """A corpus of one's own with the hostile tweet, whose picture has the hostile name."""
+    from PIL import Image
+
+    folder.mkdir()
+    lines = [
+        {"id": f"p{place}", "words": words, "tags": ["O"] * len(words), "images": [name]}
+        for place, (words, name) in enumerate([(["see", SCRIPT, "now"], PICTURE), (["two", "words"], "gone.jpg")])
+    ]
+    for split in ("train", "valid", "test"):
+        named = [{**line, "id": f"{split}{line['id']}"} for line in lines]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in named))
+    Image.new("RGB", (300, 200), "teal").save(folder / PICTURE, "PNG")
+    return folder
+
+
+def in_browser(page: Path, place: str, folder: Path) -> tuple[Seen, str]:
+    """What a headless browser made of the page, and what it complained about."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += ["--enable-logging=stderr", "--virtual-time-budget=5000", f"--user-data-dir={folder}", "--dump-dom"]
+    done = subprocess.run(
+        [*command, f"{page.as_uri()}{place}"], capture_output=True, text=True, timeout=300, check=False
+    )
+    if done.returncode or "<html" not in done.stdout:
+        pytest.skip(f"the browser does not start: {done.stderr[-200:]}")
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    # data blocks are not what is shown
+    return Seen(re.sub(r"<script.*?</script>", "", done.stdout, flags=re.S)), "\n".join(complaints)
+
+
+def texts(seen: Seen, tag: str) -> str:
+    return " | ".join(text for owner, text in seen.texts if owner == tag)
+
+
+def scripted(page: Path, place: str, script: str, folder: Path) -> Any:
+    """What a script finds out in a copy of the page, whose policy would not let it run."""
+    open_ = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    assert len(open_) < len(page.read_text(encoding="utf-8"))
+    told = f"const out = document.createElement('output'); out.textContent = JSON.stringify((() => {{{script}}})());"
+    copy = page.with_name("scripted.html")
+    ending = f"<script>{told} document.body.append(out);</script></body>"
+    copy.write_text(open_.replace("</body>", ending), encoding="utf-8")
+    seen, complaints = in_browser(copy, place, folder)
+    assert complaints == ""
+    return json.loads(next(text for tag, text in seen.texts if tag == "output"))
