@@ -232,6 +232,9 @@ def test_profile_tweets_has_the_settings_of_bench_fewshot(methods: Any, tmp_path
 def test_profile_tweets_has_the_settings_of_bench_methods(methods: Any, tmp_path: Path, system: str, row: str) -> None:
     theirs = methods.Bench("twitter2017", str(tmp_path), "runs").config(methods.Cell(system, 0))
     ours = of_profile(row, "Twitter-2017", tmp_path)
+    assert (ours["trainer"].pop("max_epochs"), theirs["trainer"].pop("max_epochs")) == (2, 5)  # two hours in all
+    if system == "gei":  # predicted spans in the last epoch
+        assert (ours["model"].pop("ss_end"), theirs["model"].pop("ss_end")) == (2, 4)
     if system == "captions":  # that of bench_quality; bench_methods leaves the default
         assert ours["model"].pop("agreement") == 1.0
     same_settings(ours, theirs)
