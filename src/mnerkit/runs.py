@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from mnerkit.errors import DataError, UsageError
 from mnerkit.plain_yaml import yaml_text
@@ -63,7 +63,7 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def is_figure(value: Any) -> bool:
+def is_figure(value: Any) -> TypeGuard[float]:
     """Whether a value that was read is a number to compute with: no bool, NaN or infinity, and not above `LARGEST`."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
@@ -236,8 +236,11 @@ def _locked(file: Path) -> int | None:
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the result: no loggers, names, progress bar or cache; plain data."""
-    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name")}
+    """The part of a configuration that decides the result: no loggers, names, progress bar or cache; plain data.
+
+    Nor where its values came from (`defaults`).
+    """
+    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "defaults")}
     trainer = config.get("trainer") or {}
     kept["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
     if isinstance(config.get("data"), Mapping):

@@ -59,6 +59,25 @@ def test_the_help_of_a_method_shows_its_options_its_head_and_its_ablations(capsy
         assert part in page
 
 
+def test_the_help_of_a_method_shows_what_a_plain_run_takes_beside_its_class(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(option: str, *argv: str) -> str:
+        assert main(["fit", "--plugin", "gmf", *argv, "--help"]) == 0
+        page = " ".join(capsys.readouterr().out.split())
+        return page.partition(f" --{option} ")[2].partition(" --")[0]
+
+    assert shown("model.prefix_grid").endswith("(default: 1; of the class: 7)")
+    assert shown("model.csa_r").endswith("(default: 16)")
+    assert shown("trainer.gradient_clip_val").endswith("(default: 5.0)")
+    assert shown("model.schedule").startswith("linear|cosine|constant ")
+    assert shown("model.vcg").startswith("bool|last_stage_only ")
+    assert shown("model.head_lr").startswith("float | None ")
+    assert shown("early_stopping.patience").startswith("int ")
+    assert shown("model.head.tau", "--model.head", "struct").startswith("float | None ")
+    capsys.readouterr()
+    assert main(["fit", "--plugin", "mousing", "--model.head", "nearest", "--help"]) == 0
+    assert "default: 'cosine'" not in capsys.readouterr().out  # of the head in defaults.yaml, another one
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "said"),
     [

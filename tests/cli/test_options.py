@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from mnerkit import registry
 from mnerkit.cli import options
 from mnerkit.errors import UsageError
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def resolved(*argv: str, verb: str = "fit") -> dict:
@@ -21,6 +24,29 @@ def test_an_option_on_the_command_line_beats_config_beats_defaults(tmp_path: Pat
     assert config["model"]["lr"] == 0.5
     assert config["model"]["dropout"] == 0.75
     assert config["data"]["batch_size"] == 32
+
+
+def test_a_file_may_start_from_the_class_and_not_from_the_settings_for_the_probe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("defaults: false\nmodel: {lr: 0.5, text: tiny}\n")
+    config = resolved("--plugin", "gmf", "--config", str(file), "--ablation", "no_csa")
+    assert config["model"] == {"lr": 0.5, "text": "tiny", "csa": False}
+    # a saved configuration replays without the settings that it did without
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(json.dumps(config))
+    assert resolved("--config", str(saved)) == config
+    assert options.digest(config) == options.digest({**config, "defaults": True})
+    file.write_text("defaults: class\n")
+    with pytest.raises(UsageError, match="defaults: 'class' in a --config; true takes"):
+        resolved("--plugin", "gmf", "--config", str(file))
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_file_of_a_paper_s_settings_takes_nothing_from_the_settings_for_the_probe(path: Path) -> None:
+    content = options.head_named(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
+    config = resolved("--config", str(path))
+    for section in options.SECTIONS:
+        assert config.get(section, {}) == content.get(section, {})
 
 
 def test_an_ablation_asked_for_beats_config_which_beats_one_that_it_names(tmp_path: Path) -> None:

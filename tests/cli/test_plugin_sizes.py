@@ -52,6 +52,12 @@ def test_mousing_has_as_many_parameters_as_its_paper_prints(capsys: pytest.Captu
     assert "tower vision" not in {each["part"] for each in smaller["parts"]}
 
 
+@pytest.mark.parametrize("plugin", ["gei", "gifr", "gmf", "hvpnet", "mgips_cl", "relevance", "tpm_mi"])
+def test_every_method_is_counted_with_the_settings_of_its_file(plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = counted(capsys, plugin)
+    assert found["settings"] and 100e6 < found["parameters"] < 400e6
+
+
 def test_a_plain_head_is_counted_for_the_types_of_its_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model.text", "bert-base-cased", "--data.corpus", "twitter2017"]
     found = counted(capsys, "bert", *options)

@@ -15,7 +15,7 @@ VERBS = {
     "test": "score a checkpoint on the test split",
     "predict": "tag posts from a file with a checkpoint",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
-    "data": "stats, verify or show a corpus, or freeze episodes of it",
+    "data": "stats, verify or show a corpus, detect its objects, or freeze episodes of it",
     "runs": "a table of runs and scores; compare two of them; repeat one",
     "report": "tables (CSV, Markdown, LaTeX) and one HTML page of runs, with their errors",
     "reproduce": "the papers' tables and figures: our figures beside the printed ones",

@@ -28,7 +28,7 @@ def with_verbs(name: str, about: str, verbs: Mapping[str, str]) -> tuple[Parser,
     parser = Parser(name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     places = parser.add_subparsers(dest="verb", metavar="VERB")
     made = {
-        verb: places.add_parser(verb, help=line, description=f"{line.capitalize()}.", allow_abbrev=False)
+        verb: places.add_parser(verb, help=line, description=f"{line[:1].upper()}{line[1:]}.", allow_abbrev=False)
         for verb, line in verbs.items()
     }
     return parser, made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mnerkit import registry
 from mnerkit.cli import VERBS, options
@@ -29,18 +30,23 @@ def verb(name: str, argv: Sequence[str]) -> str:
     lines += ["options:", *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in options.FLAGS[name])]
     plugin, head = _asked(argv)
     schema = options.known_options(plugin, head)
+    # a checkpoint has its own
+    given = _given(plugin, head) if plugin is not None and name == "fit" else {}
     if name != "predict":
         if plugin is not None:
-            lines += ["", f"method {plugin.name} ({plugin.summary}):", *_section("model", schema["model"], skip="head")]
+            lines += [
+                "",
+                f"method {plugin.name} ({plugin.summary}):",
+                *_section("model", schema["model"], given, "head"),
+            ]
             if head is not None:
                 lines += [
                     "",
                     f"head {head} (others: {', '.join(each for each in HEADS if each != head)}):",
                     _line("--model.head NAME", "which head"),
                 ]
-                lines += _section(
-                    "model", {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"}
-                )
+                of_head = {k: v for k, v in schema["model"].items() if k.startswith("head.") and k != "head.name"}
+                lines += _section("model", of_head, given)
             if plugin.ablations:
                 lines += ["", f"ablations: {', '.join(plugin.ablations)}"]
         else:
@@ -49,11 +55,12 @@ def verb(name: str, argv: Sequence[str]) -> str:
                 "the method's own options: `mnerkit fit --plugin NAME --help`; installed: "
                 + ", ".join(registry.plugins()),
             ]
-        lines += ["", "data:", *_section("data", schema["data"])]
+        lines += ["", "data:", *_section("data", schema["data"], given)]
         trainer = {key: schema["trainer"][key] for key in TRAINER_SHOWN if key in schema["trainer"]}
-        lines += ["", "training (any option of Lightning's Trainer):", *_section("trainer", trainer)]
+        lines += ["", "training (any option of Lightning's Trainer):", *_section("trainer", trainer, given)]
         if name == "fit":
-            lines += ["", "Weights & Biases (with --logger wandb):", *_section("wandb", schema["wandb"])]
+            lines += ["", "Weights & Biases (with --logger wandb):", *_section("wandb", schema["wandb"], given)]
+            lines += ["", "stopping early:", *_section("early_stopping", schema["early_stopping"], given)]
     return "\n".join(lines) + "\n"
 
 
@@ -69,15 +76,34 @@ def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
     return plugin, options.chosen_head([layer], overrides)
 
 
-def _section(name: str, content: Mapping[str, Option], skip: str = "\0") -> list[str]:
+def _given(plugin: registry.Plugin, head: str | None) -> dict[str, Any]:
+    """What `defaults.yaml` says, of the head only where it is that one."""
+    found = options.head_named(dict(plugin.defaults))
+    model = dict(found.get("model") or {})
+    if (model.get("head") or {}).get("name") != head:
+        model.pop("head", None)
+    return {**found, "model": model}
+
+
+def _section(name: str, content: Mapping[str, Option], given: Mapping[str, Any], skip: str = "\0") -> list[str]:
+    """A line an option, with the value that holds where nobody says more: of `defaults.yaml`, else of the class."""
+    here = dict(given.get(name) or {})
+    here |= {f"head.{key}": value for key, value in (here.pop("head", None) or {}).items()}
     lines = []
     for key, option in content.items():
         if key == skip or key.startswith(f"{skip}."):
             continue
-        kind = "|".join(option.choices) if option.choices else option.annotation
-        default = "" if option.default in (None, "None") else f" (default: {option.default})"
-        lines.append(_line(f"--{name}.{key} {kind}".strip(), option.description + default))
+        lines.append(
+            _line(f"--{name}.{key} {option.takes}".strip(), option.description + _default(option, here.get(key)))
+        )
     return lines
+
+
+def _default(option: Option, given: Any) -> str:
+    of_class = None if option.default in (None, "None") else option.default
+    if given is None or repr(given) == of_class:
+        return f" (default: {of_class})" if of_class else ""
+    return f" (default: {given!r}" + (f"; of the class: {of_class})" if of_class else ")")
 
 
 def _line(left: str, right: str) -> str:

@@ -1,8 +1,9 @@
 """From the command line to one configuration, before anything heavy is imported.
 
-Layers, later ones win: the plugin's `defaults.yaml`, an ablation that a file names, each `--config FILE`, the overrides
-of `--ablation`, then dotted options (`--model.lr 1e-3`). Interpolations (`${model.lr}`) are resolved last, so they see
-every override. Every name is checked against the constructors' source, so that a misspelt one ends in one line at once.
+Layers, later ones win: the plugin's `defaults.yaml`, unless a file says `defaults: false`, an ablation that a file
+names, each `--config FILE`, the overrides of `--ablation`, then dotted options (`--model.lr 1e-3`). Interpolations
+(`${model.lr}`) are resolved last, so they see every override. Every name is checked against the constructors' source,
+so that a misspelt one ends in one line at once.
 """
 
 from __future__ import annotations
@@ -54,7 +55,13 @@ class Flag:
 
 
 PLUGIN = Flag("plugin", "the method, by name (`mnerkit plugins` lists them)", "NAME")
-CONFIG = Flag("config", "YAML file with sections model, data, trainer; may be given several times", "FILE", many=True)
+CONFIG = Flag(
+    "config",
+    "YAML file with sections model, data, trainer, early_stopping and wandb; may be given several times. What it "
+    "leaves out is as in the method's defaults.yaml or, with `defaults: false` in it, as in the method's class",
+    "FILE",
+    many=True,
+)
 CKPT = Flag("ckpt_path", "a checkpoint (best.ckpt of a run folder)", "FILE")
 TOWERS = Flag("tower_dir", "folder with a frozen tower's weights, where its own name can't be reached", "DIR")
 RUNS = Flag("runs_dir", "where run folders lie (default: runs)", "DIR")
@@ -238,7 +245,12 @@ def _layers(
     """
     if base is not None:
         return [dict(base), *files]
-    defaults = {key: value for key, value in plugin.defaults.items() if key != "ablations"}
+    wanted = next((each["defaults"] for each in reversed(files) if "defaults" in each), True)
+    if not isinstance(wanted, bool):
+        raise UsageError(
+            f"defaults: {wanted!r} in a --config; true takes the method's defaults.yaml, false its class's"
+        )
+    defaults = {key: value for key, value in plugin.defaults.items() if wanted and key != "ablations"}
     in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
     asked = request.flags.get("ablation")
     ablation = [*_ablation(plugin, asked or in_files)]
@@ -372,7 +384,7 @@ def known_options(plugin: registry.Plugin | None, head: str | None) -> dict[str,
 
 def _check_names(config: Mapping[str, Any], schema: Mapping[str, Mapping[str, Option]]) -> None:
     for key in config:
-        if key not in (*SECTIONS, "plugin", "seed", "ablation", "logger", "name"):
+        if key not in (*SECTIONS, "plugin", "defaults", "seed", "ablation", "logger", "name"):
             raise UsageError(f"no section {key!r} in the configuration.{did_you_mean(key, SECTIONS)}")
     _check_checkpoints(config.get("trainer") or {})
     for section in SECTIONS:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from mnerkit.provenance import PACKAGES
+
 
 @dataclass(frozen=True)
 class Option:
@@ -36,9 +38,19 @@ class Option:
 
     @property
     def choices(self) -> list[str]:
-        """Values of a `Literal` annotation."""
-        inside = re.search(r"Literal\[(.*?)\]", self.annotation)
-        return [str(each) for each in ast.literal_eval(f"[{inside.group(1)}]")] if inside else []
+        """Values of a `Literal` annotation; none where other values are taken, too."""
+        inside = re.fullmatch(r"Literal\[([^]]*)\]( \| None)?", self.annotation)
+        return _literals(inside.group(1)) if inside else []
+
+    @property
+    def takes(self) -> str:
+        """What it takes, for a help page: `first|mean`, `bool|last_stage_only`, `float | None`."""
+        shown = re.sub(r"Literal\[([^]]*)\]", lambda found: "|".join(_literals(found.group(1))), self.annotation)
+        return shown if shown == self.annotation else "|".join(each for each in shown.split(" | ") if each != "None")
+
+
+def _literals(inside: str) -> list[str]:
+    return [str(each) for each in ast.literal_eval(f"[{inside}]")]
 
 
 def module_file(module: str) -> Path | None:
@@ -70,7 +82,7 @@ def class_options(module: str, name: str) -> dict[str, Option]:
         source = _imported_from(tree, name)
         return class_options(source, name) if source else {}
     init = next((each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"), None)
-    found = _arguments(init, node) if init else {}
+    found = _arguments(init, node, tree) if init else {}
     if (init is None or init.args.kwarg) and node.bases:
         base = node.bases[0]
         base_name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
@@ -90,7 +102,28 @@ def _imported_from(tree: ast.Module, name: str) -> str | None:
     return None
 
 
-def _arguments(init: ast.FunctionDef, owner: ast.ClassDef) -> dict[str, Option]:
+class _Spelt(ast.NodeTransformer):
+    """Puts the values in place of a name that stands for a `Literal`."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.tree = tree
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """The `Literal` that a name stands for, or the name."""
+        return _literal(self.tree, node.id) or node
+
+
+def _literal(tree: ast.Module, name: str) -> ast.expr | None:
+    """What stands in `name = Literal[...]` of a module, or of the one of ours that it takes the name from."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [getattr(each, "id", "") for each in node.targets] == [name]:
+            return node.value if ast.unparse(node.value).startswith("Literal[") else None
+    source = _imported_from(tree, name) or ""
+    path = module_file(source) if source.partition(".")[0] in PACKAGES else None
+    return _literal(ast.parse(path.read_text(encoding="utf-8")), name) if path else None
+
+
+def _arguments(init: ast.FunctionDef, owner: ast.ClassDef, tree: ast.Module) -> dict[str, Option]:
     documented = {**_documented(owner), **_documented(init)}
     every = [*init.args.posonlyargs, *init.args.args][1:]
     defaults: list[ast.expr | None] = [None] * (len(every) - len(init.args.defaults)) + list(init.args.defaults)
@@ -98,7 +131,7 @@ def _arguments(init: ast.FunctionDef, owner: ast.ClassDef) -> dict[str, Option]:
     return {
         argument.arg: Option(
             argument.arg,
-            ast.unparse(argument.annotation) if argument.annotation else "",
+            ast.unparse(_Spelt(tree).visit(argument.annotation)) if argument.annotation else "",
             ast.unparse(default) if default is not None else None,
             documented.get(argument.arg, ""),
         )
