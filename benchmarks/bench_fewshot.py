@@ -267,6 +267,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2; with --tower trained 0")
     parser.add_argument("--supports", nargs="+", default=list(SUPPORTS), choices=SUPPORTS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at once, one thread each")
+    parser.add_argument("--recheck", type=int, metavar="N", help=cells.RECHECK)
     parser.add_argument("--report", action="store_true", help="print the tables of what is there, run nothing")
     asked = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -275,7 +276,9 @@ def main() -> int:
     bench = Bench(asked.corpus, asked.root, str(Path(asked.runs) / f"{asked.corpus}-{asked.tower}"), asked.tower)
     path = RESULTS / f"fewshot-{asked.corpus}-{asked.tower}.jsonl"
     whole = (asked.systems, asked.supports, asked.seeds) == (list(SYSTEMS), list(SUPPORTS), None)
-    if asked.report:
+    if asked.recheck is not None:
+        cells.recheck(bench, path, asked.recheck, asked.jobs)
+    if read := asked.report or asked.recheck is not None:
         done = cells.kept(bench, path)
     else:
         if asked.tower == "trained":
@@ -285,7 +288,7 @@ def main() -> int:
     print(said)
     if whole:
         write_text(path.with_suffix(".txt"), said + "\n")
-    return 0 if asked.report or len(done) == len(wanted) else 1
+    return 0 if read or len(done) == len(wanted) else 1
 
 
 if __name__ == "__main__":

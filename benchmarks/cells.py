@@ -3,6 +3,10 @@
 A row is on disk as soon as its cell is finished, and the cell is skipped from then on, until its digest changes: that
 of its configuration, the data, the weights and the source files that it uses. A cell that fails does not stop the
 others. Stop a benchmark when you like; the same command goes on.
+
+A change of the sources that should change no figure need not cost all cells again: `recheck` runs some of them, drawn
+at random, and where these find what they found before, the others' rows stand for today's sources, too. Such a row
+keeps the digest that it was measured with as `measured`.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ import contextlib
 import io
 import json
 import multiprocessing
+import random
 import shutil
 import time
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Row = dict[str, Any]
+RECHECK = "the sources changed since: run N cells again, and where they find the same, take over all rows"
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,60 @@ def sweep(bench: Bench, wanted: Sequence[Any], path: Path, jobs: int) -> dict[An
     if failed:
         print(f"{failed} cells failed; the same command tries them again")
     return done
+
+
+def recheck(bench: Bench, path: Path, number: int, jobs: int) -> dict[Any, Row]:
+    """Run some stale cells again; where they find what they found before, all stale rows are taken for current.
+
+    Args:
+        bench: what the cells share.
+        path: file of the rows.
+        number: cells to run, at most; drawn at random, of as many systems as there are.
+        jobs: cells at once.
+
+    Returns:
+        All rows of the file.
+    """
+    rows = {bench.cell.of(row): row for row in read_rows(path)}
+    digests = {cell: bench.digest(cell) for cell in rows}
+    stale = [cell for cell, row in rows.items() if row["digest"] != digests[cell]]
+    random.shuffle(stale)
+    turns = Counter[str]()
+    order = []
+    for cell in stale:
+        turns[cell.system] += 1
+        order.append((turns[cell.system], cell))
+    drawn = [cell for _, cell in sorted(order, key=lambda each: each[0])][:number]
+    print(
+        f"{len(stale)} of {len(rows)} rows are of other sources, settings or data; {len(drawn)} cells run again",
+        flush=True,
+    )
+    if not drawn:
+        return rows
+    same = True
+    with multiprocessing.get_context("spawn").Pool(min(jobs, len(drawn))) as pool:
+        for row in pool.imap_unordered(run, [(bench, cell, digests[cell]) for cell in drawn]):
+            cell = bench.cell.of(row)
+            alike = _figures(row) == _figures(rows[cell])
+            print(f"{cell.name}: {row.get('error') or ('the same' if alike else 'other figures')}", flush=True)
+            same &= alike
+    if same:
+        for cell in stale:
+            rows[cell] = {
+                **rows[cell],
+                "digest": digests[cell],
+                "measured": rows[cell].get("measured", rows[cell]["digest"]),
+            }
+        write_lines(path, rows.values())
+        print(f"all the same: the other {len(stale) - len(drawn)} rows are taken for those of today's sources")
+    else:
+        print("nothing is taken over; without --recheck all of them are run again")
+    return rows
+
+
+def _figures(row: Row) -> Row:
+    """What a row found, without what tells when and how fast."""
+    return {key: value for key, value in row.items() if key not in ("digest", "measured") and "seconds" not in key}
 
 
 def kept(bench: Bench, path: Path) -> dict[Any, Row]:

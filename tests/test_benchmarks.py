@@ -92,22 +92,23 @@ def test_counts_come_back_as_they_were_packed(methods: Any) -> None:
         cells.over_seeds("a", [[[2, 1, 0, 3, 2]], [[1, 1, 0, 3, 1]]])
 
 
+class InProcess:
+    def Pool(self, processes: int) -> Any:
+        return self
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def imap_unordered(self, function: Any, tasks: list[Any]) -> Any:
+        return map(function, tasks)
+
+
 def test_a_cell_is_run_again_only_when_its_digest_changed(
     methods: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells, ran = sys.modules["cells"], []
-
-    class InProcess:
-        def Pool(self, processes: int) -> Any:
-            return self
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def imap_unordered(self, function: Any, tasks: list[Any]) -> Any:
-            return map(function, tasks)
 
     def run(task: tuple[Any, Any, str]) -> dict[str, Any]:
         _, cell, digest = task
@@ -132,6 +133,39 @@ def test_a_cell_is_run_again_only_when_its_digest_changed(
     assert {name: each["test"]["f1"] for name, each in rows.items()} == {"bert": 0.0, "gei": 100.0, "gifr": 100.0}
     cells.sweep(bench, wanted, path, 1)
     assert ran == ["gmf", "gei", "gifr", "gmf"]
+
+
+@pytest.mark.parametrize("other", [None, "gmf"])
+def test_rows_of_other_sources_are_taken_over_when_some_of_them_find_the_same(
+    methods: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str | None
+) -> None:
+    cells, ran = sys.modules["cells"], []
+
+    def run(task: tuple[Any, Any, str]) -> dict[str, Any]:
+        _, cell, digest = task
+        ran.append(cell.system)
+        counts = [[1, 1, 0 if cell.system == other else 1]]
+        return {**row(methods, cell.system, cell.seed, counts, digest), "seconds": 7.0, "seconds_train": 5.0}
+
+    monkeypatch.setattr(cells, "run", run)
+    monkeypatch.setattr(cells.multiprocessing, "get_context", lambda kind: InProcess())
+    monkeypatch.setattr(methods.Bench, "digest", lambda self, cell: "new")
+    path = tmp_path / "rows.jsonl"
+    before = [row(methods, system, seed, [[1, 1, 1]], "old") for system in ("gmf", "gei") for seed in (0, 1, 2)]
+    before.append(row(methods, "bert", 0, [[1, 1, 1]], "new"))
+    write_lines(path, before)
+    bench = methods.Bench("twitter2017", "data", "runs")
+    cells.recheck(bench, path, 2, 1)
+    assert sorted(ran) == ["gei", "gmf"]  # one of each system before a second one of any
+    after = list(cells.read_rows(path))
+    if other:
+        assert after == before
+    else:
+        assert after == [
+            each if each["digest"] == "new" else {**each, "digest": "new", "measured": "old"} for each in before
+        ]
+        cells.recheck(bench, path, 2, 1)
+        assert len(ran) == 2  # nothing is stale
 
 
 @pytest.mark.parametrize(
