@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mnerkit
 from mnerkit.cli import main
 
 GOOD = json.dumps({"id": "good", "text": "Ann sees Paris", "images": ["good.jpg"]}).encode() + b"\n"
@@ -114,7 +115,7 @@ def test_a_data_file_is_an_input_too(checkpoint: Path, folder: Path, capsys: pyt
 
 
 def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     fit = ["fit", "--plugin", "hvpnet", "--name", "one", "--runs_dir", str(tmp_path), "--data.limit", "12"]
     fit += ["--model.freeze_vision", "false", "--data.cache", "none", "--trainer.max_steps", "1"]
@@ -134,3 +135,14 @@ def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
     ]
     assert predict(checkpoint, folder, record(**rows[0]), "--overwrite")[0] == 0
     assert "mnerkit:" not in capsys.readouterr().err
+    # in Python, each time anew; a picture that image and objects ask for is missing once
+    tagger, absent = mnerkit.load(checkpoint), {"words": ["Ann"], "images": ["absent.jpg"], "boxes": [[]]}
+    for records, wanted in (
+        (rows, ["1 pictures without", "1 of 3 posts"]),
+        (rows[:1], []),
+        ([absent], ["1 pictures missing"]),
+    ):
+        caplog.clear()
+        tagger.predict(records, images=folder)
+        said = [each.getMessage() for each in caplog.records]
+        assert [line[: len(start)] for line, start in zip(said, wanted, strict=True)] == wanted

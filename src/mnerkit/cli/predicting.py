@@ -15,8 +15,7 @@ from mnerkit.cli.options import Request
 from mnerkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from mnerkit.data.post import Post
-    from mnerkit.tagging.method import Method
+    pass
 
 
 def main(request: Request) -> int:
@@ -42,12 +41,12 @@ def main(request: Request) -> int:
     root = Path(flags.get("images") or source.parent)
     support = list(read_input(Path(flags["support"]), root)) if "support" in flags else None
     method = checkpoint.restore(checkpoint.make(request.config), content, flags.get("tower_dir"))
-    predictor, seen = Predictor(method, support), _Seen(method)
+    predictor = Predictor(method, support)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     count = 0
     try:
         with draft.open("w", encoding="utf-8") as stream:
-            for row in _counted(method.rows(predictor.stream(seen.counted(read_input(source, root))))):
+            for row in _counted(method.rows(predictor.stream(read_input(source, root)))):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
         if not count:
@@ -55,39 +54,10 @@ def main(request: Request) -> int:
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
-    for remark in (predictor.lost_pictures(), *seen.remarks()):
-        if remark:
-            print(f"mnerkit: {remark}", file=sys.stderr)
+    for remark in predictor.remarks():
+        print(f"mnerkit: {remark}", file=sys.stderr)
     print(f"{count} posts -> {target}")
     return 0
-
-
-class _Seen:
-    """Counts pictures of posts that stream by: those without objects, and those that are too many for the method."""
-
-    def __init__(self, method: Method) -> None:
-        self.needs, self.posts, self.set_places, self.more = method.needs(), 0, 0, 0
-        # as in training
-        self.least_score = (method.config.get("data") or {}).get("object_score") or 0.0
-
-    def counted(self, posts: Iterator[Post]) -> Iterator[Post]:
-        """The posts, as they come."""
-        most = self.needs.max_images
-        for post in posts:
-            self.posts += 1
-            self.more += len(post.images) > most
-            self.set_places += sum(
-                ref.present and all(each.score < self.least_score for each in ref.objects) for ref in post.images[:most]
-            )
-            yield post
-
-    def remarks(self) -> Iterator[str]:
-        """What was done, a line each."""
-        if "objects" in self.needs.views and self.set_places:
-            yield f"{self.set_places} pictures without 'boxes' in the input were seen at set places"
-        if self.needs.views and self.more:
-            which = f"the first {self.needs.max_images} were" if self.needs.max_images > 1 else "the first one was"
-            yield f"{self.more} of {self.posts} posts have more pictures than the method looks at; {which} seen"
 
 
 def _counted(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

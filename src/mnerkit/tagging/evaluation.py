@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as lightning
 
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.pictures import Pictures
 from mnerkit.tagging import probe_measures
 from mnerkit.tagging.method import Method
 from mnerkit.tagging.prediction import Prediction, gather
 from mnerkit.tagging.tagger import Tagger
-
-Pictures = Literal["right", "shuffled", "blank"]
 
 
 def predictions(

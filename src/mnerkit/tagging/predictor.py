@@ -53,7 +53,7 @@ class Predictor:
         self.collator = Collator(
             needs, self.loader, TagSet(method.facts.types), out_of_play="ignore" if ignored else "O"
         )
-        self._missing, self._broken, self._first_lost = 0, 0, ""
+        self._forget()
         self.support: list[Post] = []
         self.types = method.facts.types
         if method.reads_support:
@@ -72,13 +72,29 @@ class Predictor:
 
     def stream(self, posts: Iterable[Post]) -> Iterator[Any]:
         """Answers in the order of `posts`, a batch at a time."""
-        source = map(self._limited, posts)
+        source = map(self._limited, self._counted(posts))
         while chunk := list(islice(source, self.batch_size)):
             batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
             # a method that tunes needs gradients
             with torch.no_grad() if self.method.tunes else torch.inference_mode():
                 yield from self.method.answers(batch.to(self.method.device))
             self._note_pictures(batch)
+
+    def _forget(self) -> None:
+        self._posts, self._set_places, self._more = 0, 0, 0
+        self._missing, self._broken, self._first_lost = 0, 0, ""
+
+    def _counted(self, posts: Iterable[Post]) -> Iterator[Post]:
+        """The posts as they come; counts pictures without objects, and posts with more than the method looks at."""
+        most = self.collator.needs.max_images
+        for post in posts:
+            self._posts += 1
+            self._more += len(post.images) > most
+            self._set_places += sum(
+                ref.present and all(each.score < self._least_score for each in ref.objects)
+                for ref in post.images[:most]
+            )
+            yield post
 
     def _limited(self, post: Post) -> Post:
         """The post with those objects in its pictures that counted in training."""
@@ -91,18 +107,23 @@ class Predictor:
         """Count the pictures of a batch that were missing or broken; of the names only the first is kept."""
         broken = batch.notes.pop("broken", {})
         missing = self.loader.missing if self.loader is not None else {}
-        self._missing += sum(missing.values())
+        self._missing += len(missing)  # once, whatever views asked for it
         self._broken += len(broken)
         said = [problem.splitlines()[0] for problem in broken.values()] + [f"{name} is missing" for name in missing]
         self._first_lost = self._first_lost or next(iter(said), "")
         missing.clear()
 
-    def lost_pictures(self) -> str:
-        """A line about the pictures that were missing or broken until now; empty where none was."""
-        if not self._first_lost:
-            return ""
-        counts = f"{self._missing} pictures missing, {self._broken} broken"
-        return f"{counts}: their posts were tagged without them; the first: {self._first_lost}"
+    def remarks(self) -> Iterator[str]:
+        """What was made of the pictures until now, where it was not the plain thing; a line each."""
+        needs = self.collator.needs
+        if self._first_lost:
+            counts = f"{self._missing} pictures missing, {self._broken} broken"
+            yield f"{counts}: their posts were tagged without them; the first: {self._first_lost}"
+        if "objects" in needs.views and self._set_places:
+            yield f"{self._set_places} pictures without 'boxes' in the input were seen at set places"
+        if needs.views and self._more:
+            which = f"the first {needs.max_images} were" if needs.max_images > 1 else "the first one was"
+            yield f"{self._more} of {self._posts} posts have more pictures than the method looks at; {which} seen"
 
     def predict(self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None) -> list[dict[str, Any]]:
         """Entities of posts given as records.
@@ -122,8 +143,9 @@ class Predictor:
         folders = ImageFolders([Path(images) if images is not None else Path()])
         read = (input_post(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
         found = list(self.method.rows(self.stream(read)))
-        if lost := self.lost_pictures():
-            _log.warning("%s", lost)
+        for remark in self.remarks():
+            _log.warning("%s", remark)
+        self._forget()
         return found
 
 
