@@ -148,6 +148,17 @@ def test_what_a_detector_finds_lies_in_pixels_of_its_picture_the_surest_first(
     assert all(one.score > threshold - 1e-3 for one in found.find(PICTURES, PROMPTS, threshold - 1e-3)[0])
 
 
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_a_side_of_one_or_three_pixels_is_not_taken_for_the_channels(detector: Callable[[str], str], kind: str) -> None:
+    found = Detector(detector(kind))
+    for sides in ((1, 1), (3, 4)):
+        red = np.zeros((*sides, 3), np.uint8)
+        red[..., 0] = 255
+        pixels = found._inputs([red], [["a dog"]])["pixel_values"][0]
+        means = pixels.flatten(1).mean(1).tolist()  # OWLv2's has grey below
+        assert means[0] > 0.9 and max(means[1:]) < -0.5
+
+
 def detect(out: Path, folder: str, *more: str, variant: str = "default") -> int:
     argv = ["data", "objects", "probe", "--variant", variant, "--limit", "2", "--detector", folder, "--out", str(out)]
     return main([*argv, "--score", "0", "--batch_size", "2", *more])
@@ -209,6 +220,43 @@ def test_a_picture_that_can_not_be_read_is_named_and_not_the_file_of_boxes(
     said = capsys.readouterr().err.splitlines()[-1]
     assert f"1 broken ones left out, the first: picture {lost[0]} can't be read: Input/output error." in said
     assert len(out.read_text().splitlines()) == 6  # the header and five of six pictures
+
+
+def test_a_picture_that_the_detector_can_not_read_is_left_out_and_its_neighbours_are_not(
+    detector: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inner, lost = images.decode, []
+
+    def strip(ref: ImageRef) -> np.ndarray:
+        if not lost or ref.name == lost[0]:
+            lost[:] = [ref.name]
+            return np.zeros((5000, 1, 3), np.uint8)  # DETR's processor scales its width to 0
+        return inner(ref)
+
+    monkeypatch.setattr(images, "decode", strip)
+    out = tmp_path / "boxes.jsonl"
+    assert detect(out, detector("detr")) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"1 broken ones left out, the first: picture {lost[0]}, 1 x 5000: the detector can't read it: " in said
+    names = [json.loads(line)["image"] for line in out.read_text().splitlines()[1:]]
+    assert len(names) == 5 and lost[0] not in names
+
+
+def test_a_device_without_memory_for_a_picture_is_no_fault_of_the_picture(
+    detector: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Detector, "find", full)
+    assert detect(tmp_path / "boxes.jsonl", detector("detr")) == 2
+    assert "64 x 64: CUDA out of memory.\nGive another --device." in capsys.readouterr().err
 
 
 def test_a_file_of_boxes_that_can_not_be_written_is_named(

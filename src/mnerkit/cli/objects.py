@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -201,14 +201,44 @@ def _rows(
             read = [
                 (name, pixels, words) for name, (ref, words) in chunk if (pixels := _decoded(ref, broken)) is not None
             ]
-            prompts = [phrases_of(words) if header["prompts"] == "phrases" else [] for *_, words in read]
-            asked = [each or list(TYPE_PROMPTS) for each in prompts]
-            found = detector.find([pixels for _, pixels, _ in read], asked, header["score"]) if read else []
-            for (name, pixels, _), objects in zip(read, found, strict=True):
+            for name, pixels, objects in _found(detector, read, header, broken):
                 height, width = pixels.shape[:2]
                 kept = [row for each in objects if (row := _row(each, width, height)) is not None]
                 yield {"image": name, "size": [width, height], "objects": kept[: header["most"]]}
             bar.update(len(chunk))
+
+
+def _found(
+    detector: Detector,
+    read: Sequence[tuple[str, np.ndarray, list[tuple[str, ...]]]],
+    header: dict[str, Any],
+    broken: dict[str, str],
+) -> list[tuple[str, np.ndarray, list[Detection]]]:
+    """Name, pixels and objects of each picture; where detecting fails, it is tried picture by picture.
+
+    Raises:
+        UsageError: one picture alone does not fit into the device's memory, or the device is at fault.
+    """
+    if not read:
+        return []
+    prompts = [phrases_of(words) if header["prompts"] == "phrases" else [] for *_, words in read]
+    asked = [each or list(TYPE_PROMPTS) for each in prompts]
+    try:
+        found = detector.find([pixels for _, pixels, _ in read], asked, header["score"])
+    except (ValueError, RuntimeError) as problem:
+        if len(read) > 1:
+            return [row for each in read for row in _found(detector, [each], header, broken)]
+        import torch
+
+        memory = torch.cuda.OutOfMemoryError
+        name, pixels, _ = read[0]
+        height, width = pixels.shape[:2]
+        said = (str(problem).splitlines() or [type(problem).__name__])[0][:100]
+        if isinstance(problem, (memory, getattr(torch, "AcceleratorError", memory))):  # the latter: torch 2.8
+            raise UsageError(f"--device: picture {name}, {width} x {height}: {said}\nGive another --device.") from None
+        broken[name] = f"picture {name}, {width} x {height}: the detector can't read it: {said}"
+        return []
+    return [(name, pixels, objects) for (name, pixels, _), objects in zip(read, found, strict=True)]
 
 
 def _decoded(ref: ImageRef, broken: dict[str, str]) -> np.ndarray | None:
