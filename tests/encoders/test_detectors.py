@@ -269,7 +269,16 @@ def test_a_file_of_boxes_that_can_not_be_written_is_named(
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [('{"image": ["a"]}', "expected 'image'"), ("[1]", "expected 'image'"), ("{", "not JSON")]
+    ("line", "said"),
+    [
+        ('{"image": ["a"]}', "expected 'image'"),
+        ('{"image": "a.png"}', "expected 'image' (or 'id', as a string) and 'objects'"),
+        ('{"image": "a.png", "objects": [{"box": [0, 0]}]}', "a box must be four finite numbers"),
+        ('{"id": "a", "objects": []}', "expected 'image', the name of a picture"),
+        ("[1]", "expected an object"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ],
 )
 def test_a_file_of_boxes_with_a_line_that_is_none_is_not_continued(
     detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
@@ -279,7 +288,38 @@ def test_a_file_of_boxes_with_a_line_that_is_none_is_not_continued(
     out.write_text(out.read_text() + line + "\n")
     before = out.read_bytes()
     assert detect(out, detector("detr")) == 1 and out.read_bytes() == before
-    assert f"boxes.jsonl:8: {said}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"boxes.jsonl:8: {said}" in told and told.endswith("\nGive --overwrite to begin anew.\n")
+
+
+def test_a_file_that_a_kill_left_without_its_whole_first_line_is_a_new_one(
+    detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folder = tmp_path / "boxes.jsonl", detector("detr")
+    assert detect(out, folder) == 0
+    whole = out.read_bytes()
+    for kept in (0, 20, whole.index(b"\n")):
+        out.write_bytes(whole[:kept])
+        assert detect(out, folder) == 0
+        assert [json.loads(line) for line in out.open()] == [json.loads(line) for line in whole.splitlines()]
+    out.write_bytes(b"a letter")
+    assert detect(out, folder) == 1 and out.read_bytes() == b"a letter"
+    assert "boxes.jsonl:1: not JSON.\nGive --overwrite to begin anew." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_file_that_another_process_writes_is_left_alone(
+    detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "boxes.jsonl"
+    with out.open("w") as other:  # as another process would: the lock is of the open file
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("its first")
+        other.flush()
+        assert detect(out, detector("detr"), *more) == 2
+        assert f"{out} is being written by another process." in capsys.readouterr().err
+        assert out.read_text() == "its first"
 
 
 def test_settings_of_another_run_are_not_continued(
