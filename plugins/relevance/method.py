@@ -198,8 +198,12 @@ class RelevanceMethod(Method):
             return preference.matched(posts, most, data.dis_seed), 0.0, {}
         if self.preference == "file":
             assert self.rankings is not None
-            known = {post.id for post in data.content.splits["train"]}
-            forbidden = {post.id for split in ("dev", "test") for post in data.content.splits[split]}
+            content = data.content
+            # posts that --data.limit left out may be ranked, too, and are not unknown
+            known: dict[str, int | None] = dict.fromkeys(content.split_ids.get("train", ()))
+            known |= {post.id: len(post.images) for post in content.splits["train"]}
+            forbidden = {name for split in ("dev", "test") for name in content.split_ids.get(split, ())}
+            forbidden |= {post.id for split in ("dev", "test") for post in content.splits[split]}
             return _with_margin(preference.from_file(self.rankings, posts, known, forbidden, most))
         device = data.trainer.strategy.root_device if data.trainer is not None else torch.device("cpu")
         text, sight, collator = self.encoder.text.to(device), self.encoder.sight.to(device), data.collator()

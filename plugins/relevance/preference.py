@@ -8,13 +8,14 @@ Rankings are made of training posts alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mnerkit.data.draws import stream
 from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.readers import is_blank, lines
 from mnerkit.errors import DataError, UsageError
 
 Preference = Literal["utility", "matched", "clip", "file", "oracle"]
@@ -79,7 +80,11 @@ def matched(posts: Sequence[Post], max_images: int, seed: int) -> list[Ranked]:
 
 
 def from_file(
-    path: str | Path, posts: Sequence[Post], known: Collection[str], forbidden: Collection[str], max_images: int
+    path: str | Path,
+    posts: Sequence[Post],
+    known: Mapping[str, int | None],
+    forbidden: Collection[str],
+    max_images: int,
 ) -> tuple[list[Ranked], dict[str, int]]:
     """Rankings of people: JSON lines `{"id", "order", "blank_pos"}`.
 
@@ -89,7 +94,7 @@ def from_file(
     Args:
         path: the file.
         posts: those that are ranked (D_dis).
-        known: ids of all training posts.
+        known: ids of all training posts, with how many images each has; None where the post was not read.
         forbidden: ids of dev and test.
         max_images: only the first images of a post are read.
 
@@ -98,11 +103,15 @@ def from_file(
         posts that the file does not rank.
 
     Raises:
-        DataError: a line that is none of this, an order that is no permutation of the post's images, an id that is
-            unknown, twice in the file, or that of a dev or test post.
+        DataError: a file that can't be read, a line that is none of this, an order that is no permutation of the
+            post's images, an id that is unknown, twice in the file, or that of a dev or test post.
     """
-    wanted, orders, others = {post.id: post for post in posts}, {}, 0
-    for number, line in enumerate(_lines(path), 1):
+    if not Path(path).is_file():
+        raise DataError(f"--model.rankings {path}: there is no such file")
+    wanted, orders = {post.id: post for post in posts}, {}
+    for number, line in lines(Path(path)):
+        if is_blank(line):
+            continue
         where = f"{path}:{number}"
         name, order, blank = _ranking(line, where)
         if name in forbidden and name not in known:
@@ -111,17 +120,10 @@ def from_file(
             raise DataError(f"{where}: no training post has the id {name!r}")
         if name in orders:
             raise DataError(f"{where}: {name!r} was ranked before")
-        if name not in wanted:
-            others += 1
-            continue
-        images = len(wanted[name].images)
-        if sorted(order) != list(range(images)):
-            raise DataError(
-                f"{where}: order {order} is no permutation of the {images} images of {name!r} (0 to {images - 1})"
-            )
-        if not 0 <= blank <= images:
-            raise DataError(f"{where}: blank_pos {blank}: give 0 to {images}, the number of images above the blank one")
+        images = len(wanted[name].images) if name in wanted else known[name]
+        _check_order(order, blank, name, images, where)
         orders[name] = (order, blank)
+    others = len(orders.keys() - wanted.keys())
     ranked = []
     for post in posts:
         if post.id not in orders:
@@ -134,23 +136,30 @@ def from_file(
     return ranked, {"other_posts": others, "without": len(posts) - len(ranked)}
 
 
-def _lines(path: str | Path) -> Iterable[str]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--model.rankings {path}: {error}") from None
-    return [line for line in text.splitlines() if line.strip()]
-
-
 def _ranking(line: str, where: str) -> tuple[str, list[int], int]:
     try:
         said: Any = json.loads(line)
         name, order, blank = said["id"], said["order"], said["blank_pos"]
-    except (json.JSONDecodeError, TypeError, KeyError):
+    except (ValueError, RecursionError, TypeError, KeyError):  # a whole number of 5,000 digits is a ValueError
         raise DataError(f'{where}: expected {{"id": ..., "order": [...], "blank_pos": N}}') from None
+    if type(name) not in (str, int):
+        raise DataError(f"{where}: the id of a post is a string, found {str(name)[:60]}")
     if not isinstance(order, list) or any(type(each) is not int for each in [*order, blank]):
         raise DataError(f"{where}: order is a list of whole numbers and blank_pos a whole number")
     return str(name), order, blank
+
+
+def _check_order(order: list[int], blank: int, name: str, images: int | None, where: str) -> None:
+    """Refuse an order that leaves images out or names some twice; `images` is None where their number is not known."""
+    count = len(order) if images is None else images
+    if sorted(order) != list(range(count)):
+        raise DataError(
+            f"{where}: order {str(order)[:60]} is no permutation of the {count} images of {name!r} (0 to {count - 1})"
+        )
+    if not 0 <= blank <= count:
+        raise DataError(
+            f"{where}: blank_pos {str(blank)[:60]}: give 0 to {count}, the number of images above the blank one"
+        )
 
 
 def held_out(ranked: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ranked], list[Ranked]]:

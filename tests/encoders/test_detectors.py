@@ -148,6 +148,17 @@ def test_what_a_detector_finds_lies_in_pixels_of_its_picture_the_surest_first(
     assert all(one.score > threshold - 1e-3 for one in found.find(PICTURES, PROMPTS, threshold - 1e-3)[0])
 
 
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_a_side_of_one_or_three_pixels_is_not_taken_for_the_channels(detector: Callable[[str], str], kind: str) -> None:
+    found = Detector(detector(kind))
+    for sides in ((1, 1), (3, 4)):
+        red = np.zeros((*sides, 3), np.uint8)
+        red[..., 0] = 255
+        pixels = found._inputs([red], [["a dog"]])["pixel_values"][0]
+        means = pixels.flatten(1).mean(1).tolist()  # OWLv2's has grey below
+        assert means[0] > 0.9 and max(means[1:]) < -0.5
+
+
 def detect(out: Path, folder: str, *more: str, variant: str = "default") -> int:
     argv = ["data", "objects", "probe", "--variant", variant, "--limit", "2", "--detector", folder, "--out", str(out)]
     return main([*argv, "--score", "0", "--batch_size", "2", *more])
@@ -211,6 +222,43 @@ def test_a_picture_that_can_not_be_read_is_named_and_not_the_file_of_boxes(
     assert len(out.read_text().splitlines()) == 6  # the header and five of six pictures
 
 
+def test_a_picture_that_the_detector_can_not_read_is_left_out_and_its_neighbours_are_not(
+    detector: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    inner, lost = images.decode, []
+
+    def strip(ref: ImageRef) -> np.ndarray:
+        if not lost or ref.name == lost[0]:
+            lost[:] = [ref.name]
+            return np.zeros((5000, 1, 3), np.uint8)  # DETR's processor scales its width to 0
+        return inner(ref)
+
+    monkeypatch.setattr(images, "decode", strip)
+    out = tmp_path / "boxes.jsonl"
+    assert detect(out, detector("detr")) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"1 broken ones left out, the first: picture {lost[0]}, 1 x 5000: the detector can't read it: " in said
+    names = [json.loads(line)["image"] for line in out.read_text().splitlines()[1:]]
+    assert len(names) == 5 and lost[0] not in names
+
+
+def test_a_device_without_memory_for_a_picture_is_no_fault_of_the_picture(
+    detector: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Detector, "find", full)
+    assert detect(tmp_path / "boxes.jsonl", detector("detr")) == 2
+    assert "64 x 64: CUDA out of memory.\nGive another --device." in capsys.readouterr().err
+
+
 def test_a_file_of_boxes_that_can_not_be_written_is_named(
     detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,7 +269,16 @@ def test_a_file_of_boxes_that_can_not_be_written_is_named(
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [('{"image": ["a"]}', "expected 'image'"), ("[1]", "expected 'image'"), ("{", "not JSON")]
+    ("line", "said"),
+    [
+        ('{"image": ["a"]}', "expected 'image'"),
+        ('{"image": "a.png"}', "expected 'image' (or 'id', as a string) and 'objects'"),
+        ('{"image": "a.png", "objects": [{"box": [0, 0]}]}', "a box must be four finite numbers"),
+        ('{"id": "a", "objects": []}', "expected 'image', the name of a picture"),
+        ("[1]", "expected an object"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+    ],
 )
 def test_a_file_of_boxes_with_a_line_that_is_none_is_not_continued(
     detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
@@ -231,7 +288,38 @@ def test_a_file_of_boxes_with_a_line_that_is_none_is_not_continued(
     out.write_text(out.read_text() + line + "\n")
     before = out.read_bytes()
     assert detect(out, detector("detr")) == 1 and out.read_bytes() == before
-    assert f"boxes.jsonl:8: {said}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"boxes.jsonl:8: {said}" in told and told.endswith("\nGive --overwrite to begin anew.\n")
+
+
+def test_a_file_that_a_kill_left_without_its_whole_first_line_is_a_new_one(
+    detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folder = tmp_path / "boxes.jsonl", detector("detr")
+    assert detect(out, folder) == 0
+    whole = out.read_bytes()
+    for kept in (0, 20, whole.index(b"\n")):
+        out.write_bytes(whole[:kept])
+        assert detect(out, folder) == 0
+        assert [json.loads(line) for line in out.open()] == [json.loads(line) for line in whole.splitlines()]
+    out.write_bytes(b"a letter")
+    assert detect(out, folder) == 1 and out.read_bytes() == b"a letter"
+    assert "boxes.jsonl:1: not JSON.\nGive --overwrite to begin anew." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_file_that_another_process_writes_is_left_alone(
+    detector: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    out = tmp_path / "boxes.jsonl"
+    with out.open("w") as other:  # as another process would: the lock is of the open file
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write("its first")
+        other.flush()
+        assert detect(out, detector("detr"), *more) == 2
+        assert f"{out} is being written by another process." in capsys.readouterr().err
+        assert out.read_text() == "its first"
 
 
 def test_settings_of_another_run_are_not_continued(

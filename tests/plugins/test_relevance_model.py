@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mnerkit.data.collate import Collator
+from mnerkit.data.datamodule import MnerData
 from mnerkit.data.facts import CorpusFacts
 from mnerkit.data.images import PictureLoader
 from mnerkit.data.post import Post
@@ -119,17 +120,18 @@ def rankings(folder: Path, *records: Any) -> Path:
 
 
 THREE = next(post for post in POSTS if len(post.images) == 3)
-KNOWN = [post.id for post in POSTS]
+KNOWN: dict[str, int | None] = {post.id: len(post.images) for post in POSTS}
+OTHER = next(post for post in POSTS if post is not THREE and post.images)
 
 
 def test_a_file_of_rankings_is_read_with_the_place_of_the_blank_image(tmp_path: Path) -> None:
-    other = POSTS[0] if POSTS[0] is not THREE else POSTS[1]
     path = rankings(
         tmp_path,
         {"id": THREE.id, "order": [2, 0, 1], "blank_pos": 2},
-        {"id": other.id, "order": [], "blank_pos": 0},
+        {"id": OTHER.id, "order": [*range(len(OTHER.images))], "blank_pos": 0},
     )
-    (ranked,), counts = preference.from_file(path, [THREE, POSTS[2]], KNOWN, ["dev-1"], 4)
+    unranked = next(post for post in POSTS if post not in (THREE, OTHER))
+    (ranked,), counts = preference.from_file(path, [THREE, unranked], KNOWN, ["dev-1"], 4)
     assert ranked.worths == (1.0, -1.0, 2.0) and ranked.pairs() == 6
     assert counts == {"other_posts": 1, "without": 1}
 
@@ -144,20 +146,58 @@ def test_a_file_of_rankings_is_read_with_the_place_of_the_blank_image(tmp_path: 
         ({"id": THREE.id, "order": [0, 1, True], "blank_pos": 1}, "list of whole numbers"),
         ({"id": "dev-1", "order": [0], "blank_pos": 1}, "post of dev or test"),
         ({"id": "nobody", "order": [0], "blank_pos": 1}, "no training post has the id 'nobody'"),
+        ({"id": OTHER.id, "order": [5, 5, 5], "blank_pos": 1}, r"order \[5, 5, 5\] is no permutation"),
+        ({"id": OTHER.id, "order": [*range(len(OTHER.images))], "blank_pos": 77}, "blank_pos 77"),
+        ({"id": "not read", "order": [1, 1], "blank_pos": 1}, "no permutation of the 2 images"),
+        ({"id": [THREE.id], "order": [0, 1, 2], "blank_pos": 1}, "the id of a post is a string"),
         ({"id": THREE.id, "order": [0]}, "expected"),
         ([1], "expected"),
     ],
 )
 def test_a_wrong_ranking_is_told_with_its_line(tmp_path: Path, record, said) -> None:
     with pytest.raises(DataError, match=said):
-        preference.from_file(rankings(tmp_path, record), [THREE], KNOWN, ["dev-1"], 4)
+        preference.from_file(rankings(tmp_path, record), [THREE], {**KNOWN, "not read": None}, ["dev-1"], 4)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"id": "a", "order": [' + "1" * 5000 + '], "blank_pos": 1}'])
+def test_a_line_that_json_can_not_read_is_told_with_its_number_blank_lines_counted(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rankings.jsonl"
+    path.write_text(f"\n\n{line}\n")
+    with pytest.raises(DataError, match=r"rankings\.jsonl:3: expected"):
+        preference.from_file(path, [THREE], KNOWN, [], 4)
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85"])
+def test_a_line_of_a_file_of_rankings_ends_at_a_line_feed_alone_and_a_mark_before_it_is_none(
+    tmp_path: Path, separator: str
+) -> None:
+    path = tmp_path / "rankings.jsonl"
+    record = {"id": THREE.id, "order": [2, 0, 1], "blank_pos": 2, "note": f"a{separator}b"}
+    path.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8-sig")
+    (ranked,), _ = preference.from_file(path, [THREE], KNOWN, [], 4)
+    assert ranked.worths == (1.0, -1.0, 2.0)
+
+
+def test_rankings_of_posts_that_a_limit_left_out_are_of_training_posts_all_the_same(tmp_path: Path) -> None:
+    def post(name: str) -> dict[str, Any]:
+        return {"id": name, "text": ["Ann"], "label": ["B-PER"], "images": [f"{name}-0.jpg", f"{name}-1.jpg"]}
+
+    for split, names in {"train": "0123", "dev": ["d0", "d1", "d2"], "test": "t"}.items():
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(post(name)) + "\n" for name in names))
+    data = MnerData(corpus=str(tmp_path), limit=2)
+    path = rankings(tmp_path, *({"id": name, "order": [1, 0], "blank_pos": 1} for name in "0123"))
+    ranked, _, counts = RelevanceMethod(preference="file", rankings=str(path))._ranked(data)
+    assert [each.post.id for each in ranked] == ["0", "1"] and counts == {"other_posts": 2, "without": 0}
+    path = rankings(tmp_path, {"id": "d2", "order": [1, 0], "blank_pos": 1})
+    with pytest.raises(DataError, match="'d2' is a post of dev or test"):
+        RelevanceMethod(preference="file", rankings=str(path))._ranked(data)
 
 
 def test_a_post_that_is_ranked_twice_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     line = {"id": THREE.id, "order": [0, 1, 2], "blank_pos": 1}
     with pytest.raises(DataError, match=r":2: .* was ranked before"):
         preference.from_file(rankings(tmp_path, line, line), [THREE], KNOWN, [], 4)
-    with pytest.raises(DataError, match="rankings"):
+    with pytest.raises(DataError, match=r"--model\.rankings .*absent: there is no such file"):
         preference.from_file(tmp_path / "absent", [THREE], KNOWN, [], 4)
 
 

@@ -215,7 +215,6 @@ def test_captions_crops_and_files_count_by_what_they_hold(tmp_path: Path) -> Non
 
     def digest(*words: str) -> str:
         identity._corpus_digest.cache_clear()
-        identity._file_digest.cache_clear()
         identity.content_of.cache_clear()
         return identity.digest_of(resolved(*words, "--data.corpus", "twitter2015", "--data.root", str(root)), COMMANDS)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mnerkit.cli.arguments import positive
-from mnerkit.data.boxes import FORMAT, VERSION
+from mnerkit.data.boxes import FORMAT, VERSION, read_box_lines
 from mnerkit.data.noun_phrases import MOST_PHRASES, phrases_of
 from mnerkit.errors import DataError, UsageError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # for a post without a noun phrase, and with --prompts types: what the usual entity types look like
 TYPE_PROMPTS = ("person", "place", "logo", "object")
+ANEW = "Give --overwrite to begin anew."
 ABOUT = f"""Look for objects in the pictures of a corpus and write their boxes to FILE, for methods that look at objects
 (--data.boxes FILE). A run that was stopped goes on when its command is given again.
 
@@ -106,14 +108,16 @@ def main(options: argparse.Namespace) -> int:
         "most": options.most,
         "prompts": options.prompts if detector.prompted else "none",
     }
-    with _writing(out):
-        if options.overwrite:
-            out.unlink(missing_ok=True)
-        done = _begun(out, header) if out.exists() else None
-        out.touch()  # what can't be opened is told before the first picture is read
     broken: dict[str, str] = {}
     written = 0
-    with open(out, "a", encoding="utf-8") as file:
+    with ExitStack() as stack:
+        # what can't be opened is told before the first picture is read
+        with _writing(out):
+            file = stack.enter_context(open(out, "a", encoding="utf-8"))
+            _lock(file)
+            done = None if options.overwrite else _begun(out, header)
+            if done is None:
+                file.truncate(0)
         if done is None:
             _write(file, header)
         rest = {name: each for name, each in wanted.items() if name not in (done or ())}
@@ -143,18 +147,45 @@ def _move(detector: Detector, device: str) -> None:
         raise UsageError(f"--device {device}: {str(problem).splitlines()[0]}") from None
 
 
-def _begun(out: Path, header: dict[str, Any]) -> set[str]:
-    """Names of the pictures that a file holds already; a last line that a kill left unfinished is cut off."""
+def _lock(file: TextIO) -> None:
+    """Keep other processes from writing into the file, until it is closed or this process dies.
+
+    Raises:
+        UsageError: another process is writing into it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        # of this open file: reading it under another handle gives nothing up
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno in (errno.EACCES, errno.EAGAIN):
+            raise UsageError(
+                f"{file.name} is being written by another process.\nWait for it, or give another --out."
+            ) from None  # any other: a file system without locks
+
+
+def _begun(out: Path, header: dict[str, Any]) -> set[str] | None:
+    """Names of the pictures that a file holds already; a last line that a kill left unfinished is cut off.
+
+    None for a file without a whole header, empty or cut off within it.
+
+    Raises:
+        UsageError: it was written with other settings.
+        DataError: a line is damaged.
+    """
     content = out.read_bytes()
     whole = content.rfind(b"\n") + 1
-    rows = []
-    for number, line in enumerate(content[:whole].splitlines(), 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise DataError(f"{out}:{number}: not JSON.\nGive --overwrite to begin anew.") from None
-    if not rows or rows[0] != header:
-        then = rows[0] if rows and isinstance(rows[0], dict) else {}
+    if not whole and _line(header).encode().startswith(content):
+        return None
+    try:
+        first = json.loads(content[: content.find(b"\n") + 1] or content)
+    except (ValueError, RecursionError):
+        raise DataError(f"{out}:1: not JSON.\n{ANEW}") from None
+    if first != header:
+        then = first if isinstance(first, dict) else {}
         other = next((key for key in header if then.get(key) != header[key]), "format")
         raise UsageError(
             f"{out} was made with another {other}: {str(then.get(other))[:60]}, not {str(header[other])[:60]}.\n"
@@ -162,12 +193,13 @@ def _begun(out: Path, header: dict[str, Any]) -> set[str]:
         )
     if whole < len(content):
         os.truncate(out, whole)
-    for number, row in enumerate(rows[1:], 2):
-        if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-            raise DataError(
-                f"{out}:{number}: expected 'image', the name of a picture.\nGive --overwrite to begin anew."
-            )
-    return {row["image"] for row in rows[1:]}
+    try:
+        found = read_box_lines(out)
+    except DataError as problem:
+        raise DataError(f"{str(problem).splitlines()[0]}\n{ANEW}") from None
+    for name in found.posts:
+        raise DataError(f"{found.places[name]}: expected 'image', the name of a picture.\n{ANEW}")
+    return set(found.images)
 
 
 @contextmanager
@@ -181,8 +213,12 @@ def _writing(out: Path) -> Iterator[None]:
 
 def _write(file: TextIO, row: dict[str, Any]) -> None:
     with _writing(Path(file.name)):
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(_line(row))
         file.flush()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _rows(
@@ -201,14 +237,44 @@ def _rows(
             read = [
                 (name, pixels, words) for name, (ref, words) in chunk if (pixels := _decoded(ref, broken)) is not None
             ]
-            prompts = [phrases_of(words) if header["prompts"] == "phrases" else [] for *_, words in read]
-            asked = [each or list(TYPE_PROMPTS) for each in prompts]
-            found = detector.find([pixels for _, pixels, _ in read], asked, header["score"]) if read else []
-            for (name, pixels, _), objects in zip(read, found, strict=True):
+            for name, pixels, objects in _found(detector, read, header, broken):
                 height, width = pixels.shape[:2]
                 kept = [row for each in objects if (row := _row(each, width, height)) is not None]
                 yield {"image": name, "size": [width, height], "objects": kept[: header["most"]]}
             bar.update(len(chunk))
+
+
+def _found(
+    detector: Detector,
+    read: Sequence[tuple[str, np.ndarray, list[tuple[str, ...]]]],
+    header: dict[str, Any],
+    broken: dict[str, str],
+) -> list[tuple[str, np.ndarray, list[Detection]]]:
+    """Name, pixels and objects of each picture; where detecting fails, it is tried picture by picture.
+
+    Raises:
+        UsageError: one picture alone does not fit into the device's memory, or the device is at fault.
+    """
+    if not read:
+        return []
+    prompts = [phrases_of(words) if header["prompts"] == "phrases" else [] for *_, words in read]
+    asked = [each or list(TYPE_PROMPTS) for each in prompts]
+    try:
+        found = detector.find([pixels for _, pixels, _ in read], asked, header["score"])
+    except (ValueError, RuntimeError) as problem:
+        if len(read) > 1:
+            return [row for each in read for row in _found(detector, [each], header, broken)]
+        import torch
+
+        memory = torch.cuda.OutOfMemoryError
+        name, pixels, _ = read[0]
+        height, width = pixels.shape[:2]
+        said = (str(problem).splitlines() or [type(problem).__name__])[0][:100]
+        if isinstance(problem, (memory, getattr(torch, "AcceleratorError", memory))):  # the latter: torch 2.8
+            raise UsageError(f"--device: picture {name}, {width} x {height}: {said}\nGive another --device.") from None
+        broken[name] = f"picture {name}, {width} x {height}: the detector can't read it: {said}"
+        return []
+    return [(name, pixels, objects) for (name, pixels, _), objects in zip(read, found, strict=True)]
 
 
 def _decoded(ref: ImageRef, broken: dict[str, str]) -> np.ndarray | None:

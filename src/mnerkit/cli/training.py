@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.cli import options
+from mnerkit.cli import files_read, options
 from mnerkit.cli.options import Request
 from mnerkit.cli.protocol import protocol_of
 from mnerkit.cli.summary import summary
@@ -59,6 +59,7 @@ def fit(request: Request) -> int:
         if state != "done":
             return _train(request, folder, loggers, state)
     known = folder.metrics()
+    files_read.check_finished(folder)
     if request.flags.get("test") and "test" not in known:
         return score(Request("test", {"ckpt_path": str(folder.best)}))
     if _is_first():
@@ -96,6 +97,9 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         for split in splits:
             assembly.data.posts(split)
         protocol = protocol_of(assembly)
+        files = files_read.files_of(assembly)
+        if state == "resume":
+            files_read.check_resumed(folder, files)
     except MnerkitError:
         if state == "new" and _is_first():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -103,7 +107,8 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if _is_first():
         print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
-        write_json(folder.path / "env.json", environment(config, trainer))
+        noted = {"files": [each._asdict() for each in files]}
+        write_json(folder.path / "env.json", environment(config, trainer) | noted)
     if cells:
         dashboards.note(trainer.loggers, cells=cells)
     ready = time.time()
@@ -176,14 +181,16 @@ def score(request: Request) -> int:
     options.resolve(request, base=own)
     path = Path(request.flags["ckpt_path"])
     folder = RunFolder(path if path.is_dir() else path.parent)
+    # rankings have no say in scores
+    others = [each for each in files_read.changed(folder, own, request.config) if each.option != "model.rankings"]
     if not folder.finished:  # scores are kept in the folders of finished runs alone
-        return _score(request, content, None)
+        return _score(request, content, None, others)
     with _writing(folder):
-        return _score(request, content, folder)
+        return _score(request, content, folder, others)
 
 
-def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) -> int:
-    """Score a checkpoint's `content`, and add the scores to those in `folder`."""
+def _score(request: Request, content: dict[str, Any], folder: RunFolder | None, others: list[files_read.Note]) -> int:
+    """Score a checkpoint's `content`, and add the scores to those in `folder`; `others` are files that have changed."""
     from mnerkit.cli.assembly import Assembly
     from mnerkit.tagging import checkpoint
 
@@ -196,9 +203,16 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None) 
         assembly.check_unseen()
     known = folder.metrics() if folder is not None else {}
     changed = {key: request.config.get(key) for key in ("data", "model") if request.config.get(key) != own.get(key)}
+    if others:
+        changed["files"] = {each.option: each.content for each in others}
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{options.digest({'data': changed})}"
     found = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
+        for each in others:
+            print(
+                f"mnerkit: {each.file} (--{each.option}) is not what it was when the run was trained; scores as {key}",
+                file=sys.stderr,
+            )
         if folder is not None:
             if split == "test":
                 found["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1

@@ -52,6 +52,7 @@ class Corpus:
         root: the folder that holds it; None for a generated one.
         pictures: names of the pictures of all its posts, whatever was asked for; None where not all are known.
         ids: ids of these posts, as the files have them; None likewise.
+        split_ids: the same by split; empty where not all are known.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Corpus:
     root: Path | None = None
     pictures: frozenset[str] | None = None
     ids: frozenset[str] | None = None
+    split_ids: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def load_corpus(
         root=place.root,
         pictures=frozenset(ref.name for each in posts.values() for post in each for ref in post.images),
         ids=frozenset(post.id for each in posts.values() for post in each),
+        split_ids={split: frozenset(post.id for post in each) for split, each in posts.items()},
     )
     counts: Counter[str] = Counter()
     known, corpus.captions = _captions(captions, place)

@@ -128,7 +128,8 @@ class Detector:
         return [_sorted(one, named, self.prompted) for one, named in zip(found, labels, strict=True)]
 
     def _inputs(self, pictures: list[np.ndarray], prompts: Sequence[Sequence[str]]) -> Any:
-        options: dict[str, Any] = {"images": pictures, "return_tensors": "pt"}
+        # said, since a processor takes a side of 1 or 3 pixels for the channels
+        options: dict[str, Any] = {"images": pictures, "input_data_format": "channels_last", "return_tensors": "pt"}
         if self.kind == "grounding-dino":
             options |= {"text": ["".join(f"{each}. " for each in some) for some in prompts], "padding": True}
             options |= {"truncation": True, "max_length": self.model.config.max_text_len}

@@ -143,11 +143,11 @@ def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: b
     whole.update(json.dumps(captions).encode())
     if pixels:
         if content.root is not None and (boxes := content.root / "boxes" / f"{corpus}.jsonl").is_file():
-            whole.update(_file_digest(str(boxes)).encode())
+            whole.update(_file_digest(boxes).encode())
         if content.crops is not None:  # a dict names the crops of each picture
             near = [content.crops.parent.glob("*_dict.pth"), (content.crops.parent / corpus).glob("*_dict.pth")]
             for path in sorted({*content.crops.rglob("*_dict.pth"), *near[0], *near[1]}):
-                whole.update(f"{path.name} {_file_digest(str(path))}\n".encode())
+                whole.update(f"{path.name} {_file_digest(path)}\n".encode())
         for folder in [*content.folders, *([content.crops] if content.crops else [])]:
             files = sorted((path.relative_to(folder).as_posix(), path.stat().st_size) for path in _files(folder))
             whole.update(json.dumps(files).encode())
@@ -159,23 +159,25 @@ def _files(folder: Path) -> Iterator[Path]:
     return (each for each in folder.rglob("*") if each.is_file())
 
 
-@cache
-def content_of(name: str) -> str:
+def content_now(name: str) -> str:
     """A digest of the file, or of all files of the folder, that an option names; what is neither stays a name."""
     place = Path(name).expanduser()
     if place.is_file():
-        return f"file {_file_digest(str(place))}"
+        return f"file {_file_digest(place)}"
     if not place.is_dir():
         return name
     whole = hashlib.sha256()
     for path in sorted(_files(place)):
-        whole.update(f"{path.relative_to(place).as_posix()} {_file_digest(str(path))}\n".encode())
+        whole.update(f"{path.relative_to(place).as_posix()} {_file_digest(path)}\n".encode())
     return f"folder {whole.hexdigest()}"
 
 
-@cache
-def _file_digest(path: str) -> str:
-    with Path(path).open("rb") as stream:
+# many runs of a sweep read the same files
+content_of = cache(content_now)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
         whole = hashlib.sha256()
         while block := stream.read(1 << 20):
             whole.update(block)
