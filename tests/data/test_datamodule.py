@@ -183,6 +183,7 @@ def test_a_split_with_a_missing_or_broken_picture_is_refused_before_it_is_used(t
     assert len(str(caught.value).splitlines()) == 2
     for number in range(4):
         (tmp_path / f"z{number}.jpg").write_bytes(b"no picture")
+    _read.cache_clear()
     with pytest.raises(DataError, match=r"z0\.jpg is not a picture"):
         connected(corpus=str(tmp_path), missing_images="error").posts("test")
     # grey ones stand for them, and a method that looks at none misses none

@@ -377,6 +377,8 @@ def damaged_dict(path: Path, kind: str) -> None:
             packed.writestr("archive/data.pkl", b"\x80\x02K\x01Q.")
             packed.writestr("archive/version", "3\n")
             packed.writestr("archive/byteorder", "little")
+    elif kind == "of another pickle protocol":
+        torch.save({"a.jpg": ["a.png"]}, path, pickle_protocol=4)
     else:
         torch.save({"\ud800.jpg": ["a.png"]}, path)
 
@@ -386,6 +388,7 @@ def damaged_dict(path: Path, kind: str) -> None:
     [
         ("unpacks to more than the limit", "bytes when unpacked; the limit is"),
         ("no key to what is kept apart", "not a dict of plain data"),
+        ("of another pickle protocol", "not a dict of plain data: Unsupported operand"),
         ("half a surrogate pair", "is not a plain name"),
     ],
 )
@@ -404,7 +407,7 @@ def test_a_hostile_dict_is_refused_in_a_line(tmp_path: Path, kind: str, said: st
 def test_a_dict_of_another_pickle_protocol_is_read_without_a_warning(tmp_path: Path) -> None:
     folder = corpus_folder(tmp_path)
     crops_in(tmp_path / "mine_aux_images" / "train" / "crops", "a.png")
-    torch.save({"train0_0.png": ["a.png"]}, folder / "mine_train_dict.pth", pickle_protocol=4)
+    torch.save({"train0_0.png": ["a.png"]}, folder / "mine_train_dict.pth", pickle_protocol=3)
     assert len(data(str(folder)).posts("train")[0].images[0].objects) == 1
 
 

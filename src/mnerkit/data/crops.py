@@ -126,7 +126,8 @@ def read_dict(path: Path) -> CropDict:
             warnings.simplefilter("ignore")  # of the pickle's protocol
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as problem:
-        said = str(problem).splitlines()[0][:120] if str(problem) else type(problem).__name__
+        said = str(problem).rpartition("WeightsUnpickler error: ")[2].strip() or type(problem).__name__
+        said = said.splitlines()[0][:120]
         raise DataError(f"{path}: not a dict of plain data: {said}") from None
     if not isinstance(content, dict) or not all(isinstance(each, list | tuple) for each in content.values()):
         raise DataError(f"{path}: expected a dict of picture -> list of crops, found {type(content).__name__}.")
