@@ -233,7 +233,10 @@ class MnerData(lightning.LightningDataModule):
                 posts = [posts[place] for place in kept]
             if not posts:
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
-            self._check_seen(split, posts, pictures)
+            if self._needs is not None:
+                captions = "none" if self.captions == "none" else self.content.captions
+                for remark in seen.checked(split, posts, self._needs, self.missing_images, captions, pictures):
+                    self._say(*remark)
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
@@ -261,25 +264,6 @@ class MnerData(lightning.LightningDataModule):
         left_out = f"{len(posts) - len(kept)} of {len(posts)} posts are left out, their pictures are missing or broken"
         self._say(split, left_out, "missing_images", self.missing_images)
         return kept
-
-    def _check_seen(self, split: str, posts: list[Post], pictures: Pictures) -> None:
-        """Say once a split which of its pictures and captions are not there or not looked at; refuse what may not be.
-
-        Grey pictures stand for missing ones, too, and have no captions.
-        """
-        if self._needs is None:
-            return
-        self._say(f"{split} images", seen.too_many(posts, self._needs))
-        if self.missing_images == "error" and pictures != "blank":
-            seen.check_pictures(split, posts, self._needs)
-        self._say(split, seen.missing_pictures(posts, self._needs), "missing_images", self.missing_images)
-        if pictures == "blank":
-            return
-        if split in ("train", "all_train") and self.captions != "none":
-            seen.check_captions(split, posts, self._needs)
-        if lacking := seen.without_caption(posts, self._needs):
-            said = f"{lacking['missing']} of {lacking['of']} pictures have no caption"
-            self._say(f"{split} captions", said, "captions", str(self.content.captions or "none"))
 
     def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them, and with relevance scores."""
@@ -530,9 +514,8 @@ class MnerData(lightning.LightningDataModule):
             said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
         if self._needs is not None and self._needs.views:
             said["max_images"] = self._needs.max_images
-            lacking = {split: seen.without_caption(posts, self._needs) for split, posts in corpus.splits.items()}
-            if self.pictures != "blank" and any(lacking.values()):
-                said["missing_captions"] = {split: counts for split, counts in lacking.items() if counts}
+        if self._needs is not None and self.pictures != "blank":
+            said |= seen.missing_captions(corpus.splits, self._needs)
         if self._objects is not None:
             limits = {"max_objects": self.max_objects, "object_score": self.object_score}
             said["objects"] = {**self._objects.record(), **limits}

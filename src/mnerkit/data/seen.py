@@ -5,9 +5,12 @@ A method looks at the first `max_images` pictures of a post; here nothing else c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from mnerkit.data.images import PictureLoader, check
+from mnerkit.data.images import PictureLoader, Policy, check
+from mnerkit.data.pictures import Pictures
 from mnerkit.data.post import ImageRef, Post
 from mnerkit.data.views import Needs
 from mnerkit.errors import DataError
@@ -28,7 +31,56 @@ def usable(posts: Sequence[Post], needs: Needs) -> list[Post]:
     return [post for post in posts if loader.usable(post, needs.max_images)]
 
 
-def check_pictures(split: str, posts: Sequence[Post], needs: Needs) -> None:
+class Remark(NamedTuple):
+    """What a split's user is told once: under which key, what, and the option that it is due to with its value."""
+
+    key: str
+    said: str
+    option: str = ""
+    value: str = ""
+
+
+def checked(
+    split: str,
+    posts: Sequence[Post],
+    needs: Needs,
+    missing_images: Policy,
+    captions: Path | str | None,
+    pictures: Pictures = "right",
+) -> list[Remark]:
+    """What is to be said of pictures and captions that are not there, or not looked at.
+
+    Args:
+        split: of the posts; training posts must have captions.
+        posts: the posts, as they are used.
+        needs: what the method looks at.
+        missing_images: the policy.
+        captions: the file of captions in use; `none` where the user wants none, None where none was found.
+        pictures: grey ones (`blank`) stand for missing ones, too, and have no captions.
+
+    Raises:
+        DataError: under `error` a missing or broken picture; no caption of training posts.
+    """
+    found = [Remark(f"{split} images", _too_many(posts, needs))]
+    if missing_images == "error" and pictures != "blank":
+        _check_pictures(split, posts, needs)
+    found.append(Remark(split, _missing_pictures(posts, needs), "missing_images", missing_images))
+    if pictures != "blank":
+        if split in ("train", "all_train") and captions != "none":
+            _check_captions(split, posts, needs)
+        if lacking := _without_caption(posts, needs):
+            said = f"{lacking['missing']} of {lacking['of']} pictures have no caption"
+            found.append(Remark(f"{split} captions", said, "captions", str(captions or "none")))
+    return found
+
+
+def missing_captions(splits: Mapping[str, Sequence[Post]], needs: Needs) -> dict[str, Any]:
+    """`missing_captions` of a run's record: of each split that lacks some how many, `of` how many; else nothing."""
+    lacking = {split: counts for split, posts in splits.items() if (counts := _without_caption(posts, needs))}
+    return {"missing_captions": lacking} if lacking else {}
+
+
+def _check_pictures(split: str, posts: Sequence[Post], needs: Needs) -> None:
     """Refuse posts with a missing or broken picture, where pictures are read.
 
     Raises:
@@ -47,7 +99,7 @@ def check_pictures(split: str, posts: Sequence[Post], needs: Needs) -> None:
         check(image)
 
 
-def too_many(posts: Sequence[Post], needs: Needs) -> str:
+def _too_many(posts: Sequence[Post], needs: Needs) -> str:
     """How many posts have more pictures than are looked at; empty where none has."""
     most = needs.max_images
     more = sum(len(post.images) > most for post in posts) if needs.views else 0
@@ -57,19 +109,19 @@ def too_many(posts: Sequence[Post], needs: Needs) -> str:
     return f"{more} of {len(posts)} posts have more than {most} picture{'s' * (most > 1)}; {which} seen"
 
 
-def missing_pictures(posts: Sequence[Post], needs: Needs) -> str:
+def _missing_pictures(posts: Sequence[Post], needs: Needs) -> str:
     """How many pictures have no file; empty where all have one, or none is read."""
     seen = [image.present for image in looked_at(posts, needs)] if needs.picture is not None else []
     return "" if all(seen) else f"{seen.count(False)} of {len(seen)} pictures are missing"
 
 
-def without_caption(posts: Sequence[Post], needs: Needs) -> dict[str, int]:
+def _without_caption(posts: Sequence[Post], needs: Needs) -> dict[str, int]:
     """How many pictures have no caption (`missing`), `of` how many; empty where all have one, or none is read."""
     read = [image.caption is not None for image in looked_at(posts, needs)] if needs.views & READ else []
     return {} if all(read) else {"missing": read.count(False), "of": len(read)}
 
 
-def check_captions(split: str, posts: Sequence[Post], needs: Needs) -> None:
+def _check_captions(split: str, posts: Sequence[Post], needs: Needs) -> None:
     """Refuse posts of which no picture has a caption with a word, where captions are read.
 
     Raises:
