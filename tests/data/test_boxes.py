@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mnerkit.data.boxes import FoundBox, placed, read_box_lines
 from mnerkit.data.images import PictureFormat
@@ -48,7 +49,7 @@ def test_boxes_in_pixels_come_back_as_shares_that_cut_the_same_pixels(tmp_path_f
     assert [(each.box, each.score, each.label) for each in read] == found
     for (x0, y0, x1, y1), each in zip((box for box, *_ in found), read, strict=True):
         counts: Counter[str] = Counter()
-        shown = placed(each, REF, counts)
+        (shown,) = placed([each], REF, counts)
         assert shown is not None and shown.box is not None and not counts["clipped"]
         assert np.array_equal(cut(REF.pixels, shown.box), REF.pixels[y0:y1, x0:x1])  # type: ignore[index]
 
@@ -62,9 +63,9 @@ def test_a_box_that_sticks_out_is_clipped_and_one_that_lies_outside_is_refused(b
     counts: Counter[str] = Counter()
     if 2 * within < (x1 - x0) * (y1 - y0):
         with pytest.raises(DataError, match=r"b\.jsonl:1: the box .* lies outside picture a\.png, 40 x 30"):
-            placed(found, REF, counts)
+            placed([found], REF, counts)
         return
-    shown = placed(found, REF, counts)
+    (shown,) = placed([found], REF, counts)
     assert shown is not None and shown.box is not None
     assert all(0 <= side <= 1 for side in shown.box) and shown.box[0] < shown.box[2] and shown.box[1] < shown.box[3]
     assert counts["clipped"] == (moved != (max(moved[0], 0), moved[1], moved[2], min(moved[3], HEIGHT)))
@@ -74,10 +75,31 @@ def test_shares_need_no_picture_and_pixels_need_its_size() -> None:
     lost = ImageRef("lost.png")
     shares = FoundBox((0.1, 0.2, 0.3, 0.4), 1.0, "", "shares", None, "f:1")
     pixels = FoundBox((1, 2, 3, 4), 1.0, "", "pixels", None, "f:1")
-    assert placed(shares, lost, Counter()).box == (0.1, 0.2, 0.3, 0.4)  # type: ignore[union-attr]
-    assert placed(pixels, lost, Counter()) is None
     sized = FoundBox((1, 2, 3, 4), 1.0, "", "pixels", (10, 10), "f:1")
-    assert placed(sized, lost, Counter()).box == (0.1, 0.2, 0.3, 0.4)  # type: ignore[union-attr]
+    found = placed([shares, pixels, sized], lost, Counter())
+    assert [each and each.box for each in found] == [(0.1, 0.2, 0.3, 0.4), None, (0.1, 0.2, 0.3, 0.4)]
+
+
+def test_boxes_of_another_shape_than_their_picture_are_refused(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg", exif=turned)  # shown as 100 x 200
+    ref = ImageRef("a.jpg", tmp_path / "a.jpg")
+    for size in ((100, 200), (50, 100), (33, 67), None):  # the picture's, smaller ones, none
+        (found,) = placed([FoundBox((5, 5, 25, 50), 1.0, "", "pixels", size, "b.jsonl:1")], ref, Counter())
+        assert found is not None
+    for unit in ("pixels", "shares"):
+        wrong = FoundBox((0, 0.5, 1, 1), 1.0, "", unit, (200, 100), "b.jsonl:1")  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=r"b\.jsonl:1: boxes of a picture of 200 x 100, and a\.jpg is 100 x 200"):
+            placed([wrong], ref, Counter())
+
+
+def test_the_size_of_a_picture_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[ImageRef] = []
+    monkeypatch.setattr("mnerkit.data.boxes.picture_size", lambda ref: asked.append(ref) or (WIDTH, HEIGHT))
+    boxes = [FoundBox((1, 2, 3, 4), 1.0, "", "pixels", None, "f:1")] * 9
+    assert len(placed(boxes, REF, Counter())) == 9 and asked == [REF]
+    assert placed([], REF, Counter()) == [] and asked == [REF]
 
 
 def test_a_pixel_is_never_lost_and_a_source_of_a_box_decodes_to_its_crop() -> None:
@@ -118,6 +140,9 @@ def test_the_first_line_says_the_unit_of_all_and_a_line_may_say_another(tmp_path
         ({"image": "a.png", "objects": [{"box": [0, 0, 5]}]}, "four finite numbers"),
         ({"image": "a.png", "objects": [{"box": [0, 0, float("nan"), 5]}]}, "four finite numbers"),
         ({"image": "a.png", "objects": [{"box": [0, 0, True, 5]}]}, "four finite numbers"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, 10**400, 5]}]}, "four finite numbers"),
+        ({"image": "a.png", "objects": [{"box": [0, -(10**400), 5, 5]}]}, "four finite numbers"),
+        ({"image": "a.png", "id": "a", "objects": []}, "both 'image' and 'id'"),
         ({"image": "a.png", "objects": [{"box": [0.1, 0.1, 0.5, 0.5]}]}, "smaller than a pixel"),
         ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5], "score": 1.5}]}, "from 0 to 1"),
         ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5], "label": 5}]}, "a label must be"),
@@ -134,6 +159,12 @@ def test_what_can_not_be_is_refused_with_file_and_line(tmp_path: Path, row: Any,
         read_box_lines(path)
     assert str(problem.value).startswith(f"{path}:2: ")
     assert len(str(problem.value).splitlines()) <= 2
+
+
+def test_a_second_header_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "b.jsonl", HEADER, {**HEADER, "unit": "pixels"}, {"image": "a.png", "objects": []})
+    with pytest.raises(DataError, match=r"b\.jsonl:2: expected the format mnerkit-boxes, .* in the first line alone"):
+        read_box_lines(path)
 
 
 def test_voc_corners_count_from_one_and_belong_to_the_box(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_repeated_ids_and_posts_without_words_are_counted(tmp_path: Path) -> Non
     (path / "test.txt").write_text('{"text": [], "label": []}\n{"text": ["a"], "label": ["O"]}')
     corpus = load_corpus(str(path))
     assert [post.id for post in corpus.splits["train"]] == ["1", "1#2", "2"]
-    assert [post.id for post in corpus.splits["test"]] == ["2"]
+    assert [post.id for post in corpus.splits["test"]] == ["test-2"]
     assert corpus.counts["repeated_ids"] == 1 and corpus.counts["without_words"] == 1
 
 
@@ -184,6 +184,16 @@ def test_ids_in_training_and_test_are_refused() -> None:
     check_disjoint(posts[:2], posts[2:])
     with pytest.raises(DataError, match="2 ids of the test posts are also in training, the first is 'b'"):
         check_disjoint(posts[:3], posts[1:])
+
+
+def test_records_without_ids_are_told_apart_by_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    path.mkdir()
+    for word in ("train", "valid", "test"):
+        (path / f"{word}.jsonl").write_text('{"text": ["a"], "label": ["O"]}\n' * 2)
+    splits = load_corpus(str(path)).splits
+    check_disjoint(splits["train"], splits["test"])
+    assert [post.id for post in splits["dev"]] == ["valid-1", "valid-2"]
 
 
 def test_limit_takes_the_first_posts_and_keeps_the_digest(tmp_path: Path) -> None:

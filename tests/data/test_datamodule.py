@@ -160,10 +160,115 @@ def own_corpus(folder: Path, train: str = "a", test: str = "z") -> Path:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_mistake_in_a_worker_arrives_as_it_was_raised(tmp_path: Path, workers: int):
-    data = connected(corpus=str(own_corpus(tmp_path)), missing_images="error", workers=workers)
-    with pytest.raises(DataError, match="is missing") as caught:
-        list(data.train_dataloader())
+    from PIL import Image
+
+    own_corpus(tmp_path)
+    for number in range(4):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"a{number}.jpg")
+    data = connected(corpus=str(tmp_path), missing_images="error", workers=workers)
+    loader = data.train_dataloader()
+    (tmp_path / "a2.jpg").write_bytes(b"no picture")  # after it was looked at
+    with pytest.raises(DataError, match=r"a2\.jpg is not a picture") as caught:
+        list(loader)
     assert "Traceback" not in str(caught.value)
+
+
+def test_a_split_with_a_missing_or_broken_picture_is_refused_before_it_is_used(tmp_path: Path):
+    own_corpus(tmp_path)
+    data = connected(corpus=str(tmp_path), missing_images="error")
+    with pytest.raises(
+        DataError, match=r"picture z0\.jpg is missing, and 3 more of the test split are\.\nUnder"
+    ) as caught:
+        data.posts("test")
+    assert len(str(caught.value).splitlines()) == 2
+    for number in range(4):
+        (tmp_path / f"z{number}.jpg").write_bytes(b"no picture")
+    _read.cache_clear()
+    with pytest.raises(DataError, match=r"z0\.jpg is not a picture"):
+        connected(corpus=str(tmp_path), missing_images="error").posts("test")
+    # grey ones stand for them, and a method that looks at none misses none
+    assert len(connected(corpus=str(tmp_path), missing_images="error", pictures="blank").posts("test")) == 4
+    assert len(connected(views=(), corpus=str(tmp_path), missing_images="error").posts("test")) == 4
+
+
+def several_pictures(folder: Path, *there: str) -> MnerData:
+    """A corpus with posts of two, two and no pictures, read for a method that looks at the first one."""
+    from PIL import Image
+
+    for name in there:
+        Image.new("RGB", (8, 8)).save(folder / name)
+    for split in ("train", "dev", "test"):
+        images = [[f"{split}0.png", f"{split}1.png"], [f"{split}2.png", f"{split}3.png"], []]
+        rows = [
+            {"id": f"{split}{n}", "text": ["Ann"], "label": ["B-PER"], "images": each} for n, each in enumerate(images)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return MnerData(corpus=str(folder))
+
+
+def test_only_pictures_that_are_looked_at_decide_and_count(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    data = several_pictures(tmp_path, "train0.png", "train3.png", "test0.png", "test2.png")
+    needs = Needs(VocabularyReader(["ann"]), frozenset({"whole"}), PictureFormat(8))
+    data.connect(needs)
+    data.posts("train")
+    assert "train: 1 of 2 pictures are missing (--data.missing_images blank)" in caplog.text
+    data.missing_images = "skip"
+    data.connect(needs)
+    assert [post.id for post in data.posts("train")] == ["train0", "train2"]
+    data.missing_images = "error"
+    data.connect(needs)
+    assert len(data.posts("test")) == 3
+    with pytest.raises(DataError, match=r"picture train2\.png is missing\.\n"):
+        data.posts("train")
+
+
+def reading_captions(data: MnerData, view: str, **limits: int) -> MnerData:
+    reader = VocabularyReader(["ann"])
+    data.connect(Needs(reader, frozenset({view}), caption_reader=reader, **limits))
+    return data
+
+
+@pytest.mark.parametrize("view", ["captions", "second"])
+def test_pictures_without_a_caption_are_counted_where_captions_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, view: str
+):
+    data = several_pictures(tmp_path)
+    data.captions, data.root = None, str(tmp_path)
+    (tmp_path / "captions").mkdir()
+    captions = tmp_path / "captions" / f"{tmp_path.name}.txt"
+    captions.write_text("train0.png :a cat\ntrain2.png :a dog\ntest0.png :a cow\n")
+    reading_captions(data, view)
+    assert [len(data.posts(split)) for split in ("train", "dev", "test")] == [3, 3, 3]
+    assert data.posts("train") and [
+        each.split(" (")[0].split(": ")[1] for each in caplog.messages if "caption" in each
+    ] == [
+        "2 of 2 pictures have no caption",
+        "1 of 2 pictures have no caption",
+    ]
+    assert data.protocol()["missing_captions"] == {"dev": {"missing": 2, "of": 2}, "test": {"missing": 1, "of": 2}}
+    reading_captions(data, view, max_images=2)
+    assert data.protocol()["missing_captions"]["train"] == {"missing": 2, "of": 4}
+    reading_captions(data, view)
+    captions.write_text("other.png :a cat\ntrain0.png : \n")
+    data._content = None
+    _read.cache_clear()
+    with pytest.raises(
+        DataError, match="reads captions, and none of the 2 pictures of the train split has one"
+    ) as told:
+        data.posts("train")
+    assert len(str(told.value).splitlines()) == 2 and "--data.captions" in str(told.value)
+    data.captions, data._content = "none", None
+    assert len(data.posts("train")) == 3
+    assert data.protocol()["missing_captions"]["train"] == {"missing": 2, "of": 2}
+
+
+def test_captions_that_nobody_reads_or_that_are_all_there_are_not_spoken_of(caplog: pytest.LogCaptureFixture):
+    for view in ("captions", "second"):
+        data = reading_captions(MnerData(limit=5), view)
+        assert data.posts("train") and "missing_captions" not in data.protocol()
+        assert reading_captions(MnerData(limit=5, pictures="blank"), view).posts("train")
+    assert "missing_captions" not in connected(limit=5, captions="none").protocol()
+    assert "caption" not in caplog.text
 
 
 def test_posts_without_their_pictures_are_left_out_on_request(tmp_path: Path, caplog):

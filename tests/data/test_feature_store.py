@@ -339,6 +339,8 @@ ARRAY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ([1, 2], b"", None),
         ({f"{key(0)}.words": ARRAY}, bytes(8), None),
         ({f"{key(0)}.words": ARRAY, "__metadata__": {key(1): "x"}}, bytes(8), None),
+        *(({f"{key(0)}.words": ARRAY, "__metadata__": said}, bytes(8), None) for said in (None, 3, [[1]], [key(0)])),
+        ({f"{key(0)}.words": ARRAY, "__metadata__": {key(0): 5}}, bytes(8), None),
         ({f"{key(0)}.words": ARRAY, "__metadata__": {key(0): "x"}}, bytes(7), None),
         ({f"{key(0)}.words": {**ARRAY, "shape": [1 << 60, 1 << 60]}, "__metadata__": {key(0): "x"}}, bytes(8), None),
         ({f"{key(0)}.words": {**ARRAY, "shape": [-2]}, "__metadata__": {key(0): "x"}}, bytes(8), None),

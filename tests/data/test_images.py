@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnerkit.data import images
-from mnerkit.data.images import PictureFormat, PictureLoader, check, decode
+from mnerkit.data.images import PictureFormat, PictureLoader, check, decode, picture_size
 from mnerkit.data.layout import ImageFolders, crop_folder, image_folders
 from mnerkit.data.post import ImageRef, Post
 from mnerkit.errors import DataError, UsageError
@@ -38,12 +38,14 @@ def ref(folder: Path, content: bytes, name: str = "x.jpg") -> ImageRef:
     return ImageRef(name, folder / name)
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+
+def png_header(width: int, height: int, pixels: bytes = b"\0" * 99, colours: int = 2, extra: bytes = b"") -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)
+    body = chunk(b"IHDR", head) + extra + chunk(b"IDAT", zlib.compress(pixels))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
 def test_the_name_does_not_matter_for_the_format(tmp_path: Path) -> None:
@@ -90,6 +92,11 @@ BROKEN = {
     "half a PNG": (PNG[: len(PNG) // 2], "is truncated or damaged"),
     "header alone": (JPEG[:20], "x.jpg is"),
     "bomb": (png_header(50_000, 50_000), "pixels; the limit is"),
+    "no palette": (png_header(12, 10, b"\0" + b"\1" * 129, 3), "is truncated or damaged"),
+    "long transparency": (
+        png_header(12, 10, (b"\0" + b"\1" * 12) * 10, 3, chunk(b"PLTE", b"\1\2\3" * 2) + chunk(b"tRNS", b"\0" * 300)),
+        "is truncated or damaged",
+    ),
     "smaller bomb": (png_header(8_000, 8_000), "8000 x 8000 pixels; the limit is"),
 }
 
@@ -103,6 +110,36 @@ def test_broken_files_are_refused_by_name(tmp_path: Path, what: str) -> None:
         with pytest.raises(DataError) as refused:
             attempt(broken)
         assert str(tmp_path / "x.jpg") in str(refused.value) and message in str(refused.value)
+    assert not PictureLoader(PictureFormat(8), "skip").usable(Post("1", ("a",), images=(broken,)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_size_is_that_of_the_decoded_picture(tmp_path: Path, kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = ref(tmp_path, encoded(Image.fromarray(NOISE), kind, exif=exif))
+    height, width, _ = decode(turned).shape
+    assert picture_size(turned) == (width, height) == ((40, 60) if orientation == 6 else (60, 40))
+
+
+def test_a_png_that_is_turned_behind_its_pixels_has_the_size_that_is_shown(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    last = PNG[:-12] + chunk(b"tEXt", b"date:create\x002020") + chunk(b"eXIf", exif.tobytes()[6:]) + PNG[-12:]
+    turned = ref(tmp_path, last)
+    assert decode(turned).shape[:2] == (60, 40) and picture_size(turned) == (40, 60)
+
+
+def test_the_size_is_had_without_decoding_and_not_of_a_picture_that_is_refused(tmp_path: Path, monkeypatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", never)
+    assert picture_size(ref(tmp_path, PNG)) == (60, 40)
+    assert picture_size(ref(tmp_path, png_header(8_000, 8_000))) is None
+    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    assert picture_size(ref(tmp_path, JPEG)) is None
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch) -> None:

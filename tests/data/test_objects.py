@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,75 @@ def test_released_crops_are_found_beside_the_data_by_split(tmp_path: Path) -> No
         data(str(folder)).posts("train")
 
 
+def dicts_of(folder: Path, **crops: list[str]) -> None:
+    """The dict of each split: the crops of its first picture."""
+    for word, names in crops.items():
+        split = "valid" if word == "val" else word
+        torch.save({f"{split}0_0.png": names}, folder / f"mine_{word}_dict.pth")
+
+
+def crops_in(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["train", "train/crops"])
+def test_the_crops_of_one_split_are_not_taken_for_those_of_others(tmp_path: Path, inside: str) -> None:
+    folder, all_crops = corpus_folder(tmp_path), tmp_path / "elsewhere"
+    for word in ("train", "val", "test"):
+        crops_in(all_crops / word / "crops", "0.png")
+    dicts_of(folder, train=["0.png"])
+    given_ = str(all_crops / inside)
+    assert data(str(folder), boxes=given_).posts("train")[0].images[0].objects  # of this split alone they are told
+    dicts_of(folder, val=["0.png"], test=["0.png"])
+    with pytest.raises(DataError, match=r"the crops of the train split, and mine_val_dict\.pth is of dev") as problem:
+        data(str(folder), boxes=given_).posts("train")
+    assert str(problem.value).splitlines()[1].startswith(f"Give {all_crops},")
+    found = data(str(folder), boxes=str(all_crops)).posts("test")[0].images[0].objects[0].crop
+    assert found is not None and found.path == all_crops / "test" / "crops" / "0.png"
+
+
+def test_a_split_with_crops_of_its_own_takes_no_others(tmp_path: Path) -> None:
+    folder, all_crops = corpus_folder(tmp_path), tmp_path / "mine_aux_images"
+    crops_in(all_crops / "crops", "0.png", "1.png")
+    crops_in(all_crops / "test" / "crops", "0.png")
+    dicts_of(folder, test=["0.png", "1.png"])
+    source = data(str(folder))
+    objects = source.posts("test")[0].images[0].objects
+    assert [each.crop and each.crop.path for each in objects] == [all_crops / "test" / "crops" / "0.png"]
+    assert source.protocol()["objects"]["counts"]["test"]["missing_crops"] == 1
+
+
+def test_a_name_of_two_splits_in_a_folder_of_both_is_nobodys_crop(tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path)
+    crops_in(tmp_path / "mine_aux_images" / "crops", "0.png", "1.png", "2.png")
+    dicts_of(folder, train=["0.png", "1.png"], val=["0.png", "2.png"])
+    source = data(str(folder))
+    for split, name in (("train", "1.png"), ("dev", "2.png")):
+        objects = source.posts(split)[0].images[0].objects
+        assert [each.crop and each.crop.name for each in objects] == [name]
+        counts = source._objects.counts[split]  # type: ignore[union-attr]
+        assert counts["missing_crops"] == counts["unsure_crops"] == 1
+    assert "1 of these lie in a folder of several splits" in source._objects.said("dev")  # type: ignore[union-attr]
+
+
+def test_the_limit_of_objects_counts_crops_that_are_there(tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path)
+    crops_in(tmp_path / "mine_aux_images" / "train" / "crops", "c.png", "d.png", "e.png")
+    dicts_of(folder, train=["a.png", "b.png", "c.png", "d.png", "e.png"])
+    objects = data(str(folder), max_objects=2).posts("train")[0].images[0].objects
+    assert [each.crop and each.crop.name for each in objects] == ["c.png", "d.png"]
+
+
+def test_boxes_by_the_name_of_a_picture_and_by_its_post_contradict_each_other(tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path)
+    rows = [{"image": "train1_0.png", "objects": []}, {"id": "train1", "objects": []}]
+    with pytest.raises(DataError, match=r"b\.jsonl:2: boxes of post train1, .* by its name, too \(.*b\.jsonl:1\)"):
+        data(str(folder), boxes=lines(tmp_path / "b.jsonl", *rows)).posts("train")
+
+
 def test_voc_files_are_found_by_the_name_of_the_picture(tmp_path: Path) -> None:
     folder, voc = corpus_folder(tmp_path), tmp_path / "voc"
     voc.mkdir()
@@ -298,6 +368,49 @@ def test_a_dict_that_was_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
             data(str(folder)).posts("train")
 
 
+def damaged_dict(path: Path, kind: str) -> None:
+    if kind == "unpacks to more than the limit":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("archive/data.pkl", b"\x80\x02}." + b"\0" * (64 << 20))
+    elif kind == "no key to what is kept apart":
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr("archive/data.pkl", b"\x80\x02K\x01Q.")
+            packed.writestr("archive/version", "3\n")
+            packed.writestr("archive/byteorder", "little")
+    elif kind == "of another pickle protocol":
+        torch.save({"a.jpg": ["a.png"]}, path, pickle_protocol=4)
+    else:
+        torch.save({"\ud800.jpg": ["a.png"]}, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("unpacks to more than the limit", "bytes when unpacked; the limit is"),
+        ("no key to what is kept apart", "not a dict of plain data"),
+        ("of another pickle protocol", "not a dict of plain data: Unsupported operand"),
+        ("half a surrogate pair", "is not a plain name"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_hostile_dict_is_refused_in_a_line(tmp_path: Path, kind: str, said: str) -> None:
+    folder = corpus_folder(tmp_path)
+    (tmp_path / "mine_aux_images").mkdir()
+    path = tmp_path / "mine_aux_images" / "train_dict.pth"
+    damaged_dict(path, kind)
+    with pytest.raises(DataError, match=said) as problem:
+        data(str(folder)).posts("train")
+    assert str(path) in str(problem.value) and len(str(problem.value).splitlines()) <= 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_dict_of_another_pickle_protocol_is_read_without_a_warning(tmp_path: Path) -> None:
+    folder = corpus_folder(tmp_path)
+    crops_in(tmp_path / "mine_aux_images" / "train" / "crops", "a.png")
+    torch.save({"train0_0.png": ["a.png"]}, folder / "mine_train_dict.pth", pickle_protocol=3)
+    assert len(data(str(folder)).posts("train")[0].images[0].objects) == 1
+
+
 def test_a_dict_can_not_run_code(tmp_path: Path) -> None:
     folder = corpus_folder(tmp_path)
     (tmp_path / "mine_aux_images").mkdir()
@@ -348,6 +461,7 @@ def test_relevance_is_that_of_the_file_in_the_order_of_the_pictures(tmp_path: Pa
         (lambda rows: [*rows[:2], {"id": "train2", "scores": [0.5, 2]}], "from 0 to 1"),
         (lambda rows: [*rows, rows[0]], "a second time"),
         (lambda rows: [*rows, {"id": 3}], "expected an object with 'id' and 'scores'"),
+        (lambda rows: [*rows, {"id": 3, "scores": [0.5]}], "the id as a string"),
     ],
 )
 def test_bad_files_of_scores_are_refused_in_a_line(tmp_path: Path, change: Any, said: str) -> None:
@@ -428,9 +542,9 @@ def test_released_dicts_know_nearly_all_pictures_and_are_refused_without_their_c
     found = find_objects(load_corpus("twitter2015", real_data), tmp_path / "twitter2015_aux_images")
     posts = load_corpus("twitter2015", real_data, splits=("dev",)).splits["dev"]
     annotated = found.annotated("dev", posts)
-    named = [len(each.images[0].objects) for each in annotated]
-    assert named.count(0) == 1 and found.unknown == 0  # the dict of dev has 999 of the 1,000 pictures
-    assert found.counts["dev"]["missing_crops"] == sum(named) - 1
+    counts = found.counts["dev"]
+    assert found.unknown == 0
+    assert sum(len(each.images[0].objects) for each in annotated) == 1 == counts["crops"] - counts["missing_crops"]
     with pytest.raises(DataError, match=r"none of its .* crops is in"):
         data("twitter2015", root=str(real_data), boxes=str(real_data / "hvpnet_layout")).posts("dev")
 

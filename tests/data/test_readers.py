@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mnerkit.data import readers
 from mnerkit.data.inputs import read_input
 from mnerkit.data.readers import read_posts
 from mnerkit.errors import DataError
@@ -62,6 +63,32 @@ def test_a_json_list_is_read_as_records(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps([record, record], indent=1))
     posts = read_posts(tmp_path / "train.json")
     assert [post.id for post in posts] == ["7", "7"] and posts[0].images[0].name == "7.png"
+
+
+def test_a_json_list_on_one_line_may_be_long_and_has_a_limit_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    record = {"id": "a", "text": ["word"] * 50, "label": ["O"] * 50}
+    (tmp_path / "train.json").write_text(" \n" + json.dumps([record] * 2000))
+    assert (tmp_path / "train.json").stat().st_size > readers.MAX_LINE
+    assert len(read_posts(tmp_path / "train.json")) == len(list(read_input(tmp_path / "train.json"))) == 2000
+    monkeypatch.setattr(readers, "MAX_LIST", 1000)
+    with pytest.raises(DataError, match=r"a JSON list of \d+ bytes; the limit is 1000") as problem:
+        read_posts(tmp_path / "train.json")
+    assert len(str(problem.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b'[{"text": "\xff"}]', "not UTF-8"), ("[]".encode("utf-16-le"), "NUL"), (b"[1", "JSON list")]
+)
+def test_a_json_list_that_is_none_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "train.json").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_posts(tmp_path / "train.json")
+
+
+def test_a_list_among_records_is_no_record(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text('{"text": ["a"], "label": ["O"]}\n[1, 2]')
+    with pytest.raises(DataError, match=r"t\.json:2: expected an object"):
+        read_posts(tmp_path / "t.json")
 
 
 def test_the_last_post_counts_without_a_final_blank_line(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -84,9 +84,8 @@ def read_box_lines(path: Path) -> BoxFile:
     """
     file = BoxFile()
     unit: Unit = "pixels"
-    for number, text in lines(path):
-        if not text.strip():
-            continue
+    rows = ((number, text) for number, text in lines(path) if text.strip())
+    for place, (number, text) in enumerate(rows):
         where = f"{path}:{number}"
         try:
             row = json.loads(text)
@@ -95,10 +94,12 @@ def read_box_lines(path: Path) -> BoxFile:
         if not isinstance(row, dict):
             raise DataError(f"{where}: expected an object with image (or id) and objects, found {text[:60]!r}.")
         if "format" in row:
-            if row["format"] != FORMAT or row.get("version") != VERSION or file.places:
+            if row["format"] != FORMAT or row.get("version") != VERSION or place > 0:
                 raise DataError(f"{where}: expected the format {FORMAT}, version {VERSION}, in the first line alone.")
             file.about, unit = row, _unit(row, "pixels", where)
             continue
+        if "image" in row and "id" in row:
+            raise DataError(f"{where}: has both 'image' and 'id'.\nTell a picture by its name, or by its post's id.")
         kind: Literal["image", "id"] = "image" if "image" in row else "id"
         name = row.get(kind)
         if not isinstance(name, str) or not name or "objects" not in row:
@@ -174,7 +175,7 @@ def checked_box(box: Any, unit: Unit, where: str) -> Box:
         DataError: they are none, or what is said to be pixels can only be shares.
     """
     numbers = isinstance(box, list | tuple) and len(box) == 4
-    if not numbers or not all(type(each) in (int, float) and math.isfinite(each) for each in box):
+    if not numbers or not all(type(each) in (int, float) and abs(each) <= sys.float_info.max for each in box):
         raise DataError(f"{where}: a box must be four finite numbers x0, y0, x1, y1, found {str(box)[:60]}.")
     x0, y0, x1, y1 = (float(each) for each in box)
     if x1 <= x0 or y1 <= y0:
@@ -188,18 +189,30 @@ def checked_box(box: Any, unit: Unit, where: str) -> Box:
     return x0, y0, x1, y1
 
 
-def placed(found: FoundBox, ref: ImageRef, counts: Counter[str]) -> PictureObject | None:
-    """A box in its picture: shares of width and height, clipped to it. None where the picture's size can't be had.
+def placed(found: Sequence[FoundBox], ref: ImageRef, counts: Counter[str]) -> list[PictureObject | None]:
+    """Boxes in their picture: shares of width and height, clipped to it. None where the picture's size can't be had.
 
     Args:
-        found: the box.
-        ref: the picture; its file is opened for its size where the box's file does not say it.
+        found: the boxes.
+        ref: the picture; the head of its file is read for its size where there are boxes.
         counts: `clipped` counts boxes of which a pixel or more was outside.
 
     Raises:
-        DataError: most of the box lies outside.
+        DataError: most of a box lies outside, or the boxes are said to be of a picture of another shape.
     """
-    size = found.size or picture_size(ref)
+    shown = picture_size(ref) if found else None
+    return [_placed(each, ref, shown, counts) for each in found]
+
+
+def _placed(
+    found: FoundBox, ref: ImageRef, shown: tuple[int, int] | None, counts: Counter[str]
+) -> PictureObject | None:
+    if found.size is not None and shown is not None and not _alike(found.size, shown):
+        raise DataError(
+            f"{found.where}: boxes of a picture of {found.size[0]} x {found.size[1]}, and {ref.name} is {shown[0]} x "
+            f"{shown[1]} as it is shown.\nAre they of another picture, or of this one before its EXIF rotation?"
+        )
+    size = found.size or shown
     if size is None:
         if found.unit == "pixels":
             return None
@@ -220,3 +233,8 @@ def placed(found: FoundBox, ref: ImageRef, counts: Counter[str]) -> PictureObjec
     over = max(over, (inside[1] - y0) * size[1], (y1 - inside[3]) * size[1])
     counts["clipped"] += over >= 1
     return PictureObject(inside, found.score, found.label)
+
+
+def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes are of one picture, larger or smaller, up to a pixel that rounding took."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(sum(size), sum(other))

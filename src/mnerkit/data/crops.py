@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ MAX_BYTES = 64 << 20
 # what torch makes of files that are damaged or cut off
 _BROKEN = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError),
-    *(ValueError, TypeError, AttributeError, LookupError),
+    *(ValueError, TypeError, AttributeError, LookupError, AssertionError, MemoryError),
 )
 
 
@@ -33,11 +35,14 @@ class CropDict:
         path: the dict's file.
         crops: names of crops, by the name of the picture.
         folders: existing folders where crops are looked up, in this order.
+        unsure: names that the dict of another split gives to another picture, where crops are looked up in a folder
+            that is not the split's own: nobody knows whose they are.
     """
 
     path: Path
     crops: dict[str, tuple[str, ...]]
     folders: tuple[Path, ...]
+    unsure: frozenset[str] = frozenset()
 
 
 def find_dicts(folders: Iterable[Path], name: str) -> dict[str, Path]:
@@ -60,14 +65,47 @@ def find_dicts(folders: Iterable[Path], name: str) -> dict[str, Path]:
     return {}
 
 
-def crop_places(crops: Path, split: str) -> tuple[Path, ...]:
-    """Folders that may hold the crops of a split, the most specific first."""
+def read_dicts(dicts: Mapping[str, Path], crops: Path | None) -> dict[str, CropDict]:
+    """Read the dicts of the splits, and find out where the crops of each one lie.
+
+    Args:
+        dicts: file of each split's dict.
+        crops: the folder of all crops, or `crops` in it; None where there is none.
+
+    Raises:
+        DataError: as `read_dict`; or the folder is that of one split, and there are dicts of others.
+    """
+    read = {split: read_dict(path) for split, path in dicts.items()}
+    if crops is None:
+        return read
     base = crops.parent if crops.name == "crops" else crops
-    inside = [base / word / part for word in SPLIT_WORDS[split] for part in ("crops", "")]
-    return tuple(each for each in dict.fromkeys([*inside, base / "crops", base]) if each.is_dir())
+    listed: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for split, each in read.items():
+        for picture, names in each.crops.items():
+            for name in names:
+                listed[name].add((split, picture))
+    unsure = frozenset(
+        name for name, by in listed.items() if all(len(set(those)) > 1 for those in zip(*by, strict=True))
+    )
+    for split, each in read.items():
+        if own := _existing(base / word / part for word in SPLIT_WORDS[split] for part in ("crops", "")):
+            read[split] = replace(each, folders=own)
+            continue
+        other = next((name for name, words in SPLIT_WORDS.items() if base.name in words and name != split), None)
+        if other is not None:
+            raise DataError(
+                f"{crops}: the crops of the {other} split, and {each.path.name} is of {split}.\n"
+                f"Give {base.parent}, the folder of all splits' crops."
+            )
+        read[split] = replace(each, folders=_existing([base / "crops", base]), unsure=unsure)
+    return read
 
 
-def read_dict(path: Path, folders: tuple[Path, ...]) -> CropDict:
+def _existing(folders: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(each for each in dict.fromkeys(folders) if each.is_dir())
+
+
+def read_dict(path: Path) -> CropDict:
     """Read the dict of a split; nothing but plain data is unpickled.
 
     Raises:
@@ -79,9 +117,17 @@ def read_dict(path: Path, folders: tuple[Path, ...]) -> CropDict:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{path} has {size} bytes; the limit is {MAX_BYTES}.")
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as packed:
+                size = sum(each.file_size for each in packed.infolist())
+            if size > MAX_BYTES:
+                raise DataError(f"{path} has {size} bytes when unpacked; the limit is {MAX_BYTES}.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as problem:
-        said = str(problem).splitlines()[0][:120] if str(problem) else type(problem).__name__
+        said = str(problem).rpartition("WeightsUnpickler error: ")[2].strip() or type(problem).__name__
+        said = said.splitlines()[0][:120]
         raise DataError(f"{path}: not a dict of plain data: {said}") from None
     if not isinstance(content, dict) or not all(isinstance(each, list | tuple) for each in content.values()):
         raise DataError(f"{path}: expected a dict of picture -> list of crops, found {type(content).__name__}.")
@@ -90,4 +136,4 @@ def read_dict(path: Path, folders: tuple[Path, ...]) -> CropDict:
         if not isinstance(image, str) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{path}: expected names, found {str(image)[:40]!r}: {str(names)[:60]}.")
         crops[safe_name(image, str(path))] = tuple(safe_name(name, str(path)) for name in names)
-    return CropDict(path, crops, folders)
+    return CropDict(path, crops, ())

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as lightning
 
+from mnerkit.data import seen
 from mnerkit.data.cache import FEATURES, cache_folder
 from mnerkit.data.collate import Collator
 from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
@@ -94,7 +95,8 @@ class MnerData(lightning.LightningDataModule):
             corpus: probe, twitter2015, twitter2017, mner-mi, mner-mi-plus, or a folder of one's own.
             root: folder that holds the corpora.
             variant: whose release of the corpus; for probe, the preset.
-            captions: file of captions, one line a picture.
+            captions: file of captions, one line a picture; with none there are none. Default: captions/<corpus>.txt
+                below root, where it is there.
             boxes: objects in the pictures, for methods that look at them: a file of boxes (mnerkit data objects --help
                 tells the formats), a folder of Pascal-VOC XML files, or a folder of crops with its *_dict.pth; none
                 takes set places of each picture. Default: the true boxes of probe; else boxes/<corpus>.jsonl below
@@ -106,8 +108,8 @@ class MnerData(lightning.LightningDataModule):
             batch_size: posts a training batch (and rank), at most; a plain batch, not an episode.
             eval_batch_size: posts a batch when evaluating.
             workers: processes that read pictures and build batches; 0 does it in the main process.
-            missing_images: a missing or broken picture leaves its place empty (blank), drops the post (skip) or is
-                an error.
+            missing_images: a missing or broken picture that the method looks at leaves its place empty (blank), drops
+                the post (skip) or is an error.
             pictures: each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits.
             limit: read only the first posts of each split, this many, for a quick try.
             train_limit: train on this many posts only, a sample that the seed fixes.
@@ -224,13 +226,17 @@ class MnerData(lightning.LightningDataModule):
             posts = self.content.splits.get("train" if split == "all_train" else split, [])
             if split == "train":
                 posts = part_of(posts, self.train_on, self.dis_fraction, self.dis_seed)
-            posts = self._with_images(split, posts)
+            posts = self._usable(split, posts)
             most = self._most_training_posts(len(posts)) if split == "train" else None
             if most is not None:
                 kept = sorted(permutation(len(posts), "train_limit", self.seed)[:most])
                 posts = [posts[place] for place in kept]
             if not posts:
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
+            if self._needs is not None:
+                captions = "none" if self.captions == "none" else self.content.captions
+                for remark in seen.checked(split, posts, self._needs, self.missing_images, captions, pictures):
+                    self._say(*remark)
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
@@ -250,35 +256,14 @@ class MnerData(lightning.LightningDataModule):
         """
         self._own = {"train": train, "selection": selection}
 
-    def _with_images(self, split: str, posts: list[Post]) -> list[Post]:
-        """The posts that `missing_images` leaves; says once a split how many pictures are missing or not looked at."""
-        if self._needs is None:
+    def _usable(self, split: str, posts: list[Post]) -> list[Post]:
+        """The posts that `missing_images` leaves; says once a split how many that are."""
+        if self._needs is None or self._needs.picture is None or self.missing_images != "skip":
             return posts
-        most = self._needs.max_images
-        more = sum(len(post.images) > most for post in posts) if self._needs.views else 0
-        if more:
-            which = f"the first {most} are" if most > 1 else "the first one is"
-            plural = "s" * (most > 1)
-            self._say(
-                f"{split} images", f"{more} of {len(posts)} posts have more than {most} picture{plural}; {which} seen"
-            )
-        if self._needs.picture is None:
-            return posts
-        missing = sum(not image.present for post in posts for image in post.images)
-        if self.missing_images == "skip":
-            loader = PictureLoader(self._needs.picture, policy="skip")
-            usable = [post for post in posts if loader.usable(post)]
-            self._say(
-                split,
-                f"{len(posts) - len(usable)} of {len(posts)} posts are left out, their pictures are missing or broken",
-                "missing_images",
-                self.missing_images,
-            )
-            return usable
-        if missing:
-            pictures = sum(len(post.images) for post in posts)
-            self._say(split, f"{missing} of {pictures} pictures are missing", "missing_images", self.missing_images)
-        return posts
+        kept = seen.usable(posts, self._needs)
+        left_out = f"{len(posts) - len(kept)} of {len(posts)} posts are left out, their pictures are missing or broken"
+        self._say(split, left_out, "missing_images", self.missing_images)
+        return kept
 
     def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them, and with relevance scores."""
@@ -529,6 +514,8 @@ class MnerData(lightning.LightningDataModule):
             said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
         if self._needs is not None and self._needs.views:
             said["max_images"] = self._needs.max_images
+        if self._needs is not None and self.pictures != "blank":
+            said |= seen.missing_captions(corpus.splits, self._needs)
         if self._objects is not None:
             limits = {"max_objects": self.max_objects, "object_score": self.object_score}
             said["objects"] = {**self._objects.record(), **limits}

@@ -193,6 +193,8 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[dict[str, dict[str, _Rang
     try:
         header = json.loads(stream.read(length))
         digests = header.pop("__metadata__", {})
+        if not isinstance(digests, dict) or not all(isinstance(each, str) for each in digests.values()):
+            raise DamagedShard("its digests can't be read")
         places: dict[str, dict[str, _Range]] = {}
         for name, said in header.items():
             key, _, part = name.partition(".")

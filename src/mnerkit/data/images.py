@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mnerkit.data.post import ImageRef, PictureObject, Post
@@ -29,7 +30,12 @@ Policy = Literal["blank", "skip", "error"]
 POLICIES: tuple[Policy, ...] = ("blank", "skip", "error")
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error),
+    AssertionError,  # Pillow's, of a palette that is none
+)
+_BEHIND_PIXELS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts of a PNG that may turn it
+_MOST_CHUNKS = 1 << 16
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -46,7 +52,7 @@ def decode(ref: ImageRef) -> np.ndarray:
 
     if ref.pixels is not None:
         return ref.pixels
-    return np.asarray(_flat(_open(ref)))
+    return np.asarray(_open(ref))
 
 
 def check(ref: ImageRef) -> None:
@@ -60,7 +66,10 @@ def check(ref: ImageRef) -> None:
 
 
 def picture_size(ref: ImageRef) -> tuple[int, int] | None:
-    """Width and height in pixels as `decode` shows it, from the head of the file alone; None where it can't be had."""
+    """Width and height in pixels as `decode` shows it, from the file's head; None where it can't be had.
+
+    Of a PNG that says behind its pixels how it is turned, they are decoded; never of one that `decode` refuses.
+    """
     from PIL import Image
 
     if ref.pixels is not None:
@@ -70,16 +79,39 @@ def picture_size(ref: ImageRef) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if ref.path.stat().st_size > MAX_BYTES:
+                return None
             with Image.open(ref.path, formats=_FORMATS) as image:
                 width, height = image.size
-                turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+                if width * height > MAX_PIXELS:
+                    return None
+                if image.format == "PNG" and _turned_behind_pixels(ref.path):
+                    image.load()
+                turned = Image.Image.getexif(image).get(0x0112) in (5, 6, 7, 8)  # a PNG's own would decode it
     except (*_BROKEN, Image.DecompressionBombError):  # whoever decodes it says what is wrong
         return None
     return (height, width) if turned else (width, height)
 
 
+def _turned_behind_pixels(path: Path) -> bool:
+    """Whether a PNG has metadata behind its pixels that may turn it; only heads of its chunks are read."""
+    pixels = False
+    with open(path, "rb") as stream:
+        stream.seek(8)
+        for _ in range(_MOST_CHUNKS):
+            head = stream.read(8)
+            if len(head) < 8 or head[4:] == b"IEND":
+                return False
+            said = stream.read(min(int.from_bytes(head[:4], "big"), 32))
+            if pixels and (head[4:] == b"eXIf" or said.startswith(_BEHIND_PIXELS)):
+                return True
+            pixels = pixels or head[4:] == b"IDAT"
+            stream.seek(int.from_bytes(head[:4], "big") - len(said) + 4, 1)
+    return True
+
+
 def _open(ref: ImageRef, small: bool = False) -> Image.Image:
-    """The loaded picture of a file, at about 64 pixels where `small` and the format allows."""
+    """The flat picture of a file, at about 64 pixels where `small` and the format allows."""
     content = read_content(ref)
     try:
         return _load(content, small)
@@ -122,7 +154,7 @@ def _load(content: bytes, small: bool) -> Image.Image:
             if small:
                 image.draft("RGB", (64, 64))
             image.load()
-        return image
+            return _flat(image)
     except bombs:
         raise DataError(f"has too many pixels; the limit is {MAX_PIXELS}.") from None
     except Image.UnidentifiedImageError:
@@ -132,25 +164,25 @@ def _load(content: bytes, small: bool) -> Image.Image:
             whole = _without_end(content)
             if whole is not None:
                 return whole
-        raise DataError(f"is truncated or damaged: {problem}.") from None
+        raise DataError(f"is truncated or damaged: {str(problem) or 'its parts do not fit together'}.") from None
 
 
 def _without_end(content: bytes) -> Image.Image | None:
-    """The picture of a JPEG that lacks nothing but its end marker (the MNER-MI release has some), else None.
+    """The flat picture of a JPEG that lacks nothing but its end marker (the MNER-MI release has some), else None.
 
     A decoder fills up lost pixels from whatever follows; so none are lost where two different ends give one picture.
     """
     from PIL import Image
 
     found: list[Image.Image] = []
-    for end in (_END_OF_JPEG, b"\x55" * 64 + _END_OF_JPEG):
-        try:
+    try:
+        for end in (_END_OF_JPEG, b"\x55" * 64 + _END_OF_JPEG):
             image = Image.open(io.BytesIO(content + end), formats=("JPEG",))
             image.load()
-        except _BROKEN:
-            return None
-        found.append(image)
-    return found[0] if found[0].tobytes() == found[1].tobytes() else None
+            found.append(image)
+        return _flat(found[0]) if found[0].tobytes() == found[1].tobytes() else None
+    except _BROKEN:
+        return None
 
 
 def _flat(image: Image.Image) -> Image.Image:
@@ -298,9 +330,9 @@ class PictureLoader:
 
         return [told(each) for each in objects]
 
-    def usable(self, post: Post) -> bool:
-        """Whether every picture of the post is there and can be decoded (asked under `skip`; decodes cheaply)."""
-        for ref in post.images:
+    def usable(self, post: Post, most: int | None = None) -> bool:
+        """Whether the post's first `most` pictures are there and can be decoded (under `skip`; decodes cheaply)."""
+        for ref in post.images[:most]:
             if not ref.present:
                 self.missing[ref.name] += 1
                 return False

@@ -12,7 +12,7 @@ from mnerkit.data.boxes import boxes_of, checked_score, placed
 from mnerkit.data.layout import ImageFolders
 from mnerkit.data.objects import surest
 from mnerkit.data.post import Post
-from mnerkit.data.readers import check_tags, is_blank, lines, post_of, read_bio, records
+from mnerkit.data.readers import beginning, check_tags, post_of, read_bio, records
 from mnerkit.errors import DataError
 
 
@@ -34,8 +34,7 @@ def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterat
     if not folder.is_dir():
         raise DataError(f"there is no folder of pictures {folder}.")
     folders = ImageFolders([folder])
-    first = next((text for _, text in lines(path) if not is_blank(text)), "")
-    if first.startswith("IMGID:"):
+    if beginning(path).startswith("IMGID:"):
         for post in read_bio(path):
             yield replace(post, images=tuple(replace(ref, path=folders.find(ref.name)) for ref in post.images))
         return
@@ -65,7 +64,7 @@ def input_post(record: Any, where: str, default_id: str, folders: ImageFolders) 
     images = list(post.images)
     for place, given in enumerate(boxes):
         found = boxes_of(_row(given, where), record.get("unit", "pixels"), where)
-        known = [placed(each, images[place], Counter()) for each in found]
+        known = placed(found, images[place], Counter())
         images[place] = replace(images[place], objects=surest([each for each in known if each is not None]))
     for place, score in enumerate(scores):
         images[place] = replace(images[place], relevance=checked_score(score, where))

@@ -28,13 +28,15 @@ def safe_name(name: str, where: str) -> str:
         where: file and line, for the message.
 
     Raises:
-        DataError: the name is empty, absolute, has a `..`, a backslash or control characters, or is too long.
+        DataError: the name is empty, absolute, has a `..`, a backslash, control characters or half of a surrogate
+            pair, or is too long.
     """
     parts = name.split("/")
     hostile = (
         not name
         or "\\" in name
         or re.match(r"[A-Za-z]:", name) is not None
+        or any("\ud800" <= character <= "\udfff" for character in name)  # no file system can encode it
         or any(part in ("", ".", "..") or len(os.fsencode(part)) > _MAX_NAME for part in parts)
         or any(ord(character) < 32 for character in name)
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mnerkit.data.boxes import BoxFile, FoundBox, placed, read_box_lines
 from mnerkit.data.corpora import Corpus
-from mnerkit.data.crops import CropDict, crop_places, find_dicts, read_dict
+from mnerkit.data.crops import CropDict, find_dicts, read_dicts
 from mnerkit.data.layout import ImageFolders, merged_mark
 from mnerkit.data.post import ImageRef, PictureObject, Post
 from mnerkit.data.voc import read_voc
@@ -36,6 +36,7 @@ COUNTS = {
     "unlisted": "of these are not in the file",
     "clipped": "boxes clipped to their picture",
     "missing_crops": "crops without a file",
+    "unsure_crops": "of these lie in a folder of several splits, under a name that two of their dicts use",
     "unplaced": "boxes of missing pictures",
 }
 
@@ -102,10 +103,10 @@ class Objects:
     def _with_objects(self, split: str, post: Post, ref: ImageRef, score: float, most: int | None) -> ImageRef:
         counts = self.counts[split]
         listed, found = self._found(split, post, ref)
-        kept = surest(found, score, most)
+        kept = surest((each for each in found if each.crop is None or each.crop.present), score, most)
         ref = replace(ref, objects=kept)
         counts["pictures"] += ref.present
-        if ref.present and not any(each.crop is None or each.crop.present for each in kept):
+        if ref.present and not kept:
             counts["fallback"] += 1
             counts["unlisted"] += not listed and self.kind != "none"
         return ref
@@ -122,20 +123,25 @@ class Objects:
             counts["missing_crops"] += sum(not each.present for each in crops)
             return listed is not None, [PictureObject(None, crop=each) for each in crops]
         boxes = self._boxes_of(post, ref)
-        known = [placed(each, ref, counts) for each in boxes or ()]
+        known = placed(boxes or (), ref, counts)
         counts["unplaced"] += known.count(None)
         return boxes is not None, [each for each in known if each is not None]
 
     def _boxes_of(self, post: Post, ref: ImageRef) -> tuple[FoundBox, ...] | None:
-        for key in _keys(ref.name, stem=self.kind == "voc"):
-            if key in self._boxes.images:
-                return self._boxes.images[key]
-        if post.id in self._boxes.posts and len(post.images) > 1:
+        key = next((key for key in _keys(ref.name, stem=self.kind == "voc") if key in self._boxes.images), None)
+        if post.id not in self._boxes.posts:
+            return None if key is None else self._boxes.images[key]
+        if len(post.images) > 1:
             raise DataError(
                 f"{self._boxes.places[post.id]}: post {post.id} has {len(post.images)} pictures.\n"
                 "Say which one has the boxes: 'image' in place of 'id'."
             )
-        return self._boxes.posts.get(post.id)
+        if key is not None:
+            raise DataError(
+                f"{self._boxes.places[post.id]}: boxes of post {post.id}, whose picture {ref.name} has boxes by its "
+                f"name, too ({self._boxes.places[key]}).\nPut all boxes of a picture together."
+            )
+        return self._boxes.posts[post.id]
 
     def _crops(self, split: str, key: str) -> tuple[str, ...] | None:
         return self._dicts[split].crops.get(key) if split in self._dicts else None
@@ -143,7 +149,11 @@ class Objects:
     def _crop(self, split: str, name: str) -> ImageRef:
         if split not in self._finders:
             self._finders[split] = ImageFolders(self._dicts[split].folders)
-        return ImageRef(name, path=self._finders[split].find(name))
+        path = self._finders[split].find(name)
+        if path is not None and name in self._dicts[split].unsure:
+            self.counts[split]["unsure_crops"] += 1
+            path = None
+        return ImageRef(name, path=path)
 
     def said(self, split: str) -> str:
         """What the counts of a split say, in a line; empty where there is nothing to say."""
@@ -216,7 +226,7 @@ def _near(corpus: Corpus) -> list[Path]:
 
 
 def _of_crops(corpus: Corpus, crops: Path | None, dicts: dict[str, Path]) -> Objects:
-    read = {split: read_dict(path, crop_places(crops, split) if crops else ()) for split, path in dicts.items()}
+    read = read_dicts(dicts, crops)
     keys = {key: str(each.path) for each in read.values() for key in each.crops}
     unknown = _unknown(corpus, keys, keys, stem=False)
     return Objects("crops", crops, _sha256(dicts.values()), unknown=unknown, _dicts=read)

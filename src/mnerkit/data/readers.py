@@ -5,7 +5,8 @@ Two formats, told apart by content:
 - **IMGID/BIO** (Twitter-2015, Twitter-2017): `IMGID:<id>`, then `word<TAB>tag` lines, then a blank line. The picture
   is `<id>.jpg`.
 - **records** (MNER-MI, MNER-MI-Plus): one object a line, `{"id", "text": [words], "label": [tags], "images": [names]}`,
-  as JSON or, in the merged release, as a Python literal. A file that is one JSON list of such objects is read too.
+  as JSON or, in the merged release, as a Python literal. A file that is one JSON list of such objects is read too. A
+  record without `id` is called after its file and line (`train-7`).
 
 Lines end at a line feed and nowhere else: the tweets hold C1 control characters, no-break spaces and zero-width
 characters that `str.splitlines` and `str.split` would cut at.
@@ -28,8 +29,10 @@ from mnerkit.data.split import split_text
 from mnerkit.errors import DataError
 
 MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
+MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
 MAX_DEPTH = 8  # brackets within brackets of a Python literal: a record has 2
 
+_BEGINNING = 4096
 _TAG = re.compile(r"O|[BI]-\S+")
 _STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
 _PLAIN = re.compile(r"(?:[\s\[\](){},:]|True|False|None|(?<![\d.])-?\d+(?:\.\d+)?(?![\d.]))*")  # one way to match
@@ -48,18 +51,40 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 number += 1
                 if len(raw) > MAX_LINE:
                     raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes.")
-                try:
-                    text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as wrong:
-                    raise DataError(
-                        f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
-                        "\nSave the file as UTF-8."
-                    ) from None
-                if "\0" in text:
-                    raise DataError(f"{path}:{number}: a NUL character; is this UTF-16?\nSave the file as UTF-8.")
-                yield number, text.removesuffix("\n").removesuffix("\r")
+                yield number, _decoded(raw, path, number).removesuffix("\n").removesuffix("\r")
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    """The text of a line, or of a whole file as its first line."""
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as wrong:
+        raise DataError(
+            f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
+            "\nSave the file as UTF-8."
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{path}:{number}: a NUL character; is this UTF-16?\nSave the file as UTF-8.")
+    return text
+
+
+def beginning(path: Path) -> str:
+    """The first characters of the first line that is not blank; a long line is not read to its end.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    try:
+        with open(path, "rb") as handle:
+            while raw := handle.readline(_BEGINNING):
+                text = raw.decode("utf-8-sig", "replace")
+                if not is_blank(text.rstrip("\r\n")):
+                    return text
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+    return ""
 
 
 def read_posts(path: Path, types: Collection[str] | None = None) -> list[Post]:
@@ -72,7 +97,7 @@ def read_posts(path: Path, types: Collection[str] | None = None) -> list[Post]:
     Raises:
         DataError: with file and line, where the file is not what the format asks, or holds no post.
     """
-    first = next((text.lstrip() for _, text in lines(path) if not is_blank(text)), "")
+    first = beginning(path).lstrip()
     posts = list(read_records(path, types) if first[:1] in ("{", "[") else read_bio(path, types))
     if not posts:
         raise DataError(f"{path} holds no posts.")
@@ -86,7 +111,7 @@ def read_records(path: Path, types: Collection[str] | None = None) -> Iterator[P
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
     for where, number, record in records(path):
-        post = post_of(record, where, str(number))
+        post = post_of(record, where, f"{path.stem}-{number}")  # unlike that of any record of another split
         if post.tags is None:
             raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
         check_tags(post.tags, where, types)
@@ -230,20 +255,28 @@ def records(path: Path) -> Iterator[tuple[str, int, Any]]:
     """Place (file and line), number and value of each record: one a line, or a JSON list over the whole file.
 
     Raises:
-        DataError: with file and line, as the records are read.
+        DataError: with file and line, as the records are read; a list of more than `MAX_LIST` bytes.
     """
+    if beginning(path).lstrip().startswith("["):
+        yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))
+        return
     for number, text in lines(path):
-        if is_blank(text):
-            continue
-        if text.lstrip().startswith("["):
-            yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))
-            return
-        yield f"{path}:{number}", number, _record(text, f"{path}:{number}")
+        if not is_blank(text):
+            yield f"{path}:{number}", number, _record(text, f"{path}:{number}")
 
 
 def _whole(path: Path) -> list[Any]:
     try:
-        return json.loads("\n".join(text for _, text in lines(path)))
+        size = path.stat().st_size
+        if size > MAX_LIST:
+            raise DataError(
+                f"{path}: a JSON list of {size} bytes; the limit is {MAX_LIST}.\nWrite one record a line instead."
+            )
+        text = _decoded(path.read_bytes(), path, 1)
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as wrong:
         raise DataError(f"{path}: not a JSON list: {wrong}.") from None
 

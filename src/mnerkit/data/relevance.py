@@ -61,7 +61,9 @@ class Relevance:
                 about = row
                 continue
             if not isinstance(row, dict) or not isinstance(row.get("id"), str) or type(row.get("scores")) is not list:
-                raise DataError(f"{where}: expected an object with 'id' and 'scores', found {text[:60]!r}.")
+                raise DataError(
+                    f"{where}: expected an object with 'id' and 'scores', the id as a string, found {text[:60]!r}."
+                )
             if row["id"] in scores:
                 raise DataError(f"{where}: a second time scores of post {row['id']!r}.")
             scores[row["id"]] = where, tuple(checked_score(each, where) for each in row["scores"])
