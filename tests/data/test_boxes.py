@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -55,6 +55,7 @@ def test_boxes_in_pixels_come_back_as_shares_that_cut_the_same_pixels(tmp_path_f
 
 
 @given(box=boxes, left=st.integers(0, 100), down=st.integers(0, 100))
+@example(box=(0, 0, 1, 6), left=0, down=27)  # half of it inside, and a little less after rounding
 def test_a_box_that_sticks_out_is_clipped_and_one_that_lies_outside_is_refused(box, left, down) -> None:
     x0, y0, x1, y1 = box
     moved = (x0 - left, y0 + down, x1 - left, y1 + down)

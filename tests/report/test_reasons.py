@@ -27,6 +27,7 @@ SEEN = {"pictures": "right", "max_images": 1, "missing_images": "blank"}
             ["pictures: 3,370 of 3,373 (train) are missing"],
         ),
         ({"missing_pictures": {"test": 3, "dev": {"missing": "all"}}}, []),
+        ({"missing_captions": {"test": {"missing": 8, "of": 723}}}, ["captions: 8 of 723 (test) are missing"]),
         ({"objects": {"source": "boxes", "file": "twitter2017.jsonl"}}, []),
         ({"objects": {"source": "none"}}, ["objects: none are known, set places of each picture are seen"]),
     ],

@@ -222,7 +222,7 @@ def _placed(
         x0, y0, x1, y1 = x0 / size[0], y0 / size[1], x1 / size[0], y1 / size[1]
     inside = (max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0))
     seen = max(inside[2] - inside[0], 0.0) * max(inside[3] - inside[1], 0.0)
-    if seen <= 0 or seen < (1 - MOST_OUTSIDE) * (x1 - x0) * (y1 - y0):
+    if seen <= 0 or seen < (1 - MOST_OUTSIDE - 1e-9) * (x1 - x0) * (y1 - y0):  # up to rounding
         raise DataError(
             f"{found.where}: the box {[round(each, 3) for each in found.box]} ({found.unit}) lies outside picture "
             f"{ref.name}, {size[0]} x {size[1]}.\nAre the boxes of another size of the picture, or in another unit?"

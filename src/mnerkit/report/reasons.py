@@ -26,7 +26,9 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
         reasons.append("data: a release that is not known by its digest")
     limits = {each.get("limit") for each in protocols} - {None}
     reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
-    reasons += dict.fromkeys(f"pictures: {found}" for each in protocols if (found := missing(each, MOST_MISSING)))
+    for what in ("pictures", "captions"):
+        lacking = (missing(each, what, MOST_MISSING) for each in protocols)
+        reasons += dict.fromkeys(f"{what}: {found}" for found in lacking if found)
     if any(mapping(each.get("objects")).get("source") == "none" for each in protocols):
         reasons.append("objects: none are known, set places of each picture are seen")
     towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
@@ -34,10 +36,16 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
     return reasons
 
 
-def missing(protocol: Mapping[str, Any], most: float = 0.0) -> str:
-    """How many pictures of each split are missing, of splits where that is a larger share than `most`; mostly empty."""
+def missing(protocol: Mapping[str, Any], what: str = "pictures", most: float = 0.0) -> str:
+    """How many pictures (or their captions) of each split are missing; mostly empty.
+
+    Args:
+        protocol: what a run's scores were taken on.
+        what: `pictures` or `captions`.
+        most: tell of splits where a larger share is missing.
+    """
     found = []
-    for split, counts in mapping(protocol.get("missing_pictures")).items():
+    for split, counts in mapping(protocol.get(f"missing_{what}")).items():
         absent, of = (mapping(counts).get(name) for name in ("missing", "of"))
         if isinstance(absent, int) and isinstance(of, int) and absent > most * of:
             found.append(f"{absent:,} of {of:,} ({split})")
