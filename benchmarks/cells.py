@@ -5,8 +5,8 @@ of its configuration, the data, the weights and the source files that it uses. A
 others. Stop a benchmark when you like; the same command goes on.
 
 A change of the sources that should change no figure need not cost all cells again: `recheck` runs some of them, drawn
-at random, and where these find what they found before, the others' rows stand for today's sources, too. Such a row
-keeps the digest that it was measured with as `measured`.
+at random, and where those of a system find what they found before, its other rows stand for today's sources, too. Such
+a row keeps the digest that it was measured with as `measured`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Row = dict[str, Any]
-RECHECK = "the sources changed since: run N cells again, and where they find the same, take over all rows"
+RECHECK = "sources changed since: run N cells again, drawn at random, and take over rows of systems that find the same"
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def sweep(bench: Bench, wanted: Sequence[Any], path: Path, jobs: int) -> dict[An
 
 
 def recheck(bench: Bench, path: Path, number: int, jobs: int) -> dict[Any, Row]:
-    """Run some stale cells again; where they find what they found before, all stale rows are taken for current.
+    """Run some stale cells again; rows of a system whose cells find what they found before are taken for current.
 
     Args:
         bench: what the cells share.
@@ -250,24 +250,19 @@ def recheck(bench: Bench, path: Path, number: int, jobs: int) -> dict[Any, Row]:
     )
     if not drawn:
         return rows
-    same = True
+    same: dict[str, bool] = {}
     with multiprocessing.get_context("spawn").Pool(min(jobs, len(drawn))) as pool:
         for row in pool.imap_unordered(run, [(bench, cell, digests[cell]) for cell in drawn]):
             cell = bench.cell.of(row)
             alike = _figures(row) == _figures(rows[cell])
             print(f"{cell.name}: {row.get('error') or ('the same' if alike else 'other figures')}", flush=True)
-            same &= alike
-    if same:
-        for cell in stale:
-            rows[cell] = {
-                **rows[cell],
-                "digest": digests[cell],
-                "measured": rows[cell].get("measured", rows[cell]["digest"]),
-            }
-        write_lines(path, rows.values())
-        print(f"all the same: the other {len(stale) - len(drawn)} rows are taken for those of today's sources")
-    else:
-        print("nothing is taken over; without --recheck all of them are run again")
+            same[cell.system] = same.get(cell.system, True) and alike
+    taken = [cell for cell in stale if same.get(cell.system)]
+    for cell in taken:
+        before = rows[cell].get("measured", rows[cell]["digest"])
+        rows[cell] = {**rows[cell], "digest": digests[cell], "measured": before}
+    write_lines(path, rows.values())
+    print(f"{len(taken)} rows are taken for those of today's sources; {len(stale) - len(taken)} stay as they are")
     return rows
 
 

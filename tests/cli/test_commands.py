@@ -72,6 +72,8 @@ def test_the_help_of_a_method_shows_what_a_plain_run_takes_beside_its_class(caps
     assert shown("model.vcg").startswith("bool|last_stage_only ")
     assert shown("model.head_lr").startswith("float | None ")
     assert shown("early_stopping.patience").startswith("int ")
+    settings = Path(__file__).resolve().parents[2] / "experiments" / "twitter2017-gmf.yaml"  # start from the class
+    assert shown("model.prefix_grid", "--config", str(settings)).endswith("(default: 7)")
     assert shown("model.head.tau", "--model.head", "struct").startswith("float | None ")
     capsys.readouterr()
     assert main(["fit", "--plugin", "mousing", "--model.head", "nearest", "--help"]) == 0

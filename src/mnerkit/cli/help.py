@@ -31,7 +31,7 @@ def verb(name: str, argv: Sequence[str]) -> str:
     plugin, head = _asked(argv)
     schema = options.known_options(plugin, head)
     # a checkpoint has its own
-    given = _given(plugin, head) if plugin is not None and name == "fit" else {}
+    given = _given(plugin, head) if plugin is not None and name == "fit" and options.takes_defaults(argv) else {}
     if name != "predict":
         if plugin is not None:
             lines += [

@@ -245,16 +245,26 @@ def _layers(
     """
     if base is not None:
         return [dict(base), *files]
+    taken = _takes_defaults(files)
+    defaults = {key: value for key, value in plugin.defaults.items() if taken and key != "ablations"}
+    in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
+    asked = request.flags.get("ablation")
+    ablation = [*_ablation(plugin, asked or in_files)]
+    return [defaults, *files, *ablation] if asked else [defaults, *ablation, *files]
+
+
+def takes_defaults(argv: Sequence[str]) -> bool:
+    """Whether the files of `--config` in a command leave a method's `defaults.yaml` in force."""
+    return _takes_defaults([_read_config(Path(value)) for name, value in pairs(argv) if name == "config" and value])
+
+
+def _takes_defaults(files: Sequence[Mapping[str, Any]]) -> bool:
     wanted = next((each["defaults"] for each in reversed(files) if "defaults" in each), True)
     if not isinstance(wanted, bool):
         raise UsageError(
             f"defaults: {wanted!r} in a --config; true takes the method's defaults.yaml, false its class's"
         )
-    defaults = {key: value for key, value in plugin.defaults.items() if wanted and key != "ablations"}
-    in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
-    asked = request.flags.get("ablation")
-    ablation = [*_ablation(plugin, asked or in_files)]
-    return [defaults, *files, *ablation] if asked else [defaults, *ablation, *files]
+    return wanted
 
 
 def _ablation(plugin: registry.Plugin, name: str | None) -> Iterator[dict[str, Any]]:

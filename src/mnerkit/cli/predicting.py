@@ -7,15 +7,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnerkit.cli import options
 from mnerkit.cli.arguments import out_file
 from mnerkit.cli.options import Request
 from mnerkit.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(request: Request) -> int:

@@ -15,7 +15,6 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import files_read, options
 from mnerkit.cli.options import Request
-from mnerkit.cli.protocol import protocol_of
 from mnerkit.cli.summary import summary
 from mnerkit.errors import MnerkitError, UsageError
 from mnerkit.runs import RunFolder, write_json
@@ -96,7 +95,8 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:
             assembly.data.posts(split)
-        protocol = protocol_of(assembly)
+        assembly.data.check_seen()
+        protocol = assembly.data.protocol()
         files = files_read.files_of(assembly)
         if state == "resume":
             files_read.check_resumed(folder, files)
@@ -217,7 +217,7 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None, 
             if split == "test":
                 found["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
             if changed:
-                found[f"{key}:protocol"] = protocol_of(assembly)
+                found[f"{key}:protocol"] = assembly.data.protocol()
             write_json(folder.metrics_file, {**known, **found})
         print(summary({**({"plugin": own["plugin"]}), **found}))
         if folder is not None:

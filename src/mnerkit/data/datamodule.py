@@ -235,11 +235,26 @@ class MnerData(lightning.LightningDataModule):
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
             if self._needs is not None:
                 captions = "none" if self.captions == "none" else self.content.captions
-                for remark in seen.checked(split, posts, self._needs, self.missing_images, captions, pictures):
+                for remark in seen.remarks(split, posts, self._needs, self.missing_images, captions, pictures):
                     self._say(*remark)
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
         return self._posts[split, pictures]
+
+    def check_seen(self) -> None:
+        """Refuse, before hours of training, what would end it later or make nothing of it.
+
+        Raises:
+            DataError: under `missing_images: error` a picture of any split without a file; a method that reads
+                captions, and training posts without one.
+        """
+        if self._needs is None or self.pictures == "blank":
+            return
+        if self.missing_images == "error":
+            for split in (name for name, posts in self.content.splits.items() if posts):
+                seen.check_pictures(split, self.posts(split), self._needs)
+        if self.captions != "none":
+            seen.check_captions("train", self.posts("train"), self._needs)
 
     def _most_training_posts(self, count: int) -> int | None:
         """How many of `count` posts to train on; None: all."""
@@ -515,7 +530,7 @@ class MnerData(lightning.LightningDataModule):
         if self._needs is not None and self._needs.views:
             said["max_images"] = self._needs.max_images
         if self._needs is not None and self.pictures != "blank":
-            said |= seen.missing_captions(corpus.splits, self._needs)
+            said |= seen.record(corpus.splits, self._needs)
         if self._objects is not None:
             limits = {"max_objects": self.max_objects, "object_score": self.object_score}
             said["objects"] = {**self._objects.record(), **limits}

@@ -93,6 +93,11 @@ class Objects:
             for post in posts
         ]
         if counts["crops"] and counts["missing_crops"] == counts["crops"]:
+            if counts["unsure_crops"] == counts["crops"]:
+                raise DataError(
+                    f"{self._dicts[split].path}: other dicts use the names of all its {counts['crops']} crops.\n"
+                    "Give each split's crops a folder: train/crops, val/crops and test/crops, beside the dicts."
+                )
             where = ", ".join(str(folder) for folder in self._dicts[split].folders) or "any folder"
             raise DataError(
                 f"{self._dicts[split].path}: none of its {counts['crops']} crops is in {where}.\n"

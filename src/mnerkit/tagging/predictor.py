@@ -107,7 +107,7 @@ class Predictor:
         """Count the pictures of a batch that were missing or broken; of the names only the first is kept."""
         broken = batch.notes.pop("broken", {})
         missing = self.loader.missing if self.loader is not None else {}
-        self._missing += len(missing)  # once, whatever views asked for it
+        self._missing += len(missing)  # once a batch, whatever views asked for it
         self._broken += len(broken)
         said = [problem.splitlines()[0] for problem in broken.values()] + [f"{name} is missing" for name in missing]
         self._first_lost = self._first_lost or next(iter(said), "")
@@ -142,10 +142,10 @@ class Predictor:
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
         read = (input_post(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
+        self._forget()  # of a call before
         found = list(self.method.rows(self.stream(read)))
         for remark in self.remarks():
             _log.warning("%s", remark)
-        self._forget()
         return found
 
 
