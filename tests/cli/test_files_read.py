@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
-from mnerkit.cli import main
+from mnerkit.cli import files_read, main
+from mnerkit.data.datamodule import MnerData
+from mnerkit.data.images import PictureFormat
+from mnerkit.data.views import Needs
+from mnerkit.data.vocabulary import VocabularyReader
+from mnerkit.errors import DataError, UsageError
+from mnerkit.reproduce import identity
 from mnerkit.runs import RunFolder
 
 SMALL = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--name", "a", "--runs_dir"]
@@ -105,12 +114,111 @@ def test_captions_that_no_option_names_are_noted_where_the_method_reads_them(
     of_corpus = ["--data.corpus", "twitter2015", "--data.root", str(tmp_path), *SMALL, str(tmp_path / "runs")]
     for plugin in ("captions", "bilstm"):
         assert main(["fit", "--plugin", plugin, *of_corpus]) == 0
+    run = RunFolder(tmp_path / "runs" / "captions" / "twitter2015" / "a")
+    captions.rename(tmp_path / "away.txt")
+    capsys.readouterr()
+    assert main(["fit", "--plugin", "captions", *of_corpus]) == 2
+    assert capsys.readouterr().err.endswith(f"{captions} (--data.captions) {NOT}")
+    assert main(["test", "--ckpt_path", str(run.best)]) == 0
+    assert f"{captions} (--data.captions) is not what it was when the run was trained" in capsys.readouterr().err
+    assert "test" not in run.metrics() and any(key.startswith("test@twitter2015-") for key in run.metrics())
+    (tmp_path / "away.txt").rename(captions)
+    assert main(["test", "--ckpt_path", str(run.best)]) == 0 and "test" in run.metrics()
     captions.write_text(captions.read_text().replace("cat", "dog"))
     capsys.readouterr()
     assert main(["fit", "--plugin", "bilstm", *of_corpus]) == 0
     assert main(["fit", "--plugin", "captions", *of_corpus]) == 2
     assert capsys.readouterr().err.endswith(f"{captions} (--data.captions) {NOT}")
-    run = RunFolder(tmp_path / "runs" / "captions" / "twitter2015" / "a")
     run.metrics_file.unlink()
     assert main(["fit", "--plugin", "captions", *of_corpus]) == 2
     assert capsys.readouterr().err.endswith(f"{captions} (--data.captions) {NOT}")
+
+
+def assembly_of(root: Path, **options: Any) -> Any:
+    """What stands in for an assembly of a method that looks at objects."""
+    needs = Needs(VocabularyReader([]), frozenset({"objects"}), picture=PictureFormat(8))
+    data = MnerData(corpus="twitter2015", root=str(root), **options)
+    data.connect(needs)
+    data.posts("dev")
+    config = {"data": {"corpus": "twitter2015", "root": str(root), **options}}
+    return SimpleNamespace(config=config, data=data, method=SimpleNamespace(needs=lambda: needs))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A root with `twitter2015`, its pictures, and dicts for crops; no crops yet."""
+    for folder in ("twitter2015", "twitter2015_images", "boxes"):
+        (tmp_path / folder).mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "twitter2015" / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\nsings\tO\n")
+        Image.new("RGB", (8, 8)).save(tmp_path / "twitter2015_images" / f"{split}.jpg")
+        torch.save(
+            {f"{split}.jpg": [f"{split}.png"]}, tmp_path / f"twitter2015_{split.replace('valid', 'val')}_dict.pth"
+        )
+    return tmp_path
+
+
+def begun(folder: Path, notes: list[files_read.Note]) -> RunFolder:
+    folder.mkdir(exist_ok=True)
+    (folder / "env.json").write_text(json.dumps({"files": [each._asdict() for each in notes]}))
+    return RunFolder(folder)
+
+
+def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: Path) -> None:
+    bare = assembly_of(pictures)
+    none = begun(pictures / "none", files_read.files_of(bare))
+    assert files_read.files_of(bare) == [] == files_read.changed(none, bare, bare.config)
+
+    crops = pictures / "twitter2015_aux_images" / "crops"
+    crops.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(crops / "valid.png")
+    cropped = assembly_of(pictures)
+    (note,) = files_read.files_of(cropped)
+    assert note.option == "data.boxes" and note.content.startswith("crops ")
+    assert files_read.changed(none, cropped, bare.config) == [note]
+    assert files_read.changed(none, cropped, {"data": {**bare.config["data"], "boxes": "none"}}) == []  # asked for
+    with_crops = begun(pictures / "crops", [note])
+
+    boxes = pictures / "boxes" / "twitter2015.jsonl"
+    boxes.write_text('{"image": "valid.jpg", "objects": [{"box": [1, 1, 5, 5]}]}\n')
+    boxed = assembly_of(pictures)
+    (note,) = files_read.files_of(boxed)
+    assert note[:2] == ("data.boxes", str(boxes)) and note.content.startswith("file ")
+    for run in (none, with_crops):
+        assert files_read.changed(run, boxed, bare.config) == [note]
+        with pytest.raises(UsageError, match="is not what it was when this run began"):
+            files_read.check_resumed(run, [note])
+    (gone,) = files_read.changed(begun(pictures / "boxed", [note]), bare, bare.config)
+    assert gone == note._replace(content="none")
+
+
+def test_of_a_folder_counts_what_is_read_and_nothing_that_lies_below(pictures: Path) -> None:
+    (pictures / "crops").mkdir()
+    Image.new("RGB", (4, 4)).save(pictures / "crops" / "valid.png")
+    before = files_read.files_of(assembly_of(pictures, boxes=str(pictures)))
+    run = begun(pictures / "runs", before)  # below the folder itself
+    after = files_read.files_of(assembly_of(pictures, boxes=str(pictures)))
+    assert before == after and [note.option for note in after] == ["data.boxes"]
+    files_read.check_resumed(run, after)
+    torch.save({"valid.jpg": []}, pictures / "twitter2015_val_dict.pth")
+    with pytest.raises(UsageError, match="is not what it was when this run began"):
+        files_read.check_resumed(run, files_read.files_of(assembly_of(pictures, boxes=str(pictures))))
+
+
+def test_word_vectors_are_noted_and_a_file_that_can_not_be_read_is_told(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = pictures / "glove.txt"
+    vectors.write_text("ada 1 2\n")
+    assembly = assembly_of(pictures)
+    assembly.config["model"] = {"vectors": str(vectors), "text": str(pictures)}
+    (note,) = files_read.files_of(assembly)
+    assert note[:2] == ("model.vectors", str(vectors))
+    assert files_read.changed(begun(pictures / "run", []), assembly, assembly.config) == []  # no say in scores
+
+    def failing(name: str) -> str:
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(identity, "content_now", failing)
+    with pytest.raises(DataError, match=r"--model.vectors .*glove.txt can't be read: Permission denied"):
+        files_read.files_of(assembly)

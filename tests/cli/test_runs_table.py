@@ -154,10 +154,16 @@ def test_a_repeated_run_has_the_same_figures_and_another_one_is_told(tmp_path: P
     metrics["test"]["f1"] += 0.5
     write_json(run / "metrics.json", metrics)
     env = json.loads((run / "env.json").read_text())
-    write_json(run / "env.json", env | {"threads": 99})
+    files = [{"option": "data.captions", "file": "a" * 70, "content": "file 12"}]
+    write_json(run / "env.json", env | {"threads": 99, "files": files})
     assert main(["runs", "repeat", str(run)]) == 1
     said = capsys.readouterr().out
     assert "not the same figures" in said and "  test.f1: " in said and "  threads: 99 before" in said
+    assert "\n  data.captions: file 12 before, none now\n" in said and "files: " not in said
+    del env["files"]  # of an older version
+    write_json(run / "env.json", env)
+    assert main(["runs", "repeat", str(run)]) == 1
+    assert capsys.readouterr().out.endswith("  versions, device and source are the same\n")
 
 
 def test_differences_are_of_figures_alone() -> None:

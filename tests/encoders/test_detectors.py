@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -243,20 +244,71 @@ def test_a_picture_that_the_detector_can_not_read_is_left_out_and_its_neighbours
     assert f"1 broken ones left out, the first: picture {lost[0]}, 1 x 5000: the detector can't read it: " in said
     names = [json.loads(line)["image"] for line in out.read_text().splitlines()[1:]]
     assert len(names) == 5 and lost[0] not in names
+    assert detect(out, detector("detr")) == 0  # it alone is left, and again is no fault of all
 
 
-def test_a_device_without_memory_for_a_picture_is_no_fault_of_the_picture(
+def test_a_detector_that_can_read_no_picture_ends_with_the_first_complaint(
     detector: Callable[[str], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full(*_: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+    def failing(*_: Any) -> None:
+        raise ValueError("expected 4 channels\nmore")
 
-    monkeypatch.setattr(Detector, "find", full)
+    folder = detector("detr")
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "find", failing)
+        assert detect(tmp_path / "boxes.jsonl", folder) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("mnerkit: picture ") or "\nmnerkit: picture " in said
+    assert said.endswith(
+        ", 64 x 64: the detector can't read it: expected 4 channels\nSo are all others: give another --detector.\n"
+    )
+    assert detect(tmp_path / "boxes.jsonl", folder) == 0  # goes on once it can
+    assert len((tmp_path / "boxes.jsonl").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_a_device_at_fault_or_without_memory_for_a_picture_is_no_fault_of_the_picture(
+    detector: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    problem: Exception,
+) -> None:
+    def failing(*_: Any) -> None:
+        raise problem
+
+    monkeypatch.setattr(Detector, "find", failing)
     assert detect(tmp_path / "boxes.jsonl", detector("detr")) == 2
-    assert "64 x 64: CUDA out of memory.\nGive another --device." in capsys.readouterr().err
+    assert f"64 x 64: {str(problem).splitlines()[0]}\nGive another --device." in capsys.readouterr().err
+
+
+def test_what_a_failed_batch_held_is_given_back_before_its_pictures_are_tried_one_by_one(
+    detector: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+
+    def find(_: Detector, pictures: Sequence[np.ndarray], *__: Any) -> list[list[Any]]:
+        if len(pictures) > 1:
+            batch = np.stack(list(pictures))
+            held.append(weakref.ref(batch))
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        alive.append(held[-1]() is not None)
+        return [[]]
+
+    monkeypatch.setattr(Detector, "find", find)
+    assert detect(tmp_path / "boxes.jsonl", detector("detr")) == 0
+    assert alive == [False] * 6
 
 
 def test_a_file_of_boxes_that_can_not_be_written_is_named(

@@ -1,24 +1,30 @@
 """The files that a run reads beside its corpus: noted in `env.json` with what they hold, so that a change is noticed.
 
-Frozen episodes are not among them: their digest stands in the configuration. A run folder without the note, of an older
-version, is taken as it is.
+A folder of VOC files or of crops is known by the digest of its boxes or dicts as they were read; nothing else in it
+counts. Weights of towers are not among them, nor frozen episodes, whose digest stands in the configuration. A run
+folder without the note, of an older version, is taken as it is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnerkit.errors import UsageError
+from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import RunFolder
 
 if TYPE_CHECKING:
     from mnerkit.cli.assembly import Assembly
 
-OPTIONS = ("data.captions", "data.boxes", "data.relevance", "model.rankings")
+# options of `identity.PATHS` that are known by other means, and those without which a file is looked for
+OTHERWISE = ("model.text", "model.vision", "data.episode_file")
+LOOKED_FOR = ("data.captions", "data.boxes")
 # options of data that say where files are looked for that no option names
 PLACES = ("data.corpus", "data.root", "data.variant")
+FILE = "file "  # how the content of a single file begins
+GONE = "none"  # the content of what is not read, or not there
 
 
 class Note(NamedTuple):
@@ -29,18 +35,37 @@ class Note(NamedTuple):
     content: str
 
 
-def files_of(assembly: Assembly) -> list[Note]:
-    """Notes of what options name, and of the captions and boxes below the root where the method reads these."""
-    from mnerkit.reproduce.identity import content_now
+def files_of(assembly: Assembly, sections: Sequence[str] = ("model", "data")) -> list[Note]:
+    """Notes of what options name, and of the captions, boxes and crops below the root that the method reads.
 
-    named = {option: str(value) for option in OPTIONS if isinstance(value := _value(assembly.config, option), str)}
-    corpus, views = assembly.data.content, assembly.method.needs().views
-    if corpus.captions is not None and views & {"captions", "second"}:
-        named.setdefault("data.captions", str(corpus.captions))
-    if corpus.root is not None and "objects" in views:
-        named.setdefault("data.boxes", str(corpus.root / "boxes" / f"{corpus.name}.jsonl"))
-    notes = [Note(option, file, content_now(file)) for option, file in named.items()]
-    return [note for note in notes if note.content != note.file]  # else neither file nor folder
+    Args:
+        assembly: its data have read posts, and so the objects in their pictures.
+        sections: of which options.
+
+    Raises:
+        DataError: a file can't be read.
+    """
+    from mnerkit.reproduce.identity import PATHS
+
+    config, data = assembly.config, assembly.data
+    options = [f"{section}.{name}" for section in sections for name in PATHS[section]]
+    files = {
+        option: str(value)
+        for option in options
+        if option not in (*OTHERWISE, *LOOKED_FOR) and isinstance(value := _value(config, option), str)
+    }
+    captions, views = data.content.captions, assembly.method.needs().views
+    if captions is not None and (views & {"captions", "second"} or _value(config, "data.captions") is not None):
+        files["data.captions"] = str(captions)
+    notes = []
+    objects = data._objects
+    if objects is not None and objects.path is not None:
+        if objects.kind == "boxes":
+            files["data.boxes"] = str(objects.path)
+        else:
+            notes.append(Note("data.boxes", str(objects.path), f"{objects.kind} {objects.sha256}"))
+    notes += [Note(option, file, _content(option, file)) for option, file in files.items()]
+    return [note for note in notes if note.content != GONE]
 
 
 def check_resumed(folder: RunFolder, now: list[Note]) -> None:
@@ -49,41 +74,77 @@ def check_resumed(folder: RunFolder, now: list[Note]) -> None:
     Raises:
         UsageError: one holds something else, has gone, or was not there.
     """
-    before = _notes(folder)
-    if before is None:
-        return
-    then, here = ({(note.option, note.content) for note in notes} for notes in (before, now))
-    for note in [*now, *before]:
-        if (note.option, note.content) not in then & here:
-            raise _other(folder, note)
+    before = notes_of(folder)
+    for note in _changed(before, now) if before is not None else ():
+        raise _other(folder, note)
 
 
 def check_finished(folder: RunFolder) -> None:
     """Refuse to take a finished run for one with the files as they are now.
 
+    Only single files are looked at. One that has gone counts where no option names it, so that a run would do without,
+    and where the root in which it lay is still there.
+
     Raises:
-        UsageError: one holds something else.
+        UsageError: one holds something else, or has gone.
+        DataError: one can't be read.
     """
-    for note in changed(folder):
-        raise _other(folder, note)
+    config = folder.config()
+    for note in notes_of(folder) or ():
+        if not note.content.startswith(FILE):
+            continue
+        now = _content(note.option, note.file)
+        if now == GONE and (_value(config, note.option) is not None or not Path(note.file).parent.parent.is_dir()):
+            continue
+        if now != note.content:
+            raise _other(folder, note)
 
 
-def changed(folder: RunFolder, *configs: Mapping[str, Any]) -> list[Note]:
-    """Files that a run noted and that hold something else now; one that has gone is not among them.
+def changed(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any]) -> list[Note]:
+    """Files of the data that an assembly reads, where they are not those that the run noted.
+
+    One that has gone, or that the run had not, is among them. Files of the model have no say in scores.
 
     Args:
         folder: the run's.
-        configs: leave out the files about which these configurations do not say the same.
+        assembly: see `files_of`; files about which its configuration and the run's do not say the same are left out.
+        own: the run's configuration.
     """
+    noted = notes_of(folder)
+    if noted is None:
+        return []
+    before = [note for note in noted if note.option.startswith("data.")]
+    return [
+        note
+        for note in _changed(before, files_of(assembly, ["data"]))
+        if all(_value(own, each) == _value(assembly.config, each) for each in (note.option, *PLACES))
+    ]
+
+
+def notes_of(folder: RunFolder) -> list[Note] | None:
+    """What a run noted; None where it did not."""
+    try:
+        content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
+        return [Note(*(str(row[key]) for key in Note._fields)) for row in content["files"]]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return None
+
+
+def _changed(before: list[Note], now: list[Note]) -> list[Note]:
+    """What differs, by option, with its content now."""
+    then, here = ({note.option: note for note in notes} for notes in (before, now))
+    gone = [note._replace(content=GONE) for option, note in then.items() if option not in here]
+    return [note for note in now if note.option not in then or then[note.option].content != note.content] + gone
+
+
+def _content(option: str, file: str) -> str:
+    """A digest of a single file; `GONE` of what is none."""
     from mnerkit.reproduce.identity import content_now
 
-    found = []
-    for note in _notes(folder) or ():
-        now = content_now(note.file)
-        said = [[_value(config, option) for option in (note.option, *PLACES)] for config in configs]
-        if now not in (note.content, note.file) and all(each == said[0] for each in said):
-            found.append(note._replace(content=now))
-    return found
+    try:
+        return content_now(file) if Path(file).expanduser().is_file() else GONE
+    except OSError as problem:
+        raise DataError(f"--{option} {file} can't be read: {problem.strerror}.") from None
 
 
 def _other(folder: RunFolder, note: Note) -> UsageError:
@@ -91,15 +152,6 @@ def _other(folder: RunFolder, note: Note) -> UsageError:
         f"{folder.path}: {note.file} (--{note.option}) is not what it was when this run began; "
         "put it back, or give --overwrite or another --name"
     )
-
-
-def _notes(folder: RunFolder) -> list[Note] | None:
-    """What a run noted; None where it did not."""
-    try:
-        content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
-        return [Note(*(str(row[key]) for key in Note._fields)) for row in content["files"]]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
-        return None
 
 
 def _value(config: Mapping[str, Any], option: str) -> Any:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # for a post without a noun phrase, and with --prompts types: what the usual entity types look like
 TYPE_PROMPTS = ("person", "place", "logo", "object")
 ANEW = "Give --overwrite to begin anew."
+# in the message of an error that is of no class of its own: the device is at fault, not the picture
+OF_DEVICE = ("CUDA error", "out of memory", "can't allocate memory")
 ABOUT = f"""Look for objects in the pictures of a corpus and write their boxes to FILE, for methods that look at objects
 (--data.boxes FILE). A run that was stopped goes on when its command is given again.
 
@@ -76,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: the file was written with other settings, or can't be written there.
-        DataError: see `corpora.load_corpus`; a line of the file is damaged.
+        DataError: see `corpora.load_corpus`; a line of the file is damaged; the detector can read no picture at all.
         TowerError: a detector that can't be had.
     """
     out = Path(options.out)
@@ -109,6 +111,7 @@ def main(options: argparse.Namespace) -> int:
         "prompts": options.prompts if detector.prompted else "none",
     }
     broken: dict[str, str] = {}
+    refused: dict[str, str] = {}
     written = 0
     with ExitStack() as stack:
         # what can't be opened is told before the first picture is read
@@ -121,9 +124,12 @@ def main(options: argparse.Namespace) -> int:
         if done is None:
             _write(file, header)
         rest = {name: each for name, each in wanted.items() if name not in (done or ())}
-        for row in _rows(detector, rest, header, options.batch_size, broken):
+        for row in _rows(detector, rest, header, options.batch_size, broken, refused):
             _write(file, row)
             written += 1
+    if refused and not written and not done:  # no fault of single pictures
+        raise DataError(f"{next(iter(refused.values()))}\nSo are all others: give another --detector.")
+    broken |= refused
     lost = f", {len(broken)} broken ones left out, the first: {next(iter(broken.values()))}" if broken else ""
     print(f"{written} pictures -> {out} ({len(done or ())} were there){lost}", file=sys.stderr)
     return 0
@@ -227,8 +233,9 @@ def _rows(
     header: dict[str, Any],
     batch_size: int,
     broken: dict[str, str],
+    refused: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """A line for each picture that can be decoded."""
+    """A line for each picture that can be decoded (others go to `broken`) and that the detector reads (`refused`)."""
     from tqdm import tqdm
 
     with tqdm(total=len(wanted), unit=" pictures", disable=None) as bar:
@@ -237,7 +244,7 @@ def _rows(
             read = [
                 (name, pixels, words) for name, (ref, words) in chunk if (pixels := _decoded(ref, broken)) is not None
             ]
-            for name, pixels, objects in _found(detector, read, header, broken):
+            for name, pixels, objects in _found(detector, read, header, refused):
                 height, width = pixels.shape[:2]
                 kept = [row for each in objects if (row := _row(each, width, height)) is not None]
                 yield {"image": name, "size": [width, height], "objects": kept[: header["most"]]}
@@ -248,7 +255,7 @@ def _found(
     detector: Detector,
     read: Sequence[tuple[str, np.ndarray, list[tuple[str, ...]]]],
     header: dict[str, Any],
-    broken: dict[str, str],
+    refused: dict[str, str],
 ) -> list[tuple[str, np.ndarray, list[Detection]]]:
     """Name, pixels and objects of each picture; where detecting fails, it is tried picture by picture.
 
@@ -261,20 +268,28 @@ def _found(
     asked = [each or list(TYPE_PROMPTS) for each in prompts]
     try:
         found = detector.find([pixels for _, pixels, _ in read], asked, header["score"])
+        return [(name, pixels, objects) for (name, pixels, _), objects in zip(read, found, strict=True)]
     except (ValueError, RuntimeError) as problem:
-        if len(read) > 1:
-            return [row for each in read for row in _found(detector, [each], header, broken)]
-        import torch
-
-        memory = torch.cuda.OutOfMemoryError
-        name, pixels, _ = read[0]
-        height, width = pixels.shape[:2]
         said = (str(problem).splitlines() or [type(problem).__name__])[0][:100]
-        if isinstance(problem, (memory, getattr(torch, "AcceleratorError", memory))):  # the latter: torch 2.8
-            raise UsageError(f"--device: picture {name}, {width} x {height}: {said}\nGive another --device.") from None
-        broken[name] = f"picture {name}, {width} x {height}: the detector can't read it: {said}"
-        return []
-    return [(name, pixels, objects) for (name, pixels, _), objects in zip(read, found, strict=True)]
+        of_device = _of_device(problem)
+    # not in the block above, where the traceback still holds the tensors of the whole batch
+    if len(read) > 1:
+        return [row for each in read for row in _found(detector, [each], header, refused)]
+    name, pixels, _ = read[0]
+    height, width = pixels.shape[:2]
+    if of_device:
+        raise UsageError(f"--device: picture {name}, {width} x {height}: {said}\nGive another --device.")
+    refused[name] = f"picture {name}, {width} x {height}: the detector can't read it: {said}"
+    return []
+
+
+def _of_device(problem: Exception) -> bool:
+    """Whether the device is at fault, or its memory too small."""
+    import torch
+
+    memory = torch.cuda.OutOfMemoryError
+    kinds = (memory, getattr(torch, "AcceleratorError", memory))  # the latter: torch 2.8
+    return isinstance(problem, kinds) or any(each in str(problem) for each in OF_DEVICE)
 
 
 def _decoded(ref: ImageRef, broken: dict[str, str]) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli import options
+from mnerkit.cli import files_read, options
 from mnerkit.cli.arguments import Parser, refuse
 from mnerkit.cli.options import Request
 from mnerkit.errors import DataError, UsageError
@@ -124,15 +124,19 @@ def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _surroundings(run: RunFolder, again: RunFolder) -> list[str]:
-    """What else differs between two runs: versions, device, threads, source; a line each."""
+    """What else differs between two runs: versions, device, threads, source, files that both noted; a line each."""
     found = []
     for folder in (run, again):
         try:
             content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return [f"  the environment of {folder.path} was not kept"]
-        found.append({key: value for key, value in _leaves(content) if key != "command"})
+        found.append({key: value for key, value in _leaves(content) if key not in ("command", "files")})
     one, other = found
+    before, now = files_read.notes_of(run), files_read.notes_of(again)
+    if before is not None and now is not None:  # else one is of an older version
+        one |= {note.option: note.content for note in before}
+        other |= {note.option: note.content for note in now}
     return [
         f"  {key}: {str(one.get(key, 'none'))[:60]} before, {str(other.get(key, 'none'))[:60]} now"
         for key in sorted(one.keys() | other.keys())

@@ -181,16 +181,14 @@ def score(request: Request) -> int:
     options.resolve(request, base=own)
     path = Path(request.flags["ckpt_path"])
     folder = RunFolder(path if path.is_dir() else path.parent)
-    # rankings have no say in scores
-    others = [each for each in files_read.changed(folder, own, request.config) if each.option != "model.rankings"]
     if not folder.finished:  # scores are kept in the folders of finished runs alone
-        return _score(request, content, None, others)
+        return _score(request, content, folder, keep=False)
     with _writing(folder):
-        return _score(request, content, folder, others)
+        return _score(request, content, folder, keep=True)
 
 
-def _score(request: Request, content: dict[str, Any], folder: RunFolder | None, others: list[files_read.Note]) -> int:
-    """Score a checkpoint's `content`, and add the scores to those in `folder`; `others` are files that have changed."""
+def _score(request: Request, content: dict[str, Any], run: RunFolder, keep: bool) -> int:
+    """Score a checkpoint's `content`; `keep`: add the scores to those in the folder of its run."""
     from mnerkit.cli.assembly import Assembly
     from mnerkit.tagging import checkpoint
 
@@ -201,6 +199,9 @@ def _score(request: Request, content: dict[str, Any], folder: RunFolder | None, 
     split = "dev" if request.verb == "validate" else "test"
     if split == "test":
         assembly.check_unseen()
+    assembly.data.posts(split)  # with these, objects are looked for
+    others = files_read.changed(run, assembly, own)
+    folder = run if keep else None
     known = folder.metrics() if folder is not None else {}
     changed = {key: request.config.get(key) for key in ("data", "model") if request.config.get(key) != own.get(key)}
     if others:
