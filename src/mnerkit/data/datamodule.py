@@ -203,6 +203,11 @@ class MnerData(lightning.LightningDataModule):
         return self._content
 
     @property
+    def objects(self) -> Objects | None:
+        """Where the objects in the pictures come from; None until a method has looked at some."""
+        return self._objects
+
+    @property
     def facts(self) -> CorpusFacts:
         """Types (in a few-shot run the training types) and training words."""
         if self._facts is None:
