@@ -201,21 +201,30 @@ def test_a_run_that_was_killed_goes_on_to_the_same_file(
     assert detect(out, folder) == 0 and "0 pictures" in capsys.readouterr().err
 
 
+def spoilt(monkeypatch: pytest.MonkeyPatch, instead: Callable[[], np.ndarray]) -> list[str]:
+    """Put something in place of the first picture that is decoded; its name is in the list from then on."""
+    inner: Callable[[ImageRef], np.ndarray] = images.decode
+    lost: list[str] = []
+
+    def decode(ref: ImageRef) -> np.ndarray:
+        if not lost:
+            lost.append(ref.name)
+        return instead() if ref.name == lost[0] else inner(ref)
+
+    monkeypatch.setattr(images, "decode", decode)
+    return lost
+
+
 def test_a_picture_that_can_not_be_read_is_named_and_not_the_file_of_boxes(
     detector: Callable[[str], str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    inner, lost = images.decode, []
+    def failing() -> np.ndarray:
+        raise OSError(errno.EIO, "Input/output error")
 
-    def failing(ref: ImageRef) -> np.ndarray:
-        if not lost or ref.name == lost[0]:
-            lost[:] = [ref.name]
-            raise OSError(errno.EIO, "Input/output error")
-        return inner(ref)
-
-    monkeypatch.setattr(images, "decode", failing)
+    lost = spoilt(monkeypatch, failing)
     out = tmp_path / "boxes.jsonl"
     assert detect(out, detector("detr")) == 0
     said = capsys.readouterr().err.splitlines()[-1]
@@ -229,15 +238,8 @@ def test_a_picture_that_the_detector_can_not_read_is_left_out_and_its_neighbours
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    inner, lost = images.decode, []
-
-    def strip(ref: ImageRef) -> np.ndarray:
-        if not lost or ref.name == lost[0]:
-            lost[:] = [ref.name]
-            return np.zeros((5000, 1, 3), np.uint8)  # DETR's processor scales its width to 0
-        return inner(ref)
-
-    monkeypatch.setattr(images, "decode", strip)
+    # DETR's processor scales its width to 0
+    lost = spoilt(monkeypatch, lambda: np.zeros((5000, 1, 3), np.uint8))
     out = tmp_path / "boxes.jsonl"
     assert detect(out, detector("detr")) == 0
     said = capsys.readouterr().err.splitlines()[-1]
