@@ -120,6 +120,14 @@ def test_pretraining_lowers_its_loss(trained):
     assert figures["loss"] == losses[-1] and {"words", "captions"} <= figures.keys()
 
 
+@pytest.mark.parametrize(("most", "epochs"), [(12, 4), (8, 2), (7, 2), (3, 1), (1, 1)])
+def test_many_pictures_are_gone_through_less_often_and_once_at_least(most, epochs, monkeypatch):
+    monkeypatch.setattr("mnerkit.encoders.pretraining.MOST_STEPS", most)
+    seen = []
+    pretrain(*_towers(), POSTS[:12], epochs=4, batch_size=4, progress=lambda epoch, _: seen.append(epoch))
+    assert seen == list(range(epochs))
+
+
 def test_frozen_towers_are_frozen_again_after_pretraining(trained):
     text, vision, _, _ = trained
     for tower in (text, vision):

@@ -29,6 +29,8 @@ _RATE = 3e-3
 CAPTION_WEIGHT = 10.0
 # of this many pictures of a batch one is also read cell by cell
 GLANCED = 2
+# corpora of many pictures are gone through less often: the loss is flat by then, and a run should not wait for more
+MOST_STEPS = 850
 
 
 def pretrain(
@@ -51,7 +53,7 @@ def pretrain(
         vision: the vision tower, likewise.
         posts: training posts; those without a readable picture are left out. Tags and ground truth are not read.
         seed: of all draws.
-        epochs: passes over the posts.
+        epochs: passes over the posts; fewer where they would make more than `MOST_STEPS` steps, one at least.
         batch_size: pictures that a text is told apart from.
         progress: called after each epoch with its number and mean loss.
 
@@ -68,6 +70,7 @@ def pretrain(
     pixels = torch.from_numpy(np.stack([whole for *_, whole in read if whole is not None]))  # (N, 3, 64, 64)
     batch_size = min(batch_size, len(pairs))
     batches = len(pairs) // batch_size
+    epochs = max(1, min(epochs, MOST_STEPS // batches))
     figures: dict[str, float] = {}
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _trainable(text, vision):
         torch.manual_seed(seed)
