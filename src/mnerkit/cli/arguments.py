@@ -14,7 +14,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints are this program's."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}.\nSee {self.prog} --help.")
+        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def with_verbs(name: str, about: str, verbs: Mapping[str, str]) -> tuple[Parser, dict[str, Parser]]:

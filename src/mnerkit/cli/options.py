@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,11 @@ def _refuse_idle(verb: str, name: str) -> None:
 
 
 def _near(name: str, flags: Mapping[str, Flag]) -> str:
-    dotted = [f"{section}.{option}" for section, options in known_options(None, None).items() for option in options]
+    sections = {option: section for section, options in known_options(None, None).items() for option in options}
+    meant = get_close_matches(name, sections, n=1, cutoff=0.6)
     return (
         did_you_mean(name, flags)
-        or did_you_mean(f"data.{name}", dotted)
+        or (f" Did you mean '{sections[meant[0]]}.{meant[0]}'?" if meant else "")
         or f" Options: --{', --'.join(flags)}, --model.X, --data.X, --trainer.X"
     )
 
