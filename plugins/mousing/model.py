@@ -145,6 +145,7 @@ class MousingEncoder(Encoder):
         self.topk, self.graph = topk, graph
         self.recompute = recompute_adj_each_layer
         self.test_intervention, self.env_inference = test_intervention, env_inference
+        self.by_post = intervention == "learned"  # what is drawn depends on the episode
         self.kl_mode, self.kl_cap, self.kl_nodes = kl_mode, kl_cap, kl_nodes
         self.num_env = num_env
         self.perturbation = Perturbation(intervention, flip, noise)

@@ -40,7 +40,11 @@ class PostBatches(Dataset[Any]):
 
 
 class EpisodeBatches(Dataset[Any]):
-    """Number of an episode -> its batch; `notes["index"]` holds the places of its query posts."""
+    """Number of an episode -> its batch.
+
+    `notes["index"]` holds the places of its query posts, `notes["rows"]` which post each row is: the same key in other
+    episodes is the same post.
+    """
 
     def __init__(self, source: Episodes, collator: Collator) -> None:
         self.source, self.collator = source, collator
@@ -55,6 +59,9 @@ class EpisodeBatches(Dataset[Any]):
             query = [source.posts[place] for place in episode.query]
             batch = self.collator.episode(support, query, episode.types, number)
             batch.notes["index"] = list(episode.query)
+            pool = "query" if source.support_posts is source.posts else "support"
+            batch.notes["rows"] = [(pool, place) for place in episode.support]
+            batch.notes["rows"] += [("query", place) for place in episode.query]
             return batch
 
         return _or_mistake(collate)

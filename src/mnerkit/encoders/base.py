@@ -175,9 +175,16 @@ class VisionTower(Tower):
 
 
 class Encoder(nn.Module):
-    """A method without its head: a batch becomes one state per word. `width` is d of `WordStates.states`."""
+    """A method without its head: a batch becomes one state per word.
+
+    Attributes:
+        width: d of `WordStates.states`.
+        by_post: whether, in evaluation, a post's states depend on the post alone, up to rounding; then one that comes
+            back in other episodes is encoded once.
+    """
 
     width: int
+    by_post: bool = True
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         raise NotImplementedError

@@ -16,6 +16,7 @@ from mnerkit.ranges import POSITIVE, check
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.method import Method
 from mnerkit.tagging.metrics import EntityScores
+from mnerkit.tagging.post_states import PostStates
 from mnerkit.tagging.prediction import Prediction, predictions_of, rows, scores
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Tagger(Method):
         super().__init__(**training)
         check("model", POSITIVE, head_lr=head_lr)
         self.head, self.head_lr = head, head_lr
+        self._known: PostStates | None = None
 
     @property
     def train_mode(self) -> Literal["plain", "episodic"]:  # type: ignore[override]
@@ -111,9 +113,27 @@ class Tagger(Method):
 
     # ------------------------------------------------------------------ scoring
 
+    @property
+    def _reader(self) -> Encoder | PostStates:
+        """What encodes posts to be scored: while a split is scored, it knows those that it has met."""
+        return self.encoder if self._known is None else self._known
+
+    def _begin_reading(self) -> None:
+        known = self.reads_support and self.encoder.by_post and not self.head.tunes_encoder
+        self._known = PostStates(self.encoder) if known else None
+
+    def on_predict_epoch_start(self) -> None:
+        """The weights stay for this pass: no post need be encoded twice."""
+        self._begin_reading()
+
+    def on_predict_epoch_end(self) -> None:
+        """As every method."""
+        super().on_predict_epoch_end()
+        self._known = None
+
     def tag(self, batch: Batch) -> list[Prediction]:
         """Predictions for the query rows of a batch."""
-        with self.head.adapted(self.encoder, batch, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
+        with self.head.adapted(self._reader, batch, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
             decoded = head.decode(encoded, batch)
         queries = torch.nonzero(batch.query).flatten().tolist()
         predictions = predictions_of(batch, decoded)
@@ -140,11 +160,12 @@ class Tagger(Method):
 
     def on_validation_epoch_start(self) -> None:
         """Fresh counts, for each setting of the decoding from which dev chooses."""
+        self._begin_reading()
         self.scores = [EntityScores().to(self.device) for _ in self.head.choices or (None,)]
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Count entities of the dev posts."""
-        with self.head.adapted(self.encoder, batch, seed=self.seed) as (head, encoded):
+        with self.head.adapted(self._reader, batch, seed=self.seed) as (head, encoded):
             decodings = head.decodings(encoded, batch)
         for found, decoded in zip(self.scores, decodings, strict=True):
             predictions = predictions_of(batch, decoded)
@@ -152,6 +173,7 @@ class Tagger(Method):
 
     def on_validation_epoch_end(self) -> None:
         """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint, and the setting of the decoding in it."""
+        self._known = None
         found = [each.compute() for each in self.scores]
         best = max(range(len(found)), key=lambda place: found[place]["f1"])  # the first of equals
         self.head.choose(best)

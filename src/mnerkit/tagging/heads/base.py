@@ -12,6 +12,7 @@ from mnerkit.data.batch import Batch
 from mnerkit.data.post import Post
 from mnerkit.data.tagset import TagSet
 from mnerkit.encoders.base import Encoder, WordStates
+from mnerkit.tagging.post_states import PostStates
 
 
 class Head(nn.Module):
@@ -28,6 +29,7 @@ class Head(nn.Module):
         reads_support: whether it tags from a support, so that dev and test are episodes. A head that trains on plain
             batches and reads a support is built with the training types.
         tunes: whether tagging takes gradients.
+        tunes_encoder: whether tagging changes the encoder, too, for the time of an episode.
         compares: whether it has a `divergence`.
         choices: settings of the decoding from which dev chooses; empty for most heads.
     """
@@ -36,6 +38,7 @@ class Head(nn.Module):
     train_mode: ClassVar[Literal["plain", "episodic"]] = "plain"
     reads_support: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
+    tunes_encoder: bool = False
     compares: ClassVar[bool] = False
     choices: Sequence[float] = ()
 
@@ -78,14 +81,14 @@ class Head(nn.Module):
 
     @contextmanager
     def adapted(
-        self, encoder: Encoder, batch: Batch, *, trace: bool = False, seed: int = 0
+        self, encoder: Encoder | PostStates, batch: Batch, *, trace: bool = False, seed: int = 0
     ) -> Iterator[tuple[Head, WordStates]]:
         """The head that decodes this batch and the states that it decodes; other than this head where it `tunes`.
 
         What is tuned is as before when the context ends.
 
         Args:
-            encoder: encodes the batch.
+            encoder: encodes the batch; an `Encoder` where the head `tunes_encoder`.
             batch: what will be decoded.
             trace: ask the encoder for its trace.
             seed: with the episode's number, the only source of randomness.

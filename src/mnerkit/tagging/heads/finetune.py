@@ -16,6 +16,7 @@ from mnerkit.errors import UsageError
 from mnerkit.tagging.heads.base import Head
 from mnerkit.tagging.heads.rows import support_of
 from mnerkit.tagging.heads.transfer import TransferHead
+from mnerkit.tagging.post_states import PostStates
 
 
 class FinetuneHead(TransferHead):
@@ -58,11 +59,12 @@ class FinetuneHead(TransferHead):
         if steps < 0:
             raise UsageError(f"--model.head.steps {steps}: give at least 0")
         self.scope, self.steps, self.lr, self.encoder_lr = scope, steps, lr, encoder_lr
+        self.tunes_encoder = scope == "all"
         self.weight_decay, self.tuning_dropout = weight_decay, tuning_dropout
 
     @contextmanager
     def adapted(
-        self, encoder: Encoder, batch: Batch, *, trace: bool = False, seed: int = 0
+        self, encoder: Encoder | PostStates, batch: Batch, *, trace: bool = False, seed: int = 0
     ) -> Iterator[tuple[Head, WordStates]]:
         """A fresh layer tuned on the support, and the states that it decodes.
 
@@ -70,7 +72,7 @@ class FinetuneHead(TransferHead):
             DataError: there is no support, or it carries no tags.
         """
         encoded = encoder(batch, trace=trace)
-        if self.scope == "head":
+        if isinstance(encoder, PostStates) or not self.tunes_encoder:
             yield self.tuned(encoded, batch, seed), encoded
             return
         with restored(encoder):
