@@ -32,6 +32,8 @@ class CrossEncoder(Encoder):
             batch).
     """
 
+    by_post = True
+
     def __init__(
         self,
         text: TextTower,

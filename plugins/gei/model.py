@@ -113,6 +113,7 @@ class GeiEncoder(Encoder):
         self.width = width + (text.width if decode_on == "concat_bert" else 0)
         self.epoch = 1
         self.detected: Tensor | None = None
+        self.by_post = not span_task  # the tagger reads the spans that were detected in the batch
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch

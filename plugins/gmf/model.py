@@ -57,6 +57,8 @@ class GmfEncoder(Encoder):
         UsageError: the text tower takes no prefix, the vision tower has no stages, or there is no such layer.
     """
 
+    by_post = True
+
     def __init__(
         self,
         text: TextTower,

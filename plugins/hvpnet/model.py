@@ -43,6 +43,8 @@ class HvpnetEncoder(Encoder):
         UsageError: the text tower takes no prefix, the vision tower has no stages, or captions have no objects.
     """
 
+    by_post = True
+
     def __init__(
         self,
         text: TextTower,

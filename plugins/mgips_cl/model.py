@@ -36,6 +36,8 @@ class MgipsEncoder(Encoder):
     The other options are told in `MgipsTagger`.
     """
 
+    by_post = True
+
     def __init__(
         self,
         text: BertTower,

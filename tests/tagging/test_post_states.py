@@ -21,6 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bilstm": {},
     "hvpnet": {"hidden": 16, "prefix_grid": 1},
     "mousing": {"hidden": 16, "kl_width": 8},
+    "gei": {"width": 16, "hidden": 16, "heads": 2},
 }
 
 
@@ -81,7 +82,7 @@ def test_a_key_of_a_batch_is_one_post_whatever_the_episode() -> None:
     assert len(set(known.values())) == len(known)
 
 
-@pytest.mark.parametrize("plugin", SMALL)
+@pytest.mark.parametrize("plugin", ["bilstm", "hvpnet", "mousing"])
 def test_states_are_those_of_whole_batches_and_each_post_is_encoded_once(
     plugin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,35 @@ def test_a_split_is_scored_as_by_whole_batches(
     # the next pass may look at other pictures, or have other weights
     predictions(trainer(), made, episodes(), "test")
     assert sum(rows) == 2 * distinct("test")
+
+
+def test_what_a_method_notes_of_a_batch_beside_its_states_is_of_that_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = method("gei")
+    batches = list(episodes().loader("test"))
+    alone = [each for batch in batches for each in made.tag(batch)]
+    rows = counted(made, monkeypatch)
+    passed = predictions(trainer(), made, episodes(), "test")
+    assert [each.tags for each in passed] == [each.tags for each in alone]
+    assert rows == [len(batch) for batch in batches]  # its detected spans are read after the call
+
+
+def test_a_pass_that_was_broken_off_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = method("hvpnet")
+    rows = counted(made, monkeypatch)
+    batches = list(episodes().loader("test"))
+
+    def stopped(batch: Batch, batch_idx: int) -> None:
+        made.predicted.extend(made.answers(batch))
+        if batch_idx == 2:
+            raise RuntimeError("stopped")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made, "predict_step", stopped)
+        with pytest.raises(RuntimeError, match="stopped"):
+            predictions(trainer(), made, episodes(), "test")
+    rows.clear()
+    made.tag(batches[0])
+    assert rows == [len(batches[0])]
 
 
 def test_an_encoder_that_is_tuned_reads_every_episode_anew(monkeypatch: pytest.MonkeyPatch) -> None:

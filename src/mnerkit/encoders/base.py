@@ -179,12 +179,12 @@ class Encoder(nn.Module):
 
     Attributes:
         width: d of `WordStates.states`.
-        by_post: whether, in evaluation, a post's states depend on the post alone, up to rounding; then one that comes
-            back in other episodes is encoded once.
+        by_post: whether, in evaluation, a post's states depend on the post alone, up to rounding, and nothing but what
+            is returned is read after a call. Then a post that comes back in other episodes is encoded once.
     """
 
     width: int
-    by_post: bool = True
+    by_post: bool = False
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         raise NotImplementedError

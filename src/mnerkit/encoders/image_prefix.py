@@ -42,6 +42,8 @@ class ImagePrefixEncoder(Encoder):
         UsageError: the text tower takes no prefix, or has no maps that prompts could share.
     """
 
+    by_post = True
+
     def __init__(
         self,
         text: TextTower,

@@ -29,7 +29,7 @@ _RATE = 3e-3
 CAPTION_WEIGHT = 10.0
 # of this many pictures of a batch one is also read cell by cell
 GLANCED = 2
-# corpora of many pictures are gone through less often: the loss is flat by then, and a run should not wait for more
+# corpora of many pictures are gone through less often: after so many steps the loss is nearly flat
 MOST_STEPS = 850
 
 
@@ -53,7 +53,7 @@ def pretrain(
         vision: the vision tower, likewise.
         posts: training posts; those without a readable picture are left out. Tags and ground truth are not read.
         seed: of all draws.
-        epochs: passes over the posts; fewer where they would make more than `MOST_STEPS` steps, one at least.
+        epochs: passes over the posts; fewer where they would make more than `MOST_STEPS` steps, but one at least.
         batch_size: pictures that a text is told apart from.
         progress: called after each epoch with its number and mean loss.
 

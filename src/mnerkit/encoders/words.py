@@ -17,6 +17,8 @@ class WordEncoder(Encoder):
 
     """
 
+    by_post = True
+
     def __init__(self, tower: TextTower, dropout: float = 0.1) -> None:
         super().__init__()
         self.tower, self.width = tower, tower.width

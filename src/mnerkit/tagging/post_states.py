@@ -17,12 +17,14 @@ class PostStates:
     """An encoder in evaluation, called as heads call it, that encodes each post once.
 
     `batch.notes["rows"]` says which posts the rows are. Those that are new are encoded together; states are as if the
-    whole batch had been, up to rounding. To be used as long as the encoder's weights stay as they are, with an encoder
-    whose states are `by_post`. Auxiliary losses and figures are not asked for in evaluation, and not kept.
+    whole batch had been, up to rounding, which what was met before has a say in. To be used as long as the encoder's
+    weights stay as they are, with an encoder whose states are `by_post`. Auxiliary losses and figures are not asked for
+    in evaluation, and not kept; where traces are asked for, whole batches are encoded.
 
     Args:
         encoder: in evaluation mode.
-        limit: most bytes that are kept; beyond, new posts are encoded each time.
+        limit: from this many bytes on no more posts are kept, and a batch with a new one is encoded whole. What is kept
+            stays on the encoder's device.
     """
 
     def __init__(self, encoder: Encoder, limit: int = MEMORY_BYTES) -> None:

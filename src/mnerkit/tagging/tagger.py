@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 
 from mnerkit.data.batch import Batch
@@ -115,8 +116,10 @@ class Tagger(Method):
 
     @property
     def _reader(self) -> Encoder | PostStates:
-        """What encodes posts to be scored: while a split is scored, it knows those that it has met."""
-        return self.encoder if self._known is None else self._known
+        """What encodes posts to be scored: while a Trainer scores a split, it knows those that it has met."""
+        # a pass that was broken off ended without a word
+        running = self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING
+        return self._known if running and self._known is not None else self.encoder
 
     def _begin_reading(self) -> None:
         known = self.reads_support and self.encoder.by_post and not self.head.tunes_encoder
