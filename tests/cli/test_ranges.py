@@ -43,6 +43,7 @@ def test_a_range_holds_its_bounds_and_says_them(rule: Range, inside: tuple, outs
         ("bert", "model.dropout", "1.0"),
         ("bert", "model.head.dropout", "-0.1"),
         ("bert", "model.max_tokens", "0"),
+        ("bert", "model.word_pieces", "0"),
         ("bert", "data.batch_size", "0"),
         ("bert", "data.n_way", "0"),
         ("bert", "early_stopping.patience", "0"),

@@ -95,6 +95,26 @@ def test_second_segment_equals_the_librarys_own_pair(tokenizers, kind: str) -> N
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
 @given(data=st.data())
+def test_of_a_word_the_first_pieces_are_read(tokenizers, kind: str, data) -> None:
+    word = st.one_of(st.text(min_size=1, max_size=9), st.sampled_from(["\u200b", "http://t.co/Xy7bQ9"]))
+    rows = data.draw(st.lists(st.lists(word, max_size=4), min_size=1, max_size=3))
+    most = data.draw(st.integers(1, 4))
+    whole = PieceReader.of(tokenizers[kind]).collate(rows, [row[::-1] for row in rows])
+    reader = PieceReader.of(tokenizers[kind], word_pieces=most)
+    for each in (reader, pickle.loads(pickle.dumps(reader))):
+        cut = each.collate(rows, [row[::-1] for row in rows])
+        for row, words in enumerate(rows):
+            for number in range(len(words)):
+                read = [batch.input_ids[row][batch.piece_word[row] == number].tolist() for batch in (whole, cut)]
+                assert read[1] == read[0][:most]
+                assert cut.piece_word[row, cut.first_piece[row, number]] == number
+            assert each.length(words) == len(each.collate([words]).input_ids[0])
+            assert cut.type_ids[row].sum() <= whole.type_ids[row].sum()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
+@given(data=st.data())
 def test_every_word_within_the_limit_has_its_pieces(tokenizers, kind: str, data) -> None:
     reader = PieceReader.of(tokenizers[kind], max_tokens=12)
     word = st.one_of(st.text(min_size=1, max_size=6), st.sampled_from(["\xa0", "\u200b", "[SEP]", "<|endoftext|>"]))

@@ -22,6 +22,8 @@ from mnerkit.data.images import PictureLoader
 from mnerkit.data.post import Post
 from mnerkit.data.probe import generate, types_of
 from mnerkit.data.tagset import TagSet
+from mnerkit.encoders.text import PieceTower
+from mnerkit.encoders.towers import tower_from_state, tower_state
 from mnerkit.tagging.heads.crf import CRFHead
 from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.bert.tagger import BertTagger
@@ -212,3 +214,21 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
         if "Literal" in choices:
             rest = set(re.findall(r"`([\w.]+)`", others)) - {"true", "false"}
             assert rest <= set(re.findall(r"['\"](\w+)['\"]", choices)), name
+
+
+# ---------------------------------------------------------------- what holds of their towers
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_text_tower_reads_so_many_pieces_of_a_word_and_a_checkpoint_knows(method: str) -> None:
+    given = {**configured(method), "text": "tiny-bert"}
+    made = tagger(method, {**given, "word_pieces": 1})
+    towers = [each for each in made.towers.values() if isinstance(each, PieceTower)]
+    assert towers
+    words = ["Blorpin", "went", "TO", "http://t.co/a1"]
+    for tower in towers:
+        for read in (tower, tower_from_state(tower_state(tower))):
+            assert (read.reader.collate([words]).piece_word[0] >= 0).sum() == len(words)
+            assert read.reader.length(words) == len(words) + 2
+    whole = tagger(method, given).towers
+    assert all(each.reader.length(words) > len(words) + 2 for each in whole.values() if isinstance(each, PieceTower))

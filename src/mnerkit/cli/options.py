@@ -31,8 +31,8 @@ SECTIONS = ("model", "data", "trainer", "early_stopping", "wandb")
 OF_CORPUS = ("variant", "captions", "boxes", "relevance", "train_types", "test_types", "episode_file", "episode_digest")
 # a checkpoint's types stay what they were, whatever corpus it is scored on
 OF_RELEASE = ("variant", "captions", "boxes", "relevance", "episode_file", "episode_digest")
-# options of `Method` and `Tagger`, which say how it is trained
-TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup")
+# options of `Method` and `Tagger`, which say how it is trained; a checkpoint knows how it reads
+TRAINING = ("lr", "tower_lr", "head_lr", "weight_decay", "schedule", "warmup", "word_pieces")
 WANDB = {
     "project": Option("project", "str", "'mnerkit'", "project of the run"),
     "entity": Option("entity", "str | None", "None", "user or team"),

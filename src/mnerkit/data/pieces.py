@@ -53,12 +53,20 @@ class PieceReader:
     Attributes:
         max_tokens: most pieces of a row, special pieces included.
         second_words: most words of a second segment.
+        word_pieces: most pieces of a word, or None.
         vocabulary: number of piece ids.
     """
 
     kind = "pieces"
 
-    def __init__(self, tokenizer: Tokenizer | str, unknown: str | None, max_tokens: int = 128, second_words: int = 24):
+    def __init__(
+        self,
+        tokenizer: Tokenizer | str,
+        unknown: str | None,
+        max_tokens: int = 128,
+        second_words: int = 24,
+        word_pieces: int | None = None,
+    ) -> None:
         """Wrap a tokenizer.
 
         Args:
@@ -66,6 +74,7 @@ class PieceReader:
             unknown: its unknown piece, or None where it has none.
             max_tokens: most pieces of a row, special pieces included; at least 8.
             second_words: most words of a second segment.
+            word_pieces: most pieces of a word, its first ones; None keeps all.
 
         Raises:
             TowerError: the text is no tokenizer, or it cuts no plain letter into pieces.
@@ -86,11 +95,13 @@ class PieceReader:
         self._tokenizer.encode_special_tokens = True
         if max_tokens < 8:
             raise TowerError(f"max_tokens is {max_tokens}; at least 8 are needed")
-        self.max_tokens, self.second_words = max_tokens, second_words
+        self.max_tokens, self.second_words, self.word_pieces = max_tokens, second_words, word_pieces
         self._kept: dict[tuple[str, ...], _Cut] = {}
 
     @classmethod
-    def of(cls, tokenizer: Any, max_tokens: int = 128, second_words: int = 24) -> PieceReader:
+    def of(
+        cls, tokenizer: Any, max_tokens: int = 128, second_words: int = 24, word_pieces: int | None = None
+    ) -> PieceReader:
         """A reader from a transformers tokenizer.
 
         Raises:
@@ -99,7 +110,7 @@ class PieceReader:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise TowerError(f"{type(tokenizer).__name__} has no fast (tokenizer.json) form, which mnerkit needs")
-        return cls(backend, tokenizer.unk_token, max_tokens, second_words)
+        return cls(backend, tokenizer.unk_token, max_tokens, second_words, word_pieces)
 
     @property
     def pad_id(self) -> int:
@@ -119,12 +130,14 @@ class PieceReader:
             "unknown": self._unknown_name,
             "max_tokens": self.max_tokens,
             "second_words": self.second_words,
+            "word_pieces": self.word_pieces,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> PieceReader:
         """The reader of `state()`."""
-        return cls(state["tokenizer"], state["unknown"], state["max_tokens"], state["second_words"])
+        limits = state["max_tokens"], state["second_words"], state.get("word_pieces")  # checkpoints of before lack it
+        return cls(state["tokenizer"], state["unknown"], *limits)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A tokenizer unpickled by itself forgets that special pieces are plain text (loader workers that spawn).
@@ -201,6 +214,9 @@ class PieceReader:
         if len(empty):
             ids = np.insert(ids, np.cumsum(counts)[empty], self._unknown)
             counts[empty] = 1
+        if self.word_pieces is not None:
+            place = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each piece in its word
+            ids, counts = ids[place < self.word_pieces], np.minimum(counts, self.word_pieces)
         return _Cut(ids, counts)
 
     def _find_frame(self) -> _Frame:

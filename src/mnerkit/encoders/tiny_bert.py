@@ -160,6 +160,6 @@ def _rates(columns: int) -> Tensor:
     return torch.linspace(0.2, 2.5, columns // 2)
 
 
-def tiny_reader(facts: CorpusFacts, max_tokens: int, second_words: int) -> PieceReader:
+def tiny_reader(facts: CorpusFacts, max_tokens: int, second_words: int, word_pieces: int | None = None) -> PieceReader:
     """The reader of a new `TinyBert`."""
-    return PieceReader(tiny_tokenizer(facts.words), UNKNOWN, max_tokens, second_words)
+    return PieceReader(tiny_tokenizer(facts.words), UNKNOWN, max_tokens, second_words, word_pieces)

@@ -51,6 +51,7 @@ def text_tower(
     facts: CorpusFacts,
     freeze: bool = False,
     max_tokens: int = 128,
+    word_pieces: int | None = None,
     word_pool: WordPool = "first",
     second_words: int = 24,
     last_layers: int = 1,
@@ -64,6 +65,7 @@ def text_tower(
         facts: what is known of the corpus, for towers with a vocabulary.
         freeze: fix its weights.
         max_tokens: most pieces of a row, special pieces included; lowered to what the tower's positions allow.
+        word_pieces: most pieces of a word, its first ones; None: all. Towers that read whole words do not ask.
         word_pool: a word is its first piece, or the mean over its pieces.
         second_words: most words of a second segment.
         last_layers: states are the mean over this many last layers.
@@ -80,8 +82,11 @@ def text_tower(
         if pos_interp:
             raise UsageError(f"pos_interp stretches the positions of a CLIP; tower {spec} has none")
         if spec == "tiny-bert":
+            from mnerkit.encoders.tiny_bert import tiny_reader
+
             own = {"word_pool": word_pool, "last_layers": last_layers}
-            tower = _tiny_bert(facts, max_tokens, second_words, own, options)
+            reader = tiny_reader(facts, max_tokens, second_words, word_pieces)
+            tower = _tiny_bert(reader, own, options)
         else:
             tower = _of_words(spec, VocabularyReader(facts.words, second_words), options)
     else:
@@ -89,7 +94,7 @@ def text_tower(
         source = source_of(spec)
         config = read_config(source)
         try:
-            reader = PieceReader.of(read_tokenizer(source), max_tokens, second_words)
+            reader = PieceReader.of(read_tokenizer(source), max_tokens, second_words, word_pieces)
         except TowerError as error:
             raise error if spec in str(error) else TowerError(f"tower {spec}: {error}") from None
         own = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
@@ -221,14 +226,11 @@ def _of_words(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
     return tower
 
 
-def _tiny_bert(
-    facts: CorpusFacts, max_tokens: int, second_words: int, own: dict[str, Any], sizes: dict[str, Any]
-) -> TextTower:
+def _tiny_bert(reader: PieceReader, own: dict[str, Any], sizes: dict[str, Any]) -> TextTower:
     """A small BERT for the words of a corpus, with new weights."""
-    from mnerkit.encoders.tiny_bert import TinyBert, tiny_config, tiny_reader
+    from mnerkit.encoders.tiny_bert import TinyBert, tiny_config
 
     _refuse("tiny-bert", sizes, [name for name in inspect.signature(tiny_config).parameters if name != "vocabulary"])
-    reader = tiny_reader(facts, max_tokens, second_words)
     tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **own)
     tower.options = {**own, **sizes}
     return tower

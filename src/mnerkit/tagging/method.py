@@ -22,7 +22,7 @@ from mnerkit.encoders.sight import CAPTIONS, Sight
 from mnerkit.encoders.text import PieceTower
 from mnerkit.encoders.towers import has_weights_of, tower_from_state, tower_state
 from mnerkit.errors import CheckpointError, TowerError
-from mnerkit.ranges import POSITIVE, WEIGHT, Range, check
+from mnerkit.ranges import COUNT, POSITIVE, WEIGHT, Range, check
 from mnerkit.tagging.optimiser import Schedule, adamw, parameter_groups
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ class Method(lightning.LightningModule):
         weight_decay: float = 0.01,
         schedule: Schedule = "linear",
         warmup: float = 0.06,
+        word_pieces: int | None = None,
     ) -> None:
-        """Keep the options of training.
+        """Keep the options of training, and of reading.
 
         Args:
             lr: learning rate of the method's own modules.
@@ -80,13 +81,17 @@ class Method(lightning.LightningModule):
             weight_decay: AdamW's decay of matrices (biases and norms do not decay).
             schedule: decay of the learning rates after the warm-up.
             warmup: share of all steps in which the learning rates rise from zero.
+            word_pieces: most pieces of a word that a text tower of pieces reads, its first ones; default: all. A link
+                has more than a dozen, and half of the pieces of Twitter-2015 are links.
         """
         super().__init__()
         check("model", POSITIVE, lr=lr, tower_lr=tower_lr)
         check("model", WEIGHT, weight_decay=weight_decay)
+        check("model", COUNT, word_pieces=word_pieces)
         check("model", Range(0, 1, below=True), warmup=warmup)
         self.lr, self.tower_lr = lr, tower_lr
         self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
+        self.word_pieces = word_pieces
         self.towers: dict[str, TextTower | VisionTower] = {}
         self.facts = CorpusFacts(())
         self.seed = 0
@@ -148,7 +153,7 @@ class Method(lightning.LightningModule):
     def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
         """The text tower called `name`: new from `spec`, or as the checkpoint has it."""
         if self._saved_towers is None:
-            tower = text_tower(spec, facts=self.facts, **options)
+            tower = text_tower(spec, facts=self.facts, word_pieces=self.word_pieces, **options)
         else:
             tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
         self.towers[name] = tower
