@@ -39,6 +39,12 @@ def test_a_light_command_answers_within_half_a_second_and_without_torch(
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, check=False, env=env).returncode == 0
 
 
+def test_a_small_verb_says_once_who_complains_and_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "stats"]) == 2
+    said = "mnerkit: the following arguments are required: CORPUS (see mnerkit data stats --help)\n"
+    assert capsys.readouterr().err == said
+
+
 VERBS = ["fit", "validate", "test", "predict", "plugins", "data", "runs", "reproduce", "draw", "cache"]
 
 

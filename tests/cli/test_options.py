@@ -123,6 +123,8 @@ def test_options_of_the_base_class_and_of_the_trainer_are_known() -> None:
         (["--plugin", "bert", "--trainer.logger", "x"], "managed by mnerkit"),
         (["--plugin", "bert", "--modle.lr", "5"], "Did you mean 'model'?"),
         (["--plugin", "bert", "--sede", "5"], "Did you mean 'seed'?"),
+        (["--plugin", "bert", "--batchsize", "5"], "Did you mean 'data.batch_size'?"),
+        (["--plugin", "bert", "--foo", "5"], "no option --foo for `mnerkit fit`. Options: --plugin, "),
         (["--plugin", "bert", "--seed", "many"], "whole number"),
         (["--plugin", "bert", "--ablation", "nothing"], "no ablation 'nothing'"),
         (["--plugin", "bert", "--config", "absent.yaml"], "no such file"),
