@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed, multiprocessing, nn
+from torch.nn.parallel import DistributedDataParallel
 
 # a new process imports this module before that of its work: as always, mnerkit before Lightning
 import mnerkit  # noqa: F401
@@ -37,3 +39,48 @@ def joined(rank: int, folder: Path) -> Iterator[None]:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
     yield
     distributed.destroy_process_group()
+
+
+class Losses(nn.Module):
+    """All that a rank learns from, as one number; contrastive losses are of all ranks."""
+
+    def __init__(self, made: nn.Module) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, batch: Any, share: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        encoded = self.made(batch)
+        return encoded.states.square().sum() * share + sum(encoded.losses.values()), encoded.losses
+
+
+def assert_ranks_learn_as_one(
+    rank: int,
+    folder: Path,
+    make: Callable[[], nn.Module],
+    batch_of: Callable[[nn.Module, Sequence[Any]], Any],
+    rows: Sequence[Sequence[Any]],
+) -> None:
+    """What each rank learns of its posts, `rows[rank]`, is what one process learns of all: losses and gradients.
+
+    Args:
+        rank: This process.
+        folder: Where the processes meet.
+        make: The encoder, with the same weights each time and without dropout.
+        batch_of: Posts as an encoder reads them.
+        rows: The posts of each rank.
+    """
+    alone = make().train()
+    total, expected = Losses(alone)(batch_of(alone, [post for each in rows for post in each]), 1.0)
+    total.backward()
+    with joined(rank, folder):
+        made = make().train()
+        together = DistributedDataParallel(Losses(made))
+        total, losses = together(batch_of(made, rows[rank]), float(RANKS))  # DDP averages over ranks
+        total.backward()
+        assert losses.keys() == expected.keys()
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=1e-5)
+        theirs = dict(alone.named_parameters())
+        for name, each in made.named_parameters():
+            if each.requires_grad:
+                torch.testing.assert_close(each.grad, theirs[name].grad, rtol=1e-3, atol=1e-4)

@@ -58,7 +58,12 @@ def commands(page: Path) -> list[str]:
     """The `mnerkit ...` command lines of code blocks and make recipes, continued lines joined."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     if page.suffix == ".md":
-        text = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S))
+        fenced = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.M | re.S)
+        indented = re.findall(r"^ {4}(mnerkit .*|\w+=\".*\")$", text, flags=re.M)
+        named = dict(re.findall(r'^(\w+)="(.*)"$', "\n".join(indented), flags=re.M))  # as a shell would
+        text = "\n".join([*fenced, *indented])
+        for name, value in named.items():
+            text = text.replace(f"${name}", value)
     return [line.strip() for line in text.replace("$(BIN)/", "").splitlines() if line.strip().startswith("mnerkit ")]
 
 

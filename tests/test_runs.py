@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import signal
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from mnerkit.cli import main, training
+from mnerkit.cli.summary import summary
 from mnerkit.errors import UsageError
-from mnerkit.runs import RunFolder, find
+from mnerkit.report.folders import read_json
+from mnerkit.runs import RunFolder, find, write_json
 
 HOLD = """
 import sys
@@ -83,6 +86,37 @@ def test_other_ranks_of_a_run_do_not_ask_for_the_lock(
     monkeypatch.setenv(variable, "1")
     with another_writer(tmp_path / "run"), training._writing(RunFolder(tmp_path / "run")):
         pass
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_folder_whose_clearing_was_cut_off_can_be_cleared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    for name in ("config.yaml", "metrics.json", "best.ckpt", "env.json"):
+        (folder.path / name).write_text("{}")
+    unlink, count = Path.unlink, itertools.count()
+
+    def cut_off(path: Path, missing_ok: bool = False) -> None:
+        if next(count) == after:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "unlink", cut_off)
+        folder.start({"plugin": "bert"}, overwrite=True)
+    assert folder.started and folder.finished == (after == 0)
+    assert folder.start({"plugin": "bert"}, overwrite=True) == "new"
+    assert files(folder.path) == ["config.yaml"]
+
+
+def test_numbers_that_are_none_become_null(tmp_path: Path) -> None:
+    nan = float("nan")
+    write_json(tmp_path / "a.json", {"test": {"f1": 1.5, "auc": nan, "rows": [nan, 2, (float("-inf"),)]}})
+    assert read_json(tmp_path / "a.json") == {"test": {"f1": 1.5, "auc": None, "rows": [None, 2, [None]]}}
+    found = {"plugin": "relevance", "test": {"images": 3, "mean_r": 0.5, "above_blank": 50.0, "auc": None}}
+    assert summary(found).strip() == "test, 3 images: mean R 0.500, 50.0 % above blank"
 
 
 def test_overwriting_clears_all_but_the_lock(tmp_path: Path) -> None:

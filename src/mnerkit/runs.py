@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import platform
 import shutil
@@ -54,8 +55,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Write JSON whole or not at all; a number that is none (NaN, infinity) becomes null, as JSON has it."""
+    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(each) for key, each in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(each) for each in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -161,12 +170,18 @@ class RunFolder:
         return False
 
     def clear(self) -> None:
-        """Remove all but the lock, which this process holds."""
+        """Remove all but the lock, which this process holds.
+
+        Scores go first and the configuration last: what a kill leaves is a run that is not finished, and can be
+        cleared again.
+        """
+        self.metrics_file.unlink(missing_ok=True)
         for each in self.path.iterdir():
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
-            elif each.name != LOCK:
+            elif each.name not in (LOCK, self.config_file.name):
                 each.unlink()
+        self.config_file.unlink(missing_ok=True)
 
     def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
         """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`; inside `writing`.

@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ranks import RANKS, in_two_ranks, joined
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from ranks import assert_ranks_learn_as_one, in_two_ranks
+from torch import Tensor, nn
 
 from mnerkit.data.collate import Collator
 from mnerkit.data.facts import CorpusFacts
@@ -23,6 +22,7 @@ from mnerkit.data.probe import generate, types_of
 from mnerkit.data.tagset import TagSet
 from mnerkit.data.views import Needs
 from mnerkit.encoders import text_tower, vision_tower
+from mnerkit.encoders.text import pool_words
 from mnerkit.errors import UsageError
 from mnerkit.tagging.heads.crf import CRFHead
 from mnerkit.tagging.optimiser import parameter_groups
@@ -190,6 +190,9 @@ def test_more_steps_have_no_more_weights() -> None:
 def test_the_gate_lies_between_before_and_after_the_fusion() -> None:
     made = encoder()
     some = batch(made, POSTS)
+    fused: list[Tensor] = []  # T^t
+    assert made.mge_text is not None
+    made.mge_text.register_forward_hook(lambda module, given, out: fused.append(out[0]))
     found = {}
     for bias in (0.0, 30.0, -30.0):
         nn.init.constant_(made.gate.first.bias, bias)
@@ -197,9 +200,26 @@ def test_the_gate_lies_between_before_and_after_the_fusion() -> None:
     before = encoder(use_mgi=False)(some).states[0]
     torch.testing.assert_close(found[30.0], before)
     after = found[-30.0]
+    torch.testing.assert_close(after, pool_words(fused[-1], some.text, made.text.word_pool))
     low, high = torch.minimum(before, after), torch.maximum(before, after)
     assert ((found[0.0] >= low - 1e-5) & (found[0.0] <= high + 1e-5)).all()
     assert (after - before).abs().max() > 1e-2
+
+
+def test_without_rows_and_columns_pictures_reach_the_text_path_through_nothing() -> None:
+    """T^t = H^t + f3(0): the gate alone is left."""
+    made = encoder(use_row=False, use_col=False, mge_ffn=False)
+    added: list[Tensor] = []
+    assert made.mge_text is not None
+    made.mge_text.register_forward_hook(lambda module, given, out: added.append(out[0] - given[0]))
+    some = batch(made, POSTS)
+    assert some.text.attn_mask is not None
+    made(some)
+    some.crops = some.crops + torch.randn_like(some.crops)
+    made(some)
+    before, after = (each[some.text.attn_mask] for each in (added[0], added[-1]))
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(before, before[:1].expand_as(before), atol=1e-5, rtol=1e-4)
 
 
 def test_losses_are_for_training_alone_and_traces_for_who_asks() -> None:
@@ -268,35 +288,8 @@ def test_towers_and_sizes_that_do_not_fit_are_refused(options: dict, said: str) 
         MgipsTagger(head=CRFHead(), **given).build(FACTS)
 
 
-class _Losses(nn.Module):
-    """All that a rank learns from, as one number; own pairs and implicit ones are of all ranks."""
-
-    def __init__(self, made: MgipsEncoder) -> None:
-        super().__init__()
-        self.made = made
-
-    def forward(self, some, share: float):
-        encoded = self.made(some)
-        return encoded.states.square().sum() * share + sum(encoded.losses.values()), encoded.losses
-
-
 def _one_rank(rank: int, folder: Path) -> None:
-    posts = [*BARE[:2], *POSTS[2:]]
-    alone = encoder().train()
-    total, expected = _Losses(alone)(batch(alone, posts), 1.0)
-    total.backward()
-    with joined(rank, folder):
-        # the first rank has no picture at all; DDP averages over ranks
-        made = encoder().train()
-        together = DistributedDataParallel(_Losses(made))
-        total, losses = together(batch(made, posts[:2] if rank == 0 else posts[2:]), float(RANKS))
-        total.backward()
-        for name, loss in losses.items():
-            torch.testing.assert_close(loss, expected[name], rtol=1e-4, atol=1e-5)
-        theirs = dict(alone.named_parameters())
-        for name, each in made.named_parameters():
-            if each.requires_grad:
-                torch.testing.assert_close(each.grad, theirs[name].grad, rtol=1e-3, atol=1e-4)
+    assert_ranks_learn_as_one(rank, folder, encoder, batch, (BARE[:2], POSTS[2:]))
 
 
 def test_two_ranks_one_without_pictures_learn_what_one_process_learns(tmp_path) -> None:

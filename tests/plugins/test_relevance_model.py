@@ -22,6 +22,7 @@ from mnerkit.encoders.frozen import freeze
 from mnerkit.encoders.sight import Sight
 from mnerkit.encoders.tiny import TinyText, TinyVision
 from mnerkit.errors import DataError, UsageError
+from mnerkit.nn.ranking import PairRankLoss
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.figures import against_truth, spread
 from mnerkit_plugins.relevance.method import RelevanceMethod
@@ -237,6 +238,43 @@ def test_utility_judges_each_post_by_taggers_that_did_not_see_it(monkeypatch: py
     assert all(len(each.worths) == len(each.post.images) for each in ranked)
     again, same = utility(POSTS, trial, max_images=4, seeds=2)
     assert [each.worths for each in again] == [each.worths for each in ranked] and same == error
+
+
+def test_the_oracle_s_rankings_teach_it_quickly_and_one_half_tells_images_apart() -> None:
+    """On posts that it did not learn from; relevance is planted: light pictures are relevant, dark ones not."""
+    dice = np.random.default_rng(0)
+
+    def planted(post: Post) -> Post:
+        assert post.truth is not None
+        light = [170 if relevant else 60 for relevant in post.truth.relevant]
+        pixels = [(value + dice.integers(-40, 40, (64, 64, 3))).astype(np.uint8) for value in light]
+        shown = [replace(image, pixels=each) for image, each in zip(post.images, pixels, strict=True)]
+        return replace(post, images=tuple(shown))
+
+    posts = [planted(post) for post in generate("multi", "train", 64)]
+    made = encoder().train()
+    read, loss, optimiser = collator(made), PairRankLoss(), torch.optim.Adam(made.parameters(), 3e-3)
+    for step in range(40):
+        few = posts[step % 3 :: 3][:16]
+        scores, mask = made(read(few)).with_blank()
+        worths = torch.zeros_like(scores)
+        for row, ranked in enumerate(preference.oracle(few, 4)):
+            worths[row, : len(ranked.worths)] = torch.tensor(ranked.worths)
+        optimiser.zero_grad()
+        loss(scores, loss.pairs(worths, mask)).backward()
+        optimiser.step()
+    held_out = posts[48:]
+    with torch.no_grad():
+        found = made.eval()(read(held_out))
+    scored = [(post, found.images[row, : len(post.images)].tolist()) for row, post in enumerate(held_out)]
+    figures = against_truth(scored, found.blank.tolist())
+    assert figures["pair_accuracy"] > 90 and figures["separated"] > 90
+    sides: dict[bool, list[float]] = {True: [], False: []}
+    for row, post in enumerate(held_out):
+        assert post.truth is not None
+        for relevant, r in zip(post.truth.relevant, found.relevance[row].tolist(), strict=False):
+            sides[relevant].append(r)
+    assert np.mean(sides[True]) > 0.5 > np.mean(sides[False])
 
 
 def test_figures_against_the_truth() -> None:

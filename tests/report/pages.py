@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def corpus(folder: Path) -> Path:
 
 
 def in_browser(page: Path, place: str, folder: Path) -> tuple[Seen, str]:
-    """What a headless browser made of the page, and what it complained about."""
+    """What a headless browser made of the page (or of the one that it holds), and what it complained about."""
     if CHROMIUM is None:
         pytest.skip("no chromium, chromium-browser or google-chrome on PATH")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -78,12 +79,49 @@ def texts(seen: Seen, tag: str) -> str:
 
 def scripted(page: Path, place: str, script: str, folder: Path) -> Any:
     """What a script finds out in a copy of the page, whose policy would not let it run."""
-    open_ = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    assert len(open_) < len(page.read_text(encoding="utf-8"))
     told = f"const out = document.createElement('output'); out.textContent = JSON.stringify((() => {{{script}}})());"
+    copy = _opened(page, f"<script>{told} document.body.append(out);</script>")
+    return _told(copy, place, folder)
+
+
+# axe-core's findings, and by how many pixels the page is wider than its window
+AUDIT = """
+  document.documentElement.dataset.theme = THEME;
+  axe.run(document, { resultTypes: ["violations"] }).then((found) => parent.postMessage(JSON.stringify({
+    faults: found.violations.map((each) => [each.impact, each.id, each.nodes.map((node) => node.target.join(" "))]),
+    passed: found.passes.map((each) => each.id),
+    overflow: document.documentElement.scrollWidth - innerWidth }), "*"));"""
+
+
+def audited(page: Path, place: str, folder: Path, theme: str, width: int) -> dict[str, Any]:
+    """What axe-core finds in a view of the page, in a window of a width: `faults`, `passed` and `overflow`."""
+    pytest.importorskip("axe_core_python", reason="axe-core-python is not installed (extra dev)")
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    audit = AUDIT.replace("THEME", json.dumps(theme))
+    copy = _opened(page, f"<script>{axe}</script><script>{audit}</script>")
+    # headless browsers have no window as narrow as a phone's
+    frame = copy.with_name("framed.html")
+    told = "const out = document.createElement('output'); out.textContent = found.data; document.body.append(out);"
+    frame.write_text(
+        f'<!doctype html><html><body><iframe src="{copy.name}{place}" width="{width}" height="844" title="page">'
+        f'</iframe><script>addEventListener("message", (found) => {{{told}}})</script></body></html>',
+        encoding="utf-8",
+    )
+    return _told(frame, "", folder)
+
+
+def _opened(page: Path, scripts: str) -> Path:
+    """A copy of the page, without its policy, with scripts at its end."""
+    text = page.read_text(encoding="utf-8")
+    open_ = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    assert len(open_) < len(text)
     copy = page.with_name("scripted.html")
-    ending = f"<script>{told} document.body.append(out);</script></body>"
-    copy.write_text(open_.replace("</body>", ending), encoding="utf-8")
-    seen, complaints = in_browser(copy, place, folder)
+    copy.write_text(open_.replace("</body>", f"{scripts}</body>"), encoding="utf-8")
+    return copy
+
+
+def _told(page: Path, place: str, folder: Path) -> Any:
+    """What a page's scripts say in its last element."""
+    seen, complaints = in_browser(page, place, folder)
     assert complaints == ""
     return json.loads(next(text for tag, text in seen.texts if tag == "output"))

@@ -30,6 +30,8 @@ SEEN = {"pictures": "right", "max_images": 1, "missing_images": "blank"}
         ({"missing_captions": {"test": {"missing": 8, "of": 723}}}, ["captions: 8 of 723 (test) are missing"]),
         ({"objects": {"source": "boxes", "file": "twitter2017.jsonl"}}, []),
         ({"objects": {"source": "none"}}, ["objects: none are known, set places of each picture are seen"]),
+        ({"variant": "relabelled"}, ["labels: variant relabelled"]),
+        ({"release": "twitter2015-relabelled"}, ["labels: of the release twitter2015-relabelled"]),
     ],
 )
 def test_runs_without_pictures_or_objects_get_no_verdict(
@@ -54,6 +56,15 @@ def test_runs_without_pictures_or_objects_get_no_verdict(
 def test_a_signature_says_what_was_seen_of_pictures(write_run: Write, protocol: dict[str, Any], said: str) -> None:
     [record] = Shelf([write_run("a", GOOD, **SEEN, **protocol)]).records.values()
     assert dict(signature(record))["pictures"] == f"right, up to 1 a post; missing ones: blank{said}"
+
+
+def test_strict_scores_are_not_compared_with_lenient_ones(write_run: Write, write_table: Write) -> None:
+    column = {"name": "F1", "corpus": "corp", "metric": "f1_strict"}
+    path = write_table([[write_run("a", GOOD)]], columns=[column])
+    path.write_text(path.read_text().replace('"row": 0', '"metric": "f1_strict", "row": 0'))
+    assert fill(read_table(path), Shelf(), Library()).figures[0, 0].reasons == [
+        "chunking: strict, and printed figures are lenient"
+    ]
 
 
 def test_printed_figures_of_mgips_cl_are_for_reference_only() -> None:

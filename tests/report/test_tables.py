@@ -181,6 +181,33 @@ def test_a_run_that_can_not_fill_its_cell_is_named_and_the_others_do(write_run: 
     assert "printed only (1.00) a" in formats.as_markdown(only) and "UMGF is not in mnerkit" in formats.as_latex(only)
 
 
+def test_a_mean_of_uneven_seeds_has_no_interval_and_says_so(write_run: Write, write_table: Write):
+    runs = [write_run(f"s{seed}", GOOD, seed=seed) for seed in (0, 1)]
+    columns = [{"name": name, "corpus": "corp"} for name in ("a", "b", "mean")]
+    cells: list[dict[str, Any]] = [
+        {"row": 0, "column": 0, "state": "done", "runs": [relative(each) for each in runs]},
+        {"row": 0, "column": 1, "state": "done", "runs": [relative(runs[0])]},
+        {"row": 0, "column": 2, "state": "done", "of": [[0, 0], [0, 1]], "printed": 50.0},
+    ]
+    found = filled(write_table([[]], columns=columns, cells=cells)).at(0, 2)
+    assert found is not None and found.mean is not None and found.half is None
+    assert found.verdict == "no interval: not one figure of each seed"
+
+
+def test_scores_from_0_to_1_are_not_called_percent(write_table: Write):
+    column = {"name": "R", "corpus": "corp", "metric": "mean_r"}
+    shares = filled(write_table([[]], columns=[column]))
+    mixed = filled(write_table([[]], "paper/table2", columns=[column, {"name": "F1", "corpus": "corp"}]))
+    assert "Ours, from 0 to 1: mean" in formats.as_markdown(shares)
+    assert "Ours, in percent, but R and AUC from 0 to 1: mean" in formats.as_latex(mixed)
+
+
+@pytest.mark.parametrize("name", ["[CLS] only", "* starred"])
+def test_latex_does_not_take_the_beginning_of_a_row_for_its_own(write_table: Write, name: str):
+    lines = formats.as_latex(filled(write_table([[]], rows=[{"name": name}]))).splitlines()
+    assert any(line.startswith(f"{{}}{name}") for line in lines)
+
+
 def test_names_stay_text_in_every_format(write_run: Write, write_table: Write):
     run = write_run("a", GOOD)
     path = write_table([[run]], title=HOSTILE, rows=[{"name": HOSTILE}], note=HOSTILE)

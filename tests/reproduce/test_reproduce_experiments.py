@@ -10,7 +10,7 @@ import pytest
 from mnerkit.errors import DataError, UsageError
 from mnerkit.reproduce import experiment_files
 from mnerkit.reproduce.experiments import Experiment, Sweep, column_name
-from tests.reproduce.small import EXPERIMENTS, TABLE
+from tests.reproduce.small import EXPERIMENTS, SWEEP, TABLE
 
 WANTED = {
     "mousing": "table2 table3 sweep_v sweep_delta sweep_l sweep_gamma sweep_lambda adjacency cases",
@@ -145,6 +145,8 @@ def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experime
         ("plugin: bert}", "plugin: bert, why: it is late}", r"'only' or 'pictures: true' and 'why' belong together"),
         ("name: BERT-CRF,", "name: BERT,", r"two rows are called 'BERT'"),
         ("table1.csv", "table9.csv", r"table9\.csv: No such file"),
+        ("note: of a test\n", "note: of a test\ndiffers: [corpus: tweets]\n", r"differs must hold texts, got \{"),
+        ("plugin: bert}", "plugin: bert, only: [mimi], why: x}", r"only: no profile 'mimi'\. Did you mean 'mini'"),
     ],
 )
 def test_a_mistake_in_a_file_is_said_in_one_line(folder: Path, old: str, new: str, said: str) -> None:
@@ -155,6 +157,17 @@ def test_a_mistake_in_a_file_is_said_in_one_line(folder: Path, old: str, new: st
         experiment_files.load(path, folder)
     assert "\n" not in str(caught.value)
     assert "table" in str(caught.value)
+
+
+@pytest.mark.parametrize("values", ["[[1, 2], [1, 2]]", "[0.2, 0.2]", "[]"])
+def test_values_of_a_sweep_are_some_and_different(folder: Path, values: str) -> None:
+    path = folder / "paper" / "sweep.yaml"
+    path.write_text(SWEEP.replace("[0.0, 0.1, 0.2, 0.3, 0.4]", values))
+    with pytest.raises(DataError, match="values must be some, and different"):
+        experiment_files.load(path, folder)
+    path.write_text(SWEEP.replace("[0.0, 0.1, 0.2, 0.3, 0.4], best: 0.2", "[[8], [8, 9]]"))
+    sweep = experiment_files.load(path, folder).sweep
+    assert sweep is not None and sweep.values == ([8], [8, 9])
 
 
 def test_patterns_name_experiments(known: dict[str, Experiment]) -> None:

@@ -107,6 +107,47 @@ def test_a_corpus_that_is_not_there_leaves_its_cells_as_printed(folder: Path, tm
         built(folder, "paper/table1")
 
 
+def test_fewer_seeds_than_the_paper_s_are_told_and_a_seed_given_twice_is_one(folder: Path) -> None:
+    def differs(*seeds: int) -> set[tuple[str, ...]]:
+        made = built(folder, "paper/table1", seeds=list(seeds))
+        return {cell.differs for cell in made.tables["paper/table1"].cells}
+
+    assert differs() == differs(7) == differs(7, 7) == {("seeds: 1, not 2",)}
+    assert differs(0, 1) == differs(3, 4, 5) == {()}
+    made = built(folder, "paper/sweep", seeds=[3, 3])
+    assert all(len(cell.runs) == 1 for cell in made.tables["paper/sweep"].cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("gmf/table2", {"tower": "bert-base-uncased"}, ["pictures: their captions in place of them"]),
+        (
+            "gmf/table2",
+            {"tower": "roberta-base", "vision": "resnet50"},
+            ["text tower: roberta-base, not the paper's"],
+        ),
+        (
+            "gmf/table2",
+            {"tower": "bert-base-uncased", "vision": "resnet18"},
+            ["vision tower: resnet18, not the paper's"],
+        ),
+    ],
+)
+def test_towers_are_compared_with_those_of_the_papers(
+    name: str, given: dict[str, str], wanted: list[str], tmp_path: Path
+) -> None:
+    for corpus in ("twitter2015", "twitter2017"):
+        (tmp_path / corpus).mkdir()
+        for split in ("train", "valid", "test"):
+            (tmp_path / corpus / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
+    table = built(EXPERIMENTS, name, profile="tweets", root=str(tmp_path), **given).tables[name]
+    (row,) = [number for number, each in enumerate(table.rows) if each["name"] == "GMF"]
+    said = {reason for cell in table.cells if cell.row == row for reason in cell.differs}
+    assert sorted(each for each in said if each.startswith(("text tower", "vision tower", "pictures"))) == wanted
+    assert not any(each.startswith("seeds") for each in said)  # the paper has one, too
+
+
 def test_a_wrong_option_names_its_file(folder: Path) -> None:
     path = folder / "paper" / "sweep.yaml"
     path.write_text(path.read_text().replace("model.dropout", "model.dropuot"))
@@ -116,6 +157,7 @@ def test_a_wrong_option_names_its_file(folder: Path) -> None:
 
 def test_rows_of_some_profiles_only_say_why(folder: Path) -> None:
     row = "plugin: bert, only: [paper], why: too large}"
+    (folder / "profiles" / "paper.yaml").write_text(MINI)
     (folder / "paper" / "table1.yaml").write_text(TABLE.replace("plugin: bert}", row))
     made = built(folder, "paper/table1")
     assert made.tables["paper/table1"].rows[1]["printed_only"] == "too large"
@@ -263,6 +305,9 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("bilstm: {}", "bilstm: {configs: {'*': none.yaml}}", r"no file .*none\.yaml"),
         ("  posts:", "  post:", r"no kind of data 'post'\. Did you mean 'posts'"),
         ("seeds: [0]", "seeds: all", r"seeds is none of paper: 'all'"),
+        ("points: 3", "points: 0", r"points must be 1 or more, got 0"),
+        ("posts: {data.corpus: probe, data.variant: default}", "posts: probe", r"corpora must hold mappings, got 'pro"),
+        ("seconds: 1", "seconds: 1\ndiffers: [seeds: one]", r"differs must hold texts, got \{"),
     ):
         path.write_text(MINI.replace(old, new))
         with pytest.raises(DataError, match=said):

@@ -24,6 +24,11 @@ def perform(task: Task) -> Outcome:
     what, place = task.command
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "child":  # as a data loader with workers has one
+        child = multiprocessing.get_context("spawn").Process(target=os.getpid, daemon=True)
+        child.start()
+        child.join()
+        return Outcome(task.name, 0.0, None if child.exitcode == 0 else "the child failed")
     if what == "hang":
         Path(place).write_text(str(os.getpid()))
         time.sleep(120)
@@ -40,6 +45,11 @@ def test_processes_stay_alive_and_one_that_dies_fails_its_task_alone(tmp_path: P
     assert "its process died (exit code -9)" in str(found["2"].error)
     pids = (tmp_path / "log").read_text().split()
     assert len(pids) == 5 and len(set(pids)) == 2  # one process before the death, one after it
+
+
+def test_a_run_may_have_processes_of_its_own(tmp_path: Path) -> None:
+    [found] = LocalExecutor(1, perform).run([Task("0", ("child", ""), tmp_path / "l")])
+    assert found.error is None
 
 
 def test_a_process_that_dies_between_two_tasks_costs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

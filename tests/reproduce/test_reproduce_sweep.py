@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import itertools
 import json
 import shutil
@@ -133,14 +134,52 @@ def test_a_sweep_that_is_stopped_anywhere_goes_on_and_repeats_nothing(sweep: Any
     assert {cell["state"] for cell in table(tmp_path)["cells"]} == {"done", "printed_only"}
 
 
-def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path) -> None:
+def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     sweep(Pretend(), "paper/table1")
     damaged = sorted((tmp_path / "out" / "runs").glob("*/*/*/metrics.json"))
     damaged[0].write_text("{")
     damaged[1].write_text('{"dev": {"f1": 1.0}}')
     again = Pretend()
+    capsys.readouterr()
     assert sweep(again, "paper/table1") == 0
     assert len(again.done) == 2
+    told = [line for line in capsys.readouterr().out.splitlines() if line.endswith("; it is done again")]
+    assert sum(f"{damaged[0]} is damaged: " in line for line in told) == 1
+    assert sum("metrics.json has no protocol" in line for line in told) == 1 and len(told) == 2
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "env.json"])
+def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost(
+    sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str
+) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
+    (run / "env.json").write_text("{}")
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    read = Path.read_text
+
+    def refused(path: Path, *given: Any, **named: Any) -> str:
+        if path == run / name:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path, *given, **named)
+
+    capsys.readouterr()
+    never, rest = Pretend(), Pretend()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refused)
+        assert sweep(never, "paper/table1") == 1
+    said = f": {run / name} can't be read: Stale file handle; --overwrite does it again"
+    assert [said in line for line in capsys.readouterr().out.splitlines()].count(True) == 2
+    assert never.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
+    assert sweep(rest, "paper/table1") == 0 and rest.done == []  # nothing was remembered of it
+
+
+def test_the_page_keeps_the_tables_of_earlier_sweeps_into_the_folder(sweep: Any, tmp_path: Path) -> None:
+    assert sweep(Pretend(), "paper/table1") == 0
+    assert sweep(Pretend(), "paper/sweep") == 0
+    tables = tmp_path / "out" / "report" / "tables" / "paper"
+    assert {path.stem for path in tables.glob("*.csv")} == {"table1", "sweep"}
+    assert "50" in (tables / "table1.csv").read_text()
 
 
 def test_what_a_kill_leaves_to_continue_from_goes_with_the_next_sweep(sweep: Any, tmp_path: Path) -> None:
@@ -280,6 +319,9 @@ def test_alone_lets_other_mistakes_through(tmp_path: Path) -> None:
         (["--seeds", "-1"], "--seeds"),
         (["nothing/here"], "no experiment matches 'nothing/here'"),
         (["--profile", "tweet"], "no profile 'tweet'"),
+        (["--root", "."], "--root has no effect: of these experiments none reads corpora of their own in profile mini"),
+        (["--tower", "roberta-large"], "--tower has no effect: of these experiments none reads a tower that is left"),
+        (["--vision", "resnet50"], "--vision has no effect"),
     ],
 )
 def test_a_wrong_option_is_one_clear_line(sweep: Any, capsys: Any, words: list[str], said: str) -> None:
@@ -319,4 +361,8 @@ def test_estimates_come_from_what_runs_took() -> None:
 
 def test_a_complaint_is_what_mnerkit_said_or_the_last_line() -> None:
     assert complaint("noise\nmnerkit: no boxes.\nGive some.\n") == "mnerkit: no boxes. Give some."
-    assert complaint("Traceback\nValueError: x\n") == "ValueError: x"
+    crash = "Traceback (most recent call last):\n  File ...\nValueError: x\n"
+    assert complaint(crash) == "ValueError: x"
+    assert complaint(f"mnerkit: no best.ckpt; the run begins anew\nEpoch 0\n{crash}") == "ValueError: x"
+    assert complaint("mnerkit: " + "long " * 1000).startswith("mnerkit: long long")
+    assert len(complaint("mnerkit: " + "long " * 1000)) == len(complaint("x" * 9999)) == 504

@@ -1,5 +1,6 @@
 """Scores equal seqeval's, add up over parts and ranks; the paired test finds what is there."""
 
+import itertools
 import subprocess
 import sys
 import warnings
@@ -166,6 +167,20 @@ def test_interval_equals_that_of_a_plain_bootstrap():
         gaps.append(entity_scores(pick[0], pick[2])["f1"] - entity_scores(pick[0], pick[1])["f1"])
     found = paired_test(gold, a, b)
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(gaps, [0.025, 0.975]).tolist(), abs=2.0)
+
+
+def test_interval_leaves_out_as_much_as_among_all_resamples():
+    gold = [["B-PER", "O", "B-LOC"]] * 5
+    a = [["B-PER", "O", "O"]] * 2 + [["O", "O", "B-LOC"]] * 2 + [["B-LOC", "O", "B-LOC"]]
+    b = [["B-PER", "O", "B-LOC"], ["B-PER", "O", "O"], ["O", "B-PER", "B-LOC"], ["B-PER", "O", "O"], ["O", "O", "O"]]
+    gaps = []
+    for drawn in itertools.product(range(5), repeat=5):
+        of_gold, of_a, of_b = ([posts[post] for post in drawn] for posts in (gold, a, b))
+        gaps.append(entity_scores(of_gold, of_b)["f1"] - entity_scores(of_gold, of_a)["f1"])
+    found = paired_test(gold, a, b, samples=40_000)
+    for end, share in (("low", 0.025), ("high", 0.975)):
+        below, upto = np.mean(np.array(gaps) < found[end] - 1e-9), np.mean(np.array(gaps) <= found[end] + 1e-9)
+        assert below <= share + 0.005 and upto >= share - 0.005
 
 
 def test_counting_and_comparing_need_no_torch():

@@ -119,6 +119,7 @@ def main(argv: Sequence[str]) -> int:
     told = asked.logger == "wandb" or asked.wandb_sweep
     others = [each for each in known.values() if told and each not in chosen]
     grid = grids.build(builder, [*chosen, *others])
+    builder.check_used(tower=asked.tower is not None)
     names = [experiment.name for experiment in chosen]
     board = dashboards.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)
@@ -141,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
             performer = keeping.Keeping(executor, kept, grid, out / "runs")
             restored = 0 if asked.overwrite else keeping.exchange(kept, grid, wanted, out / "runs")
             print(f"{restored} of the complete runs are restored from {asked.keep}", flush=True)
-        return _sweep(grid, wanted, chosen, profile, out, clock, performer, asked.overwrite)
+        return _sweep(grid, wanted, chosen, list(known), profile, out, clock, performer, asked.overwrite)
 
 
 def _places(asked: argparse.Namespace, tower: str | None) -> dict[str, str]:
@@ -184,13 +185,17 @@ def _sweep(
     grid: Grid,
     wanted: Sequence[Run],
     chosen: Sequence[Experiment],
+    known: Sequence[str],
     profile: Profile,
     out: Path,
     clock: Clock,
     executor: Executor,
     overwrite: bool,
 ) -> int:
-    """Do the runs and write the tables, also when it is stopped before its end."""
+    """Do the runs and write the tables, also when it is stopped before its end.
+
+    The page shows the tables of all known experiments that this or an earlier sweep has left in the folder.
+    """
     from mnerkit.reproduce import drawing, sweep, tables
     from mnerkit.reproduce.cells import labels
 
@@ -201,7 +206,8 @@ def _sweep(
             grid, wanted, out, commands(), executor, clock, named, lambda line: print(line, flush=True), overwrite
         )
     finally:
-        paths = [tables.write(grid.tables[experiment.name], profile.name, grid, out, failed) for experiment in chosen]
+        for experiment in chosen:
+            tables.write(grid.tables[experiment.name], profile.name, grid, out, failed)
     for experiment in chosen:
         print(f"\n{tables.summary(grid.tables[experiment.name], grid, out, failed)}")
     print(f"\ntables: {out}/<paper>/<name>/{tables.NAME}; runs: {out / 'runs'}")
@@ -210,6 +216,7 @@ def _sweep(
     finished = [run.folder(out / "runs").path for run in wanted if sweep.complete(run, out / "runs")]
     from mnerkit import report
 
+    paths = [path for name in known if (path := out / name / tables.NAME).is_file()]
     written = report.write(out / "report", paths, finished)
     for problem in written.problems:
         print(f"left out of the report: {problem}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mnerkit.runs import is_figure
 from mnerkit.text_table import table
 
 
@@ -27,8 +28,8 @@ def _judged(key: str, found: Any) -> bool:
 def _of_images(split: str, found: dict[str, Any]) -> str:
     """How relevant the images of a split were said to be, and, where the truth is known, how rightly."""
     said = f"{split}, {found['images']} images: mean R {found['mean_r']:.3f}, {found['above_blank']:.1f} % above blank"
-    if "auc" not in found:
-        return said
+    if not all(is_figure(found.get(name)) for name in ("pair_accuracy", "separated", "auc")):
+        return said  # the truth is not known, or all images are of one kind
     kinds = "; ".join(
         f"R of {name} ones {found[f'{name}/mean_r']:.3f}"
         for name in ("relevant", "irrelevant")
@@ -71,8 +72,8 @@ def summary(metrics: dict[str, Any]) -> str:
             text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(
                 ["pictures", "all", "clear", "ambiguous"], rows
             )
-            if "image_use" in use:
+            if is_figure(use.get("image_use")):
                 text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
-            if use.get("pointing") is not None:
+            if is_figure(use.get("pointing")):
                 text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"
     return text

@@ -23,6 +23,10 @@ class OtherVersion(DataError):
     """A finished run that another version of mnerkit wrote."""
 
 
+class Unreadable(DataError):
+    """A file that the system does not let us read now; it may be whole."""
+
+
 @dataclass(frozen=True, eq=False)
 class Record:
     """A finished run.
@@ -126,6 +130,7 @@ def read(path: Path) -> Record:
 
     Raises:
         OtherVersion: it is of another version.
+        Unreadable: the system does not let us read it.
         DataError: it is not finished, or damaged; in one line.
     """
     run = RunFolder(path)
@@ -153,6 +158,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file of ours: not too large, no NaN or infinity, no key twice.
 
     Raises:
+        Unreadable: the system does not let us read it.
         DataError: it is something else.
     """
     try:
@@ -161,7 +167,7 @@ def read_json(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
     except OSError as problem:
-        raise DataError(f"{path} can't be read: {problem.strerror}") from None
+        raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
     except (ValueError, RecursionError) as problem:
         said = "too deeply nested" if isinstance(problem, RecursionError) else str(problem).splitlines()[0]
         raise DataError(f"{path} is damaged: {said}") from None
@@ -195,7 +201,7 @@ def _config(path: Path) -> Any:
             deciding(content)
         return content
     except OSError as problem:
-        raise DataError(f"{path} can't be read: {problem.strerror}") from None
+        raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
     except (ValueError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as problem:
         raise DataError(f"{path} is damaged: {str(problem).splitlines()[0]}") from None
 

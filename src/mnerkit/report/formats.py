@@ -130,7 +130,9 @@ def as_latex(filled: Filled) -> str:
     lines += [" & " + " & ".join(_latex(column.name) for column in table.columns) + r" \\", r"\midrule"]
     for row, named in enumerate(table.rows):
         cells = [_cell(filled.at(row, column), letters, _textbf, _latex) for column in range(len(table.columns))]
-        lines += [_latex(named.name) + " & " + " & ".join(cells) + r" \\"]
+        # after the end of a row LaTeX takes [ and * for its own
+        guard = "{}" if named.name[:1] in ("[", "*") else ""
+        lines += [guard + _latex(named.name) + " & " + " & ".join(cells) + r" \\"]
     lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize"]
     lines += [_latex(each) + r"\\" for each in [*legend(filled), *(f"{a}: {b}" for a, b in told)]]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
@@ -192,7 +194,7 @@ def _letters(figure: Figure, letters: dict[str, str]) -> str:
 def legend(filled: Filled) -> list[str]:
     """What the marks of a table mean."""
     table = filled.table
-    said = ["Ours, in percent: mean over seeds ± half of its 95 % t-interval (printed figure, ours minus printed)."]
+    said = [f"Ours, {table.unit}: mean over seeds ± half of its 95 % t-interval (printed figure, ours minus printed)."]
     if any(figure.best for figure in filled.figures.values()):
         said.append("Bold: highest of our figures in its column that are of the same data and protocol.")
     if filled.tests:

@@ -218,7 +218,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("release", str(release) if release else "not known"),
         ("digest", str(protocol.get("digest") or "?")[:12]),
         ("posts", f"first {protocol['limit']} of each split" if protocol.get("limit") is not None else "all"),
-        ("chunking", "lenient (an I- without a beginning starts an entity)"),
+        ("chunking", "lenient (an I- without a beginning starts an entity); where it says strict, such an I- is none"),
         ("pictures", _pictures(record)),
         ("protocol", _protocol(record)),
         ("text tower", str(model.get("text") or "-")),

@@ -10,10 +10,12 @@ from mnerkit.report.table_file import Column
 
 # share of a split's pictures; a few have no file in the released corpora either, and the papers put a blank one there
 MOST_MISSING = 0.01
+# known releases with labels that no printed figure was taken on
+RELABELLED = ("twitter2015-relabelled",)
 
 
 def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
-    """Why figures of these runs can't be compared with printed ones: corpus, data, pictures and objects, tower."""
+    """Why figures of these runs can't be compared with printed ones: corpus, labels, chunking, pictures, tower."""
     reasons = []
     protocols = [record.protocol for record in records]
     named = {str(each.get("corpus")) for each in protocols}
@@ -24,6 +26,12 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
         reasons.append("its runs are of different data")
     elif named != {"probe"} and protocols[0].get("release") is None:
         reasons.append("data: a release that is not known by its digest")
+    variants = {str(each.get("variant") or "default") for each in protocols if each.get("corpus") != "probe"}
+    reasons += [f"labels: variant {name}" for name in sorted(variants - {"default"})]
+    releases = {str(each.get("release")) for each in protocols}
+    reasons += [f"labels: of the release {name}" for name in sorted(releases.intersection(RELABELLED))]
+    if column.metric.endswith("_strict"):
+        reasons.append("chunking: strict, and printed figures are lenient")
     limits = {each.get("limit") for each in protocols} - {None}
     reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
     for what in ("pictures", "captions"):

@@ -15,6 +15,7 @@ FORMAT, VERSION = "mnerkit-table", 1
 KINDS = ("table", "sweep", "curve", "figure")
 STATES = ("done", "missing", "failed", "printed_only")
 MAX_SIDE = 500  # rows or columns of a table
+FRACTIONS = ("mean_r", "auc")  # scores from 0 to 1; all others are percentages
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of the table; figures are percentages.
+    """A figure of the table; figures are percentages, those of `FRACTIONS` apart.
 
     Attributes:
         row: place of its row.
@@ -109,6 +110,14 @@ class Table:
     baseline_row: int | None = None
     draw: Sequence[str] = ()
     path: Path | None = None
+
+    @property
+    def unit(self) -> str:
+        """What its figures are."""
+        fractions = [column.metric.rpartition("/")[2] in FRACTIONS for column in self.columns]
+        if all(fractions):
+            return "from 0 to 1"
+        return "in percent, but R and AUC from 0 to 1" if any(fractions) else "in percent"
 
 
 def read_table(path: Path) -> Table:

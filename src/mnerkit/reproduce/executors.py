@@ -42,8 +42,18 @@ class Executor(Protocol):
         ...
 
 
+# letters of a complaint; what a run printed stands whole in its log
+LONGEST = 500
+
+
 def complaint(said: str) -> str:
-    """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing."""
+    """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing.
+
+    A warning of mnerkit's before a crash is not what it failed of.
+    """
     lines = said.strip().split("\n")
     begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
-    return " ".join(lines[begins[-1] :] if begins else lines[-1:])
+    mine = lines[begins[-1] :] if begins else []
+    crashed = any(line.startswith("Traceback (most recent call last)") for line in mine)
+    found = " ".join(mine if mine and not crashed else lines[-1:])
+    return found if len(found) <= LONGEST else f"{found[:LONGEST]} ..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,8 @@ PROFILES = "profiles"
 # what can be asked for as `draw`; tables, bars and curves are drawn of every table that has them
 DRAWN = ("table", "bars", "curve", "counts", *KINDS)
 
-_TEXT, _NAME, _LIST, _MAP = Key((str,)), Key((str,), needed=True), Key((list,)), Key((dict,))
+_TEXT, _NAME, _MAP = Key((str,)), Key((str,), needed=True), Key((dict,))
+_LIST, _TEXTS = Key((list,)), Key((list,), inner=str)
 EXPERIMENT = {
     "title": _NAME,
     "what": Key((str,), needed=True, choices=("table", "sweep", "curve", "figure")),
@@ -30,13 +32,13 @@ EXPERIMENT = {
     "printed": _MAP,
     "errata": _LIST,
     "baseline": _TEXT,
-    "draw": _LIST,
+    "draw": _TEXTS,
     "x": _TEXT,
     "sweep": _MAP,
     "groups": Key((list,), needed=True),
     "metrics": Key((list,), needed=True),
     "rows": Key((list,), needed=True),
-    "differs": _LIST,
+    "differs": _TEXTS,
 }
 ROW = {
     "name": _NAME,
@@ -45,12 +47,12 @@ ROW = {
     "options": _MAP,
     "printed": Key((str, bool)),
     "missing": _TEXT,
-    "only": _LIST,
+    "only": _TEXTS,
     "pictures": Key((bool,)),
     "why": _TEXT,
-    "differs": _LIST,
+    "differs": _TEXTS,
 }
-GROUP = {"name": Key((str,)), "corpus": _TEXT, "options": _MAP, "where": _MAP, "mean": _LIST}
+GROUP = {"name": Key((str,)), "corpus": _TEXT, "options": _MAP, "where": _MAP, "mean": _TEXTS}
 METRIC = {"name": _NAME, "metric": _NAME, "printed": _TEXT, "split": Key((str,), choices=("dev", "test"))}
 SWEEP = {"option": _NAME, "label": _TEXT, "values": Key((list,), needed=True), "best": Key((int, float, str))}
 PRINTED = {"file": _NAME, "row": _NAME, "scale": Key((int, float))}
@@ -70,6 +72,10 @@ def load(path: Path, folder: Path) -> Experiment:
     where = str(path)
     content = check(read(path), EXPERIMENT, where)
     rows = tuple(_row(each, f"{where}: rows[{number}]") for number, each in enumerate(content["rows"]))
+    profiles = {each.stem: each for each in (folder / PROFILES).glob("*.yaml")}
+    for row in rows:
+        for name in row.only:
+            one_of(name, profiles, "profile", f"{where}: row {row.name!r}: only")
     groups = tuple(_group(each, f"{where}: groups[{number}]") for number, each in enumerate(content["groups"]))
     metrics = tuple(_metric(each, f"{where}: metrics[{number}]") for number, each in enumerate(content["metrics"]))
     for kind, parts in (("row", rows), ("group", groups), ("metric", metrics)):
@@ -171,7 +177,7 @@ def _sweep(content: Any, what: str, where: str) -> Sweep | None:
         return None
     content = check(content, SWEEP, f"{where}: sweep")
     values = tuple(content["values"])
-    if not values or len(set(values)) != len(values):
+    if not values or len({json.dumps(value, default=str) for value in values}) != len(values):
         raise DataError(f"{where}: sweep: values must be some, and different: {list(values)}")
     if "best" in content and content["best"] not in values:
         raise DataError(f"{where}: sweep: best {content['best']!r} is not among the values")

