@@ -2,7 +2,8 @@
 
 Two hundred made-up runs (ten methods, each with an ablation, ten seeds) answer the same 4,000 posts of the probe
 corpus, each with a picture. Measured are the time that the report takes, the bytes of its page, and the time until
-headless Chromium has drawn the page, beyond that of an empty one. Bars: 30 MB, 2 s. Exit code 1 when one is missed.
+headless Chromium, which is started for it, has drawn the page (and an empty one, to compare). Bars: 30 MB, 2 s, the
+browser's own start included. Exit code 1 when one is missed. The figures go to results/page.json.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from mnerkit.runs import write_json, write_lines, write_text
 from mnerkit.tagging.counts import entity_scores
 
 MEGABYTES, SECONDS = 30.0, 2.0
+RESULTS = Path(__file__).resolve().parent / "results" / "page.json"
 CORPUS, PICTURE = "tweets", 320
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -140,8 +142,10 @@ def main() -> int:
         write_text(folder / "empty.html", "<!doctype html><title>empty</title>")
         empty = opening(browser, folder / "empty.html", folder, asked.turns)
         whole = opening(browser, page, folder, asked.turns)
-        print(f"opened in {whole:.2f} s, an empty page in {empty:.2f} s: {whole - empty:.2f} s (bar {SECONDS:.0f})")
-        return 0 if size <= MEGABYTES and whole - empty <= SECONDS and not done.problems else 1
+        print(f"opened in {whole:.2f} s (bar {SECONDS:.0f}), an empty page in {empty:.2f} s")
+        found = {"runs": asked.runs, "posts": asked.posts, "report_seconds": seconds, "megabytes": size}
+        write_json(RESULTS, {**found, "seconds": whole, "seconds_of_an_empty_page": empty, "turns": asked.turns})
+        return 0 if size <= MEGABYTES and whole <= SECONDS and not done.problems else 1
 
 
 if __name__ == "__main__":
