@@ -266,7 +266,7 @@ def test_profile_tweets_has_the_settings_of_bench_fewshot(methods: Any, tmp_path
 def test_profile_tweets_has_the_settings_of_bench_methods(methods: Any, tmp_path: Path, system: str, row: str) -> None:
     theirs = methods.Bench("twitter2017", str(tmp_path), "runs").config(methods.Cell(system, 0))
     ours = of_profile(row, "Twitter-2017", tmp_path)
-    assert (ours["trainer"].pop("max_epochs"), theirs["trainer"].pop("max_epochs")) == (2, 5)  # two hours in all
+    assert (ours["trainer"].pop("max_epochs"), theirs["trainer"].pop("max_epochs")) == (2, 5)  # 90 minutes in all
     assert (ours["data"].pop("batch_size"), theirs["data"].pop("batch_size")) == (32, 16)
     if system == "gei":  # predicted spans in the last epoch
         assert (ours["model"].pop("ss_end"), theirs["model"].pop("ss_end")) == (2, 4)

@@ -88,13 +88,13 @@ def test_other_ranks_of_a_run_do_not_ask_for_the_lock(
         pass
 
 
-@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("after", range(5))
 def test_a_folder_whose_clearing_was_cut_off_can_be_cleared_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    for name in ("config.yaml", "metrics.json", "best.ckpt", "env.json"):
+    for name in ("config.yaml", "metrics.json", "best.ckpt", "last.ckpt", "env.json"):
         (folder.path / name).write_text("{}")
     unlink, count = Path.unlink, itertools.count()
 
@@ -106,7 +106,7 @@ def test_a_folder_whose_clearing_was_cut_off_can_be_cleared_again(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "unlink", cut_off)
         folder.start({"plugin": "bert"}, overwrite=True)
-    assert folder.started and folder.finished == (after == 0)
+    assert folder.started and folder.finished == (after == 0) and folder.last.exists() == (after < 2)
     assert folder.start({"plugin": "bert"}, overwrite=True) == "new"
     assert files(folder.path) == ["config.yaml"]
 

@@ -172,10 +172,11 @@ class RunFolder:
     def clear(self) -> None:
         """Remove all but the lock, which this process holds.
 
-        Scores go first and the configuration last: what a kill leaves is a run that is not finished, and can be
-        cleared again.
+        Scores go first, then what a run continues from, and the configuration last: what a kill leaves is a run that
+        begins anew, and can be cleared again.
         """
         self.metrics_file.unlink(missing_ok=True)
+        self.last.unlink(missing_ok=True)
         for each in self.path.iterdir():
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)

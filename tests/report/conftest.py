@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from pages import SCRIPT, corpus
-from small_runs import GOLD, GOOD, Spans, Write, rows, tags
+from small_runs import BAD, GOLD, GOOD, Spans, Write, rows, tags
 
 import mnerkit
 from mnerkit import report
@@ -101,4 +101,20 @@ def hostile(tmp_path: Path, write_run: Write) -> Path:
         ]
         runs.append(write_run(name, GOOD, seed=len(runs), lines=lines, corpus=str(folder), types=["PER"]))
     assert report.write(tmp_path / "report", runs=runs).problems == []
+    return tmp_path / "report" / "index.html"
+
+
+@pytest.fixture
+def whole(tmp_path: Path, write_run: Write, write_table: Write) -> Path:
+    """A page with something in every section."""
+    full = write_run("full", GOOD)
+    write_run("less", BAD, ablation="less")
+    columns = [{"name": name, "corpus": "corp"} for name in ("0.1", "0.5")]
+    cells = [
+        {"row": 0, "column": n, "printed": 40 + n, "state": "done", "runs": ["../../../runs/bert/corp/full"]}
+        for n in (0, 1)
+    ]
+    sweep = {"option": "model.delta", "values": [0.1, 0.5]}
+    table = write_table([[full]], what="sweep", columns=columns, cells=cells, sweep=sweep)
+    report.write(tmp_path / "report", [table], list((tmp_path / "runs").glob("*/*/*")))
     return tmp_path / "report" / "index.html"

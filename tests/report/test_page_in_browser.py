@@ -5,28 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages import PICTURE, SCRIPT, audited, in_browser, scripted, texts
-from small_runs import BAD, GOOD, WORDS, Write, rows
+from pages import PICTURE, SCRIPT, VIEWS, in_browser, scripted, texts
+from small_runs import GOOD, WORDS, Write, rows
 
 from mnerkit import report
-
-VIEWS = ("overview", "tables", "ablations", "sweeps", "figures", "confusion", "runs?run=0", "posts")
-
-
-@pytest.fixture
-def whole(tmp_path: Path, write_run: Write, write_table: Write) -> Path:
-    """A page with something in every section."""
-    full = write_run("full", GOOD)
-    write_run("less", BAD, ablation="less")
-    columns = [{"name": name, "corpus": "corp"} for name in ("0.1", "0.5")]
-    cells = [
-        {"row": 0, "column": n, "printed": 40 + n, "state": "done", "runs": ["../../../runs/bert/corp/full"]}
-        for n in (0, 1)
-    ]
-    sweep = {"option": "model.delta", "values": [0.1, 0.5]}
-    table = write_table([[full]], what="sweep", columns=columns, cells=cells, sweep=sweep)
-    report.write(tmp_path / "report", [table], list((tmp_path / "runs").glob("*/*/*")))
-    return tmp_path / "report" / "index.html"
 
 
 def test_a_browser_shows_hostile_posts_as_text_and_filters_them(hostile: Path, tmp_path: Path) -> None:
@@ -85,21 +67,3 @@ def test_every_section_opens_without_a_complaint(whole: Path, tmp_path: Path, vi
     assert complaints == "" and seen.tags.count("h2") == 1
     assert {"tables": "caption", "sweeps": "svg", "runs?run=0": "dl", "ablations": "ul"}.get(view, "main") in seen.tags
     assert " ".join(WORDS) not in texts(seen, "p")
-
-
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize(("theme", "width"), [("light", 390), ("dark", 1200)])
-def test_a_checker_of_accessibility_finds_no_serious_fault(
-    whole: Path, tmp_path: Path, view: str, theme: str, width: int
-) -> None:
-    found = audited(whole, f"#{view}", tmp_path / "profile", theme, width)
-    assert [fault for fault in found["faults"] if fault[0] in ("serious", "critical")] == []
-    assert {"color-contrast", "html-has-lang", "landmark-one-main"} <= set(found["passed"])
-    assert found["overflow"] <= 0  # nobody scrolls sideways
-
-
-def test_the_checker_of_accessibility_sees_faults(whole: Path, tmp_path: Path) -> None:
-    text = whole.read_text(encoding="utf-8")
-    whole.write_text(text.replace("</body>", '<img src="data:," width="9"></body>'), encoding="utf-8")
-    found = audited(whole, "#overview", tmp_path / "profile", "light", 390)
-    assert ["critical", "image-alt"] in [fault[:2] for fault in found["faults"]]

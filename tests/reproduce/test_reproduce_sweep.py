@@ -18,6 +18,7 @@ import pytest
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import UsageError
 from mnerkit.report.table_file import read_table
+from mnerkit.reproduce import sweep as sweeps
 from mnerkit.reproduce.executors import Outcome, Task, complaint
 from mnerkit.reproduce.sweep import Clock, alone, span
 from mnerkit.runs import RunFolder
@@ -164,7 +165,7 @@ def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost
         return read(path, *given, **named)
 
     capsys.readouterr()
-    never, rest = Pretend(), Pretend()
+    never, rest, again = Pretend(), Pretend(), Pretend()
     with monkeypatch.context() as patched:
         patched.setattr(Path, "read_text", refused)
         assert sweep(never, "paper/table1") == 1
@@ -172,6 +173,39 @@ def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost
     assert [said in line for line in capsys.readouterr().out.splitlines()].count(True) == 2
     assert never.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
     assert sweep(rest, "paper/table1") == 0 and rest.done == []  # nothing was remembered of it
+    sweeps._read_once.cache_clear()
+    count = itertools.count()
+
+    def refused_once(path: Path, *given: Any, **named: Any) -> str:
+        # by the first two that look, and not by the one who decides
+        if path == run / name and next(count) < 2:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(path, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refused_once)
+        assert sweep(again, "paper/table1") == 0
+    assert again.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_folder_that_the_system_refuses_fails_in_a_line(
+    sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    sweep(Pretend(), "paper/table1")
+    run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
+    look = RunFolder.finished.fget
+    assert look is not None
+
+    def refused(folder: RunFolder) -> bool:
+        if folder.path == run:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return look(folder)
+
+    capsys.readouterr()
+    monkeypatch.setattr(RunFolder, "finished", property(refused))
+    never = Pretend()
+    assert sweep(never, "paper/table1") == 1 and never.done == []
+    assert f"run {run} can't be read: Stale file handle; --overwrite does it again" in capsys.readouterr().out
 
 
 def test_the_page_keeps_the_tables_of_earlier_sweeps_into_the_folder(sweep: Any, tmp_path: Path) -> None:

@@ -118,8 +118,9 @@ def main(argv: Sequence[str]) -> int:
     # on a dashboard a run names all cells that it fills, whatever was asked for
     told = asked.logger == "wandb" or asked.wandb_sweep
     others = [each for each in known.values() if told and each not in chosen]
-    grid = grids.build(builder, [*chosen, *others])
+    grids.build(builder, chosen)
     builder.check_used(tower=asked.tower is not None)
+    grid = grids.build(builder, others)
     names = [experiment.name for experiment in chosen]
     board = dashboards.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)

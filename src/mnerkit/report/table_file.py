@@ -74,7 +74,7 @@ class Cell:
 
     @property
     def printed_text(self) -> str:
-        """The paper's figure in percent: as it stands there, if that is in percent; empty without one."""
+        """The paper's figure: as it stands there, if that is in the unit of ours; empty without one."""
         if self.printed is None:
             return self.printed_raw or ""
         try:

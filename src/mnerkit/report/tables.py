@@ -78,7 +78,9 @@ class Figure:
         if self.reasons:
             return "not comparable"
         if self.half is None:
-            return "one seed, no interval" if self.n == 1 else "no interval: not one figure of each seed"
+            if self.n == 1:
+                return "one seed, no interval"
+            return "no interval: not one figure of each seed" if self.cell.of else "no interval"
         if abs(self.difference) <= self.half:
             return "the paper's figure lies in our interval"
         return "above the paper's" if self.difference > 0 else "below the paper's"

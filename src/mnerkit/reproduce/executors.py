@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+# letters of a complaint; what a run printed stands whole in its log
+LONGEST = 500
+
 
 @dataclass(frozen=True)
 class Task:
@@ -40,10 +43,6 @@ class Executor(Protocol):
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do the tasks; each one's outcome as soon as it is known. A caller that stops asking ends what is running."""
         ...
-
-
-# letters of a complaint; what a run printed stands whole in its log
-LONGEST = 500
 
 
 def complaint(said: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -177,7 +176,7 @@ def _sweep(content: Any, what: str, where: str) -> Sweep | None:
         return None
     content = check(content, SWEEP, f"{where}: sweep")
     values = tuple(content["values"])
-    if not values or len({json.dumps(value, default=str) for value in values}) != len(values):
+    if not values or any(value in values[:place] for place, value in enumerate(values)):
         raise DataError(f"{where}: sweep: values must be some, and different: {list(values)}")
     if "best" in content and content["best"] not in values:
         raise DataError(f"{where}: sweep: best {content['best']!r} is not among the values")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mnerkit import registry
 from mnerkit.errors import DataError, MnerkitError, UsageError
@@ -20,7 +20,7 @@ from mnerkit.reproduce.layout import Layout, is_mean
 from mnerkit.reproduce.profiles import PAPER, TOWER, VISION, First, Profile, Settings, load
 from mnerkit.reproduce.strict import read
 
-# what stands for `--root` among the values that the command line fills in
+# `--root` among what the command line gives
 ROOT = "<root>"
 
 
@@ -135,10 +135,12 @@ class Builder:
         if settings is not None:
             said += settings.differs
             papers = _papers_model(self.profile.folder, str(row.plugin), corpus)
-            if TOWER in settings.options.values() and self.tower not in (None, papers.get("text")):
-                said.append(f"text tower: {tower_name(str(self.tower))}, not the paper's")
-            if VISION in settings.vision.values() and self.vision not in (None, papers.get("vision")):
-                said.append(f"vision tower: {tower_name(str(self.vision))}, not the paper's")
+            towers = {"text": self.tower if TOWER in settings.options.values() else None}
+            towers["vision"] = self.vision if VISION in settings.vision.values() else None
+            for kind, tower in towers.items():
+                # a folder is known by what it is called
+                if tower is not None and tower_name(tower) not in _names(papers.get(kind)):
+                    said.append(f"{kind} tower: {tower_name(tower)}, not the paper's")
             if self._reads_captions(settings):
                 said.append("pictures: their captions in place of them")
         return said
@@ -247,7 +249,10 @@ class Builder:
                 raise UsageError(f"profile {self.profile.name} leaves the text tower open: give it as --tower NAME")
             self._read.add(TOWER)
             return self.tower
-        return self.vision if value == VISION else value
+        if value == VISION:
+            self._read.add(VISION)
+            return self.vision
+        return value
 
     def _check_corpus(self, corpus: str, where: str) -> None:
         """Refuse a corpus that can't be read, and, with the place `where` it is asked for, one that nobody knows."""
@@ -282,12 +287,20 @@ def _papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, An
     if settings is None:
         return {}
     file = settings.config(corpus)
-    said = dotted(read(Path(file))) if file is not None else {}
+    from omegaconf import OmegaConf
+
+    filled = OmegaConf.create(read(Path(file)) if file is not None else {})
+    said = dotted(cast(dict[str, Any], OmegaConf.to_container(filled, resolve=True)))
     return {
         name.removeprefix("model."): value
         for name, value in merged(said, settings.options).items()
         if name.startswith("model.")
     }
+
+
+def _names(tower: str | None) -> tuple[str, ...]:
+    """What a tower of the hub is called, with and without its owner."""
+    return () if tower is None else (tower, tower.rpartition("/")[2])
 
 
 def tower_name(tower: str) -> str:

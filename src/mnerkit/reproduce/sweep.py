@@ -7,14 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from mnerkit.errors import DataError, UsageError
 from mnerkit.report import folders
-from mnerkit.report.folders import OtherVersion, Record, Unreadable
+from mnerkit.report.folders import OtherVersion, Record, Unreadable, mapping
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.executors import Executor, Outcome, Task
-from mnerkit.runs import RunFolder, deciding
+from mnerkit.runs import RunFolder, deciding, is_figure
 
 Tell = Callable[[str], None]
 
@@ -24,8 +25,13 @@ def complete(run: Run, runs: Path) -> bool:
 
     One that a report could not read is damaged, and done again.
     """
+    return metrics_of(run, runs) is not None
+
+
+def metrics_of(run: Run, runs: Path) -> Mapping[str, Any] | None:
+    """The `metrics.json` of a complete run; None for all others."""
     found = _read(run.folder(runs))
-    return isinstance(found, Record) and "test" in found.metrics
+    return found.metrics if isinstance(found, Record) and "test" in found.metrics else None
 
 
 def done(wanted: Sequence[Run], runs: Path, kept: Collection[str] = ()) -> list[Run]:
@@ -71,21 +77,15 @@ def foreign(run: Run, runs: Path) -> str | None:
     return str(found) if isinstance(found, OtherVersion | Unreadable) else None
 
 
-def damaged(run: Run, runs: Path) -> str | None:
-    """What is wrong with a finished run that nobody can read any more; None for all others."""
-    found = _read(run.folder(runs))
-    return str(found) if isinstance(found, DataError) and foreign(run, runs) is None else None
-
-
 def _read(folder: RunFolder) -> Record | DataError | None:
     """A finished run, or what is wrong with it; its files are read anew when one of them has changed."""
-    if not folder.finished:
-        return None
     files = (folder.config_file, folder.metrics_file, folder.path / "env.json")
     try:
-        return _read_once(folder.path, tuple(_stamp(file) for file in files))
+        return _read_once(folder.path, tuple(_stamp(file) for file in files)) if folder.finished else None
     except Unreadable as problem:  # not kept: the next moment it may be readable
         return problem
+    except OSError as problem:
+        return Unreadable(f"run {folder.path} can't be read: {problem.strerror}")
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -143,7 +143,7 @@ class Clock:
     def learn(self, done: Iterable[Run], runs: Path) -> None:
         """Read what finished runs took."""
         for run in done:
-            seconds = run.folder(runs).metrics().get("seconds")
+            seconds = (metrics_of(run, runs) or {}).get("seconds")
             if isinstance(seconds, dict):
                 self.note(run.plugin, sum(value for value in seconds.values() if isinstance(value, int | float)))
 
@@ -206,14 +206,19 @@ def run_all(
             run.folder(runs).last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
     number, total = 0, len(left)
-    for run in [run for run in left if not overwrite and foreign(run, runs)]:
-        left.remove(run)
-        failed[run.digest] = f"{foreign(run, runs)}; --overwrite does it again"
-        number += 1
-        tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
-    for run in left if not overwrite else ():
-        if (wrong := damaged(run, runs)) is not None:
-            tell(f"{_named(run, named)}: {wrong}; it is done again")
+    for run in list(left) if not overwrite else ():
+        found = _read(run.folder(runs))  # one look: what can't be read now may be readable at the next one
+        if isinstance(found, OtherVersion | Unreadable):
+            left.remove(run)
+            failed[run.digest] = f"{found}; --overwrite does it again"
+            number += 1
+            tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
+        elif isinstance(found, DataError):
+            tell(f"{_named(run, named)}: {found}; it is done again")
+        elif isinstance(found, Record) and lacking(run, runs, read.get(run.digest, ())) is None:
+            left.remove(run)  # it could not be read before
+            number += 1
+            tell(f"{number}/{total} {_named(run, named)}: {_said(run, runs, None)}")
     for stage in (False, True):  # what others read comes first
         here = [run for run in left if (run.first is not None) == stage]
         for run in [run for run in here if run.first is not None and run.first[0] in failed]:
@@ -297,8 +302,8 @@ def _named(run: Run, named: Mapping[str, Sequence[str]]) -> str:
 def _said(run: Run, runs: Path, error: str | None) -> str:
     if error is not None:
         return f"failed: {error}"
-    test = run.folder(runs).metrics()["test"]
-    return f"test F1 {test['f1']:.1f}" if "f1" in test else "done"
+    f1 = mapping((metrics_of(run, runs) or {}).get("test")).get("f1")
+    return f"test F1 {f1:.1f}" if is_figure(f1) else "done"
 
 
 def outcomes(failed: Mapping[str, str]) -> list[str]:

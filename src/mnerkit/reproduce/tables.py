@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import DataError
 from mnerkit.reproduce.cells import Cell, Grid, Table
-from mnerkit.reproduce.sweep import complete
+from mnerkit.reproduce.sweep import metrics_of
 from mnerkit.runs import is_figure, write_json
 from mnerkit.text_table import table as text_table
 
@@ -22,7 +21,7 @@ class Figures:
 
     def __init__(self, grid: Grid, runs: Path) -> None:
         self.grid, self.runs = grid, runs
-        self._known: dict[str, dict[str, Any] | None] = {}
+        self._known: dict[str, Mapping[str, Any] | None] = {}
 
     def done(self, digest: str) -> bool:
         """Whether a run is complete."""
@@ -33,13 +32,9 @@ class Figures:
         found = ((self._metrics(digest) or {}).get(split) or {}).get(metric)
         return float(found) if is_figure(found) else None
 
-    def _metrics(self, digest: str) -> dict[str, Any] | None:
+    def _metrics(self, digest: str) -> Mapping[str, Any] | None:
         if digest not in self._known:
-            run = self.grid.runs[digest]
-            try:
-                self._known[digest] = run.folder(self.runs).metrics() if complete(run, self.runs) else None
-            except DataError:
-                self._known[digest] = None
+            self._known[digest] = metrics_of(self.grid.runs[digest], self.runs)
         return self._known[digest]
 
 
