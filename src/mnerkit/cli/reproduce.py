@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     dashboards.check(asked)
     from mnerkit.reproduce import experiment_files as files
     from mnerkit.reproduce import grid as grids
-    from mnerkit.reproduce import keeping, profiles, sweep
+    from mnerkit.reproduce import keeping, profiles, sweep, towers
 
     folder = Path(asked.experiments)
     known = files.load_all(folder)
@@ -113,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
 
         check_folder(out / "report")  # before hours of runs, not after them
     executor = None if idle else _executor(asked, out)
-    tower = profiles.tower_of(profile, asked.tower)
+    tower = towers.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
     # on a dashboard a run names all cells that it fills, whatever was asked for
     told = asked.logger == "wandb" or asked.wandb_sweep
@@ -148,9 +148,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _places(asked: argparse.Namespace, tower: str | None) -> dict[str, str]:
     """What stands in a file of kept runs for the paths of this machine."""
-    from mnerkit.reproduce.grid import tower_name
+    from mnerkit.reproduce.grid import ROOT
+    from mnerkit.reproduce.towers import tower_name
 
-    named = {"<root>": asked.root}
+    named = {ROOT: asked.root}
     named |= {f"<{tower_name(each)}>": each for each in (tower, asked.vision) if each and Path(each).is_dir()}
     return {name: str(path) for name, path in named.items() if path}
 

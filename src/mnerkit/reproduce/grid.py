@@ -6,19 +6,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mnerkit import registry
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
 from mnerkit.reproduce.commands import Commands
-from mnerkit.reproduce.experiment_files import PROFILES
 from mnerkit.reproduce.experiments import Experiment, Group, Row
 from mnerkit.reproduce.identity import digest_of, reads_of
 from mnerkit.reproduce.layers import dotted, merged, text_of
 from mnerkit.reproduce.layout import Layout, is_mean
-from mnerkit.reproduce.profiles import PAPER, TOWER, VISION, First, Profile, Settings, load
-from mnerkit.reproduce.strict import read
+from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile, Settings
+from mnerkit.reproduce.towers import is_papers, papers_model, tower_name
 
 # `--root` among what the command line gives
 ROOT = "<root>"
@@ -134,12 +133,11 @@ class Builder:
         settings = self.profile.plugins.get(row.plugin or "")
         if settings is not None:
             said += settings.differs
-            papers = _papers_model(self.profile.folder, str(row.plugin), corpus)
+            papers = papers_model(self.profile.folder, str(row.plugin), corpus)
             towers = {"text": self.tower if TOWER in settings.options.values() else None}
             towers["vision"] = self.vision if VISION in settings.vision.values() else None
             for kind, tower in towers.items():
-                # a folder is known by what it is called
-                if tower is not None and tower_name(tower) not in _names(papers.get(kind)):
+                if tower is not None and not is_papers(tower, papers.get(kind)):
                     said.append(f"{kind} tower: {tower_name(tower)}, not the paper's")
             if self._reads_captions(settings):
                 said.append("pictures: their captions in place of them")
@@ -223,7 +221,8 @@ class Builder:
         if settings is not None:
             layers += [settings.options, settings.kinds.get(experiment.data, {})]
             layers.append(settings.vision if self.vision else settings.captions)
-            self._read |= {VISION} if settings.vision != settings.captions else set()
+            if settings.vision != settings.captions:
+                self._read.add(VISION)
         layers.append(self.profile.options)
         if stand_in is not None:
             layers.append(stand_in)
@@ -276,37 +275,6 @@ class Builder:
             except MnerkitError as error:
                 raise DataError(f"{where}: {error}") from None
         return self._resolved[key]
-
-
-@cache
-def _papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any]:
-    """Model settings of the papers (profile `paper` of the folder); empty where they are not there."""
-    if not (folder / PROFILES / f"{PAPER}.yaml").is_file():
-        return {}
-    settings = load(PAPER, folder).plugins.get(plugin)
-    if settings is None:
-        return {}
-    file = settings.config(corpus)
-    from omegaconf import OmegaConf
-
-    filled = OmegaConf.create(read(Path(file)) if file is not None else {})
-    said = dotted(cast(dict[str, Any], OmegaConf.to_container(filled, resolve=True)))
-    return {
-        name.removeprefix("model."): value
-        for name, value in merged(said, settings.options).items()
-        if name.startswith("model.")
-    }
-
-
-def _names(tower: str | None) -> tuple[str, ...]:
-    """What a tower of the hub is called, with and without its owner."""
-    return () if tower is None else (tower, tower.rpartition("/")[2])
-
-
-def tower_name(tower: str) -> str:
-    """A hub name, or what a folder is called; that of a package's data by the package."""
-    path = Path(tower)
-    return (path.parent.name if path.name == "model" else path.name) if path.is_dir() else tower
 
 
 @cache

