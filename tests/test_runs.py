@@ -96,7 +96,7 @@ def test_a_folder_whose_clearing_was_cut_off_can_be_cleared_again(
     folder.path.mkdir()
     for name in ("config.yaml", "metrics.json", "best.ckpt", "last.ckpt", "env.json"):
         (folder.path / name).write_text("{}")
-    unlink, count = Path.unlink, itertools.count()
+    unlink, listed, count = Path.unlink, Path.iterdir, itertools.count()
 
     def cut_off(path: Path, missing_ok: bool = False) -> None:
         if next(count) == after:
@@ -105,6 +105,8 @@ def test_a_folder_whose_clearing_was_cut_off_can_be_cleared_again(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "unlink", cut_off)
+        # an order in which the configuration is not the last by chance
+        patched.setattr(Path, "iterdir", lambda path: iter(sorted(listed(path))))
         folder.start({"plugin": "bert"}, overwrite=True)
     assert folder.started and folder.finished == (after == 0) and folder.last.exists() == (after < 2)
     assert folder.start({"plugin": "bert"}, overwrite=True) == "new"
