@@ -353,8 +353,14 @@ def test_alone_lets_other_mistakes_through(tmp_path: Path) -> None:
         (["--seeds", "-1"], "--seeds"),
         (["nothing/here"], "no experiment matches 'nothing/here'"),
         (["--profile", "tweet"], "no profile 'tweet'"),
-        (["--root", "."], "--root has no effect: of these experiments none reads corpora of their own in profile mini"),
-        (["--tower", "roberta-large"], "--tower has no effect: of these experiments none reads a tower that is left"),
+        (
+            ["--root", "."],
+            "--root has no effect: in profile mini no run of these experiments has a corpus below it; leave",
+        ),
+        (
+            ["--tower", "roberta-large"],
+            "--tower has no effect: in profile mini no run of these experiments leaves that tower",
+        ),
         (["--vision", "resnet50"], "--vision has no effect"),
     ],
 )

@@ -104,9 +104,10 @@ class Builder:
         }
         for option, value in given.items():
             if value is not None and value not in self._read:
-                what = "corpora of their own" if value == ROOT else "a tower that is left open"
+                what = "has a corpus below it" if value == ROOT else "leaves that tower open"
                 raise UsageError(
-                    f"{option} has no effect: of these experiments none reads {what} in profile {self.profile.name}"
+                    f"{option} has no effect: in profile {self.profile.name} no run of these experiments {what}; "
+                    "leave it out, or choose another --profile"
                 )
 
     def _reason(self, row: Row) -> str | None:
