@@ -222,6 +222,7 @@ class Builder:
         if settings is not None:
             layers += [settings.options, settings.kinds.get(experiment.data, {})]
             layers.append(settings.vision if self.vision else settings.captions)
+            layers.append(settings.by_corpus.get(str(group.corpus), {}) if stand_in is None else {})
             if settings.vision != settings.captions:
                 self._read.add(VISION)
         layers.append(self.profile.options)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
+from mnerkit.data.catalogue import CORPORA
 from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.reproduce.experiment_files import PROFILES
 from mnerkit.reproduce.experiments import DATA
@@ -33,6 +34,7 @@ PROFILE = {
 }
 PLUGIN = {
     "options": _MAP,
+    "by_corpus": Key((dict,), inner=dict),
     "configs": Key((dict,), inner=str),
     **{kind: _MAP for kind in DATA},
     "captions": _MAP,
@@ -62,6 +64,7 @@ class Settings:
         kinds: of its runs on `posts`, `fewshot` or `multi`.
         captions: where captions stand in for pictures.
         vision: where a vision tower was given.
+        by_corpus: of its runs on a corpus, by the corpus's name.
         configs: a file for `--config`, by corpus; `*` for all others.
         first: a run that it needs, if any.
         missing: why it isn't run in this profile, if so.
@@ -71,6 +74,7 @@ class Settings:
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     captions: Mapping[str, Any] = field(default_factory=dict)
     vision: Mapping[str, Any] = field(default_factory=dict)
+    by_corpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     configs: Mapping[str, str] = field(default_factory=dict)
     first: First | None = None
     differs: tuple[str, ...] = ()
@@ -160,6 +164,9 @@ def _settings(plugin: str, content: Any, folder: Path, where: str) -> Settings:
     for file in configs.values():
         if not Path(file).is_file():
             raise DataError(f"{where}: configs: no file {file}")
+    by_corpus = content.get("by_corpus") or {}
+    for corpus in by_corpus:
+        one_of(corpus, CORPORA, "corpus", f"{where}: by_corpus")
     first = content.get("first")
     if first is not None:
         check(first, FIRST, f"{where}: first")
@@ -169,6 +176,7 @@ def _settings(plugin: str, content: Any, folder: Path, where: str) -> Settings:
         kinds={kind: content[kind] for kind in DATA if content.get(kind)},
         captions=content.get("captions") or {},
         vision=content.get("vision") or {},
+        by_corpus=by_corpus,
         configs=configs,
         first=First(**first) if first else None,
         differs=tuple(content.get("differs") or ()),
