@@ -33,8 +33,8 @@ def test_holm_is_the_worked_example_and_the_closed_test_procedure() -> None:
         assert marks.holm(values) == pytest.approx(closed)
 
 
-def exact(parts: list[np.ndarray], measure) -> tuple[float, float]:
-    """Difference and p-value of every way to swap units, by enumeration."""
+def exact(parts: list[marks.Counts], measure) -> tuple[float, float]:
+    """Difference and p-value of every way to swap units, by enumeration; a unit of several parts is swapped in all."""
 
     def figure(counts: np.ndarray, swap: np.ndarray) -> float:
         a, b = (
@@ -44,11 +44,12 @@ def exact(parts: list[np.ndarray], measure) -> tuple[float, float]:
         gold = counts[:, 0].sum()
         return measure(gold, *b.sum(0)) - measure(gold, *a.sum(0))
 
-    bounds = np.cumsum([0, *(len(part) for part in parts)])
+    names = sorted({int(unit) for part in parts for unit in part.units})
     found = []
-    for chosen in product([False, True], repeat=int(bounds[-1])):
-        swap = np.array(chosen)
-        found.append(np.mean([figure(part, swap[bounds[n] : bounds[n + 1]]) for n, part in enumerate(parts)]))
+    for chosen in product([False, True], repeat=len(names)):
+        swap = dict(zip(names, chosen, strict=True))
+        each = [figure(part.table, np.array([swap[int(unit)] for unit in part.units])) for part in parts]
+        found.append(np.mean(each))
     return found[0], float(np.mean(np.abs(found) >= abs(found[0]) - 1e-9))
 
 
@@ -56,27 +57,48 @@ def f1(gold: int, said: int, right: int) -> float:
     return 200 * right / (gold + said) if gold + said else 0.0
 
 
-def some_counts(seed: int, size: int = 8) -> np.ndarray:
+def some_counts(seed: int, size: int = 8, first: int = 0) -> marks.Counts:
+    """Counts of the units from `first` on."""
     rng = np.random.default_rng(seed)
     gold, said_a, said_b = (rng.integers(0, 4, size=size) for _ in range(3))
     right_a, right_b = (rng.integers(0, np.minimum(gold, said) + 1) for said in (said_a, said_b))
-    return np.stack((gold, said_a, right_a, said_b, right_b), axis=1)
+    return marks.Counts(first + np.arange(size), np.stack((gold, said_a, right_a, said_b, right_b), axis=1))
 
 
 @pytest.mark.parametrize("seeds", [(1,), (2,), (3, 4), (5, 6)])
 def test_the_p_value_is_that_of_all_swaps_for_one_cell_and_for_a_mean_of_cells(seeds: tuple[int, ...]) -> None:
-    parts = [some_counts(seed, 10 // len(seeds)) for seed in seeds]
+    size = 10 // len(seeds)
+    parts = [some_counts(seed, size, first=place * size) for place, seed in enumerate(seeds)]
     difference, p = marks.test_of(parts, samples=40_000)
     wanted = exact(parts, f1)
     assert difference == pytest.approx(wanted[0]) and p == pytest.approx(wanted[1], abs=0.012)
 
 
+@pytest.mark.parametrize("seeds", [(3, 4), (7, 8, 9)])
+def test_a_post_that_several_cells_of_a_mean_were_asked_about_changes_sides_in_all(seeds: tuple[int, ...]) -> None:
+    parts = [some_counts(seed, 7, first=2 * place) for place, seed in enumerate(seeds)]  # most units in common
+    difference, p = marks.test_of(parts, samples=40_000)
+    wanted = exact(parts, f1)
+    assert difference == pytest.approx(wanted[0]) and p == pytest.approx(wanted[1], abs=0.012)
+    # the same cell twice tells no more than once, draw by draw
+    assert marks.test_of([parts[0], parts[0]]) == marks.test_of(parts[:1])
+    assert len(marks.units_of(parts)) == 7 + 2 * (len(seeds) - 1)
+
+
+def test_draws_in_pieces_are_those_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [some_counts(1, 40), some_counts(2, 40, first=20)]
+    whole = marks.test_of(parts)
+    monkeypatch.setattr(marks, "NUMBERS", 1000)
+    assert marks.test_of(parts) == whole
+
+
 def test_recall_is_tested_as_scipy_does_it() -> None:
     stats = pytest.importorskip("scipy.stats")
-    counts = some_counts(7, 9)
+    units = some_counts(7, 9)
+    counts = units.table
     gold, zero = counts[:, 0], 0 * counts[:, 0]
     as_recall = np.stack((gold, gold, counts[:, 2], gold, counts[:, 4]), axis=1)
-    difference, p = marks.test_of([as_recall], samples=40_000)
+    difference, p = marks.test_of([marks.Counts(units.units, as_recall)], samples=40_000)
     assert difference == pytest.approx(100 * (counts[:, 4] - counts[:, 2]).sum() / gold.sum())
     # gold is the same on both sides, so a swap changes the sign of a unit's difference: scipy's paired permutation test
     found = stats.permutation_test(
@@ -84,8 +106,8 @@ def test_recall_is_tested_as_scipy_does_it() -> None:
     )
     assert p == pytest.approx(found.pvalue, abs=0.012)
     as_precision = np.stack((zero, 2 * counts[:, 1], counts[:, 2], 2 * counts[:, 3], counts[:, 4]), axis=1)
-    wanted = exact([counts], lambda gold, said, right: 100 * right / said if said else 0.0)
-    found_p = marks.test_of([as_precision], samples=40_000)
+    wanted = exact([units], lambda gold, said, right: 100 * right / said if said else 0.0)
+    found_p = marks.test_of([marks.Counts(units.units, as_precision)], samples=40_000)
     assert found_p == (pytest.approx(wanted[0]), pytest.approx(wanted[1], abs=0.012))
 
 
@@ -100,14 +122,14 @@ def test_counts_are_those_of_runs_compare(write_run: Write, episodes: bool) -> N
     library = Library()
     wanted = compare([tuple(read_answers(run / "predictions.test.jsonl") for run in (a, b))])
     counts = marks.counts_of(library, [(a, b)], "test", "f1")
-    assert len(counts) == wanted["posts"] == (6 if episodes else 24)
+    assert len(counts.units) == wanted["posts"] == (6 if episodes else 24)
     assert marks.test_of([counts]) == (wanted["difference"], wanted["p"])
     of_type = marks.counts_of(library, [(a, b)], "test", "type/LOC/f1")
-    assert of_type[:, 0].sum() == wanted["by_type"]["LOC"]["gold"]
-    assert f1(*of_type[:, :3].sum(0)) == pytest.approx(wanted["by_type"]["LOC"]["f1_a"])
+    assert of_type.table[:, 0].sum() == wanted["by_type"]["LOC"]["gold"]
+    assert f1(*of_type.table[:, :3].sum(0)) == pytest.approx(wanted["by_type"]["LOC"]["f1_a"])
     for name, place in {"precision": 1, "recall": 0}.items():
-        tested = marks.counts_of(library, [(a, b)], "test", name).sum(0)
-        plain = counts.sum(0)
+        tested = marks.counts_of(library, [(a, b)], "test", name).table.sum(0)
+        plain = counts.table.sum(0)
         assert f1(*tested[:3]) == pytest.approx(100 * plain[2] / plain[place])
 
 
@@ -123,7 +145,7 @@ def test_more_seeds_on_the_same_posts_are_no_more_posts(write_run: Write, episod
     ]
     library = Library()
     one, three = (marks.counts_of(library, runs[:seeds], "test", "f1") for seeds in (1, 3))
-    assert (three == 3 * one).all()
+    assert (three.units == one.units).all() and (three.table == 3 * one.table).all()
     assert marks.test_of([three]) == marks.test_of([one])
     answers = [tuple(read_answers(run / "predictions.test.jsonl") for run in pair) for pair in runs]
     once, thrice = compare(answers[:1]), compare(answers)

@@ -174,6 +174,7 @@ def test_a_run_that_can_not_fill_its_cell_is_named_and_the_others_do(write_run: 
     found = filled(write_table([[good, gone, other], [gone]], rows=rows))
     first, second = found.figures[0, 0], found.figures[1, 0]
     assert first.n == 1 and first.state == "done" and "metrics.json is damaged" in str(first.why)
+    assert not first.comparable and first.reasons == ["runs: not all of them are there"]
     assert "is one of gmf, and the row is bert's" in str(first.why) and "\n" not in str(first.why)
     assert second.state == "failed" and second.mean is None
     printed = [{"row": 0, "column": 0, "printed": 1.0, "state": "printed_only", "why": "UMGF is not in mnerkit"}]
@@ -304,5 +305,21 @@ def test_a_cell_that_is_not_whole_shows_what_is_there_and_says_so(write_run: Wri
         "missing",
         "the figure is of the 1 runs that are there",
     )
+    assert not missing.comparable and missing.reasons == ["runs: not all of them are there"]
     printed = filled(write_table([[]], cells=[cell | {"state": "printed_only", "why": "no such type"}])).figures[0, 0]
     assert (printed.mean, printed.state, printed.why) == (None, "printed_only", "no such type")
+
+
+@pytest.mark.parametrize(("states", "state"), [(("missing", "done"), "missing"), (("failed", "missing"), "failed")])
+def test_a_mean_of_cells_that_are_not_whole_is_not_whole_either(
+    write_run: Write, write_table: Write, states: tuple[str, str], state: str
+):
+    run = write_run("a", GOOD)
+    columns = [{"name": name, "corpus": "corp"} for name in ("a", "b", "mean")]
+    cells: list[dict[str, Any]] = [
+        {"row": 0, "column": place, "state": each, "runs": [relative(run)]} for place, each in enumerate(states)
+    ]
+    cells.append({"row": 0, "column": 2, "state": state, "of": [[0, 0], [0, 1]], "printed": 50.0})
+    found = filled(write_table([[]], columns=columns, cells=cells)).figures[0, 2]
+    assert (found.mean, found.state) == (100.0, state) and not found.comparable
+    assert found.why == f"{2 - states.count('done')} of the 2 cells that it is the mean of lack runs"

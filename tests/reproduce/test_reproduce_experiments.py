@@ -170,6 +170,14 @@ def test_values_of_a_sweep_are_some_and_different(folder: Path, values: str) -> 
     assert sweep is not None and sweep.values == ([8], [8, 9])
 
 
+def test_a_sweep_has_no_baseline_since_its_lines_are_rows_in_groups(folder: Path) -> None:
+    path = folder / "paper" / "sweep.yaml"
+    name = experiment_files.load(path, folder).rows[0].name
+    path.write_text(f"{SWEEP.rstrip()}\nbaseline: {name}\n")
+    with pytest.raises(DataError, match="baseline: a sweep has none"):
+        experiment_files.load(path, folder)
+
+
 def test_patterns_name_experiments(known: dict[str, Experiment]) -> None:
     names = [each.name for each in experiment_files.matching(["gmf/table*", "mousing/table2"], known)]
     assert names == ["gmf/table2", "gmf/table3", "gmf/table4", "mousing/table2"]

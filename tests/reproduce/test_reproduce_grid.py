@@ -15,6 +15,7 @@ from mnerkit.errors import DataError, UsageError
 from mnerkit.reproduce import experiment_files, identity, profiles
 from mnerkit.reproduce.layers import dotted, merged, text_of
 from mnerkit.reproduce.tables import Figures
+from mnerkit.reproduce.towers import papers_model
 from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, TABLE, built, finish
 
 
@@ -105,6 +106,26 @@ def test_a_corpus_that_is_not_there_leaves_its_cells_as_printed(folder: Path, tm
     assert cells[5].reason == cells[2].reason  # the mean of both
     with pytest.raises(UsageError, match="--root DIR"):
         built(folder, "paper/table1")
+
+
+def test_options_of_a_corpus_are_those_of_its_runs(folder: Path, tmp_path: Path) -> None:
+    text = MINI.replace("bert: {}", "bert: {by_corpus: {twitter2015: {model.lr: 0.007}}}")
+    (folder / "profiles" / "mini.yaml").write_text(text)
+    assert all("--model.lr" not in run.words for run in built(folder, "paper/table1").runs.values())  # on the probe
+    text = text.replace("corpora:\n  posts: {data.corpus: probe, data.variant: default}\n", "")
+    (folder / "profiles" / "mini.yaml").write_text(text)
+    for name in ("twitter2015", "twitter2017"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        for split in ("train", "valid", "test"):
+            (tmp_path / "root" / name / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
+    runs = built(folder, "paper/table1", root=str(tmp_path / "root")).runs.values()
+    assert {(run.corpus, "--model.lr" in run.words) for run in runs} == {("twitter2015", True), ("twitter2017", False)}
+
+
+@pytest.mark.parametrize("corpus", ["twitter2015", "twitter2017"])
+def test_real_tweets_have_the_temperature_of_gmf_s_paper(corpus: str) -> None:
+    said = profiles.load("tweets", EXPERIMENTS).plugins["gmf"].by_corpus[corpus]
+    assert said == {"model.tau": papers_model(EXPERIMENTS, "gmf", corpus)["tau"]}
 
 
 def test_fewer_seeds_than_the_paper_s_are_told_and_a_seed_given_twice_is_one(folder: Path) -> None:
@@ -310,6 +331,7 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("bilstm: {}", "bilstn: {}", r"no plugin 'bilstn'\. Did you mean 'bilstm'"),
         ("bilstm: {}", "bilstm: {option: {}}", r"no key 'option'\. Did you mean 'options'"),
         ("bilstm: {}", "bilstm: {configs: {'*': none.yaml}}", r"no file .*none\.yaml"),
+        ("bilstm: {}", "bilstm: {by_corpus: {twitter217: {}}}", r"no corpus 'twitter217'\. Did you mean 'twitter2017'"),
         ("  posts:", "  post:", r"no kind of data 'post'\. Did you mean 'posts'"),
         ("seeds: [0]", "seeds: all", r"seeds is none of paper: 'all'"),
         ("points: 3", "points: 0", r"points must be 1 or more, got 0"),

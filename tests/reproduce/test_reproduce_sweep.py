@@ -135,18 +135,30 @@ def test_a_sweep_that_is_stopped_anywhere_goes_on_and_repeats_nothing(sweep: Any
     assert {cell["state"] for cell in table(tmp_path)["cells"]} == {"done", "printed_only"}
 
 
-def test_a_damaged_or_half_written_run_is_done_again(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"dev": {"f1": 1.0}}', "metrics.json has no protocol"),
+        (
+            '{"protocol": {"corpus": "probe"}, "dev": 5, "test": 5}',
+            "metrics.json is damaged: its 'test' holds no scores",
+        ),
+    ],
+)
+def test_a_damaged_or_half_written_run_is_done_again(
+    sweep: Any, tmp_path: Path, capsys: Any, content: str, said: str
+) -> None:
     sweep(Pretend(), "paper/table1")
     damaged = sorted((tmp_path / "out" / "runs").glob("*/*/*/metrics.json"))
     damaged[0].write_text("{")
-    damaged[1].write_text('{"dev": {"f1": 1.0}}')
+    damaged[1].write_text(content)
     again = Pretend()
     capsys.readouterr()
     assert sweep(again, "paper/table1") == 0
     assert len(again.done) == 2
     told = [line for line in capsys.readouterr().out.splitlines() if line.endswith("; it is done again")]
     assert sum(f"{damaged[0]} is damaged: " in line for line in told) == 1
-    assert sum("metrics.json has no protocol" in line for line in told) == 1 and len(told) == 2
+    assert sum(said in line for line in told) == 1 and len(told) == 2
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "env.json"])

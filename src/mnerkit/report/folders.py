@@ -146,6 +146,8 @@ def read(path: Path) -> Record:
             raise DataError(f"run {path}: {name} is damaged: it holds no mapping")
     if not isinstance(config.get("plugin"), str):
         raise DataError(f"run {path}: config.yaml names no plugin")
+    if "test" in metrics and not isinstance(metrics["test"], Mapping):
+        raise DataError(f"run {path}: metrics.json is damaged: its 'test' holds no scores")
     version = env.get("mnerkit")
     if version is not None and str(version).split(".")[:2] != __version__.split(".")[:2]:
         raise OtherVersion(f"run {path} was written by mnerkit {str(version)[:20]}; this is {__version__}")

@@ -15,6 +15,8 @@ SAMPLES = 10_000
 # draws for each test of a table, at least: the smallest p-value that n tests can have is then 1 % after correction
 DRAWS_A_TEST = 100
 LEVEL = 0.05
+# of a test's draws, in memory at once
+NUMBERS = 1 << 22
 # scores that are counted from predictions, and so can be tested on them
 TESTABLE = ("f1", "precision", "recall")
 
@@ -43,6 +45,19 @@ class Test:
         return "better" if self.difference > 0 else "worse"
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What two cells were asked, unit by unit.
+
+    Attributes:
+        units: (n,) int, each once; one number stands for the same unit in all counts of a `Library`.
+        table: (n, 5) gold, predicted and correct of a, predicted and correct of b, for `paired_counts_test`.
+    """
+
+    units: np.ndarray
+    table: np.ndarray
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """P-values corrected for their number by Holm's step-down procedure (Holm, 1979), each at most 1.
 
@@ -56,8 +71,8 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, metric: str) -> np.ndarray:
-    """(n, 5) counts of the units of all pairs of runs, for `paired_counts_test`, whose F1 is then the metric.
+def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, metric: str) -> Counts:
+    """Counts of the units of all pairs of runs, whose F1 is then the metric.
 
     A unit that several pairs were asked, for instance with several seeds, is one, with the sum of its counts.
 
@@ -97,36 +112,47 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
     names, places = np.unique(np.concatenate(units), return_inverse=True)
     whole = np.zeros((len(names), 5), dtype=np.int64)
     np.add.at(whole, places, np.concatenate(found))
-    return whole
+    return Counts(names, whole)
 
 
-def test_of(parts: Sequence[np.ndarray], samples: int = SAMPLES, seed: int = 0) -> tuple[float, float]:
+def test_of(parts: Sequence[Counts], samples: int = SAMPLES, seed: int = 0) -> tuple[float, float]:
     """Difference b - a in points and its two-sided p-value.
 
-    Several parts are tested as one: the figure is the mean of the parts' own, and units are swapped within each. One
-    part is tested as `paired_counts_test` does, draw by draw, without its interval, which takes as long again.
+    Several parts are tested as one: the figure is the mean of the parts' own, and a unit that several parts were asked
+    about changes sides in all of them or in none. One part is tested as `paired_counts_test` does, draw by draw,
+    without its interval, which takes as long again.
 
     Args:
-        parts: (n, 5) counts of `counts_of`, one a column that the figure is the mean of.
+        parts: counts, one a column that the figure is the mean of.
         samples: random draws.
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    kinds = [np.unique(counts, axis=0, return_counts=True) for counts in parts]
-    observed = sum(_f1(t @ k[:, 0], t @ k[:, 3:5]) - _f1(t @ k[:, 0], t @ k[:, 1:3]) for k, t in kinds)
+    names = units_of(parts)
+    wide = np.zeros((len(names), 5 * len(parts)), dtype=np.int64)
+    for place, part in enumerate(parts):
+        wide[np.searchsorted(names, part.units), 5 * place : 5 * place + 5] = part.table
+    kinds, times = np.unique(wide, axis=0, return_counts=True)
+    tables = np.split(kinds, len(parts), axis=1)
+    observed = sum(_f1(times @ k[:, 0], times @ k[:, 3:5]) - _f1(times @ k[:, 0], times @ k[:, 1:3]) for k in tables)
     extreme, left = 0, samples
     while left:
-        size = min(left, SAMPLES)  # in memory at once
+        size = min(left, max(1, NUMBERS // len(times)))
         swapped = np.zeros(size)
-        for kind, times in kinds:
-            moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) units that change sides
-            a, b = kind[:, 1:3], kind[:, 3:5]
-            gold, shift = times @ kind[:, 0], moved @ (b - a)
+        moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) units that change sides
+        for k in tables:
+            a, b = k[:, 1:3], k[:, 3:5]
+            gold, shift = times @ k[:, 0], moved @ (b - a)
             swapped += _f1(gold, times @ b - shift) - _f1(gold, times @ a + shift)
         # a hair below, so that rounding does not part equal differences
         extreme += int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
         left -= size
     return float(observed / len(parts)), (1 + extreme) / (1 + samples)
+
+
+def units_of(parts: Sequence[Counts]) -> np.ndarray:
+    """The units that any of the parts was asked about, each once."""
+    return np.unique(np.concatenate([part.units for part in parts]))
 
 
 def _f1(gold: np.ndarray, answers: np.ndarray) -> np.ndarray:

@@ -164,6 +164,8 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
         figure.mean, figure.half = found.mean, found.half
         if cell.state != "done":
             wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
+        if wrong:
+            figure.reasons.append("runs: not all of them are there")
         figure.records.sort(key=lambda record: record.seed)
         figure.asked = frozenset(question(record, column.split) for record in figure.records)
         figure.reasons += [reason for reason in own_reasons(column, figure.records) if reason not in figure.reasons]
@@ -189,7 +191,10 @@ def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
         figure.state = "failed" if any(part.state == "failed" for part in lacking) else "missing"
         return figure
     seeds = set.intersection(*(set(part.values) for part in parts))
-    figure.state = "done"
+    open_ = [part for part in parts if part.state != "done"]
+    figure.state = "failed" if any(part.state == "failed" for part in open_) else "missing" if open_ else "done"
+    if open_ and figure.why is None:
+        figure.why = f"{len(open_)} of the {len(parts)} cells that it is the mean of lack runs"
     if seeds and all(len(part.values) == len(seeds) for part in parts):
         figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
         found = mean_interval(list(figure.values.values()))
@@ -234,7 +239,7 @@ def _test(filled: Filled, library: Library) -> None:
         except DataError as problem:
             figure.untested = str(problem)
             continue
-        units = sum(len(part) for part in parts)
+        units = len(marks.units_of(parts))
         found.append((figure, marks.Test(row, column, against, difference, p, units, seeds)))
     found = _drawn_on(filled, library, found)
     for (figure, test), corrected in zip(found, marks.holm([test.p for _, test in found]), strict=True):

@@ -100,7 +100,7 @@ def load(path: Path, folder: Path) -> Experiment:
         metrics=metrics,
         sweep=_sweep(content.get("sweep"), content["what"], where),
         x=content.get("x"),
-        baseline=_baseline(content.get("baseline"), rows, where),
+        baseline=_baseline(content.get("baseline"), content["what"], rows, where),
         draw=_drawn(content.get("draw") or [], where),
         differs=tuple(content.get("differs") or ()),
         printed=_printed(content.get("printed"), path.parent, where),
@@ -192,9 +192,11 @@ def _options(content: Any, where: str) -> dict[str, Any]:
     return dict(content or {})
 
 
-def _baseline(name: str | None, rows: Sequence[Row], where: str) -> int | None:
+def _baseline(name: str | None, what: str, rows: Sequence[Row], where: str) -> int | None:
     if name is None:
         return None
+    if what == "sweep":
+        raise DataError(f"{where}: baseline: a sweep has none, since each of its lines is a row in one group")
     one_of(name, {row.name: row for row in rows}, "row", f"{where}: baseline")
     return [row.name for row in rows].index(name)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mnerkit.report.folders import mapping
 from mnerkit.reproduce.cells import Cell, Grid, Table
 from mnerkit.reproduce.sweep import metrics_of
 from mnerkit.runs import is_figure, write_json
@@ -29,7 +30,7 @@ class Figures:
 
     def value(self, digest: str, split: str, metric: str) -> float | None:
         """One figure of a run; None where it is not complete, or has none."""
-        found = ((self._metrics(digest) or {}).get(split) or {}).get(metric)
+        found = mapping((self._metrics(digest) or {}).get(split)).get(metric)
         return float(found) if is_figure(found) else None
 
     def _metrics(self, digest: str) -> Mapping[str, Any] | None:
