@@ -11,12 +11,16 @@ import statistics
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torchcrf
 from timing import in_turns, read_options, verdict
 
 from mnerkit.nn.crf import CRF
+from mnerkit.runs import write_json
+
+RESULTS = Path(__file__).parent / "results" / "crf.json"
 
 TAGS = 9
 SIZES = ((16, 64), (32, 128))
@@ -56,8 +60,9 @@ def main() -> int:
     """Compare and print; 0 when every bar is met."""
     turns = read_options(__doc__, turns=60, threads="threads of torch, for both").turns
     warnings.filterwarnings("ignore", message="where received a uint8")
-    failures = []
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, K = {TAGS}, median of {turns} turns")
+    failures, cases = [], []
+    about = f"torch {torch.__version__}, {torch.get_num_threads()} threads, K = {TAGS}"
+    print(f"{about}, median of {turns} turns")
     print(f"{'rows x words':<13}{'lengths':<9}{'what':<20}{'torchcrf':>10}{'mnerkit':>10}{'ratio':>8}{'bar':>6}")
     for rows, words in SIZES:
         for full in (True, False):
@@ -88,8 +93,12 @@ def main() -> int:
                     f"{f'{rows} x {words}':<13}{'full' if full else 'random':<9}{what:<20}"
                     f"{their_time:>7.2f} ms{our_time:>7.2f} ms{ratio:>7.2f}x{BARS[what]:>5.1f}x"
                 )
+                case = {"rows": rows, "words": words, "lengths": "full" if full else "random", "what": what}
+                times = {"torchcrf_ms": round(their_time, 3), "mnerkit_ms": round(our_time, 3)}
+                cases.append({**case, **times, "faster_by": round(ratio, 2)})
                 if ratio < BARS[what]:
                     failures.append(f"{name}: {what} is {ratio:.2f}x as fast, not {BARS[what]}x")
+    write_json(RESULTS, {"about": about, "turns": turns, "device": "cpu", "cases": cases})
     return verdict(failures, f"loss, gradients (to {TOLERANCE:g}) and tags agree; every bar is met")
 
 
