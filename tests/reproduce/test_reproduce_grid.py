@@ -122,6 +122,13 @@ def test_options_of_a_corpus_are_those_of_its_runs(folder: Path, tmp_path: Path)
     assert {(run.corpus, "--model.lr" in run.words) for run in runs} == {("twitter2015", True), ("twitter2017", False)}
 
 
+def test_a_profile_differs_on_some_data(folder: Path) -> None:
+    said = "seconds: 1\ndiffers: [all]\ndiffers_on: {posts: [posts], fewshot: [few]}"
+    (folder / "profiles" / "mini.yaml").write_text(MINI.replace("seconds: 1", said))
+    cells = built(folder, "paper/sweep").tables["paper/sweep"].cells
+    assert {cell.differs for cell in cells} == {("all", "posts")}
+
+
 @pytest.mark.parametrize("corpus", ["twitter2015", "twitter2017"])
 def test_real_tweets_have_the_temperature_of_gmf_s_paper(corpus: str) -> None:
     said = profiles.load("tweets", EXPERIMENTS).plugins["gmf"].by_corpus[corpus]
@@ -336,6 +343,12 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("seeds: [0]", "seeds: all", r"seeds is none of paper: 'all'"),
         ("points: 3", "points: 0", r"points must be 1 or more, got 0"),
         ("posts: {data.corpus: probe, data.variant: default}", "posts: probe", r"corpora must hold mappings, got 'pro"),
+        (
+            "seconds: 1",
+            "seconds: 1\ndiffers_on: {fewshots: [a]}",
+            r"no kind of data 'fewshots'\. Did you mean 'fewshot'",
+        ),
+        ("seconds: 1", "seconds: 1\ndiffers_on: {posts: [a: b]}", r"posts must hold texts, got \{"),
         ("seconds: 1", "seconds: 1\ndiffers: [seeds: one]", r"differs must hold texts, got \{"),
     ):
         path.write_text(MINI.replace(old, new))

@@ -127,7 +127,8 @@ class Builder:
 
     def _differs(self, experiment: Experiment, row: Row, corpus: str | None) -> list[str]:
         """Why figures of a row on a corpus can't be compared with the printed ones."""
-        said = [*self.profile.differs, *experiment.differs, *row.differs]
+        profile = self.profile
+        said = [*profile.differs, *profile.differs_on.get(experiment.data, ()), *experiment.differs, *row.differs]
         seeds = self._seeds(experiment)
         if len(seeds) < len(experiment.seeds):
             said.append(f"seeds: {len(seeds)}, not {len(experiment.seeds)}")

@@ -28,6 +28,7 @@ PROFILE = {
     "seconds": Key((int, float)),
     "tower": Key((str,)),
     "differs": _TEXTS,
+    "differs_on": Key((dict,), inner=list),
     "options": _MAP,
     "corpora": Key((dict,), inner=dict),
     "plugins": Key((dict,), needed=True),
@@ -96,6 +97,7 @@ class Profile:
         seconds: what a run takes, roughly, before one was measured.
         tower: the text tower where none is given.
         differs: why our figures can't be compared with the printed ones.
+        differs_on: kind of data -> more of that, for experiments with it.
         options: of all runs.
         corpora: kind of data -> the options that stand in for an experiment's corpora; empty where these are read.
     """
@@ -109,6 +111,7 @@ class Profile:
     seconds: float | None
     tower: str | None
     differs: tuple[str, ...]
+    differs_on: Mapping[str, tuple[str, ...]]
     options: Mapping[str, Any]
     corpora: Mapping[str, Mapping[str, Any]]
     plugins: Mapping[str, Settings]
@@ -135,9 +138,11 @@ def load(name: str, folder: Path) -> Profile:
         plugin: _settings(plugin, each, folder, f"{where}: plugins: {plugin}")
         for plugin, each in content["plugins"].items()
     }
-    corpora = content.get("corpora") or {}
-    for kind in corpora:
-        one_of(kind, dict.fromkeys(DATA), "kind of data", f"{where}: corpora")
+    corpora, differs_on = content.get("corpora") or {}, content.get("differs_on") or {}
+    for name, kinds in {"corpora": corpora, "differs_on": differs_on}.items():
+        for kind in kinds:
+            one_of(kind, dict.fromkeys(DATA), "kind of data", f"{where}: {name}")
+    check(differs_on, dict.fromkeys(DATA, _TEXTS), f"{where}: differs_on")
     seeds = content["seeds"]
     if isinstance(seeds, list) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
         raise DataError(f"{where}: seeds must be whole numbers, or 'paper', got {seeds!r}")
@@ -151,6 +156,7 @@ def load(name: str, folder: Path) -> Profile:
         seconds=content.get("seconds"),
         tower=content.get("tower"),
         differs=tuple(content.get("differs") or ()),
+        differs_on={kind: tuple(said) for kind, said in differs_on.items()},
         options=content.get("options") or {},
         corpora=corpora,
         plugins=plugins,
