@@ -37,8 +37,8 @@ def _rank(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:
     torch.set_num_threads(1)
     work(rank, folder)
     # gloo's threads drop Python objects of the last backward pass, and wait for Python's lock to do so. At Python's end
-    # that aborts the process, and the end of a group, which holds the lock and waits for its threads, never comes. So
-    # groups outlive the work, and the process goes at once; what the work raises is told as ever.
+    # that aborts the process; a group that ends meanwhile holds the lock, and waits for its threads for ever. So groups
+    # outlive the work, and the process goes at once; what the work raises is told as ever.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -173,7 +173,7 @@ def test_a_run_that_can_not_fill_its_cell_is_named_and_the_others_do(write_run: 
     rows = [{"name": "BERT", "plugin": "bert"}, {"name": "GMF", "plugin": "gmf"}]
     found = filled(write_table([[good, gone, other], [gone]], rows=rows))
     first, second = found.figures[0, 0], found.figures[1, 0]
-    assert first.n == 1 and first.state == "done" and "metrics.json is damaged" in str(first.why)
+    assert first.n == 1 and first.state == "failed" and "metrics.json is damaged" in str(first.why)
     assert not first.comparable and first.reasons == ["runs: not all of them are there"]
     assert "is one of gmf, and the row is bert's" in str(first.why) and "\n" not in str(first.why)
     assert second.state == "failed" and second.mean is None

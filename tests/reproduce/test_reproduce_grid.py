@@ -339,6 +339,7 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("bilstm: {}", "bilstm: {option: {}}", r"no key 'option'\. Did you mean 'options'"),
         ("bilstm: {}", "bilstm: {configs: {'*': none.yaml}}", r"no file .*none\.yaml"),
         ("bilstm: {}", "bilstm: {by_corpus: {twitter217: {}}}", r"no corpus 'twitter217'\. Did you mean 'twitter2017'"),
+        ("bilstm: {}", "bilstm: {by_corpus: {2015: {}}}", r"by_corpus: no corpus 2015\."),
         ("  posts:", "  post:", r"no kind of data 'post'\. Did you mean 'posts'"),
         ("seeds: [0]", "seeds: all", r"seeds is none of paper: 'all'"),
         ("points: 3", "points: 0", r"points must be 1 or more, got 0"),

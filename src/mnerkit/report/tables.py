@@ -166,6 +166,7 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
             wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
         if wrong:
             figure.reasons.append("runs: not all of them are there")
+            figure.state = "failed" if figure.state == "done" else figure.state
         figure.records.sort(key=lambda record: record.seed)
         figure.asked = frozenset(question(record, column.split) for record in figure.records)
         figure.reasons += [reason for reason in own_reasons(column, figure.records) if reason not in figure.reasons]

@@ -139,9 +139,9 @@ def load(name: str, folder: Path) -> Profile:
         for plugin, each in content["plugins"].items()
     }
     corpora, differs_on = content.get("corpora") or {}, content.get("differs_on") or {}
-    for name, kinds in {"corpora": corpora, "differs_on": differs_on}.items():
+    for key, kinds in {"corpora": corpora, "differs_on": differs_on}.items():
         for kind in kinds:
-            one_of(kind, dict.fromkeys(DATA), "kind of data", f"{where}: {name}")
+            one_of(kind, dict.fromkeys(DATA), "kind of data", f"{where}: {key}")
     check(differs_on, dict.fromkeys(DATA, _TEXTS), f"{where}: differs_on")
     seeds = content["seeds"]
     if isinstance(seeds, list) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):

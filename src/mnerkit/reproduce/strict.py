@@ -102,5 +102,5 @@ def one_of(name: str, known: Mapping[str, Any], kind: str, where: str) -> None:
     """
     if name not in known:
         raise DataError(
-            f"{where}: no {kind} {name!r}.{did_you_mean(name, known)} There are: {', '.join(known) or 'none'}"
+            f"{where}: no {kind} {name!r}.{did_you_mean(str(name), known)} There are: {', '.join(known) or 'none'}"
         )
