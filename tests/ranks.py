@@ -17,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 import mnerkit  # noqa: F401
 
 RANKS = 2
+# of this process, so that none ends before it
+_groups: list[Any] = []
 
 
 def in_two_ranks(work: Callable[[int, Path], None], folder: Path) -> None:
@@ -28,9 +30,6 @@ def in_two_ranks(work: Callable[[int, Path], None], folder: Path) -> None:
     """
     # spawned: a forked child may wait forever for a lock that a thread of its parent (autograd, OpenMP) held
     multiprocessing.start_processes(_rank, args=(work, folder), nprocs=RANKS, start_method="spawn")
-
-
-_groups: list[Any] = []
 
 
 def _rank(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_post_that_several_cells_of_a_mean_were_asked_about_changes_sides_in_a
     assert difference == pytest.approx(wanted[0]) and p == pytest.approx(wanted[1], abs=0.012)
     # the same cell twice tells no more than once, draw by draw
     assert marks.test_of([parts[0], parts[0]]) == marks.test_of(parts[:1])
-    assert len(marks.units_of(parts)) == 7 + 2 * (len(seeds) - 1)
+    assert len(marks.units_in(parts)) == 7 + 2 * (len(seeds) - 1)
 
 
 def test_draws_in_pieces_are_those_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:

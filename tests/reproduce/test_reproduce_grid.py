@@ -92,14 +92,19 @@ def test_a_run_that_another_needs_comes_first_and_decides_it(folder: Path, tmp_p
     assert file == str(runs[1].folder(tmp_path).path / "relevance.jsonl")
 
 
+def root_with(folder: Path, *corpora: str) -> str:
+    """A root below which these corpora lie, of a post a split."""
+    for name in corpora:
+        (folder / "root" / name).mkdir(parents=True)
+        for split in ("train", "valid", "test"):
+            (folder / "root" / name / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
+    return str(folder / "root")
+
+
 def test_a_corpus_that_is_not_there_leaves_its_cells_as_printed(folder: Path, tmp_path: Path) -> None:
     text = MINI.replace("corpora:\n  posts: {data.corpus: probe, data.variant: default}\n", "")
     (folder / "profiles" / "mini.yaml").write_text(text)
-    root = tmp_path / "root"
-    (root / "twitter2015").mkdir(parents=True)
-    for split in ("train", "valid", "test"):
-        (root / "twitter2015" / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
-    made = built(folder, "paper/table1", root=str(root))
+    made = built(folder, "paper/table1", root=root_with(tmp_path, "twitter2015"))
     cells = [cell for cell in made.tables["paper/table1"].cells if cell.row == 0]
     assert [bool(cell.runs) for cell in cells] == [True, True, False, False, False, False]
     assert "no annotation files of twitter2017" in str(cells[2].reason)
@@ -114,11 +119,8 @@ def test_options_of_a_corpus_are_those_of_its_runs(folder: Path, tmp_path: Path)
     assert all("--model.lr" not in run.words for run in built(folder, "paper/table1").runs.values())  # on the probe
     text = text.replace("corpora:\n  posts: {data.corpus: probe, data.variant: default}\n", "")
     (folder / "profiles" / "mini.yaml").write_text(text)
-    for name in ("twitter2015", "twitter2017"):
-        (tmp_path / "root" / name).mkdir(parents=True)
-        for split in ("train", "valid", "test"):
-            (tmp_path / "root" / name / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\n")
-    runs = built(folder, "paper/table1", root=str(tmp_path / "root")).runs.values()
+    root = root_with(tmp_path, "twitter2015", "twitter2017")
+    runs = built(folder, "paper/table1", root=root).runs.values()
     assert {(run.corpus, "--model.lr" in run.words) for run in runs} == {("twitter2015", True), ("twitter2017", False)}
 
 

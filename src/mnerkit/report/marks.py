@@ -128,7 +128,7 @@ def test_of(parts: Sequence[Counts], samples: int = SAMPLES, seed: int = 0) -> t
         seed: of the draws.
     """
     rng = np.random.default_rng(seed)
-    names = units_of(parts)
+    names = units_in(parts)
     wide = np.zeros((len(names), 5 * len(parts)), dtype=np.int64)
     for place, part in enumerate(parts):
         wide[np.searchsorted(names, part.units), 5 * place : 5 * place + 5] = part.table
@@ -150,7 +150,7 @@ def test_of(parts: Sequence[Counts], samples: int = SAMPLES, seed: int = 0) -> t
     return float(observed / len(parts)), (1 + extreme) / (1 + samples)
 
 
-def units_of(parts: Sequence[Counts]) -> np.ndarray:
+def units_in(parts: Sequence[Counts]) -> np.ndarray:
     """The units that any of the parts was asked about, each once."""
     return np.unique(np.concatenate([part.units for part in parts]))
 

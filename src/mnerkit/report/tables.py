@@ -192,10 +192,12 @@ def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
         figure.state = "failed" if any(part.state == "failed" for part in lacking) else "missing"
         return figure
     seeds = set.intersection(*(set(part.values) for part in parts))
-    open_ = [part for part in parts if part.state != "done"]
-    figure.state = "failed" if any(part.state == "failed" for part in open_) else "missing" if open_ else "done"
-    if open_ and figure.why is None:
-        figure.why = f"{len(open_)} of the {len(parts)} cells that it is the mean of lack runs"
+    unfinished = [part for part in parts if part.state != "done"]
+    figure.state = (
+        "failed" if any(part.state == "failed" for part in unfinished) else "missing" if unfinished else "done"
+    )
+    if unfinished and figure.why is None:
+        figure.why = f"{len(unfinished)} of the {len(parts)} cells that it is the mean of lack runs"
     if seeds and all(len(part.values) == len(seeds) for part in parts):
         figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
         found = mean_interval(list(figure.values.values()))
@@ -240,7 +242,7 @@ def _test(filled: Filled, library: Library) -> None:
         except DataError as problem:
             figure.untested = str(problem)
             continue
-        units = len(marks.units_of(parts))
+        units = len(marks.units_in(parts))
         found.append((figure, marks.Test(row, column, against, difference, p, units, seeds)))
     found = _drawn_on(filled, library, found)
     for (figure, test), corrected in zip(found, marks.holm([test.p for _, test in found]), strict=True):

@@ -28,7 +28,7 @@ PROFILE = {
     "seconds": Key((int, float)),
     "tower": Key((str,)),
     "differs": _TEXTS,
-    "differs_on": Key((dict,), inner=list),
+    "differs_on": _MAP,
     "options": _MAP,
     "corpora": Key((dict,), inner=dict),
     "plugins": Key((dict,), needed=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, cast
 from mnerkit.errors import UsageError
 from mnerkit.reproduce.experiment_files import PROFILES
 from mnerkit.reproduce.layers import dotted, merged
-from mnerkit.reproduce.profiles import PAPER, Profile, load
+from mnerkit.reproduce.profiles import PAPER, Profile, Settings, load
 from mnerkit.reproduce.strict import read
 
 # the package of `--tower minilm`
@@ -52,6 +53,13 @@ def is_papers(tower: str, papers: str | None) -> bool:
 
 
 @cache
+def _papers(folder: Path) -> Mapping[str, Settings]:
+    """What the profile of the papers says of each plugin; nothing where there is no such profile."""
+    there = (folder / PROFILES / f"{PAPER}.yaml").is_file()
+    return load(PAPER, folder).plugins if there else {}
+
+
+@cache
 def papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any]:
     """Options of a method in the papers' settings, without `model.` before their names.
 
@@ -65,9 +73,7 @@ def papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any
     """
     from omegaconf import OmegaConf
 
-    if not (folder / PROFILES / f"{PAPER}.yaml").is_file():
-        return {}
-    settings = load(PAPER, folder).plugins.get(plugin)
+    settings = _papers(folder).get(plugin)
     if settings is None:
         return {}
     file = settings.config(corpus)
