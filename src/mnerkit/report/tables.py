@@ -192,12 +192,10 @@ def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
         figure.state = "failed" if any(part.state == "failed" for part in lacking) else "missing"
         return figure
     seeds = set.intersection(*(set(part.values) for part in parts))
-    unfinished = [part for part in parts if part.state != "done"]
-    figure.state = (
-        "failed" if any(part.state == "failed" for part in unfinished) else "missing" if unfinished else "done"
-    )
-    if unfinished and figure.why is None:
-        figure.why = f"{len(unfinished)} of the {len(parts)} cells that it is the mean of lack runs"
+    states = [part.state for part in parts]
+    figure.state = next((each for each in ("failed", "missing") if each in states), "done")
+    if figure.state != "done" and figure.why is None:
+        figure.why = f"{len(parts) - states.count('done')} of the {len(parts)} cells that it is the mean of lack runs"
     if seeds and all(len(part.values) == len(seeds) for part in parts):
         figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
         found = mean_interval(list(figure.values.values()))
