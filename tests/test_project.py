@@ -1,4 +1,4 @@
-"""What README, packaging and settings say is true."""
+"""What README, documentation, packaging and settings say is true."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PLUGINS = [
     "tpm_mi",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
-PAGES += sorted(ROOT.glob("plugins/*/README.md"))
+PAGES += [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(set(ROOT.glob("docs/*.md")) - set(PAGES))]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
@@ -125,10 +125,37 @@ def test_python_in_the_pages_compiles() -> None:
         compile(block, "page", "exec")
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_link_to_a_file_leads_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+def test_a_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    for target in re.findall(r"\]\(([^):\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_the_readme_is_short_and_shows_the_probe_and_a_report() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 1200
+    assert {"docs/images/probe.png", "docs/images/report.png"} <= set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text))
+
+
+def test_the_index_of_the_documentation_names_every_page_and_every_picture_is_shown() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in ROOT.glob("docs/*.md"):
+        assert page.name == "README.md" or f"]({page.name})" in index, page
+    shown_pictures = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+    assert set((ROOT / "docs" / "images").iterdir()) <= shown_pictures
 
 
 def test_every_make_target_that_a_page_names_exists() -> None:
@@ -192,7 +219,7 @@ def test_a_plugin_folder_is_complete(name: str) -> None:
     # tagger.py, but for a method that tags nothing
     assert registry.get(name).module_file.name == ("method.py" if name == "relevance" else "tagger.py")
     assert registry.get(name).summary
-    assert f"| `{name}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"| [`{name}`](plugins/{name}/README.md) |" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PLUGINS)
