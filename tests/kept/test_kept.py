@@ -105,6 +105,23 @@ def test_a_kept_checkpoint_predicts_what_it_predicted(release: str, plugin: str,
     assert alike(records, run.predictions())
 
 
+@pytest.mark.parametrize(("release", "plugin", "head"), KEPT, ids=map("-".join, KEPT))
+def test_a_kept_configuration_describes_the_same_method(
+    release: str,
+    plugin: str,
+    head: str,
+    unpacked: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(HERE)  # names of towers are relative to here
+    config = unpacked / release / plugin / head / "config.yaml"
+    assert main(["plugins", plugin, "--params", "--json", "--config", str(config)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = json.loads((HERE / release / "sizes.json").read_text("utf-8"))[f"{plugin}/{head}"]
+    assert {name: found[name] for name in wanted} == wanted
+
+
 @pytest.fixture
 def run_folders(release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a release's run folders; names of towers are relative to here."""

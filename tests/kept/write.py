@@ -4,13 +4,17 @@ A set of files is written once, by the release whose name its folder bears, and 
 of that release have on their disks. A later release that adds an option or a plugin adds a folder of its own.
 
 Each PLUGIN.tar.xz holds a folder for each head: `best.ckpt`, `config.yaml`, what `mnerkit.load(...).predict` returned
-for `posts/posts.jsonl`, and the head's emissions. Sizes are small: few posts, narrow towers (`towers/`), and matrices
-are rounded to a few bits after training, so that files compress well; the predictions are those of the rounded weights.
-Nothing else of a checkpoint is touched. runs.tar.xz holds two run folders, a finished and a killed one, as they were.
+for `posts/posts.jsonl`, and the head's emissions. sizes.json says how large a method each `config.yaml` describes.
+runs.tar.xz holds two run folders, a finished and a killed one, as they were.
+
+Sizes are small: few posts, narrow towers (`towers/`), and matrices are rounded to a few bits after training, so that
+files compress well; the predictions are those of the rounded weights. Nothing else of a checkpoint is touched. Written
+twice by one release on one machine, the files are equal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import lzma
@@ -330,8 +334,8 @@ def number_of_entities(records: list[dict[str, Any]]) -> int:
     return sum(len(each.get("entities", ())) for each in records)
 
 
-def write_run(plugin: str, head: str, runs: Path, files: dict[str, bytes]) -> None:
-    """Train one, and add its files under `HEAD/`."""
+def write_run(plugin: str, head: str, runs: Path, files: dict[str, bytes]) -> Path:
+    """Train one, and add its files under `HEAD/`; returns its folder."""
     argv = ["fit", *argv_of(plugin, head), "--name", head, "--runs_dir", str(runs), "--overwrite"]
     if code := adapter.main(argv):
         raise SystemExit(f"{' '.join(argv)}: exit code {code}")
@@ -347,6 +351,7 @@ def write_run(plugin: str, head: str, runs: Path, files: dict[str, bytes]) -> No
     files[f"{head}/emissions.npy"] = buffer.getvalue()
     counts = [number_of_entities(each[1]) for each in tried]
     print(f"{plugin} {head}: {len(content) >> 10} KiB, entities {counts}", file=sys.stderr, flush=True)
+    return folder
 
 
 def command_of(name: str) -> list[str]:
@@ -405,6 +410,23 @@ def fit_until_killed(argv: list[str]) -> None:
     os._exit(1)
 
 
+def size_of(plugin: str, config: Path) -> dict[str, int]:
+    """How many parameters the method of a configuration file has, and how many of them learn."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        if code := adapter.main(["plugins", plugin, "--params", "--json", "--config", str(config)]):
+            raise SystemExit(f"mnerkit plugins {plugin} --params --config {config}: exit code {code}")
+    found = json.loads(printed.getvalue())
+    return {name: found[name] for name in ("parameters", "trainable")}
+
+
+def add_sizes(sizes: dict[str, dict[str, int]], target: Path) -> None:
+    """Put sizes into a release's sizes.json, a line each."""
+    known = json.loads(target.read_text("utf-8")) if target.exists() else {}
+    lines = [f"  {json.dumps(name)}: {json.dumps(size)}" for name, size in sorted({**known, **sizes}.items())]
+    target.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
 def pack(files: dict[str, bytes], target: Path) -> None:
     """One archive; like bytes of several checkpoints (frozen towers) are stored once."""
     buffer = io.BytesIO()
@@ -434,7 +456,8 @@ def main() -> None:
         for plugin in [each for each in plugins if each != "runs"] or ([] if plugins else RUNS):
             files: dict[str, bytes] = {}
             for head in RUNS[plugin]:
-                write_run(plugin, head, scratch / "runs", files)
+                folder = write_run(plugin, head, scratch / "runs", files)
+                add_sizes({f"{plugin}/{head}": size_of(plugin, folder / "config.yaml")}, target / "sizes.json")
             pack(files, target / f"{plugin}.tar.xz")
             print(f"{plugin}: {(target / f'{plugin}.tar.xz').stat().st_size >> 10} KiB", file=sys.stderr, flush=True)
     finally:
