@@ -16,9 +16,12 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 COMPREHENSIONS = {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"}
 # 3: the training ended without a step
@@ -26,7 +29,7 @@ NO_LOSS = 3
 
 
 class Watch:
-    """A profile function that collects files and ends the process with the first loss.
+    """A trace function that collects files and ends the process with the first loss.
 
     Args:
         root: a checkout; files under its `src` and `plugins` are ours.
@@ -47,18 +50,25 @@ class Watch:
             self._ours[filename] = path.relative_to(self.root).as_posix() if inside else ""
         return self._ours[filename]
 
-    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        """Called by Python with every call and return."""
+    def __call__(self, frame: FrameType, event: str, _: Any) -> TraceFunction | None:
+        """Note the file of a function that is called; what is returned waits for the end of a `training_step`."""
         code = frame.f_code
-        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_name not in COMPREHENSIONS:
-            if path := self.ours(code.co_filename):
-                self.files.add(path)
-        elif event == "return" and code.co_name == "training_step" and self.ours(code.co_filename):
+        if event != "call" or not code.co_flags & inspect.CO_OPTIMIZED or code.co_name in COMPREHENSIONS:
+            return None
+        if path := self.ours(code.co_filename):
+            self.files.add(path)
+            return self.in_step if code.co_name == "training_step" else None
+        return None
+
+    def in_step(self, frame: FrameType, event: str, value: Any) -> TraceFunction:
+        """Wait for the first training step's end; it returns None where an exception ends it."""
+        if event == "return" and value is not None:
             self.end()
+        return self.in_step
 
     def end(self) -> NoReturn:
         """Write the files and end the process at once: what follows the first loss is not run."""
-        sys.setprofile(None)
+        sys.settrace(None)
         self.out.write_text(json.dumps(sorted(self.files), indent=1), encoding="utf-8")
         os._exit(0)
 
@@ -74,8 +84,8 @@ def main() -> int:
         return 1
     for name in [name for name in sys.modules if name.partition(".")[0] == "mnerkit"]:
         del sys.modules[name]  # so that what is called while it is imported is seen
-    threading.setprofile(watch)
-    sys.setprofile(watch)
+    threading.settrace(watch)
+    sys.settrace(watch)
     from mnerkit.cli import main as run
 
     code = run(argv)
