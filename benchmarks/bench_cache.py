@@ -31,11 +31,11 @@ import torch
 from epochs import epoch_seconds
 from PIL import Image
 
+from mnerkit.atomic_files import write_json
 from mnerkit.data.datamodule import MnerData
-from mnerkit.encoders.frozen import FeatureMemory, KnownPictures, keep_on_disk
-from mnerkit.runs import write_json
-from mnerkit.tagging.checkpoint import make
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.methods.checkpoint import make
+from mnerkit.methods.tagger import Tagger
+from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, keep_on_disk
 
 BAR = 10.0
 WORDS = 20

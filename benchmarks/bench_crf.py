@@ -17,8 +17,8 @@ import torch
 import torchcrf
 from timing import in_turns, read_options, verdict
 
-from mnerkit.nn.crf import CRF
-from mnerkit.runs import write_json
+from mnerkit.atomic_files import write_json
+from mnerkit.nn.linear_chain import CRF
 
 RESULTS = Path(__file__).parent / "results" / "crf.json"
 

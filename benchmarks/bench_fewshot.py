@@ -25,12 +25,13 @@ from typing import Any
 import cells
 from bench_quality import minilm
 
+from mnerkit.atomic_files import write_text
 from mnerkit.cli.reproduce import commands
-from mnerkit.data.corpora import TYPES
-from mnerkit.data.episodes import two_type_splits
-from mnerkit.reproduce.identity import digest_of
-from mnerkit.runs import RunFolder, write_text
-from mnerkit.tagging.comparison import read_answers
+from mnerkit.data.corpus.corpus import TYPES
+from mnerkit.data.episodes.sampling import two_type_splits
+from mnerkit.runs.identity import digest_of
+from mnerkit.runs.run_folder import RunFolder
+from mnerkit.scoring.comparison import read_answers
 from mnerkit.text_table import table
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -174,7 +175,7 @@ def all_cells(names: Sequence[str], seeds: Sequence[int], supports: Sequence[str
 def train_towers(bench: Bench, splits: Iterable[str]) -> None:
     """Train MiniLM on the source types of each split (`--tower trained`), and keep it as a folder."""
     from mnerkit.cli import main as mnerkit
-    from mnerkit.tagging.checkpoint import load
+    from mnerkit.methods.checkpoint import load
 
     for split in splits:
         folder = bench.trained(split)
@@ -196,7 +197,7 @@ def report(
     done: dict[Cell, dict[str, Any]], names: Sequence[str], supports: Sequence[str], seeds: Sequence[int]
 ) -> str:
     """A table for each reading of K: test F1 of each split, mean over seeds, and the average with its interval."""
-    from mnerkit.tagging.intervals import mean_interval
+    from mnerkit.scoring.intervals import mean_interval
 
     splits = list(two_type_splits(TYPES))
     parts = []
@@ -230,7 +231,7 @@ def _paired(
     """MOUSING against every other system, over the posts that both were asked about, with the answers of all seeds."""
     import numpy as np
 
-    from mnerkit.tagging.significance import paired_counts_test
+    from mnerkit.scoring.significance import paired_counts_test
 
     for other in names:
         found: dict[str, list[list[list[int]]]] = {}

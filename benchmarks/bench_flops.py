@@ -28,9 +28,9 @@ from timing import verdict
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnerkit.cli.assembly import Assembly
-from mnerkit.cli.training import quiet
-from mnerkit.runs import write_json
+from mnerkit.atomic_files import write_json
+from mnerkit.runs.build import Assembly
+from mnerkit.runs.fit import quiet
 from mnerkit.text_table import table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "flops.json"

@@ -16,12 +16,12 @@ import torch
 from timing import in_turns, read_options, verdict
 from torch import Tensor
 
-from mnerkit.data.batch import TextBatch
-from mnerkit.encoders.base import TextStates, TextTower
+from mnerkit.atomic_files import write_json
+from mnerkit.data.batches.batch import TextBatch
 from mnerkit.nn.graph import cosine_graph
 from mnerkit.nn.graph_backends import load_dgl
-from mnerkit.runs import write_json
 from mnerkit.text_table import table
+from mnerkit.towers.interface import TextStates, TextTower
 from mnerkit_plugins.mousing.model import MousingEncoder
 
 RESULTS = Path(__file__).parent / "results" / "graph.json"

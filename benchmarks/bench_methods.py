@@ -33,9 +33,10 @@ import cells
 import numpy as np
 from bench_quality import SETTINGS, minilm
 
-from mnerkit.runs import RunFolder, write_text
-from mnerkit.tagging.comparison import read_answers
-from mnerkit.tagging.significance import paired_counts_test
+from mnerkit.atomic_files import write_text
+from mnerkit.runs.run_folder import RunFolder
+from mnerkit.scoring.comparison import read_answers
+from mnerkit.scoring.significance import paired_counts_test
 from mnerkit.text_table import table
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -26,11 +26,11 @@ from PIL import Image
 
 import mnerkit
 from mnerkit import report
-from mnerkit.data.post import Post
+from mnerkit.atomic_files import write_json, write_lines, write_text
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.spans import Entity, entities, tags_of
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.spans import Entity, entities, tags_of
-from mnerkit.runs import write_json, write_lines, write_text
-from mnerkit.tagging.counts import entity_scores
+from mnerkit.scoring.counts import entity_scores
 
 MEGABYTES, SECONDS = 30.0, 2.0
 RESULTS = Path(__file__).resolve().parent / "results" / "page.json"

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mnerkit.encoders.prefix import Passing, Prefix
-from mnerkit.runs import write_json
+from mnerkit.atomic_files import write_json
 from mnerkit.text_table import table
+from mnerkit.towers.fusion.prefix import Passing, Prefix
 
 RESULTS = Path(__file__).parent / "results" / "prefix.json"
 BAR = 1.15

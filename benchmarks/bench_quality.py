@@ -20,7 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mnerkit.runs import RunFolder, write_json
+from mnerkit.atomic_files import write_json
+from mnerkit.runs.run_folder import RunFolder
 from mnerkit.text_table import table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "quality.json"
@@ -88,8 +89,8 @@ def before(corpora: Sequence[str]) -> dict[str, Any]:
 
 def tags(folder: RunFolder) -> tuple[list[list[str]], list[list[str]]]:
     """Gold and predicted tags of the test posts, in the order of their ids."""
-    from mnerkit.data.post import Entity
-    from mnerkit.data.spans import tags_of
+    from mnerkit.data.corpus.post import Entity
+    from mnerkit.data.corpus.spans import tags_of
 
     rows = [
         json.loads(line) for line in (folder.path / "predictions.test.jsonl").read_text("utf-8").split("\n") if line
@@ -104,7 +105,7 @@ def tags(folder: RunFolder) -> tuple[list[list[str]], list[list[str]]]:
 
 def main() -> int:
     """Run all cells, print the table, keep the figures."""
-    from mnerkit.tagging.significance import paired_test
+    from mnerkit.scoring.significance import paired_test
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of the corpora and captions")

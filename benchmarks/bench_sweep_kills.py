@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnerkit.atomic_files import write_json
 from mnerkit.errors import DataError
-from mnerkit.runs import RunFolder, write_json
+from mnerkit.runs.run_folder import RunFolder
 
 RESULTS = Path(__file__).resolve().parent / "results" / "sweep_kills.json"
 NAME = "paper/sweep"

@@ -25,12 +25,12 @@ from torch import nn
 from torchcrf import CRF
 from transformers import AutoModel, AutoTokenizer
 
-from mnerkit.data.corpora import load_corpus
+from mnerkit.atomic_files import write_json
+from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.post import Post
-from mnerkit.data.tagset import TagSet
-from mnerkit.runs import write_json
-from mnerkit.tagging.checkpoint import make
+from mnerkit.methods.checkpoint import make
 
 BAR = 0.8
 

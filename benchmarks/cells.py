@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench_quality import minilm
 
+from mnerkit.atomic_files import write_lines
 from mnerkit.cli.reproduce import commands
-from mnerkit.reproduce.executors import complaint
-from mnerkit.reproduce.identity import digest_of
-from mnerkit.runs import RunFolder, write_lines
+from mnerkit.reproduce.executors.executor import complaint
+from mnerkit.runs.identity import digest_of
+from mnerkit.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from typing_extensions import Self

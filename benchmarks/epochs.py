@@ -13,7 +13,7 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import Callback
 
 from mnerkit.data.datamodule import MnerData
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.methods.tagger import Tagger
 
 
 class _Clock(Callback):

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from mnerkit.reproduce import experiment_files, identity, profiles
+from mnerkit.atomic_files import write_json, write_lines, write_text
+from mnerkit.reproduce.experiments import experiment_files, profiles
+from mnerkit.reproduce.experiments.layers import text_of
 from mnerkit.reproduce.grid import Builder
-from mnerkit.reproduce.layers import text_of
-from mnerkit.runs import write_json, write_lines, write_text
+from mnerkit.runs import identity
 from tests.reproduce.small import COMMANDS, EXPERIMENTS, alive, within
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

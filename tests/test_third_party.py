@@ -15,9 +15,9 @@ TAGGER = '''
 from __future__ import annotations
 from typing import Any
 import torch
-from mnerkit.data.views import Needs
-from mnerkit.encoders.base import Encoder, WordStates
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.data.batches.needs import Needs
+from mnerkit.towers.interface import Encoder, WordStates
+from mnerkit.methods.tagger import Tagger
 
 
 class Plain(Encoder):

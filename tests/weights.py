@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 
 def digest(run: RunFolder) -> str:
     """A digest of every bit of the weights that a run chose."""
-    from mnerkit.tagging import checkpoint
+    from mnerkit.methods import checkpoint
 
     found = hashlib.sha256()
     for name, tensor in sorted(checkpoint.read(run.best)["state_dict"].items()):

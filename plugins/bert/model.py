@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.words import WordEncoder
+from mnerkit.data.batches.batch import Batch
 from mnerkit.nn.recurrent import run_lstm
+from mnerkit.towers.interface import TextTower
+from mnerkit.towers.words import WordEncoder
 
 
 class BertEncoder(WordEncoder):

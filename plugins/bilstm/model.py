@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mnerkit.encoders.bilstm import BiLstmTower
-from mnerkit.encoders.words import WordEncoder
+from mnerkit.towers.text.bilstm import BiLstmTower
+from mnerkit.towers.words import WordEncoder
 
 
 class BilstmEncoder(WordEncoder):
     """h = Drop(BiLSTM(Drop([word; shape; characters]))).
 
-    Word vectors and what the characters say are those of `mnerkit.encoders.bilstm`.
+    Word vectors and what the characters say are those of `mnerkit.towers.text.bilstm`.
 
     Args:
         tower: the BiLSTM tower.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mnerkit.data.views import Needs
+from mnerkit.data.batches.needs import Needs
+from mnerkit.methods.tagger import Tagger
 from mnerkit.ranges import COUNT, DROPOUT, Range, check
-from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.bilstm.model import BilstmEncoder
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mnerkit.data.batch import Batch, TextBatch
-from mnerkit.encoders.base import TextTower, WordStates
-from mnerkit.encoders.words import WordEncoder
+from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
+from mnerkit.towers.interface import TextTower, WordStates
+from mnerkit.towers.words import WordEncoder
 
 View = Literal["caption", "text", "both"]
 

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.views import Needs
-from mnerkit.encoders.base import WordStates
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.needs import Needs
 from mnerkit.errors import UsageError
+from mnerkit.methods.tagger import Tagger
 from mnerkit.ranges import COUNT, DROPOUT, WEIGHT, check
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.towers.interface import WordStates
 from mnerkit_plugins.captions.model import CaptionsEncoder, second_segment
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnerkit.data.batch import Batch, PictureBatch
-from mnerkit.encoders.augment import flipped_and_shifted
-from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
+from mnerkit.data.batches.batch import Batch, PictureBatch
 from mnerkit.nn.contrast import late_interaction, nce
+from mnerkit.towers.interface import Encoder, TextTower, VisionTower, WordStates
+from mnerkit.towers.vision.augment import flipped_and_shifted
 
 Attention = Literal["cosine", "dot"]
 

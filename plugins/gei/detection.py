@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.post import Entity
-from mnerkit.data.spans import entities, tags_of
-from mnerkit.nn.spans import SpanRepair, spans_of, tags_of_spans
-from mnerkit.tagging.counts import entity_scores, prf
-from mnerkit.tagging.prediction import Prediction
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.post import Entity
+from mnerkit.data.corpus.spans import entities, tags_of
+from mnerkit.methods.prediction import Prediction
+from mnerkit.nn.untyped_spans import SpanRepair, spans_of, tags_of_spans
+from mnerkit.scoring.counts import entity_scores, prf
 
 TAGS = ("O", "B-span", "I-span")
 

@@ -11,16 +11,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.encoders.base import Encoder, TextTower, WordStates
-from mnerkit.encoders.sight import Sight
+from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.attention import Norm, TransformerLayer
-from mnerkit.nn.entity_graph import entity_graph
-from mnerkit.nn.entity_layer import EntityState, HeteroEntityLayer, Interaction, Nodes, ObjectUpdate
 from mnerkit.nn.gates import GateKind
 from mnerkit.nn.graph_backends import GraphBackend, load_dgl
-from mnerkit.nn.spans import SamplingUnit, ScheduledSampling, SpanRepair, SpanTask, spans_of, tags_of_spans
+from mnerkit.nn.untyped_spans import SamplingUnit, ScheduledSampling, SpanRepair, SpanTask, spans_of, tags_of_spans
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.interface import Encoder, TextTower, WordStates
+from mnerkit_plugins.gei.entity_graph import entity_graph
+from mnerkit_plugins.gei.entity_layer import EntityState, HeteroEntityLayer, Interaction, Nodes, ObjectUpdate
 from mnerkit_plugins.gei.nodes import TokenNodes, Tokens, TokenSource, VisualNodes, VisualSource
 
 DecodeOn = Literal["graph", "concat_bert"]

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch, TextBatch
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.text import PieceTower, pool_words
+from mnerkit.data.batches.batch import Batch, TextBatch
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.interface import TextTower
+from mnerkit.towers.text.piece_tower import PieceTower, pool_words
 
 TokenSource = Literal["pieces", "words"]
 VisualSource = Literal["objects", "regions"]

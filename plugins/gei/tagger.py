@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.views import Needs
-from mnerkit.nn.spans import tags_of_spans
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.needs import Needs
+from mnerkit.methods.prediction import Prediction
+from mnerkit.methods.tagger import Tagger
+from mnerkit.nn.untyped_spans import tags_of_spans
 from mnerkit.ranges import COUNT, DROPOUT, SHARE, WEIGHT, check
-from mnerkit.tagging.metrics import EntityScores
-from mnerkit.tagging.prediction import Prediction
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.scoring.metrics import EntityScores
 from mnerkit_plugins.gei.detection import detection_figures, gold_spans, untyped
 from mnerkit_plugins.gei.model import GeiEncoder
 

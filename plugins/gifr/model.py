@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.image_prefix import ImagePrefixEncoder, Irrelevant, Relevance, layers_of
-from mnerkit.encoders.sight import Sight
 from mnerkit.nn.image_set import Block, ImageSetEncoder, Position, WeightAxis
 from mnerkit.nn.prompts import LayerPrompts
+from mnerkit.towers.fusion.image_prefix import ImagePrefixEncoder, Irrelevant, Relevance, layers_of
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.interface import TextTower
 
 PromptMaps = Literal["own", "shared_bert"]
 

@@ -6,8 +6,8 @@ import inspect
 from typing import Any, Literal
 
 from mnerkit.errors import UsageError
+from mnerkit.methods.image_prefix_tagger import ImagePrefixTagger
 from mnerkit.ranges import COUNT, DROPOUT, Range, check
-from mnerkit.tagging.image_prefix import ImagePrefixTagger
 from mnerkit_plugins.gifr.model import GifrEncoder
 
 # `max_images` is the base's

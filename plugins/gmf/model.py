@@ -8,18 +8,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.encoders.base import Encoder, TextTower, WordStates
-from mnerkit.encoders.prefix import Prefix
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.stages import StageMaps, idle
-from mnerkit.encoders.text import pieces_of
+from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import info_nce
-from mnerkit.nn.cross_scale import CrossScaleAttention, Norm
+from mnerkit.nn.eval_mode import evaluating
 from mnerkit.nn.initialisation import begin_quiet
-from mnerkit.nn.modes import evaluating
 from mnerkit.nn.visual_prefix import DynamicGate, VisualPyramid, gated_sum, masked_mean
+from mnerkit.towers.fusion.prefix import Prefix
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.stages import StageMaps, idle
+from mnerkit.towers.interface import Encoder, TextTower, WordStates
+from mnerkit.towers.text.piece_tower import pieces_of
+from mnerkit_plugins.gmf.cross_scale import CrossScaleAttention, Norm
 
 Guidance = Literal["last_stage_only"]
 MatchText = Literal["plain", "fused", "detach"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mnerkit.data.views import Needs
-from mnerkit.encoders.sight import CAPTIONS
+from mnerkit.data.batches.needs import Needs
 from mnerkit.errors import UsageError
+from mnerkit.methods.stage_prefix_tagger import StagePrefixTagger
 from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, check
-from mnerkit.tagging.stage_prefix import StagePrefixTagger
+from mnerkit.towers.fusion.sight import CAPTIONS
 from mnerkit_plugins.gmf.model import GmfEncoder
 
 

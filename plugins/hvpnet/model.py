@@ -8,15 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.encoders.base import Encoder, TextTower, WordStates
-from mnerkit.encoders.prefix import Prefix
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.stages import StageMaps, idle
-from mnerkit.encoders.text import pieces_of
+from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.initialisation import begin_quiet
 from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, masked_mean, pooled_stages
+from mnerkit.towers.fusion.prefix import Prefix
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.stages import StageMaps, idle
+from mnerkit.towers.interface import Encoder, TextTower, WordStates
+from mnerkit.towers.text.piece_tower import pieces_of
 
 Pictures = Literal["both", "image", "objects"]
 GateInput = Literal["flat", "mean"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from mnerkit.methods.stage_prefix_tagger import StagePrefixTagger
 from mnerkit.ranges import COUNT, DROPOUT, check
-from mnerkit.tagging.stage_prefix import StagePrefixTagger
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
 
 VIEWS = {"both": ("whole", "objects"), "image": ("whole",), "objects": ("objects",)}

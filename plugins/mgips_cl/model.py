@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnerkit.data.batch import Batch
-from mnerkit.encoders.base import Encoder, WordStates
-from mnerkit.encoders.dual_stream import CropEmbedding, DualStream, FirstLayer, Source, Stream, text_embedding
-from mnerkit.encoders.prefix import with_unused
-from mnerkit.encoders.text import BertTower, pool_words
-from mnerkit.encoders.vision import ClipVisionTower
+from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import TopK
 from mnerkit.nn.gates import Gate
-from mnerkit.nn.mge import Align, ColumnReading, Mge, Residual, ValueSide
-from mnerkit_plugins.mgips_cl.contrast import Direction, ImplicitContrast, Pool, Variant
+from mnerkit.towers.fusion.dual_stream import CropEmbedding, DualStream, FirstLayer, Source, Stream, text_embedding
+from mnerkit.towers.fusion.prefix import with_unused
+from mnerkit.towers.interface import Encoder, WordStates
+from mnerkit.towers.text.piece_tower import BertTower, pool_words
+from mnerkit.towers.vision.pretrained import ClipVisionTower
+from mnerkit_plugins.mgips_cl.contrastive import Direction, ImplicitContrast, Pool, Variant
+from mnerkit_plugins.mgips_cl.mge import Align, ColumnReading, Mge, Residual, ValueSide
 
 Features = Literal["fused", "gated", "encoder", "unimodal"]
 

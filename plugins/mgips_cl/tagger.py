@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mnerkit.data.views import Needs
-from mnerkit.encoders.sight import CAPTIONS
-from mnerkit.encoders.text import BertTower
-from mnerkit.encoders.vision import ClipVisionTower
+from mnerkit.data.batches.needs import Needs
 from mnerkit.errors import UsageError
+from mnerkit.methods.tagger import Tagger
 from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, WEIGHT, Range, check
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.towers.fusion.sight import CAPTIONS
+from mnerkit.towers.text.piece_tower import BertTower
+from mnerkit.towers.vision.pretrained import ClipVisionTower
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
 
 ENCODER_OPTIONS = tuple(

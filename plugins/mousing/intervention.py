@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.draws import stream
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.random_draws import stream
 from mnerkit.nn.graph import pair_mask
 
 Intervention = Literal["learned", "random", "gaussian"]

@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.encoders.base import Encoder, TextTower, VisionTower, WordStates
+from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.graph import (
     BLOCKS,
@@ -26,9 +25,10 @@ from mnerkit.nn.graph import (
     strongest_neighbours,
 )
 from mnerkit.nn.graph_backends import GraphBackend, gather_over, load_dgl
-from mnerkit.nn.similarity import MultiViewSimilarity, ViewWeight
+from mnerkit.towers.interface import Encoder, TextTower, VisionTower, WordStates
 from mnerkit_plugins.mousing.intervention import Intervention, Perturbation, seeds_of
 from mnerkit_plugins.mousing.nodes import ImageNodes, ImageNodeSource, TextSpace, WordNodes
+from mnerkit_plugins.mousing.similarity import MultiViewSimilarity, ViewWeight
 
 DivergenceMode = Literal["neg_kl", "neg_js", "none"]
 

@@ -7,9 +7,9 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch, TextBatch
-from mnerkit.encoders.base import TextTower, VisionTower
+from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
+from mnerkit.towers.interface import TextTower, VisionTower
 
 ImageNodeSource = Literal["grid_crop", "pooled_tokens", "all_tokens", "captions"]
 TextSpace = Literal["projected", "hidden"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any, Literal
 
-from mnerkit.data.views import Needs
+from mnerkit.data.batches.needs import Needs
+from mnerkit.methods.tagger import Tagger
 from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
-from mnerkit.tagging.tagger import Tagger
 from mnerkit_plugins.mousing.model import MousingEncoder
 
 ENCODER_OPTIONS = tuple(

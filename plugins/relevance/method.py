@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mnerkit.data.batch import Batch
+from mnerkit.atomic_files import write_lines
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.corpus.post import Post
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.post import Post
-from mnerkit.data.relevance import FORMAT
-from mnerkit.data.views import Needs
-from mnerkit.encoders import freeze
-from mnerkit.encoders.sight import CAPTIONS
+from mnerkit.data.pictures.relevance_scores import FORMAT
 from mnerkit.errors import DataError, UsageError
-from mnerkit.nn.ranking import PairRankLoss, pair_hits
+from mnerkit.methods import evaluation
+from mnerkit.methods.method import Method
 from mnerkit.ranges import COUNT, DROPOUT, SHARE, Range, check
-from mnerkit.runs import write_lines
-from mnerkit.tagging import evaluation
-from mnerkit.tagging.method import Method
+from mnerkit.towers import freeze
+from mnerkit.towers.fusion.sight import CAPTIONS
 from mnerkit_plugins.relevance import preference
-from mnerkit_plugins.relevance.figures import against_truth, spread
 from mnerkit_plugins.relevance.model import RelevanceEncoder
 from mnerkit_plugins.relevance.preference import Ranked
+from mnerkit_plugins.relevance.ranking import PairRankLoss, pair_hits
+from mnerkit_plugins.relevance.ranking_scores import against_truth, spread
 from mnerkit_plugins.relevance.utility import Trial, utility
 
 # of preference: an image's worth comes out of networks, of which two devices may make two numbers

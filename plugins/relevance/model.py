@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch, PictureBatch
-from mnerkit.encoders.base import ImageStates, TextTower, VisionTower
-from mnerkit.encoders.sight import Seen, Sight
-from mnerkit.encoders.vision import ClipVisionTower
-from mnerkit.nn.modes import evaluating
-from mnerkit.nn.ranking import RelevanceScorer, relevance
+from mnerkit.data.batches.batch import Batch, PictureBatch
+from mnerkit.nn.eval_mode import evaluating
+from mnerkit.towers.fusion.sight import Seen, Sight
+from mnerkit.towers.interface import ImageStates, TextTower, VisionTower
+from mnerkit.towers.vision.pretrained import ClipVisionTower
+from mnerkit_plugins.relevance.ranking import RelevanceScorer, relevance
 
 Blank = Literal["zeros", "white", "black"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mnerkit.data.draws import stream
-from mnerkit.data.post import ImageRef, Post
-from mnerkit.data.readers import is_blank, lines
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.random_draws import stream
+from mnerkit.data.corpus.readers import is_blank, lines
 from mnerkit.errors import DataError, UsageError
 
 Preference = Literal["utility", "matched", "clip", "file", "oracle"]

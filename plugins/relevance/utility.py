@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.collate import Collator
-from mnerkit.data.draws import permutation, stream
-from mnerkit.data.post import Post
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.sight import Sight
-from mnerkit.nn.crf import CRF, crf_nll
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.random_draws import permutation, stream
+from mnerkit.nn.linear_chain import CRF, crf_nll
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.interface import TextTower
 from mnerkit_plugins.relevance.model import Blank, blank_states
 from mnerkit_plugins.relevance.preference import Ranked, first_images
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.image_prefix import ImagePrefixEncoder, layers_of
-from mnerkit.encoders.sight import Sight
 from mnerkit.nn.image_set import ImageSetEncoder
 from mnerkit.nn.prompts import MlpPrompts
+from mnerkit.towers.fusion.image_prefix import ImagePrefixEncoder, layers_of
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.interface import TextTower
 
 Position = Literal["order", "none"]
 

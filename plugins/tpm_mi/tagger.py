@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from mnerkit.methods.image_prefix_tagger import ImagePrefixTagger
 from mnerkit.ranges import COUNT, DROPOUT, check
-from mnerkit.tagging.image_prefix import ImagePrefixTagger
 from mnerkit_plugins.tpm_mi.model import TpmMiEncoder
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mnerkit import torchvision_ops
 
 if TYPE_CHECKING:
-    from mnerkit.tagging.predictor import Predictor
+    from mnerkit.methods.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,6 @@ def load(ckpt: str, tower_dir: str | None = None) -> Predictor:
         ckpt: a checkpoint, or the folder of a run.
         tower_dir: folder with the weights of a frozen tower, where its own name can't be reached.
     """
-    from mnerkit.tagging.predictor import Predictor
+    from mnerkit.methods.predictor import Predictor
 
     return Predictor.from_checkpoint(ckpt, tower_dir)

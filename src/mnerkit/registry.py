@@ -1,6 +1,6 @@
 """Methods by name: the entry points of group `mnerkit.plugins`. Nothing here imports torch.
 
-An entry point names a `mnerkit.tagging.method.Method` class, nearly always a `Tagger`
+An entry point names a `mnerkit.methods.method.Method` class, nearly always a `Tagger`
 (`mousing = mnerkit_plugins.mousing.tagger:MousingTagger`);
 `defaults.yaml` and `README.md` lie beside its module.
 """

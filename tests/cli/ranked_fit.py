@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.cli import main
-from mnerkit.data.post import Post
+from mnerkit.data.corpus.post import Post
 from mnerkit_plugins.relevance import method
 from mnerkit_plugins.relevance.preference import Ranked
 

@@ -11,17 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli import assembly, main, training
-from mnerkit.runs import RunFolder
-from mnerkit.tagging import checkpoint, tagger
+from mnerkit.cli import main
+from mnerkit.methods import checkpoint, tagger
+from mnerkit.runs import build, fit
+from mnerkit.runs.run_folder import RunFolder
 
 STEPS = (
     (RunFolder, "start"),
-    (assembly.Assembly, "prepare"),
+    (build.Assembly, "prepare"),
     (tagger.Tagger, "training_step"),
     (tagger.Tagger, "validation_step"),
     (checkpoint.AtomicCheckpoints, "save_checkpoint"),
-    (assembly.Assembly, "score"),
+    (build.Assembly, "score"),
 )
 
 
@@ -54,5 +55,5 @@ if __name__ == "__main__":
     for owner, step in STEPS:
         report(owner, step, Path(lines))
     if mode == "hold":
-        training.write_json = hold(training.write_json)
+        fit.write_json = hold(fit.write_json)
     sys.exit(main(["fit", *options]))

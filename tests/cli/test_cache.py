@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mnerkit.cli import main
-from mnerkit.data.cache import cache_folder
-from mnerkit.data.feature_store import FeatureStore
-from mnerkit.runs import deciding
+from mnerkit.data.features.cache_folder import cache_folder
+from mnerkit.data.features.store import FeatureStore
+from mnerkit.runs.run_folder import deciding
 
 READINGS = [{"weights": letter, "view": "text", "pooling": "mean", "dtype": "float32"} for letter in "ab"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from mnerkit.atomic_files import write_json, write_lines
 from mnerkit.cli.runs import main
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.runs import write_json, write_lines
-from mnerkit.tagging.significance import paired_test
+from mnerkit.scoring.significance import paired_test
 
 
 def row(number: int, said: list[list], gold: list[list], episodic: bool = True, **fields: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mnerkit.cli import main
-from mnerkit.data.corpora import load_corpus
-from mnerkit.report import figure_file
+from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.report.figures import figure_file
 
 SMALL = [
     "--data.limit",

@@ -13,7 +13,7 @@ import torch
 
 import mnerkit
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 SMALL = ["--data.limit", "150", "--data.batch_size", "8", "--model.lr", "5e-3", "--trainer.max_epochs", "4"]
 SMALL += ["--trainer.enable_progress_bar", "false"]
@@ -178,7 +178,8 @@ def test_a_few_shot_checkpoint_predicts_untagged_posts_by_its_own_support_or_a_g
 def test_scores_are_not_written_into_a_folder_that_another_process_writes(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hold = "import sys; from pathlib import Path; from mnerkit.runs import RunFolder; w = RunFolder(Path(sys.argv[1]))"
+    hold = "import sys; from pathlib import Path; from mnerkit.runs.run_folder import RunFolder; "
+    hold += "w = RunFolder(Path(sys.argv[1]))"
     hold += ".writing(); w.__enter__(); print('held', flush=True); sys.stdin.read()"
     before = run.metrics_file.read_bytes()
     other = subprocess.Popen(

@@ -10,8 +10,8 @@ import torch
 
 import mnerkit
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
-from mnerkit.tagging.predictor import Predictor
+from mnerkit.methods.predictor import Predictor
+from mnerkit.runs.run_folder import RunFolder
 
 FEW = ["--data.variant", "fewshot", "--data.limit", "120", "--data.episodes_per_epoch", "4"]
 FEW += ["--data.dev_episodes", "4", "--data.eval_episodes", "5", "--trainer.max_epochs", "1"]
@@ -123,7 +123,7 @@ def test_train_types_are_refused_for_a_head_without_a_support(
 
 
 def test_tuning_switches_inference_mode_off(tmp_path: Path) -> None:
-    from mnerkit.cli.assembly import Assembly
+    from mnerkit.runs.build import Assembly
 
     config = {"plugin": "bert", "seed": 0, "model": {"head": {"name": "finetune"}}, "data": {"corpus": "probe"}}
     assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is False
@@ -185,7 +185,7 @@ def test_a_cache_that_takes_nothing_costs_a_warning_and_no_run(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from mnerkit.tagging import warm_start
+    from mnerkit.methods import warm_start
 
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 EPISODES = ["--limit", "200", "--variant", "fewshot", "--train-types", "PER+LOC+ORG+MISC", "--test-types"]
 EPISODES += ["VEH+ANI+FOOD+MUS"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 QUICK = ["--trainer.max_steps", "1", "--trainer.enable_progress_bar", "false", "--data.cache", "none"]
 SPLITS = ("train", "dev", "test")

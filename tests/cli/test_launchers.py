@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 from tests import weights
 
 ROOT = Path(__file__).resolve().parents[2]

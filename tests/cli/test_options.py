@@ -7,14 +7,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from mnerkit import registry
-from mnerkit.cli import options
 from mnerkit.errors import UsageError
+from mnerkit.runs import configuration
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 def resolved(*argv: str, verb: str = "fit") -> dict:
-    return options.resolve(options.parse(verb, argv)).config
+    return configuration.resolve(configuration.parse(verb, argv)).config
 
 
 def test_an_option_on_the_command_line_beats_config_beats_defaults(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_file_may_start_from_the_class_and_not_from_the_settings_for_the_probe
     saved = tmp_path / "saved.yaml"
     saved.write_text(json.dumps(config))
     assert resolved("--config", str(saved)) == config
-    assert options.digest(config) == options.digest({**config, "defaults": True})
+    assert configuration.digest(config) == configuration.digest({**config, "defaults": True})
     file.write_text("defaults: class\n")
     with pytest.raises(UsageError, match="defaults: 'class' in a --config; true takes"):
         resolved("--plugin", "gmf", "--config", str(file))
@@ -43,9 +43,9 @@ def test_a_file_may_start_from_the_class_and_not_from_the_settings_for_the_probe
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_file_of_a_paper_s_settings_takes_nothing_from_the_settings_for_the_probe(path: Path) -> None:
-    content = options.head_named(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
+    content = configuration.head_named(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     config = resolved("--config", str(path))
-    for section in options.SECTIONS:
+    for section in configuration.SECTIONS:
         assert config.get(section, {}) == content.get(section, {})
 
 
@@ -157,11 +157,11 @@ def test_an_interpolation_that_leads_nowhere_is_a_mistake(tmp_path: Path) -> Non
 
 def test_the_digest_names_what_changes_a_result_and_nothing_else() -> None:
     plain = resolved("--plugin", "bert")
-    assert options.digest(plain) == options.digest(
+    assert configuration.digest(plain) == configuration.digest(
         resolved("--plugin", "bert", "--trainer.enable_progress_bar", "false")
     )
-    assert options.digest(plain) == options.digest(resolved("--plugin", "bert", "--seed", "3"))
-    assert options.digest(plain) != options.digest(resolved("--plugin", "bert", "--model.lr", "0.5"))
+    assert configuration.digest(plain) == configuration.digest(resolved("--plugin", "bert", "--seed", "3"))
+    assert configuration.digest(plain) != configuration.digest(resolved("--plugin", "bert", "--model.lr", "0.5"))
 
 
 def test_another_corpus_leaves_the_variant_and_types_of_the_default_corpus_behind() -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from mnerkit.cli import main, sizes
-from mnerkit.encoders.architectures import without_weights
-from mnerkit.encoders.hub import new_model, read_config, source_of
+from mnerkit.cli import main
+from mnerkit.runs import sizes
+from mnerkit.towers.architectures import without_weights
+from mnerkit.towers.hub import new_model, read_config, source_of
 
 # as their model cards and papers count them; BERT-like ones without the pooler, which the towers leave out
 PUBLIC = {

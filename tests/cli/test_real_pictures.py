@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 METHODS = ("hvpnet", "gmf", "mgips_cl", "gei", "tpm_mi", "gifr", "relevance")
 QUICK = ["--trainer.max_steps", "3", "--trainer.enable_progress_bar", "false", "--data.cache", "none"]

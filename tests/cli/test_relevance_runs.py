@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from mnerkit.cli import main, options
-from mnerkit.cli.summary import summary
+from mnerkit.cli import main
 from mnerkit.data.probe import generate
 from mnerkit.errors import UsageError
-from mnerkit.runs import RunFolder
+from mnerkit.runs import configuration
+from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.summary import summary
 
 SMALL = ["--data.limit", "40", "--data.dis_fraction", "0.5", "--data.cache", "none"]
 QUICK = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
@@ -100,7 +101,7 @@ def test_supervision_that_needs_no_truth_trains(kind: str, tmp_path: Path) -> No
 
 def test_a_method_without_a_head_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match=r"--model\.head"):
-        options.resolve(options.parse("fit", ["--plugin", "relevance", "--model.head", "softmax"]))
+        configuration.resolve(configuration.parse("fit", ["--plugin", "relevance", "--model.head", "softmax"]))
     main(["fit", "--plugin", "relevance", "--help"])
     page = capsys.readouterr().out
     assert "--model.preference utility|matched|clip|file|oracle" in page and "--model.head" not in page

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 FIT = ["--plugin", "bert", "--data.limit", "120", "--data.batch_size", "8", "--trainer.max_epochs", "4"]
 FIT += ["--model.lr", "5e-3", "--model.head.dropout", "0.2", "--trainer.enable_progress_bar", "false"]

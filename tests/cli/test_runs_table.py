@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from mnerkit.cli import main, repeating
-from mnerkit.runs import RunFolder, write_json
+from mnerkit.atomic_files import write_json
+from mnerkit.cli import main
+from mnerkit.runs import repeat
+from mnerkit.runs.run_folder import RunFolder
 
 RUNS: dict[str, tuple[str, int, float, float | None]] = {  # name: plugin, seed, lr, test F1
     "low": ("bert", 0, 0.1, 30.0),
@@ -168,9 +170,9 @@ def test_a_repeated_run_has_the_same_figures_and_another_one_is_told(tmp_path: P
 
 def test_differences_are_of_figures_alone() -> None:
     before = {"test": {"f1": 1.0}, "seconds": {"train": 3}, "looks_at_test": 4, "test@other-1": {"f1": 2.0}}
-    assert repeating.differences(before, {"test": {"f1": 1.0}, "seconds": {"train": 9}, "looks_at_test": 1}) == []
-    assert repeating.differences(before, {"test": {"f1": 1.5}}) == ["  test.f1: 1.0 before, 1.5 now"]
-    assert repeating.differences({"dev": {"f1": 1.0}}, {}) == ["  dev.f1: 1.0 before, none now"]
+    assert repeat.differences(before, {"test": {"f1": 1.0}, "seconds": {"train": 9}, "looks_at_test": 1}) == []
+    assert repeat.differences(before, {"test": {"f1": 1.5}}) == ["  test.f1: 1.0 before, 1.5 now"]
+    assert repeat.differences({"dev": {"f1": 1.0}}, {}) == ["  dev.f1: 1.0 before, none now"]
 
 
 def test_a_run_that_can_not_be_repeated_gets_a_line(tmp_path: Path, folder: Path, capsys) -> None:

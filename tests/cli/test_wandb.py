@@ -8,8 +8,8 @@ import pytest
 import wandb
 
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder
-from mnerkit.tagging.dashboards import account
+from mnerkit.methods.wandb_logging import account
+from mnerkit.runs.run_folder import RunFolder
 from tests.offline_records import offline
 
 

@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnerkit.data.boxes import FoundBox, placed, read_box_lines
-from mnerkit.data.images import PictureFormat
-from mnerkit.data.picture_source import PictureSource, content_digest, read_pixels
-from mnerkit.data.post import ImageRef
-from mnerkit.data.regions import cut
-from mnerkit.data.voc import read_voc
+from mnerkit.data.corpus.post import ImageRef
+from mnerkit.data.pictures.boxes import FoundBox, placed, read_box_lines
+from mnerkit.data.pictures.content import PictureSource, content_digest, read_pixels
+from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.data.pictures.regions import cut
+from mnerkit.data.pictures.voc import read_voc
 from mnerkit.errors import DataError
 
 WIDTH, HEIGHT = 40, 30
@@ -97,7 +97,7 @@ def test_boxes_of_another_shape_than_their_picture_are_refused(tmp_path: Path) -
 
 def test_the_size_of_a_picture_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[ImageRef] = []
-    monkeypatch.setattr("mnerkit.data.boxes.picture_size", lambda ref: asked.append(ref) or (WIDTH, HEIGHT))
+    monkeypatch.setattr("mnerkit.data.pictures.boxes.picture_size", lambda ref: asked.append(ref) or (WIDTH, HEIGHT))
     boxes = [FoundBox((1, 2, 3, 4), 1.0, "", "pixels", None, "f:1")] * 9
     assert len(placed(boxes, REF, Counter())) == 9 and asked == [REF]
     assert placed([], REF, Counter()) == [] and asked == [REF]

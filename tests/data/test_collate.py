@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from mnerkit.data.collate import Collator
-from mnerkit.data.images import PictureFormat, PictureLoader
-from mnerkit.data.post import ImageRef, Post
-from mnerkit.data.tagset import TagSet
-from mnerkit.data.views import Needs
-from mnerkit.data.vocabulary import VocabularyReader
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.vocabulary import VocabularyReader
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader
 from mnerkit.errors import DataError
 
 READER = VocabularyReader(["new", "york", "and", "ann", "a", "red", "house"])

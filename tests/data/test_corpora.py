@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mnerkit.data.corpora import check_disjoint, content_digest, load_corpus
-from mnerkit.data.post import Post
-from mnerkit.data.readers import read_posts
+from mnerkit.data.corpus.corpus import check_disjoint, content_digest, load_corpus
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.readers import read_posts
 from mnerkit.errors import DataError, UsageError
 
 
@@ -227,9 +227,9 @@ def test_reading_imports_no_torch(tmp_path: Path) -> None:
 
     path = folder(tmp_path / "c")
     code = (
-        "import sys, mnerkit.data.images, mnerkit.data.stats, mnerkit.data.verify, mnerkit.data.show\n"
-        "import mnerkit.cli.data\n"
-        f"from mnerkit.data.corpora import load_corpus; load_corpus({json.dumps(str(path))})\n"
+        "import sys, mnerkit.cli.data, mnerkit.data.pictures.decoding\n"
+        "from mnerkit.data.corpus import show, stats, verify\n"
+        f"from mnerkit.data.corpus.corpus import load_corpus; load_corpus({json.dumps(str(path))})\n"
         "assert not {'torch', 'transformers', 'PIL', 'numpy'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.corpora import load_corpus
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.vocabulary import VocabularyReader
+from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData, lightning
-from mnerkit.data.images import PictureFormat
-from mnerkit.data.views import Needs
-from mnerkit.data.vocabulary import VocabularyReader
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import DataError, MnerkitError, UsageError
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mnerkit.cli.data import main
-from mnerkit.data import episode_file
-from mnerkit.data.episode_file import read_episode_file
-from mnerkit.data.episode_rules import EpisodeRules
+from mnerkit.data.episodes import episode_file
+from mnerkit.data.episodes.episode_file import read_episode_file
+from mnerkit.data.episodes.rules import EpisodeRules
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from tests.data.test_datamodule import connected, corpora_are_read_once, told  # noqa: F401
 

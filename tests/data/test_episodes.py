@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.episodes import EpisodeSource, complement, named_types, split_name, two_type_splits
-from mnerkit.data.post import Post
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.episodes.sampling import EpisodeSource, complement, named_types, split_name, two_type_splits
 from mnerkit.errors import DataError, UsageError
 
 TYPES = ("PER", "LOC", "ORG", "MISC")

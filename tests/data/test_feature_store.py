@@ -25,9 +25,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from mnerkit.data import feature_shards, feature_store
-from mnerkit.data.feature_shards import entry_digest
-from mnerkit.data.feature_store import FeatureStore, folder_digest
+from mnerkit.data.features import shards
+from mnerkit.data.features.shards import entry_digest
+from mnerkit.data.features.store import FeatureStore, folder_digest
 
 READING = {"weights": "w", "view": "text"}
 SHAPES = {"words": (3, 4), "pooled": (4,)}
@@ -57,7 +57,7 @@ def filled(root: Path, numbers: range = range(5), each_alone: bool = False) -> F
     return store
 
 
-def shards(store: FeatureStore) -> list[Path]:
+def shard_files(store: FeatureStore) -> list[Path]:
     return sorted(store.folder.glob("shard-*.safetensors"))
 
 
@@ -102,7 +102,7 @@ def test_what_is_put_comes_back_bit_for_bit(tmp_path_factory: pytest.TempPathFac
 
 
 def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
-    with safe_open(shards(filled(tmp_path))[0], "np") as theirs:
+    with safe_open(shard_files(filled(tmp_path))[0], "np") as theirs:
         assert len(list(theirs.keys())) == 10 and len(theirs.metadata()) == 5
         assert np.array_equal(theirs.get_tensor(f"{key(3)}.words"), entry(3)["words"])
 
@@ -138,11 +138,11 @@ def test_many_small_entries_make_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert not store.folder.exists() and len(store) == 500
     store.flush()
     store.flush()
-    assert len(shards(store)) == 1
-    monkeypatch.setattr(feature_store, "SHARD_BYTES", 64 * 10)
+    assert len(shard_files(store)) == 1
+    monkeypatch.setattr(store, "SHARD_BYTES", 64 * 10)
     for number in range(500, 525):
         store.put(key(number), entry(number))
-    assert len(shards(store)) == 3, "ten entries of 64 bytes fill a shard"
+    assert len(shard_files(store)) == 3, "ten entries of 64 bytes fill a shard"
 
 
 def test_what_was_gathered_is_written_when_the_store_is_let_go(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_a_forked_worker_reads_and_does_not_write_what_its_parent_gathered(tmp_p
     if child == 0:
         good = same(store.get(key(1), SHAPES), 1) and same(store.get(key(7), SHAPES), 7)
         store.flush()
-        os._exit(0 if good and len(shards(store)) == 1 else 1)
+        os._exit(0 if good and len(shard_files(store)) == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
     store.flush()
-    assert len(shards(store)) == 2
+    assert len(shard_files(store)) == 2
 
 
 def test_a_pickled_store_opens_the_folder_for_itself(tmp_path: Path) -> None:
@@ -200,19 +200,19 @@ def test_shards_are_noticed_where_clocks_are_coarse(tmp_path: Path) -> None:
 
 def test_small_shards_become_one_while_others_read_them(tmp_path: Path) -> None:
     store = filled(tmp_path, range(20), each_alone=True)
-    assert len(shards(store)) == 20 and key(19) in store
+    assert len(shard_files(store)) == 20 and key(19) in store
     again = FeatureStore(tmp_path, READING)
-    assert len(shards(store)) == 1
+    assert len(shard_files(store)) == 1
     for reader in (store, again):
         assert all(same(reader.get(key(number), SHAPES), number) for number in range(20))
 
 
 def test_merging_leaves_a_damaged_shard_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = filled(tmp_path, range(20), each_alone=True)
-    flip(shards(store)[0], -1)
+    flip(shard_files(store)[0], -1)
     again = FeatureStore(tmp_path, READING)
     found = [again.get(key(number), SHAPES) for number in range(20)]
-    assert sum(each is None for each in found) == 1 and len(shards(store)) == 1
+    assert sum(each is None for each in found) == 1 and len(shard_files(store)) == 1
     assert all(each is None or same(each, number) for number, each in enumerate(found))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -254,7 +254,7 @@ def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     def killed(draft: Path, path: Path) -> None:
         if path.suffix != ".safetensors":
             return replaced(draft, path)
-        assert not path.exists() and feature_shards.Shard(draft).keys == [key(0)], "whole before it has its name"
+        assert not path.exists() and shards.Shard(draft).keys == [key(0)], "whole before it has its name"
         raise KeyboardInterrupt
 
     replaced = os.replace
@@ -290,7 +290,7 @@ def test_damage_gives_the_right_entry_or_none(
 ) -> None:
     root = tmp_path_factory.mktemp("damage")
     store = filled(root, range(2))
-    (path,) = shards(store)
+    (path,) = shard_files(store)
     place = int(share * path.stat().st_size)
     if cut:
         path.write_bytes(path.read_bytes()[:place])
@@ -310,12 +310,12 @@ def test_damage_gives_the_right_entry_or_none(
 
 def test_a_damaged_shard_is_dropped_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = filled(tmp_path, range(6), each_alone=True)
-    for path in shards(store)[:2]:
+    for path in shard_files(store)[:2]:
         flip(path, -1)
     again = FeatureStore(tmp_path, READING)
     assert len(again) == 6, "damage shows when an entry is read"
     assert sum(again.get(key(number), SHAPES) is None for number in range(6)) == 2
-    assert len(shards(store)) == 4 and len(again) == 4
+    assert len(shard_files(store)) == 4 and len(again) == 4
     assert len(caplog.records) == 1 and "computed again" in caplog.text
 
 
@@ -397,7 +397,7 @@ def test_a_lost_or_damaged_description_is_written_again(tmp_path: Path) -> None:
     folder = filled(tmp_path).folder
     (folder / "reading.json").write_text("{")
     store = filled(tmp_path, range(5, 6))
-    assert feature_store.read_description(folder) is not None and same(store.get(key(0), SHAPES), 0)
+    assert store.read_description(folder) is not None and same(store.get(key(0), SHAPES), 0)
 
 
 # ------------------------------------------------------------------ a disk that takes nothing
@@ -412,7 +412,7 @@ def test_a_disk_that_takes_nothing_is_told_once(
     def full(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(feature_store, "write_shard", full)
+    monkeypatch.setattr(store, "write_shard", full)
     for each in range(2, 6):
         store.put(key(each), entry(each))
         store.flush()
@@ -455,9 +455,8 @@ def test_a_folder_that_was_cleared_in_between_is_made_again(tmp_path: Path) -> N
 
 
 def test_counting_entries_needs_no_numpy(tmp_path: Path) -> None:
-    (path,) = shards(filled(tmp_path))
-    assert feature_shards.count(path) == 5 and feature_shards.count(tmp_path / "none") == 0
-    code = (
-        "import sys, mnerkit.data.cache, mnerkit.cli.cache; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    )
+    (path,) = shard_files(filled(tmp_path))
+    assert shards.count(path) == 5 and shards.count(tmp_path / "none") == 0
+    code = "import sys, mnerkit.data.features.cache_folder, mnerkit.cli.cache; "
+    code += "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

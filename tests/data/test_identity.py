@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mnerkit.data.identity import check_unseen, keys_of
-from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.same_post import check_unseen, keys_of
 from mnerkit.errors import DataError
 
 

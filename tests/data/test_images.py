@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnerkit.data import images
-from mnerkit.data.images import PictureFormat, PictureLoader, check, decode, picture_size
-from mnerkit.data.layout import ImageFolders, crop_folder, image_folders
-from mnerkit.data.post import ImageRef, Post
+from mnerkit.data.corpus.corpus_files import ImageFolders, crop_folder, image_folders
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.pictures import decoding
+from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader, check, decode, picture_size
 from mnerkit.errors import DataError, UsageError
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
@@ -138,12 +138,12 @@ def test_the_size_is_had_without_decoding_and_not_of_a_picture_that_is_refused(t
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", never)
     assert picture_size(ref(tmp_path, PNG)) == (60, 40)
     assert picture_size(ref(tmp_path, png_header(8_000, 8_000))) is None
-    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 100)
     assert picture_size(ref(tmp_path, JPEG)) is None
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(images, "MAX_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 100)
     with pytest.raises(DataError, match="the limit is 100"):
         decode(ref(tmp_path, JPEG))
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.inputs import read_input
-from mnerkit.data.objects import FALLBACK
-from mnerkit.data.post import Post
+from mnerkit.data.batches.inputs import read_input
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.pictures.objects import FALLBACK
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import DataError
-from mnerkit.tagging.heads.crf import CRFHead
-from mnerkit.tagging.method import Method
-from mnerkit.tagging.predictor import Predictor
-from mnerkit.tagging.support import support_posts, support_state
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.method import Method
+from mnerkit.methods.predictor import Predictor
+from mnerkit.methods.support import support_posts, support_state
 from mnerkit_plugins.gifr.tagger import GifrTagger
 from mnerkit_plugins.hvpnet.tagger import HvpnetTagger
 

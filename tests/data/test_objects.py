@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnerkit.data.collate import Collator
-from mnerkit.data.corpora import load_corpus
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.vocabulary import VocabularyReader
+from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
+from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.images import PictureFormat, PictureLoader
-from mnerkit.data.objects import FALLBACK, find_objects, shown_objects
-from mnerkit.data.post import ImageRef, PictureObject, Post
-from mnerkit.data.tagset import TagSet
-from mnerkit.data.views import Needs
-from mnerkit.data.vocabulary import VocabularyReader
+from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader
+from mnerkit.data.pictures.objects import FALLBACK, find_objects, shown_objects
 from mnerkit.errors import DataError, MnerkitError, UsageError
 
 READER = VocabularyReader(["ann"])
@@ -512,7 +512,7 @@ def test_who_needs_scores_is_told_where_one_is_missing_and_others_get_none() -> 
     with pytest.raises(DataError, match="has no relevance score"):
         collator("whole", relevance=True)([scored, unscored])
     with pytest.raises(UsageError, match="oracle is for the probe corpus"):
-        from mnerkit.data.relevance import with_true_relevance
+        from mnerkit.data.pictures.relevance_scores import with_true_relevance
 
         with_true_relevance([unscored])
 
@@ -580,7 +580,7 @@ def test_pictures_of_mner_mi_keep_the_order_of_the_file(tmp_path: Path, name: st
     assert batch.images[0].mean((1, 2, 3)).tolist() == pytest.approx([1, 0, -1, 0], abs=0.03)
     assert batch.crop_mask.tolist() == [[True, False, True, True]]  # type: ignore[union-attr]
     assert batch.crop_image.tolist() == [[0, 1, 2, 3]]
-    from mnerkit.data.stats import corpus_stats, table
+    from mnerkit.data.corpus.stats import corpus_stats, table
 
     found = corpus_stats(source.content)
     assert found["splits"]["train"]["by_images"] == {4: 1}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mnerkit.data.corpus.train_parts import part_of
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.parts import part_of
 from mnerkit.data.probe import generate
 
 POSTS = generate("multi", "train", 50)

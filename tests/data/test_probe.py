@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from mnerkit.data.corpus.spans import entities
 from mnerkit.data.probe import PRESETS, SIZES, digest, generate, types_of
-from mnerkit.data.probe.pictures import COLOURS
-from mnerkit.data.spans import entities
+from mnerkit.data.probe.painting import COLOURS
 from mnerkit.errors import UsageError
 
 # of the first 20 training posts; change them only together with VERSION

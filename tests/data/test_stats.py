@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnerkit.data.corpora import Corpus, load_corpus
-from mnerkit.data.post import ImageRef, Post
-from mnerkit.data.stats import corpus_stats, table
-from mnerkit.data.verify import verify
+from mnerkit.data.corpus.corpus import Corpus, load_corpus
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.stats import corpus_stats, table
+from mnerkit.data.corpus.verify import verify
 
 # posts, strict, lenient, orphan I- tags, posts without entities; of train, dev, test
 REAL = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from small_tokenizers import byte_pieces
 from transformers import BertTokenizer, CLIPTokenizer, RobertaTokenizer
 
-from mnerkit.data.text import PieceReader, VocabularyReader, reader_from_state, split_text
-from mnerkit.data.vocabulary import MAX_CHARS, SHAPES, shape_of
+from mnerkit.data.batches.text_reader import PieceReader, VocabularyReader, reader_from_state, split_text
+from mnerkit.data.batches.vocabulary import MAX_CHARS, SHAPES, shape_of
 from mnerkit.errors import CheckpointError, TowerError
 
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]

@@ -8,9 +8,9 @@ import torchcrf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.tagset import TagSet
-from mnerkit.nn import crf_sweeps as sweeps
-from mnerkit.nn.crf import (
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.nn import chain_sweeps as sweeps
+from mnerkit.nn.linear_chain import (
     CRF,
     TRANSITION_ROLES,
     Scores,

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.spans import entities
-from mnerkit.data.tagset import TagSet
-from mnerkit.nn.spans import ScheduledSampling, SpanTask, bounds_of_spans, spans_of, tags_of_spans
+from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.nn.untyped_spans import ScheduledSampling, SpanTask, bounds_of_spans, spans_of, tags_of_spans
 
 TAGS = TagSet(("PER", "LOC"))
 rows = st.lists(st.lists(st.sampled_from(TAGS.tags), min_size=0, max_size=9), min_size=1, max_size=4)

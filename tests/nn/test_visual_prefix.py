@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mnerkit.nn.cross_scale import CrossScaleAttention
 from mnerkit.nn.visual_prefix import DynamicGate, Standardise, VisualPyramid, gated_sum, masked_mean, pooled_stages
+from mnerkit_plugins.gmf.cross_scale import CrossScaleAttention
 
 CHANNELS = (4, 8, 16, 32)
 SIDES = (56, 28, 14, 7)

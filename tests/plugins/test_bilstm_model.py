@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.post import Post
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.base import Encoder, TextTower
-from mnerkit.encoders.towers import text_tower
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.errors import UsageError
+from mnerkit.towers.by_name import text_tower
+from mnerkit.towers.interface import Encoder, TextTower
 from mnerkit_plugins.bert.model import BertEncoder
 from mnerkit_plugins.bilstm.model import BilstmEncoder
 from mnerkit_plugins.captions.model import CaptionsEncoder

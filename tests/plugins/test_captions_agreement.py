@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.collate import Collator
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.post import ImageRef, Post
-from mnerkit.data.tagset import TagSet
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.errors import UsageError
-from mnerkit.tagging.heads import load_head_class
+from mnerkit.methods.heads import load_head_class
 from mnerkit_plugins.captions.tagger import CaptionsTagger
 
 TAGS = TagSet(("PER", "LOC"))

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from mnerkit.data.collate import Collator
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.pictures import blanked
-from mnerkit.data.post import Post
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.controls import blanked
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.data.views import Needs
-from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.towers.tiny import TinyText, TinyVision
 from mnerkit_plugins.cross.model import CrossEncoder
 
 TYPES = types_of("default")

@@ -10,22 +10,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.collate import Collator
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.post import Post
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders import text_tower, vision_tower
-from mnerkit.encoders.base import TextTower
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.text import BertTower
-from mnerkit.encoders.tiny_bert import tiny_reader
-from mnerkit.encoders.vision import ResNetTower
 from mnerkit.errors import UsageError
-from mnerkit.nn.entity_layer import HeteroEntityLayer
-from mnerkit.nn.spans import bounds_of_spans, spans_of, tags_of_spans
+from mnerkit.nn.untyped_spans import bounds_of_spans, spans_of, tags_of_spans
+from mnerkit.towers import text_tower, vision_tower
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.interface import TextTower
+from mnerkit.towers.text.piece_tower import BertTower
+from mnerkit.towers.text.tiny_bert import tiny_reader
+from mnerkit.towers.vision.pretrained import ResNetTower
+from mnerkit_plugins.gei.entity_layer import HeteroEntityLayer
 from mnerkit_plugins.gei.model import GeiEncoder
 
 TYPES = types_of("default")

@@ -16,16 +16,16 @@ from ranks import in_two_ranks, joined
 from torch import Tensor
 
 from mnerkit import registry
-from mnerkit.data.batch import Batch
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.post import Post
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.post import Post
 from mnerkit.errors import UsageError
-from mnerkit.tagging.heads.base import Head
-from mnerkit.tagging.heads.crf import CRFHead
-from mnerkit.tagging.heads.prototype import PrototypeHead
-from mnerkit.tagging.heads.softmax import SoftmaxHead
-from mnerkit.tagging.prediction import Prediction
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.prototype import PrototypeHead
+from mnerkit.methods.heads.softmax import SoftmaxHead
+from mnerkit.methods.prediction import Prediction
+from mnerkit.methods.tagger import Tagger
 from mnerkit_plugins.gei.detection import detection_figures
 from mnerkit_plugins.gei.model import GeiEncoder
 from mnerkit_plugins.gei.tagger import ENCODER_OPTIONS, GeiTagger

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from mnerkit import registry
-from mnerkit.data.batch import Batch
-from mnerkit.data.collate import Collator
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.post import Post
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.image_prefix import ImagePrefixEncoder, key_value_maps
 from mnerkit.errors import DataError, UsageError
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.prompts import LayerPrompts, MlpPrompts
-from mnerkit.tagging.heads.crf import CRFHead
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.towers.fusion.image_prefix import ImagePrefixEncoder, key_value_maps
 from mnerkit_plugins.bert.tagger import BertTagger
 from mnerkit_plugins.gifr.model import GifrEncoder
 from mnerkit_plugins.gifr.tagger import ENCODER_OPTIONS, GifrTagger

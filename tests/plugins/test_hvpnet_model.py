@@ -19,11 +19,11 @@ from visual_prefix_cases import (
     without_gradient,
 )
 
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.encoders.frozen import freeze
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.tiny import TinyText, TinyVision
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import UsageError
+from mnerkit.towers.frozen.memory import freeze
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.tiny import TinyText, TinyVision
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
 
 

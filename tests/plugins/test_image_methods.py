@@ -14,18 +14,18 @@ import yaml
 from torch import Tensor, nn
 
 from mnerkit import registry
-from mnerkit.cli import options
-from mnerkit.data.batch import Batch
-from mnerkit.data.collate import Collator
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.post import Post
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.text import PieceTower
-from mnerkit.encoders.towers import tower_from_state, tower_state
-from mnerkit.tagging.heads.crf import CRFHead
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.tagger import Tagger
+from mnerkit.runs import configuration
+from mnerkit.towers.by_name import tower_from_state, tower_state
+from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit_plugins.bert.tagger import BertTagger
 
 METHODS = ("hvpnet", "gmf", "mgips_cl", "gei", "tpm_mi", "gifr")
@@ -117,7 +117,7 @@ def posts(method: str) -> list[Post]:
 def configured(method: str, ablation: str | None = None) -> dict[str, Any]:
     """The options of the method, as `mnerkit fit --plugin METHOD --ablation NAME` has them."""
     argv = ["--plugin", method, *(["--ablation", ablation] if ablation else [])]
-    return dict(options.resolve(options.parse("fit", argv)).config["model"])
+    return dict(configuration.resolve(configuration.parse("fit", argv)).config["model"])
 
 
 def tagger(method: str, given: dict[str, Any], start: dict[str, Tensor] | None = None) -> Tagger:

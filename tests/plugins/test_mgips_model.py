@@ -13,19 +13,19 @@ import torch
 from ranks import assert_ranks_learn_as_one, in_two_ranks
 from torch import Tensor, nn
 
-from mnerkit.data.collate import Collator
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.pictures import blanked
-from mnerkit.data.post import Post
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.controls import blanked
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.data.views import Needs
-from mnerkit.encoders import text_tower, vision_tower
-from mnerkit.encoders.text import pool_words
 from mnerkit.errors import UsageError
-from mnerkit.tagging.heads.crf import CRFHead
-from mnerkit.tagging.optimiser import parameter_groups
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.optimiser import parameter_groups
+from mnerkit.towers import text_tower, vision_tower
+from mnerkit.towers.text.piece_tower import pool_words
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
 from mnerkit_plugins.mgips_cl.tagger import ENCODER_OPTIONS, MgipsTagger
 

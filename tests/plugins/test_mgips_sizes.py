@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from mnerkit.data.images import PictureFormat
-from mnerkit.encoders.text import BertTower
-from mnerkit.encoders.vision import CLIP, ClipVisionTower
+from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.towers.text.piece_tower import BertTower
+from mnerkit.towers.vision.pretrained import CLIP, ClipVisionTower
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batch import Batch, TextBatch
-from mnerkit.data.images import PictureFormat
-from mnerkit.data.post import Post
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.base import ImageStates, TextStates, TextTower, VisionTower
-from mnerkit.encoders.frozen import freeze
-from mnerkit.encoders.text import ClipTextTower
-from mnerkit.encoders.vision import ClipVisionTower
+from mnerkit.data.batches.batch import Batch, TextBatch
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import UsageError
 from mnerkit.nn.graph import pair_mask
+from mnerkit.towers.frozen.memory import freeze
+from mnerkit.towers.interface import ImageStates, TextStates, TextTower, VisionTower
+from mnerkit.towers.text.piece_tower import ClipTextTower
+from mnerkit.towers.vision.pretrained import ClipVisionTower
 from mnerkit_plugins.mousing.intervention import Perturbation
 from mnerkit_plugins.mousing.model import MousingEncoder, separation
 

@@ -15,12 +15,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mnerkit import registry
-from mnerkit.data.batch import Batch
+from mnerkit.data.batches.batch import Batch
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
-from mnerkit.tagging.heads.prototype import PrototypeHead
-from mnerkit.tagging.heads.prototype_crf import PrototypeCRFHead
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.methods.heads.prototype import PrototypeHead
+from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.methods.tagger import Tagger
 from mnerkit_plugins.mousing.model import MousingEncoder
 from mnerkit_plugins.mousing.tagger import ENCODER_OPTIONS, MousingTagger
 

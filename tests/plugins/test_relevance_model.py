@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from mnerkit.data.collate import Collator
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.post import Post
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.frozen import freeze
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.tiny import TinyText, TinyVision
 from mnerkit.errors import DataError, UsageError
-from mnerkit.nn.ranking import PairRankLoss
+from mnerkit.towers.frozen.memory import freeze
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.tiny import TinyText, TinyVision
 from mnerkit_plugins.relevance import preference
-from mnerkit_plugins.relevance.figures import against_truth, spread
 from mnerkit_plugins.relevance.method import RelevanceMethod
 from mnerkit_plugins.relevance.model import RelevanceEncoder, blank_pixels
+from mnerkit_plugins.relevance.ranking import PairRankLoss
+from mnerkit_plugins.relevance.ranking_scores import against_truth, spread
 from mnerkit_plugins.relevance.utility import Trial, utility
 
 POSTS = generate("multi", "train", 24)

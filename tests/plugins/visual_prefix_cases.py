@@ -9,21 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mnerkit.data.batch import Batch
-from mnerkit.data.collate import Collator
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.pieces import PieceReader
-from mnerkit.data.post import Post
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.pieces import PieceReader
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.tagset import TagSet
-from mnerkit.encoders.frozen import freeze
-from mnerkit.encoders.sight import Sight
-from mnerkit.encoders.text import BertTower, PieceTower
-from mnerkit.encoders.tiny import TinyVision
-from mnerkit.encoders.tiny_bert import tiny_tokenizer
-from mnerkit.encoders.towers import text_tower
-from mnerkit.encoders.vision import ResNetTower
+from mnerkit.towers.by_name import text_tower
+from mnerkit.towers.frozen.memory import freeze
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.text.piece_tower import BertTower, PieceTower
+from mnerkit.towers.text.tiny_bert import tiny_tokenizer
+from mnerkit.towers.tiny import TinyVision
+from mnerkit.towers.vision.pretrained import ResNetTower
 
 TYPES = types_of("default")
 WIDTH, LAYERS, STAGES = 32, 2, 4

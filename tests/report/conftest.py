@@ -13,8 +13,8 @@ from small_runs import BAD, GOLD, GOOD, Spans, Write, rows, tags
 
 import mnerkit
 from mnerkit import report
-from mnerkit.runs import write_json, write_lines
-from mnerkit.tagging.counts import entity_scores
+from mnerkit.atomic_files import write_json, write_lines
+from mnerkit.scoring.counts import entity_scores
 
 
 @pytest.fixture

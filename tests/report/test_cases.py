@@ -12,7 +12,7 @@ import yaml
 
 from mnerkit.cli import main
 from mnerkit.errors import DataError
-from mnerkit.report import cases
+from mnerkit.report.posts import cases
 
 HOSTILE = "<script>alert('&')</script>"
 
@@ -82,7 +82,7 @@ def test_nothing_of_the_data_is_obeyed(two: list[Path]) -> None:
 
 
 def test_the_command_writes_a_page_with_thumbnails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mnerkit.data.corpora import load_corpus
+    from mnerkit.data.corpus.corpus import load_corpus
 
     posts = load_corpus("probe", variant="fewshot", splits=("dev",), limit=3).splits["dev"]
     rows = [{"id": post.id, "words": post.words, "entities": [], "gold": [], "episode": 4} for post in posts]

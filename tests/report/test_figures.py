@@ -11,10 +11,11 @@ from pages import SCRIPT, Seen, corpus, in_browser, texts
 from small_runs import GOOD, WORDS, Write
 
 from mnerkit import report
+from mnerkit.atomic_files import write_json, write_lines
 from mnerkit.cli import main
 from mnerkit.errors import DataError
-from mnerkit.report import browser, figure_file
-from mnerkit.runs import write_json, write_lines
+from mnerkit.report.figures import figure_file
+from mnerkit.report.posts import browser
 
 POST: dict[str, Any] = {
     "id": "testp0",

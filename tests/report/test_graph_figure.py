@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.post import ImageRef, Post
 from mnerkit.errors import UsageError
-from mnerkit.report.graph_figure import load_figure, png
-from mnerkit.report.graphs import PostGraph, post_graphs
-from mnerkit.tagging.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.report.figures.graph_figure import load_figure, png
+from mnerkit.report.figures.graphs import PostGraph, post_graphs
 from mnerkit_plugins.mousing.tagger import MousingTagger
 
 WORDS = ("Kevin", "Durant", "$\\frac{", "enters", "\x07Oakland", "<b>", "a" * 60, "\U0001f600")

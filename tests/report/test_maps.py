@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from mnerkit.data.batch import Batch
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.spans import entities
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.spans import entities
 from mnerkit.errors import DataError, UsageError
-from mnerkit.nn.spans import bounds_of_spans
-from mnerkit.report import figure_file, maps, points
-from mnerkit.tagging.heads.crf import CRFHead
-from mnerkit.tagging.heads.prototype_crf import PrototypeCRFHead
-from mnerkit.tagging.tagger import Tagger
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.methods.tagger import Tagger
+from mnerkit.nn.untyped_spans import bounds_of_spans
+from mnerkit.report.figures import figure_file, maps, points
 from mnerkit_plugins.bert.tagger import BertTagger
 from mnerkit_plugins.cross.tagger import CrossTagger
 from mnerkit_plugins.gei.tagger import GeiTagger

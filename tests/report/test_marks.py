@@ -10,9 +10,9 @@ import pytest
 from small_runs import BAD, GOLD, GOOD, Write, rows, tags
 
 from mnerkit.errors import DataError
-from mnerkit.report import marks
-from mnerkit.report.answers import Library
-from mnerkit.tagging.comparison import Answer, compare, read_answers, units_of
+from mnerkit.report.posts.answers import Library
+from mnerkit.report.tables import marks
+from mnerkit.scoring.comparison import Answer, compare, read_answers, units_of
 
 
 def test_holm_is_the_worked_example_and_the_closed_test_procedure() -> None:
@@ -188,7 +188,7 @@ def test_a_file_of_predictions_that_lies_is_refused(write_run: Write) -> None:
 
 
 def test_confusion_is_that_of_the_tags(write_run: Write) -> None:
-    from mnerkit.tagging.counts import confusion
+    from mnerkit.scoring.counts import confusion
 
     run = write_run("a", BAD)
     asked = Library().of(run, "test")

@@ -16,10 +16,10 @@ from small_runs import BAD, GOOD, Write, rows
 
 from mnerkit import report
 from mnerkit.cli import main
-from mnerkit.data.post import ImageRef
+from mnerkit.data.corpus.post import ImageRef
 from mnerkit.errors import DataError, UsageError
-from mnerkit.report import browser
-from mnerkit.report.page import as_json
+from mnerkit.report.page.page import as_json
+from mnerkit.report.posts import browser
 
 
 def test_a_hostile_tweet_and_picture_name_are_text(hostile: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_report_that_can_not_be_made_leaves_nothing(
     def broken(*_: object) -> str:
         raise ValueError("no page")
 
-    monkeypatch.setattr("mnerkit.report.writing.page", broken)
+    monkeypatch.setattr("mnerkit.report.page.writing.page", broken)
     with pytest.raises(ValueError, match="no page"):
         report.write(tmp_path / "report", runs=[write_run("a", GOOD)])
     assert not (tmp_path / "report").exists()

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from small_runs import GOOD, Write
 
-from mnerkit.report.answers import Library
-from mnerkit.report.page import signature
-from mnerkit.report.table_file import read_table
-from mnerkit.report.tables import Shelf, fill
-from mnerkit.reproduce import experiment_files
+from mnerkit.report.page.page import signature
+from mnerkit.report.posts.answers import Library
+from mnerkit.report.tables.table_file import read_table
+from mnerkit.report.tables.tables import Shelf, fill
+from mnerkit.reproduce.experiments import experiment_files
 from tests.reproduce.small import EXPERIMENTS
 
 SEEN = {"pictures": "right", "max_images": 1, "missing_images": "blank"}

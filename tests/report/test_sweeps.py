@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from small_runs import BAD, GOLD, GOOD, Write
 
-from mnerkit.report.answers import Library
-from mnerkit.report.corrected import counts
-from mnerkit.report.sweeps import series
-from mnerkit.report.table_file import read_table
-from mnerkit.report.tables import Filled, Shelf, fill
+from mnerkit.report.posts.answers import Library
+from mnerkit.report.posts.corrected import counts
+from mnerkit.report.tables.sweeps import series
+from mnerkit.report.tables.table_file import read_table
+from mnerkit.report.tables.tables import Filled, Shelf, fill
 
 
 def filled(path: Path) -> Filled:

@@ -13,11 +13,11 @@ import pytest
 from small_runs import BAD, GOLD, GOOD, Write
 
 from mnerkit.errors import DataError
-from mnerkit.report import formats
-from mnerkit.report.answers import Library
-from mnerkit.report.runs_alone import ablations, of_runs
-from mnerkit.report.table_file import read_table
-from mnerkit.report.tables import Filled, Shelf, fill
+from mnerkit.report.posts.answers import Library
+from mnerkit.report.tables import formats
+from mnerkit.report.tables.runs_alone import ablations, of_runs
+from mnerkit.report.tables.table_file import read_table
+from mnerkit.report.tables.tables import Filled, Shelf, fill
 
 HOSTILE = '<script>alert("1")</script>|&_%$#{}~^\\\n='
 

@@ -13,8 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from mnerkit.reproduce.executors import Outcome, Task
-from mnerkit.reproduce.ray_executor import RayExecutor
+from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.reproduce.executors.ray_cluster import RayExecutor
 from mnerkit.reproduce.sweep import alone
 
 

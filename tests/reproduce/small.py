@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.cli.reproduce import commands
-from mnerkit.reproduce import experiment_files, grid, profiles
+from mnerkit.reproduce import grid
 from mnerkit.reproduce.cells import Grid
-from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.grid import Builder
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 
 COMMANDS = commands()
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"

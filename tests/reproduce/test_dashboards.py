@@ -10,14 +10,16 @@ import pytest
 import wandb
 import yaml
 
-from mnerkit.cli import dashboards as board
-from mnerkit.cli import main, options, performing, reproduce
+from mnerkit.cli import main, reproduce
+from mnerkit.cli import reproduce_wandb as board
 from mnerkit.errors import DataError
 from mnerkit.plain_yaml import yaml_text
-from mnerkit.reproduce import wandb_report, wandb_sweeps
-from mnerkit.reproduce.dashboards import FOLDER, Account, places
-from mnerkit.reproduce.executors import Task
-from mnerkit.runs import deciding
+from mnerkit.reproduce.executors import workers
+from mnerkit.reproduce.executors.executor import Task
+from mnerkit.reproduce.wandb import report_definition, sweep_files
+from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, places
+from mnerkit.runs import configuration
+from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
 from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, Pretend, built
 
@@ -87,7 +89,7 @@ def test_a_run_that_others_read_from_is_in_their_group(folder: Path, tmp_path: P
     assert found["relevance"].tags == ("mini", "relevance", "probe-default", "paper/table1")
     # in its sweep it comes first, and the head of the file says so
     out = tmp_path / "out"
-    (sweep,) = wandb_sweeps.write(tmp_path / "sw", made, ["paper/table1"], "mini", Account(), out, COMMANDS)
+    (sweep,) = sweep_files.write(tmp_path / "sw", made, ["paper/table1"], "mini", Account(), out, COMMANDS)
     values = yaml.safe_load(sweep.read_text())["parameters"]["config"]["values"]
     plugins = [yaml.safe_load(Path(value).read_text())["plugin"] for value in values]
     assert plugins == ["relevance", "bert", "gifr"]
@@ -146,7 +148,7 @@ def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> N
     made, out = built(EXPERIMENTS), tmp_path / "out"
     for digest, run in made.runs.items():
         path = tmp_path / f"{digest}.yaml"
-        path.write_text(yaml_text(wandb_sweeps.configuration(run, made, out, COMMANDS)))
+        path.write_text(yaml_text(sweep_files.configuration(run, made, out, COMMANDS)))
         again = COMMANDS.resolve(["--config", str(path)])
         assert deciding(again) == deciding(COMMANDS.resolve(run.command(out / "runs", made.runs)[1:])), run
         assert again["name"] == digest
@@ -171,7 +173,7 @@ def test_the_report_draws_bars_of_tables_and_points_of_sweeps(go: Any, tmp_path:
     assert go("--wandb-report", str(file), "--wandb.project", "mner") == (0, [])
     assert f"wandb_report {file}" in capsys.readouterr().out
     assert go("--wandb-report", str(file))[0] == 2
-    content = wandb_report.read(file)
+    content = report_definition.read(file)
     assert content["project"] == "mner"
     sweep, table = content["sections"]
     assert sweep["tags"] == ["mini", "paper/sweep", "probe-default"]
@@ -184,8 +186,8 @@ def test_the_report_draws_bars_of_tables_and_points_of_sweeps(go: Any, tmp_path:
     ]
     file.write_text(file.read_text().replace('"bars"', '"pies"'))
     with pytest.raises(DataError, match="no kind of panel 'pies': bars"):
-        wandb_report.read(file)
-    assert wandb_report.main([str(tmp_path / "none.json")]) == 1
+        report_definition.read(file)
+    assert report_definition.main([str(tmp_path / "none.json")]) == 1
 
 
 def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +198,11 @@ def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypat
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
     file = tmp_path / "report.json"
     assert go("--wandb-report", str(file))[0] == 0
-    spec = wandb_report.made(wandb_report.read(file), "me")._to_model().model_dump(by_alias=True, exclude_none=True)
+    spec = (
+        report_definition.made(report_definition.read(file), "me")
+        ._to_model()
+        .model_dump(by_alias=True, exclude_none=True)
+    )
     grids = [block for block in spec["spec"]["blocks"] if block["type"] == "panel-grid"]
     assert len(grids) == 2
     runs = grids[1]["metadata"]["runSets"][0]
@@ -211,9 +217,9 @@ def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypat
 
 def test_the_report_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.reports.v2", None)
-    content = {"format": wandb_report.FORMAT, "version": wandb_report.VERSION, "sections": []}
+    content = {"format": report_definition.FORMAT, "version": report_definition.VERSION, "sections": []}
     (tmp_path / "report.json").write_text(json.dumps(content))
-    assert wandb_report.main([str(tmp_path / "report.json")]) == 2
+    assert report_definition.main([str(tmp_path / "report.json")]) == 2
     assert "pip install wandb-workspaces" in capsys.readouterr().err
 
 
@@ -230,8 +236,8 @@ def test_a_run_that_fails_is_closed_and_the_next_one_is_another(
         return 0
 
     monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(performing, "main", begin)
-    errors = [performing.perform(Task(name, (name,), tmp_path / "log")).error for name in ("bad", "good")]
+    monkeypatch.setattr(workers, "main", begin)
+    errors = [workers.perform(Task(name, (name,), tmp_path / "log")).error for name in ("bad", "good")]
     assert errors == ["RuntimeError: no memory", None]
     found = {each.run.run_id: each.exit_code for each in map(offline, tmp_path.rglob("*.wandb"))}
     assert found == {"bad": 1, "good": 0}
@@ -243,4 +249,4 @@ def test_help_names_the_options(capsys: Any) -> None:
     said = capsys.readouterr().out
     for word in ("--logger", "--wandb.project", "--wandb-sweep", "--wandb-report"):
         assert word in said
-    assert {"cells", "tags"} <= set(options.WANDB)
+    assert {"cells", "tags"} <= set(configuration.WANDB)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from mnerkit.cli import main
-from mnerkit.runs import RunFolder, find
+from mnerkit.runs.run_folder import RunFolder, find
 from tests.offline_records import Offline, offline
 from tests.reproduce.small import laid_out
 

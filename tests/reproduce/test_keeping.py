@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnerkit.cli import main, performing, reproduce
-from mnerkit.data.post import Post
-from mnerkit.reproduce import identity, keeping
+from mnerkit.cli import main, reproduce
+from mnerkit.data.corpus.post import Post
+from mnerkit.reproduce import keeping
 from mnerkit.reproduce.answers_kept import joined, parted, unpack
-from mnerkit.reproduce.executors import Outcome, Task
-from mnerkit.runs import RunFolder
+from mnerkit.reproduce.executors import workers
+from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.runs import identity
+from mnerkit.runs.run_folder import RunFolder
 from tests.reproduce.small import MINI, TABLE, Pretend
 
 BOTH = ["bilstm-twitter2015-s0", "bilstm-twitter2017-s0"]
@@ -29,7 +31,7 @@ class Here:
     jobs = 1
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        return map(performing.perform, tasks)
+        return map(workers.perform, tasks)
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from mnerkit.cli import main, performing
+from mnerkit.cli import main
 from mnerkit.errors import UsageError
-from mnerkit.reproduce import ray_executor
-from mnerkit.reproduce.executors import Task
-from mnerkit.reproduce.ray_executor import AT_HOME, TRIES, Share
-from mnerkit.runs import RunFolder
+from mnerkit.reproduce.executors import ray_cluster, workers
+from mnerkit.reproduce.executors.executor import Task
+from mnerkit.reproduce.executors.ray_cluster import AT_HOME, TRIES, Share
+from mnerkit.runs.run_folder import RunFolder
 from tests import weights
 from tests.reproduce import ray_sweep
 from tests.reproduce.small import alive, within
@@ -266,12 +266,12 @@ def test_an_address_that_does_not_answer_is_one_line(folder: Path, tmp_path: Pat
 
 def test_what_answers_and_is_no_cluster_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (extra cluster)")
-    monkeypatch.setattr(ray_executor, "GREETING", 3.0)
+    monkeypatch.setattr(ray_cluster, "GREETING", 3.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(UsageError, match=r"no Ray cluster that this machine is a node of answers there \(no word"):
-            ray_executor.nodes_at(f"127.0.0.1:{silent.getsockname()[1]}")
+            ray_cluster.nodes_at(f"127.0.0.1:{silent.getsockname()[1]}")
 
 
 def test_without_ray_the_extra_is_named(folder: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,15 +301,15 @@ def test_a_node_that_shares_no_folder_or_lock_is_refused(tmp_path: Path, monkeyp
     monkeypatch.setenv("SLURM_PROCID", "1")
     task = Task("a", (), tmp_path / "log")
     with pytest.raises(UsageError, match=r"has no .*nowhere .*: all nodes must share it"):
-        ray_executor._work(task, ray_sweep.perform, str(tmp_path / "nowhere"), None, {})
+        ray_cluster._work(task, ray_sweep.perform, str(tmp_path / "nowhere"), None, {})
     with pytest.raises(UsageError, match="does not see the lock of out: all nodes must share it, with POSIX locks"):
-        ray_executor._work(task, ray_sweep.perform, str(tmp_path), Path("out"), {})
+        ray_cluster._work(task, ray_sweep.perform, str(tmp_path), Path("out"), {})
     assert "SLURM_PROCID" not in os.environ
 
 
 def test_a_folder_is_seen_as_taken_by_others_alone(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    code = "import sys; from pathlib import Path; from mnerkit.runs import RunFolder; "
+    code = "import sys; from pathlib import Path; from mnerkit.runs.run_folder import RunFolder; "
     code += "print(RunFolder(Path(sys.argv[1])).taken())"
 
     def asked() -> str:
@@ -329,11 +329,11 @@ def test_a_run_waits_for_one_that_was_cut_off_and_still_writes(tmp_path: Path, m
 
     def attempt(task: Task) -> str | None:
         calls.append(task.name)
-        return f"mnerkit: run X is {performing.TAKEN} process 7 on lost" if len(calls) < 4 else None
+        return f"mnerkit: run X is {workers.TAKEN} process 7 on lost" if len(calls) < 4 else None
 
-    monkeypatch.setattr(performing, "_attempt", attempt)
-    assert performing.perform(Task("a", (), tmp_path / "log"), patience=0.1).error is None
+    monkeypatch.setattr(workers, "_attempt", attempt)
+    assert workers.perform(Task("a", (), tmp_path / "log"), patience=0.1).error is None
     assert calls == ["a"] * 4
     calls.clear()
-    monkeypatch.setattr(performing, "_attempt", lambda task: f"it is {performing.TAKEN} process 7 on lost")
-    assert "process 7 on lost" in str(performing.perform(Task("a", (), tmp_path / "log"), patience=0.1).error)
+    monkeypatch.setattr(workers, "_attempt", lambda task: f"it is {workers.TAKEN} process 7 on lost")
+    assert "process 7 on lost" in str(workers.perform(Task("a", (), tmp_path / "log"), patience=0.1).error)

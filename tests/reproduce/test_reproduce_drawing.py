@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main, reproduce
-from mnerkit.report import figure_file
-from mnerkit.reproduce.executors import Outcome, Task
+from mnerkit.report.figures import figure_file
+from mnerkit.reproduce.executors.executor import Outcome, Task
 from tests.reproduce.small import TABLE, Pretend
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mnerkit.errors import DataError, UsageError
-from mnerkit.reproduce import experiment_files
-from mnerkit.reproduce.experiments import Experiment, Sweep, column_name
+from mnerkit.reproduce.experiments import experiment_files
+from mnerkit.reproduce.experiments.experiment import Experiment, Sweep, column_name
 from tests.reproduce.small import EXPERIMENTS, SWEEP, TABLE
 
 WANTED = {

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.cli import options
 from mnerkit.errors import DataError, UsageError
-from mnerkit.reproduce import experiment_files, identity, profiles
-from mnerkit.reproduce.layers import dotted, merged, text_of
-from mnerkit.reproduce.tables import Figures
-from mnerkit.reproduce.towers import papers_model
+from mnerkit.reproduce.experiments import experiment_files, profiles
+from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
+from mnerkit.reproduce.experiments.tower_names import papers_model
+from mnerkit.reproduce.table_records import Figures
+from mnerkit.runs import configuration, identity
 from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, TABLE, built, finish
 
 
 def resolved(*words: str) -> dict[str, Any]:
-    return options.resolve(options.parse("fit", list(words))).config
+    return configuration.resolve(configuration.parse("fit", list(words))).config
 
 
 def test_corpora_collapse_and_identical_runs_are_one(folder: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from mnerkit.reproduce import local
-from mnerkit.reproduce.executors import Outcome, Task
-from mnerkit.reproduce.local import LocalExecutor
+from mnerkit.reproduce.executors import local
+from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.reproduce.executors.local import LocalExecutor
 from tests.reproduce.small import alive, within
 
 

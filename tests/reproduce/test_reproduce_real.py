@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 from tests.reproduce.small import TABLE
 
 

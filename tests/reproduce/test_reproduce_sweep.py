@@ -17,11 +17,11 @@ import pytest
 
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import UsageError
-from mnerkit.report.table_file import read_table
+from mnerkit.report.tables.table_file import read_table
 from mnerkit.reproduce import sweep as sweeps
-from mnerkit.reproduce.executors import Outcome, Task, complaint
+from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
 from mnerkit.reproduce.sweep import Clock, alone, span
-from mnerkit.runs import RunFolder
+from mnerkit.runs.run_folder import RunFolder
 from tests.reproduce.small import Pretend
 
 

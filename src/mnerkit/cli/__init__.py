@@ -105,16 +105,16 @@ def _run(arguments: list[str]) -> int:
 
         return cache.main(rest)
     from mnerkit.cli import help as pages
-    from mnerkit.cli import options
+    from mnerkit.runs import configuration
 
     if "-h" in rest or "--help" in rest:
         print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
         return 0
-    request = options.parse(verb, rest)
+    request = configuration.parse(verb, rest)
     if verb == "predict":
-        from mnerkit.cli import predicting
+        from mnerkit.runs import predict
 
-        return predicting.main(request)
-    from mnerkit.cli import training
+        return predict.main(request)
+    from mnerkit.runs import fit
 
-    return training.main(request)
+    return fit.main(request)

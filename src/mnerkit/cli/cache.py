@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.cli.arguments import Parser, below, with_verbs
-from mnerkit.data.cache import Kept, cache_folder, clear, kept
+from mnerkit.data.features.cache_folder import Kept, cache_folder, clear, kept
 from mnerkit.errors import DataError, UsageError
 from mnerkit.text_table import table
 

@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 
-from mnerkit.cli import episodes, objects
+from mnerkit.atomic_files import write_text
+from mnerkit.cli import data_episodes, data_objects
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
-from mnerkit.data.catalogue import CORPORA, find_corpus
-from mnerkit.data.layout import SPLITS
-from mnerkit.runs import write_text
+from mnerkit.data.corpus.catalogue import CORPORA, find_corpus
+from mnerkit.data.corpus.corpus_files import SPLITS
 
 _CORPORA = "\n".join(f"  {name:<14}{entry.about}" for name, entry in CORPORA.items())
 _ABOUT = f"""Look at a corpus.
@@ -37,7 +37,13 @@ def main(argv: list[str]) -> int:
     if read is None:
         return 0
     options, _ = read
-    run = {"stats": _stats, "verify": _verify, "show": _show, "episodes": episodes.main, "objects": objects.main}
+    run = {
+        "stats": _stats,
+        "verify": _verify,
+        "show": _show,
+        "episodes": data_episodes.main,
+        "objects": data_objects.main,
+    }
     return run[options.verb](options)
 
 
@@ -62,14 +68,14 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     show.add_argument("--split", default="train", choices=SPLITS, help="which posts (default: train)")
     show.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
-    episodes.add_arguments(verbs["episodes"])
-    objects.add_arguments(verbs["objects"])
+    data_episodes.add_arguments(verbs["episodes"])
+    data_objects.add_arguments(verbs["objects"])
     return parser, verbs
 
 
 def _stats(options: argparse.Namespace) -> int:
-    from mnerkit.data.corpora import load_corpus
-    from mnerkit.data.stats import corpus_stats, table
+    from mnerkit.data.corpus.corpus import load_corpus
+    from mnerkit.data.corpus.stats import corpus_stats, table
 
     there = find_corpus(options.corpus, options.root, options.variant).files if options.corpus != "probe" else SPLITS
     found = corpus_stats(load_corpus(options.corpus, options.root, options.variant, options.captions, tuple(there)))
@@ -78,8 +84,8 @@ def _stats(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mnerkit.data.corpora import load_corpus
-    from mnerkit.data.verify import verify
+    from mnerkit.data.corpus.corpus import load_corpus
+    from mnerkit.data.corpus.verify import verify
 
     corpus = load_corpus(options.corpus, options.root, options.variant, options.captions)
     verdict = verify(corpus, pictures=not options.text_only)
@@ -93,8 +99,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     out = out_file(options.out, options.overwrite)
-    from mnerkit.data.corpora import load_corpus
-    from mnerkit.data.show import page
+    from mnerkit.data.corpus.corpus import load_corpus
+    from mnerkit.data.corpus.show import page
 
     limit = options.limit if options.corpus == "probe" else None
     corpus = load_corpus(

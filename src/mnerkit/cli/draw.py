@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
-from mnerkit.data.layout import SPLITS
+from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.runs import write_bytes, write_text
 
 if TYPE_CHECKING:
-    from mnerkit.data.post import Post
-    from mnerkit.report.cases import RunCases
+    from mnerkit.data.corpus.post import Post
+    from mnerkit.report.posts.cases import RunCases
 
 _ABOUT = """Figures from checkpoints and runs.
 
@@ -95,8 +95,8 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
         if not (run / "config.yaml").is_file():
             raise UsageError(f"{run} is no run folder; `mnerkit runs` lists them")
     if options.verb in _COMPUTED:
-        from mnerkit.cli.drawing import keep
-        from mnerkit.report.figure_file import file_of
+        from mnerkit.report.figures.figure_file import file_of
+        from mnerkit.runs.draw_figure import keep
 
         limit = getattr(options, "limit", None)
         afresh = bool(options.overwrite or options.post or limit or rest)
@@ -106,7 +106,7 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
                 path = keep(options.verb, run, options.split, options.post, limit or _FEW, rest, options.tower_dir)
             print(path)
     if out is not None:
-        from mnerkit.report.writing import figure_page
+        from mnerkit.report.page.writing import figure_page
 
         content, problems = figure_page(options.verb, runs, options.split, Path(options.root) if options.root else None)
         for problem in problems:
@@ -123,16 +123,16 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
-    from mnerkit.report.graph_figure import load_figure, png
+    from mnerkit.report.figures.graph_figure import load_figure, png
 
     load_figure()  # its absence is told before a checkpoint is read
-    from mnerkit.cli.drawing import assembled, batches_of
-    from mnerkit.cli.training import quiet
+    from mnerkit.runs.draw_figure import assembled, batches_of
+    from mnerkit.runs.fit import quiet
 
     quiet()
     import torch
 
-    from mnerkit.report.graphs import post_graphs
+    from mnerkit.report.figures.graphs import post_graphs
 
     assembly = assembled("adjacency", options.ckpt_path, rest, options.tower_dir)
     drawn, limit = 0, options.limit or _FEW
@@ -173,7 +173,7 @@ def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
 
 def _cases(options: argparse.Namespace) -> int:
     out = out_file(options.out, options.overwrite)
-    from mnerkit.report import cases
+    from mnerkit.report.posts import cases
 
     runs = [cases.read_run(Path(run), options.split) for run in options.runs]
     keys = cases.common(runs)
@@ -188,7 +188,7 @@ def _cases(options: argparse.Namespace) -> int:
 
 def _posts(run: RunCases, options: argparse.Namespace) -> dict[str, Post]:
     """The corpus's posts by id, for their pictures; without the corpus there are none, and that is said."""
-    from mnerkit.data.corpora import load_corpus
+    from mnerkit.data.corpus.corpus import load_corpus
 
     data = run.data
     try:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.cli import VERBS, options
-from mnerkit.cli.signature import Option
-from mnerkit.tagging.heads import HEADS
+from mnerkit.cli import VERBS
+from mnerkit.methods.heads import HEADS
+from mnerkit.runs import configuration
+from mnerkit.runs.signature import Option
 
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
 TRAINER_SHOWN = (
@@ -27,11 +28,14 @@ TRAINER_SHOWN = (
 def verb(name: str, argv: Sequence[str]) -> str:
     """The page of a training verb; with `--plugin NAME` it shows that method's options and head, too."""
     lines = [f"usage: mnerkit {name} [options]", "", VERBS[name], ""]
-    lines += ["options:", *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in options.FLAGS[name])]
+    lines += [
+        "options:",
+        *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in configuration.FLAGS[name]),
+    ]
     plugin, head = _asked(argv)
-    schema = options.known_options(plugin, head)
+    schema = configuration.known_options(plugin, head)
     # a checkpoint has its own
-    given = _given(plugin, head) if plugin is not None and name == "fit" and options.takes_defaults(argv) else {}
+    given = _given(plugin, head) if plugin is not None and name == "fit" and configuration.takes_defaults(argv) else {}
     if name != "predict":
         if plugin is not None:
             lines += [
@@ -65,20 +69,20 @@ def verb(name: str, argv: Sequence[str]) -> str:
 
 
 def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
-    flags = dict(options.pairs(argv))
+    flags = dict(configuration.pairs(argv))
     if not flags.get("plugin"):
         return None, None
     plugin = registry.get(str(flags["plugin"]))
-    if not options.has_head(plugin):
+    if not configuration.has_head(plugin):
         return plugin, None
-    layer = options.head_named({"model": dict(plugin.defaults.get("model") or {})})
+    layer = configuration.head_named({"model": dict(plugin.defaults.get("model") or {})})
     overrides = {key: value for key, value in flags.items() if key.startswith("model.head")}
-    return plugin, options.chosen_head([layer], overrides)
+    return plugin, configuration.chosen_head([layer], overrides)
 
 
 def _given(plugin: registry.Plugin, head: str | None) -> dict[str, Any]:
     """What `defaults.yaml` says, of the head only where it is that one."""
-    found = options.head_named(dict(plugin.defaults))
+    found = configuration.head_named(dict(plugin.defaults))
     model = dict(found.get("model") or {})
     if (model.get("head") or {}).get("name") != head:
         model.pop("head", None)

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     if options.params:
         if not options.name:
             raise UsageError("--params counts the parameters of one method: give its name")
-        from mnerkit.cli import sizes
+        from mnerkit.runs import sizes
 
         return sizes.main(registry.get(options.name), rest, options.json)
     if rest:

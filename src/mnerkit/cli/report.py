@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         DataError: nothing that was named can be reported on.
     """
     options = _options(argv)
-    from mnerkit.report.writing import Report, check_folder
+    from mnerkit.report.page.writing import Report, check_folder
 
     out = Path(options.out)
     check_folder(out, options.overwrite)

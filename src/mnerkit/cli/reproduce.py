@@ -10,17 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnerkit.cli import dashboards, options
+from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, refuse
 from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.runs import configuration
 from mnerkit.text_table import table as text_table
 
 if TYPE_CHECKING:
     from mnerkit.reproduce.cells import Grid, Run
     from mnerkit.reproduce.commands import Commands
-    from mnerkit.reproduce.executors import Executor
-    from mnerkit.reproduce.experiments import Experiment
-    from mnerkit.reproduce.profiles import Profile
+    from mnerkit.reproduce.executors.executor import Executor
+    from mnerkit.reproduce.experiments.experiment import Experiment
+    from mnerkit.reproduce.experiments.profiles import Profile
     from mnerkit.reproduce.sweep import Clock
 
 EXECUTORS = ("local", "ray")
@@ -74,7 +75,7 @@ def parser() -> Parser:
         "--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing"
     )
     made.add_argument("--overwrite", action="store_true", help="do complete runs again; replace files")
-    dashboards.add_options(made)
+    reproduce_wandb.add_options(made)
     return made
 
 
@@ -97,10 +98,11 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError("--ray-address is an option of --executor ray")
     if asked.root is not None and not Path(asked.root).is_dir():
         raise UsageError(f"--root {asked.root}: there is no such folder")
-    dashboards.check(asked)
-    from mnerkit.reproduce import experiment_files as files
+    reproduce_wandb.check(asked)
     from mnerkit.reproduce import grid as grids
-    from mnerkit.reproduce import keeping, profiles, sweep, towers
+    from mnerkit.reproduce import keeping, sweep
+    from mnerkit.reproduce.experiments import experiment_files as files
+    from mnerkit.reproduce.experiments import profiles, tower_names
 
     folder = Path(asked.experiments)
     known = files.load_all(folder)
@@ -109,11 +111,11 @@ def main(argv: Sequence[str]) -> int:
     out = Path(asked.out or f"runs/reproduce/{profile.name}")
     idle = asked.dry_run or asked.wandb_sweep or asked.wandb_report
     if not idle:
-        from mnerkit.report.writing import check_folder
+        from mnerkit.report.page.writing import check_folder
 
         check_folder(out / "report")  # before hours of runs, not after them
     executor = None if idle else _executor(asked, out)
-    tower = towers.tower_of(profile, asked.tower)
+    tower = tower_names.tower_of(profile, asked.tower)
     builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
     # on a dashboard a run names all cells that it fills, whatever was asked for
     told = asked.logger == "wandb" or asked.wandb_sweep
@@ -122,11 +124,11 @@ def main(argv: Sequence[str]) -> int:
     builder.check_used(tower=asked.tower is not None)
     grid = grids.build(builder, others)
     names = [experiment.name for experiment in chosen]
-    board = dashboards.Board(asked, grid, names, profile.name, out)
+    board = reproduce_wandb.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)
     _say_absent(grid, chosen, bool(wanted))
     if asked.wandb_sweep or asked.wandb_report:
-        return dashboards.define(asked, grid, names, profile.name, out, commands())
+        return reproduce_wandb.define(asked, grid, names, profile.name, out, commands())
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(asked))
     clock.learn([run for run in wanted if sweep.complete(run, out / "runs")], out / "runs")
     places = {"<out>": str(out), **_places(asked, tower)}
@@ -148,8 +150,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _places(asked: argparse.Namespace, tower: str | None) -> dict[str, str]:
     """What stands in a file of kept runs for the paths of this machine."""
+    from mnerkit.reproduce.experiments.tower_names import tower_name
     from mnerkit.reproduce.grid import ROOT
-    from mnerkit.reproduce.towers import tower_name
 
     named = {ROOT: asked.root}
     named |= {f"<{tower_name(each)}>": each for each in (tower, asked.vision) if each and Path(each).is_dir()}
@@ -161,13 +163,13 @@ def _jobs(asked: argparse.Namespace) -> int:
 
 
 def _executor(asked: argparse.Namespace, out: Path) -> Executor:
-    from mnerkit.cli.performing import LOST, perform
+    from mnerkit.reproduce.executors.workers import LOST, perform
 
     if asked.executor == "ray":
-        from mnerkit.reproduce.ray_executor import RayExecutor
+        from mnerkit.reproduce.executors.ray_cluster import RayExecutor
 
         return RayExecutor(asked.jobs, functools.partial(perform, patience=LOST), asked.ray_address, out)
-    from mnerkit.reproduce.local import LocalExecutor
+    from mnerkit.reproduce.executors.local import LocalExecutor
 
     return LocalExecutor(_jobs(asked), perform)
 
@@ -177,9 +179,9 @@ def commands() -> Commands:
     from mnerkit.reproduce.commands import Commands
 
     return Commands(
-        lambda words: options.resolve(options.parse("fit", list(words))).config,
-        options.known_options,
-        options.has_head,
+        lambda words: configuration.resolve(configuration.parse("fit", list(words))).config,
+        configuration.known_options,
+        configuration.has_head,
     )
 
 
@@ -198,7 +200,7 @@ def _sweep(
 
     The page shows the tables of all known experiments that this or an earlier sweep has left in the folder.
     """
-    from mnerkit.reproduce import drawing, sweep, tables
+    from mnerkit.reproduce import run_figures, sweep, table_records
     from mnerkit.reproduce.cells import labels
 
     named = labels(grid, [experiment.name for experiment in chosen])
@@ -209,16 +211,16 @@ def _sweep(
         )
     finally:
         for experiment in chosen:
-            tables.write(grid.tables[experiment.name], profile.name, grid, out, failed)
+            table_records.write(grid.tables[experiment.name], profile.name, grid, out, failed)
     for experiment in chosen:
-        print(f"\n{tables.summary(grid.tables[experiment.name], grid, out, failed)}")
-    print(f"\ntables: {out}/<paper>/<name>/{tables.NAME}; runs: {out / 'runs'}")
-    for line in drawing.draw_all([grid.tables[each.name] for each in chosen], grid, out, executor):
+        print(f"\n{table_records.summary(grid.tables[experiment.name], grid, out, failed)}")
+    print(f"\ntables: {out}/<paper>/<name>/{table_records.NAME}; runs: {out / 'runs'}")
+    for line in run_figures.draw_all([grid.tables[each.name] for each in chosen], grid, out, executor):
         print(line, flush=True)
     finished = [run.folder(out / "runs").path for run in wanted if sweep.complete(run, out / "runs")]
     from mnerkit import report
 
-    paths = [path for name in known if (path := out / name / tables.NAME).is_file()]
+    paths = [path for name in known if (path := out / name / table_records.NAME).is_file()]
     written = report.write(out / "report", paths, finished)
     for problem in written.problems:
         print(f"left out of the report: {problem}")

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnerkit import runs
-from mnerkit.cli import selecting
+from mnerkit.atomic_files import is_figure, write_text
 from mnerkit.cli.arguments import Parser, out_file, refuse
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs import write_text
+from mnerkit.runs import query, run_folder
 from mnerkit.text_table import table
 
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
@@ -23,13 +22,13 @@ same."""
 def main(argv: list[str]) -> int:
     """Print the runs below a folder, or compare two."""
     if argv[:1] == ["compare"]:
-        from mnerkit.cli import comparing
+        from mnerkit.runs import compare
 
-        return comparing.main(argv[1:])
+        return compare.main(argv[1:])
     if argv[:1] == ["repeat"]:
-        from mnerkit.cli import repeating
+        from mnerkit.runs import repeat
 
-        return repeating.main(argv[1:])
+        return repeat.main(argv[1:])
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     refuse(parser, rest)
@@ -38,20 +37,20 @@ def main(argv: list[str]) -> int:
         if Path(options.export).suffix not in (".csv", ".json"):
             raise UsageError(f"--export {options.export}: the name of the file ends in .csv or .json")
         out = out_file(options.export, options.overwrite, "--export")
-    conditions = [selecting.condition(text) for text in options.where]
+    conditions = [query.condition(text) for text in options.where]
     root = Path(options.folder)
     if not root.is_dir():
         raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
-    found = list(runs.find(root))
+    found = list(run_folder.find(root))
     if conditions:
-        facts = [selecting.facts_of(folder) | _row(folder) for folder in found]
-        selecting.check_keys(conditions, facts)
-        found = [folder for folder, own in zip(found, facts, strict=True) if selecting.passes(own, conditions)]
+        facts = [query.facts_of(folder) | _row(folder) for folder in found]
+        query.check_keys(conditions, facts)
+        found = [folder for folder, own in zip(found, facts, strict=True) if query.passes(own, conditions)]
     rows = _by_seed(found) if options.by_seed else [_row(folder) for folder in found]
     if options.sort:
-        rows = selecting.in_order(rows, options.sort, FIGURES)
+        rows = query.in_order(rows, options.sort, FIGURES)
     if out is not None:
-        write_text(out, selecting.exported(rows, out.suffix, FIGURES))
+        write_text(out, query.exported(rows, out.suffix, FIGURES))
         print(f"wrote {out}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}")
     elif options.json:
         for row in rows:
@@ -97,7 +96,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _row(folder: runs.RunFolder) -> dict[str, Any]:
+def _row(folder: run_folder.RunFolder) -> dict[str, Any]:
     """Plain figures of one run; a damaged file shows as such and hides no other run."""
     plugin, corpus, name = ("-", "-", *folder.path.absolute().parts)[-3:]
     row: dict[str, Any] = {"plugin": plugin, "corpus": corpus, "name": name, "path": str(folder.path)}
@@ -106,7 +105,7 @@ def _row(folder: runs.RunFolder) -> dict[str, Any]:
         config = folder.config()
         if not isinstance(config, dict):
             raise DataError(f"{folder.config_file}: not a configuration")
-        runs.deciding(config)
+        run_folder.deciding(config)
         row |= {"ablation": config.get("ablation"), "seed": config.get("seed")}
         if folder.finished:
             metrics = folder.metrics()
@@ -125,15 +124,15 @@ def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
     """
     scores = metrics.get(split)
     found = scores.get(name) if isinstance(scores, Mapping) else None
-    if found is not None and not runs.is_figure(found):
+    if found is not None and not is_figure(found):
         raise DataError(f"{split} {name} is no figure")
     return found
 
 
-def _by_seed(found: list[runs.RunFolder]) -> list[dict[str, Any]]:
+def _by_seed(found: list[run_folder.RunFolder]) -> list[dict[str, Any]]:
     """Finished runs of one configuration in one row: seeds, and mean and half width of the interval of each figure."""
-    from mnerkit.cli.options import digest
-    from mnerkit.tagging.intervals import mean_interval
+    from mnerkit.runs.configuration import digest
+    from mnerkit.scoring.intervals import mean_interval
 
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for folder in found:

@@ -11,30 +11,30 @@ from typing import Any, Literal
 
 import lightning.pytorch as lightning
 
-from mnerkit.data import seen
-from mnerkit.data.cache import FEATURES, cache_folder
-from mnerkit.data.collate import Collator
-from mnerkit.data.corpora import Corpus, check_disjoint, load_corpus
-from mnerkit.data.draws import permutation
-from mnerkit.data.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
-from mnerkit.data.episode_rules import DRAWING, EpisodeRules, Queries
-from mnerkit.data.episodes import Episodes, Support
-from mnerkit.data.facts import CorpusFacts
-from mnerkit.data.images import PictureLoader
-from mnerkit.data.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
-from mnerkit.data.objects import Objects, find_objects
-from mnerkit.data.parts import part_of
-from mnerkit.data.pictures import Pictures, with_pictures
-from mnerkit.data.post import Post
-from mnerkit.data.relevance import Relevance
-from mnerkit.data.samplers import (
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.samplers import (
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
     LengthBatchSampler,
     TrainEpisodeSampler,
 )
-from mnerkit.data.tagset import TagSet
-from mnerkit.data.views import Needs
+from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.random_draws import permutation
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.train_parts import part_of
+from mnerkit.data.episodes.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
+from mnerkit.data.episodes.rules import DRAWING, EpisodeRules, Queries
+from mnerkit.data.episodes.sampling import Episodes, Support
+from mnerkit.data.features.cache_folder import FEATURES, cache_folder
+from mnerkit.data.pictures import coverage
+from mnerkit.data.pictures.controls import Pictures, with_pictures
+from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.objects import Objects, find_objects
+from mnerkit.data.pictures.relevance_scores import Relevance
 from mnerkit.errors import DataError, UsageError
 from mnerkit.ranges import COUNT, SHARE, Range, check
 
@@ -240,7 +240,7 @@ class MnerData(lightning.LightningDataModule):
                 raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
             if self._needs is not None:
                 captions = "none" if self.captions == "none" else self.content.captions
-                for remark in seen.remarks(split, posts, self._needs, self.missing_images, captions, pictures):
+                for remark in coverage.remarks(split, posts, self._needs, self.missing_images, captions, pictures):
                     self._say(*remark)
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
@@ -257,9 +257,9 @@ class MnerData(lightning.LightningDataModule):
             return
         if self.missing_images == "error":
             for split in (name for name, posts in self.content.splits.items() if posts):
-                seen.check_pictures(split, self.posts(split), self._needs)
+                coverage.check_pictures(split, self.posts(split), self._needs)
         if self.captions != "none":
-            seen.check_captions("train", self.posts("train"), self._needs)
+            coverage.check_captions("train", self.posts("train"), self._needs)
 
     def _most_training_posts(self, count: int) -> int | None:
         """How many of `count` posts to train on; None: all."""
@@ -280,7 +280,7 @@ class MnerData(lightning.LightningDataModule):
         """The posts that `missing_images` leaves; says once a split how many that are."""
         if self._needs is None or self._needs.picture is None or self.missing_images != "skip":
             return posts
-        kept = seen.usable(posts, self._needs)
+        kept = coverage.usable(posts, self._needs)
         left_out = f"{len(posts) - len(kept)} of {len(posts)} posts are left out, their pictures are missing or broken"
         self._say(split, left_out, "missing_images", self.missing_images)
         return kept
@@ -535,7 +535,7 @@ class MnerData(lightning.LightningDataModule):
         if self._needs is not None and self._needs.views:
             said["max_images"] = self._needs.max_images
         if self._needs is not None and self.pictures != "blank":
-            said |= seen.record(corpus.splits, self._needs)
+            said |= coverage.record(corpus.splits, self._needs)
         if self._objects is not None:
             limits = {"max_objects": self.max_objects, "object_score": self.object_score}
             said["objects"] = {**self._objects.record(), **limits}

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mnerkit.nn.crf import Scores
+from mnerkit.nn.linear_chain import Scores
 
 # what can happen, by where it starts: at the beginning of a post, after O, after a word of a type
 ABSTRACT = ("start-O", "start-I", "O-O", "O-I", "I-O", "I-same", "I-other")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnerkit.report.writing import Written
+    from mnerkit.report.page.writing import Written
 
 
 def write(out: Path, tables: Sequence[Path] = (), runs: Sequence[Path] = (), **options: Any) -> Written:
@@ -28,6 +28,6 @@ def write(out: Path, tables: Sequence[Path] = (), runs: Sequence[Path] = (), **o
         UsageError: the folder holds other files of the same names.
         DataError: nothing that was given can be reported.
     """
-    from mnerkit.report.writing import Report
+    from mnerkit.report.page.writing import Report
 
     return Report(**options).write(Path(out), [Path(each) for each in tables], [Path(each) for each in runs])

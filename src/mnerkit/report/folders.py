@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import __version__
+from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError
-from mnerkit.runs import RunFolder, deciding, find, is_figure
+from mnerkit.runs.run_folder import RunFolder, deciding, find
 
 MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 PREDICTIONS = re.compile(r"predictions\.([\w@-]{1,80})\.jsonl")

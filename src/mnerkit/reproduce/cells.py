@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError
-from mnerkit.reproduce.experiments import Experiment
-from mnerkit.reproduce.printed import Figure
-from mnerkit.runs import RunFolder
+from mnerkit.reproduce.experiments.experiment import Experiment
+from mnerkit.reproduce.experiments.printed import Figure
+from mnerkit.runs.run_folder import RunFolder
 
 # stands for the file of another run, until it is known where runs lie
 FIRST = "<first>"

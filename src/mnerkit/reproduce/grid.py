@@ -12,12 +12,12 @@ from mnerkit import registry
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
 from mnerkit.reproduce.commands import Commands
-from mnerkit.reproduce.experiments import Experiment, Group, Row
-from mnerkit.reproduce.identity import digest_of, reads_of
-from mnerkit.reproduce.layers import dotted, merged, text_of
-from mnerkit.reproduce.layout import Layout, is_mean
-from mnerkit.reproduce.profiles import TOWER, VISION, First, Profile, Settings
-from mnerkit.reproduce.towers import is_papers, papers_model, tower_name
+from mnerkit.reproduce.experiments.experiment import Experiment, Group, Row
+from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
+from mnerkit.reproduce.experiments.profiles import TOWER, VISION, First, Profile, Settings
+from mnerkit.reproduce.experiments.table_layout import Layout, is_mean
+from mnerkit.reproduce.experiments.tower_names import is_papers, papers_model, tower_name
+from mnerkit.runs.identity import digest_of, reads_of
 
 # `--root` among what the command line gives
 ROOT = "<root>"
@@ -259,7 +259,7 @@ class Builder:
     def _check_corpus(self, corpus: str, where: str) -> None:
         """Refuse a corpus that can't be read, and, with the place `where` it is asked for, one that nobody knows."""
         if corpus not in self.grid.absent and corpus != "probe":
-            from mnerkit.data.catalogue import find_corpus
+            from mnerkit.data.corpus.catalogue import find_corpus
 
             try:
                 find_corpus(corpus, self.root)

@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.post import Post
+from mnerkit.atomic_files import write_json, write_text
+from mnerkit.data.corpus.post import Post
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.report import folders
-from mnerkit.report.browser import corpus_posts
+from mnerkit.report.posts.browser import corpus_posts
 from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
 from mnerkit.reproduce.cells import Grid, Run
-from mnerkit.reproduce.executors import Executor, Outcome, Task
+from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
 from mnerkit.reproduce.sweep import complete, done, foreign
-from mnerkit.runs import RunFolder, write_json, write_text
+from mnerkit.runs.run_folder import RunFolder
 
 FORMAT, VERSION = "mnerkit-kept", 1
 SPLIT = "test"  # whose predictions tables and report read

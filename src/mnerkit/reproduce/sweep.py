@@ -10,13 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, UsageError
 from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion, Record, Unreadable, mapping
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.commands import Commands
-from mnerkit.reproduce.executors import Executor, Outcome, Task
-from mnerkit.runs import RunFolder, deciding, is_figure
+from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
+from mnerkit.runs.run_folder import RunFolder, deciding
 
 Tell = Callable[[str], None]
 

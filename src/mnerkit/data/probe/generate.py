@@ -6,14 +6,14 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 
-from mnerkit.data.post import DrawnObject, EntityTruth, ImageRef, PictureObject, Post, Truth
-from mnerkit.data.probe.dice import Dice
+from mnerkit.data.corpus.post import DrawnObject, EntityTruth, ImageRef, PictureObject, Post, Truth
+from mnerkit.data.corpus.spans import tags_of
 from mnerkit.data.probe.names import name
+from mnerkit.data.probe.painting import COLOURS, SIZE, Item, Placed, caption, paint
+from mnerkit.data.probe.pictogram_rng import Dice
 from mnerkit.data.probe.pictograms import NOUNS
-from mnerkit.data.probe.pictures import COLOURS, SIZE, Item, Placed, caption, paint
 from mnerkit.data.probe.presets import PRESETS, Preset
-from mnerkit.data.probe.text import Mention, write
-from mnerkit.data.spans import tags_of
+from mnerkit.data.probe.sentences import Mention, write
 from mnerkit.errors import UsageError, did_you_mean
 
 VERSION = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from mnerkit.data.probe.dice import Dice
+from mnerkit.data.probe.pictogram_rng import Dice
 
 ONSETS = tuple(
     [

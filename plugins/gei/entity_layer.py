@@ -1,0 +1,144 @@
+"""One layer of entity-level interaction: tokens, entities and visual nodes change each other (GEI, Eq. 7-12)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.nn.attention import FeedForward, MultiHeadAttention, Norm, SubLayer
+from mnerkit.nn.gates import Gate, GateKind
+from mnerkit_plugins.gei.entity_graph import EntityGraph, Relation
+
+ObjectUpdate = Literal["parallel", "sequential", "none"]
+EntityState = Literal["from_tokens", "carry"]
+
+
+class Nodes(NamedTuple):
+    """Tokens (B, n, d), visual nodes (B, k, d) and entities (B, N, d); no entities where they are no nodes.
+
+    After the last layer only the tokens are there: nothing reads the others.
+    """
+
+    tokens: Tensor
+    visual: Tensor | None
+    entities: Tensor | None
+
+
+class Interaction(NamedTuple):
+    """What a layer did, to draw.
+
+    Attributes:
+        seen: (B, heads, N, k), how entities (or tokens of spans) look at visual nodes.
+        entity_gate: (B, N, d) or (B, N, 1), a_E: the share of what an entity saw.
+        token_gate: (B, n, d) or (B, n, 1), a_T: the share of the entity in its tokens, 0 for tokens of none; None
+            without entity nodes.
+    """
+
+    seen: Tensor
+    entity_gate: Tensor
+    token_gate: Tensor | None
+
+
+class HeteroEntityLayer(nn.Module):
+    """A layer of GEI's graph; entities see what belongs to them, and hand it to their tokens alone.
+
+    Args:
+        width: d of all nodes.
+        heads: of the four attentions; must divide d.
+        hidden: of the feed-forward networks.
+        dropout: on attention weights, and behind attention and feed-forward network.
+        residual: residual and layer norm around the attention among tokens and among visual nodes (Eq. 7) and around
+            the feed-forward networks; False: neither, as printed.
+        norm: where the norms stand.
+        gate: one share for each feature, or one for a vector.
+        obj_update: visual nodes look at the entities as they were before the layer (`parallel`), at those that have
+            seen (`sequential`), or at none.
+        entity_state: entities are pooled from their tokens after each layer, or keep what they fused (`carry`).
+        entities: whether there are entity nodes; without them each token of a span looks by itself.
+        last: whether nothing follows but what reads tokens. Then what only visual nodes would need is left out.
+
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int = 8,
+        hidden: int = 2048,
+        dropout: float = 0.4,
+        *,
+        residual: bool = True,
+        norm: Norm = "post",
+        gate: GateKind = "feature",
+        obj_update: ObjectUpdate = "parallel",
+        entity_state: EntityState = "from_tokens",
+        entities: bool = True,
+        last: bool = False,
+    ) -> None:
+        super().__init__()
+
+        def around() -> SubLayer:
+            return SubLayer(width, dropout, norm, residual)
+
+        def attention() -> MultiHeadAttention:
+            return MultiHeadAttention(width, heads, dropout)
+
+        self.obj_update, self.entity_state = obj_update, entity_state
+        self.among_tokens, self.around_tokens = attention(), around()
+        self.among_visual, self.around_visual = attention(), around()
+        self.entity_looks, self.entity_gate = attention(), Gate(width, gate)
+        self.token_gate = Gate(width, gate) if entities else None
+        self.think_tokens, self.token_network = around(), FeedForward(width, hidden, dropout)
+        self.visual_looks: MultiHeadAttention | None = None
+        self.think_visual: SubLayer | None = None
+        if not last:
+            if obj_update != "none":
+                self.visual_looks, self.visual_gate = attention(), Gate(width, gate)
+            self.think_visual, self.visual_network = around(), FeedForward(width, hidden, dropout)
+
+    def forward(self, nodes: Nodes, graph: EntityGraph, apart: bool = False) -> tuple[Nodes, Interaction]:
+        """Let the nodes of B graphs change each other.
+
+        Args:
+            nodes: as they are; `visual` must be there.
+            graph: who looks at whom.
+            apart: tokens of no span do not look at tokens of one.
+
+        Returns:
+            The nodes after the layer, and what it did. Padding holds anything that is finite.
+        """
+        assert nodes.visual is not None
+        relation: Relation = "tokens_apart" if apart else "tokens"
+        d_t = self.around_tokens(  # Eq. 7
+            nodes.tokens, lambda x: graph.look(relation, self.among_tokens, x, x)[0]
+        )
+        d_v = self.around_visual(nodes.visual, lambda x: graph.look("visual", self.among_visual, x, x)[0])
+        actors = d_t if nodes.entities is None else nodes.entities  # H_E
+        r_e, seen = graph.look("visual_to_entity", self.entity_looks, actors, d_v)  # Eq. 8
+        mixed, a_e = self.entity_gate(r_e, actors)  # Eq. 9-10
+        # who sees nothing stays as it is
+        m_e = torch.where(graph.fused, mixed, actors)
+        m_t, a_t = m_e, None
+        if self.token_gate is not None:
+            mixed, a_t = self.token_gate(graph.spread(m_e), d_t)  # Eq. 11-12
+            inside = graph.inside.unsqueeze(-1)
+            m_t, a_t = torch.where(inside, mixed, d_t), a_t * inside
+        h_t = self.think_tokens(m_t, self.token_network)
+        done = Interaction(seen, a_e * graph.fused, a_t)
+        if self.think_visual is None:
+            return Nodes(h_t, None, None), done
+        h_v = self.think_visual(self._visual(d_v, actors, m_e, graph), self.visual_network)
+        h_e = None
+        if nodes.entities is not None:
+            h_e = m_e if self.entity_state == "carry" else graph.pool(h_t)
+        return Nodes(h_t, h_v, h_e), done
+
+    def _visual(self, d_v: Tensor, actors: Tensor, m_e: Tensor, graph: EntityGraph) -> Tensor:
+        """The mirror of Eq. 8-10: M_V from D_V, (B, k, d)."""
+        if self.visual_looks is None:
+            return d_v
+        r_v, _ = graph.look(
+            "entity_to_visual", self.visual_looks, d_v, m_e if self.obj_update == "sequential" else actors
+        )
+        return torch.where(graph.seen, self.visual_gate(r_v, d_v)[0], d_v)

@@ -1,0 +1,222 @@
+"""The padded tensors of some posts. Every axis of variable length has a boolean mask, true = real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+
+if TYPE_CHECKING:
+    from mnerkit.data.pictures.content import PictureSource
+
+Moved = TypeVar("Moved", bound="_Movable")
+
+
+class _Movable:
+    """Tensors of a dataclass, moved together (Lightning looks for `to` and `pin_memory`)."""
+
+    def _each(self: Moved, change: Any) -> Moved:
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            if isinstance(value, Tensor | _Movable):
+                setattr(self, each.name, change(value))
+        return self
+
+    def to(self: Moved, device: torch.device | str, non_blocking: bool = False) -> Moved:
+        """Move every tensor, in place."""
+        return self._each(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: Moved) -> Moved:
+        """Pin every tensor, in place."""
+        return self._each(lambda value: value.pin_memory())
+
+
+@dataclass
+class TextBatch(_Movable):
+    """Word sequences, as a text tower reads them: B rows, W words, n pieces, C characters.
+
+    A tower that reads pieces gets the first block, one that reads whole words the second; the other is None.
+
+    Attributes:
+        words: the words of each row.
+        word_mask: (B, W) bool.
+        input_ids: (B, n) long, piece ids with the tokenizer's special pieces.
+        attn_mask: (B, n) bool.
+        type_ids: (B, n) long, 1 in the second segment.
+        piece_word: (B, n) long, the word of each piece; -1 for special pieces, padding and the second segment.
+        first_piece: (B, W) long, the first piece of each word; -1 where the length limit cut the word off.
+        word_ids: (B, V) long, numbers in the vocabulary; 0 pads, 1 is unknown. V = W; a second segment stands behind
+            a row's words, and V grows by it.
+        shapes: (B, V) long, number of the word's shape (capitals, digits, hashtag ...); 0 pads.
+        chars: (B, V, C) long, character numbers; 0 pads, 1 is unknown.
+    """
+
+    words: list[tuple[str, ...]]
+    word_mask: Tensor
+    input_ids: Tensor | None = None
+    attn_mask: Tensor | None = None
+    type_ids: Tensor | None = None
+    piece_word: Tensor | None = None
+    first_piece: Tensor | None = None
+    word_ids: Tensor | None = None
+    shapes: Tensor | None = None
+    chars: Tensor | None = None
+
+    @property
+    def read_mask(self) -> Tensor:
+        """(B, W) bool: words that the tower sees. A word that was cut off is predicted O and stays gold."""
+        if self.first_piece is None:
+            return self.word_mask
+        return self.word_mask & (self.first_piece >= 0)
+
+    def select(self, rows: Tensor) -> TextBatch:
+        """The rows of these numbers (R,), with their padding."""
+        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, words=[self.words[row] for row in rows.tolist()], **tensors)
+
+
+@dataclass
+class PictureBatch:
+    """N pictures, as a vision tower is asked about them: decoded, or told by where they come from.
+
+    Attributes:
+        decoded: (N, 3, H, W) float, normalised, zeros where masked; None where all were known to be in the cache.
+        sources: what each is, None where its place is masked; None for all where nobody asked.
+        device: where their states belong.
+        crops: whether they were cut from pictures (grid cells, objects).
+    """
+
+    decoded: Tensor | None
+    sources: list[PictureSource | None] | None = None
+    device: torch.device | str = "cpu"
+    crops: bool = False
+
+    def __len__(self) -> int:
+        return len(self.decoded if self.decoded is not None else self.sources or ())
+
+    def select(self, rows: Tensor) -> PictureBatch:
+        """The pictures of these numbers (R,)."""
+        sources = None if self.sources is None else [self.sources[row] for row in rows.tolist()]
+        return PictureBatch(None if self.decoded is None else self.decoded[rows], sources, self.device, self.crops)
+
+    def pixels(self, row: int | None = None) -> Tensor:
+        """(N, 3, H, W), or (1, 3, H, W) of one row; decoded now where they were not.
+
+        Raises:
+            DataError: a file that is gone or broken by now.
+        """
+        if self.decoded is not None:
+            return self.decoded if row is None else self.decoded[row : row + 1]
+        from mnerkit.data.pictures.content import read_pixels
+
+        assert self.sources is not None
+        wanted = self.sources if row is None else self.sources[row : row + 1]
+        rows = [place for place, source in enumerate(wanted) if source is not None]
+        if not rows:
+            raise ValueError("no picture of the batch is real: there is nothing to decode")
+        read = torch.from_numpy(read_pixels([source for source in wanted if source is not None]))
+        pixels = read.new_zeros(len(wanted), *read.shape[1:])
+        pixels[rows] = read
+        return pixels.to(self.device)
+
+
+@dataclass
+class Batch(_Movable):
+    """The padded tensors of B posts with up to m images each; what a method did not ask for is None.
+
+    In an episode the rows are the support posts and then the query posts; `query` marks those that are scored.
+
+    Attributes:
+        posts: the posts, one a row.
+        text: their words.
+        tagset: meaning of the numbers in `tags`: the corpus's types, or those in play in this episode.
+        query: (B,) bool, rows that are decoded and scored (all of them outside episodes).
+        tags: (B, W) long, 0 where padded; None where the posts carry no tags.
+        play_mask: (B, W) bool, words whose tag counts; None: all.
+        images: (B, m, 3, H, W) float, normalised for the vision tower; zeros where missing. Methods ask a tower about
+            `pictures("whole")` instead: None also where the tower knows all of them already.
+        image_mask: (B, m) bool.
+        crops: (B, o, 3, h, w) float: k x k grid cells (row-major) of each image, or the objects in each, the surest
+            first; None as `images`, ask about `pictures(crop_view)`. An image has o / m places, one image after the
+            other.
+        crop_mask: (B, o) bool.
+        crop_image: (B, o) long, the image each crop was cut from.
+        crop_view: `grid` or `objects`, what the crops are.
+        boxes: (B, o, 4) float, x0 y0 x1 y1 as shares of the image's width and height; zeros where masked, and where
+            only the crop is known.
+        relevance: (B, m) float, how much each image has to do with the post, zeros where there is none; None where the
+            scores of some images are not known.
+        captions: words of the captions, B * m rows: row b * m + j is image j of post b; a row without words has none.
+        caption_mask: (B, m) bool.
+        episode: number of the episode within its split, or None.
+        image_sources: B * m places, where each of `images` comes from; None where nobody may know them.
+        crop_sources: B * o places, likewise.
+    """
+
+    posts: list[Post]
+    text: TextBatch
+    tagset: TagSet
+    query: Tensor
+    tags: Tensor | None = None
+    play_mask: Tensor | None = None
+    images: Tensor | None = None
+    image_mask: Tensor | None = None
+    crops: Tensor | None = None
+    crop_mask: Tensor | None = None
+    crop_image: Tensor | None = None
+    crop_view: str | None = None
+    boxes: Tensor | None = None
+    relevance: Tensor | None = None
+    captions: TextBatch | None = None
+    caption_mask: Tensor | None = None
+    episode: int | None = None
+    image_sources: list[PictureSource | None] | None = None
+    crop_sources: list[PictureSource | None] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def pictures(self, view: Literal["whole", "grid", "objects"]) -> PictureBatch:
+        """What to ask a vision tower about (`VisionTower.see`): B * m pictures, or B * o crops, row by row.
+
+        Raises:
+            ValueError: the batch was collated without this view.
+        """
+        whole = view == "whole"
+        decoded = self.images if whole else self.crops
+        sources = self.image_sources if whole else self.crop_sources
+        if (decoded is None and sources is None) or not (whole or view == self.crop_view):
+            raise ValueError(f"the batch lacks the view {view!r}")
+        return PictureBatch(None if decoded is None else decoded.flatten(0, 1), sources, self.query.device, not whole)
+
+    def __len__(self) -> int:
+        return len(self.posts)
+
+    def select(self, rows: Tensor) -> Batch:
+        """The rows of these numbers (R,), with their padding and without notes."""
+        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        captions = self.captions
+        if captions is not None:
+            pictures = len(captions.words) // len(self)
+            captions = captions.select((rows.unsqueeze(1) * pictures + torch.arange(pictures).to(rows)).flatten())
+        return replace(
+            self,
+            posts=[self.posts[row] for row in rows.tolist()],
+            text=self.text.select(rows),
+            captions=captions,
+            image_sources=self._select_sources(self.image_sources, rows),
+            crop_sources=self._select_sources(self.crop_sources, rows),
+            notes={},
+            **tensors,
+        )
+
+    def _select_sources(
+        self, sources: list[PictureSource | None] | None, rows: Tensor
+    ) -> list[PictureSource | None] | None:
+        if sources is None:
+            return None
+        each = len(sources) // len(self)
+        return [source for row in rows.tolist() for source in sources[row * each : (row + 1) * each]]

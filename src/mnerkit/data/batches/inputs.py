@@ -1,0 +1,97 @@
+"""Posts to tag: from a file, or as records, with what the user knows of their pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mnerkit.data.corpus.corpus_files import ImageFolders
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.readers import beginning, check_tags, post_of, read_bio, records
+from mnerkit.data.pictures.boxes import boxes_of, checked_score, placed
+from mnerkit.data.pictures.objects import surest
+from mnerkit.errors import DataError
+
+
+def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
+    """Posts to tag, read as they are asked for: records as `input_post` takes them, or IMGID/BIO.
+
+    A `text` that is one string is split by `mnerkit.data.batches.text_reader.split_text`, and the post keeps it
+    with the offsets of its words. Without `id` a post gets its line number.
+
+    Args:
+        path: the file.
+        image_root: folder of the pictures; the file's own folder where None.
+
+    Raises:
+        DataError: with file and line, as the posts are read.
+    """
+    path = Path(path)
+    folder = Path(image_root) if image_root is not None else path.parent
+    if not folder.is_dir():
+        raise DataError(f"there is no folder of pictures {folder}.")
+    folders = ImageFolders([folder])
+    if beginning(path).startswith("IMGID:"):
+        for post in read_bio(path):
+            yield replace(post, images=tuple(replace(ref, path=folders.find(ref.name)) for ref in post.images))
+        return
+    for where, number, record in records(path):
+        post = input_post(record, where, str(number), folders)
+        check_tags(post.tags or (), where)
+        yield post
+
+
+def input_post(record: Any, where: str, default_id: str, folders: ImageFolders) -> Post:
+    """The post of one record, with the objects in its pictures and their relevance where it says them.
+
+    Args:
+        record: as `post_of` takes it. Besides, all optional: `boxes`, for each image a list of objects, or an object
+            with `objects`, `unit` and `size` as a line of a box file has them, or None; `unit` of these boxes, pixels
+            where there is none; `relevance`, for each image a score from 0 to 1.
+        where: file and line, for messages.
+        default_id: the id where the record has none.
+        folders: where its pictures are looked up.
+
+    Raises:
+        DataError: a value is not what it should be, or a box lies outside its picture.
+    """
+    post = post_of(record, where, default_id, folders)
+    boxes = _one_each(record, "boxes", post, where)
+    scores = _one_each(record, "relevance", post, where)
+    images = list(post.images)
+    for place, given in enumerate(boxes):
+        found = boxes_of(_row(given, where), record.get("unit", "pixels"), where)
+        known = placed(found, images[place], Counter())
+        images[place] = replace(images[place], objects=surest([each for each in known if each is not None]))
+    for place, score in enumerate(scores):
+        images[place] = replace(images[place], relevance=checked_score(score, where))
+    return replace(post, images=tuple(images))
+
+
+def _one_each(record: dict[str, Any], key: str, post: Post, where: str) -> Sequence[Any]:
+    """The list under `key`, one value an image; empty where there is none."""
+    given = record.get(key)
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple):
+        raise DataError(f"{where}: {key!r} must be a list, one value for each image, found {type(given).__name__}.")
+    if len(given) != len(post.images):
+        raise DataError(
+            f"{where}: {len(post.images)} images but {len(given)} values of {key!r}; give one for each, in order."
+        )
+    return given
+
+
+def _row(given: Any, where: str) -> dict[str, Any]:
+    """What is said of the objects in one picture, as a line of a box file says it."""
+    if given is None or isinstance(given, list | tuple):
+        return {"objects": list(given or ())}
+    if isinstance(given, dict) and "objects" in given:
+        return given
+    raise DataError(
+        f"{where}: 'boxes' must hold for each image a list of objects with 'box', or an object with 'objects', found "
+        f"{str(given)[:60]}."
+    )

@@ -1,0 +1,43 @@
+"""What a method asks to see of a post."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mnerkit.data.batches.text_reader import Reader
+    from mnerkit.data.pictures.decoding import PictureFormat
+
+VIEWS = {
+    "whole": "each picture, resized",
+    "grid": "the k x k cells of each picture, each resized",
+    "objects": "crops of the objects in each picture, each resized; of set places where no object is known",
+    "captions": "the caption of each picture, as a text of its own",
+    "second": "the caption as second segment of the post's text",
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The inputs of one method; the datamodule builds exactly these.
+
+    Attributes:
+        reader: turns words into the text tower's input.
+        views: names among `VIEWS`.
+        picture: size and normalisation of pictures; None where no picture is read.
+        grid: k of the `grid` view.
+        caption_reader: reads captions for the `captions` view.
+        max_images: at most this many images of a post, the first ones.
+        max_objects: at most this many objects of an image, the surest ones.
+        relevance: whether every image must have a relevance score.
+    """
+
+    reader: Reader
+    views: frozenset[str] = frozenset()
+    picture: PictureFormat | None = None
+    grid: int = 3
+    caption_reader: Reader | None = None
+    max_images: int = 1
+    max_objects: int = 3
+    relevance: bool = False

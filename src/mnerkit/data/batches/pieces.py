@@ -1,0 +1,276 @@
+"""Words to sub-word pieces, by any fast tokenizer, with the word of every piece kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import string
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Encoding, Tokenizer
+from torch import Tensor
+
+from mnerkit.data.batches.batch import TextBatch
+from mnerkit.errors import TowerError
+
+# Rows are cut once and kept, so threads inside the tokenizer gain nothing, and they warn when a loader forks.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+MAX_KEPT_ROWS = 65_536
+_PLAIN = ("?", ".", *string.ascii_lowercase, *string.digits, *string.ascii_uppercase)
+
+
+class _Cut(NamedTuple):
+    """A row of words as pieces: their ids, and how many each word has (at least one)."""
+
+    ids: np.ndarray
+    counts: np.ndarray
+
+
+class _Frame(NamedTuple):
+    """Special pieces around one segment (`start A end`) or two (`start A middle B close`)."""
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    middle: tuple[int, ...]
+    close: tuple[int, ...]
+
+
+class PieceReader:
+    """Reads words as the pieces of a fast (Rust) tokenizer: BERT, RoBERTa, CLIP and their like.
+
+    The special pieces and their places are asked of the tokenizer itself. Words are cut apart from each other, as
+    `is_split_into_words` does; text that looks like a special piece (`[SEP]`, `<|endoftext|>`) is read as plain text.
+    A word without pieces (a lone no-break space or zero-width space) becomes the unknown piece; where a tokenizer has
+    none of its own (CLIP's doubles as end of text), the piece of `?` stands in.
+
+    A row of more than `max_tokens` pieces is cut at its end, and words whose first piece is lost have `first_piece`
+    -1. A second segment gets what room the first leaves: it is cut first, and left out where no room is left.
+
+    Attributes:
+        max_tokens: most pieces of a row, special pieces included.
+        second_words: most words of a second segment.
+        word_pieces: most pieces of a word, or None.
+        vocabulary: number of piece ids.
+    """
+
+    kind = "pieces"
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer | str,
+        unknown: str | None,
+        max_tokens: int = 128,
+        second_words: int = 24,
+        word_pieces: int | None = None,
+    ) -> None:
+        """Wrap a tokenizer.
+
+        Args:
+            tokenizer: a `tokenizers.Tokenizer`, or the text of its `tokenizer.json`.
+            unknown: its unknown piece, or None where it has none.
+            max_tokens: most pieces of a row, special pieces included; at least 8.
+            second_words: most words of a second segment.
+            word_pieces: most pieces of a word, its first ones; None keeps all.
+
+        Raises:
+            TowerError: the text is no tokenizer, or it cuts no plain letter into pieces.
+        """
+        source = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
+        self._source = _with_prefix_space(source)
+        try:
+            self._tokenizer = Tokenizer.from_str(self._source)
+        except Exception as error:  # the Rust side raises bare Exception
+            raise TowerError(f"not a tokenizer.json: {str(error).splitlines()[0]}") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.vocabulary = self._tokenizer.get_vocab_size()
+        self._unknown_name = unknown
+        self._frame = self._find_frame()
+        self._unknown = self._find_unknown(unknown)
+        # Only now: the frame is asked with special pieces, a tweet's words never are.
+        self._tokenizer.encode_special_tokens = True
+        if max_tokens < 8:
+            raise TowerError(f"max_tokens is {max_tokens}; at least 8 are needed")
+        self.max_tokens, self.second_words, self.word_pieces = max_tokens, second_words, word_pieces
+        self._kept: dict[tuple[str, ...], _Cut] = {}
+
+    @classmethod
+    def of(
+        cls, tokenizer: Any, max_tokens: int = 128, second_words: int = 24, word_pieces: int | None = None
+    ) -> PieceReader:
+        """A reader from a transformers tokenizer.
+
+        Raises:
+            TowerError: it is not a fast tokenizer.
+        """
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise TowerError(f"{type(tokenizer).__name__} has no fast (tokenizer.json) form, which mnerkit needs")
+        return cls(backend, tokenizer.unk_token, max_tokens, second_words, word_pieces)
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills padding; it is masked, so any id serves, and the tokenizer's unknown piece always exists."""
+        return self._unknown
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids of the special pieces after a lone first segment (`[SEP]`, `<|endoftext|>`)."""
+        return self._frame.end
+
+    def state(self) -> dict[str, Any]:
+        """Plain data that `reader_from_state` rebuilds this from, without a hub."""
+        return {
+            "kind": self.kind,
+            "tokenizer": self._source,
+            "unknown": self._unknown_name,
+            "max_tokens": self.max_tokens,
+            "second_words": self.second_words,
+            "word_pieces": self.word_pieces,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> PieceReader:
+        """The reader of `state()`."""
+        limits = state["max_tokens"], state["second_words"], state.get("word_pieces")  # checkpoints of before lack it
+        return cls(state["tokenizer"], state["unknown"], *limits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A tokenizer unpickled by itself forgets that special pieces are plain text (loader workers that spawn).
+        return (PieceReader.from_state, (self.state(),))
+
+    def length(self, words: Sequence[str]) -> int:
+        """Pieces of a lone segment of these words, special pieces included, after cutting."""
+        cut = self._cut([tuple(words)])[0]
+        return min(len(cut.ids) + len(self._frame.start) + len(self._frame.end), self.max_tokens)
+
+    def collate(self, rows: Sequence[Sequence[str]], second: Sequence[Sequence[str]] | None = None) -> TextBatch:
+        """Pad rows of words into a batch of pieces.
+
+        Args:
+            rows: the words of each row; a row may be empty.
+            second: the words of each row's second segment; an empty one leaves its row with one segment.
+
+        Returns:
+            The batch, (B, n) pieces and (B, W) words, W at least 1.
+        """
+        words = [tuple(row) for row in rows]
+        tails = [tuple(row)[: self.second_words] for row in second] if second is not None else [()] * len(words)
+        cuts, tail_cuts = self._cut(words), self._cut(tails)
+        laid = [self._lay(cut, tail) for cut, tail in zip(cuts, tail_cuts, strict=True)]
+        size, width = len(words), max([1, *map(len, words)])
+        longest = max([1, *(len(ids) for ids, *_ in laid)])
+        input_ids = np.full((size, longest), self.pad_id, dtype=np.int64)
+        attn_mask = np.zeros((size, longest), dtype=bool)
+        type_ids = np.zeros((size, longest), dtype=np.int64)
+        piece_word = np.full((size, longest), -1, dtype=np.int64)
+        first_piece = np.full((size, width), -1, dtype=np.int64)
+        word_mask = np.zeros((size, width), dtype=bool)
+        start = len(self._frame.start)
+        for row, ((ids, seen, second_at), cut) in enumerate(zip(laid, cuts, strict=True)):
+            total, count = len(ids), len(cut.counts)
+            input_ids[row, :total] = ids
+            attn_mask[row, :total] = True
+            type_ids[row, second_at:total] = 1
+            piece_word[row, start : start + seen] = np.repeat(np.arange(count), cut.counts)[:seen]
+            begins = np.cumsum(cut.counts) - cut.counts
+            first_piece[row, :count] = np.where(begins < seen, begins + start, -1)
+            word_mask[row, :count] = True
+        arrays = (word_mask, input_ids, attn_mask, type_ids, piece_word, first_piece)
+        tensors: list[Tensor] = [torch.from_numpy(each) for each in arrays]
+        return TextBatch(words, *tensors)
+
+    def _lay(self, cut: _Cut, tail: _Cut) -> tuple[np.ndarray, int, int]:
+        """Ids of one row, how many pieces of its first segment are left, and where the second segment starts."""
+        start, end, middle, close = self._frame
+        length = len(cut.ids)
+        room = self.max_tokens - len(start) - len(middle) - len(close) - length
+        if len(tail.ids) and room > 0:
+            parts = [start, cut.ids, middle, tail.ids[:room], close]
+            return _joined(parts), length, len(start) + length + len(middle)
+        seen = min(length, self.max_tokens - len(start) - len(end))
+        ids = _joined([start, cut.ids[:seen], end])
+        return ids, seen, len(ids)
+
+    def _cut(self, rows: Sequence[tuple[str, ...]]) -> list[_Cut]:
+        """Cut rows into pieces; rows met before are looked up."""
+        new = [row for row in dict.fromkeys(rows) if row not in self._kept]
+        if len(self._kept) + len(new) > MAX_KEPT_ROWS:
+            self._kept.clear()
+            new = list(dict.fromkeys(rows))
+        if new:
+            codes = self._tokenizer.encode_batch(new, is_pretokenized=True, add_special_tokens=False)
+            self._kept.update((row, self._counted(row, code)) for row, code in zip(new, codes, strict=True))
+        return [self._kept[row] for row in rows]
+
+    def _counted(self, row: tuple[str, ...], code: Encoding) -> _Cut:
+        ids = np.asarray(code.ids, dtype=np.int64)
+        counts = np.bincount(np.asarray(code.word_ids, dtype=np.int64), minlength=len(row))
+        empty = np.flatnonzero(counts == 0)
+        if len(empty):
+            ids = np.insert(ids, np.cumsum(counts)[empty], self._unknown)
+            counts[empty] = 1
+        if self.word_pieces is not None:
+            place = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each piece in its word
+            ids, counts = ids[place < self.word_pieces], np.minimum(counts, self.word_pieces)
+        return _Cut(ids, counts)
+
+    def _find_frame(self) -> _Frame:
+        code = self._tokenizer
+        plain = next((word for word in _PLAIN if code.encode([word], is_pretokenized=True, **_BARE).ids), None)
+        if plain is None:
+            raise TowerError("the tokenizer cuts no plain letter into pieces: its vocabulary is empty or not its own")
+        one = code.encode([plain], is_pretokenized=True)
+        two = code.encode([plain], [plain], is_pretokenized=True)
+        (start, end), (_, middle, close) = _around(one, (0,)), _around(two, (0, 1))
+        return _Frame(start, end, middle, close)
+
+    def _find_unknown(self, unknown: str | None) -> int:
+        number = self._tokenizer.token_to_id(unknown) if unknown is not None else None
+        special = {each for part in self._frame for each in part}
+        if number is not None and number not in special:
+            return number
+        for word in _PLAIN:
+            ids = self._tokenizer.encode([word], is_pretokenized=True, **_BARE).ids
+            if len(ids) == 1 and ids[0] not in special:
+                return ids[0]
+        raise TowerError("the tokenizer has no unknown piece, and none of its plain letters is one piece")
+
+
+_BARE = {"add_special_tokens": False}
+
+
+def _around(code: Encoding, segments: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Special pieces before, between and after the segments of an encoding."""
+    parts, rest = [], 0
+    owners = code.sequence_ids
+    for segment in segments:
+        at = [place for place, owner in enumerate(owners) if owner == segment]
+        parts.append(tuple(code.ids[rest : at[0]]))
+        rest = at[-1] + 1
+    used = sum(code.attention_mask)  # a stored padding setting may still be on
+    return [*parts, tuple(code.ids[rest:used])]
+
+
+def _joined(parts: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([np.asarray(part, dtype=np.int64) for part in parts])
+
+
+def _with_prefix_space(source: str) -> str:
+    """Let a byte-level tokenizer (RoBERTa) read every word as one that follows a blank: words come split already.
+
+    CLIP's byte level, which marks the end of a word instead, is left as it is.
+    """
+    try:
+        settings = json.loads(source)
+    except ValueError as error:
+        raise TowerError(f"not a tokenizer.json: {error}") from None
+    before = settings.get("pre_tokenizer") or {} if isinstance(settings, dict) else {}
+    if before.get("type") != "ByteLevel" or before.get("add_prefix_space"):
+        return source
+    before["add_prefix_space"] = True
+    return json.dumps(settings, ensure_ascii=False)

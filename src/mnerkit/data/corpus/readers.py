@@ -1,0 +1,307 @@
+"""Annotation files and records to posts.
+
+Two formats, told apart by content:
+
+- **IMGID/BIO** (Twitter-2015, Twitter-2017): `IMGID:<id>`, then `word<TAB>tag` lines, then a blank line. The picture
+  is `<id>.jpg`.
+- **records** (MNER-MI, MNER-MI-Plus): one object a line, `{"id", "text": [words], "label": [tags], "images": [names]}`,
+  as JSON or, in the merged release, as a Python literal. A file that is one JSON list of such objects is read too. A
+  record without `id` is called after its file and line (`train-7`).
+
+Lines end at a line feed and nowhere else: the tweets hold C1 control characters, no-break spaces and zero-width
+characters that `str.splitlines` and `str.split` would cut at.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.tweet_tokenizer import split_text
+from mnerkit.errors import DataError
+
+MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
+MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
+MAX_DEPTH = 8  # brackets within brackets of a Python literal: a record has 2
+
+_BEGINNING = 4096
+_TAG = re.compile(r"O|[BI]-\S+")
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_PLAIN = re.compile(r"(?:[\s\[\](){},:]|True|False|None|(?<![\d.])-?\d+(?:\.\d+)?(?![\d.]))*")  # one way to match
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 file, without their line end; a byte order mark is dropped.
+
+    Raises:
+        DataError: the file can't be read, a line is not UTF-8, has a NUL, or is longer than `MAX_LINE` bytes.
+    """
+    try:
+        with open(path, "rb") as handle:
+            number = 0
+            while raw := handle.readline(MAX_LINE + 1):
+                number += 1
+                if len(raw) > MAX_LINE:
+                    raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes.")
+                yield number, _decoded(raw, path, number).removesuffix("\n").removesuffix("\r")
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    """The text of a line, or of a whole file as its first line."""
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as wrong:
+        raise DataError(
+            f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
+            "\nSave the file as UTF-8."
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{path}:{number}: a NUL character; is this UTF-16?\nSave the file as UTF-8.")
+    return text
+
+
+def beginning(path: Path) -> str:
+    """The first characters of the first line that is not blank; a long line is not read to its end.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    try:
+        with open(path, "rb") as handle:
+            while raw := handle.readline(_BEGINNING):
+                text = raw.decode("utf-8-sig", "replace")
+                if not is_blank(text.rstrip("\r\n")):
+                    return text
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+    return ""
+
+
+def read_posts(path: Path, types: Collection[str] | None = None) -> list[Post]:
+    """All posts of an annotation file in either format; pictures are named, not yet looked up.
+
+    Args:
+        path: the file.
+        types: entity types that the tags may have; any where None.
+
+    Raises:
+        DataError: with file and line, where the file is not what the format asks, or holds no post.
+    """
+    first = beginning(path).lstrip()
+    posts = list(read_records(path, types) if first[:1] in ("{", "[") else read_bio(path, types))
+    if not posts:
+        raise DataError(f"{path} holds no posts.")
+    return posts
+
+
+def read_records(path: Path, types: Collection[str] | None = None) -> Iterator[Post]:
+    """Posts of a file of records, each with its tags.
+
+    Raises:
+        DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
+    """
+    for where, number, record in records(path):
+        post = post_of(record, where, f"{path.stem}-{number}")  # unlike that of any record of another split
+        if post.tags is None:
+            raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
+        check_tags(post.tags, where, types)
+        yield post
+
+
+def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]:
+    """Posts of an IMGID/BIO file. A last post without the final blank line counts, extra blank lines do not matter.
+
+    Raises:
+        DataError: with file and line: a word before an `IMGID:` line, another number of columns, a malformed tag.
+    """
+    words: list[str] = []
+    tags: list[str] = []
+    id_, closed = "", True
+    for number, text in lines(path):
+        if text.startswith("IMGID:") and "\t" not in text:
+            if words:
+                yield _bio_post(id_, words, tags)
+            elif not closed:
+                raise DataError(f"{path}:{number}: the post before this line, IMGID:{id_}, has no words.")
+            id_, words, tags, closed = text[len("IMGID:") :].strip(" "), [], [], False
+            safe_name(id_, f"{path}:{number}")
+        elif is_blank(text):
+            closed = closed or bool(words)
+        else:
+            word, *columns = text.split("\t")
+            if len(columns) != 1 or not word:
+                raise DataError(
+                    f"{path}:{number}: expected word<TAB>tag, found {len(columns) + 1} columns in {text[:60]!r}."
+                )
+            if closed:
+                raise DataError(
+                    f"{path}:{number}: the word {word[:40]!r} belongs to no post.\nAn IMGID: line is missing."
+                )
+            check_tags(columns, f"{path}:{number}", types)
+            words.append(word)
+            tags.append(columns[0])
+    if words:
+        yield _bio_post(id_, words, tags)
+    elif not closed:
+        raise DataError(f"{path}: the last post, IMGID:{id_}, has no words.")
+
+
+def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | None = None) -> Post:
+    """The post of one record.
+
+    Args:
+        record: `id`; `words`, or `text` as a list of words or one string; `label` or `tags` (optional); `captions`,
+            one a picture (optional); `images`, a
+            name or a list of names (optional). Other keys do not matter.
+        where: file and line, for messages.
+        default_id: the id where the record has none.
+        folders: where its pictures are looked up; not at all where None.
+
+    Raises:
+        DataError: a value is not what it should be.
+    """
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected an object with id, text and images, found {type(record).__name__}.")
+    given = [key for key in ("words", "text") if key in record]
+    if len(given) != 1:
+        raise DataError(
+            f"{where}: expected one of 'words' (a list) and 'text', found {'both' if given else 'neither'}."
+        )
+    content, text, offsets = record[given[0]], None, None
+    if isinstance(content, str) and given == ["text"]:
+        text = _clean(content, where)
+        words, offsets = split_text(text)
+    elif given == ["text"] and not isinstance(content, list | tuple):
+        raise DataError(f"{where}: 'text' must be a string or a list of strings, found {type(content).__name__}.")
+    else:
+        words = _strings(content, given[0], where)
+    label = next((record[key] for key in ("label", "tags") if record.get(key) is not None), None)
+    tags = None if label is None else _strings(label, "label", where)
+    if tags is not None and len(tags) != len(words):
+        raise DataError(f"{where}: {len(words)} words but {len(tags)} tags.")
+    names = record.get("images") or []
+    names = _strings([names] if isinstance(names, str) else names, "images", where)
+    for name in names:
+        safe_name(name, where)
+    id_ = record.get("id")
+    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
+        raise DataError(f"{where}: the id must be a string or a whole number, found {type(id_).__name__}.")
+    captions = _strings(record.get("captions") or [], "captions", where)
+    if captions and len(captions) != len(names):
+        raise DataError(f"{where}: {len(names)} images but {len(captions)} captions; give one for each, in order.")
+    images = tuple(
+        ImageRef(name, folders.find(name) if folders else None, caption=caption)
+        for name, caption in zip(names, captions or [None] * len(names), strict=True)
+    )
+    identity = default_id if id_ is None or id_ == "" else _clean(str(id_), where)
+    if identity.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", identity):
+        raise DataError(f"{where}: the id {identity[:80]!r} is a path.\nIt must be a name: not absolute, without '..'.")
+    return Post(identity, words, tags, images, text, offsets)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a line separates posts: nothing but spaces and tabs."""
+    return not text.strip(" \t")
+
+
+def _bio_post(id_: str, words: list[str], tags: list[str]) -> Post:
+    name = id_ if is_image_name(id_) else f"{id_}.jpg"
+    return Post(id_, tuple(words), tuple(tags), (ImageRef(name),))
+
+
+def check_tags(tags: Collection[str], where: str, types: Collection[str] | None = None) -> None:
+    """Refuse what is no BIO tag.
+
+    Args:
+        tags: those of a post.
+        where: file and line, for messages.
+        types: entity types that they may have; any where None.
+
+    Raises:
+        DataError: naming the first such tag.
+    """
+    for tag in tags:
+        if not _TAG.fullmatch(tag):
+            raise DataError(f"{where}: {tag[:40]!r} is not a tag.\nTags are O, B-<type> and I-<type>.")
+        if types is not None and tag != "O" and tag[2:] not in types:
+            raise DataError(f"{where}: tag {tag[:40]!r} has none of the types {', '.join(types)}.")
+
+
+def _strings(value: Any, key: str, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise DataError(f"{where}: {key!r} must be a list of strings.")
+    return tuple(_clean(each, where) for each in value)
+
+
+def _clean(text: str, where: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{where}: half of a surrogate pair in {ascii(text)[:60]}; no file can be written with it.")
+    if "\0" in text:
+        raise DataError(f"{where}: a NUL character in {ascii(text)[:60]}.")
+    return text
+
+
+def records(path: Path) -> Iterator[tuple[str, int, Any]]:
+    """Place (file and line), number and value of each record: one a line, or a JSON list over the whole file.
+
+    Raises:
+        DataError: with file and line, as the records are read; a list of more than `MAX_LIST` bytes.
+    """
+    if beginning(path).lstrip().startswith("["):
+        yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))
+        return
+    for number, text in lines(path):
+        if not is_blank(text):
+            yield f"{path}:{number}", number, _record(text, f"{path}:{number}")
+
+
+def _whole(path: Path) -> list[Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_LIST:
+            raise DataError(
+                f"{path}: a JSON list of {size} bytes; the limit is {MAX_LIST}.\nWrite one record a line instead."
+            )
+        text = _decoded(path.read_bytes(), path, 1)
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        raise DataError(f"{path}: not a JSON list: {wrong}.") from None
+
+
+def _record(text: str, where: str) -> Any:
+    """One line's value: JSON, else a Python literal of strings, numbers, lists and dicts (never evaluated)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as wrong:
+        problem = wrong.msg if isinstance(wrong, json.JSONDecodeError) else str(wrong)
+    if _is_literal(text):
+        unusable = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
+        with contextlib.suppress(*unusable), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in the tweets
+            return ast.literal_eval(text.strip())
+    raise DataError(f"{where}: neither JSON ({problem}) nor a Python literal: {text[:60]!r}.")
+
+
+def _is_literal(text: str) -> bool:
+    """Whether `text` holds only strings, numbers, constants and shallow brackets, so that parsing it is harmless."""
+    skeleton = _STRING.sub("None", text)
+    if not _PLAIN.fullmatch(skeleton):
+        return False
+    depth = deepest = 0
+    for character in skeleton:
+        depth += (character in "[({") - (character in "])}")
+        deepest = max(deepest, depth)
+    return depth == 0 and deepest <= MAX_DEPTH

@@ -1,0 +1,57 @@
+"""Tags to entities and back, under the two chunking rules of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+from mnerkit.data.corpus.post import Entity
+
+Chunking = Literal["lenient", "strict"]
+
+
+def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity]:
+    """Return the entities of a BIO sequence, left to right.
+
+    `lenient` is the CoNLL rule (seqeval's default): an orphan `I-` (after O) and a switch (an `I-` after another type)
+    start an entity. `strict` is IOB2: they belong to no entity.
+    """
+    found: list[Entity] = []
+    start, kind = -1, ""
+    for position, tag in enumerate([*tags, "O"]):
+        role, _, this = tag.partition("-")
+        if start >= 0 and (role != "I" or this != kind):
+            found.append(Entity(start, position, kind))
+            start = -1
+        if role == "B" or (role == "I" and start < 0 and chunking == "lenient"):
+            start, kind = position, this
+    return found
+
+
+def orphans(tags: Sequence[str]) -> int:
+    """Count the `I-` tags that begin the sequence or follow O; lenient chunking starts an entity at each."""
+    return sum(tag[0] == "I" and before == "O" for before, tag in zip(["O", *tags], tags, strict=False))
+
+
+def switches(tags: Sequence[str]) -> int:
+    """Count the `I-` tags that follow a tag of another type; lenient chunking starts an entity at each."""
+    return sum(tag[0] == "I" and before != "O" and before[2:] != tag[2:] for before, tag in pairwise(tags))
+
+
+def counted(spans: Iterable[Entity], ignored: Collection[int]) -> list[Entity]:
+    """The predicted entities that count: one that holds an ignored word is neither right nor wrong.
+
+    Args:
+        spans: predicted entities of a post.
+        ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
+    """
+    return [span for span in spans if not any(span.start <= word < span.end for word in ignored)]
+
+
+def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
+    """BIO tags of `length` words that hold `spans`, which must not overlap."""
+    tags = ["O"] * length
+    for span in spans:
+        tags[span.start : span.end] = [f"B-{span.type}"] + [f"I-{span.type}"] * (span.end - span.start - 1)
+    return tags

@@ -1,0 +1,297 @@
+"""Frozen episodes: a file that says which posts are support and query, so that every method meets the same ones.
+
+JSON lines. The first is a header: format and version, the corpus with its variant and digest, the split, the rules by
+which the episodes were drawn, and their number. Each other line is one episode as `Episodes.record` gives it: split,
+number, types, and the ids of support and query posts. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from mnerkit.atomic_files import write_lines
+from mnerkit.data.corpus.corpus import Corpus
+from mnerkit.data.corpus.corpus_files import SPLITS
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.episodes.rules import EpisodeRules
+from mnerkit.data.episodes.sampling import Episode, Episodes
+from mnerkit.errors import DataError, UsageError
+
+FORMAT, VERSION = "mnerkit episodes", 1
+MAX_BYTES = 64 << 20  # a hundred thousand episodes and more
+MAX_NUMBER = 1 << 31
+
+
+@dataclass(frozen=True)
+class Row:
+    """One episode of a file, by ids."""
+
+    line: int
+    number: int
+    types: tuple[str, ...]
+    support: tuple[str, ...]
+    query: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeFile:
+    """A read file: its digest is that of its bytes, as `sha256sum` prints it."""
+
+    path: Path
+    sha256: str
+    header: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def split(self) -> str:
+        """The split whose episodes these are."""
+        return str(self.header["split"])
+
+    @property
+    def support_split(self) -> str:
+        """The split that support posts are to be found in."""
+        return "train" if self.header["protocol"].get("support_from") == "train" else self.split
+
+    def check_corpus(self, corpus: Corpus) -> None:
+        """Refuse the file of another corpus, or of another release of its labels.
+
+        Raises:
+            DataError: naming both.
+        """
+        if self.header["digest"] != corpus.digest:
+            raise DataError(
+                f"{self.path}: frozen from {self.header['corpus']} ({self.header['variant']}, digest "
+                f"{self.header['digest'][:12]}), and this is {corpus.name} ({corpus.variant}, digest "
+                f"{corpus.digest[:12]}): another corpus, release of labels or --data.limit"
+            )
+
+
+def header_of(corpus: Corpus, split: str, rules: EpisodeRules, episodes: int) -> dict[str, Any]:
+    """The first line of a file."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **corpus.header,
+        "split": split,
+        "episodes": episodes,
+        "protocol": rules.record(corpus.types),
+    }
+
+
+def write_episode_file(path: Path, header: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+    """Write header and episodes, whole or not at all."""
+    write_lines(path, [header, *records])
+
+
+def paths_of(given: Sequence[str] | str | None) -> list[Path]:
+    """The files that `--data.episode_file` names: a list, or names with commas between them."""
+    names = given.split(",") if isinstance(given, str) else given or []
+    return [Path(str(name).strip()) for name in names]
+
+
+def digests_of(given: Sequence[str] | str | None) -> str:
+    """SHA-256 of each named file, joined by commas: the content that a run's configuration stands for."""
+    return ",".join(hashlib.sha256(_content(path)).hexdigest() for path in paths_of(given))
+
+
+def read_episode_files(given: Sequence[str] | str | None, corpus: Corpus) -> dict[str, EpisodeFile]:
+    """The named files by split.
+
+    Raises:
+        DataError: one can't be read, is malformed (file and line are named), or of another corpus.
+        UsageError: two are of the same split.
+    """
+    found: dict[str, EpisodeFile] = {}
+    for path in paths_of(given):
+        file = read_episode_file(path)
+        file.check_corpus(corpus)
+        if file.split in found:
+            raise UsageError(
+                f"--data.episode_file: {found[file.split].path} and {path} both hold {file.split} episodes"
+            )
+        found[file.split] = file
+    return found
+
+
+def read_episode_file(path: Path) -> EpisodeFile:
+    """Read a file and check its form; `FrozenEpisodes` checks it against the posts.
+
+    Raises:
+        DataError: it can't be read, is too large or malformed, or a number or an episode's id stands there twice.
+    """
+    content = _content(path)
+    lines = content.split(b"\n")
+    header = _header(_object(lines[0], f"{path}:1"), f"{path}:1")
+    rows: dict[int, Row] = {}
+    for line, text in enumerate(lines[1:], 2):
+        if not text.strip():
+            continue
+        row = _row(_object(text, f"{path}:{line}"), line, header["split"], f"{path}:{line}")
+        if row.number in rows:
+            raise DataError(f"{path}:{line}: episode {row.number} stands in line {rows[row.number].line} already")
+        rows[row.number] = row
+    if len(rows) != header["episodes"]:
+        raise DataError(f"{path}: its first line says {header['episodes']} episodes, it holds {len(rows)}: cut off?")
+    if not rows:
+        raise DataError(f"{path}: it holds no episodes")
+    return EpisodeFile(path, hashlib.sha256(content).hexdigest(), header, tuple(rows[each] for each in sorted(rows)))
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataError(f"--data.episode_file {path}: no such file; `mnerkit data episodes` writes one")
+    try:
+        with path.open("rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so no episode file; split it")
+    return content
+
+
+def _object(text: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise DataError(f"{where}: not JSON ({str(problem).splitlines()[0][:80]})") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{where}: expected a JSON object")
+    return found
+
+
+def _header(found: dict[str, Any], where: str) -> dict[str, Any]:
+    if found.get("format") != FORMAT:
+        raise DataError(f"{where}: no episode file of mnerkit (its first line has no format {FORMAT!r})")
+    if found.get("version") != VERSION:
+        raise DataError(f"{where}: version {found.get('version')!r}, and this mnerkit reads version {VERSION}")
+    for key, kind in {"corpus": str, "variant": str, "digest": str, "split": str, "protocol": dict}.items():
+        if not isinstance(found.get(key), kind):
+            raise DataError(f"{where}: the header's {key!r} is missing or no {kind.__name__}")
+    if found["split"] not in SPLITS:
+        raise DataError(f"{where}: no split {found['split'][:40]!r}: {', '.join(SPLITS)}")
+    if type(found.get("episodes")) is not int:
+        raise DataError(f"{where}: the header's 'episodes' is missing or no number")
+    return found
+
+
+def _row(found: dict[str, Any], line: int, split: str, where: str) -> Row:
+    number = found.get("number")
+    # `type`, since True is an int too
+    if type(number) is not int or not 0 <= number < MAX_NUMBER:
+        raise DataError(f"{where}: 'number' is missing or no whole number from 0 on")
+    if found.get("split") != split:
+        raise DataError(f"{where}: an episode of {str(found.get('split'))[:40]!r} in a file of {split!r}")
+    lists = {}
+    for key in ("types", "support", "query"):
+        value = found.get(key)
+        if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+            raise DataError(f"{where}: {key!r} is missing or no list of names")
+        twice = next((each for place, each in enumerate(value) if each in value[:place]), None)
+        if twice is not None:
+            raise DataError(f"{where}: {twice[:80]!r} stands twice in {key!r}")
+        lists[key] = tuple(value)
+    both = set(lists["support"]) & set(lists["query"])
+    if both:
+        raise DataError(f"{where}: the support contains the query {min(both)[:80]!r}")
+    return Row(line, number, tuple(sorted(lists["types"])), lists["support"], lists["query"])
+
+
+class FrozenEpisodes(Episodes):
+    """Replays the episodes of a file on the posts of a run.
+
+    Evaluation replays each episode once, whatever `limit`. Training, whose numbers grow without end, goes through the
+    file's episodes in the order of their numbers, again and again.
+
+    Args:
+        file: the read file.
+        posts: the posts of its split.
+        support_posts: the posts of its support split.
+        types: the types that episodes of this split may have; all others are refused.
+        n_way: how many types an episode of this run has.
+        source_types: the training types, for the message.
+        drop_sentence: refuse an episode with a post that holds an entity of a type that is not in play.
+
+    Raises:
+        DataError: an episode does not fit, with file and line.
+    """
+
+    def __init__(
+        self,
+        file: EpisodeFile,
+        posts: Sequence[Post],
+        support_posts: Sequence[Post],
+        *,
+        types: Collection[str],
+        n_way: int,
+        source_types: Collection[str] = (),
+        drop_sentence: bool = False,
+    ) -> None:
+        self.file, self.split, self.posts, self.support_posts = file, file.split, posts, support_posts
+        self._places = {post.id: place for place, post in enumerate(posts)}
+        own = support_posts is posts
+        self._support_places = self._places if own else {post.id: place for place, post in enumerate(support_posts)}
+        for row in file.rows:
+            self._check_types(row, types, source_types, n_way)
+            self._check_posts(row, drop_sentence)
+
+    def _check_types(self, row: Row, types: Collection[str], source: Collection[str], n_way: int) -> None:
+        where = f"{self.file.path}:{row.line}"
+        if len(row.types) != n_way:
+            raise DataError(f"{where}: {len(row.types)} types in play, --data.n_way {n_way} wants as many")
+        for kind in row.types:
+            if kind not in types:
+                trained = ", it is a training type" if kind in source and self.split == "test" else ""
+                raise DataError(
+                    f"{where}: type {kind[:40]!r} is not among the types of {self.split} episodes "
+                    f"({', '.join(sorted(types))}){trained}; see --data.train_types"
+                )
+
+    def _check_posts(self, row: Row, drop_sentence: bool) -> None:
+        where = f"{self.file.path}:{row.line}"
+        support = self.file.support_split
+        for ids, places, posts, split in (
+            (row.support, self._support_places, self.support_posts, support),
+            (row.query, self._places, self.posts, self.split),
+        ):
+            for each in ids:
+                if each not in places:
+                    raise DataError(
+                        f"{where}: post {each[:80]!r} is not among the posts of {split} that this run reads"
+                    )
+                tags = posts[places[each]].tags
+                if tags is None:
+                    raise DataError(f"{where}: post {each!r} of {split} has no tags: episodes need tagged posts")
+                if drop_sentence and any(tag != "O" and tag[2:] not in row.types for tag in tags):
+                    raise DataError(
+                        f"{where}: post {each!r} holds a type that is not in play, which --data.out_of_play "
+                        "drop_sentence forbids; the file was frozen without it"
+                    )
+
+    @cached_property
+    def _by_number(self) -> dict[int, Row]:
+        return {row.number: row for row in self.file.rows}
+
+    def __len__(self) -> int:
+        """Episodes of the file."""
+        return len(self.file.rows)
+
+    def numbers(self, limit: int | Literal["all_queries"] = "all_queries") -> list[int]:
+        """Numbers of the file's episodes, all of them."""
+        return [row.number for row in self.file.rows]
+
+    def episode(self, number: int) -> Episode:
+        """The episode of this number; of a training file the one whose turn it is."""
+        row = self.file.rows[number % len(self)] if self.split == "train" else self._by_number[number]
+        return Episode(
+            row.number,
+            row.types,
+            tuple(self._support_places[each] for each in row.support),
+            tuple(self._places[each] for each in row.query),
+        )

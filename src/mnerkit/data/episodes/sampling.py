@@ -1,0 +1,348 @@
+"""N-way K-shot episodes: which posts are support, which are query, which types are in play.
+
+An episode is a pure function of (seed, split, number): the same for every method, worker count, rank and machine.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+from mnerkit.data.corpus.corpus import LABELS
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.random_draws import permutation, stream
+from mnerkit.data.corpus.spans import entities
+from mnerkit.errors import DataError, UsageError, did_you_mean
+
+Support = Literal["total", "per_type", "greedy"]
+OutOfPlay = Literal["O", "ignore", "drop_sentence"]
+
+# a draw can run into a dead end where posts hold several types or entities: so often it is tried afresh
+TRIES = 20
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode: indices of posts, and the types in play in sorted order."""
+
+    number: int
+    types: tuple[str, ...]
+    support: tuple[int, ...]
+    query: tuple[int, ...]
+
+
+class Episodes:
+    """The episodes of one split by their numbers, whether drawn (`EpisodeSource`) or read from a file.
+
+    Attributes:
+        split: `train`, `dev` or `test`.
+        posts: the posts that an episode's `query` points to.
+        support_posts: the posts that its `support` points to.
+    """
+
+    split: str
+    posts: Sequence[Post]
+    support_posts: Sequence[Post]
+
+    def __len__(self) -> int:
+        """How many evaluation episodes there are."""
+        raise NotImplementedError
+
+    def numbers(self, limit: int | Literal["all_queries"] = "all_queries") -> list[int]:
+        """Numbers of the evaluation episodes, in rising order."""
+        raise NotImplementedError
+
+    def episode(self, number: int) -> Episode:
+        """The episode of this number."""
+        raise NotImplementedError
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The episode with post ids in place of indices: plain data, to be written to a file and published."""
+        episode = self.episode(number)
+        return {
+            "split": self.split,
+            "number": number,
+            "types": list(episode.types),
+            "support": [self.support_posts[place].id for place in episode.support],
+            "query": [self.posts[place].id for place in episode.query],
+        }
+
+
+class EpisodeSource(Episodes):
+    """Draws the episodes of one split.
+
+    A support post always holds a type in play. `total`: `k_shot` support posts in all, such that each type in play
+    occurs (one post is drawn for each type that is still missing, the rest freely). `per_type`: `k_shot` posts for
+    each type in play, no post counted twice. `greedy`: posts with `k_shot` to twice `k_shot` entities of each type in
+    play (Ding et al. 2021, Few-NERD, Algorithm 1).
+
+    With `out_of_play` `drop_sentence` a post with an entity of a type that is not in play is neither support nor query
+    (as in that algorithm); otherwise it may be both, and the collator says what becomes of the entity's tags.
+
+    In training the types in play and then the query are drawn. In evaluation the episode's number is the place of its
+    query among the eligible posts of the split, and of the types in play one is a type of the query's own (all of the
+    query's own, with `drop_sentence`).
+
+    Args:
+        posts: the posts of the split; queries come from them.
+        types: the types to draw from.
+        n_way: how many types are in play.
+        k_shot: see above.
+        seed: with `split` and the episode's number, the only source of randomness.
+        split: `train`, `dev` or `test`: keeps the draws of the splits apart.
+        support: reading of K.
+        ensure_all_types: with `total`, each type in play occurs in the support; else all its posts are drawn freely.
+        query_has_entity: a query holds at least one entity of the types in play; else every post may be a query.
+        out_of_play: what becomes of entities of types that are not in play.
+        each_query: evaluation: every eligible post is a query once.
+        support_posts: where the support comes from, when not from `posts`.
+
+    Raises:
+        UsageError: a type too few for `n_way`, or a K too small for it.
+        DataError: untagged posts, no eligible query, or a type with too few posts for K (named, with its count).
+    """
+
+    def __init__(
+        self,
+        posts: Sequence[Post],
+        types: Sequence[str],
+        *,
+        n_way: int,
+        k_shot: int,
+        seed: int,
+        split: str,
+        support: Support = "total",
+        ensure_all_types: bool = True,
+        query_has_entity: bool = True,
+        out_of_play: OutOfPlay = "O",
+        each_query: bool = False,
+        support_posts: Sequence[Post] | None = None,
+    ) -> None:
+        # sorted, since the order of a set of names differs from run to run
+        self.types = tuple(sorted(set(types)))
+        self.n_way, self.k_shot, self.seed, self.split, self.support = n_way, k_shot, seed, split, support
+        self.each_query, self.own_support = each_query, support_posts is None
+        self.ensure_all_types, self.query_has_entity, self.out_of_play = ensure_all_types, query_has_entity, out_of_play
+        self._check_options()
+        self.posts = posts
+        self.support_posts = posts if support_posts is None else support_posts
+        # all types of each post, in play or not
+        self._kinds = [_types_of(post, split) for post in posts]
+        self._support_kinds = (
+            self._kinds if self.own_support else [_types_of(each, split) for each in self.support_posts]
+        )
+        usable = [place for place, kinds in enumerate(self._support_kinds) if self._open(kinds, self.types)]
+        self._holders = {kind: [place for place in usable if kind in self._support_kinds[place]] for kind in self.types}
+        self._members = {kind: frozenset(holders) for kind, holders in self._holders.items()}
+        self.queries = [place for place, kinds in enumerate(self._kinds) if self._may_be_query(kinds)]
+        self._counted: dict[int, Counter[str]] = {}
+        self._check_counts()
+
+    def _open(self, kinds: set[str], types: Sequence[str]) -> bool:
+        """Whether a post with entities of `kinds` may be in an episode of `types`."""
+        return self.out_of_play != "drop_sentence" or kinds.issubset(types)
+
+    def _may_be_query(self, kinds: set[str]) -> bool:
+        """Whether a post with entities of `kinds` can be a query of some episode."""
+        fits = self.out_of_play != "drop_sentence" or len(kinds) <= self.n_way
+        return fits and self._open(kinds, self.types) and self._asks(kinds, self.types)
+
+    def _asks(self, kinds: set[str], types: Sequence[str]) -> bool:
+        return not self.query_has_entity or not kinds.isdisjoint(types)
+
+    def _check_options(self) -> None:
+        if self.support not in get_args(Support):
+            choices = get_args(Support)
+            raise UsageError(
+                f"--data.support {self.support}: choose {', '.join(choices)}.{did_you_mean(self.support, choices)}"
+            )
+        if self.out_of_play not in get_args(OutOfPlay):
+            near = did_you_mean(self.out_of_play, get_args(OutOfPlay))
+            raise UsageError(f"--data.out_of_play {self.out_of_play}: choose {', '.join(get_args(OutOfPlay))}.{near}")
+        if not 1 <= self.n_way <= len(self.types):
+            others = "; --data.dev_types names other ones" if self.split == "dev" else ""
+            raise UsageError(
+                f"--data.n_way {self.n_way}: the {self.split} episodes have {len(self.types)} types to draw from "
+                f"({', '.join(self.types)}){others}"
+            )
+        least = self.n_way if self.support == "total" and self.ensure_all_types else 1
+        if self.k_shot < least:
+            raise UsageError(
+                f"--data.k_shot {self.k_shot} is too few: with --data.support {self.support} and {self.n_way} types "
+                f"in play give at least {least}"
+            )
+
+    def _check_counts(self) -> None:
+        if not self.queries:
+            raise self._no_query(self.types)
+        least = {"per_type": self.k_shot, "greedy": 1, "total": int(self.ensure_all_types)}[self.support]
+        for kind, holders in self._holders.items():
+            self._demand(kind, len(holders), least + self.own_support)
+            if self.support == "greedy":
+                found = sum(self._entities(place)[kind] for place in holders)
+                self._demand(kind, found, self.k_shot, "has {} entities")
+        if self.support == "total":
+            pool = set().union(*self._members.values())
+            self._demand(" or ".join(self.types), len(pool), self.k_shot + self.own_support)
+
+    def _no_query(self, types: Sequence[str]) -> DataError:
+        alone = (
+            " and of no other type (--data.out_of_play drop_sentence)" if self.out_of_play == "drop_sentence" else ""
+        )
+        return DataError(f"no post of {self.split} holds an entity of the types {', '.join(types)}{alone}")
+
+    def _demand(self, kind: str, count: int, wanted: int, said: str = "occurs in {}") -> None:
+        if count < wanted:
+            dropped = ", --data.out_of_play drop_sentence" if self.out_of_play == "drop_sentence" else ""
+            raise DataError(
+                f"too few posts of {self.split if self.own_support else 'the support split'} for --data.k_shot "
+                f"{self.k_shot} (--data.support {self.support}{dropped}): type {kind} {said.format(count)}, "
+                f"{wanted} are needed"
+            )
+
+    def _entities(self, place: int) -> Counter[str]:
+        """Entities by type of a support post; counted once, since `greedy` asks for every post in every episode."""
+        if place not in self._counted:
+            self._counted[place] = Counter(span.type for span in entities(self.support_posts[place].tags or ()))
+        return self._counted[place]
+
+    def __len__(self) -> int:
+        """How many posts may be a query: the number of evaluation episodes."""
+        return len(self.queries)
+
+    def numbers(self, limit: int | Literal["all_queries"] = "all_queries") -> list[int]:
+        """Numbers of the evaluation episodes: all, or the first `limit` of a permutation that `seed` fixes."""
+        if limit == "all_queries":
+            return list(range(len(self)))
+        if limit < 1:
+            raise UsageError(f"{limit} evaluation episodes: give a positive number or all_queries")
+        return sorted(permutation(len(self), "queries", self.seed, self.split)[:limit])
+
+    def episode(self, number: int) -> Episode:
+        """The episode of this number.
+
+        Raises:
+            DataError: no support of the asked size can be drawn; the type and its count are named.
+        """
+        draw = stream("episode", self.seed, self.split, number)
+        if self.each_query:
+            query = self.queries[number]
+            types = self._types_around(query, draw)
+        else:
+            types = tuple(sorted(draw.sample(self.types, self.n_way)))
+            query = self._query(types, draw)
+        for left in reversed(range(TRIES)):
+            try:
+                support = self._support(types, query, draw)
+                break
+            except DataError:
+                if not left:
+                    raise
+        return Episode(number, types, support, (query,))
+
+    def _types_around(self, query: int, draw: random.Random) -> tuple[str, ...]:
+        """Types in play, one of them (all, where others would drop the query) the query's own where it has any."""
+        if self.n_way == len(self.types):
+            return self.types
+        held = sorted(self._kinds[query].intersection(self.types))
+        own = held if self.out_of_play == "drop_sentence" or not held else [draw.choice(held)]
+        others = [kind for kind in self.types if kind not in own]
+        return tuple(sorted(own + draw.sample(others, self.n_way - len(own))))
+
+    def _query(self, types: tuple[str, ...], draw: random.Random) -> int:
+        kinds = self._kinds
+        eligible = [each for each in self.queries if self._asks(kinds[each], types) and self._open(kinds[each], types)]
+        if not eligible:
+            raise self._no_query(types)
+        return draw.choice(eligible)
+
+    def _support(self, types: tuple[str, ...], query: int, draw: random.Random) -> tuple[int, ...]:
+        taken: list[int] = []
+
+        def take(pool: Sequence[int], count: int, kind: str) -> None:
+            used = {*taken, query} if self.own_support else set(taken)
+            free = [place for place in pool if place not in used and self._open(self._support_kinds[place], types)]
+            if len(free) < count:
+                self._demand(kind, len(free), count)
+            taken.extend(draw.sample(free, count))
+
+        # the rarest type first: it has the least choice
+        by_count = sorted(types, key=lambda kind: len(self._holders[kind]))
+        if self.support == "greedy":
+            taken = self._greedy(types, query, draw)
+        elif self.support == "per_type":
+            for kind in by_count:
+                take(self._holders[kind], self.k_shot, kind)
+        else:
+            for kind in by_count if self.ensure_all_types else ():
+                if not set(taken) & self._members[kind]:
+                    take(self._holders[kind], 1, kind)
+            pool = sorted({place for kind in types for place in self._holders[kind]})
+            take(pool, self.k_shot - len(taken), " or ".join(types))
+        draw.shuffle(taken)
+        return tuple(taken)
+
+    def _greedy(self, types: tuple[str, ...], query: int, draw: random.Random) -> list[int]:
+        """Go through the posts once in random order, and take those that some type needs and none forbids."""
+        holders = {place for kind in types for place in self._holders[kind]} - ({query} if self.own_support else set())
+        pool = sorted(place for place in holders if self._open(self._support_kinds[place], types))
+        draw.shuffle(pool)
+        counts, taken = dict.fromkeys(types, 0), []
+        for place in pool:
+            found = self._entities(place)
+            needed = any(found[kind] and counts[kind] < self.k_shot for kind in types)
+            if needed and all(counts[kind] + found[kind] <= 2 * self.k_shot for kind in types):
+                taken.append(place)
+                counts = {kind: counts[kind] + found[kind] for kind in types}
+        for kind in types:
+            self._demand(kind, counts[kind], self.k_shot, "has {} entities in a draw")
+        return taken
+
+
+def _types_of(post: Post, split: str) -> set[str]:
+    if post.tags is None:
+        raise DataError(f"post {post.id!r} of {split} has no tags: episodes need tagged posts")
+    return {tag[2:] for tag in post.tags if tag != "O"}
+
+
+def complement(types: Sequence[str], all_types: Sequence[str]) -> tuple[str, ...]:
+    """The types of `all_types` that are not among `types`, in their order."""
+    return tuple(kind for kind in all_types if kind not in types)
+
+
+def split_name(types: Sequence[str]) -> str:
+    """The papers' name of a split by its training types: `Per+Loc`."""
+    return "+".join(kind.capitalize() for kind in types)
+
+
+def two_type_splits(all_types: Sequence[str]) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """All splits into two training types and the rest, by name: six for four types.
+
+    Returns:
+        name -> (training types, testing types).
+    """
+    return {split_name(pair): (pair, complement(pair, all_types)) for pair in combinations(all_types, 2)}
+
+
+def named_types(names: Sequence[str] | str, all_types: Sequence[str], option: str) -> tuple[str, ...]:
+    """Types that a user named, as a list or as `Per+Loc`, in any case and order, in the corpus's order.
+
+    Names that releases give to a type (`Other` for MISC) stand for it.
+
+    Raises:
+        UsageError: a name is not among `all_types`.
+    """
+    known = {kind.lower(): kind for kind in all_types}
+    known |= {other.lower(): kind for other, kind in LABELS.items() if kind in all_types and other.lower() not in known}
+    given = [names] if isinstance(names, str) else names
+    chosen = set()
+    for name in (part.strip() for each in given for part in str(each).replace(",", "+").split("+")):
+        if name.lower() not in known:
+            guess = did_you_mean(name.upper(), all_types)
+            raise UsageError(f"{option}: no type {name!r} among {', '.join(all_types)}.{guess}")
+        chosen.add(known[name.lower()])
+    return tuple(kind for kind in all_types if kind in chosen)

@@ -1,0 +1,147 @@
+"""The cache folder: what mnerkit keeps between runs and can make again. Nothing here imports torch or numpy.
+
+features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.store`)
+towers/<digest>.safetensors       tiny towers as they came out of their training (`mnerkit.methods.warm_start`)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mnerkit.data.features import shards
+from mnerkit.data.features.store import READING_FILE, folder_digest, read_description
+
+FEATURES, TOWERS = "features", "towers"
+
+_FOLDER = re.compile(r"[0-9a-f]{64}")
+_TOWER = re.compile(r"[0-9a-f]{24}\.safetensors|\.[0-9a-f]{24}\.safetensors\.\d+\.part")
+_OWN_NOTE = re.compile(rf"\.?{re.escape(READING_FILE)}(\.\w+)?")  # and what a kill left of writing it
+
+
+def cache_folder() -> Path:
+    """`MNERKIT_CACHE`, else `mnerkit` in the user's cache folder."""
+    named = os.environ.get("MNERKIT_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnerkit"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One thing in the cache folder: the features of a tower, or trained tiny towers.
+
+    Attributes:
+        kind: what it is.
+        path: its folder, or file.
+        about: in plain words, where it says so itself.
+        entries: how many inputs it holds features of; None for towers.
+        files: its files, all of them the cache's own.
+        bytes: their size.
+        used: when it was last used, in seconds since the epoch.
+        problem: why it is not touched (files of others, another tower's folder), or empty.
+    """
+
+    kind: Literal["features", "tower"]
+    path: Path
+    about: str
+    entries: int | None
+    files: tuple[Path, ...]
+    bytes: int
+    used: float
+    problem: str = ""
+
+
+def kept(root: Path) -> list[Kept]:
+    """All that lies in a cache folder, features first; links are never followed."""
+    return [*_features(root / FEATURES), *_towers(root / TOWERS)]
+
+
+def clear(things: list[Kept]) -> tuple[int, int]:
+    """Delete the files of `things`, and folders that are empty then.
+
+    A run that reads them goes on: an open file lives until it is closed.
+
+    Returns:
+        How many files were deleted, and their bytes.
+
+    """
+    files = freed = 0
+    for each in things:
+        if each.problem:
+            continue
+        # the description goes last: what a kill leaves is still known for what it is
+        for file in sorted(each.files, key=lambda file: file.name == READING_FILE):
+            with suppress(FileNotFoundError):
+                size = file.lstat().st_size
+                file.unlink()
+                files, freed = files + 1, freed + size
+        if each.kind == "features":
+            with suppress(OSError):
+                each.path.rmdir()
+    return files, freed
+
+
+def _features(folder: Path) -> Iterator[Kept]:
+    for path in _inside(folder):
+        if not path.is_dir() or path.is_symlink():
+            continue
+        files = _inside(path)
+        own = [file for file in files if _is_own(file)]
+        description = read_description(path)
+        about, problem = "", ""
+        if not _FOLDER.fullmatch(path.name):
+            problem = "is no folder of the cache"
+        elif foreign := [file for file in files if file not in own]:
+            problem = f"holds a file that is not the cache's: {foreign[0].name}"
+        elif description is None:
+            # a kill between the folder and its first file leaves it empty: that is ours, a stranger's shards are not
+            problem = f"has no {READING_FILE} that can be read" if own else ""
+        elif folder_digest(description["reading"]) != path.name:
+            problem = f"is a cache of another tower: its {READING_FILE} does not fit its name"
+        if description is not None:
+            reading = description["reading"]
+            about = ", ".join([str(description.get("about") or "a tower"), *_said(reading)])
+        entries = sum(shards.count(file) for file in own if shards.is_shard(file.name))
+        yield Kept("features", path, about, entries, tuple(own), *_size_and_age([path, *own]), problem)
+
+
+def _said(reading: dict[str, object]) -> list[str]:
+    """What tells two readings of one tower apart, for people."""
+    texts = [str(reading.get("view", ""))]
+    texts += [f"{name} {reading[name]}" for name in ("pooling", "layers", "length_limit", "dtype") if reading.get(name)]
+    return [text for text in texts if text]
+
+
+def _towers(folder: Path) -> Iterator[Kept]:
+    for path in _inside(folder):
+        if _TOWER.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            yield Kept("tower", path, "tiny towers, trained", None, (path,), *_size_and_age([path]))
+
+
+def _is_own(file: Path) -> bool:
+    name = file.name
+    known = shards.is_shard(name) or shards.is_draft(name) or _OWN_NOTE.fullmatch(name)
+    return bool(known) and file.is_file() and not file.is_symlink()
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What a folder holds, in order; nothing where it is absent, a link, or can't be read."""
+    try:
+        return [] if folder.is_symlink() else sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _size_and_age(paths: list[Path]) -> tuple[int, float]:
+    """Bytes of the files and the latest time among all paths."""
+    size, used = 0, 0.0
+    for path in paths:
+        with suppress(OSError):
+            about = path.lstat()
+            size += about.st_size if path.is_file() else 0
+            used = max(used, about.st_mtime)
+    return size, used

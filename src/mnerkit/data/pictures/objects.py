@@ -1,0 +1,278 @@
+"""The objects in the pictures of a corpus: where they come from, and what is shown of a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mnerkit.data.corpus.corpus import Corpus
+from mnerkit.data.corpus.corpus_files import ImageFolders, merged_mark
+from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
+from mnerkit.data.pictures.boxes import BoxFile, FoundBox, placed, read_box_lines
+from mnerkit.data.pictures.crops import CropDict, find_dicts, read_dicts
+from mnerkit.data.pictures.voc import read_voc
+from mnerkit.errors import DataError, UsageError
+
+Kind = Literal["truth", "boxes", "voc", "crops", "none"]
+
+# of a picture without known objects: its centre, then its quarters, from corner to opposite corner
+FALLBACK = tuple(
+    PictureObject(box, score=0.0)
+    for box in (
+        (0.25, 0.25, 0.75, 0.75),
+        (0.0, 0.0, 0.5, 0.5),
+        (0.5, 0.5, 1.0, 1.0),
+        (0.5, 0.0, 1.0, 0.5),
+        (0.0, 0.5, 0.5, 1.0),
+    )
+)
+# counts of `Objects`, as a warning says them
+COUNTS = {
+    "fallback": "pictures without objects are seen at set places",
+    "unlisted": "of these are not in the file",
+    "clipped": "boxes clipped to their picture",
+    "missing_crops": "crops without a file",
+    "unsure_crops": "of these lie in a folder of several splits, under a name that two of their dicts use",
+    "unplaced": "boxes of missing pictures",
+}
+
+
+def shown_objects(ref: ImageRef, most: int) -> tuple[PictureObject, ...]:
+    """The surest `most` objects of a picture that can be had; of one without any, the first `most` of `FALLBACK`."""
+    found = tuple(each for each in ref.objects if each.crop is None or each.crop.present)
+    return found[:most] or FALLBACK[:most]
+
+
+def surest(found: Iterable[PictureObject], score: float = 0.0, most: int | None = None) -> tuple[PictureObject, ...]:
+    """The `most` objects of at least a score, the surest first; equally sure ones in their order."""
+    return tuple(sorted((each for each in found if each.score >= score), key=lambda each: -each.score)[:most])
+
+
+@dataclass
+class Objects:
+    """What is known of the objects in a corpus's pictures.
+
+    Attributes:
+        kind: true boxes of the probe corpus, a file of boxes, a folder of VOC files, a folder of crops, or none.
+        path: the file or folder.
+        sha256: of the content of the files.
+        about: what a file of boxes says of itself: detector, revision, threshold ...
+        unknown: names in the file that no picture or post of the corpus has.
+        counts: by split, of the pictures that were asked for; by the names of `COUNTS`, and `pictures`.
+    """
+
+    kind: Kind
+    path: Path | None = None
+    sha256: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    unknown: int = 0
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    _boxes: BoxFile = field(default_factory=BoxFile, repr=False)
+    _dicts: dict[str, CropDict] = field(default_factory=dict, repr=False)
+    _finders: dict[str, ImageFolders] = field(default_factory=dict, repr=False)
+
+    def annotated(self, split: str, posts: Sequence[Post], score: float = 0.0, most: int | None = None) -> list[Post]:
+        """The posts with the objects in their pictures, the surest first.
+
+        Args:
+            split: of the posts.
+            posts: the posts.
+            score: leave out objects below it.
+            most: at most this many of a picture.
+
+        Raises:
+            DataError: a box outside its picture, a box of a post with several pictures, no crop that has a file.
+        """
+        counts = self.counts[split] = Counter()
+        done = [
+            replace(post, images=tuple(self._with_objects(split, post, ref, score, most) for ref in post.images))
+            for post in posts
+        ]
+        if counts["crops"] and counts["missing_crops"] == counts["crops"]:
+            if counts["unsure_crops"] == counts["crops"]:
+                raise DataError(
+                    f"{self._dicts[split].path}: other dicts use the names of all its {counts['crops']} crops.\n"
+                    "Give each split's crops a folder: train/crops, val/crops and test/crops, beside the dicts."
+                )
+            where = ", ".join(str(folder) for folder in self._dicts[split].folders) or "any folder"
+            raise DataError(
+                f"{self._dicts[split].path}: none of its {counts['crops']} crops is in {where}.\n"
+                "Give the folder of the crops as --data.boxes, or none to do without."
+            )
+        return done
+
+    def _with_objects(self, split: str, post: Post, ref: ImageRef, score: float, most: int | None) -> ImageRef:
+        counts = self.counts[split]
+        listed, found = self._found(split, post, ref)
+        kept = surest((each for each in found if each.crop is None or each.crop.present), score, most)
+        ref = replace(ref, objects=kept)
+        counts["pictures"] += ref.present
+        if ref.present and not kept:
+            counts["fallback"] += 1
+            counts["unlisted"] += not listed and self.kind != "none"
+        return ref
+
+    def _found(self, split: str, post: Post, ref: ImageRef) -> tuple[bool, Sequence[PictureObject]]:
+        """Whether the file speaks of a picture, and its objects."""
+        counts = self.counts[split]
+        if self.kind == "truth":
+            return True, ref.objects
+        if self.kind == "crops":
+            listed = next((each for key in _keys(ref.name) if (each := self._crops(split, key)) is not None), None)
+            crops = [] if listed is None else [self._crop(split, name) for name in listed]
+            counts["crops"] += len(crops)
+            counts["missing_crops"] += sum(not each.present for each in crops)
+            return listed is not None, [PictureObject(None, crop=each) for each in crops]
+        boxes = self._boxes_of(post, ref)
+        known = placed(boxes or (), ref, counts)
+        counts["unplaced"] += known.count(None)
+        return boxes is not None, [each for each in known if each is not None]
+
+    def _boxes_of(self, post: Post, ref: ImageRef) -> tuple[FoundBox, ...] | None:
+        key = next((key for key in _keys(ref.name, stem=self.kind == "voc") if key in self._boxes.images), None)
+        if post.id not in self._boxes.posts:
+            return None if key is None else self._boxes.images[key]
+        if len(post.images) > 1:
+            raise DataError(
+                f"{self._boxes.places[post.id]}: post {post.id} has {len(post.images)} pictures.\n"
+                "Say which one has the boxes: 'image' in place of 'id'."
+            )
+        if key is not None:
+            raise DataError(
+                f"{self._boxes.places[post.id]}: boxes of post {post.id}, whose picture {ref.name} has boxes by its "
+                f"name, too ({self._boxes.places[key]}).\nPut all boxes of a picture together."
+            )
+        return self._boxes.posts[post.id]
+
+    def _crops(self, split: str, key: str) -> tuple[str, ...] | None:
+        return self._dicts[split].crops.get(key) if split in self._dicts else None
+
+    def _crop(self, split: str, name: str) -> ImageRef:
+        if split not in self._finders:
+            self._finders[split] = ImageFolders(self._dicts[split].folders)
+        path = self._finders[split].find(name)
+        if path is not None and name in self._dicts[split].unsure:
+            self.counts[split]["unsure_crops"] += 1
+            path = None
+        return ImageRef(name, path=path)
+
+    def said(self, split: str) -> str:
+        """What the counts of a split say, in a line; empty where there is nothing to say."""
+        counts = self.counts.get(split, Counter())
+        parts = [f"{counts[name]:,} {meaning}" for name, meaning in COUNTS.items() if counts[name]]
+        if self.unknown:
+            parts.append(f"{self.unknown:,} names in {self.path} are of no picture of the corpus")
+        return "; ".join(parts)
+
+    def record(self) -> dict[str, Any]:
+        """Plain data for the record of a run."""
+        about = {key: value for key, value in self.about.items() if key not in ("format", "version")}
+        return {
+            "source": self.kind,
+            "file": None if self.path is None else self.path.name,
+            "sha256": self.sha256,
+            "about": about,
+            "counts": {split: dict(counts) for split, counts in self.counts.items()},
+        }
+
+
+def find_objects(corpus: Corpus, given: str | Path | None = None) -> Objects:
+    """The objects of a corpus.
+
+    Args:
+        corpus: the corpus.
+        given: a file of boxes, a folder of VOC files, a folder of crops or of their dicts, or `none`. Where None: the
+            truth of the probe corpus; else `<root>/boxes/<name>.jsonl`, or the released crops, where they are there.
+
+    Raises:
+        DataError: no such file, a file that is none of these, or that is of another corpus.
+        UsageError: a folder that holds none of these.
+    """
+    if given == "none":
+        return Objects("none")
+    if given is None:
+        if corpus.name == "probe":
+            return Objects("truth")
+        usual = corpus.root / "boxes" / f"{corpus.name}.jsonl" if corpus.root is not None else None
+        if usual is not None and usual.is_file():
+            return _of_boxes(corpus, usual, "boxes")
+        dicts = find_dicts(_near(corpus), corpus.name) if corpus.crops is not None else {}
+        return _of_crops(corpus, corpus.crops, dicts) if dicts else Objects("none")
+    path = Path(given).expanduser()
+    if path.is_dir():
+        dicts = find_dicts([path, *([path.parent] if path.name == "crops" else [])], corpus.name)
+        if dicts:
+            inside = next((each for each in (path / "crops", path / "train", path) if each.is_dir()), path)
+            crops = corpus.crops if inside == path and corpus.crops is not None else path
+            return _of_crops(corpus, crops, dicts)
+        if any(each.suffix.lower() == ".xml" for each in path.iterdir()):
+            return _of_boxes(corpus, path, "voc")
+        if dicts := find_dicts([path.parent, *_near(corpus)], corpus.name):
+            return _of_crops(corpus, path, dicts)
+        raise UsageError(
+            f"--data.boxes {path}: the folder holds neither VOC's .xml files nor {corpus.name}_train_dict.pth and crops"
+        )
+    if not path.is_file():
+        raise DataError(f"--data.boxes {path}: there is no such file or folder.")
+    return _of_boxes(corpus, path, "boxes")
+
+
+def _near(corpus: Corpus) -> list[Path]:
+    """Folders where the dicts of a corpus's crops may lie."""
+    folders = [file.parent for file in corpus.files.values()]
+    folders += [each.parent for each in folders] + [each for each in (corpus.root,) if each is not None]
+    if corpus.crops is not None:
+        folders += [corpus.crops, corpus.crops.parent]
+    return list(dict.fromkeys(folders))
+
+
+def _of_crops(corpus: Corpus, crops: Path | None, dicts: dict[str, Path]) -> Objects:
+    read = read_dicts(dicts, crops)
+    keys = {key: str(each.path) for each in read.values() for key in each.crops}
+    unknown = _unknown(corpus, keys, keys, stem=False)
+    return Objects("crops", crops, _sha256(dicts.values()), unknown=unknown, _dicts=read)
+
+
+def _of_boxes(corpus: Corpus, path: Path, kind: Literal["boxes", "voc"]) -> Objects:
+    file = read_box_lines(path) if kind == "boxes" else read_voc(path)
+    named = file.about.get("corpus")
+    if named is not None and named != corpus.name:
+        raise DataError(f"{path}: boxes of the corpus {str(named)[:40]!r}, not of {corpus.name!r}.")
+    if not file.places:
+        raise DataError(f"{path}: holds no boxes.")
+    unknown = _unknown(corpus, file.images, file.places, stem=kind == "voc")
+    unknown += _unknown(corpus, file.posts, file.places, stem=False, ids=True)
+    files = [path] if kind == "boxes" else sorted(path.glob("*.[xX][mM][lL]"))
+    return Objects(kind, path, _sha256(files), file.about, unknown, _boxes=file)
+
+
+def _unknown(corpus: Corpus, names: Iterable[str], places: dict[str, str], stem: bool, ids: bool = False) -> int:
+    """How many names are of no picture (or post) of the corpus; a file of another corpus is refused."""
+    names, known = list(names), corpus.ids if ids else corpus.pictures
+    if known is None or not names:
+        return 0
+    keys = known if ids else {key for name in known for key in _keys(name, stem)}
+    unknown = [name for name in names if name not in keys]
+    if 2 * len(unknown) > len(names):
+        raise DataError(
+            f"{places[unknown[0]]}: {len(unknown)} of {len(names)} names are of no {'post' if ids else 'picture'} of "
+            f"{corpus.name}, the first is {unknown[0][:80]!r}.\nIs it of another corpus?"
+        )
+    return len(unknown)
+
+
+def _keys(name: str, stem: bool = False) -> list[str]:
+    """What a file may call a picture: its name, without the mark of a merged release, for VOC without its ending."""
+    names = [name, name.removeprefix(merged_mark(name))]
+    return list(dict.fromkeys(names + ([Path(each).stem for each in names] if stem else [])))
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()

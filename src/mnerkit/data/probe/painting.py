@@ -1,0 +1,111 @@
+"""The pictures of a generated post: pictograms in a 3 x 3 grid over a gradient with clutter and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnerkit.data.probe.pictogram_rng import Dice
+from mnerkit.data.probe.pictograms import DARK, LIGHT, MAIN, inside, stencil
+from mnerkit.data.probe.presets import Preset
+
+SIZE, GRID = 64, 3
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (210, 35, 40),
+    "blue": (35, 75, 215),
+    "green": (25, 155, 55),
+    "yellow": (235, 210, 35),
+    "purple": (135, 45, 175),
+    "orange": (240, 130, 25),
+    "pink": (245, 135, 190),
+    "teal": (20, 160, 165),
+}
+_JITTER = 15
+# pictures are painted at twice their size and averaged, so that edges are smooth
+_ZOOM = 2
+_FEWEST_PIXELS, _MOST_PIXELS = 34, 41
+
+
+@dataclass(frozen=True)
+class Item:
+    """A pictogram to be drawn: its noun, its colour, and the entity that it shows (-1 for a distractor)."""
+
+    noun: str
+    colour: str
+    entity: int
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an item was drawn: its cell (row-major) and its box x0 y0 x1 y1 in pixels."""
+
+    item: Item
+    cell: int
+    box: tuple[int, int, int, int]
+
+
+def paint(dice: Dice, preset: Preset, items: list[Item]) -> tuple[np.ndarray, list[Placed]]:
+    """Draw `items` into cells of their own; returns (64, 64, 3) uint8 and where each item is, in reading order."""
+    edge = SIZE * _ZOOM
+    canvas = _background(dice, edge)
+    for _ in range(dice.between(*preset.clutter)):
+        _strew(dice, canvas)
+    cells = dice.shuffled(range(GRID * GRID))[: len(items)]
+    placed = [_place(dice, canvas, preset, item, cell) for item, cell in zip(items, cells, strict=True)]
+    small = canvas.reshape(SIZE, _ZOOM, SIZE, _ZOOM, 3).sum((1, 3)) // _ZOOM**2
+    pixels = np.clip(small + dice.noise(small.shape, preset.noise), 0, 255).astype(np.uint8)
+    return pixels, sorted(placed, key=lambda each: each.cell)
+
+
+def caption(placed: list[Placed]) -> str:
+    """A short true sentence of what is drawn: `a red house and a blue trophy`."""
+    things = [
+        f"{'an' if each.item.colour[0] in 'aeiou' else 'a'} {each.item.colour} {each.item.noun}" for each in placed
+    ]
+    if not things:
+        return "a plain background"
+    return " and ".join([*([", ".join(things[:-1])] if things[:-1] else []), things[-1]]).replace(",", " ,")
+
+
+def _background(dice: Dice, edge: int) -> np.ndarray:
+    top, bottom = dice.between(90, 234), dice.between(90, 234)
+    rows = top + (bottom - top) * np.arange(edge, dtype=np.int64) // (edge - 1)
+    tint = np.array([dice.between(-10, 10) for _ in range(3)], np.int64)
+    return np.repeat((rows[:, None, None] + tint), edge, 1)
+
+
+def _strew(dice: Dice, canvas: np.ndarray) -> None:
+    """Paint one greyish stroke, oval or box somewhere."""
+    edge = len(canvas)
+    x, y = dice.below(edge), dice.below(edge)
+    width, height = dice.between(6, 26), dice.between(6, 26)
+    grey = dice.between(40, 220)
+    colour = [min(max(grey + dice.between(-25, 25), 0), 255) for _ in range(3)]
+    kind = dice.below(3)
+    window = canvas[y : y + 2 * height, x : x + 2 * width] if kind == 0 else canvas[y : y + height, x : x + width]
+    across, down = np.arange(window.shape[1])[None, :], np.arange(window.shape[0])[:, None]
+    if kind == 0:
+        thick = dice.between(2, 4)
+        stroke = ((0, 0), (thick, 0), (2 * width, 2 * height), (2 * width - thick, 2 * height))
+        window[inside(stroke, across, down)] = colour
+    elif kind == 1:
+        oval = ((2 * across - width) * height) ** 2 + ((2 * down - height) * width) ** 2 <= (width * height) ** 2
+        window[oval] = colour
+    else:
+        window[:] = colour
+
+
+def _place(dice: Dice, canvas: np.ndarray, preset: Preset, item: Item, cell: int) -> Placed:
+    edge = len(canvas)
+    row, column = divmod(cell, GRID)
+    size = dice.between(_FEWEST_PIXELS, _MOST_PIXELS)
+    x = column * edge // GRID + dice.below(edge // GRID - size + 1)
+    y = row * edge // GRID + dice.below(edge // GRID - size + 1)
+    main = np.array([min(max(part + dice.between(-_JITTER, _JITTER), 0), 255) for part in COLOURS[item.colour]])
+    painted = stencil(item.noun, size, dice.between(-preset.turns, preset.turns))
+    window = canvas[y : y + size, x : x + size]
+    for shade, colour in ((MAIN, main), (DARK, main * 3 // 8), (LIGHT, 255 - (255 - main) // 4)):
+        window[painted == shade] = colour
+    box = (x // _ZOOM, y // _ZOOM, -(-(x + size) // _ZOOM), -(-(y + size) // _ZOOM))
+    return Placed(item, cell, box)

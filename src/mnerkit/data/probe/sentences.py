@@ -1,0 +1,105 @@
+"""The words of a generated post: phrases, chatter, hashtags, mentions, links and spelling noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mnerkit.data.corpus.post import Entity
+from mnerkit.data.probe import phrases
+from mnerkit.data.probe.names import syllable
+from mnerkit.data.probe.painting import COLOURS
+from mnerkit.data.probe.pictogram_rng import Dice
+
+FEWEST_WORDS, MOST_WORDS = 6, 25
+_URL_CHARACTERS = "abcdefghijkmnopqrstuvwxyz23456789"
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An entity that is to be written down.
+
+    Attributes:
+        type: its type.
+        name: its words.
+        ambiguous: whether its phrase must not tell the type.
+        colour: the colour of its pictogram, if it has one.
+        linked: whether the colour word stands beside the name.
+        hint: the type that a hint word speaks for, or None for no such word.
+    """
+
+    type: str
+    name: tuple[str, ...]
+    ambiguous: bool
+    colour: str
+    linked: bool
+    hint: str | None = None
+
+
+def write(dice: Dice, mentions: list[Mention]) -> tuple[tuple[str, ...], list[Entity]]:
+    """Words of a post with `mentions` in this order, `FEWEST_WORDS` to `MOST_WORDS` of them, and their spans."""
+    while True:
+        words, spans = _draft(dice, mentions)
+        if len(words) <= MOST_WORDS:
+            return tuple(_misspelt(dice, words, spans)), spans
+
+
+def _draft(dice: Dice, mentions: list[Mention]) -> tuple[list[str], list[Entity]]:
+    words: list[str] = []
+    spans: list[Entity] = []
+    if dice.chance(15):
+        words += ["RT", _handle(dice), ":"]
+    if dice.chance(60):
+        words += dice.pick(phrases.OPENERS).split()
+    if dice.chance(30) or not mentions:
+        words += dice.pick(phrases.FILLERS).split()
+    for position, mention in enumerate(mentions):
+        if position:
+            words.append(dice.pick(phrases.JOINTS))
+        for word in _phrase(dice, mention).split():
+            if word == "{}":
+                spans.append(Entity(len(words), len(words) + len(mention.name), mention.type))
+                words += mention.name
+            else:
+                words.append(word)
+    if dice.chance(50):
+        words += dice.pick(phrases.FILLERS).split()
+    if dice.chance(20):
+        words.append(_handle(dice))
+    words += [dice.pick(phrases.HASHTAGS) for _ in range(dice.below(3))]
+    while len(words) < FEWEST_WORDS:
+        words += dice.pick(phrases.FILLERS).split()
+    if dice.chance(50):
+        words.append("http://t.co/" + "".join(dice.pick(_URL_CHARACTERS) for _ in range(8)))
+    return words, spans
+
+
+def _phrase(dice: Dice, mention: Mention) -> str:
+    """A phrase with `{}` in place of the name, with colour and hint word where the mention has them."""
+    phrase = dice.pick(phrases.AMBIGUOUS if mention.ambiguous else phrases.CLEAR[mention.type])
+    if mention.linked:
+        phrase = phrase.replace("{}", dice.pick(phrases.LINKS).replace("{colour}", mention.colour))
+    if mention.hint is not None:
+        hint = dice.pick(phrases.HINTS[mention.hint])
+        phrase = phrase.replace("{}", f"{hint} {{}}") if dice.chance(50) else f"{phrase} {hint}"
+    return phrase
+
+
+def _handle(dice: Dice) -> str:
+    return "@" + syllable(dice) + syllable(dice)
+
+
+def _misspelt(dice: Dice, words: list[str], spans: list[Entity]) -> list[str]:
+    """Capitals and stretched letters outside names; colours stay readable."""
+    names = {position for span in spans for position in range(span.start, span.end)}
+    noisy = list(words)
+    for position, word in enumerate(words):
+        if position in names or not word.isalpha():
+            continue
+        draw = dice.below(100)
+        if draw < 8:
+            noisy[position] = word.capitalize()
+        elif draw < 10:
+            noisy[position] = word.upper()
+        elif draw < 12 and len(word) > 2 and word not in COLOURS:
+            noisy[position] = word + word[-1] * dice.between(1, 2)
+    return noisy

@@ -1,0 +1,96 @@
+"""Checkpoints: read as plain data, checked, and turned back into a method."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from mnerkit import registry
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.errors import CheckpointError
+from mnerkit.methods.heads import load_head_class
+from mnerkit.methods.method import Method
+from mnerkit.methods.support import support_posts
+from mnerkit.methods.tagger import Tagger
+
+AnyMethod = TypeVar("AnyMethod", bound=Method)
+
+# what `Method.record` writes and `restore` reads
+RECORD = {"plugin", "config", "facts", "towers", "support", "trained_on"}
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """A checkpoint appears whole or not at all, whenever the process is killed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the target, then move over it."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+        with draft.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, target)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, loaded with `weights_only=True`.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint of mnerkit, or one that holds more than plain data.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "best.ckpt"
+    if not file.is_file():
+        raise CheckpointError(f"no checkpoint {file}; a finished run has best.ckpt in its folder (`mnerkit runs`)")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{file} is not plain tensors and data (a pickle payload?); it is not loaded") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{file} is no checkpoint, or a damaged one: {str(error).splitlines()[0][:120]}"
+        ) from None
+    record = content.get("mnerkit") if isinstance(content, dict) else None
+    if not isinstance(record, dict) or not set(record) >= RECORD or "state_dict" not in content:
+        raise CheckpointError(f"{file} was not written by mnerkit")
+    return content
+
+
+def make(config: dict[str, Any]) -> Method:
+    """An unbuilt method from a checked configuration."""
+    kind, model = registry.get(config["plugin"]).load(), dict(config.get("model") or {})
+    if issubclass(kind, Tagger):
+        head = dict(model.pop("head", None) or {"name": "crf"})
+        model["head"] = load_head_class(head.pop("name"))(**head)
+    return kind(**model)
+
+
+def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:
+    """Build `method` as the checkpoint has it and load its weights; in evaluation mode."""
+    record = content["mnerkit"]
+    if method.plugin != record["plugin"]:
+        raise CheckpointError(f"the checkpoint was written by plugin {record['plugin']!r}, not {method.plugin!r}")
+    n_way = (record["config"].get("data") or {}).get("n_way", 2)
+    method.build(CorpusFacts.from_state(record["facts"]), n_way=n_way, towers=record["towers"], tower_dir=tower_dir)
+    method.load_weights(content["state_dict"])
+    method.config, method.seed = record["config"], record["config"].get("seed", 0)
+    method.support = support_posts(record["support"])
+    # earlier checkpoints lack it: their support holds tags of the types in play alone
+    method.support_types = tuple(record.get("support_types", ()))
+    method.trained_on = record["trained_on"].tolist()
+    return method.eval()
+
+
+def load(path: str | Path, tower_dir: str | None = None) -> Method:
+    """The method of a checkpoint, ready to predict."""
+    content = read(path)
+    return restore(make(content["mnerkit"]["config"]), content, tower_dir)

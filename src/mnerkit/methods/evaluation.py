@@ -1,0 +1,49 @@
+"""What a method says of a split, and what the pictures contribute to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as lightning
+
+from mnerkit.data.datamodule import MnerData
+from mnerkit.data.pictures.controls import Pictures
+from mnerkit.methods.method import Method
+from mnerkit.methods.prediction import Prediction, gather
+from mnerkit.methods.tagger import Tagger
+from mnerkit.scoring import probe_measures
+
+
+def predictions(
+    trainer: lightning.Trainer, method: Method, data: MnerData, split: str, pictures: Pictures | None = None
+) -> list[Any]:
+    """What a method says of every post (or every query of every episode) of a split, of all ranks, in a fixed order."""
+    method.predicted = []
+    trainer.predict(method, dataloaders=data.loader(split, pictures=pictures), return_predictions=False)
+    return gather(method.predicted)
+
+
+def image_use(
+    trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, right: Sequence[Prediction]
+) -> dict[str, Any]:
+    """F1 with right, shuffled and blank pictures, on all, clear and ambiguous entities; pointing where it attends.
+
+    Image use is right minus shuffled, on all entities. Only for generated corpora, whose truth is known. `right` holds
+    the predictions with right pictures, with traces where the method has them.
+    """
+    figures: dict[str, Any] = {"right": clarity(right)}
+    for pictures in ("shuffled", "blank"):
+        figures[pictures] = clarity(predictions(trainer, tagger, data, split, pictures=pictures))  # type: ignore[arg-type]
+    figures["image_use"] = figures["right"]["all"] - figures["shuffled"]["all"]
+    attentions = [each.traces.get("attention") for each in right]
+    if right and all(each is not None for each in attentions):
+        figures["pointing"] = probe_measures.pointing([each.post for each in right], attentions)
+    return figures
+
+
+def clarity(predicted: Sequence[Prediction]) -> dict[str, float]:
+    """F1 on all, clear and ambiguous entities of the types in play."""
+    return probe_measures.f1_by_clarity(
+        [each.post for each in predicted], [each.scored for each in predicted], types=[each.types for each in predicted]
+    )

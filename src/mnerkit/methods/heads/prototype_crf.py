@@ -1,0 +1,91 @@
+"""Few-shot tagging: distances to the prototypes of a support set, and a CRF over them (MOUSING)."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.errors import UsageError
+from mnerkit.methods.heads.prototype import PrototypeHead
+from mnerkit.methods.heads.rows import as_long_as_posts, mean_over_rows, words_of
+from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll, viterbi
+from mnerkit.towers.interface import WordStates
+
+
+class PrototypeCRFHead(PrototypeHead):
+    """Distances to prototypes as emissions, and one CRF for all environments (MOUSING, Eq. 10-12)."""
+
+    name: ClassVar[str] = "prototype_crf"
+
+    def __init__(
+        self,
+        transitions: Literal["tied", "full"] = "tied",
+        slot_shuffle: bool = True,
+        constrain_bio: bool = True,
+        emission: Literal["logp", "p"] = "logp",
+        **prototypes: Any,
+    ) -> None:
+        """Keep the options.
+
+        Args:
+            transitions: `tied` scores roles of tags and serves any number of types; `full` scores pairs of tags, so
+                that episodes must have as many types as the model was built for.
+            slot_shuffle: with `full`, deal the types to the tags anew in each episode (drawn from its number).
+            constrain_bio: never decode an `I-x` at the start, after O or after another type; the loss is the same.
+            emission: what the CRF reads, log-probabilities or probabilities.
+            prototypes: options of `PrototypeHead`.
+        """
+        super().__init__(**prototypes)
+        self.transitions, self.slot_shuffle, self.constrain_bio = transitions, slot_shuffle, constrain_bio
+        self.emission = emission
+
+    def build(self, width: int, tagset: TagSet) -> None:
+        """Create the CRF; of `tagset`, `full` transitions use the number of types, nothing else is used."""
+        super().build(width, tagset)
+        self.num_types = len(tagset.types)
+        self.crf = CRF(len(tagset), batch_first=True) if self.transitions == "full" else TiedCRF()
+
+    def _scores(self, batch: Batch) -> Scores:
+        """The CRF's scores of the episode's tags."""
+        num_types = len(batch.tagset.types)
+        scores = self.crf.scores(num_types)
+        if self.transitions == "tied":
+            return scores
+        if num_types != self.num_types:
+            raise UsageError(
+                f"transitions: full was built for {self.num_types} types, an episode has {num_types}; use tied"
+            )
+        if not self.slot_shuffle:
+            return scores
+        slots = random.Random(batch.episode or 0).sample(range(num_types), num_types)
+        order = [0, *(2 * slot + 1 + role for slot in slots for role in (0, 1))]
+        return scores.permuted(torch.tensor(order, device=scores.start.device))
+
+    def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
+        """Negative log-likelihood of the gold tags (MOUSING, Eq. 12): mean over query rows, sum over environments."""
+        words = words_of(encoded, batch)
+        emissions, known = self.emissions(encoded, batch)
+        gold = words.tags(batch)
+        gold = gold * known[gold]
+        worlds = len(emissions)
+        losses = crf_nll(
+            emissions.flatten(0, 1),
+            gold.repeat(worlds, 1),
+            words.mask.repeat(worlds, 1),
+            self._scores(batch),
+            given=None if batch.play_mask is None else words.play.repeat(worlds, 1),
+        )
+        return mean_over_rows(losses.view(worlds, -1), words.play)
+
+    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
+        """Viterbi over the mean of the environments' emissions."""
+        words = words_of(encoded, batch)
+        emissions, _ = self.emissions(encoded, batch)
+        scores = self._scores(batch)
+        decoded = viterbi(emissions.mean(0), words.mask, scores.constrained() if self.constrain_bio else scores)
+        return as_long_as_posts(decoded, batch, words)

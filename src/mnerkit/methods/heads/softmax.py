@@ -1,0 +1,60 @@
+"""Each word on its own: a linear layer and a softmax over the tags."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div
+
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.rows import Words, add_boundary, as_long_as_posts, cross_entropy, likeliest, words_of
+from mnerkit.ranges import DROPOUT, check
+from mnerkit.towers.interface import WordStates
+
+
+class SoftmaxHead(Head):
+    """A linear layer and a softmax over the tags of every word; the loss is the mean over words."""
+
+    name: ClassVar[str] = "softmax"
+    compares: ClassVar[bool] = True
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        """Keep the options.
+
+        Args:
+            dropout: share of the word states' features dropped before the linear layer.
+        """
+        super().__init__()
+        check("model.head", DROPOUT, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def build(self, width: int, tagset: TagSet) -> None:
+        """Create the linear layer."""
+        self.linear = nn.Linear(width, len(tagset))
+
+    def _log_p(self, words: Words, encoded: WordStates) -> Tensor:
+        with torch.autocast(words.states.device.type, enabled=False):
+            emissions = add_boundary(self.linear(self.dropout(words.states)), encoded, words)
+            return emissions.log_softmax(-1)  # (E, R, W, K)
+
+    def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
+        """Cross-entropy: mean over the words of all query rows, summed over environments."""
+        words = words_of(encoded, batch)
+        return cross_entropy(self._log_p(words, encoded), words.tags(batch), words.play)
+
+    def divergence(self, encoded: WordStates, batch: Batch, rows: Tensor) -> Tensor:
+        """KL between the two environments' distributions over the tags of a word: mean over the words of `rows`."""
+        words = words_of(encoded, batch)
+        mask = words.mask & rows[words.rows].unsqueeze(1)
+        first, second = self._log_p(words, encoded)
+        losses = kl_div(second, first.detach(), reduction="none", log_target=True).sum(-1)  # (R, W)
+        return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
+
+    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
+        """The likeliest tag of each word, under the mean of the environments' log-probabilities."""
+        words = words_of(encoded, batch)
+        return as_long_as_posts(likeliest(self._log_p(words, encoded).mean(0), words), batch, words)

@@ -1,0 +1,104 @@
+"""Few-shot tagging by nearest support words and counted transitions (StructShot)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mnerkit.data.batches.batch import Batch
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.errors import UsageError
+from mnerkit.methods.heads.nearest import NearestHead
+from mnerkit.methods.heads.rows import ABSENT, as_long_as_posts, from_io, words_of
+from mnerkit.nn.abstract_transitions import ABSTRACT, count_transitions, spread
+from mnerkit.nn.linear_chain import Scores, viterbi
+from mnerkit.towers.interface import WordStates
+
+TAUS = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# the public default, until dev has chosen
+USUAL = TAUS.index(0.1)
+
+
+class StructHead(NearestHead):
+    """`nearest` with transitions: scores of each IO tag, a softmax, and Viterbi over counted transitions.
+
+    StructShot (Yang and Katiyar, 2020). The frequencies of seven abstract transitions (`nn.abstract_transitions`) are
+    counted on the source types' training posts and spread over the types in play; `tau` is their power. Counts and the
+    chosen `tau` are buffers: a checkpoint carries them.
+    """
+
+    name: ClassVar[str] = "struct"
+    counts: Tensor
+    chosen: Tensor
+
+    def __init__(self, tau: float | None = None, normalise: bool = True, dropout: float = 0.0) -> None:
+        """Keep the options.
+
+        Args:
+            tau: power of the transition probabilities, below 1 to even them out; null: chosen on dev at each
+                validation from 0.01, 0.05, 0.1, 0.2, 0.5, 1 and 2 (the checkpoint keeps it).
+            normalise: bring word states to length 1 before squared Euclidean distances are taken.
+            dropout: share of the word states' features dropped before the softmax that is trained.
+
+        Raises:
+            UsageError: `tau` is negative.
+        """
+        super().__init__(normalise, dropout)
+        if tau is not None and not 0 <= tau < float("inf"):
+            raise UsageError(f"--model.head.tau {tau}: give a number from 0 on, or null to choose it on dev")
+        self.fixed_tau = tau
+        self.choices = TAUS if tau is None else ()
+
+    def build(self, width: int, tagset: TagSet) -> None:
+        """Create the softmax for the source types, and the buffers."""
+        super().build(width, tagset)
+        # whole numbers: no precision of the Trainer changes them
+        self.register_buffer("counts", torch.zeros(len(ABSTRACT), dtype=torch.long))
+        self.register_buffer("chosen", torch.tensor(USUAL))
+
+    def prepare(self, posts: Sequence[Post], tagset: TagSet, ignore: bool = False) -> None:
+        """Count the abstract transitions of the training posts."""
+        self.counts.copy_(torch.tensor(count_transitions(_classes(post, tagset, ignore) for post in posts)))
+
+    @property
+    def tau(self) -> float:
+        """The power in use."""
+        return TAUS[int(self.chosen)] if self.fixed_tau is None else self.fixed_tau
+
+    def choose(self, place: int) -> None:
+        """Use `choices[place]` from now on."""
+        if self.choices:
+            self.chosen.fill_(place)
+
+    def _emissions(self, encoded: WordStates, batch: Batch) -> Tensor:
+        """(Q, W, 1 + N) mean of the environments' log-probabilities; `ABSENT` for tags that no support word has.
+
+        The softmax is the paper's; it moves all tags of a word alike, and so changes no path.
+        """
+        log_p = self.similarity(encoded, batch).log_softmax(-1).mean(0)
+        return log_p.masked_fill(log_p == -torch.inf, ABSENT)
+
+    def _decoded(self, emissions: Tensor, batch: Batch, encoded: WordStates, tau: float) -> list[list[int]]:
+        words = words_of(encoded, batch)
+        counted = spread(self.counts.cpu(), len(batch.tagset.types), tau)
+        scores = Scores(*(each.to(emissions.device) for each in counted))
+        return as_long_as_posts(from_io(viterbi(emissions, words.mask, scores)), batch, words)
+
+    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
+        """Viterbi (without `B-`: neighbouring words of one type are one entity)."""
+        return self._decoded(self._emissions(encoded, batch), batch, encoded, self.tau)
+
+    def decodings(self, encoded: WordStates, batch: Batch) -> list[list[list[int]]]:
+        """Decoded under each tau of `choices`, from the same emissions."""
+        emissions = self._emissions(encoded, batch)
+        return [self._decoded(emissions, batch, encoded, tau) for tau in self.choices or (self.tau,)]
+
+
+def _classes(post: Post, tagset: TagSet, ignore: bool) -> list[int | None]:
+    """IO classes of a post: 0 for O and, unless they are unknown (`ignore`), for other types."""
+    place = {kind: number for number, kind in enumerate(tagset.types, start=1)}
+    return [0 if tag == "O" else place.get(tag[2:], None if ignore else 0) for tag in post.tags or ()]

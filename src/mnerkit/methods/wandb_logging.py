@@ -1,0 +1,77 @@
+"""What a run tells Weights & Biases: the cells of tables that it fills, and its final scores and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+
+from mnerkit.errors import UsageError
+from mnerkit.methods.prediction import Prediction, rows
+
+# rows of the predictions table: enough to look through, small enough to load at once
+SHOWN = 500
+# W&B refuses longer tags
+TAG = 64
+
+
+def account(config: Mapping[str, Any], corpus: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A configuration whose section `wandb` is ready for W&B, and the cells of tables that the run fills.
+
+    Args:
+        config: the resolved configuration.
+        corpus: the folder of the run's corpus; with the plugin it is the run's tags where none are given.
+
+    Raises:
+        UsageError: `wandb.cells` is no mapping.
+    """
+    asked = dict(config.get("wandb") or {})
+    cells = asked.pop("cells", None) or {}
+    if not isinstance(cells, Mapping):
+        raise UsageError(f"--wandb.cells is a mapping of experiments, in a file for --config; got {cells!r}"[:160])
+    asked["tags"] = [str(tag)[:TAG] for tag in asked.get("tags") or (config["plugin"], corpus)]
+    return {**config, "wandb": asked}, dict(cells)
+
+
+def note(loggers: Iterable[Logger], **facts: Any) -> None:
+    """Add to the configuration that W&B shows of a run."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_hyperparams(facts)
+
+
+def log_results(logger: WandbLogger, metrics: dict[str, Any], answers: Sequence[Any]) -> None:
+    """Summary figures; of a tagger the predictions of the split that was scored last, too, and word-level confusions.
+
+    Closes the run.
+    """
+    run = logger.experiment
+    for split in ("dev", "test"):
+        for name, value in metrics.get(split, {}).items():
+            run.summary[f"final/{split}/{name}"] = value
+        use = metrics.get(f"{split}:image_use", {})
+        if "image_use" in use:
+            run.summary[f"final/{split}/image_use"] = use["image_use"]
+    run.summary["protocol"] = metrics["protocol"]
+    if predicted := [each for each in answers if isinstance(each, Prediction)]:
+        _log_predictions(run, predicted)
+    # the offline file is whole only when the run is closed
+    run.finish()
+
+
+def _log_predictions(run: Any, predicted: Sequence[Prediction]) -> None:
+    import wandb
+
+    table = wandb.Table(columns=["id", "words", "gold", "predicted", "right"])
+    for row, each in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
+        named = [f"{span['text']} ({span['type']})" for span in row["entities"]]
+        gold = [f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", [])]
+        table.add_data(row["id"], " ".join(row["words"]), "; ".join(gold), "; ".join(named), each.gold == each.scored)
+    run.log({"predictions": table})
+    names = ["O", *sorted({kind for each in predicted for kind in each.types})]
+    number = {name: place for place, name in enumerate(names)}
+    gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
+    said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.scored]
+    run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=said_words, class_names=names)})

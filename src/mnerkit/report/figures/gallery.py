@@ -1,0 +1,244 @@
+"""What papers draw beside tables, as plain data of a page: relevance R, attention, graphs, t-SNE, cases.
+
+Histograms of R come from a run's scores, R under pictures from its predictions; what takes a network has been kept in
+the run's folder (`figure_file`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.spans import entities
+from mnerkit.errors import DataError, MnerkitError
+from mnerkit.report.figures import figure_file
+from mnerkit.report.figures.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES, KINDS
+from mnerkit.report.folders import Record, mapping, sequence
+from mnerkit.report.posts.answers import file_of
+from mnerkit.report.posts.browser import MOST_PICTURES, UNKNOWN, Pictures, corpus_posts
+from mnerkit.report.tables.tables import Filled
+
+LARGE = 320  # pixels of the longer side of a picture that a figure is drawn on
+MOST_POSTS = 12  # with R under their pictures
+MOST_BINS = 100
+MAX_BYTES = 8 << 20  # of the kept figures of a page, and of a file of R
+ABOUT_R = (
+    "R is how relevant an image is to its post, from 0 to 1; the blank image has 0.5. First posts of {split} with "
+    "several images, then others."
+)
+SERIES = (("relevant/histogram", "relevant images"), ("irrelevant/histogram", "irrelevant images"))
+Drawn = dict[str, Any]
+
+
+def kinds_of(record: Record) -> list[tuple[str, str]]:
+    """Kind and split of the figures that a run has of its own, whatever table asks for them."""
+    found = [
+        (kind, split)
+        for split in ("test", "dev", "train")
+        for kind in figure_file.COMPUTED
+        if figure_file.file_of(record.path, kind, split).is_file()
+    ]
+    scored = [split for split in ("test", "dev") if "histogram" in mapping(record.metrics.get(split))]
+    for split in scored[:1]:
+        found.append((FROM_SCORES, split))
+        if file_of(record.path, split).is_file():
+            found.append((FROM_PREDICTIONS, split))
+    return found
+
+
+@dataclass
+class Gallery:
+    """Makes the figures of a page.
+
+    Attributes:
+        number: place of each run in the page's list, by its folder.
+        pictures: the page's.
+        root: folder of the corpora; that of each run's configuration where None.
+        problems: what was wrong, a line each.
+    """
+
+    number: Mapping[Path, int]
+    pictures: Pictures
+    root: Path | None = None
+    problems: list[str] = field(default_factory=list)
+    _left: int = MAX_BYTES
+    _done: set[tuple[Path, str, str]] = field(default_factory=set)
+    _posts: dict[tuple[str, ...], dict[str, Post]] = field(default_factory=dict)
+
+    def of_table(self, filled: Filled) -> list[Drawn]:
+        """The figures that a table asks for, one for each of its runs of the first seed."""
+        found: list[Drawn] = []
+        for kind in filled.table.draw:
+            if kind == CASES:
+                found += self._cases(filled)
+            elif kind in KINDS:
+                seen = set()
+                for (row, column), figure in filled.figures.items():
+                    key = tuple(record.path for record in figure.records)
+                    if key and key not in seen:
+                        seen.add(key)
+                        name, split = filled.table.rows[row].name, filled.table.columns[column].split
+                        found.append(self._one(kind, figure.records, split, f"{name}, {figure.records[0].corpus}"))
+        return found
+
+    def of_run(self, record: Record) -> Drawn | None:
+        """The figures of a run that no table asked for; None where there are none."""
+        found = [
+            self._one(kind, [record], split, f"{kind}, {split}")
+            for kind, split in kinds_of(record)
+            if (record.path, kind, split) not in self._done
+        ]
+        return {"title": record.label, "note": f"Run {record.path.as_posix()}", "drawn": found} if found else None
+
+    def _one(self, kind: str, records: Sequence[Record], split: str, name: str) -> Drawn:
+        """A figure, or why it is not there."""
+        self._done |= {(record.path, kind, split) for record in records}
+        first = records[0]
+        said: Drawn = {"kind": kind, "name": name, "run": self.number.get(first.path.resolve())}
+        try:
+            if kind == FROM_SCORES:
+                return said | _histogram(records, split)
+            if kind == FROM_PREDICTIONS:
+                return said | self._relevance(first, split)
+            return said | self._kept(kind, first, split)
+        except DataError as problem:
+            return said | {"kind": "absent", "about": str(problem)}
+
+    # ------------------------------------------------------------------ kept in run folders
+
+    def _kept(self, kind: str, record: Record, split: str) -> Drawn:
+        path = figure_file.file_of(record.path, kind, split)
+        if not path.is_file():
+            raise DataError(f"not drawn yet; `mnerkit draw {kind} {os.path.normpath(record.path)}` does it")
+        self._left -= path.stat().st_size
+        if self._left < 0:
+            raise DataError(f"left out, since the figures of this page have more than {MAX_BYTES >> 20} MB")
+        try:
+            content = figure_file.read(path)
+        except DataError as problem:
+            self.problems.append(str(problem))
+            raise
+        if kind in figure_file.POINTS:
+            return {key: content[key] for key in ("about", "types", "points")}
+        types = sorted({kind for post in content["posts"] for side in ("gold", "said") for _, _, kind in post[side]})
+        known = self._corpus(record, split)
+
+        def plain(post: dict[str, Any]) -> Drawn:
+            own = known.get(post["id"])
+            own = own if own is not None and list(own.words) == post["words"] else None
+            sides = {side: _flat(post[side], types) for side in ("gold", "said")}
+            return {**post, **sides, "shots": self._shots(own)}
+
+        return {"about": content["about"], "types": types, "posts": [plain(post) for post in content["posts"]]}
+
+    # ------------------------------------------------------------------ relevance
+
+    def _relevance(self, record: Record, split: str) -> Drawn:
+        rows = list(_scored(file_of(record.path, split)))
+        known = self._corpus(record, split)
+        several = sorted(rows, key=lambda row: sum(value is not None for value in row[2]) < 2)
+        posts: list[Drawn] = []
+        for name, images, scores in several[:MOST_POSTS]:
+            own = known.get(name)
+            if own is not None and [ref.name for ref in own.images] != images:
+                own = None
+            gold = [] if own is None else [[each.start, each.end, each.type] for each in entities(own.tags or ())]
+            shots = self._shots(own) or [[image, UNKNOWN, ""] for image in images[:MOST_PICTURES]]
+            truth = list(own.truth.relevant) if own is not None and own.truth is not None else None
+            posts.append(
+                {
+                    "id": name,
+                    "words": [] if own is None else list(own.words),
+                    "gold": gold,
+                    "shots": shots,
+                    "scores": scores[: len(shots)],
+                    "truth": truth,
+                }
+            )
+        types = sorted({kind for post in posts for _, _, kind in post["gold"]})
+        for post in posts:
+            post["gold"] = _flat(post["gold"], types)
+        return {"about": ABOUT_R.format(split=split), "types": types, "posts": posts, "total": len(rows)}
+
+    # ------------------------------------------------------------------ cases
+
+    def _cases(self, filled: Filled) -> Iterator[Drawn]:
+        """For each column, the runs of the first seed that are to be read side by side."""
+        seen = set()
+        for column, kind in enumerate(filled.table.columns):
+            records = [figure.records[0] for place, figure in filled.figures.items() if place[1] == column and figure.n]
+            runs = tuple(dict.fromkeys(self.number[record.path.resolve()] for record in records))
+            if runs and runs not in seen:
+                seen.add(runs)
+                yield {"kind": CASES, "name": f"Cases, {records[0].corpus}, {kind.split}", "runs": list(runs)}
+
+    # ------------------------------------------------------------------ posts and pictures
+
+    def _corpus(self, record: Record, split: str) -> dict[str, Post]:
+        """The corpus's posts by id; none, and a line, where it can't be read."""
+        data = mapping(record.config.get("data"))
+        key = (*(str(data.get(name)) for name in ("corpus", "root", "variant")), split)
+        if key not in self._posts:
+            self._posts[key] = {}
+            try:
+                self._posts[key] = corpus_posts(record, split, self.root)
+            except MnerkitError as problem:
+                said = f"figures of {record.corpus} have no pictures: {str(problem).splitlines()[0]}"
+                self.problems += [said] if said not in self.problems else []
+        return self._posts[key]
+
+    def _shots(self, post: Post | None) -> list[list[Any]]:
+        """Name, number and caption of a post's pictures."""
+        refs = post.images[:MOST_PICTURES] if post is not None else ()
+        return [[ref.name, self.pictures.number(ref, LARGE), ref.caption or ""] for ref in refs]
+
+
+def _flat(spans: Iterable[Sequence[Any]], types: Sequence[str]) -> list[int]:
+    """Entities as the page has them: start, end and number of the type, one after the other."""
+    return [value for start, end, kind in sorted(map(tuple, spans)) for value in (start, end, types.index(kind))]
+
+
+def _histogram(records: Sequence[Record], split: str) -> Drawn:
+    """Counts of images in equal bins of R, over the runs; by truth where that is known."""
+    names = [(key, name) for key, name in SERIES if all(_counts(record, split, key) for record in records)]
+    series = []
+    for key, name in names or [("histogram", "images")]:
+        counts = [_counts(record, split, key) for record in records]
+        if not counts[0] or len({len(each) for each in counts}) > 1:
+            raise DataError(f"run {records[0].path} has no histogram of R of {split!r}")
+        series.append([name, [sum(each) for each in zip(*counts, strict=True)]])
+    seeds = f"; sums over {len(records)} seeds" if len(records) > 1 else ""
+    return {"about": f"Images of {split} by their R; the blank image has 0.5{seeds}.", "series": series}
+
+
+def _counts(record: Record, split: str, key: str) -> list[int]:
+    """Counts in bins; nothing where there are none, or they are no counts."""
+    found = sequence(mapping(record.metrics.get(split)).get(key))
+    sound = len(found) <= MOST_BINS and all(type(each) is int and each >= 0 for each in found)
+    return list(found) if sound else []
+
+
+def _scored(path: Path) -> Iterator[tuple[str, list[str], list[float | None]]]:
+    """Of every line that the discriminator left: id, names of images, and R of the first ones (None: not read)."""
+    try:
+        if path.stat().st_size > MAX_BYTES * 8:
+            raise DataError(f"{path} has more than {MAX_BYTES * 8 >> 20} MB")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path}: {str(problem).splitlines()[0]}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            name, raw, images = str(row["id"]), row["raw"], [str(image) for image in row["images"]]
+            scores = [None if value is None else float(score) for score, value in zip(row["scores"], raw, strict=False)]
+            if not all(each is None or (math.isfinite(each) and 0 <= each <= 1) for each in scores):
+                raise ValueError("R lies between 0 and 1")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            raise DataError(f"{path}:{number}: no line with the R of images") from None
+        yield name, images, scores

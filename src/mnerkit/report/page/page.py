@@ -1,0 +1,258 @@
+"""One self-contained HTML page of a report: tables, ablations, sweeps, figures, signatures, and the error browser.
+
+All that comes from data goes into the page as JSON in which `<`, `>`, `&` and line separators are escaped, and from
+there into text nodes alone. The page's policy lets only its own script run, and loads nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from mnerkit import __version__
+from mnerkit.atomic_files import is_figure
+from mnerkit.data.corpus.show import escaped
+from mnerkit.errors import DataError
+from mnerkit.report.figures.gallery import Gallery
+from mnerkit.report.folders import Record, mapping, sequence
+from mnerkit.report.posts import browser
+from mnerkit.report.posts.answers import Library, file_of
+from mnerkit.report.posts.corrected import counts
+from mnerkit.report.tables import formats
+from mnerkit.report.tables.reasons import missing
+from mnerkit.report.tables.sweeps import series
+from mnerkit.report.tables.tables import Figure, Filled
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+MOST_TYPES = 40  # of a table of confusion
+# rules of a few-shot protocol that a figure's signature names
+_RULES = ("n_way", "k_shot", "train_types", "test_types", "support", "out_of_play", "query_has_entity", "episode_seed")
+
+
+@dataclass
+class Source:
+    """What a page shows.
+
+    Attributes:
+        title: its title.
+        tables: tables and figures.
+        ablations: of each method, the full one and what is left out of it.
+        records: the runs, in the order of their numbers.
+        problems: what was left out, and why.
+        library: predictions of the runs.
+        sets: posts for the error browser, from `browser.sets`.
+        root: folder of the corpora, for the pictures of figures; that of each run's configuration where None.
+    """
+
+    title: str
+    tables: Sequence[Filled]
+    ablations: Sequence[Filled]
+    records: Sequence[Record]
+    problems: list[str]
+    library: Library
+    sets: Sequence[browser.Shown] = ()
+    root: Path | None = None
+
+
+def page(source: Source, picture_bytes: int = 12_000_000) -> str:
+    """The page. What is wrong with figures joins the source's problems.
+
+    Args:
+        source: what it shows.
+        picture_bytes: at most so many bytes of pictures; those of figures come first.
+    """
+    pictures = browser.Pictures(picture_bytes)
+    number = {record.path.resolve(): place for place, record in enumerate(source.records)}
+    gallery = Gallery(number, pictures, source.root)
+    drawn = [gallery.of_table(filled) for filled in source.tables]
+    alone = [gallery.of_run(record) for record in source.records]
+    source.problems += gallery.problems
+    sets = [browser.plain(each, pictures) for each in source.sets]
+    facts = {
+        "title": source.title,
+        "mnerkit": __version__,
+        "problems": list(source.problems),
+        "tables": [
+            _table(filled, number) | {"counts": counts(filled, source.library), "figures": figures}
+            for filled, figures in zip(source.tables, drawn, strict=True)
+        ],
+        "figures": [each for each in alone if each],
+        "ablations": [_table(filled, number) for filled in source.ablations],
+        "runs": [_run(record, source.library) for record in source.records],
+        "sets": len(sets),
+    }
+    style, script = _asset("page.css"), f"{_asset('figures.js')}\n{_asset('page.js')}"
+    filled = {
+        "title": escaped(source.title),
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+        "style": style,
+        "script": script,
+        "facts": as_json(facts),
+        "sets": as_json(sets),
+        "pictures": as_json(pictures.sources),
+    }
+    # in one pass, so that what is filled in is never read as a place
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place.group(1)], _asset("page.html"))
+
+
+def as_json(content: Any) -> str:
+    """JSON that may stand in a script element: nothing in it ends the element, and it is sound UTF-8."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = re.sub("[<>&\u2028\u2029]", lambda found: _ESCAPES[found.group()], text)
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _asset(name: str) -> str:
+    return files("mnerkit.report.page").joinpath(name).read_text(encoding="utf-8").strip()
+
+
+def _hash(content: str) -> str:
+    """A content security policy's name for an inline style or script."""
+    return escape(f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}")
+
+
+# ------------------------------------------------------------------ tables
+
+
+def _table(filled: Filled, number: dict[Path, int]) -> dict[str, Any]:
+    table = filled.table
+    letters, notes = formats.notes(filled)
+    return {
+        "id": table.experiment,
+        "paper": table.paper,
+        "title": table.title or table.experiment,
+        "what": table.what,
+        "profile": table.profile,
+        "note": table.note,
+        "rows": [[row.name, row.plugin, row.printed_only] for row in table.rows],
+        "columns": [[column.name, column.corpus, column.split, column.metric] for column in table.columns],
+        "baseline": table.baseline_row,
+        "tests": filled.tests,
+        "legend": formats.legend(filled),
+        "notes": notes,
+        "cells": [_cell(figure, letters, number) for figure in filled.figures.values()],
+        "series": series(filled),
+    }
+
+
+def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> dict[str, Any]:
+    cell, test = figure.cell, figure.test
+    said: dict[str, Any] = {
+        "r": cell.row,
+        "c": cell.column,
+        "state": figure.state,
+        "printed": cell.printed_text or None,
+        "reference": figure.reference,
+        "mean": figure.mean,
+        "half": figure.half,
+        "seeds": sorted(figure.values),
+        "difference": figure.difference,
+        "verdict": figure.verdict,
+        "best": figure.best,
+        "notes": [letters[each] for each in formats.remarks(figure)],
+        "runs": [number[record.path.resolve()] for record in figure.records],
+    }
+    if test is not None:
+        said["test"] = [test.against, test.difference, test.p, test.p_holm, test.mark]
+    return said
+
+
+# ------------------------------------------------------------------ runs
+
+
+def _run(record: Record, library: Library) -> dict[str, Any]:
+    """A run with the signature of its figures, its scores and its confusion of types."""
+    said: dict[str, Any] = {
+        "label": record.label,
+        "path": record.path.as_posix(),
+        "plugin": record.plugin,
+        "ablation": record.ablation or "",
+        "corpus": record.corpus,
+        "seed": record.seed,
+        "configuration": record.configuration,
+        "signature": signature(record),
+        "command": shlex.join(map(str, sequence(record.env.get("command")))),
+        "repeat": shlex.join(["mnerkit", "runs", "repeat", record.path.as_posix()]),
+    }
+    said["scores"] = {
+        split: {key: value for key, value in mapping(record.metrics[split]).items() if _is_plain_score(key, value)}
+        for split in record.splits()
+    }
+    for split in record.splits():
+        if file_of(record.path, split).is_file():
+            try:
+                asked = library.of(record.path, split)
+            except DataError:
+                break  # told with the error browser
+            types = asked.types
+            if len(types) <= MOST_TYPES:
+                said["confusion"] = [split, types, asked.confusion(file_of(record.path, split), types).tolist()]
+            break
+    return said
+
+
+def _is_plain_score(key: str, value: Any) -> bool:
+    return is_figure(value) and (key in ("f1", "precision", "recall", "f1_strict") or _is_type_f1(key))
+
+
+def _is_type_f1(key: str) -> bool:
+    return key.startswith("type/") and key.endswith("/f1")
+
+
+def signature(record: Record) -> list[tuple[str, str]]:
+    """What a figure of the run was measured on and with: name and value of each thing, in a fixed order."""
+    protocol, model = record.protocol, mapping(record.config.get("model"))
+    data = mapping(record.config.get("data"))
+    release = protocol.get("release")
+    said = [
+        ("corpus", record.corpus),
+        ("release", str(release) if release else "not known"),
+        ("digest", str(protocol.get("digest") or "?")[:12]),
+        ("posts", f"first {protocol['limit']} of each split" if protocol.get("limit") is not None else "all"),
+        ("chunking", "lenient (an I- without a beginning starts an entity); where it says strict, such an I- is none"),
+        ("pictures", _pictures(record)),
+        ("protocol", _protocol(record)),
+        ("text tower", str(model.get("text") or "-")),
+        ("image tower", str(model.get("vision") or "-")),
+        ("captions", str(data.get("captions") or "-")),
+        ("head", str(mapping(model.get("head")).get("name") or "-")),
+        ("seed", str(record.seed)),
+        ("mnerkit", str(record.env.get("mnerkit") or "not kept")),
+        ("source", str(record.env.get("source_digest") or "not kept")[:12]),
+        ("device", str(record.env.get("device") or "not kept")),
+    ]
+    return said
+
+
+def _pictures(record: Record) -> str:
+    protocol = record.protocol
+    most = protocol.get("max_images")
+    if most is None:
+        return "none are seen"
+    objects = mapping(protocol.get("objects"))
+    source = "set places" if objects.get("source") == "none" else objects.get("file") or objects.get("source")
+    boxes = f"; objects: {mapping(objects.get('about')).get('detector') or source}" if objects else ""
+    counted = missing(protocol)
+    said = f"{protocol.get('pictures')}, up to {most} a post; missing ones: {protocol.get('missing_images')}"
+    return f"{said}{f' ({counted})' if counted else ''}{boxes}"
+
+
+def _protocol(record: Record) -> str:
+    protocol = record.protocol
+    if not protocol.get("episodic"):
+        return "all posts"
+
+    def value(found: Any) -> str:
+        return "+".join(map(str, found)) if isinstance(found, list) else str(found)
+
+    return "episodes: " + ", ".join(f"{rule} {value(protocol[rule])}" for rule in _RULES if rule in protocol)

@@ -1,0 +1,162 @@
+"""A report's folder: tables in three formats, the page, and `report.json`, which says that the folder is a report's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mnerkit import __version__
+from mnerkit.atomic_files import write_json, write_text
+from mnerkit.errors import DataError, UsageError
+from mnerkit.report import folders
+from mnerkit.report.figures.gallery import kinds_of
+from mnerkit.report.page.page import Source, page
+from mnerkit.report.posts import browser
+from mnerkit.report.posts.answers import Library
+from mnerkit.report.tables import formats
+from mnerkit.report.tables.runs_alone import ablations, of_runs
+from mnerkit.report.tables.table_file import Table, read_table
+from mnerkit.report.tables.tables import Filled, Shelf, fill
+
+MARKER = "report.json"
+PAGE = "index.html"
+
+
+@dataclass
+class Written:
+    """What a report holds.
+
+    Attributes:
+        out: its folder.
+        files: what was written, relative to it.
+        problems: what was wrong with runs and tables, a line each; the rest is there.
+        tables: the tables with their figures.
+    """
+
+    out: Path
+    files: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    tables: list[Filled] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """How a report is made.
+
+    Attributes:
+        title: of the page.
+        root: folder of the corpora, for the pictures; that of each run's configuration where None.
+        posts: at most so many posts of each question asked (corpus, split, episodes) in the error browser.
+        picture_bytes: at most so many bytes of pictures in the page.
+    """
+
+    title: str = "mnerkit report"
+    root: Path | None = None
+    posts: int = 4000
+    picture_bytes: int = 12_000_000
+
+    def write(self, out: Path, tables: Sequence[Path], runs: Sequence[Path]) -> Written:
+        """Write a report; see `mnerkit.report.write`."""
+        check_folder(out)
+        done = Written(out)
+        read = self._read(tables, done)
+        shelf, library = Shelf(runs), Library()
+        filled = [fill(table, shelf, library) for table in read]
+        used = {
+            record.path.resolve() for each in filled for figure in each.figures.values() for record in figure.records
+        }
+        alone = of_runs([record for path, record in shelf.records.items() if path not in used])
+        if alone is not None:
+            filled.append(fill(alone, shelf, library))
+        left_out = [fill(table, shelf, library) for table in ablations(shelf.records.values())]
+        done.problems += shelf.problems.values()
+        if not filled and not any(kinds_of(record) for record in shelf.records.values()):
+            raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
+        done.tables = filled
+        texts: dict[str, str] = {}
+        for each in [*filled, *left_out]:
+            for suffix, text_of in formats.kinds():
+                name = f"tables/{each.table.experiment}.{suffix}"
+                if name in texts:
+                    raise DataError(f"two tables would be written to {name}")
+                texts[name] = text_of(each)
+        records = list(shelf.records.values())
+        sets, problems = browser.sets(records, library, self.root, self.posts)
+        done.problems += problems
+        source = Source(self.title, filled, left_out, records, done.problems, library, sets, self.root)
+        texts[PAGE] = page(source, self.picture_bytes)
+        before = _listed(out)
+        # first, so that what a kill leaves half written is known to be a report's
+        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(before)})
+        for name, text in texts.items():
+            write_text(out / name, text)
+        done.files = list(texts)
+        for name in before - texts.keys():
+            (out / name).unlink(missing_ok=True)
+        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(done.files)})
+        return done
+
+    def _read(self, paths: Sequence[Path], done: Written) -> list[Table]:
+        """The tables that can be read; two of one name are told apart by a number."""
+        found: dict[str, Table] = {}
+        for path in paths:
+            try:
+                table = read_table(path)
+                if table.experiment in found:
+                    raise DataError(
+                        f"{path}: a second table {table.experiment}, besides {found[table.experiment].path}"
+                    )
+                found[table.experiment] = table
+            except DataError as problem:
+                done.problems.append(str(problem))
+        return list(found.values())
+
+
+def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None = None) -> tuple[str, list[str]]:
+    """A page of the figures that runs have of their own, and what was wrong.
+
+    Args:
+        kind: what each must have (`figures.KINDS`).
+        runs: their folders.
+        split: of which it must be.
+        root: folder of the corpora; that of each run's configuration where None.
+
+    Raises:
+        DataError: a run is damaged, or has no such figure.
+    """
+    records = [folders.read(run) for run in runs]
+    for record in records:
+        if (kind, split) not in kinds_of(record):
+            raise DataError(f"run {record.path} of plugin {record.plugin} has no figure {kind} of {split}")
+    source = Source(f"mnerkit draw {kind}", [], [], records, [], Library(), (), root)
+    return page(source), source.problems
+
+
+def _listed(out: Path) -> set[str]:
+    """Files of the report that lies in a folder."""
+    from mnerkit.report.folders import mapping, read_json, sequence
+
+    try:
+        listed = sequence(mapping(read_json(out / MARKER)).get("files"))
+    except DataError:
+        return set()
+    names = {name for name in listed if isinstance(name, str) and (name == PAGE or name.startswith("tables/"))}
+    return {name for name in names if ".." not in name and not name.startswith("/") and "\\" not in name}
+
+
+def check_folder(out: Path, overwrite: bool = True) -> None:
+    """Refuse a folder whose files are not a report's, or are one's that may not be replaced.
+
+    Raises:
+        UsageError: with the way out.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; --out names a folder")
+    if (out / MARKER).is_file():
+        if not overwrite:
+            raise UsageError(f"{out} holds a report.\nGive --overwrite to replace it, or another --out.")
+        return
+    taken = [name for name in (PAGE, "tables", MARKER) if (out / name).exists()]
+    if taken:
+        raise UsageError(f"{out / taken[0]} is there and is no report's; give another --out")

@@ -1,0 +1,102 @@
+"""What files that a report reads may hold: a check for each kind of value, and mappings with known keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mnerkit.atomic_files import is_figure
+from mnerkit.errors import DataError, did_you_mean
+
+MOST_LETTERS = 20_000  # of a text
+Check = Callable[[Any], Any]
+
+
+def read_keys(content: Any, keys: Mapping[str, Check], where: str, needed: tuple[str, ...]) -> dict[str, Any]:
+    """A mapping whose values passed the checks of their keys.
+
+    Raises:
+        DataError: it is no mapping, lacks a key, has one that is not known, or a value that can't be; in one line.
+    """
+    if not isinstance(content, dict):
+        raise DataError(f"{where} is no mapping")
+    for key in content:
+        if key not in keys:
+            raise DataError(f"{where}: no key {key[:60]!r}.{did_you_mean(key, keys)}")
+    for key in needed:
+        if key not in content:
+            raise DataError(f"{where}: {key!r} is missing")
+    read = {}
+    for key, value in content.items():
+        try:
+            read[key] = keys[key](value)
+        except (ValueError, TypeError) as problem:
+            raise DataError(f"{where}: {key} is {str(value)[:60]!r}, not {problem}") from None
+    return read
+
+
+# each of these returns the value, or raises ValueError with what it should have been
+
+
+def anything(value: Any) -> Any:
+    """Any value."""
+    return value
+
+
+def maybe(kind: Check) -> Check:
+    """None, or what passes another check."""
+    return lambda value: None if value is None else kind(value)
+
+
+def text(value: Any) -> str:
+    """A text."""
+    if not isinstance(value, str) or len(value) > MOST_LETTERS:
+        raise ValueError("a text")
+    return value
+
+
+def figure(value: Any) -> float:
+    """A finite number that is not absurdly large."""
+    if not is_figure(value):
+        raise ValueError("a figure")
+    return float(value)
+
+
+def place(value: Any) -> int:
+    """A whole number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a place, counted from 0")
+    return value
+
+
+def listed(value: Any) -> list[Any]:
+    """A list of anything."""
+    if not isinstance(value, list):
+        raise ValueError("a list")
+    return value
+
+
+def list_of(kind: Check, most: int | None = None) -> Check:
+    """A list of what passes another check, of at most so many."""
+
+    def check(value: Any) -> list[Any]:
+        found = [kind(each) for each in listed(value)]
+        if most is not None and len(found) > most:
+            raise ValueError(f"a list of at most {most}")
+        return found
+
+    return check
+
+
+def row_of(*kinds: Check) -> Check:
+    """A list with a value for each of some checks."""
+
+    def check(value: Any) -> list[Any]:
+        if len(listed(value)) != len(kinds):
+            raise ValueError(f"a list of {len(kinds)}")
+        return [kind(each) for kind, each in zip(kinds, value, strict=True)]
+
+    return check
+
+
+texts = list_of(text)

@@ -1,0 +1,60 @@
+"""Why figures of some runs can't be compared with printed ones, as far as the runs themselves tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mnerkit.report.folders import Record, mapping
+from mnerkit.report.tables.table_file import Column
+
+# share of a split's pictures; a few have no file in the released corpora either, and the papers put a blank one there
+MOST_MISSING = 0.01
+# known releases with labels that no printed figure was taken on
+RELABELLED = ("twitter2015-relabelled",)
+
+
+def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
+    """Why figures of these runs can't be compared with printed ones: corpus, labels, chunking, pictures, tower."""
+    reasons = []
+    protocols = [record.protocol for record in records]
+    named = {str(each.get("corpus")) for each in protocols}
+    # scores on another corpus than a run's own have a split of their own
+    if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
+        reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
+    if len({str(each.get("digest")) for each in protocols}) > 1:
+        reasons.append("its runs are of different data")
+    elif named != {"probe"} and protocols[0].get("release") is None:
+        reasons.append("data: a release that is not known by its digest")
+    variants = {str(each.get("variant") or "default") for each in protocols if each.get("corpus") != "probe"}
+    reasons += [f"labels: variant {name}" for name in sorted(variants - {"default"})]
+    releases = {str(each.get("release")) for each in protocols}
+    reasons += [f"labels: of the release {name}" for name in sorted(releases.intersection(RELABELLED))]
+    if column.metric.endswith("_strict"):
+        reasons.append("chunking: strict, and printed figures are lenient")
+    limits = {each.get("limit") for each in protocols} - {None}
+    reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
+    for what in ("pictures", "captions"):
+        lacking = (missing(each, what, MOST_MISSING) for each in protocols)
+        reasons += dict.fromkeys(f"{what}: {found}" for found in lacking if found)
+    if any(mapping(each.get("objects")).get("source") == "none" for each in protocols):
+        reasons.append("objects: none are known, set places of each picture are seen")
+    towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
+    reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
+    return reasons
+
+
+def missing(protocol: Mapping[str, Any], what: str = "pictures", most: float = 0.0) -> str:
+    """How many pictures (or their captions) of each split are missing; mostly empty.
+
+    Args:
+        protocol: what a run's scores were taken on.
+        what: `pictures` or `captions`.
+        most: tell of splits where a larger share is missing.
+    """
+    found = []
+    for split, counts in mapping(protocol.get(f"missing_{what}")).items():
+        absent, of = (mapping(counts).get(name) for name in ("missing", "of"))
+        if isinstance(absent, int) and isinstance(of, int) and absent > most * of:
+            found.append(f"{absent:,} of {of:,} ({split})")
+    return f"{', '.join(found)} are missing" if found else ""

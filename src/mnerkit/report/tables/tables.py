@@ -1,0 +1,303 @@
+"""Tables filled from run folders: means over seeds, intervals, differences to the paper, best and better figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mnerkit.errors import DataError
+from mnerkit.report import folders
+from mnerkit.report.folders import Record
+from mnerkit.report.posts.answers import Library
+from mnerkit.report.tables import marks
+from mnerkit.report.tables.questions import Question, question, unlike
+from mnerkit.report.tables.reasons import own_reasons
+from mnerkit.report.tables.table_file import Cell, Table
+from mnerkit.scoring.intervals import mean_interval
+
+Place = tuple[int, int]
+
+
+@dataclass
+class Figure:
+    """A cell with our figure.
+
+    Attributes:
+        cell: what the table file says of it.
+        records: the runs that fill it, in order of their seeds.
+        values: our figure of each seed.
+        mean: over seeds; None where there is none.
+        half: half width of the 95 % t-interval; None with one seed.
+        state: `done`, `missing`, `failed` or `printed_only`, as it was found to be.
+        why: reason of a failure.
+        reasons: why ours can't be compared with the printed figure; empty where it can.
+        asked: what its runs' scores are of; it is ranked and tested among figures of the same alone.
+        best: whether no other such row of the column has a higher mean.
+        test: of it against another row.
+        untested: why there is no test.
+    """
+
+    cell: Cell
+    records: list[Record] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)
+    mean: float | None = None
+    half: float | None = None
+    state: str = "missing"
+    why: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    asked: frozenset[Question] = frozenset()
+    best: bool = False
+    test: marks.Test | None = None
+    untested: str | None = None
+
+    @property
+    def n(self) -> int:
+        """Seeds that fill it."""
+        return len(self.values)
+
+    @property
+    def reference(self) -> float | None:
+        """The figure that ours is compared with: the printed one, or what it should have been."""
+        return self.cell.printed if self.cell.corrected is None else self.cell.corrected
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's, in points."""
+        return None if self.mean is None or self.reference is None else self.mean - self.reference
+
+    @property
+    def comparable(self) -> bool | None:
+        """Whether ours can be compared with the printed figure; None where one of the two is missing."""
+        return None if self.difference is None else not self.reasons
+
+    @property
+    def verdict(self) -> str:
+        """Ours beside the paper's, in words."""
+        if self.difference is None:
+            return ""
+        if self.reasons:
+            return "not comparable"
+        if self.half is None:
+            if self.n == 1:
+                return "one seed, no interval"
+            return "no interval: not one figure of each seed" if self.cell.of else "no interval"
+        if abs(self.difference) <= self.half:
+            return "the paper's figure lies in our interval"
+        return "above the paper's" if self.difference > 0 else "below the paper's"
+
+
+@dataclass
+class Filled:
+    """A table with its figures, in order of rows and columns."""
+
+    table: Table
+    figures: dict[Place, Figure]
+    tests: int = 0
+
+    def at(self, row: int, column: int) -> Figure | None:
+        """The figure of a place, if the table has one."""
+        return self.figures.get((row, column))
+
+
+class Shelf:
+    """Run folders that were asked for, each read once, and what was wrong with others."""
+
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
+        self.records: dict[Path, Record] = {}
+        self.problems: dict[Path, str] = {}
+        for path in paths:
+            try:
+                self.get(path)
+            except DataError:
+                continue  # kept in `problems`
+
+    def get(self, path: Path) -> Record:
+        """The run of a folder.
+
+        Raises:
+            DataError: see `folders.read`.
+        """
+        key = path.resolve()
+        if key in self.problems:
+            raise DataError(self.problems[key])
+        if key not in self.records:
+            try:
+                self.records[key] = folders.read(path)
+            except DataError as problem:
+                self.problems[key] = str(problem)
+                raise
+        return self.records[key]
+
+
+def fill(table: Table, shelf: Shelf, library: Library) -> Filled:
+    """Fill a table's cells, and mark the best and the significantly better figures."""
+    figures = {(cell.row, cell.column): _figure(table, cell, shelf) for cell in table.cells}
+    for cell in table.cells:
+        if cell.of:
+            figures[cell.row, cell.column] = _mean_of(cell, [figures[place] for place in cell.of])
+    filled = Filled(table, dict(sorted(figures.items())))
+    for column in range(len(table.columns)):
+        _mark_best([figure for place, figure in filled.figures.items() if place[1] == column])
+    _test(filled, library)
+    return filled
+
+
+def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
+    row, column = table.rows[cell.row], table.columns[cell.column]
+    figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(cell.differs))
+    if cell.state == "printed_only":
+        figure.why = cell.why or row.printed_only
+    wrong = []
+    for path in cell.runs if cell.state != "printed_only" else ():
+        try:
+            record = shelf.get(path)
+            if row.plugin is not None and record.plugin != row.plugin:
+                raise DataError(f"run {path} is one of {record.plugin}, and the row is {row.plugin}'s")
+            if record.seed in figure.values:
+                raise DataError(f"run {path} is a second one of seed {record.seed} in a cell")
+            figure.values[record.seed] = record.figure(column.split, cell.metric)
+            figure.records.append(record)
+        except DataError as problem:
+            wrong.append(str(problem))
+    if figure.values:
+        found = mean_interval(list(figure.values.values()))
+        figure.mean, figure.half = found.mean, found.half
+        if cell.state != "done":
+            wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
+        if wrong:
+            figure.reasons.append("runs: not all of them are there")
+            figure.state = "failed" if figure.state == "done" else figure.state
+        figure.records.sort(key=lambda record: record.seed)
+        figure.asked = frozenset(question(record, column.split) for record in figure.records)
+        figure.reasons += [reason for reason in own_reasons(column, figure.records) if reason not in figure.reasons]
+    elif cell.value is not None and not cell.runs:
+        figure.mean, figure.state = cell.value, "done"
+    elif cell.state == "done":
+        figure.state = "failed" if wrong else "missing"
+    if wrong:
+        figure.why = "; ".join([*([figure.why] if figure.why else []), *wrong])
+    return figure
+
+
+def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
+    """The figure of a cell that is the mean of others, with an interval over the seeds that fill all of them."""
+    figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(cell.differs))
+    figure.reasons += dict.fromkeys(each for part in parts for each in part.reasons if each not in figure.reasons)
+    lacking = [part for part in parts if part.mean is None]
+    if cell.state == "printed_only":
+        return figure
+    if lacking:
+        if cell.state == "done" or figure.why is None:
+            figure.why = f"{len(lacking)} of the {len(parts)} cells that it is the mean of have no figure"
+        figure.state = "failed" if any(part.state == "failed" for part in lacking) else "missing"
+        return figure
+    seeds = set.intersection(*(set(part.values) for part in parts))
+    states = [part.state for part in parts]
+    figure.state = next((each for each in ("failed", "missing") if each in states), "done")
+    if figure.state != "done" and figure.why is None:
+        figure.why = f"{len(parts) - states.count('done')} of the {len(parts)} cells that it is the mean of lack runs"
+    if seeds and all(len(part.values) == len(seeds) for part in parts):
+        figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
+        found = mean_interval(list(figure.values.values()))
+        figure.mean, figure.half = found.mean, found.half
+    else:
+        figure.mean = sum(part.mean or 0.0 for part in parts) / len(parts)
+    figure.records = [record for part in parts for record in part.records]
+    figure.asked = frozenset(each for part in parts for each in part.asked)
+    return figure
+
+
+def _mark_best(column: Sequence[Figure]) -> None:
+    """Mark the highest of at least two means of the same question, as they are printed, with two digits."""
+    groups: dict[frozenset[Question], list[tuple[Figure, float]]] = {}
+    for figure in column:
+        if figure.mean is not None:
+            groups.setdefault(figure.asked, []).append((figure, round(figure.mean, 2)))
+    for group in groups.values():
+        highest = max(mean for _, mean in group)
+        for figure, mean in group:
+            figure.best = len(group) > 1 and mean == highest
+
+
+# ------------------------------------------------------------------ tests
+
+
+def _test(filled: Filled, library: Library) -> None:
+    """Test each cell against the table's baseline, or else against the best other row of its column and question."""
+    found: list[tuple[Figure, marks.Test]] = []
+    for (row, column), figure in filled.figures.items():
+        against = _opponent(filled, row, column)
+        if figure.mean is None or against is None:
+            continue
+        other = filled.figures[against, column]
+        try:
+            if not figure.records or not other.records:
+                raise DataError("one of the two has no runs")
+            if figure.asked != other.asked:
+                raise DataError(f"not asked alike: {unlike(figure.asked, other.asked)}")
+            parts, seeds = _parts(filled, other, figure, library)
+            difference, p = marks.test_of(parts)
+        except DataError as problem:
+            figure.untested = str(problem)
+            continue
+        units = len(marks.units_in(parts))
+        found.append((figure, marks.Test(row, column, against, difference, p, units, seeds)))
+    found = _drawn_on(filled, library, found)
+    for (figure, test), corrected in zip(found, marks.holm([test.p for _, test in found]), strict=True):
+        figure.test = replace(test, p_holm=corrected)
+    filled.tests = len(found)
+
+
+def _drawn_on(
+    filled: Filled, library: Library, found: list[tuple[Figure, marks.Test]]
+) -> list[tuple[Figure, marks.Test]]:
+    """The tests; with more draws where only they let a p-value stay small after correction for so many tests."""
+    samples = marks.DRAWS_A_TEST * len(found)
+    if samples <= marks.SAMPLES:
+        return found
+    drawn = []
+    for figure, test in found:
+        if test.p < marks.LEVEL:
+            parts, _ = _parts(filled, filled.figures[test.against, test.column], figure, library)
+            test = replace(test, p=marks.test_of(parts, samples)[1])
+        drawn.append((figure, test))
+    return drawn
+
+
+def _opponent(filled: Filled, row: int, column: int) -> int | None:
+    """The row that a cell is tested against."""
+    baseline = filled.table.baseline_row
+    if baseline is not None:
+        there = filled.at(baseline, column)
+        return None if row == baseline or there is None or there.mean is None else baseline
+    own = filled.figures[row, column]
+    others = {
+        place[0]: figure.mean
+        for place, figure in filled.figures.items()
+        if place[1] == column and place[0] != row and figure.mean is not None and figure.asked == own.asked
+    }
+    return max(others, key=lambda each: others[each]) if others else None
+
+
+def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list, int]:
+    """Counts of two cells' runs, a part for each cell that they are means of, and the number of seeds in common."""
+    if bool(a.cell.of) != bool(b.cell.of) or len(a.cell.of) != len(b.cell.of):
+        raise DataError("one is a mean of cells, and the other of other ones")
+    if not a.cell.of:
+        pairs = _pairs(a, b)
+        split = filled.table.columns[b.cell.column].split
+        if a.cell.metric != b.cell.metric:
+            raise DataError(f"{a.cell.metric} against {b.cell.metric}")
+        return [marks.counts_of(library, pairs, split, b.cell.metric)], len(pairs)
+    found = [
+        _parts(filled, filled.figures[mine], filled.figures[yours], library)
+        for mine, yours in zip(a.cell.of, b.cell.of, strict=True)
+    ]
+    return [part for parts, _ in found for part in parts], min(seeds for _, seeds in found)
+
+
+def _pairs(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
+    """Runs of the two with one seed."""
+    of_a, of_b = ({record.seed: record.path for record in each.records} for each in (a, b))
+    return [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]

@@ -1,0 +1,288 @@
+"""One run put together: a LightningCLI checks the types and makes data, method and Trainer."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as lightning
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from mnerkit import registry
+from mnerkit.atomic_files import write_lines
+from mnerkit.data.batches.samplers import TrainEpisodeSampler
+from mnerkit.data.corpus.same_post import check_unseen, keys_of
+from mnerkit.data.datamodule import MnerData
+from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.methods import evaluation
+from mnerkit.methods.checkpoint import AtomicCheckpoints
+from mnerkit.methods.heads import HEADS, load_head_class
+from mnerkit.methods.method import Method
+from mnerkit.methods.tagger import Tagger
+from mnerkit.methods.warm_start import warm_start
+from mnerkit.ranges import COUNT, check
+from mnerkit.runs.run_folder import RunFolder
+from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
+
+
+class _Patience(EarlyStopping):
+    """Early stopping that a resumed run remembers: killed after the last epoch, it trains no further one."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Stop at once where patience had run out."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class _Cli(LightningCLI):
+    """Type-checks a merged configuration and instantiates data, model and Trainer; runs nothing itself."""
+
+    def __init__(self, model: type[Method], config: dict[str, Any], extras: dict[str, Any]) -> None:
+        self._extras = extras
+        super().__init__(
+            model,
+            MnerData,
+            args=config,
+            run=False,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            seed_everything_default=False,
+            parser_kwargs={"exit_on_error": False},
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Add the run's own loggers, callbacks and folder."""
+        return super().instantiate_trainer(**kwargs, **self._extras)
+
+
+@dataclass
+class Assembly:
+    """Trainer, method and data of one run."""
+
+    trainer: lightning.Trainer
+    method: Method
+    data: MnerData
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: dict[str, Any], folder: RunFolder | None, loggers: list[str], curve: bool) -> Assembly:
+        """Make the parts from a resolved configuration.
+
+        Args:
+            config: sections model, data, trainer.
+            folder: the run's folder; None where nothing is trained.
+            loggers: `csv`, `wandb`.
+            curve: whether metrics of every epoch and checkpoints are written.
+        """
+        # hints and the list of accelerators; set here since importing Lightning sets its own level
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        lightning.seed_everything(config["seed"], workers=True, verbose=False)
+        trainer = {"enable_model_summary": False, "num_sanity_val_steps": 0, **(config.get("trainer") or {})}
+        kind: type[Method] = registry.get(config["plugin"]).load()
+        if issubclass(kind, Tagger) and load_head_class(_head_name(config.get("model") or {})).tunes:
+            # tagging takes gradients
+            trainer["inference_mode"] = False
+        extras: dict[str, Any] = {
+            "logger": _loggers(config, folder, loggers) if curve else False,
+            "use_distributed_sampler": False,
+            "callbacks": _callbacks(config, folder, kind.monitor) if curve and folder else [],
+            "enable_checkpointing": curve,
+            "plugins": [AtomicCheckpoints()] if curve else [],
+        }
+        if folder is not None:
+            extras["default_root_dir"] = str(folder.path)
+        data = {**(config.get("data") or {}), "seed": config["seed"]}
+        try:
+            cli = _Cli(
+                kind,
+                {"model": _with_head(kind, config.get("model") or {}), "data": data, "trainer": trainer},
+                extras,
+            )
+        except MnerkitError:
+            raise
+        except Exception as error:
+            raise UsageError(_one_line(error)) from error
+        if cli.model.train_mode == "episodic":
+            # refuses a number of episodes that the ranks do not divide, before anything is read
+            TrainEpisodeSampler(cli.datamodule.episodes_per_epoch, cli.trainer.world_size)
+        # `predict` and `validate` are given loaders, so Lightning attaches no data; ranks share the work all the same
+        cli.datamodule.trainer = cli.trainer
+        cli.datamodule.reads_support = cli.model.reads_support
+        cli.model.config = config
+        cli.model.seed = config["seed"]
+        return cls(cli.trainer, cli.model, cli.datamodule, config)
+
+    def prepare(self) -> None:
+        """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
+        self._check_mode()
+        self._check_entities()
+        self.data.rehearse(self.method.train_mode)
+        self.method.build(self.data.facts, n_way=self.data.n_way)
+        warm_start(self.method, self.data, show=self.trainer.is_global_zero)
+        self.connect()
+        self.method.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
+        self.method.prepare(self.data)
+
+    def connect(self) -> None:
+        """Let the data build what the tagger needs; a label that it does not know is refused."""
+        self._check_mode()
+        plain = self.method.train_mode == "plain"
+        known_alone = plain and not self.method.reads_support
+        if known_alone and (unknown := sorted(set(self.data.facts.types) - set(self.method.facts.types))):
+            raise DataError(
+                f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
+                f"({', '.join(self.method.facts.types)})"
+            )
+        towers = list(self.method.towers.values())
+        keep_on_disk(towers, self.data.feature_folder)
+        # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
+        with self.trainer.precision_plugin.forward_context():
+            known = KnownPictures.of(towers)
+        types = self.method.facts.types if plain else None
+        self.data.connect(self.method.needs(), self.method.train_mode, types, known)
+
+    def _check_entities(self) -> None:
+        """Refuse training posts without any entity of the types to be learnt."""
+        types, plain = self.data.facts.types, self.method.train_mode == "plain"
+        posts = self.data.plain_posts() if plain else self.data.posts("train")
+        if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
+            wanted = f" of the types {', '.join(types)}" if types else ""
+            left = len(posts) < len(self.data.posts("train"))
+            dropped = ", as --data.out_of_play drop_sentence leaves them," if left else ""
+            where = f"the {len(posts)} training posts of {self.data.corpus}{dropped}"
+            raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
+
+    def check_unseen(self) -> None:
+        """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
+        check_unseen(self.data.posts("test"), self.data.content.name, self.method.trained_on)
+
+    def _check_mode(self) -> None:
+        """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
+        asked = "train_types" if self.data.asked_train_types is not None else "episode_file"
+        if not self.method.reads_support and (self.data.asked_train_types is not None or self.data.episode_file):
+            named = f"head {self.method.head.name!r}" if isinstance(self.method, Tagger) else self.method.plugin
+            raise UsageError(
+                f"--data.{asked} makes dev and test episodes, and {named} learns nothing from a support:"
+                " take one that does (--model.head prototype, prototype_crf, nearest, struct or finetune), or"
+                f" --data.{asked} null"
+            )
+
+    def settle(self, folder: RunFolder) -> None:
+        """In place of training where nothing learns (prototypes of frozen states): dev chooses, and that is kept."""
+        if self.trainer.is_global_zero:
+            print("nothing of this model is trained: its towers are frozen and its head has no weights", flush=True)
+        self.trainer.validate(self.method, self.data, verbose=False)
+        self.trainer.save_checkpoint(folder.best, weights_only=True)
+
+    def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
+        """Score a split and write its predictions; for generated corpora tell clear from ambiguous entities, too."""
+        key = key or split
+        # only of a generated corpus is known which entities are ambiguous
+        tagger = self.method if isinstance(self.method, Tagger) and self.data.corpus == "probe" else None
+        sees = bool(self.method.needs().views)
+        self.method.tracing = ("attention",) if tagger is not None and sees else ()
+        predicted = evaluation.predictions(self.trainer, self.method, self.data, split)
+        self.method.tracing = ()
+        found: dict[str, Any] = {key: self.method.figures(predicted)}
+        if tagger is not None and sees:
+            found[f"{key}:image_use"] = evaluation.image_use(self.trainer, tagger, self.data, split, predicted)
+        elif tagger is not None:
+            found[f"{key}:image_use"] = {"unseen": evaluation.clarity(predicted)}
+        if folder is not None and self.trainer.is_global_zero:
+            write_lines(folder.path / f"predictions.{key}.jsonl", self.method.rows(predicted))
+        self._last = predicted
+        return found
+
+    def best_epoch(self) -> int | None:
+        """Number (from 0) of the epoch that dev selected."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+                from mnerkit.methods import checkpoint
+
+                return int(checkpoint.read(callback.best_model_path)["epoch"])
+        return None
+
+    def selected_by(self) -> dict[str, float] | None:
+        """The figure that selected the checkpoint, by its name."""
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_score is not None:
+                return {callback.monitor: float(callback.best_model_score)}
+        return None
+
+    def log_final(self, metrics: dict[str, Any]) -> None:
+        """Final scores, predictions and confusions to Weights & Biases, where it is on."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                from mnerkit.methods.wandb_logging import log_results
+
+                log_results(logger, metrics, self._last)
+
+
+def _head_name(model: dict[str, Any]) -> str:
+    return str(model.get("head", {}).get("name", "crf"))
+
+
+def _with_head(kind: type[Method], model: dict[str, Any]) -> dict[str, Any]:
+    """The head's name and options as LightningCLI wants them, where the method has a head."""
+    if not issubclass(kind, Tagger):
+        return model
+    head = dict(model.get("head") or {"name": "crf"})
+    module, _, name = HEADS[head.pop("name")].partition(":")
+    return {**model, "head": {"class_path": f"{module}.{name}", "init_args": head}}
+
+
+def _callbacks(config: dict[str, Any], folder: RunFolder, monitor: str) -> list[lightning.Callback]:
+    shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
+    made: list[lightning.Callback] = []
+    patience = (config.get("early_stopping") or {}).get("patience")
+    if patience is not None:
+        if not isinstance(patience, int):
+            raise UsageError(f"--early_stopping.patience must be a whole number, got {patience!r}")
+        check("early_stopping", COUNT, patience=patience)
+        made.append(_Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True))
+    made.append(ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared))
+    made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
+    return made
+
+
+def _loggers(config: dict[str, Any], folder: RunFolder | None, names: list[str]) -> list[Logger]:
+    assert folder is not None
+    made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
+    if "wandb" in names:
+        asked = dict(config.get("wandb") or {})
+        mode = asked.pop("mode", "online")
+        run = f"{folder.path.parts[-2]}-{folder.path.name}"
+        made.append(
+            WandbLogger(
+                name=folder.path.name,
+                id=re.sub(r"[^\w-]", "-", f"{config['plugin']}-{run}")[:100],
+                project=asked.pop("project", "mnerkit"),
+                group=asked.pop("group", None) or f"{config['plugin']}/{folder.path.parts[-2]}",
+                job_type=asked.pop("job_type", None) or config.get("ablation") or "full",
+                save_dir=str(folder.path),
+                offline=mode == "offline",
+                config={key: value for key, value in config.items() if key != "wandb"},
+                **asked,
+            )
+        )
+    return made
+
+
+def _one_line(error: Exception) -> str:
+    """jsonargparse's message, made one line: the key, the value, what was expected."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^Parsing of configuration .*?failed: ", "", text)
+    keys = re.findall(r'[Kk]ey "([\w.]+)"', text)
+    if not keys:
+        return text[:300]
+    expected = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.*?)\])", text)
+    given = re.search(r"(?:Got|Given) value: (.*)$", text)
+    option = f"--{'.'.join(dict.fromkeys(keys))}"
+    if not expected or given is None:
+        return f"{option}: {text[text.rindex(keys[-1]) + len(keys[-1]) :].strip(chr(34) + ': ')[:240]}"
+    kinds = " or ".join(dict.fromkeys(kind or choices for kind, choices in expected))
+    return f"{option}: expected {kinds}, got {given.group(1)[:80]}"

@@ -1,0 +1,128 @@
+"""From a run's checkpoint to a figure: the method, the posts, and the file in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnerkit.errors import DataError, MnerkitError, did_you_mean
+
+if TYPE_CHECKING:
+    from mnerkit.data.batches.batch import Batch
+    from mnerkit.data.corpus.post import Post
+    from mnerkit.runs.build import Assembly
+
+
+def assembled(verb: str, ckpt_path: str, rest: list[str], tower_dir: str | None) -> Assembly:
+    """Data and method of a checkpoint, or of a run's best one, as `mnerkit test` puts them together.
+
+    Args:
+        verb: what is typed after `mnerkit draw`.
+        ckpt_path: the checkpoint, or a run folder.
+        rest: options of the data that differ from the run's.
+        tower_dir: folder with a frozen tower's weights.
+
+    Raises:
+        MnerkitError: see `checkpoint.restore`.
+    """
+    from mnerkit.methods import checkpoint
+    from mnerkit.runs import configuration
+    from mnerkit.runs.build import Assembly
+
+    request = configuration.parse(f"draw {verb}", rest)
+    content = checkpoint.read(ckpt_path)
+    configuration.resolve(request, base=content["mnerkit"]["config"])
+    assembly = Assembly.of(request.config, None, [], curve=False)
+    checkpoint.restore(assembly.method, content, tower_dir)
+    assembly.connect()
+    return assembly
+
+
+def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> Iterator[Batch]:
+    """Batches that hold the asked posts as queries, or all batches of the split; only those are read.
+
+    Raises:
+        DataError: the split has no such post.
+    """
+    data = assembly.data
+    loader = data.loader(split, share=False)
+    if ids is None:
+        yield from loader
+        return
+    known = {post.id for post in data.posts(split)}
+    for name in ids:
+        if name not in known:
+            raise DataError(f"--post {name}: no such post in the split {split}.{did_you_mean(name, known)}")
+    wanted, seen, dataset = set(ids), set(), loader.dataset
+    for key in loader.sampler:
+        here = _scored(dataset, key)
+        if found := wanted & {post.id for post in here}:
+            seen |= found
+            batch: Any = dataset[key]
+            if isinstance(batch, MnerkitError):
+                raise batch
+            yield batch
+    if missing := sorted(wanted - seen):
+        raise DataError(
+            f"--post {missing[0]}: no episode of the split {split} asks for it (no entity of a type in play)"
+        )
+
+
+def _scored(dataset: Any, key: Any) -> list[Post]:
+    """Posts that a batch of the loader scores, told without reading pictures."""
+    if hasattr(dataset, "source"):
+        return [dataset.source.posts[place] for place in dataset.source.episode(key).query]
+    return [dataset.posts[place] for place in key]
+
+
+def keep(
+    kind: str, run: Path, split: str, ids: list[str] | None, limit: int, rest: list[str], tower_dir: str | None
+) -> Path:
+    """Compute a figure of a run and keep it in the run's folder.
+
+    Args:
+        kind: one of `figure_file.COMPUTED`.
+        run: its folder.
+        split: which posts.
+        ids: posts to draw; the first ones that have something to draw where None.
+        limit: at most so many posts with maps.
+        rest: options of the data that differ from the run's.
+        tower_dir: folder with a frozen tower's weights.
+
+    Returns:
+        The file.
+
+    Raises:
+        UsageError: the method has nothing of the kind to draw.
+        DataError: no post has.
+    """
+    import torch
+
+    from mnerkit.report.figures import figure_file, maps, points
+    from mnerkit.runs.fit import quiet
+
+    quiet()
+    assembly = assembled(kind, str(run), rest, tower_dir)
+    method = assembly.method
+    with torch.inference_mode(not method.tunes):
+        if kind in figure_file.POINTS:
+            return figure_file.write(run, kind, split, points.figure(method, batches_of(assembly, split, ids), split))
+
+        def drawn() -> Iterator[dict[str, Any]]:
+            taken = set()
+            for batch in batches_of(assembly, split, ids):
+                for post in maps.posts(kind, method, batch.to(method.device)):
+                    # a post is asked about in several episodes
+                    if post["id"] not in taken and (ids is None or post["id"] in ids):
+                        taken.add(post["id"])
+                        yield post
+
+        found = list(islice(drawn(), min(limit, figure_file.MOST_POSTS)))
+    if not found:
+        raise DataError(
+            f"run {run}: no {'one of these posts' if ids else f'post of the split {split}'} has something to draw "
+            f"(an entity and a picture, and at most {figure_file.MOST_CELLS:,} weights)"
+        )
+    return figure_file.write(run, kind, split, {"about": maps.ABOUT[kind], "posts": found})

@@ -1,0 +1,142 @@
+"""Rows of a table of runs: which of them, in which order, and as a file."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.runs.run_folder import RunFolder
+
+COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "!=": operator.ne,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def condition(text: str) -> tuple[str, str, str]:
+    """Key, comparison and value of a `--where`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"([^=<>!]+)(!=|>=|<=|=|>|<)(.*)", text, flags=re.S)
+    if found is None:
+        raise UsageError(f"--where {text!r}: expected KEY=VALUE, for instance plugin=bert, model.lr<1e-3, test>=80")
+    return found.group(1).strip(), found.group(2), found.group(3).strip()
+
+
+def check_keys(conditions: Sequence[tuple[str, str, str]], facts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a condition on something that no run has.
+
+    Raises:
+        UsageError: with the nearest name that there is.
+    """
+    known = dict.fromkeys(key for each in facts for key in each)
+    for key, _, _ in conditions:
+        if known and key not in known:
+            raise UsageError(f"--where {key}: no run has that.{did_you_mean(key, known)}")
+
+
+def passes(facts: Mapping[str, Any], conditions: Sequence[tuple[str, str, str]]) -> bool:
+    """Whether all conditions hold of what is known of a run; what is not known differs from everything."""
+    return all(_holds(facts.get(key), how, wanted) for key, how, wanted in conditions)
+
+
+def facts_of(folder: RunFolder) -> dict[str, Any]:
+    """What can be asked of a run besides its columns: options by their dotted names, scores as `split/score`."""
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(DataError):  # the run's row says that it is damaged
+        facts |= _dotted(folder.config())
+        if folder.finished:
+            facts |= {
+                f"{split}/{name}": value
+                for split, scores in folder.metrics().items()
+                if isinstance(scores, Mapping)
+                for name, value in scores.items()
+            }
+    return facts
+
+
+def _dotted(content: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {name: content} if name else {}
+    return {
+        key: leaf
+        for inner, value in content.items()
+        for key, leaf in _dotted(value, f"{name}.{inner}" if name else str(inner)).items()
+    }
+
+
+def _holds(value: Any, how: str, wanted: str) -> bool:
+    if value is None:
+        return how == "!=" if wanted else how == "="
+    if isinstance(value, bool):
+        return COMPARED[how](str(value).lower(), wanted.lower())
+    if isinstance(value, int | float):
+        try:
+            return COMPARED[how](value, float(wanted))
+        except ValueError:
+            return how == "!="
+    if isinstance(value, list):
+        value, wanted = "+".join(map(str, value)), wanted.replace(",", "+")
+    return COMPARED[how](str(value), wanted)
+
+
+def in_order(rows: list[dict[str, Any]], asked: str, figures: Collection[str]) -> list[dict[str, Any]]:
+    """Rows by a column: figures from the highest, texts from A; `-` turns that round. Rows without a value come last.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    key = asked.removeprefix("-")
+    if rows and key not in rows[0]:
+        raise UsageError(f"--sort {asked}: no such column.{did_you_mean(key, rows[0])} Columns: {', '.join(rows[0])}")
+
+    def value(row: Mapping[str, Any]) -> Any:
+        found = row[key]
+        if isinstance(found, Mapping):
+            return found["mean"]
+        return found if found is None or isinstance(found, int | float) else str(found)
+
+    there = [row for row in rows if value(row) is not None]
+    texts = any(isinstance(value(row), str) for row in there)
+    high_first = (key in figures) != asked.startswith("-")
+    there.sort(key=lambda row: str(value(row)) if texts else value(row), reverse=high_first)
+    return there + [row for row in rows if value(row) is None]
+
+
+def exported(rows: Sequence[Mapping[str, Any]], suffix: str, figures: Collection[str]) -> str:
+    """The rows as a JSON list or as CSV, where a mean has a column for itself, its half width and its size."""
+    if suffix == ".json":
+        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    flat = []
+    for row in rows:
+        line: dict[str, Any] = {}
+        for key, value in row.items():
+            if key in figures and isinstance(value, Mapping):
+                line |= {key: value["mean"], f"{key}_half": value["half"], f"{key}_seeds": value["size"]}
+            else:
+                line[key] = " ".join(map(str, value)) if isinstance(value, list) else value
+        flat.append({key: _plain(value) for key, value in line.items()})
+    stream = io.StringIO()
+    heads = dict.fromkeys(key for line in flat for key in line)
+    writer = csv.DictWriter(stream, list(heads), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return stream.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """A value for a cell of CSV; a text that a spreadsheet would compute gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value

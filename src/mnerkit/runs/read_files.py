@@ -1,0 +1,159 @@
+"""The files that a run reads beside its corpus: noted in `env.json` with what they hold, so that a change is noticed.
+
+A folder of VOC files or of crops is known by the digest of its boxes or dicts as they were read; nothing else in it
+counts. Weights of towers are not among them, nor frozen episodes, whose digest stands in the configuration. A run
+folder without the note, of an older version, is taken as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mnerkit.errors import DataError, UsageError
+from mnerkit.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mnerkit.runs.build import Assembly
+
+# options of `identity.PATHS` that are known by other means, and those without which a file is looked for
+OTHERWISE = ("model.text", "model.vision", "data.episode_file")
+LOOKED_FOR = ("data.captions", "data.boxes")
+# options of data that say where files are looked for that no option names
+PLACES = ("data.corpus", "data.root", "data.variant")
+FILE = "file "  # how the content of a single file begins
+GONE = "none"  # the content of what is not read, or not there
+
+
+class Note(NamedTuple):
+    """A file or folder that a run reads: the option that names it, or would; its path; the digest of what it holds."""
+
+    option: str
+    file: str
+    content: str
+
+
+def files_of(assembly: Assembly, sections: Sequence[str] = ("model", "data")) -> list[Note]:
+    """Notes of what options name, and of the captions, boxes and crops below the root that the method reads.
+
+    Args:
+        assembly: its data have read posts, and so the objects in their pictures.
+        sections: of which options.
+
+    Raises:
+        DataError: a file can't be read.
+    """
+    from mnerkit.runs.identity import PATHS
+
+    config, data = assembly.config, assembly.data
+    options = [f"{section}.{name}" for section in sections for name in PATHS[section]]
+    files = {
+        option: str(value)
+        for option in options
+        if option not in (*OTHERWISE, *LOOKED_FOR) and isinstance(value := _value(config, option), str)
+    }
+    captions, views = data.content.captions, assembly.method.needs().views
+    if captions is not None and (views & {"captions", "second"} or _value(config, "data.captions") is not None):
+        files["data.captions"] = str(captions)
+    notes = []
+    objects = data.objects
+    if objects is not None and objects.path is not None:
+        if objects.kind == "boxes":
+            files["data.boxes"] = str(objects.path)
+        else:
+            notes.append(Note("data.boxes", str(objects.path), f"{objects.kind} {objects.sha256}"))
+    notes += [Note(option, file, _content(option, file)) for option, file in files.items()]
+    return [note for note in notes if note.content != GONE]
+
+
+def check_resumed(folder: RunFolder, now: list[Note]) -> None:
+    """Refuse to continue a run with other files than it began with.
+
+    Raises:
+        UsageError: one holds something else, has gone, or was not there.
+    """
+    before = notes_of(folder)
+    for note in _changed(before, now) if before is not None else ():
+        raise _other(folder, note)
+
+
+def check_finished(folder: RunFolder) -> None:
+    """Refuse to take a finished run for one with the files as they are now.
+
+    Only single files are looked at. One that has gone counts where no option names it, so that a run would do without,
+    and where the root in which it lay is still there.
+
+    Raises:
+        UsageError: one holds something else, or has gone.
+        DataError: one can't be read.
+    """
+    config = folder.config()
+    for note in notes_of(folder) or ():
+        if not note.content.startswith(FILE):
+            continue
+        now = _content(note.option, note.file)
+        if now == GONE and (_value(config, note.option) is not None or not Path(note.file).parent.parent.is_dir()):
+            continue
+        if now != note.content:
+            raise _other(folder, note)
+
+
+def changed(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any]) -> list[Note]:
+    """Files of the data that an assembly reads, where they are not those that the run noted.
+
+    One that has gone, or that the run had not, is among them. Files of the model have no say in scores.
+
+    Args:
+        folder: the run's.
+        assembly: see `files_of`; files about which its configuration and the run's do not say the same are left out.
+        own: the run's configuration.
+    """
+    noted = notes_of(folder)
+    if noted is None:
+        return []
+    before = [note for note in noted if note.option.startswith("data.")]
+    return [
+        note
+        for note in _changed(before, files_of(assembly, ["data"]))
+        if all(_value(own, each) == _value(assembly.config, each) for each in (note.option, *PLACES))
+    ]
+
+
+def notes_of(folder: RunFolder) -> list[Note] | None:
+    """What a run noted; None where it did not."""
+    try:
+        content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
+        return [Note(*(str(row[key]) for key in Note._fields)) for row in content["files"]]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return None
+
+
+def _changed(before: list[Note], now: list[Note]) -> list[Note]:
+    """What differs, by option, with its content now."""
+    then, here = ({note.option: note for note in notes} for notes in (before, now))
+    gone = [note._replace(content=GONE) for option, note in then.items() if option not in here]
+    return [note for note in now if note.option not in then or then[note.option].content != note.content] + gone
+
+
+def _content(option: str, file: str) -> str:
+    """A digest of a single file; `GONE` of what is none."""
+    from mnerkit.runs.identity import content_now
+
+    try:
+        return content_now(file) if Path(file).expanduser().is_file() else GONE
+    except OSError as problem:
+        raise DataError(f"--{option} {file} can't be read: {problem.strerror}.") from None
+
+
+def _other(folder: RunFolder, note: Note) -> UsageError:
+    return UsageError(
+        f"{folder.path}: {note.file} (--{note.option}) is not what it was when this run began; "
+        "put it back, or give --overwrite or another --name"
+    )
+
+
+def _value(config: Mapping[str, Any], option: str) -> Any:
+    section, _, name = option.partition(".")
+    return (config.get(section) or {}).get(name)

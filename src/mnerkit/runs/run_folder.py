@@ -1,0 +1,230 @@
+"""Run folders: `runs/<plugin>/<corpus>/<name>/`. Nothing here imports torch.
+
+config.yaml               the resolved configuration; written first
+env.json                  versions, device, source digest, digests of the files that it reads beside the corpus
+metrics.json              scores, protocol, times; written last, so its absence marks an unfinished run
+predictions.<split>.jsonl one line a post
+best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from
+curve/                    metrics of every epoch (CSV)
+.lock                     while a process writes here: its number and machine
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnerkit.atomic_files import write_text
+from mnerkit.errors import DataError, UsageError
+from mnerkit.plain_yaml import yaml_text
+
+# locked by the process that writes into a run folder
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was ever begun here."""
+        return self.config_file.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.metrics_file.is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was started with."""
+        import yaml
+
+        try:
+            return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise DataError(f"{self.config_file}: {str(error).splitlines()[0]}") from None
+
+    def metrics(self) -> dict[str, Any]:
+        """Its `metrics.json`."""
+        try:
+            content = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{self.metrics_file}: {str(error).splitlines()[0]}") from None
+        if not isinstance(content, dict):
+            raise DataError(f"{self.metrics_file}: not a metrics file")
+        return content
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other processes from writing into the folder, until the block ends or this process dies.
+
+        Raises:
+            UsageError: another process is writing into it, or it can't be a folder.
+        """
+        above = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not above.is_dir():
+            raise UsageError(f"run folder {self.path}: {above} is a file; give another --runs_dir or --name")
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / LOCK
+        handle = _locked(file)
+        if handle is None:
+            yield
+            return
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)  # still locked: whoever waits for this very file looks again
+            os.close(handle)
+
+    def taken(self) -> bool:
+        """Whether this process sees that another one writes into the folder.
+
+        Never to be asked by the one that does: closing the file would give its own lock up.
+        """
+        try:
+            import fcntl
+
+            handle = os.open(self.path / LOCK, os.O_RDWR)
+        except (ImportError, FileNotFoundError):
+            return False
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+        finally:
+            os.close(handle)
+        return False
+
+    def clear(self) -> None:
+        """Remove all but the lock, which this process holds.
+
+        Scores go first, then what a run continues from, and the configuration last: what a kill leaves is a run that
+        begins anew, and can be cleared again.
+        """
+        self.metrics_file.unlink(missing_ok=True)
+        self.last.unlink(missing_ok=True)
+        for each in self.path.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name not in (LOCK, self.config_file.name):
+                each.unlink()
+        self.config_file.unlink(missing_ok=True)
+
+    def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
+        """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`; inside `writing`.
+
+        Raises:
+            UsageError: the folder holds a run with another configuration, or files that are no run's.
+        """
+        # a hidden file is what a kill left of writing config.yaml
+        if (
+            self.path.exists()
+            and not self.started
+            and any(not each.name.startswith(".") for each in self.path.iterdir())
+        ):
+            raise UsageError(f"{self.path} holds files that are not a run's; give another --name")
+        if self.started and overwrite:
+            self.clear()
+        if self.started:
+            if deciding(self.config()) != deciding(config):
+                raise UsageError(
+                    f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
+                )
+            return "done" if self.finished else "resume"
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.config_file, yaml_text(_plain(config)))
+        return "new"
+
+    def follow(self, overwrite: bool) -> str:
+        """What `start` says to the first rank of a run, for the other ones, which touch nothing.
+
+        A launcher may start them long before the first rank has looked, or after; until all train together nothing
+        but `overwrite` changes what there is.
+        """
+        return "new" if overwrite else "done" if self.finished else "resume"
+
+
+def _locked(file: Path) -> int | None:
+    """An open, locked file that names this process; None where the system or the file system has no locks.
+
+    A POSIX record lock: the system gives it up when the process dies, however it dies, and forked workers that outlive
+    it by a moment do not share it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            said = os.read(handle, 200).decode("utf-8", "replace").strip()
+            os.close(handle)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UsageError(f"run {file.parent} is being written by {said or 'another process'}") from None
+            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                return None
+            raise
+        try:
+            current = os.path.samestat(os.fstat(handle), os.stat(file))
+        except FileNotFoundError:
+            current = False
+        if current:
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+            return handle
+        os.close(handle)  # the one who held it removed it in between
+
+
+def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides the result: no loggers, names, progress bar or cache; plain data.
+
+    Nor where its values came from (`defaults`).
+    """
+    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "defaults")}
+    trainer = config.get("trainer") or {}
+    kept["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
+    if isinstance(config.get("data"), Mapping):
+        kept["data"] = {key: value for key, value in config["data"].items() if key != "cache"}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps({key: value for key, value in config.items() if key not in ("wandb", "logger")}))
+
+
+def find(root: Path) -> Iterator[RunFolder]:
+    """All runs at and below a folder, at any depth, in order of their paths; what lies in a run folder is no run."""
+    for folder, inner, files in os.walk(root):
+        inner.sort()
+        if "config.yaml" in files:
+            yield RunFolder(Path(folder))
+            inner.clear()

@@ -1,0 +1,79 @@
+"""What `mnerkit fit`, `validate` and `test` print of a run's figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mnerkit.atomic_files import is_figure
+from mnerkit.text_table import table
+
+
+def _of_episodes(split: str, found: dict[str, Any]) -> str:
+    """Both F1s of a few-shot split with their intervals, in a line."""
+
+    def figure(name: str) -> str:
+        return f"{found[name]:.2f} [{found[f'{name}_low']:.2f}, {found[f'{name}_high']:.2f}]"
+
+    return (
+        f"{split}, {found['episodes']} episodes: F1 {figure('f1')} pooled, as in the paper; {figure('f1_episode')} "
+        f"by episode ({found['episodes_without_entities']} without entities left out); 95 % bootstrap"
+    )
+
+
+def _judged(key: str, found: Any) -> bool:
+    """Whether these are the figures of a split whose images were judged."""
+    return key.partition("@")[0] in ("dev", "test") and isinstance(found, dict) and "mean_r" in found
+
+
+def _of_images(split: str, found: dict[str, Any]) -> str:
+    """How relevant the images of a split were said to be, and, where the truth is known, how rightly."""
+    said = f"{split}, {found['images']} images: mean R {found['mean_r']:.3f}, {found['above_blank']:.1f} % above blank"
+    if not all(is_figure(found.get(name)) for name in ("pair_accuracy", "separated", "auc")):
+        return said  # the truth is not known, or all images are of one kind
+    kinds = "; ".join(
+        f"R of {name} ones {found[f'{name}/mean_r']:.3f}"
+        for name in ("relevant", "irrelevant")
+        if f"{name}/mean_r" in found
+    )
+    return (
+        f"{said}\n  pairs in order {found['pair_accuracy']:.1f} %, right side of blank {found['separated']:.1f} %, "
+        f"AUC {found['auc']:.3f}; {kinds}"
+    )
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The scores for the terminal."""
+    splits = [
+        key
+        for key in metrics
+        if key.partition("@")[0] in ("dev", "test") and isinstance(metrics[key], dict) and "f1" in metrics[key]
+    ]
+    types = sorted({key.split("/")[1] for split in splits for key in metrics[split] if key.startswith("type/")})
+    head = ["split", "F1", "P", "R", "F1 strict", *types]
+    body = [
+        [
+            split,
+            *(metrics[split][key] for key in ("f1", "precision", "recall", "f1_strict")),
+            *(metrics[split].get(f"type/{kind}/f1") for kind in types),
+        ]
+        for split in splits
+    ]
+    text = table(head, body) if body else ""
+    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _judged(key, metrics[key]))
+    text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
+    for split in splits:
+        use = metrics.get(f"{split}:image_use")
+        if use:
+            rows = [
+                [which, use[which]["all"], use[which].get("clear"), use[which].get("ambiguous")]
+                for which in ("right", "shuffled", "blank", "unseen")
+                if which in use
+            ]
+            text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(
+                ["pictures", "all", "clear", "ambiguous"], rows
+            )
+            if is_figure(use.get("image_use")):
+                text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
+            if is_figure(use.get("pointing")):
+                text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"
+    return text

@@ -1,0 +1,124 @@
+"""Entity-level scores: exact spans and types, micro-averaged, under the lenient and the strict chunking rule.
+
+Everything is counted in whole numbers (gold, predicted and correct entities), so scores of parts add up to the score
+of the whole, across batches and across ranks. All scores are percentages, 0..100. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from mnerkit.data.corpus.spans import Chunking, entities
+from mnerkit.errors import DataError
+
+Tags = Sequence[Sequence[str]]
+Counts = Mapping[Chunking, Any]
+RULES: tuple[Chunking, ...] = get_args(Chunking)
+
+
+def post_pairs(gold: Tags, predicted: Tags) -> Iterable[tuple[Sequence[str], Sequence[str]]]:
+    """Gold and predicted tags of each post; lengths must agree."""
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} gold posts, {len(predicted)} predicted")
+    for number, (right, said) in enumerate(zip(gold, predicted, strict=True)):
+        if len(right) != len(said):
+            raise ValueError(f"post {number} has {len(right)} gold tags, {len(said)} predicted")
+        yield right, said
+
+
+def count_entities(gold: Tags, predicted: Tags, chunking: Chunking = "lenient") -> dict[str, np.ndarray]:
+    """Count by type: an int array (gold, predicted, correct) for each type that occurs, in alphabetical order.
+
+    Raises:
+        ValueError: the two differ in posts or in words.
+    """
+    counts: dict[str, np.ndarray] = {}
+    for right, said in post_pairs(gold, predicted):
+        wanted, found = set(entities(right, chunking)), set(entities(said, chunking))
+        for column, group in enumerate((wanted, found, wanted & found)):
+            for entity in group:
+                counts.setdefault(entity.type, np.zeros(3, dtype=np.int64))[column] += 1
+    return dict(sorted(counts.items()))
+
+
+def prf(gold: float, predicted: float, correct: float) -> tuple[float, float, float]:
+    """Precision, recall and F1 in percent; 0 where undefined, as in seqeval."""
+    precision = 100 * correct / predicted if predicted else 0.0
+    recall = 100 * correct / gold if gold else 0.0
+    f1 = 200 * correct / (gold + predicted) if gold + predicted else 0.0
+    return float(precision), float(recall), float(f1)
+
+
+def named_scores(totals: Counts, by_type: Mapping[str, Counts]) -> dict[str, float]:
+    """Precision, recall and F1 under the names of `entity_scores`.
+
+    Args:
+        totals: (gold, predicted, correct) of all entities under each chunking rule.
+        by_type: the same for each type.
+    """
+    scores: dict[str, float] = {}
+    for prefix, counts in [("", totals), *((f"type/{kind}/", each) for kind, each in by_type.items())]:
+        for rule in RULES:
+            suffix = "" if rule == "lenient" else "_strict"
+            precision, recall, f1 = prf(*counts[rule])
+            scores |= {
+                f"{prefix}f1{suffix}": f1,
+                f"{prefix}precision{suffix}": precision,
+                f"{prefix}recall{suffix}": recall,
+            }
+    return scores
+
+
+def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
+    """Micro scores and scores by type of two lists of BIO sequences.
+
+    Returns:
+        `f1`, `precision`, `recall` (lenient), `f1_strict`, `precision_strict`, `recall_strict`, and the same six under
+        `type/X/` for every type that occurs.
+    """
+    counts = {rule: count_entities(gold, predicted, rule) for rule in RULES}
+    none = np.zeros(3, dtype=np.int64)
+    kinds = sorted({kind for each in counts.values() for kind in each})
+    totals: dict[Chunking, Any] = {rule: sum(each.values(), none) for rule, each in counts.items()}
+    by_type: dict[str, Counts] = {kind: {rule: counts[rule].get(kind, none) for rule in RULES} for kind in kinds}
+    return named_scores(totals, by_type)
+
+
+def report(gold: Tags, predicted: Tags, digits: int = 4) -> str:
+    """The table of seqeval: of precision, recall, F1 and support by type (lenient)."""
+    from seqeval.metrics import classification_report
+
+    if not any(entities(tags) for tags in (*gold, *predicted)):
+        return "no entities\n"
+    as_lists = [list(tags) for tags in gold], [list(tags) for tags in predicted]
+    return classification_report(*as_lists, digits=digits, zero_division=0)
+
+
+def confusion(gold: Tags, predicted: Tags, types: Sequence[str], chunking: Chunking = "lenient") -> np.ndarray:
+    """Matrix of entity types, gold in rows and predicted in columns, over spans whose bounds agree.
+
+    The last column counts missed entities (no predicted entity has their bounds), the last row spurious ones.
+
+    Returns:
+        (T + 1, T + 1) int array.
+
+    Raises:
+        DataError: an entity is of a type that is not among `types`.
+    """
+    number = {kind: place for place, kind in enumerate(types)}
+    matrix = np.zeros((len(types) + 1, len(types) + 1), dtype=np.int64)
+    for right, said in post_pairs(gold, predicted):
+        wanted, found = (
+            {(each.start, each.end): each.type for each in entities(tags, chunking)} for tags in (right, said)
+        )
+        for span in wanted.keys() | found.keys():
+            cell = []
+            for kind in (wanted.get(span), found.get(span)):
+                if kind is not None and kind not in number:
+                    raise DataError(f"entity type {kind!r} is not among {', '.join(types)}")
+                cell.append(len(types) if kind is None else number[kind])
+            matrix[cell[0], cell[1]] += 1
+    return matrix

@@ -1,0 +1,20 @@
+"""Towers (text and vision networks behind one interface each) and what every encoder returns."""
+
+from mnerkit.towers.by_name import text_tower, tower_from_state, tower_state, vision_tower
+from mnerkit.towers.frozen.memory import freeze, weight_digest
+from mnerkit.towers.interface import Encoder, ImageStates, TextStates, TextTower, VisionTower, WordStates
+
+__all__ = [
+    "Encoder",
+    "ImageStates",
+    "TextStates",
+    "TextTower",
+    "VisionTower",
+    "WordStates",
+    "freeze",
+    "text_tower",
+    "tower_from_state",
+    "tower_state",
+    "vision_tower",
+    "weight_digest",
+]

@@ -1,0 +1,210 @@
+"""What a method sees of a post's pictures: pixels through a vision tower, or captions in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batches.batch import Batch, PictureBatch
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.nn.eval_mode import evaluating
+from mnerkit.towers.fusion.captions import STAGES, CaptionAdapter
+from mnerkit.towers.interface import ImageStates, TextTower, VisionTower
+from mnerkit.towers.text.piece_tower import PieceTower
+from mnerkit.towers.vision.augment import flipped_and_shifted
+
+CAPTIONS = "captions"
+
+
+@dataclass
+class Seen:
+    """The states of B posts with k pictures (or objects) each.
+
+    Attributes:
+        states: B * k rows, row b * k + j is picture j of post b; zeros where masked.
+        mask: (B, k) bool, which are real.
+        region_mask: (B, k, R) bool, which of their regions are real.
+        image: (B, k) long, the image that each is or was cut from.
+    """
+
+    states: ImageStates
+    mask: Tensor
+    region_mask: Tensor
+    image: Tensor
+
+    @property
+    def pooled(self) -> Tensor:
+        """(B, k, d_pooled)."""
+        return self.states.pooled.unflatten(0, self.mask.shape)
+
+    @property
+    def regions(self) -> Tensor:
+        """(B, k, R, d)."""
+        return self.states.regions.unflatten(0, self.mask.shape)
+
+
+class Sight(nn.Module):
+    """Pixels or captions behind one interface; made by `Method.sight`.
+
+    A tower reads what is real and nothing else: a masked picture has no part in its BatchNorm statistics and costs
+    nothing. Where nothing of a batch is real the states are zeros that hang on the tower's weights with a gradient of
+    zero, so that no rank leaves parameters unused.
+
+    Args:
+        tower: a vision tower; or a text tower, which reads captions in place of pictures.
+        augment: mirror and shift pictures in training; a frozen tower's and captions stay as they are.
+
+    Attributes:
+        reads: the vision tower, or the adapter around the text tower.
+        kind: `pixels` or `captions`. With captions there are no objects, and a stage map has no height.
+        width: d of the regions.
+        pooled_width: width of the pooled vector.
+        stage_widths: channels of each stage map; empty for a tower without stages.
+    """
+
+    kind: Literal["pixels", "captions"]
+
+    def __init__(self, tower: VisionTower | TextTower, augment: bool = False) -> None:
+        super().__init__()
+        self.kind = "pixels" if isinstance(tower, VisionTower) else "captions"
+        self.reads: VisionTower | CaptionAdapter = tower if isinstance(tower, VisionTower) else CaptionAdapter(tower)
+        self.width, self.pooled_width = self.reads.width, self.reads.pooled_width
+        self.stage_widths: tuple[int, ...] = (
+            tower.stage_widths
+            if isinstance(tower, VisionTower)
+            else (tower.width,) * (STAGES if isinstance(tower, PieceTower) else 0)
+        )
+        self.augment = augment and isinstance(tower, VisionTower) and not tower.frozen
+
+    @property
+    def tower(self) -> VisionTower | TextTower:
+        """What reads the pictures or the captions."""
+        return self.reads.tower if isinstance(self.reads, CaptionAdapter) else self.reads
+
+    @property
+    def picture(self) -> PictureFormat | None:
+        """What the vision tower reads; None for captions."""
+        return self.tower.picture if self.kind == "pixels" else None
+
+    def needs(self, reader: Any, views: Iterable[str] = ("whole",), **limits: Any) -> Needs:
+        """What batches must hold.
+
+        Args:
+            reader: that of the method's text tower.
+            views: `whole`, `objects` or both; with captions they all become `captions`.
+            limits: `max_images`, `max_objects`, `relevance` of `Needs`.
+        """
+        if self.kind == "captions":
+            return Needs(reader, frozenset({"captions"}), caption_reader=self.tower.reader, **limits)
+        return Needs(reader, frozenset(views), picture=self.picture, **limits)
+
+    def whole(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
+        """See the images of each post, (B, m) of them.
+
+        Args:
+            batch: with the view `whole`, or `captions`.
+            stages: whether stage maps are wanted; then a frozen tower computes them each time.
+            regions: whether regions are wanted; without them (and stages) pixels have one region of zeros a picture,
+                which spares a tower whose pooled vector does not come from them.
+        """
+        if self.kind == "captions":
+            return self._captions(batch, stages)
+        mask = _given(batch.image_mask, "whole")
+        image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        return self._pictures(batch.pictures("whole"), mask, image, stages, regions)
+
+    def objects(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
+        """See the objects of each post, (B, o) of them, as `whole`; (B, 0) with captions."""
+        if self.kind == "captions":
+            return self._nothing(batch, stages)
+        mask, image = _given(batch.crop_mask, "objects"), _given(batch.crop_image, "objects")
+        return self._pictures(batch.pictures("objects"), mask, image, stages, regions)
+
+    def blank(self) -> ImageStates:
+        """The states of one black picture, with stages, whatever the batch."""
+        return _blank(self.tower, next(self.tower.parameters()))
+
+    def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool, regions: bool) -> Seen:
+        tower = self.tower
+        assert isinstance(tower, VisionTower)
+        real = torch.nonzero(mask.flatten()).flatten()
+        rows = len(pictures)
+        some = pictures if len(real) == rows else pictures.select(real)
+        if len(real) and self.augment and self.training:
+            some = PictureBatch(flipped_and_shifted(some.pixels()), crops=some.crops)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
+            if len(real) and not (regions or stages):
+                states = self._pooled(tower.see_pooled(some))
+            else:
+                read = tower.see_stages if stages else tower.see
+                states = read(some) if len(real) else _blank(tower, mask)
+        if len(real) < rows:
+            states = _scattered(states, real, rows)
+        region_mask = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
+        return Seen(states, mask, region_mask, image)
+
+    def _pooled(self, pooled: Tensor) -> ImageStates:
+        return ImageStates(pooled, pooled.new_zeros(len(pooled), 1, self.width), (1, 1))
+
+    def _captions(self, batch: Batch, stages: bool) -> Seen:
+        captions, mask = _given(batch.captions, "captions"), _given(batch.caption_mask, "captions")
+        assert isinstance(self.reads, CaptionAdapter)
+        tower = self.reads.tower
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
+            states, words = self.reads(captions, stages)
+        states = _masked(states, mask.flatten())
+        image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        return Seen(states, mask, words.view(*mask.shape, -1) & mask.unsqueeze(-1), image)
+
+    def _nothing(self, batch: Batch, stages: bool) -> Seen:
+        like = next(self.tower.parameters())
+        device, empty = batch.query.device, (len(batch), 0)
+        maps = tuple(like.new_zeros(0, width, 1, 1, device=device) for width in self.stage_widths) if stages else ()
+        regions, pooled = (like.new_zeros(*shape, device=device) for shape in ((0, 1, self.width), (0, self.width)))
+        states = ImageStates(pooled, regions, (1, 1), maps, like.new_zeros(0, 2, self.width, device=device))
+        mask = torch.zeros(empty, dtype=torch.bool, device=device)
+        return Seen(states, mask, mask.unsqueeze(-1), torch.zeros(empty, dtype=torch.long, device=device))
+
+
+def _given(value: Any, view: str) -> Any:
+    if value is None:
+        raise ValueError(f"the batch lacks the view {view!r}")
+    return value
+
+
+def _masked(states: ImageStates, mask: Tensor) -> ImageStates:
+    """The states with zeros where `mask` (N,) is false."""
+
+    def kept(part: Tensor) -> Tensor:
+        return part * mask.view(-1, *(1,) * (part.dim() - 1))
+
+    tokens = None if states.tokens is None else kept(states.tokens)
+    stages = tuple(kept(each) for each in states.stages)
+    return ImageStates(kept(states.pooled), kept(states.regions), states.grid, stages, tokens)
+
+
+def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
+    """The first states, each at its row of `count`; zeros elsewhere."""
+
+    def spread(part: Tensor) -> Tensor:
+        return part.new_zeros(count, *part.shape[1:]).index_copy(0, rows, part[: len(rows)])
+
+    return ImageStates(
+        spread(states.pooled),
+        spread(states.regions),
+        states.grid,
+        tuple(spread(each) for each in states.stages),
+        None if states.tokens is None else spread(states.tokens),
+    )
+
+
+def _blank(tower: Any, like: Tensor) -> ImageStates:
+    """The states of one black picture, of which nothing is to be used but the shapes and the weights behind them."""
+    side = tower.picture.size
+    with evaluating(tower):
+        return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)))

@@ -1,0 +1,255 @@
+"""Pretrained text towers: BERT-like models, and CLIP's."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batches.batch import TextBatch
+from mnerkit.data.batches.pieces import PieceReader
+from mnerkit.errors import UsageError
+from mnerkit.towers.frozen.memory import FeatureMemory, Reading, input_digest, weight_digest
+from mnerkit.towers.fusion.prefix import Passing, Prefix
+from mnerkit.towers.hub import architecture_of
+from mnerkit.towers.interface import TextStates, TextTower
+
+WordPool = Literal["first", "mean"]
+
+
+def pool_words(pieces: Tensor, text: TextBatch, pool: WordPool) -> Tensor:
+    """States of words from states of their pieces.
+
+    Args:
+        pieces: (B, n, d).
+        text: the batch that the pieces belong to.
+        pool: a word is its first piece, or the mean over its pieces.
+
+    Returns:
+        (B, W, d), zeros where a word is padding or was cut off.
+
+    """
+    first, owner = text.first_piece, text.piece_word
+    if first is None or owner is None:
+        raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
+    if pool == "first":
+        places = first.clamp_min(0).unsqueeze(-1).expand(-1, -1, pieces.shape[-1])
+        return pieces.gather(1, places) * (first >= 0).unsqueeze(-1)
+    words = torch.arange(first.shape[1], device=first.device)
+    share = (owner.unsqueeze(1) == words.unsqueeze(-1)).to(pieces.dtype)  # (B, W, n)
+    return share @ pieces / share.sum(-1, keepdim=True).clamp_min(1)
+
+
+class PieceTower(TextTower):
+    """Base of the towers that read pieces: a transformers model, its reader, and how pieces become words.
+
+    A frozen one remembers what it returned for each row (`FeatureMemory`), and then returns neither pieces nor layers
+    unless `keep_layers` is on.
+
+    Attributes:
+        model: the transformers model.
+        config: its configuration.
+        revision: the hub's commit that the weights came from, where known.
+        keep_layers: whether to return the states of all layers (and of the pieces, where frozen).
+
+    """
+
+    model: Any
+
+    def __init__(
+        self, spec: str, model: Any, reader: PieceReader, word_pool: WordPool = "first", last_layers: int = 1
+    ) -> None:
+        """Put a model behind the interface.
+
+        Args:
+            spec: how the user named it.
+            model: a transformers model that reads `input_ids`.
+            reader: its tokenizer; its length limit is lowered to what the model's positions allow.
+            word_pool: a word is its first piece, or the mean over its pieces.
+            last_layers: the states are the mean over this many last layers.
+
+        """
+        super().__init__()
+        self.spec, self.model, self.reader = spec, model, reader
+        self.config: Any = self.model.config
+        self.revision: str | None = getattr(self.config, "_commit_hash", None)
+        self.word_pool, self.last_layers, self.keep_layers = word_pool, last_layers, False
+        self.memory: Any = FeatureMemory()
+        self.width = self.config.hidden_size
+        reader.max_tokens = min(reader.max_tokens, self._positions())
+
+    def architecture(self) -> dict[str, Any]:
+        """The model's configuration as plain data."""
+        return architecture_of(self.config)
+
+    def _positions(self) -> int:
+        """Most pieces that the position embeddings allow."""
+        return getattr(self.config, "max_position_embeddings", self.reader.max_tokens)
+
+    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """States of the pieces (B, n, d), and of each layer where wanted, embeddings first.
+
+        `options` are handed to the model.
+        """
+        raise NotImplementedError
+
+    def _sentence(self, pieces: Tensor, text: TextBatch) -> Tensor:
+        """(B, d) vector of each row."""
+        return pieces[:, 0]
+
+    def forward(self, text: TextBatch, prefix: Prefix | None = None) -> TextStates:
+        """Read words.
+
+        Args:
+            text: from the tower's own reader.
+            prefix: what the pieces attend to besides each other in each layer.
+        """
+        if self.frozen and not self.keep_layers and prefix is None:
+            return self.memory.text(self, text, self._states)
+        return self._states(text, prefix)
+
+    def staged(self, text: TextBatch, count: int) -> TextStates:
+        """The states, whose `layers` are those of the words (B, W, d) after `count` evenly spaced layers."""
+        if self.frozen:
+            return self.memory.text(self, text, lambda rows: self._staged(rows, count), count)
+        return self._staged(text, count)
+
+    def _staged(self, text: TextBatch, count: int) -> TextStates:
+        pieces, layers = self._read(text, True)
+        last = torch.stack(layers[-self.last_layers :]).mean(0) if self.last_layers > 1 else pieces
+        depth = len(layers) - 1  # the embeddings stand first
+        chosen = [layers[depth * stage // count] for stage in range(1, count + 1)]
+        words, *stages = (pool_words(each, text, self.word_pool) for each in (last, *chosen))
+        return TextStates(words, self._sentence(last, text), layers=tuple(stages))
+
+    def reading(self) -> Reading:
+        """How it reads, for the address of what it returns."""
+        settings = json.dumps(self.reader.state(), sort_keys=True)
+        return Reading(
+            weights=weight_digest(self),
+            view="text",
+            preprocessing=input_digest((settings,)),
+            length_limit=self.reader.max_tokens,
+            layers=self.last_layers,
+            pooling=self.word_pool,
+        )
+
+    def _states(self, text: TextBatch, prefix: Prefix | None = None) -> TextStates:
+        want_layers = self.keep_layers or self.last_layers > 1
+        passing = Passing(self.model, self.spec, prefix)
+        pieces, layers = self._read(text, want_layers, **passing.options)
+        pieces = passing.arrived(pieces)
+        if self.last_layers > 1:
+            pieces = torch.stack(layers[-self.last_layers :]).mean(0)
+        words = pool_words(pieces, text, self.word_pool)
+        return TextStates(words, self._sentence(pieces, text), pieces, layers if self.keep_layers else ())
+
+
+def pieces_of(text: TextTower) -> PieceTower:
+    """The text tower as one that takes a prefix.
+
+    Raises:
+        UsageError: it reads whole words.
+    """
+    if not isinstance(text, PieceTower):
+        raise UsageError(
+            f"--model.text {text.spec}: takes no prefix; give a tower like BERT, RoBERTa or CLIP, or tiny-bert"
+        )
+    return text
+
+
+class BertTower(PieceTower):
+    """BERT, RoBERTa and their like (whatever transformers' `AutoModel` makes an encoder of).
+
+    The pooler is left out: a word's state does not pass it, and a layer that nothing trains stops DDP.
+
+    Attributes:
+        typed: whether the model tells segments apart.
+    """
+
+    def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
+        """As `PieceTower`."""
+        if hasattr(model, "pooler"):
+            model.pooler = None
+        super().__init__(spec, model, reader, **options)
+        accepted = inspect.signature(model.forward).parameters
+        self.typed: bool = "token_type_ids" in accepted and getattr(self.config, "type_vocab_size", 1) > 1
+
+    def _positions(self) -> int:
+        limit = super()._positions()
+        # RoBERTa's positions start behind the number of its padding piece
+        offset = getattr(getattr(self.model, "embeddings", None), "padding_idx", None)
+        return limit if offset is None or not self._offset_positions() else limit - offset - 1
+
+    def _offset_positions(self) -> bool:
+        positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
+        return getattr(positions, "padding_idx", None) is not None
+
+    def heard(self, text: TextBatch) -> TextBatch:
+        """The batch as the tower reads it, for whom some words may be unknown while it trains."""
+        return text
+
+    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if text.input_ids is None or text.attn_mask is None:
+            raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
+        text = self.heard(text)
+        if self.typed:
+            options["token_type_ids"] = text.type_ids
+        out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
+        return out.last_hidden_state, tuple(out.hidden_states) if want_layers else ()
+
+
+class ClipTextTower(PieceTower):
+    """CLIP's text half. It is causal: a piece sees only what stands before it.
+
+    States are those after the final layer norm; `joint` maps them into the space shared with pictures. That
+    projection is kept as pretrained, since most methods never pass through it.
+    """
+
+    causal = True
+
+    def __init__(self, spec: str, model: Any, reader: PieceReader, pos_interp: bool = False, **options: Any) -> None:
+        """As `PieceTower`; `model` is a `CLIPTextModelWithProjection`.
+
+        `pos_interp` stretches the position embeddings to the reader's length limit, where that is more.
+        """
+        limit = reader.max_tokens
+        super().__init__(spec, model, reader, **options)
+        if pos_interp and limit > reader.max_tokens:
+            self._stretch(limit)
+        self.model.text_projection.requires_grad_(False)
+
+    def _stretch(self, positions: int) -> None:
+        """Interpolate the position embeddings linearly to so many; the first and the last stay what they are."""
+        embeddings: Any = self.model.text_model.embeddings
+        table = embeddings.position_embedding.weight
+        with torch.no_grad():
+            longer = nn.functional.interpolate(table.T[None], positions, mode="linear", align_corners=True)[0].T
+        embeddings.position_embedding = nn.Embedding.from_pretrained(longer.contiguous(), freeze=False)
+        embeddings.position_ids = torch.arange(positions, device=table.device).expand(1, -1)
+        self.reader.max_tokens = positions
+
+    @property
+    def joint_width(self) -> int:
+        """Width of the space shared with pictures."""
+        return self.model.text_projection.out_features
+
+    def joint(self, states: Tensor) -> Tensor:
+        """(..., width) to (..., joint_width)."""
+        return self.model.text_projection(states)
+
+    def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if text.input_ids is None:
+            raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
+        inner: Any = self.model.text_model
+        # right padding under a causal mask is never seen, so no mask is passed
+        out = inner(text.input_ids, output_hidden_states=want_layers, **options)
+        layers = tuple(inner.final_layer_norm(each) for each in out.hidden_states) if want_layers else ()
+        return out.last_hidden_state, layers
+
+    def _sentence(self, pieces: Tensor, text: TextBatch) -> Tensor:
+        ends = (text.input_ids == self.reader.end_ids[0]).int().argmax(1)  # the first end of text
+        return pieces[torch.arange(len(ends), device=ends.device), ends]

@@ -1,0 +1,165 @@
+"""A BERT small enough to train from scratch in a minute: for methods that reach into the layers of their text tower."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnerkit.data.batches.batch import TextBatch
+from mnerkit.data.batches.pieces import PieceReader
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.towers.text.piece_tower import BertTower
+from mnerkit.towers.tiny import WIDTH
+
+POSITIONS = 128
+# standard deviation of the word embeddings, and height of the position waves
+LOUDNESS = 0.1
+# how far beside a word the first layer's heads look, and how sharply
+BESIDE = (-1, 1, -2, 2)
+SHARPNESS = 5.0
+UNKNOWN = "[UNK]"
+SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]")
+
+# Marks from a private plane, which no tweet holds: a word's shape is a piece of its own before the word.
+_BEGIN, _LINK, _MENTION, _NUMBER, _TAG, _CAPITALS, _CAPITALISED, _MIXED = (chr(0xF0000 + each) for each in range(8))
+_SHAPES = (_LINK, _MENTION, _NUMBER, _TAG, _CAPITALS, _CAPITALISED, _MIXED)
+
+
+def tiny_tokenizer(words: Sequence[str]) -> Any:
+    """A fast tokenizer that knows whole words in lower case, and of other words their shape.
+
+    A link, a mention or a word with digits is one piece, its shape. Any other word is a piece, or the unknown piece,
+    and where it has capitals or is a hashtag its shape stands before it. Known words are looked up in lower case.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {piece: number for number, piece in enumerate((*SPECIAL, *_SHAPES))}
+    for word in words:
+        vocabulary.setdefault(word.lower(), len(vocabulary))
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    rules = (
+        (r"(?i:https?:).*", _LINK),
+        (r"@.+", _MENTION),
+        (r"(?!#).*\p{N}.*", _NUMBER),
+        (r"(?=#.)", _TAG),
+        (r"(?=(?:\P{L}*\p{Lu}){2,}\P{L}*$)", _CAPITALS),
+        (r"(?=\P{L}*\p{Lu}\P{Lu}*$)", _CAPITALISED),
+        (r"(?=.*\p{Lu})", _MIXED),
+        (r"", ""),
+    )
+    # each rule takes the mark at the beginning away, so the first that fits a word is the only one
+    replaced = [normalizers.Replace(Regex(_BEGIN + pattern), mark) for pattern, mark in rules]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_BEGIN), *replaced, normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(f"[{_SHAPES[0]}-{_SHAPES[-1]}]"), behavior="isolated")
+    first, last = ((piece, vocabulary[piece]) for piece in ("[CLS]", "[SEP]"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[first, last]
+    )
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
+
+
+def tiny_config(vocabulary: int, width: int = WIDTH, layers: int = 3, heads: int = 4) -> Any:
+    """The architecture, as a transformers configuration."""
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        max_position_embeddings=POSITIONS,
+        pad_token_id=0,
+    )
+
+
+class TinyBert(BertTower):
+    """BERT's architecture over `tiny_tokenizer`, with new weights.
+
+    A few thousand posts are few for a transformer: from noise it needs most of them to learn who stands beside whom. So
+    it starts from there (`look_beside`). The joint space with `TinyVision` is that of its states.
+
+    Attributes:
+        forget: share of words that are read as unknown while training, so that the unknown word is learnt.
+    """
+
+    forget = 0.05
+
+    def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
+        """As `PieceTower`."""
+        super().__init__(spec, model, reader, **options)
+        look_beside(self.model)
+        self.unknown: int = reader.pad_id
+
+    def heard(self, text: TextBatch) -> TextBatch:
+        """The batch with some known words made unknown, while training."""
+        ids = text.input_ids
+        if not self.training or not self.forget or ids is None:
+            return text
+        words = ids >= len(SPECIAL) + len(_SHAPES)
+        forgotten = words & (torch.rand(ids.shape, device=ids.device) < self.forget)
+        return replace(text, input_ids=ids.masked_fill(forgotten, self.unknown))
+
+
+def look_beside(model: Any) -> None:
+    """Give a BERT with new weights first heads that attend to the words before and behind.
+
+    Positions are waves (Vaswani et al. 2017, 3.5) in as many columns as a head has, where words have none, and the
+    queries of the first layer's heads are its keys turned by one or two places. What heads pass on, and the queries of
+    the later layers, is loud from the start: at BERT's deviation of 0.02, which is made for a width of 768, a prefix is
+    not heard for many epochs.
+    """
+    embeddings, attention = model.embeddings, model.encoder.layer[0].attention
+    loud = model.config.hidden_size**-0.5
+    heads = model.config.num_attention_heads
+    columns = model.config.hidden_size // heads // 2 * 2
+    table = embeddings.position_embeddings.weight
+    with torch.no_grad():
+        embeddings.word_embeddings.weight.normal_(0.0, LOUDNESS)
+        embeddings.word_embeddings.weight[:, :columns] = 0.0
+        embeddings.word_embeddings.weight[0] = 0.0
+        table.zero_()
+        table[:, :columns] = LOUDNESS * waves(torch.arange(len(table)), columns)
+        for number, layer in enumerate(model.encoder.layer):
+            heard = (layer.attention.self.value, layer.attention.output.dense)
+            for each in heard if number == 0 else (layer.attention.self.query, *heard):
+                each.weight.normal_(0.0, loud)
+        size = model.config.hidden_size // heads
+        for head, offset in zip(range(heads), BESIDE, strict=False):
+            rows = slice(head * size, head * size + columns)
+            for part, turn in ((attention.self.query, offset), (attention.self.key, 0)):
+                part.weight[head * size : (head + 1) * size] = 0.0
+                part.weight[rows, :columns] = SHARPNESS**0.5 * turned(turn, columns)
+
+
+def waves(places: Tensor, columns: int) -> Tensor:
+    """Sine and cosine of each place at evenly spaced rates: (n,) to (n, columns)."""
+    angles = places.unsqueeze(-1) * _rates(columns)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
+
+
+def turned(places: float, columns: int) -> Tensor:
+    """The matrix (columns, columns) that takes the waves of a place to those of the place so many further."""
+    blocks = [
+        torch.tensor(
+            [[math.cos(rate * places), math.sin(rate * places)], [-math.sin(rate * places), math.cos(rate * places)]]
+        )
+        for rate in _rates(columns).tolist()
+    ]
+    return torch.block_diag(*blocks)
+
+
+def _rates(columns: int) -> Tensor:
+    # of place and neighbour the slow waves are alike, and the fast ones tell them apart
+    return torch.linspace(0.2, 2.5, columns // 2)
+
+
+def tiny_reader(facts: CorpusFacts, max_tokens: int, second_words: int, word_pieces: int | None = None) -> PieceReader:
+    """The reader of a new `TinyBert`."""
+    return PieceReader(tiny_tokenizer(facts.words), UNKNOWN, max_tokens, second_words, word_pieces)

@@ -1,0 +1,168 @@
+"""Tiny towers that train from scratch in a minute on two cores; stand-ins for BERT and CLIP on the probe corpus."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mnerkit.data.batches.batch import TextBatch
+from mnerkit.data.batches.text_reader import VocabularyReader
+from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.nn.recurrent import run_lstm
+from mnerkit.towers.frozen.remembering import RememberingTower
+from mnerkit.towers.interface import ImageStates, TextStates, TextTower
+
+WIDTH = 96
+PICTURE = PictureFormat(64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+class TinyText(TextTower):
+    """Word and shape embeddings, then one BiLSTM; the joint space with `TinyVision` is that of its states.
+
+    Results do not depend on padding or on batch mates.
+
+    Args:
+        facts: gives the vocabulary.
+        width: d of the states, even.
+        dropout: on embeddings, while training.
+        forget: share of words that are read as unknown while training, so that the unknown word is learnt.
+
+    """
+
+    def __init__(self, facts: CorpusFacts, width: int = WIDTH, dropout: float = 0.2, forget: float = 0.05) -> None:
+        super().__init__()
+        self.spec, self.width, self.forget = "tiny", width, forget
+        self.reader = VocabularyReader(facts.words)
+        self.word = nn.Embedding(self.reader.n_words, 64, padding_idx=0)
+        self.shape = nn.Embedding(self.reader.n_shapes, 32, padding_idx=0)
+        self.lstm = nn.LSTM(64 + 32, width // 2, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, text: TextBatch) -> TextStates:
+        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W and what a second segment adds
+        if word_ids is None or shapes is None:
+            raise ValueError("a tiny text tower reads whole words: the batch must come from its own reader")
+        if self.training and self.forget:
+            forgotten = (torch.rand(word_ids.shape, device=word_ids.device) < self.forget) & (word_ids > 0)
+            word_ids = word_ids.masked_fill(forgotten, 1)
+        embedded = self.dropout(torch.cat([self.word(word_ids), self.shape(shapes)], -1))  # (B, V, 96)
+        states = run_lstm(self.lstm, embedded, (word_ids > 0).sum(1))
+        words = states[:, : text.word_mask.shape[1]] * text.word_mask.unsqueeze(-1)  # (B, W, d)
+        pooled = words.sum(1) / text.word_mask.sum(1, keepdim=True).clamp_min(1)
+        return TextStates(words=words, pooled=pooled)
+
+
+class TinyVision(RememberingTower):
+    """A narrow CNN with one region for each 8 x 8 pixels, to which the patch's own colours are added.
+
+    The colour skip hands low-level colour to the regions directly; without it, colours are bound to words late or
+    never. Pictures of any size are taken; 64 x 64 give 8 x 8 regions. The pooled vector of a picture has the
+    largest value of each channel among its regions; that of a crop is a glance, the mean region of the crop at 3/8 of
+    its size, so that a cell of a 3 x 3 grid that was blown up to a picture of its own is seen at about the scale that
+    it has in the whole. Pooled vectors have zero mean and unit variance, as `joint` makes them.
+
+    Args:
+        width: d of the regions and of the pooled vector.
+        channels: of the first convolution.
+
+    """
+
+    GLANCE = 3 / 8
+
+    def __init__(self, width: int = WIDTH, channels: int = 16) -> None:
+        super().__init__()
+        self.spec, self.width, self.pooled_width, self.picture = "tiny", width, width, PICTURE
+        self.layers = nn.ModuleList(
+            [
+                _Layer(3, channels, stride=2),
+                _Layer(channels, 2 * channels, stride=2),
+                _Layer(2 * channels, width, stride=2),
+                _Layer(width, width, stride=1),
+            ]
+        )
+        self.colour = nn.Linear(12, width)
+        self.stage_widths = (channels, 2 * channels, width, width)
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        # three steps halve the sides, rounding up
+        return -(-height // 8), -(-width // 8)
+
+    def _states(self, pixels: Tensor) -> ImageStates:
+        regions, stages = self.read(pixels)
+        grid = (stages[-1].shape[-2], stages[-1].shape[-1])
+        return ImageStates(self.joint(regions.amax(1)), regions, grid=grid, stages=stages)
+
+    def _crop_states(self, pixels: Tensor) -> ImageStates:
+        return replace(self._states(pixels), pooled=self._pooled_crops(pixels))
+
+    def _pooled_crops(self, pixels: Tensor) -> Tensor:
+        small = [max(1, round(side * self.GLANCE)) for side in pixels.shape[-2:]]
+        return self.glance(functional.interpolate(pixels, small, mode="area"))
+
+    def joint(self, regions: Tensor) -> Tensor:
+        """Regions (..., d) with zero mean and unit variance, as the joint space compares them."""
+        return functional.layer_norm(regions, (self.width,))
+
+    def glance(self, pixels: Tensor) -> Tensor:
+        """The pooled vectors (N, d) of small pictures (N, 3, h, w)."""
+        # running statistics in training too: those of whole pictures must not be mixed with those of glances
+        return self.joint(self.read(pixels, whole=False)[0].mean(1))
+
+    def read(self, pixels: Tensor, whole: bool = True) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Regions (N, R, d) and the maps of all layers, the last being that of the regions.
+
+        Statistics are those of the batch only for `whole` pictures.
+        """
+        stages = []
+        x = pixels  # (N, 3, H, W)
+        for layer in self.layers:
+            x = layer(x, batch_statistics=whole and self.training)
+            stages.append(x)
+        colours = patch_colours(pixels, (x.shape[-2], x.shape[-1]))  # (N, 12, h, w)
+        regions = x.flatten(2).transpose(1, 2) + self.colour(colours.flatten(2).transpose(1, 2))  # (N, R, d)
+        stages[-1] = regions.transpose(1, 2).unflatten(2, (x.shape[-2], x.shape[-1]))
+        return regions, tuple(stages)
+
+
+class _Layer(nn.Module):
+    """Convolution, BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, batch_statistics: bool) -> Tensor:
+        x = self.convolution(x)
+        norm = self.norm
+        if batch_statistics:
+            return torch.relu(norm(x))
+        fixed = functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return torch.relu(fixed)
+
+
+def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Colour statistics of each patch: mean, mean chroma, and the strongest chroma towards and away from a channel.
+
+    Args:
+        pixels: (N, 3, H, W).
+        grid: rows and columns of patches.
+
+    Returns:
+        (N, 12, rows, columns).
+
+    """
+    chroma = pixels - pixels.mean(1, keepdim=True)
+    return torch.cat(
+        [
+            functional.adaptive_avg_pool2d(pixels, grid),
+            functional.adaptive_avg_pool2d(chroma, grid),
+            functional.adaptive_max_pool2d(chroma, grid),
+            functional.adaptive_max_pool2d(-chroma, grid),
+        ],
+        1,
+    )

@@ -1,0 +1,33 @@
+"""A CLIP-like vision transformer small enough to train from scratch: for methods that reach into its layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mnerkit.towers.tiny import PICTURE, WIDTH
+
+PATCH = 16
+
+
+def tiny_vit_config(width: int = WIDTH, layers: int = 3, heads: int = 4, patch: int = PATCH) -> Any:
+    """The architecture, as a transformers configuration; `TinyBert`'s depth, heads and width.
+
+    Args:
+        width: d of the states.
+        layers: number of layers.
+        heads: attention heads.
+        patch: height and width of a patch; pictures are those of the other tiny towers.
+    """
+    from transformers import CLIPVisionConfig
+
+    return CLIPVisionConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=2 * width,
+        image_size=PICTURE.size,
+        patch_size=patch,
+        projection_dim=width,
+        # of the patches' weights: CLIP's own would drown what a small picture shows
+        initializer_range=(3 * patch * patch) ** -0.5,
+    )

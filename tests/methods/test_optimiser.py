@@ -1,0 +1,110 @@
+"""AdamW in one pass: the same sums as torch's own, for whole towers alone, and also in runs that go on."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mnerkit.cli import main
+from mnerkit.methods import checkpoint, optimiser
+from mnerkit.runs.run_folder import RunFolder
+
+FIT = ["fit", "--plugin", "bert", "--data.limit", "24", "--data.batch_size", "8"]
+FIT += ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", "1"]
+
+
+class Small(lightning.LightningModule):
+    """A network of 49 weights, in matrices and vectors, trained by mnerkit's AdamW."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def training_step(self, batch: Tensor, _index: int) -> Tensor:
+        return (self.network(batch) - batch.sum(1, keepdim=True)).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        groups = optimiser.parameter_groups({"all": ([self.network], 1e-2)}, self, 0.01)
+        steps = int(self.trainer.estimated_stepping_batches)
+        adamw, schedule = optimiser.adamw(groups, "linear", 0.1, steps)
+        return {"optimizer": adamw, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def trained(module: Small, epochs: int = 3, last: Path | None = None, **options: Any) -> lightning.Trainer:
+    """Train `module`, or go on from `last`."""
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        **options,
+    )
+    data = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+    trainer.fit(module, DataLoader(data, batch_size=4), ckpt_path=last, weights_only=True)  # type: ignore[arg-type]
+    return trainer
+
+
+def passes(trainer: lightning.Trainer) -> set[Any]:
+    """What the groups of the optimiser say of fusing."""
+    return {group["fused"] for group in trainer.optimizers[0].param_groups}
+
+
+def fuse_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few weights be as many as those of a tower."""
+    monkeypatch.setattr(optimiser, "FUSED", 49)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_pass_takes_the_steps_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    few = Small()
+    many, mixed = copy.deepcopy(few), copy.deepcopy(few)
+    assert passes(trained(few)) == {None}
+    fuse_all(monkeypatch)
+    assert passes(trained(many)) == {True}
+    torch.testing.assert_close(list(many.parameters()), list(few.parameters()), rtol=1e-5, atol=1e-6)
+    # Lightning refuses to clip what an optimiser made with `fused=True` steps in mixed precision
+    assert passes(trained(mixed, precision="bf16-mixed")) == {True}
+    torch.testing.assert_close(list(mixed.parameters()), list(few.parameters()), rtol=0.2, atol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_goes_on_steps_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    begun, whole, half = Small(), Small(), Small()
+    half.load_state_dict(begun.state_dict())
+    whole.load_state_dict(begun.state_dict())
+    last = tmp_path / "last.ckpt"
+    fuse_all(monkeypatch)
+    trained(whole, epochs=4)
+
+    class Stop(lightning.Callback):
+        def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    trained(half, epochs=4, callbacks=[Stop()]).save_checkpoint(last)
+    again = Small()
+    assert passes(trained(again, epochs=4, last=last)) == {True}
+    assert all(map(torch.equal, again.parameters(), whole.parameters()))
+    assert not any(map(torch.equal, half.parameters(), whole.parameters()))
+
+
+def test_fit_takes_one_pass_for_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fused(name: str) -> set[Any]:
+        assert main([*FIT, "--name", name, "--runs_dir", str(tmp_path)]) == 0
+        kept = checkpoint.read(RunFolder(tmp_path / "bert" / "probe" / name).last)
+        return {group["fused"] for group in kept["optimizer_states"][0]["param_groups"]}
+
+    assert fused("few") == {None}
+    fuse_all(monkeypatch)
+    assert fused("many") == {True}
