@@ -26,6 +26,7 @@ from mnerkit.methods.heads.struct import TAUS
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.abstract_transitions import spread
 from mnerkit.nn.linear_chain import Scores, crf_nll
+from mnerkit.nn.recurrent import run_lstm
 from mnerkit.towers.interface import Encoder, WordStates
 
 TYPES = TagSet(("PER", "LOC"))
@@ -196,7 +197,8 @@ class Fixed(Encoder):
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         """(1, B, W, d)."""
         ids = torch.tensor([[hash_of(word) for word in words] for words in padded(batch)])
-        states = self.dropout(self.project(self.recurrent(self.embed(ids))[0])).float()
+        whole = torch.full((len(ids),), ids.shape[1])
+        states = self.dropout(self.project(run_lstm(self.recurrent, self.embed(ids), whole))).float()
         return WordStates(self.norm(states.flatten(0, 1)).view_as(states).unsqueeze(0))
 
 
