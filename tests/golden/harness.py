@@ -122,7 +122,7 @@ def _pass_over(record: Record, rows: list[dict[str, Any]]) -> dict[tuple[int | N
 
 def registered() -> tuple[set[str], set[str]]:
     """Names of all plugins, and of all heads."""
-    from mnerkit.tagging.heads import HEADS
+    from mnerkit.methods.heads import HEADS
 
     return {each.name for each in entry_points(group="mnerkit.plugins")}, set(HEADS)
 

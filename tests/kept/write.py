@@ -34,7 +34,7 @@ sys.path.insert(0, str(HERE))
 
 import adapter  # noqa: E402
 
-from mnerkit.tagging.checkpoint import AtomicCheckpoints  # noqa: E402
+from mnerkit.methods.checkpoint import AtomicCheckpoints  # noqa: E402
 
 # bits behind the leading one that a weight of a matrix keeps
 BITS = 3
@@ -291,7 +291,7 @@ def write_posts(folder: Path) -> None:
     """Posts of the probe corpus with their pictures, and all that is known of these."""
     from PIL import Image
 
-    from mnerkit.data.images import decode
+    from mnerkit.data.pictures.decoding import decode
     from mnerkit.data.probe import generate
 
     lines = []
