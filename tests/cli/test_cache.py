@@ -12,7 +12,7 @@ import pytest
 
 from mnerkit.cli import main
 from mnerkit.data.features.cache_folder import cache_folder
-from mnerkit.data.features.store import FeatureStore
+from mnerkit.data.features.feature_store import FeatureStore
 from mnerkit.runs.run_folder import deciding
 
 READINGS = [{"weights": letter, "view": "text", "pooling": "mean", "dtype": "float32"} for letter in "ab"]

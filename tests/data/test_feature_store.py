@@ -25,9 +25,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from mnerkit.data.features import shards
+from mnerkit.data.features import feature_store, shards
+from mnerkit.data.features.feature_store import FeatureStore, folder_digest
 from mnerkit.data.features.shards import entry_digest
-from mnerkit.data.features.store import FeatureStore, folder_digest
 
 READING = {"weights": "w", "view": "text"}
 SHAPES = {"words": (3, 4), "pooled": (4,)}
@@ -139,7 +139,7 @@ def test_many_small_entries_make_one_file(tmp_path: Path, monkeypatch: pytest.Mo
     store.flush()
     store.flush()
     assert len(shard_files(store)) == 1
-    monkeypatch.setattr(store, "SHARD_BYTES", 64 * 10)
+    monkeypatch.setattr(feature_store, "SHARD_BYTES", 64 * 10)
     for number in range(500, 525):
         store.put(key(number), entry(number))
     assert len(shard_files(store)) == 3, "ten entries of 64 bytes fill a shard"
@@ -397,7 +397,7 @@ def test_a_lost_or_damaged_description_is_written_again(tmp_path: Path) -> None:
     folder = filled(tmp_path).folder
     (folder / "reading.json").write_text("{")
     store = filled(tmp_path, range(5, 6))
-    assert store.read_description(folder) is not None and same(store.get(key(0), SHAPES), 0)
+    assert feature_store.read_description(folder) is not None and same(store.get(key(0), SHAPES), 0)
 
 
 # ------------------------------------------------------------------ a disk that takes nothing
@@ -412,7 +412,7 @@ def test_a_disk_that_takes_nothing_is_told_once(
     def full(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store, "write_shard", full)
+    monkeypatch.setattr(feature_store, "write_shard", full)
     for each in range(2, 6):
         store.put(key(each), entry(each))
         store.flush()

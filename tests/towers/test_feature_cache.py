@@ -20,7 +20,7 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.features import store
+from mnerkit.data.features import feature_store
 from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.content import content_digest
 from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader
@@ -266,7 +266,7 @@ def test_a_full_disk_changes_no_state(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     expected = asked(plain := vision(folder_of, None), collator(plain, "whole", known=False)(posts), "whole")
-    monkeypatch.setattr(store, "write_shard", full)
+    monkeypatch.setattr(feature_store, "write_shard", full)
     tower = vision(folder_of, tmp_path / "cache")
     runs = counted(tower)
     for _ in range(2):

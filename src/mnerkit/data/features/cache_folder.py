@@ -1,6 +1,6 @@
 """The cache folder: what mnerkit keeps between runs and can make again. Nothing here imports torch or numpy.
 
-features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.store`)
+features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.feature_store`)
 towers/<digest>.safetensors       tiny towers as they came out of their training (`mnerkit.methods.warm_start`)
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from mnerkit.data.features import shards
-from mnerkit.data.features.store import READING_FILE, folder_digest, read_description
+from mnerkit.data.features.feature_store import READING_FILE, folder_digest, read_description
 
 FEATURES, TOWERS = "features", "towers"
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import PictureBatch, TextBatch
-from mnerkit.data.features.store import FeatureStore
+from mnerkit.data.features.feature_store import FeatureStore
 from mnerkit.towers.interface import ImageStates, TextStates, Tower, VisionTower
 
 AnyTower = TypeVar("AnyTower", bound=Tower)
