@@ -172,6 +172,13 @@ def test_the_index_of_the_documentation_names_every_page_and_every_picture_is_sh
     assert set((ROOT / "docs" / "images").iterdir()) <= shown_pictures
 
 
+def test_every_file_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:src|plugins|experiments|docs|benchmarks|tests)/[\w./-]*)`", text)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_make_target_that_a_page_names_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
     for page in [*PAGES, ROOT / ".ci" / "run"]:
