@@ -155,10 +155,11 @@ def files_to_first_loss(root: Path) -> list[str]:
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "files.json"
-        env = {**os.environ, "MNERKIT_CACHE": str(Path(folder) / "cache"), "WANDB_MODE": "disabled"}
+        env = {**os.environ, "WANDB_MODE": "disabled"}
         warm = [sys.executable, "-m", "mnerkit", *TRAINING, "--trainer.max_epochs", "1"]
         watched = [sys.executable, str(Path(__file__).with_name("first_loss.py")), str(root), str(out), *TRAINING]
         for name, command in (("warm", warm), ("watched", watched)):
+            print(f"running `{' '.join(TRAINING)}` ({name})", file=sys.stderr)
             cwd = Path(folder) / name
             cwd.mkdir()
             done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
