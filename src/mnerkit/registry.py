@@ -8,6 +8,7 @@ An entry point names a `mnerkit.methods.method.Method` class, nearly always a `T
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import MnerkitError, UsageError, did_you_mean
+from mnerkit.options import Options
 
 GROUP = "mnerkit.plugins"
 
@@ -84,6 +86,23 @@ class Plugin:
             if isinstance(node, ast.ClassDef) and node.name == self.entry.attr:
                 return (ast.get_docstring(node) or "").split("\n")[0]
         return ""
+
+    @cached_property
+    def options_class(self) -> type[Options]:
+        """The class that declares the method's options: that of the module `options` beside the one it is made in.
+
+        A plugin without such a module is imported as a whole, and asked what its class declares.
+        """
+        package = self.entry.module.rpartition(".")[0]
+        module = f"{package}.options"
+        try:
+            there = bool(package) and importlib.util.find_spec(module) is not None
+            content = vars(importlib.import_module(module)) if there else {}
+        except ImportError as error:
+            raise BrokenPluginError(f"plugin {self.name!r} of {self.distribution} can't be loaded: {error}") from error
+        classes = [each for each in content.values() if isinstance(each, type) and each.__module__ == module]
+        classes = [each for each in classes if issubclass(each, Options) and each.section == "model"]
+        return classes[-1] if classes else self.load().declared_options()
 
     def load(self) -> type[Any]:
         """Import the class; every failure names the plugin and its distribution."""

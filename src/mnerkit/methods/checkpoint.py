@@ -14,10 +14,13 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from mnerkit import registry
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import CheckpointError
-from mnerkit.methods.heads import load_head_class
+from mnerkit.methods.heads import head_options, load_head_class
+from mnerkit.methods.legacy import is_legacy, make_legacy
 from mnerkit.methods.method import Method
 from mnerkit.methods.support import support_posts
 from mnerkit.methods.tagger import Tagger
+from mnerkit.options import in_its_time
+from mnerkit.options import make as make_options
 
 AnyMethod = TypeVar("AnyMethod", bound=Method)
 
@@ -67,11 +70,16 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def make(config: dict[str, Any]) -> Method:
     """An unbuilt method from a checked configuration."""
-    kind, model = registry.get(config["plugin"]).load(), dict(config.get("model") or {})
-    if issubclass(kind, Tagger):
-        head = dict(model.pop("head", None) or {"name": "crf"})
-        model["head"] = load_head_class(head.pop("name"))(**head)
-    return kind(**model)
+    plugin, model = registry.get(config["plugin"]), dict(config.get("model") or {})
+    head = dict(model.pop("head", None) or {"name": "crf"})
+    kind = plugin.load()
+    options: Any = make_options(plugin.options_class, in_its_time(plugin.options_class, model))
+    if not issubclass(kind, Tagger):
+        return make_legacy(kind, options, None) if is_legacy(kind) else kind(options)
+    name = head.pop("name")
+    head_class = head_options(name)
+    made = load_head_class(name)(make_options(head_class, in_its_time(head_class, head)))
+    return make_legacy(kind, options, made) if is_legacy(kind) else kind(options, made)
 
 
 def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:

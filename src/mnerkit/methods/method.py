@@ -17,8 +17,9 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.errors import CheckpointError, TowerError
-from mnerkit.methods.optimiser import Schedule, adamw, parameter_groups
-from mnerkit.ranges import COUNT, POSITIVE, WEIGHT, Range, check
+from mnerkit.methods.optimiser import adamw, parameter_groups
+from mnerkit.methods.options import MethodOptions
+from mnerkit.options import make
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.by_name import has_weights_of, tower_from_state, tower_state
 from mnerkit.towers.fusion.sight import CAPTIONS, Sight
@@ -42,6 +43,8 @@ class Method(lightning.LightningModule):
 
     Attributes:
         plugin: its name.
+        options_class: declares its options (`--model.X`).
+        options: an object of that class.
         monitor: the figure of dev that selects the checkpoint; the largest is best.
         train_mode: whether it trains on plain batches or on episodes; the datamodule follows.
         reads_support: whether it answers from a support, so that dev and test are episodes.
@@ -58,40 +61,27 @@ class Method(lightning.LightningModule):
     """
 
     plugin: str = ""
+    options_class: ClassVar[type[MethodOptions]] = MethodOptions
     monitor: ClassVar[str] = "dev/f1"
     train_mode: Literal["plain", "episodic"] = "plain"
     reads_support: bool = False
     tunes: bool = False
     encoder: nn.Module
 
-    def __init__(
-        self,
-        lr: float = 1e-3,
-        tower_lr: float | None = None,
-        weight_decay: float = 0.01,
-        schedule: Schedule = "linear",
-        warmup: float = 0.06,
-        word_pieces: int | None = None,
-    ) -> None:
-        """Keep the options of training, and of reading.
+    def __init__(self, options: MethodOptions | None = None, **given: Any) -> None:
+        """Keep the options.
 
         Args:
-            lr: learning rate of the method's own modules.
-            tower_lr: learning rate of towers that are not frozen; default: `lr`.
-            weight_decay: AdamW's decay of matrices (biases and norms do not decay).
-            schedule: decay of the learning rates after the warm-up.
-            warmup: share of all steps in which the learning rates rise from zero.
-            word_pieces: most pieces of a word that a text tower of pieces reads, its first ones; default: all. A link
-                has more than a dozen, and half of the pieces of Twitter-2015 are links.
+            options: an object of `options_class`; default: made of `given`.
+            given: single options by name.
+
+        Raises:
+            UsageError: an unknown option, or a value that one does not take.
         """
         super().__init__()
-        check("model", POSITIVE, lr=lr, tower_lr=tower_lr)
-        check("model", WEIGHT, weight_decay=weight_decay)
-        check("model", COUNT, word_pieces=word_pieces)
-        check("model", Range(0, 1, below=True), warmup=warmup)
-        self.lr, self.tower_lr = lr, tower_lr
-        self.weight_decay, self.schedule, self.warmup = weight_decay, schedule, warmup
-        self.word_pieces = word_pieces
+        # `options` is the method's own: a class of an earlier release may keep something else under that name
+        self.options: Any = make(self.options_class, given) if options is None else options
+        self._training: Any = self.options
         self.towers: dict[str, TextTower | VisionTower] = {}
         self.facts = CorpusFacts(())
         self.seed = 0
@@ -107,6 +97,13 @@ class Method(lightning.LightningModule):
         self._tower_dir: str | None = None
         # frozen towers from outside are not in the state dict; `load_weights` checks what must be there
         self.strict_loading = False
+
+    @classmethod
+    def declared_options(cls) -> type[MethodOptions]:
+        """The class that declares its options; of a plugin of the release before, made of its arguments."""
+        from mnerkit.methods.legacy import options_of
+
+        return options_of(cls)
 
     # ------------------------------------------------------------------ what a method writes
 
@@ -153,7 +150,7 @@ class Method(lightning.LightningModule):
     def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
         """The text tower called `name`: new from `spec`, or as the checkpoint has it."""
         if self._saved_towers is None:
-            tower = text_tower(spec, facts=self.facts, word_pieces=self.word_pieces, **options)
+            tower = text_tower(spec, facts=self.facts, word_pieces=self._training.word_pieces, **options)
         else:
             tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
         self.towers[name] = tower
@@ -245,19 +242,20 @@ class Method(lightning.LightningModule):
         towers = [tower for tower in self.towers.values() if not all(id(each) in taken for each in tower.parameters())]
         taken |= {id(each) for tower in towers for each in tower.parameters()}
         own = nn.ParameterList(each for each in self.encoder.parameters() if id(each) not in taken)
-        return {"towers": ([*towers], self.tower_lr), "encoder": ([own], None), **others}
+        return {"towers": ([*towers], self._training.tower_lr), "encoder": ([own], None), **others}
 
     def rate_groups(self) -> dict[str, tuple[list[nn.Module], float]]:
         """`trained_modules` with their learning rates as they are."""
         return {
-            name: (modules, self.lr if rate is None else rate)
+            name: (modules, self._training.lr if rate is None else rate)
             for name, (modules, rate) in self.trained_modules().items()
         }
 
     def configure_optimizers(self) -> Any:
         """AdamW in groups (towers, the method's own modules ...) and a schedule that moves every step."""
-        groups = parameter_groups(self.rate_groups(), self, self.weight_decay)
-        optimiser, schedule = adamw(groups, self.schedule, self.warmup, int(self.trainer.estimated_stepping_batches))
+        groups = parameter_groups(self.rate_groups(), self, self._training.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimiser, schedule = adamw(groups, self._training.schedule, self._training.warmup, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # ------------------------------------------------------------------ answering

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.methods.heads import load_head_class
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.method import Method
+from mnerkit.methods.options import TaggerOptions
 from mnerkit.methods.post_states import PostStates
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
-from mnerkit.ranges import POSITIVE, check
 from mnerkit.scoring.metrics import EntityScores
 from mnerkit.towers.interface import Encoder, WordStates
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Tagger(Method):
     """An encoder, a head, optimiser groups and metrics.
 
-    A method subclasses it: `__init__` keeps the method's options, `make_encoder` builds the encoder from towers that
+    A method subclasses it: `options_class` declares its options, `make_encoder` builds the encoder from towers that
     `self.text_tower` and `self.vision_tower` hand out, `needs` says what the batches must hold, and, where the paper
     weighs its losses, `loss_weights`.
 
@@ -36,19 +37,19 @@ class Tagger(Method):
         encoder: made by `build`.
     """
 
+    options_class: ClassVar[type[TaggerOptions]] = TaggerOptions
     encoder: Encoder
 
-    def __init__(self, head: Head, head_lr: float | None = None, **training: Any) -> None:
-        """Keep the options of training.
+    def __init__(self, options: TaggerOptions | None = None, head: Head | None = None, **given: Any) -> None:
+        """Keep the options.
 
         Args:
-            head: turns word states into tags, by name (see `mnerkit plugins`).
-            head_lr: learning rate of the head; default: `lr`.
-            training: options of `Method`.
+            options: an object of `options_class`; default: made of `given`.
+            head: turns word states into tags; default: a `crf`.
+            given: single options by name.
         """
-        super().__init__(**training)
-        check("model", POSITIVE, head_lr=head_lr)
-        self.head, self.head_lr = head, head_lr
+        super().__init__(options, **given)
+        self.head = load_head_class("crf")() if head is None else head
         self._known: PostStates | None = None
 
     @property
@@ -110,7 +111,7 @@ class Tagger(Method):
 
     def trained_modules(self) -> dict[str, tuple[list[nn.Module], float | None]]:
         """Towers, the encoder's own modules, and the head."""
-        return {**super().trained_modules(), "head": ([self.head], self.head_lr)}
+        return {**super().trained_modules(), "head": ([self.head], self._training.head_lr)}
 
     # ------------------------------------------------------------------ scoring
 

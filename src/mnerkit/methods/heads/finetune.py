@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.random_draws import stream
-from mnerkit.errors import UsageError
 from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.options import FinetuneOptions
 from mnerkit.methods.heads.rows import support_of
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.methods.post_states import PostStates
@@ -27,40 +27,18 @@ class FinetuneHead(TransferHead):
     """
 
     name: ClassVar[str] = "finetune"
+    options_class = FinetuneOptions
     tunes: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        layer: Literal["softmax", "crf"] = "softmax",
-        scope: Literal["head", "all"] = "head",
-        steps: int = 50,
-        lr: float = 1e-2,
-        encoder_lr: float = 1e-4,
-        weight_decay: float = 0.0,
-        tuning_dropout: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        """Keep the options.
+    @property
+    def layer(self) -> Literal["softmax", "crf"]:  # type: ignore[override]
+        """What is trained on the source types and, fresh, tuned on each support."""
+        return self.options.layer
 
-        Args:
-            layer: what is trained on the source types and, fresh, tuned on each support.
-            scope: tune the fresh layer alone, on states that are encoded once, or the encoder's trainable weights too.
-            steps: steps of AdamW on each support, all of it at once.
-            lr: learning rate of the fresh layer.
-            encoder_lr: learning rate of the encoder, with scope `all`.
-            weight_decay: AdamW's decay while tuning.
-            tuning_dropout: drop while tuning, too: the layer's input and, with scope `all`, within the encoder.
-            dropout: share of the word states' features dropped before the layer.
-
-        Raises:
-            UsageError: a negative number of steps.
-        """
-        super().__init__(layer, dropout)
-        if steps < 0:
-            raise UsageError(f"--model.head.steps {steps}: give at least 0")
-        self.scope, self.steps, self.lr, self.encoder_lr = scope, steps, lr, encoder_lr
-        self.tunes_encoder = scope == "all"
-        self.weight_decay, self.tuning_dropout = weight_decay, tuning_dropout
+    @property
+    def tunes_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the encoder is tuned, too."""
+        return self.options.scope == "all"
 
     @contextmanager
     def adapted(
@@ -101,16 +79,16 @@ class FinetuneHead(TransferHead):
             rows = torch.nonzero(~batch.query).flatten()
             support = batch.select(rows)
             support.query = torch.ones_like(support.query)
-            groups = [{"params": list(layer.parameters()), "lr": self.lr}]
-            layer.train(self.tuning_dropout)
+            groups = [{"params": list(layer.parameters()), "lr": self.options.lr}]
+            layer.train(self.options.tuning_dropout)
             if encoder is None:
                 boundary = None if encoded.boundary is None else encoded.boundary[rows].detach()
                 fixed = WordStates(encoded.states[:, rows].detach(), boundary=boundary)
                 self._tune(groups, lambda: layer.loss(fixed, support))
             else:
-                encoder.train(self.tuning_dropout)
+                encoder.train(self.options.tuning_dropout)
                 own = [each for each in encoder.parameters() if each.requires_grad]
-                groups.append({"params": own, "lr": self.encoder_lr})
+                groups.append({"params": own, "lr": self.options.encoder_lr})
                 self._tune(groups, lambda: layer.loss(encoder(support), support))
                 encoder.eval()
         return layer.eval()
@@ -119,10 +97,10 @@ class FinetuneHead(TransferHead):
         """Take the steps; gradients go past `backward`, so that no hook (of DDP) sees them."""
         groups = [group for group in groups if group["params"]]
         parameters = [parameter for group in groups for parameter in group["params"]]
-        optimiser = torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        optimiser = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
         # under autocast it holds low-precision copies of the weights, without a gradient or from the step before
         torch.clear_autocast_cache()
-        for _ in range(self.steps):
+        for _ in range(self.options.steps):
             gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient

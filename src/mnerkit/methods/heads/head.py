@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.methods.heads.options import HeadOptions
 from mnerkit.methods.post_states import PostStates
+from mnerkit.options import make
 from mnerkit.towers.interface import Encoder, WordStates
 
 
@@ -25,6 +27,7 @@ class Head(nn.Module):
 
     Attributes:
         name: what the user types (`--model.head NAME`).
+        options_class: declares its options (`--model.head.X`).
         train_mode: whether it trains on plain batches or on episodes; the datamodule follows.
         reads_support: whether it tags from a support, so that dev and test are episodes. A head that trains on plain
             batches and reads a support is built with the training types.
@@ -35,12 +38,26 @@ class Head(nn.Module):
     """
 
     name: ClassVar[str]
+    options_class: ClassVar[type[HeadOptions]] = HeadOptions
     train_mode: ClassVar[Literal["plain", "episodic"]] = "plain"
     reads_support: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     tunes_encoder: bool = False
     compares: ClassVar[bool] = False
     choices: Sequence[float] = ()
+
+    def __init__(self, options: HeadOptions | None = None, **given: Any) -> None:
+        """Keep the options.
+
+        Args:
+            options: of the class's `options_class`; default: made of `given`.
+            given: single options by name.
+
+        Raises:
+            UsageError: an unknown option, or a value that one does not take.
+        """
+        super().__init__()
+        self.options: Any = make(self.options_class, given) if options is None else options
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the weights for states of `width` and the tags of `tagset` (episodic heads ignore the latter)."""

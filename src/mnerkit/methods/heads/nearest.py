@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
+from mnerkit.methods.heads.options import NearestOptions
 from mnerkit.methods.heads.rows import as_long_as_posts, from_io, in_rows, likeliest, support_of, words_of
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.nn.prototypes import distances
@@ -23,16 +24,7 @@ class NearestHead(TransferHead):
     """
 
     name: ClassVar[str] = "nearest"
-
-    def __init__(self, normalise: bool = True, dropout: float = 0.0) -> None:
-        """Keep the options.
-
-        Args:
-            normalise: bring word states to length 1 before squared Euclidean distances are taken.
-            dropout: share of the word states' features dropped before the softmax that is trained.
-        """
-        super().__init__("softmax", dropout)
-        self.normalise = normalise
+    options_class = NearestOptions
 
     def similarity(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Minus the squared distance of each query word to the nearest support word of each IO tag.
@@ -48,7 +40,7 @@ class NearestHead(TransferHead):
         query = words_of(encoded, batch)
         words = query.states[:, query.mask]
         with torch.autocast(words.device.type, enabled=False):
-            if self.normalise:
+            if self.options.normalise:
                 support, words = (nn.functional.normalize(each, dim=-1) for each in (support, words))
             apart = distances(words, support)  # (E, n, m)
             classes = ((tags + 1) // 2).expand_as(apart)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.options import PrototypeOptions
 from mnerkit.methods.heads.rows import (
     ABSENT,
     add_boundary,
@@ -22,7 +23,6 @@ from mnerkit.methods.heads.rows import (
     words_of,
 )
 from mnerkit.nn.prototypes import distances, nearest, prototypes
-from mnerkit.ranges import POSITIVE, check
 from mnerkit.towers.interface import WordStates
 
 
@@ -35,54 +35,30 @@ class PrototypeHead(Head):
     """
 
     name: ClassVar[str] = "prototype"
+    options_class = PrototypeOptions
     train_mode: ClassVar[Literal["plain", "episodic"]] = "episodic"
     reads_support: ClassVar[bool] = True
-    # log-probabilities; the CRF can read probabilities instead
-    emission: Literal["logp", "p"] = "logp"
-
-    def __init__(
-        self,
-        distance: Literal["sq_euclid", "euclid", "cosine"] = "sq_euclid",
-        dist_scale: float | None = None,
-        proto_classes: Literal["bio", "io"] = "bio",
-        missing_I: Literal["from_B", "absent"] = "from_B",
-        o_proto: Literal["mean", "nearest", "learned_bias"] = "mean",
-    ) -> None:
-        """Keep the options.
-
-        Args:
-            distance: of a word to a prototype; `cosine` is one minus the cosine.
-            dist_scale: factor of the distance before the softmax; default: 1 / sqrt(width) for `sq_euclid`, 1 for
-                `euclid`, 10 for `cosine`.
-            proto_classes: a prototype for each BIO tag, or one for each type that `B-` and `I-` share.
-            missing_I: where the support has no `I-x`, its prototype is that of `B-x`, or the tag is out of reach.
-            o_proto: the distance to O is that to the mean of the support's O words, that to the nearest of them, or
-                a learnt share, at first half, of how far those are on average from the nearest entity prototype.
-        """
-        super().__init__()
-        check("model.head", POSITIVE, dist_scale=dist_scale)
-        self.distance, self.dist_scale = distance, dist_scale
-        self.proto_classes, self.missing_I, self.o_proto = proto_classes, missing_I, o_proto
+    reads_probabilities: bool = False  # in place of their logarithms
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Set the scale of the distances; `tagset` is not used."""
         usual = {"sq_euclid": width**-0.5, "euclid": 1.0, "cosine": 10.0}
-        self.scale = usual[self.distance] if self.dist_scale is None else self.dist_scale
-        if self.o_proto == "learned_bias":
+        self.scale = usual[self.options.distance] if self.options.dist_scale is None else self.options.dist_scale
+        if self.options.o_proto == "learned_bias":
             self.o_bias = nn.Parameter(torch.tensor(0.5).log())
 
     # ------------------------------------------------------------------ emissions
 
     def _centres(self, support: Tensor, tags: Tensor, num_tags: int) -> tuple[Tensor, Tensor, Tensor]:
         """Prototypes (E, C, d), which of them the support knows (C,), and the support words that are O (m,)."""
-        io = self.proto_classes == "io"
+        io = self.options.proto_classes == "io"
         classes = (tags + 1) // 2 if io else tags
         centres, counts = prototypes(support, classes, (num_tags + 1) // 2 if io else num_tags)
         known = counts > 0
         if not io:
             begin, inside = slice(1, None, 2), slice(2, None, 2)
             # an orphan I-x may be all that the support has of a type, so B-x borrows, too
-            borrowed = [(begin, inside), (inside, begin)] if self.missing_I == "from_B" else [(begin, inside)]
+            borrowed = [(begin, inside), (inside, begin)] if self.options.missing_I == "from_B" else [(begin, inside)]
             own, had = centres, known
             centres, known = own.clone(), had.clone()
             for to, source in borrowed:
@@ -106,13 +82,13 @@ class PrototypeHead(Head):
             num_tags: K.
         """
         centres, known, outside = self._centres(support, tags, num_tags)
-        apart = distances(query, centres, self.distance)  # (E, n, C)
-        if self.o_proto != "mean":
+        apart = distances(query, centres, self.options.distance)  # (E, n, C)
+        if self.options.o_proto != "mean":
             others, entities = support[:, outside], centres[:, 1:][:, known[1:]]
-            if self.o_proto == "nearest":
-                to_o = nearest(query, others, self.distance)  # (E, n)
+            if self.options.o_proto == "nearest":
+                to_o = nearest(query, others, self.options.distance)  # (E, n)
             elif entities.shape[1]:
-                usual = nearest(others, entities, self.distance).mean(1, keepdim=True)  # (E, 1)
+                usual = nearest(others, entities, self.options.distance).mean(1, keepdim=True)  # (E, 1)
                 to_o = (self.o_bias.exp() * usual).expand_as(apart[..., 0])
             else:  # no entity in the support, so O is certain whatever its distance
                 to_o = self.o_bias.expand_as(apart[..., 0])
@@ -134,8 +110,8 @@ class PrototypeHead(Head):
         with torch.autocast(query.states.device.type, enabled=False):
             logits, known = self._logits(support, tags, query.states[:, query.mask], num_tags)
             log_p = logits.masked_fill(~known, -torch.inf).log_softmax(-1)
-            scores = (log_p if self.emission == "logp" else log_p.exp()).masked_fill(~known, ABSENT)
-            if self.proto_classes == "io":
+            scores = (log_p.exp() if self.reads_probabilities else log_p).masked_fill(~known, ABSENT)
+            if self.options.proto_classes == "io":
                 of_tag = (torch.arange(num_tags, device=scores.device) + 1) // 2
                 scores, known = scores[..., of_tag], known[of_tag]
             return add_boundary(in_rows(scores, query), encoded, query), known
@@ -158,6 +134,6 @@ class PrototypeHead(Head):
         """
         words = words_of(encoded, batch)
         best = likeliest(self.emissions(encoded, batch)[0].mean(0), words)
-        if self.proto_classes == "io" and encoded.boundary is None:
+        if self.options.proto_classes == "io" and encoded.boundary is None:
             best = from_io([(tag + 1) // 2 for tag in row] for row in best)
         return as_long_as_posts(best, batch, words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.errors import UsageError
+from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype import PrototypeHead
 from mnerkit.methods.heads.rows import as_long_as_posts, mean_over_rows, words_of
 from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll, viterbi
@@ -21,46 +22,30 @@ class PrototypeCRFHead(PrototypeHead):
     """Distances to prototypes as emissions, and one CRF for all environments (MOUSING, Eq. 10-12)."""
 
     name: ClassVar[str] = "prototype_crf"
+    options_class = PrototypeCRFOptions
 
-    def __init__(
-        self,
-        transitions: Literal["tied", "full"] = "tied",
-        slot_shuffle: bool = True,
-        constrain_bio: bool = True,
-        emission: Literal["logp", "p"] = "logp",
-        **prototypes: Any,
-    ) -> None:
-        """Keep the options.
-
-        Args:
-            transitions: `tied` scores roles of tags and serves any number of types; `full` scores pairs of tags, so
-                that episodes must have as many types as the model was built for.
-            slot_shuffle: with `full`, deal the types to the tags anew in each episode (drawn from its number).
-            constrain_bio: never decode an `I-x` at the start, after O or after another type; the loss is the same.
-            emission: what the CRF reads, log-probabilities or probabilities.
-            prototypes: options of `PrototypeHead`.
-        """
-        super().__init__(**prototypes)
-        self.transitions, self.slot_shuffle, self.constrain_bio = transitions, slot_shuffle, constrain_bio
-        self.emission = emission
+    @property
+    def reads_probabilities(self) -> bool:  # type: ignore[override]
+        """Whether the CRF reads probabilities in place of their logarithms."""
+        return self.options.emission == "p"
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the CRF; of `tagset`, `full` transitions use the number of types, nothing else is used."""
         super().build(width, tagset)
         self.num_types = len(tagset.types)
-        self.crf = CRF(len(tagset), batch_first=True) if self.transitions == "full" else TiedCRF()
+        self.crf = CRF(len(tagset), batch_first=True) if self.options.transitions == "full" else TiedCRF()
 
     def _scores(self, batch: Batch) -> Scores:
         """The CRF's scores of the episode's tags."""
         num_types = len(batch.tagset.types)
         scores = self.crf.scores(num_types)
-        if self.transitions == "tied":
+        if self.options.transitions == "tied":
             return scores
         if num_types != self.num_types:
             raise UsageError(
                 f"transitions: full was built for {self.num_types} types, an episode has {num_types}; use tied"
             )
-        if not self.slot_shuffle:
+        if not self.options.slot_shuffle:
             return scores
         slots = random.Random(batch.episode or 0).sample(range(num_types), num_types)
         order = [0, *(2 * slot + 1 + role for slot in slots for role in (0, 1))]
@@ -87,5 +72,5 @@ class PrototypeCRFHead(PrototypeHead):
         words = words_of(encoded, batch)
         emissions, _ = self.emissions(encoded, batch)
         scores = self._scores(batch)
-        decoded = viterbi(emissions.mean(0), words.mask, scores.constrained() if self.constrain_bio else scores)
+        decoded = viterbi(emissions.mean(0), words.mask, scores.constrained() if self.options.constrain_bio else scores)
         return as_long_as_posts(decoded, batch, words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from torch.nn.functional import kl_div
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.options import SoftmaxOptions
 from mnerkit.methods.heads.rows import Words, add_boundary, as_long_as_posts, cross_entropy, likeliest, words_of
-from mnerkit.ranges import DROPOUT, check
 from mnerkit.towers.interface import WordStates
 
 
@@ -20,17 +20,12 @@ class SoftmaxHead(Head):
     """A linear layer and a softmax over the tags of every word; the loss is the mean over words."""
 
     name: ClassVar[str] = "softmax"
+    options_class = SoftmaxOptions
     compares: ClassVar[bool] = True
 
-    def __init__(self, dropout: float = 0.0) -> None:
-        """Keep the options.
-
-        Args:
-            dropout: share of the word states' features dropped before the linear layer.
-        """
-        super().__init__()
-        check("model.head", DROPOUT, dropout=dropout)
-        self.dropout = nn.Dropout(dropout)
+    def __init__(self, options: SoftmaxOptions | None = None, **given: Any) -> None:
+        super().__init__(options, **given)
+        self.dropout = nn.Dropout(self.options.dropout)
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the linear layer."""

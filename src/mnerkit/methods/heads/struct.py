@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.errors import UsageError
 from mnerkit.methods.heads.nearest import NearestHead
+from mnerkit.methods.heads.options import StructOptions
 from mnerkit.methods.heads.rows import ABSENT, as_long_as_posts, from_io, words_of
 from mnerkit.nn.abstract_transitions import ABSTRACT, count_transitions, spread
 from mnerkit.nn.linear_chain import Scores, viterbi
@@ -32,26 +32,13 @@ class StructHead(NearestHead):
     """
 
     name: ClassVar[str] = "struct"
+    options_class = StructOptions
     counts: Tensor
     chosen: Tensor
 
-    def __init__(self, tau: float | None = None, normalise: bool = True, dropout: float = 0.0) -> None:
-        """Keep the options.
-
-        Args:
-            tau: power of the transition probabilities, below 1 to even them out; null: chosen on dev at each
-                validation from 0.01, 0.05, 0.1, 0.2, 0.5, 1 and 2 (the checkpoint keeps it).
-            normalise: bring word states to length 1 before squared Euclidean distances are taken.
-            dropout: share of the word states' features dropped before the softmax that is trained.
-
-        Raises:
-            UsageError: `tau` is negative.
-        """
-        super().__init__(normalise, dropout)
-        if tau is not None and not 0 <= tau < float("inf"):
-            raise UsageError(f"--model.head.tau {tau}: give a number from 0 on, or null to choose it on dev")
-        self.fixed_tau = tau
-        self.choices = TAUS if tau is None else ()
+    def __init__(self, options: StructOptions | None = None, **given: Any) -> None:
+        super().__init__(options, **given)
+        self.choices = TAUS if self.options.tau is None else ()
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the softmax for the source types, and the buffers."""
@@ -67,7 +54,7 @@ class StructHead(NearestHead):
     @property
     def tau(self) -> float:
         """The power in use."""
-        return TAUS[int(self.chosen)] if self.fixed_tau is None else self.fixed_tau
+        return TAUS[int(self.chosen)] if self.options.tau is None else self.options.tau
 
     def choose(self, place: int) -> None:
         """Use `choices[place]` from now on."""

@@ -17,23 +17,20 @@ from mnerkit.towers.interface import WordStates
 class TransferHead(Head):
     """Base: a softmax (or CRF) that trains the encoder on plain batches of the source types and is dropped after.
 
-    Boundary emissions of an encoder train with that layer.
+    Boundary emissions of an encoder train with that layer. Its options have `dropout`, of the layer's input.
 
-    Args:
+    Attributes:
         layer: `softmax` or `crf`.
-        dropout: share of the word states' features dropped before the layer.
     """
 
     train_mode: ClassVar[Literal["plain", "episodic"]] = "plain"
     reads_support: ClassVar[bool] = True
-
-    def __init__(self, layer: Literal["softmax", "crf"] = "softmax", dropout: float = 0.0) -> None:
-        super().__init__()
-        self.layer, self.dropout = layer, dropout
+    layer: Literal["softmax", "crf"] = "softmax"
 
     def new_layer(self, width: int, tagset: TagSet) -> SoftmaxHead | CRFHead:
         """A layer for states of `width` and the tags of `tagset`, with new weights."""
-        made = SoftmaxHead(self.dropout) if self.layer == "softmax" else CRFHead(dropout=self.dropout)
+        kind: type[SoftmaxHead | CRFHead] = SoftmaxHead if self.layer == "softmax" else CRFHead
+        made = kind(dropout=self.options.dropout)
         made.build(width, tagset)
         return made
 

@@ -1,0 +1,126 @@
+"""Options of the heads (`--model.head.X`). Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from mnerkit.options import Options, option
+from mnerkit.ranges import DROPOUT, POSITIVE, WEIGHT
+
+Layer = Literal["softmax", "crf"]
+Transitions = Literal["tied", "full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions(Options):
+    """Base of all heads' options."""
+
+    section: ClassVar[str] = "model.head"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxOptions(HeadOptions):
+    """Of the head `softmax`."""
+
+    dropout: float = option(0.0, "share of the word states' features dropped before the linear layer", DROPOUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRFOptions(HeadOptions):
+    """Of the head `crf`."""
+
+    transitions: Transitions = option(
+        "full", "a score for each pair of tags, or one for each pair of roles (O->B, B->I same ...), for all types"
+    )
+    constrain_bio: bool = option(
+        False,
+        "never decode an I-x at the start, after O or after another type. The loss is the same: gold tags keep such "
+        "orphans, and what they cost is learnt",
+    )
+    dropout: float = option(0.0, "share of the word states' features dropped before the linear layer", DROPOUT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypeOptions(HeadOptions):
+    """Of the head `prototype`."""
+
+    distance: Literal["sq_euclid", "euclid", "cosine"] = option(
+        "sq_euclid", "distance of a word to a prototype; cosine is one minus the cosine"
+    )
+    dist_scale: float | None = option(
+        None,
+        "factor of the distance before the softmax; default: 1 / sqrt(width) for sq_euclid, 1 for euclid, 10 for "
+        "cosine",
+        POSITIVE,
+    )
+    proto_classes: Literal["bio", "io"] = option(
+        "bio", "a prototype for each BIO tag, or one for each type that B- and I- share"
+    )
+    missing_I: Literal["from_B", "absent"] = option(
+        "from_B", "where the support has no I-x, its prototype is that of B-x, or the tag is out of reach"
+    )
+    o_proto: Literal["mean", "nearest", "learned_bias"] = option(
+        "mean",
+        "the distance to O is that to the mean of the support's O words, that to the nearest of them, or a learnt "
+        "share, at first half, of how far those are on average from the nearest entity prototype",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypeCRFOptions(PrototypeOptions):
+    """Of the head `prototype_crf`."""
+
+    transitions: Transitions = option(
+        "tied",
+        "tied scores roles of tags and serves any number of types; full scores pairs of tags, so that episodes must "
+        "have as many types as the model was built for",
+    )
+    slot_shuffle: bool = option(
+        True, "with full, deal the types to the tags anew in each episode (drawn from its number)"
+    )
+    constrain_bio: bool = option(
+        True, "never decode an I-x at the start, after O or after another type; the loss is the same"
+    )
+    emission: Literal["logp", "p"] = option("logp", "what the CRF reads, log-probabilities or probabilities")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestOptions(HeadOptions):
+    """Of the head `nearest`."""
+
+    normalise: bool = option(True, "bring word states to length 1 before squared Euclidean distances are taken")
+    dropout: float = option(
+        0.0, "share of the word states' features dropped before the softmax that is trained", DROPOUT
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructOptions(NearestOptions):
+    """Of the head `struct`."""
+
+    tau: float | None = option(
+        None,
+        "power of the transition probabilities, below 1 to even them out; null: chosen on dev at each validation from "
+        "0.01, 0.05, 0.1, 0.2, 0.5, 1 and 2 (the checkpoint keeps it)",
+        WEIGHT,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(HeadOptions):
+    """Of the head `finetune`."""
+
+    layer: Layer = option("softmax", "layer that is trained on the source types and, fresh, tuned on each support")
+    scope: Literal["head", "all"] = option(
+        "head",
+        "tune the fresh layer alone, on states that are encoded once, or the encoder's trainable weights too",
+    )
+    steps: int = option(50, "steps of AdamW on each support, all of it at once", WEIGHT)
+    lr: float = option(1e-2, "learning rate of the fresh layer", POSITIVE)
+    encoder_lr: float = option(1e-4, "learning rate of the encoder, with scope all", POSITIVE)
+    weight_decay: float = option(0.0, "AdamW's decay while tuning", WEIGHT)
+    tuning_dropout: bool = option(
+        False, "drop while tuning, too: the layer's input and, with scope all, within the encoder"
+    )
+    dropout: float = option(0.0, "share of the word states' features dropped before the layer", DROPOUT)

@@ -1,0 +1,69 @@
+"""Options of all methods, and of those with towers in common. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.options import Options, option
+from mnerkit.ranges import COUNT, POSITIVE, WEIGHT, Range
+
+WordPool = Literal["first", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodOptions(Options):
+    """How a method is trained, and how it reads words."""
+
+    lr: float = option(1e-3, "learning rate of the method's own modules", POSITIVE)
+    tower_lr: float | None = option(None, "learning rate of towers that are not frozen; default: lr", POSITIVE)
+    weight_decay: float = option(0.01, "AdamW's decay of matrices (biases and norms do not decay)", WEIGHT)
+    schedule: Literal["linear", "cosine", "constant"] = option(
+        "linear", "decay of the learning rates after the warm-up"
+    )
+    warmup: float = option(
+        0.06, "share of all steps in which the learning rates rise from zero", Range(0, 1, below=True)
+    )
+    word_pieces: int | None = option(
+        None,
+        "most pieces of a word that a text tower of pieces reads, its first ones; default: all. A link has more than a "
+        "dozen, and half of the pieces of Twitter-2015 are links",
+        COUNT,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggerOptions(MethodOptions):
+    """Options of methods that tag words; the head's own are `mnerkit.methods.heads.options`."""
+
+    head_lr: float | None = option(None, "learning rate of the head; default: lr", POSITIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(TaggerOptions):
+    """Options of taggers with a text tower."""
+
+    text: str = option("tiny", "the text tower: tiny, a hub name such as bert-base-cased, or a folder")
+    max_tokens: int = option(128, "length limit in pieces, special pieces included", COUNT)
+    word_pool: WordPool = option("first", "a word's state is that of its first piece, or the mean over its pieces")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions(TextOptions):
+    """Options of taggers with a text tower and a vision tower."""
+
+    vision: str = option("tiny", "the vision tower: tiny, resnet50, a hub name, a folder, or captions")
+    freeze_text: bool = option(False, "keep the text tower's weights as they are")
+    freeze_vision: bool = option(
+        True,
+        "keep the vision tower's weights as they are. A tower that reads captions is frozen where its weights come "
+        "from a hub or folder, and learns where they are new, whatever this says",
+    )
+    max_images: int = option(1, "look at this many images of a post, the first ones", COUNT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectOptions(PictureOptions):
+    """Options of taggers that look at the objects in the pictures, too."""
+
+    max_objects: int = option(3, "look at this many objects of an image, those with the highest scores", COUNT)

@@ -1,0 +1,253 @@
+"""Options as data: frozen dataclasses whose fields carry help, range and history. Nothing here imports torch.
+
+An option is one line of such a class; command line, help, checks, checkpoints, digests and documentation read it there:
+
+    csa_dilation: int = option(4, "dilation of its 3 x 3 convolutions", COUNT)
+
+`declared` says what a class declares, `typed` checks values by jsonargparse, `in_its_time` reads what an older file
+holds.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal, TypeVar, Union
+
+from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.ranges import Range
+
+AnyOptions = TypeVar("AnyOptions", bound="Options")
+Since = tuple[str, Any]
+
+
+def option(
+    default: Any,
+    help: str,
+    rule: Range | None = None,
+    *,
+    since: Since | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Any:
+    """Declare an option: a field of an `Options` class.
+
+    Args:
+        default: its value where nobody gives one.
+        help: one line for the help page and the documentation.
+        rule: the numbers that it takes; None among the values is never checked.
+        since: (release, value): the option, or this default of it, came with that release; a file that lacks the
+            option was written before, and has the value.
+        aliases: names that it had in earlier releases.
+    """
+    metadata = {"help": help, "rule": rule, "since": since, "aliases": aliases}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an `Options` class declares of one option.
+
+    Attributes:
+        name: as it is typed after `--section.`.
+        type: its type, resolved.
+        default: value where nobody gives one.
+        help: one line.
+        rule: the numbers that it takes.
+        since: see `option`.
+        aliases: earlier names.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    rule: Range | None = None
+    since: Since | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def alternatives(self) -> tuple[Any, ...]:
+        """The members of a union; of any other type the type itself."""
+        union = typing.get_origin(self.type) in (Union, types.UnionType)
+        return typing.get_args(self.type) if union else (self.type,)
+
+    @property
+    def optional(self) -> bool:
+        """Whether null is a value."""
+        return type(None) in self.alternatives or self.type is Any
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the name alone, without a value, means true."""
+        return self.type is bool
+
+    @property
+    def is_text(self) -> bool:
+        """Whether every value but null is a text, so that `2017` is one."""
+        return set(self.alternatives) <= {str, type(None)}
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a list is a value."""
+        return any(typing.get_origin(kind) in (list, tuple) for kind in self.alternatives)
+
+    @property
+    def is_only_list(self) -> bool:
+        """Whether every value but null is a list, so that one item makes a list of one."""
+        kinds = [kind for kind in self.alternatives if kind is not type(None)]
+        return all(typing.get_origin(kind) in (list, tuple) for kind in kinds)
+
+    @property
+    def takes(self) -> str:
+        """What stands for the value on a help page: choices, or a word for the type."""
+        return "|".join(dict.fromkeys(_word(kind) for kind in self.alternatives if kind is not type(None)))
+
+
+def _word(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "|".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in kind.__args__)
+    if typing.get_origin(kind) in (list, tuple):
+        inner = typing.get_args(kind)
+        return f"{_word(inner[0])},..." if inner else "LIST"
+    return {bool: "true|false", int: "N", float: "X", str: "TEXT", dict: "MAPPING"}.get(kind, "VALUE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of all options. A value outside its range is refused when an object is made.
+
+    Raises:
+        UsageError: naming the option, its value and the range; or a combination that `check` refuses.
+    """
+
+    section: ClassVar[str] = "model"
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        """Give options of the bases another default: `class MyOptions(PictureOptions, text="tiny-bert")`."""
+        super().__init_subclass__()
+        for name, value in defaults.items():
+            known = declared(cls.__mro__[1])[name]
+            cls.__annotations__[name] = known.type
+            setattr(cls, name, option(value, known.help, known.rule, since=known.since, aliases=known.aliases))
+
+    def __post_init__(self) -> None:
+        for each in declared(type(self)).values():
+            value = getattr(self, each.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if each.rule is not None and number and value not in each.rule:
+                raise UsageError(f"--{self.section}.{each.name} {value}: give {each.rule}")
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that do not go together; a subclass that overrides this calls its base's, too."""
+
+    def plain(self) -> dict[str, Any]:
+        """Every option's value, as plain data for files."""
+        return {each.name: copy.deepcopy(getattr(self, each.name)) for each in dataclasses.fields(self)}
+
+
+def declared(cls: type[Options]) -> dict[str, Option]:
+    """The options of a class by name, its own first, then those of its bases."""
+    return _declared(cls)  # type: ignore[arg-type]
+
+
+@cache
+def _declared(cls: Any) -> dict[str, Option]:
+    hints = typing.get_type_hints(cls)
+    origin = {
+        name: number for number, base in [*enumerate(cls.__mro__)][::-1] for name in inspect.get_annotations(base)
+    }
+    found = {}
+    for each in sorted(dataclasses.fields(cls), key=lambda field: origin[field.name]):
+        default = each.default_factory() if each.default_factory is not dataclasses.MISSING else each.default
+        found[each.name] = Option(each.name, hints[each.name], default, **each.metadata)
+    return found
+
+
+def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = None) -> dict[str, Any]:
+    """The given values, checked and converted to the types of their options.
+
+    Args:
+        cls: declares them.
+        given: values by name; names are known.
+        section: what stands before the names in messages; default: the class's.
+
+    Raises:
+        UsageError: naming the first value that its type does not take, and what it takes.
+    """
+    parser: Any = _parser(cls)  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        known = declared(cls)[name]
+        if value is None:
+            if not known.optional:
+                raise UsageError(f"--{section or cls.section}.{name}: expected {known.takes}, got null")
+            values[name] = None
+            continue
+        try:
+            values[name] = parser.parse_object({name: value}, defaults=False)[name]
+        except Exception as problem:  # jsonargparse lets errors of its converters through
+            reason = _limit(str(problem))
+            shown = _short(value)
+            raise UsageError(
+                f"--{section or cls.section}.{name}: {reason or f'expected {known.takes}, got {shown}'}"
+            ) from None
+    return values
+
+
+def _limit(text: str) -> str:
+    """Why a value of the right kind is refused, where that is so."""
+    return "a number of so many digits is not read" if re.search(r"too large|Exceeds the limit", text) else ""
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@cache
+def _parser(cls: Any) -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    for each in declared(cls).values():
+        parser.add_argument(f"--{each.name}", type=each.type)
+    return parser
+
+
+def make(cls: type[AnyOptions], given: Mapping[str, Any], section: str | None = None) -> AnyOptions:
+    """An object of the given values, which are checked; what is not given has its default.
+
+    Raises:
+        UsageError: an unknown name, with the nearest one that there is; or a value that its option does not take.
+    """
+    known = declared(cls)
+    for name in given:
+        if name not in known:
+            raise UsageError(f"no option --{section or cls.section}.{name}.{did_you_mean(str(name), known)}")
+    return cls(**typed(cls, given, section))
+
+
+def in_its_time(cls: type[Options], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option's value as a file meant it that was written by this or an earlier release.
+
+    An option that the file lacks has the default of the file's time (`option(since=...)`); one that has been renamed
+    is found under its earlier name. Names that are no option's are left as they are.
+    """
+    found = dict(content)
+    for each in declared(cls).values():
+        for alias in each.aliases:
+            if alias in found and each.name not in found:
+                found[each.name] = found.pop(alias)
+        if each.name not in found:
+            found[each.name] = copy.deepcopy(each.default if each.since is None else each.since[1])
+    return found

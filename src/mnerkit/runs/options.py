@@ -1,0 +1,98 @@
+"""Options of training, of stopping early and of Weights & Biases. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from mnerkit.errors import UsageError
+from mnerkit.options import Options, option
+from mnerkit.ranges import COUNT
+
+Precision = Literal[
+    64, 32, 16, "transformer-engine", "transformer-engine-float16", "16-true", "16-mixed", "bf16-true", "bf16-mixed",
+    "32-true", "64-true", "64", "32", "16", "bf16",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions(Options):
+    """Lightning's Trainer, without what mnerkit sets itself (run folder, loggers, callbacks, sampler).
+
+    A test holds names and defaults to Lightning's signature, but for the two that the text of an option names.
+    """
+
+    section: ClassVar[str] = "trainer"
+
+    accelerator: str = option("auto", "cpu, gpu, tpu, mps or auto")
+    strategy: str = option("auto", "how several devices share the work: auto, ddp, ...")
+    devices: list[int] | str | int = option("auto", "number of devices, their indices, -1 for all, or auto")
+    num_nodes: int = option(1, "number of nodes")
+    precision: Precision | None = option(None, "32-true, 16-mixed, bf16-mixed, ...")
+    fast_dev_run: int | bool = option(False, "not of use here: it keeps no checkpoint")
+    max_epochs: int | None = option(None, "stop after this many epochs; -1: never")
+    min_epochs: int | None = option(None, "train for at least this many epochs")
+    max_steps: int = option(-1, "stop after this many steps; -1: no limit")
+    min_steps: int | None = option(None, "train for at least this many steps")
+    max_time: str | dict[str, int] | None = option(None, "stop after this time, as DD:HH:MM:SS")
+    limit_train_batches: int | float | None = option(None, "share or number of training batches an epoch")
+    limit_val_batches: int | float | None = option(None, "share or number of dev batches")
+    limit_test_batches: int | float | None = option(None, "share or number of test batches")
+    limit_predict_batches: int | float | None = option(None, "share or number of batches that are predicted")
+    overfit_batches: int | float = option(0.0, "train on and score this share or number of training batches alone")
+    val_check_interval: int | float | str | dict[str, int] | None = option(None, "how often dev is scored in an epoch")
+    check_val_every_n_epoch: int | None = option(1, "dev is scored after every epoch, since it selects the best")
+    num_sanity_val_steps: int | None = option(0, "dev batches that are tried before training (Lightning's default: 2)")
+    log_every_n_steps: int | None = option(None, "how often to log within an epoch")
+    enable_progress_bar: bool | None = option(None, "show progress")
+    enable_model_summary: bool | None = option(False, "print the modules before training (Lightning's default: true)")
+    accumulate_grad_batches: int = option(1, "batches whose gradients make one step")
+    gradient_clip_val: int | float | None = option(None, "clip gradients at this value; default: no clipping")
+    gradient_clip_algorithm: str | None = option(None, "norm or value")
+    deterministic: bool | Literal["warn"] | None = option(None, "use deterministic algorithms alone")
+    benchmark: bool | None = option(None, "let cuDNN look for the fastest algorithms")
+    inference_mode: bool = option(True, "evaluate under torch.inference_mode, else under no_grad")
+    profiler: str | None = option(None, "simple, advanced or pytorch")
+    detect_anomaly: bool = option(False, "look for the operation that made a NaN")
+    barebones: bool = option(False, "switch off all that costs time; it keeps no checkpoint, so it is not of use here")
+    sync_batchnorm: bool = option(False, "share the statistics of batch norms among devices")
+    reload_dataloaders_every_n_epochs: int = option(0, "make the data loaders anew after so many epochs")
+    enable_autolog_hparams: bool = option(True, "log hyper-parameters at the start")
+    model_registry: str | None = option(None, "name of the model for Lightning's model hub")
+
+    def check(self) -> None:
+        """Refuse what would leave training without a dev score after each epoch: there would be no best checkpoint."""
+        for name, useless in (("limit_val_batches", (0, 0.0)), ("max_epochs", (0,)), ("max_steps", (0,))):
+            value = getattr(self, name)
+            if value is not None and value in useless:
+                raise UsageError(f"--trainer.{name} {value}: dev has to be scored after at least one epoch")
+        if self.check_val_every_n_epoch != 1:
+            raise UsageError(
+                "--trainer.check_val_every_n_epoch: dev is scored after every epoch, since it selects the best"
+            )
+        if self.fast_dev_run:
+            raise UsageError("--trainer.fast_dev_run keeps no checkpoint; for a quick try give --data.limit 50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingOptions(Options):
+    """Stopping early."""
+
+    section: ClassVar[str] = "early_stopping"
+
+    patience: int | None = option(None, "stop after so many epochs without a better dev score", COUNT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbOptions(Options):
+    """Weights & Biases (`--logger wandb`)."""
+
+    section: ClassVar[str] = "wandb"
+
+    project: str = option("mnerkit", "project of the run")
+    entity: str | None = option(None, "user or team")
+    group: str | None = option(None, "group of the run, for instance an experiment")
+    job_type: str | None = option(None, "kind of run within its group, for instance a variant")
+    tags: list[str] | None = option(None, "tags of the run (default: plugin, corpus)")
+    cells: dict[str, Any] | None = option(None, "cells of tables that the run fills, as `reproduce` notes them")
+    mode: Literal["online", "offline"] = option("online", "offline: write files for `wandb sync`")
