@@ -416,7 +416,7 @@ def test_episodes_do_not_depend_on_the_pictures_that_are_shown():
 def test_the_support_of_a_model_that_predicts_alone_holds_its_types_and_no_others():
     data = connected("episodic", (), variant="fewshot", limit=200)
     types, support = data.own_support()
-    assert len(support) == data.k_shot and len(types) == data.n_way
+    assert len(support) == data.options.k_shot and len(types) == data.options.n_way
     episode = data.episodes("train").episode(0)
     assert types == episode.types and [post.id for post in support] == [
         data.posts("train")[place].id for place in episode.support
@@ -429,7 +429,7 @@ def test_one_training_type_is_enough_for_a_head_that_trains_on_plain_batches():
     data.reads_support = True
     data.rehearse("plain")
     types, support = data.own_support()
-    assert types == ("PER",) and len(support) == data.k_shot
+    assert types == ("PER",) and len(support) == data.options.k_shot
     assert next(iter(data.test_dataloader())).tagset.types == ("LOC", "ORG")
     with pytest.raises(UsageError, match="the train episodes have 1 types"):
         data.rehearse("episodic")

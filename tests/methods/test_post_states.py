@@ -44,7 +44,7 @@ def method(plugin: str, head: str = "prototype", head_options: dict[str, Any] | 
         head=load_head_class(head)(**(head_options or {})), **{**SMALL[plugin], **options}
     )
     data = episodes()
-    made.build(data.facts, n_way=data.n_way)
+    made.build(data.facts, n_way=data.options.n_way)
     data.connect(made.needs(), made.train_mode)
     return made.eval()
 

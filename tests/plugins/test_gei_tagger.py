@@ -45,7 +45,7 @@ def tagger(head: Head | None = None, data: MnerData | None = None, **options: An
     torch.manual_seed(0)
     made = GeiTagger(head=head or CRFHead(), **{**SMALL, **options})
     data = data or probe()
-    made.build(data.facts, n_way=data.n_way)
+    made.build(data.facts, n_way=data.options.n_way)
     data.connect(made.needs(), made.head.train_mode)
     return made, next(iter(data.loader("dev")))
 

@@ -46,7 +46,7 @@ def tagger(**options: Any) -> tuple[MousingTagger, Batch]:
     head = PrototypeCRFHead(transitions=options.pop("transitions", "tied"))
     made = MousingTagger(head=head, **{**SMALL, **options})
     data = probe()
-    made.build(data.facts, n_way=data.n_way)
+    made.build(data.facts, n_way=data.options.n_way)
     data.connect(made.needs(), "episodic")
     return made, next(iter(data.loader("dev")))
 

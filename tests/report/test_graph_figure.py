@@ -109,7 +109,7 @@ def test_the_graph_of_a_post_is_the_encoders_without_padding(source: str | None)
     options: dict[str, Any] = {"use_image": False} if source is None else {"image_nodes": source}
     tagger = MousingTagger(head=PrototypeCRFHead(), hidden=16, kl_width=8, **options)
     data = MnerData(variant="fewshot", train_types="PER+LOC+ORG+MISC", dev_episodes=3, limit=60)
-    tagger.build(data.facts, n_way=data.n_way)
+    tagger.build(data.facts, n_way=data.options.n_way)
     data.connect(tagger.needs(), "episodic")
     tagger.eval()
     for batch in data.loader("dev"):

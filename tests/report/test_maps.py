@@ -38,7 +38,7 @@ def connected(method: Tagger, mode: str = "plain", **options: Any) -> tuple[Tagg
     """A method with fresh weights, and data as it wants to see them."""
     torch.manual_seed(0)
     data = MnerData(corpus="probe", limit=24, batch_size=6, **options)
-    method.build(data.facts, n_way=data.n_way)
+    method.build(data.facts, n_way=data.options.n_way)
     data.connect(method.needs(), mode)
     return method.eval(), data
 

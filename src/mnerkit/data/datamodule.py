@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,16 +26,17 @@ from mnerkit.data.corpus.random_draws import permutation
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.corpus.train_parts import part_of
 from mnerkit.data.episodes.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
-from mnerkit.data.episodes.rules import DRAWING, EpisodeRules, Queries
-from mnerkit.data.episodes.sampling import Episodes, Support
+from mnerkit.data.episodes.rules import DRAWING, EpisodeRules
+from mnerkit.data.episodes.sampling import Episodes
 from mnerkit.data.features.cache_folder import FEATURES, cache_folder
+from mnerkit.data.options import DataOptions, Pictures, Queries
 from mnerkit.data.pictures import coverage
-from mnerkit.data.pictures.controls import Pictures, with_pictures
+from mnerkit.data.pictures.controls import with_pictures
 from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.pictures.objects import Objects, find_objects
 from mnerkit.data.pictures.relevance_scores import Relevance
 from mnerkit.errors import DataError, UsageError
-from mnerkit.ranges import COUNT, SHARE, Range, check
+from mnerkit.options import make
 
 _log = logging.getLogger("mnerkit.data")
 
@@ -50,130 +50,21 @@ class MnerData(lightning.LightningDataModule):
     training types unless `dev_types` says otherwise, so that selection sees no test type.
     """
 
-    def __init__(
-        self,
-        corpus: str = "probe",
-        root: str | None = None,
-        variant: str | None = None,
-        captions: str | None = None,
-        boxes: str | None = None,
-        max_objects: int | None = None,
-        object_score: float = 0.0,
-        relevance: str | None = None,
-        batch_size: int = 16,
-        eval_batch_size: int = 64,
-        workers: int = 0,
-        missing_images: Literal["blank", "skip", "error"] = "blank",
-        pictures: Pictures = "right",
-        limit: int | None = None,
-        train_limit: int | None = None,
-        train_fraction: float | None = None,
-        train_on: Literal["all_train", "d_model", "d_dis"] = "all_train",
-        dis_fraction: float = 0.2,
-        dis_seed: int = 0,
-        n_way: int = 2,
-        k_shot: int = 5,
-        train_types: list[str] | str | None = None,
-        test_types: list[str] | str | None = None,
-        dev_types: list[str] | str = "source",
-        support: Support = "total",
-        support_from: Literal["test", "train"] = "test",
-        ensure_all_types: bool = True,
-        query_has_entity: bool = True,
-        out_of_play: Literal["O", "ignore", "drop_sentence"] = "O",
-        episode_file: list[str] | str | None = None,
-        episode_digest: str | None = None,
-        episodes_per_epoch: int = 500,
-        dev_episodes: Queries = 200,
-        eval_episodes: Queries = "all_queries",
-        cache: str | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, options: DataOptions | None = None, *, seed: int = 0, **given: Any) -> None:
         """Keep the options; nothing is read yet.
 
         Args:
-            corpus: probe, twitter2015, twitter2017, mner-mi, mner-mi-plus, or a folder of one's own.
-            root: folder that holds the corpora.
-            variant: whose release of the corpus; for probe, the preset.
-            captions: file of captions, one line a picture; with none there are none. Default: captions/<corpus>.txt
-                below root, where it is there.
-            boxes: objects in the pictures, for methods that look at them: a file of boxes (mnerkit data objects --help
-                tells the formats), a folder of Pascal-VOC XML files, or a folder of crops with its *_dict.pth; none
-                takes set places of each picture. Default: the true boxes of probe; else boxes/<corpus>.jsonl below
-                root, or the crops in <corpus>_aux_images, where they are there.
-            max_objects: at most this many objects of a picture, where the method takes more.
-            object_score: leave out objects of which the detector is less sure than this.
-            relevance: how much each picture has to do with its post: a file of scores, one line a post, or the truth of
-                probe (oracle). Default: not known.
-            batch_size: posts a training batch (and rank), at most; a plain batch, not an episode.
-            eval_batch_size: posts a batch when evaluating.
-            workers: processes that read pictures and build batches; 0 does it in the main process.
-            missing_images: a missing or broken picture that the method looks at leaves its place empty (blank), drops
-                the post (skip) or is an error.
-            pictures: each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits.
-            limit: read only the first posts of each split, this many, for a quick try.
-            train_limit: train on this many posts only, a sample that the seed fixes.
-            train_fraction: likewise on this share of the posts; with one seed a smaller share is part of a larger one.
-            train_on: all training posts, or one of two parts (GIFR): the posts that rank images (d_dis), or the others,
-                for the tagger that uses what was learnt from them (d_model).
-            dis_fraction: share of d_dis.
-            dis_seed: of the draw of d_dis; the same for both stages, whatever their own seeds are.
-            n_way: types in play in an episode.
-            k_shot: size of an episode's support, as support counts it.
-            train_types: types of training and dev episodes, as a list or as Per+Loc; given, dev and test are episodes
-                (a head that reads a support gets episodes either way). Default: the first half of the corpus's types.
-            test_types: types of test episodes. Default: the types that are not in train_types.
-            dev_types: types of dev episodes, which select the checkpoint: those of training (source), those of testing
-                (target; nothing is left unseen then), or types by name.
-            support: k_shot counts all support posts (total), those of each type (per_type), or the entities of each
-                type, of which there may be up to twice as many (greedy).
-            support_from: where an evaluation episode's support comes from: the split that is evaluated (test), or the
-                training split (train).
-            ensure_all_types: with support total, each type in play occurs in the support.
-            query_has_entity: a query holds at least one entity of the types in play; else any post may be a query,
-                also one without entities.
-            out_of_play: entities of types that are not in play are O, are neither learnt nor scored (ignore: their
-                words have no loss, are in no prototype, and a predicted entity with such a word does not count), or
-                their posts are neither support, query nor plain training post (drop_sentence).
-            episode_file: file of frozen episodes (mnerkit data episodes), or several, for instance of dev and of test;
-                the episodes of the splits that they name come from them, all of them, others are drawn.
-            episode_digest: SHA-256 of the episode files, with commas between; a run notes it, so that it is not
-                continued or scored with files that have changed.
-            episodes_per_epoch: training episodes an epoch, over all ranks.
-            dev_episodes: dev episodes: a number, or all_queries for each eligible post once.
-            eval_episodes: test episodes: a number, or all_queries for each eligible post once.
-            cache: folder where outputs of frozen towers, and tiny towers as they were trained, are kept between runs
-                (default: MNERKIT_CACHE, else mnerkit in the user's cache folder); with none nothing is written outside
-                the run's folder, outputs are kept in memory alone and tiny towers are trained anew.
+            options: corpus, pictures, batches and episodes; default: made of `given`.
             seed: of batches, episodes and samples.
+            given: single options by name.
 
+        Raises:
+            UsageError: an unknown option, or a value that one does not take.
         """
         super().__init__()
-        check("data", COUNT, batch_size=batch_size, eval_batch_size=eval_batch_size, limit=limit)
-        check("data", COUNT, train_limit=train_limit, n_way=n_way, k_shot=k_shot)
-        check("data", Range(0, 1, above=True), train_fraction=train_fraction)
-        if train_limit is not None and train_fraction is not None:
-            raise UsageError(
-                "--data.train_limit and --data.train_fraction both say how many posts to train on; give one"
-            )
-        check("data", Range(0), workers=workers)
-        check("data", Range(0, 1, above=True, below=True), dis_fraction=dis_fraction)
-        check("data", COUNT, max_objects=max_objects)
-        check("data", SHARE, object_score=object_score)
-        if cache not in (None, "none") and Path(str(cache)).is_file():
-            raise UsageError(f"--data.cache {cache}: is a file; give a folder, or none")
-        self.cache = cache
-        self.corpus, self.root, self.variant, self.captions = corpus, root, variant, captions
-        self.boxes, self.max_objects, self.object_score, self.relevance = boxes, max_objects, object_score, relevance
-        self.batch_size, self.eval_batch_size, self.workers = batch_size, eval_batch_size, workers
-        self.missing_images, self.pictures, self.limit, self.train_limit = missing_images, pictures, limit, train_limit
-        self.train_fraction = train_fraction
-        self.train_on, self.dis_fraction, self.dis_seed = train_on, dis_fraction, dis_seed
-        self.rules = EpisodeRules.of(locals())
-        self.n_way, self.k_shot, self.out_of_play = n_way, k_shot, out_of_play
-        self.asked_train_types, self.episodes_per_epoch = train_types, episodes_per_epoch
-        self.episode_file, self.episode_digest = episode_file, episode_digest
-        self.dev_episodes, self.eval_episodes, self.seed = dev_episodes, eval_episodes, seed
+        self.options = make(DataOptions, given) if options is None else options
+        self.seed = seed
+        self.rules = EpisodeRules(self.options, seed)
         self.train_mode: Literal["plain", "episodic"] = "plain"
         # set before anything is read: a head that tags from a support is scored on episodes, however it trains
         self.reads_support = False
@@ -195,9 +86,8 @@ class MnerData(lightning.LightningDataModule):
     def content(self) -> Corpus:
         """The corpus, read on first use; a corpus whose train and test share ids is refused."""
         if self._content is None:
-            content = load_corpus(
-                self.corpus, root=self.root, variant=self.variant, captions=self.captions, limit=self.limit
-            )
+            o = self.options
+            content = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
             check_disjoint(content.splits["train"], content.splits["test"])
             self._content = content
         return self._content
@@ -226,21 +116,23 @@ class MnerData(lightning.LightningDataModule):
         """
         if split in self._own:
             return self._own[split]
-        pictures = pictures or self.pictures
+        pictures = pictures or self.options.pictures
         if (split, pictures) not in self._posts:
             posts = self.content.splits.get("train" if split == "all_train" else split, [])
             if split == "train":
-                posts = part_of(posts, self.train_on, self.dis_fraction, self.dis_seed)
+                posts = part_of(posts, self.options.train_on, self.options.dis_fraction, self.options.dis_seed)
             posts = self._usable(split, posts)
             most = self._most_training_posts(len(posts)) if split == "train" else None
             if most is not None:
                 kept = sorted(permutation(len(posts), "train_limit", self.seed)[:most])
                 posts = [posts[place] for place in kept]
             if not posts:
-                raise DataError(f"corpus {self.corpus} has no posts in its split {split!r}{self._skipped()}")
+                raise DataError(f"corpus {self.options.corpus} has no posts in its split {split!r}{self._skipped()}")
             if self._needs is not None:
-                captions = "none" if self.captions == "none" else self.content.captions
-                for remark in coverage.remarks(split, posts, self._needs, self.missing_images, captions, pictures):
+                captions = "none" if self.options.captions == "none" else self.content.captions
+                for remark in coverage.remarks(
+                    split, posts, self._needs, self.options.missing_images, captions, pictures
+                ):
                     self._say(*remark)
             posts = with_pictures(self._annotated(split, posts), pictures, self.seed)
             self._posts[split, pictures] = posts
@@ -253,19 +145,19 @@ class MnerData(lightning.LightningDataModule):
             DataError: under `missing_images: error` a picture of any split without a file; a method that reads
                 captions, and training posts without one.
         """
-        if self._needs is None or self.pictures == "blank":
+        if self._needs is None or self.options.pictures == "blank":
             return
-        if self.missing_images == "error":
+        if self.options.missing_images == "error":
             for split in (name for name, posts in self.content.splits.items() if posts):
                 coverage.check_pictures(split, self.posts(split), self._needs)
-        if self.captions != "none":
+        if self.options.captions != "none":
             coverage.check_captions("train", self.posts("train"), self._needs)
 
     def _most_training_posts(self, count: int) -> int | None:
         """How many of `count` posts to train on; None: all."""
-        if self.train_fraction is None:
-            return self.train_limit
-        return max(1, round(self.train_fraction * count))
+        if self.options.train_fraction is None:
+            return self.options.train_limit
+        return max(1, round(self.options.train_fraction * count))
 
     def train_with(self, train: list[Post], selection: list[Post]) -> None:
         """Train on posts that a method made of the training split, and select the checkpoint on others in place of dev.
@@ -278,29 +170,29 @@ class MnerData(lightning.LightningDataModule):
 
     def _usable(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts that `missing_images` leaves; says once a split how many that are."""
-        if self._needs is None or self._needs.picture is None or self.missing_images != "skip":
+        if self._needs is None or self._needs.picture is None or self.options.missing_images != "skip":
             return posts
         kept = coverage.usable(posts, self._needs)
         left_out = f"{len(posts) - len(kept)} of {len(posts)} posts are left out, their pictures are missing or broken"
-        self._say(split, left_out, "missing_images", self.missing_images)
+        self._say(split, left_out, "missing_images", self.options.missing_images)
         return kept
 
     def _annotated(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them, and with relevance scores."""
         if self._needs is not None and "objects" in self._needs.views:
             if self._objects is None:
-                self._objects = find_objects(self.content, self.boxes)
-            posts = self._objects.annotated(split, posts, self.object_score, self.max_objects)
+                self._objects = find_objects(self.content, self.options.boxes)
+            posts = self._objects.annotated(split, posts, self.options.object_score, self.options.max_objects)
             counts = self._objects.counts[split]
-            if self.missing_images == "error" and counts["missing_crops"]:
+            if self.options.missing_images == "error" and counts["missing_crops"]:
                 raise DataError(
                     f"{self._objects.path}: {counts['missing_crops']} crops of the {split} split are missing.\n"
                     "Under --data.missing_images blank or skip the others are used without them."
                 )
-            self._say(f"{split} objects", self._objects.said(split), "boxes", self.boxes or self._objects.kind)
-        if self.relevance is not None:
+            self._say(f"{split} objects", self._objects.said(split), "boxes", self.options.boxes or self._objects.kind)
+        if self.options.relevance is not None:
             if self._relevance is None:
-                found = Relevance.of(self.relevance)
+                found = Relevance.of(self.options.relevance)
                 found.check_corpus(self.content)
                 self._relevance = found
             posts = self._relevance.annotated(posts)
@@ -311,10 +203,10 @@ class MnerData(lightning.LightningDataModule):
             self._told.add(split)
             if self._ranks()[1] == 0:
                 by = f" (--data.{option} {value})" if option else ""
-                _log.warning("%s %s: %s%s", self.corpus, split, what, by)
+                _log.warning("%s %s: %s%s", self.options.corpus, split, what, by)
 
     def _skipped(self) -> str:
-        return " whose pictures are there (--data.missing_images skip)" if self.missing_images == "skip" else ""
+        return " whose pictures are there (--data.missing_images skip)" if self.options.missing_images == "skip" else ""
 
     # ------------------------------------------------------------------ what the method needs
 
@@ -338,7 +230,7 @@ class MnerData(lightning.LightningDataModule):
             UsageError: frozen episodes for plain training of which no types are said to be unseen.
 
         """
-        if train_mode == "plain" and self.episode_file and self.asked_train_types is None:
+        if train_mode == "plain" and self.options.episode_file and self.options.train_types is None:
             raise UsageError("--data.episode_file needs --data.train_types: the types that are learnt from plain posts")
         self._needs, self.train_mode, self._known = needs, train_mode, known
         self._types = None if types is None else tuple(types)
@@ -348,9 +240,9 @@ class MnerData(lightning.LightningDataModule):
     @property
     def cache_root(self) -> Path | None:
         """The cache folder of this run; None where nothing is kept outside the run's own folder."""
-        if self.cache == "none":
+        if self.options.cache == "none":
             return None
-        return cache_folder() if self.cache is None else Path(self.cache).expanduser()
+        return cache_folder() if self.options.cache is None else Path(self.options.cache).expanduser()
 
     @property
     def feature_folder(self) -> Path | None:
@@ -361,7 +253,7 @@ class MnerData(lightning.LightningDataModule):
     @property
     def few_shot(self) -> bool:
         """Whether dev and test are episodes."""
-        return self.reads_support or self.train_mode == "episodic" or self.asked_train_types is not None
+        return self.reads_support or self.train_mode == "episodic" or self.options.train_types is not None
 
     @property
     def train_types(self) -> tuple[str, ...]:
@@ -383,9 +275,9 @@ class MnerData(lightning.LightningDataModule):
         if self._needs is None:
             raise RuntimeError("MnerData.connect must say what the method needs before batches are asked for")
         picture = self._needs.picture
-        loader = None if picture is None else PictureLoader(picture, policy=self.missing_images)
+        loader = None if picture is None else PictureLoader(picture, policy=self.options.missing_images)
         types = self._types or (self.train_types if self.few_shot else self.content.types)
-        out_of_play = "ignore" if self.out_of_play == "ignore" else "O"
+        out_of_play = "ignore" if self.options.out_of_play == "ignore" else "O"
         return Collator(
             self._needs,
             loader,
@@ -404,11 +296,11 @@ class MnerData(lightning.LightningDataModule):
 
         """
         if self._files is None:
-            self._files = read_episode_files(self.episode_file, self.content)
+            self._files = read_episode_files(self.options.episode_file, self.content)
             found = ",".join(file.sha256 for file in self._files.values())
-            if self.episode_digest is not None and found != self.episode_digest:
+            if self.options.episode_digest is not None and found != self.options.episode_digest:
                 raise DataError(
-                    f"--data.episode_file {self.episode_file}: another content than the run was started with "
+                    f"--data.episode_file {self.options.episode_file}: another content than the run was started with "
                     "(--data.episode_digest); bring the file back, or give another --name"
                 )
         return self._files
@@ -424,9 +316,9 @@ class MnerData(lightning.LightningDataModule):
             posts(split),
             posts(file.support_split),
             types=self.rules.types(split, self.content.types),
-            n_way=self.n_way,
+            n_way=self.options.n_way,
             source_types=self.train_types,
-            drop_sentence=self.out_of_play == "drop_sentence",
+            drop_sentence=self.options.out_of_play == "drop_sentence",
         )
 
     def plain_posts(self) -> list[Post]:
@@ -437,7 +329,7 @@ class MnerData(lightning.LightningDataModule):
 
         """
         posts = self.posts("train")
-        if not self.few_shot or self.out_of_play != "drop_sentence":
+        if not self.few_shot or self.options.out_of_play != "drop_sentence":
             return posts
         known = TagSet(self._types or self.train_types)
         kept = [post for post in posts if all(known.in_play(post.tags or ()))]
@@ -457,10 +349,10 @@ class MnerData(lightning.LightningDataModule):
 
     def _training_episodes(self, train_mode: Literal["plain", "episodic"]) -> Episodes:
         """The training episodes; of fewer types than `n_way` where none is trained on and there are no more."""
-        few = len(self.train_types) < self.n_way
+        few = len(self.train_types) < self.options.n_way
         if train_mode == "episodic" or not few:
             return self.episodes("train")
-        return replace(self.rules, n_way=len(self.train_types)).source("train", self.posts, self.content.types)
+        return self.rules.with_ways(len(self.train_types)).source("train", self.posts, self.content.types)
 
     # ------------------------------------------------------------------ batches
 
@@ -473,11 +365,15 @@ class MnerData(lightning.LightningDataModule):
         world, rank = self._ranks()
         collator = self.collator()
         if self.train_mode == "episodic":
-            numbers = TrainEpisodeSampler(self.episodes_per_epoch, world, rank)
-            return batch_loader(EpisodeBatches(self.episodes("train"), collator), numbers, self.workers, self.seed)
+            numbers = TrainEpisodeSampler(self.options.episodes_per_epoch, world, rank)
+            return batch_loader(
+                EpisodeBatches(self.episodes("train"), collator), numbers, self.options.workers, self.seed
+            )
         posts = self.plain_posts()
-        sampler = LengthBatchSampler([collator.length(post) for post in posts], self.batch_size, self.seed, world, rank)
-        return batch_loader(PostBatches(posts, collator), sampler, self.workers, self.seed)
+        sampler = LengthBatchSampler(
+            [collator.length(post) for post in posts], self.options.batch_size, self.seed, world, rank
+        )
+        return batch_loader(PostBatches(posts, collator), sampler, self.options.workers, self.seed)
 
     def loader(self, split: str, pictures: Pictures | None = None, share: bool = True) -> BatchLoader:
         """Evaluation batches of a split, every post or query once; also outside a Trainer.
@@ -492,14 +388,14 @@ class MnerData(lightning.LightningDataModule):
         if self.few_shot and split != "train":
             source = self.episodes(split, pictures)
             sampler = EvaluationEpisodeSampler(source.numbers(self._limit(split)), world, rank)
-            return batch_loader(EpisodeBatches(source, self.collator()), sampler, self.workers, self.seed)
+            return batch_loader(EpisodeBatches(source, self.collator()), sampler, self.options.workers, self.seed)
         posts, collator = self.posts(split, pictures), self.collator()
         lengths = [collator.length(post) for post in posts]
-        batches = EvaluationBatchSampler(lengths, self.eval_batch_size, world, rank)
-        return batch_loader(PostBatches(posts, collator), batches, self.workers, self.seed)
+        batches = EvaluationBatchSampler(lengths, self.options.eval_batch_size, world, rank)
+        return batch_loader(PostBatches(posts, collator), batches, self.options.workers, self.seed)
 
     def _limit(self, split: str) -> Queries:
-        return self.dev_episodes if split == "dev" else self.eval_episodes
+        return self.options.dev_episodes if split == "dev" else self.options.eval_episodes
 
     def val_dataloader(self) -> BatchLoader:
         """What selects the checkpoint: the dev split, or what `train_with` gave."""
@@ -524,20 +420,24 @@ class MnerData(lightning.LightningDataModule):
             "digest": corpus.digest,
             "release": corpus.release,
             "types": list(corpus.types),
-            "pictures": self.pictures,
-            "missing_images": self.missing_images,
-            "limit": self.limit,
+            "pictures": self.options.pictures,
+            "missing_images": self.options.missing_images,
+            "limit": self.options.limit,
             "train_posts": len(self.posts("train")),
             "episodic": self.few_shot,
         }
-        if self.train_on != "all_train":
-            said |= {"train_on": self.train_on, "dis_fraction": self.dis_fraction, "dis_seed": self.dis_seed}
+        if self.options.train_on != "all_train":
+            said |= {
+                "train_on": self.options.train_on,
+                "dis_fraction": self.options.dis_fraction,
+                "dis_seed": self.options.dis_seed,
+            }
         if self._needs is not None and self._needs.views:
             said["max_images"] = self._needs.max_images
-        if self._needs is not None and self.pictures != "blank":
+        if self._needs is not None and self.options.pictures != "blank":
             said |= coverage.record(corpus.splits, self._needs)
         if self._objects is not None:
-            limits = {"max_objects": self.max_objects, "object_score": self.object_score}
+            limits = {"max_objects": self.options.max_objects, "object_score": self.options.object_score}
             said["objects"] = {**self._objects.record(), **limits}
         if self._relevance is not None:
             said["relevance"] = self._relevance.record()

@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as lightning
 
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.pictures.controls import Pictures
+from mnerkit.data.options import Pictures
 from mnerkit.methods.method import Method
 from mnerkit.methods.prediction import Prediction, gather
 from mnerkit.methods.tagger import Tagger

@@ -90,7 +90,7 @@ class Tagger(Method):
         """Keep a support for a model that predicts alone, and let the head look at the training posts."""
         if self.reads_support:
             self.support_types, self.support = data.own_support()
-        self.head.prepare(data.plain_posts(), TagSet(self.facts.types), data.out_of_play == "ignore")
+        self.head.prepare(data.plain_posts(), TagSet(self.facts.types), data.options.out_of_play == "ignore")
 
     # ------------------------------------------------------------------ training
 

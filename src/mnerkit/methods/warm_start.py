@@ -43,7 +43,7 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     texts = [tower for tower in towers if isinstance(tower, TinyText) and tower.width == vision.width]
     text = texts[0] if texts else TinyText(data.facts, width=vision.width)
     # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
-    posts = data.posts("train" if data.train_on == "all_train" else "all_train", pictures="right")
+    posts = data.posts("train" if data.options.train_on == "all_train" else "all_train", pictures="right")
     source = "".join(code_of((Path(package.__file__).parent / name).read_text("utf-8")) for name in SOURCES)
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]

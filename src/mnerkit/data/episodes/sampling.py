@@ -16,10 +16,8 @@ from mnerkit.data.corpus.corpus import LABELS
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.random_draws import permutation, stream
 from mnerkit.data.corpus.spans import entities
+from mnerkit.data.options import OutOfPlay, Support
 from mnerkit.errors import DataError, UsageError, did_you_mean
-
-Support = Literal["total", "per_type", "greedy"]
-OutOfPlay = Literal["O", "ignore", "drop_sentence"]
 
 # a draw can run into a dead end where posts hold several types or entities: so often it is tried afresh
 TRIES = 20

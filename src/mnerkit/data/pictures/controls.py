@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.random_draws import permutation
+from mnerkit.data.options import Pictures
 from mnerkit.errors import UsageError, did_you_mean
-
-Pictures = Literal["right", "shuffled", "blank"]
 
 BLANK_SIZE = 16
 BLANK_GREY = 128

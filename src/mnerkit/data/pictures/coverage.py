@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.pictures.controls import Pictures
+from mnerkit.data.options import Pictures
 from mnerkit.data.pictures.decoding import PictureLoader, Policy
 from mnerkit.errors import DataError
 
