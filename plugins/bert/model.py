@@ -8,22 +8,16 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.nn.recurrent import run_lstm
 from mnerkit.towers.interface import TextTower
 from mnerkit.towers.words import WordEncoder
+from mnerkit_plugins.bert.options import BertOptions
 
 
 class BertEncoder(WordEncoder):
-    """h = Drop(Tower(words)), or Drop(BiLSTM(Drop(Tower(words)))).
+    """h = Drop(Tower(words)), or Drop(BiLSTM(Drop(Tower(words)))) with a BiLSTM of the tower's width."""
 
-    Args:
-        tower: the text tower.
-        dropout: on word states.
-        bilstm_after_encoder: put a BiLSTM of the tower's width between tower and head.
-
-    """
-
-    def __init__(self, tower: TextTower, dropout: float = 0.1, bilstm_after_encoder: bool = False) -> None:
-        super().__init__(tower, dropout)
+    def __init__(self, tower: TextTower, o: BertOptions) -> None:
+        super().__init__(tower, o.dropout)
         self.bilstm: nn.LSTM | None = None
-        if bilstm_after_encoder:
+        if o.bilstm_after_encoder:
             half = tower.width // 2
             self.bilstm, self.width = nn.LSTM(tower.width, half, batch_first=True, bidirectional=True), 2 * half
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from mnerkit.towers.text.bilstm import BiLstmTower
+from mnerkit.towers.interface import TextTower
 from mnerkit.towers.words import WordEncoder
+from mnerkit_plugins.bilstm.options import BilstmOptions
 
 
 class BilstmEncoder(WordEncoder):
-    """h = Drop(BiLSTM(Drop([word; shape; characters]))).
+    """h = Drop(BiLSTM(Drop([word; shape; characters]))), all but the outer dropout by `mnerkit.towers.text.bilstm`."""
 
-    Word vectors and what the characters say are those of `mnerkit.towers.text.bilstm`.
-
-    Args:
-        tower: the BiLSTM tower.
-        dropout: on word states.
-
-    """
-
-    tower: BiLstmTower
-
-    def __init__(self, tower: BiLstmTower, dropout: float = 0.5) -> None:
-        super().__init__(tower, dropout)
+    def __init__(self, tower: TextTower, o: BilstmOptions) -> None:
+        super().__init__(tower, o.dropout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,46 +11,30 @@ from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.interface import TextTower, WordStates
 from mnerkit.towers.words import WordEncoder
-
-View = Literal["caption", "text", "both"]
+from mnerkit_plugins.captions.options import CaptionsOptions, View
 
 
 class CaptionsEncoder(WordEncoder):
     """h = Drop(Tower([words; caption])), the states of the words alone; in two views also h' = Drop(Tower(words)).
 
-    Args:
-        tower: the text tower; words must see what stands behind them.
-        dropout: on word states.
-        caption_dropout: share of the posts whose caption is hidden in a training step.
-        two_views: in training, return the states with the caption and those of the text alone.
-        read: which of the two is returned after training.
-
     Raises:
         UsageError: the tower is causal (CLIP's): no word would see the caption.
-
     """
 
-    def __init__(
-        self,
-        tower: TextTower,
-        dropout: float = 0.1,
-        caption_dropout: float = 0.0,
-        two_views: bool = False,
-        read: View = "caption",
-    ) -> None:
+    def __init__(self, tower: TextTower, o: CaptionsOptions) -> None:
         if tower.causal:
             raise UsageError(
                 f"tower {tower.spec} is causal: its words do not see a caption that stands behind them.\n"
                 "Give a tower like BERT or RoBERTa as --model.text."
             )
-        super().__init__(tower, dropout)
-        self.caption_dropout, self.two_views, self.read = caption_dropout, two_views, read
+        super().__init__(tower, o.dropout)
+        self.options = o
 
     def words(self, batch: Batch) -> Tensor:
         """(B, W, d), after dropout; in training some posts are read without their captions."""
-        text = batch.text
-        if self.training and self.caption_dropout:
-            text = without_captions(text, torch.rand(len(batch), device=batch.query.device) < self.caption_dropout)
+        text, share = batch.text, self.options.caption_dropout
+        if self.training and share:
+            text = without_captions(text, torch.rand(len(batch), device=batch.query.device) < share)
         return self.dropout(self.tower(text).words)
 
     def alone(self, batch: Batch) -> Tensor:
@@ -60,9 +43,9 @@ class CaptionsEncoder(WordEncoder):
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         """(1, B, W, d), or (2, B, W, d) where both views are read: with the caption, and the text alone."""
-        view: View = self.read
+        view: View = self.options.read
         if self.training:
-            view = "both" if self.two_views else "caption"
+            view = "both" if self.options.agreement else "caption"
         if view == "both":
             return WordStates(torch.stack((self.words(batch), self.alone(batch))))
         return WordStates((self.words(batch) if view == "caption" else self.alone(batch)).unsqueeze(0))

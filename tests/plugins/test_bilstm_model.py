@@ -13,8 +13,11 @@ from mnerkit.errors import UsageError
 from mnerkit.towers.by_name import text_tower
 from mnerkit.towers.interface import Encoder, TextTower
 from mnerkit_plugins.bert.model import BertEncoder
+from mnerkit_plugins.bert.options import BertOptions
 from mnerkit_plugins.bilstm.model import BilstmEncoder
+from mnerkit_plugins.bilstm.options import BilstmOptions
 from mnerkit_plugins.captions.model import CaptionsEncoder
+from mnerkit_plugins.captions.options import CaptionsOptions
 
 FACTS = CorpusFacts(("PER",), ("the", "cat", "sat", "mat", "dog"))
 ROWS = [("the", "cat", "sat"), ("Kevin", "dog", "mat", "#", "nba"), ("dog",)]
@@ -31,12 +34,12 @@ def batch_of(encoder: Encoder, rows: list[tuple[str, ...]], second: list[tuple[s
 
 
 ENCODERS = {
-    "bert": lambda: BertEncoder(tower("tiny")),
-    "bert with bilstm": lambda: BertEncoder(tower("tiny"), bilstm_after_encoder=True),
-    "bilstm": lambda: BilstmEncoder(tower(chars="none")),
-    "cnn-bilstm": lambda: BilstmEncoder(tower(chars="cnn")),
-    "hbilstm": lambda: BilstmEncoder(tower(chars="lstm")),
-    "captions": lambda: CaptionsEncoder(tower("tiny")),
+    "bert": lambda: BertEncoder(tower("tiny"), BertOptions()),
+    "bert with bilstm": lambda: BertEncoder(tower("tiny"), BertOptions(bilstm_after_encoder=True)),
+    "bilstm": lambda: BilstmEncoder(tower(chars="none"), BilstmOptions()),
+    "cnn-bilstm": lambda: BilstmEncoder(tower(chars="cnn"), BilstmOptions()),
+    "hbilstm": lambda: BilstmEncoder(tower(chars="lstm"), BilstmOptions()),
+    "captions": lambda: CaptionsEncoder(tower("tiny"), CaptionsOptions()),
 }
 
 
@@ -70,7 +73,7 @@ def test_dropout_acts_in_training_only(name: str) -> None:
 
 
 def test_the_caption_changes_the_words_of_its_own_post_alone() -> None:
-    encoder = CaptionsEncoder(tower("tiny")).eval()
+    encoder = CaptionsEncoder(tower("tiny"), CaptionsOptions()).eval()
     plain = encoder(batch_of(encoder, ROWS, [(), (), ()])).states[0]
     seen = encoder(batch_of(encoder, ROWS, [("mat",), (), ()])).states[0]
     assert (seen[0, :3] - plain[0, :3]).abs().amax(-1).gt(1e-6).all()
@@ -81,4 +84,4 @@ def test_a_causal_tower_is_refused_for_captions() -> None:
     causal = tower("tiny")
     causal.causal = True
     with pytest.raises(UsageError, match="is causal"):
-        CaptionsEncoder(causal)
+        CaptionsEncoder(causal, CaptionsOptions())

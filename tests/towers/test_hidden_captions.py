@@ -15,6 +15,7 @@ from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.towers import text_tower
 from mnerkit_plugins.captions.model import CaptionsEncoder
+from mnerkit_plugins.captions.options import CaptionsOptions
 
 Folder = Callable[[str], str]
 POSTS = [
@@ -26,7 +27,7 @@ POSTS = [
 def made(folder: str, caption_dropout: float) -> tuple[CaptionsEncoder, Batch, Batch]:
     """An encoder whose tower drops nothing, and the posts with captions and without."""
     tower = text_tower(folder, facts=CorpusFacts((), words=("look", "at", "Ann", "a", "dog")), second_words=24)
-    encoder = CaptionsEncoder(tower, dropout=0.0, caption_dropout=caption_dropout).train()
+    encoder = CaptionsEncoder(tower, CaptionsOptions(dropout=0.0, caption_dropout=caption_dropout)).train()
     tower.eval()
     both, alone = (
         Collator(Needs(tower.reader, frozenset(views)), None, TagSet(()))(POSTS) for views in (("second",), ())

@@ -1,0 +1,18 @@
+"""Options of the plugin `bert`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mnerkit.methods.options import TextOptions
+from mnerkit.options import option
+from mnerkit.ranges import DROPOUT
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertOptions(TextOptions):
+    """A text tower, and behind it a BiLSTM or none."""
+
+    freeze: bool = option(False, "keep the text tower's weights as they are")
+    dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
+    bilstm_after_encoder: bool = option(False, "put a BiLSTM between tower and head")

@@ -1,0 +1,39 @@
+"""Options of the plugin `captions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.methods.options import TextOptions
+from mnerkit.options import option
+from mnerkit.ranges import COUNT, DROPOUT, WEIGHT
+
+View = Literal["caption", "text", "both"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionsOptions(TextOptions):
+    """A text tower that reads the picture's caption behind the words."""
+
+    freeze: bool = option(False, "keep the text tower's weights as they are")
+    max_tokens: int = option(128, "length limit in pieces, special pieces included; the caption is cut first", COUNT)
+    second_words: int = option(24, "most words of the captions", COUNT)
+    max_images: int = option(1, "read the captions of this many images of a post, the first ones", COUNT)
+    dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
+    caption_dropout: float = option(
+        0.0,
+        "share of the posts whose caption is hidden in a training step, so that words are read with and without it",
+        DROPOUT,
+    )
+    agreement: float = option(
+        0.0,
+        "weight of the cross-view alignment. Above 0, every training step reads the posts with and without their "
+        "captions, learns the tags from both, and draws the tags read from the text alone towards those read with the "
+        "caption; 1 sums the losses as they are. Needs a crf or softmax head",
+        WEIGHT,
+    )
+    read: View = option(
+        "caption",
+        "what is tagged after training: the text with its caption, the text alone, or both, by their mean emissions",
+    )
