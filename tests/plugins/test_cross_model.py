@@ -13,6 +13,7 @@ from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.tiny import TinyText, TinyVision
 from mnerkit_plugins.cross.model import CrossEncoder
+from mnerkit_plugins.cross.options import CrossOptions
 
 TYPES = types_of("default")
 POSTS = generate("multi", "train", 8)
@@ -21,7 +22,7 @@ FACTS = CorpusFacts.of(TYPES, generate("multi", "train", 100))
 
 def _encoder(seed=0, **options):
     torch.manual_seed(seed)
-    return CrossEncoder(TinyText(FACTS), TinyVision(), **options).eval()
+    return CrossEncoder(TinyText(FACTS), TinyVision(), CrossOptions(**options)).eval()
 
 
 def _batch(encoder, posts, max_images=4):
@@ -68,7 +69,7 @@ def test_a_post_without_pictures_sees_nothing_and_is_still_read():
     assert encoded.states[0, 0].isfinite().all() and encoded.states[0, 0].any()
 
 
-@pytest.mark.parametrize("options", [{}, {"attention": "dot"}, {"matching": True}])
+@pytest.mark.parametrize("options", [{}, {"attention": "dot"}, {"matching": 0.5}])
 def test_every_weight_that_it_owns_is_trained(options):
     """A weight without a gradient would stop distributed training."""
     encoder = _encoder(**options).train()
@@ -79,7 +80,7 @@ def test_every_weight_that_it_owns_is_trained(options):
 
 def test_matching_prefers_the_right_pictures_once_words_and_regions_agree():
     """Queries and keys that carry the number of their post match it best, whatever the padding."""
-    encoder = _encoder(matching=True)
+    encoder = _encoder(matching=0.5)
     batch = _batch(encoder, POSTS)
     own = torch.eye(8)[:, None, :].expand(8, 5, 8)
     seen = torch.ones(8, 5, dtype=torch.bool)
@@ -90,7 +91,7 @@ def test_matching_prefers_the_right_pictures_once_words_and_regions_agree():
 
 
 def test_matching_of_a_single_post_is_zero():
-    encoder = _encoder(matching=True)
+    encoder = _encoder(matching=0.5)
     assert encoder(_batch(encoder, POSTS[:1])).losses["matching"] == 0
 
 

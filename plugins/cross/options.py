@@ -1,0 +1,24 @@
+"""Options of the plugin `cross`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.methods.options import PictureOptions
+from mnerkit.options import option
+from mnerkit.ranges import COUNT, DROPOUT, WEIGHT
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossOptions(PictureOptions, max_images=4):
+    """A cross-attention from words to the regions of pictures, and a gate."""
+
+    vision: str = option("tiny", "the vision tower: tiny, resnet50, a hub name, or a folder")
+    freeze_vision: bool = option(False, "keep the vision tower's weights as they are")
+    attention: Literal["cosine", "dot"] = option("cosine", "cosines with a learnt temperature, or scaled dot products")
+    heads: int = option(1, "attention heads; must divide the text tower's width", COUNT)
+    gate: bool = option(True, "a gate by which a word can shut the pictures out")
+    dropout: float = option(0.2, "share of the word states' features dropped, before and after the fusion", DROPOUT)
+    augment: bool = option(True, "mirror and shift pictures while training; off where the vision tower is frozen")
+    matching: float = option(0.0, "weight of the image-text matching loss; 0 turns it off", WEIGHT)
