@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Norm = Literal["bn", "gn"]
+from mnerkit_plugins.gmf.options import GmfOptions
 
 
 class CrossScaleAttention(nn.Module):
@@ -16,26 +14,21 @@ class CrossScaleAttention(nn.Module):
 
     M_c (C, one number a channel) = BN(W_1 (W_0 avgpool(F) + b_0) + b_1), M_s (1, H, W) = BN(conv1x1(dil3x3(dil3x3(
     conv1x1(F))))). The bottleneck has C / r channels; dilated convolutions are padded so that the size stays.
-
-    Args:
-        channels: C.
-        reduction: r.
-        dilation: of the two 3 x 3 convolutions.
-        relu: normalise and rectify between the layers too, as BAM does; false is the equations as printed.
-        norm: `bn` BatchNorm, or `gn` GroupNorm with one group, which knows no batch (for very small ones).
     """
 
-    def __init__(
-        self, channels: int, reduction: int = 16, dilation: int = 4, relu: bool = True, norm: Norm = "bn"
-    ) -> None:
+    def __init__(self, channels: int, o: GmfOptions) -> None:
         super().__init__()
-        narrow = max(1, channels // reduction)
+        narrow = max(1, channels // o.csa_r)  # C / r
+
+        def norm(width: int) -> nn.Module:
+            # GroupNorm with one group knows no batch
+            return _BatchNorm(width) if o.csa_norm == "bn" else nn.GroupNorm(1, width)
 
         def between() -> list[nn.Module]:
-            return [_norm(norm, narrow), nn.ReLU()] if relu else []
+            return [norm(narrow), nn.ReLU()] if o.csa_relu else []
 
         def dilated() -> nn.Module:
-            return nn.Conv2d(narrow, narrow, 3, padding=dilation, dilation=dilation)
+            return nn.Conv2d(narrow, narrow, 3, padding=o.csa_dilation, dilation=o.csa_dilation)
 
         # linear maps as convolutions of 1 x 1 on a map of one pixel, so that both norms serve both branches
         self.channel = nn.Sequential(
@@ -43,7 +36,7 @@ class CrossScaleAttention(nn.Module):
             nn.Conv2d(channels, narrow, 1),
             *between(),
             nn.Conv2d(narrow, channels, 1),
-            _norm(norm, channels),
+            norm(channels),
         )
         self.spatial = nn.Sequential(
             nn.Conv2d(channels, narrow, 1),
@@ -53,7 +46,7 @@ class CrossScaleAttention(nn.Module):
             dilated(),
             *between(),
             nn.Conv2d(narrow, 1, 1),
-            _norm(norm, 1),
+            norm(1),
         )
 
     def attention(self, x: Tensor) -> Tensor:
@@ -72,7 +65,3 @@ class _BatchNorm(nn.BatchNorm2d):
         if self.training and x[:, 0].numel() == 1:
             return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
-
-
-def _norm(kind: Norm, channels: int) -> nn.Module:
-    return _BatchNorm(channels) if kind == "bn" else nn.GroupNorm(1, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,13 +28,12 @@ from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit_plugins.gmf.model import GmfEncoder
+from mnerkit_plugins.gmf.options import GmfOptions
 from mnerkit_plugins.gmf.tagger import GmfTagger
-
-TEXT_ALONE = {"vcg": False, "matching": False}
 
 
 def encoder(captions=False, frozen=True, **options):
-    made = GmfEncoder(*towers(captions, frozen), **{"grid": 2, "dropout": 0.0, **options})
+    made = GmfEncoder(*towers(captions, frozen), GmfOptions(**{"prefix_grid": 2, "dropout": 0.0, **options}))
     return made.eval()
 
 
@@ -44,7 +44,7 @@ class TestGmf(VisualPrefixCases):
 
 def test_without_guidance_and_matching_it_is_the_text_tower():
     text, _ = towers()
-    made = GmfEncoder(text, None, **TEXT_ALONE, dropout=0.0).eval()
+    made = GmfEncoder(text, None, GmfOptions(vcg=False, alpha=1.0, dropout=0.0)).eval()
     batch = batch_of(encoder(), posts())
     assert torch.equal(made(batch).states[0], text(batch.text).words)
     assert own_parameters(made) == {}
@@ -84,7 +84,7 @@ def test_the_prefix_is_that_of_the_equations():
 
 
 def test_layers_can_go_without_prefix_and_share_its_projection():
-    made = encoder(prefix_layers=[1], prefix_share=True)
+    made = encoder(prefix_layers=[1], prefix_share_layers=True)
     made.text.keep_layers = True
     batch = batch_of(made, posts())
     from mnerkit.towers.fusion.stages import StageMaps
@@ -94,7 +94,7 @@ def test_layers_can_go_without_prefix_and_share_its_projection():
     assert prefix.keys[0] is None and prefix.keys[1] is not None
     plain, found = made.text(batch.text).layers, made.text(batch.text, prefix=prefix).layers
     assert torch.equal(plain[1], found[1]) and not torch.equal(plain[2], found[2])
-    assert len(encoder(prefix_share=True).to_prefix) == 1 and len(encoder().to_prefix) == LAYERS
+    assert len(encoder(prefix_share_layers=True).to_prefix) == 1 and len(encoder().to_prefix) == LAYERS
     with pytest.raises(UsageError, match="the layers 0 to 1"):
         encoder(prefix_layers=[2])
 
@@ -106,7 +106,7 @@ def test_captions_have_no_cross_scale_attention():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"vcg": False}, {"vcg": "last_stage_only"}, {"cm_refined": False}, {"captions": True}]
+    "options", [{}, {"vcg": False}, {"vcg": "last_stage_only"}, {"cm_image": "raw"}, {"captions": True}]
 )
 @pytest.mark.parametrize("rows", ["all", "none"])
 def test_every_weight_has_a_gradient_also_where_no_post_has_a_picture(rows, options):
@@ -126,7 +126,7 @@ def match(made, sentences, images):
 
 def test_the_matching_weighs_image_to_text_by_lambda():
     torch.manual_seed(0)
-    made, c, v = encoder(temperature=0.5), torch.randn(4, WIDTH), torch.randn(4, WIDTH)
+    made, c, v = encoder(tau=0.5), torch.randn(4, WIDTH), torch.randn(4, WIDTH)
     c_n = functional.normalize(made.match_text(torch.tanh(made.sentence(c))), dim=-1)
     p_n = functional.normalize(made.match_image(v), dim=-1)
     own, scores = torch.arange(4), p_n @ c_n.T / 0.5
@@ -136,7 +136,7 @@ def test_the_matching_weighs_image_to_text_by_lambda():
         ({"cm_lambda": 1.0}, to_text),
         ({"cm_lambda": 1.0, "cm_lambda_on": "t2i"}, to_image),
     ):
-        again = encoder(temperature=0.5, **options)
+        again = encoder(tau=0.5, **options)
         again.load_state_dict(made.state_dict())
         torch.testing.assert_close(match(again, c, v), expected)
 
@@ -184,9 +184,9 @@ def test_the_image_vector_is_the_mean_of_the_last_stage_of_the_whole_image():
     assert has.tolist() == [True, False, True] and not vectors[1].any()
     whole = [place for place, row in enumerate(seen.rows.tolist()) if row % seen.mask.shape[1] == 0]
     torch.testing.assert_close(vectors[[0, 2]], refined[-1][whole].mean((2, 3)))
-    made.cm_refined = False
+    made.options = replace(made.options, cm_image="raw")
     torch.testing.assert_close(made.image_vectors(seen, refined)[0][[0, 2]], seen.maps[-1][whole].mean((2, 3)))
-    made.blank_in_cm = True
+    made.options = replace(made.options, blank_in_cm=True)
     vectors, has = made.image_vectors(seen, refined)
     assert has.all() and vectors[1].any()
 
@@ -241,7 +241,7 @@ def test_matching_costs_nothing_outside_training():
 
 def test_at_the_papers_size_it_has_the_papers_parameters():
     with torch.device("meta"):
-        made = GmfEncoder(*paper_towers(), grid=7)
+        made = GmfEncoder(*paper_towers(), GmfOptions(prefix_grid=7))
     counts = own_parameters(made)
     csa = 0
     for c in (256, 512, 1024, 2048):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from visual_prefix_cases import (
@@ -25,10 +27,11 @@ from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.tiny import TinyText, TinyVision
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
+from mnerkit_plugins.hvpnet.options import HvpnetOptions
 
 
 def encoder(captions=False, frozen=True, **options):
-    made = HvpnetEncoder(*towers(captions, frozen), **{"hidden": 20, "dropout": 0.0, **options})
+    made = HvpnetEncoder(*towers(captions, frozen), HvpnetOptions(**{"hidden": 20, "dropout": 0.0, **options}))
     return made.eval()
 
 
@@ -72,12 +75,13 @@ def test_the_released_layout_is_the_bare_reshape():
     maps = [torch.randn(2, c, side, side) for c, side in ((4, 8), (8, 4), (32, 2), (32, 2))]
     pooled = torch.cat([torch.nn.functional.adaptive_avg_pool2d(each, 2) for each in maps], 1)
     torch.testing.assert_close(made.positions(maps), pooled.reshape(2, 4, -1))
-    made.layout = "proper"
+    made.options = replace(made.options, layout="proper")
     torch.testing.assert_close(made.positions(maps), pooled.flatten(2).transpose(1, 2))
 
 
 @pytest.mark.parametrize(
-    "options", [{"gate": False}, {"gate_input": "mean"}, {"layout": "released"}, {"grid": 1}, {"standardise": True}]
+    "options",
+    [{"gate": False}, {"gate_input": "mean"}, {"layout": "released"}, {"prefix_grid": 1}, {"standardise": True}],
 )
 def test_every_reading_runs_and_differs(options):
     batch = batch_of(encoder(), posts()[:2])
@@ -105,17 +109,17 @@ def test_gates_are_told_for_each_picture_and_layer():
 def test_towers_that_do_not_serve_are_refused_in_a_line():
     text, sight = towers()
     with pytest.raises(UsageError, match="takes no prefix"):
-        HvpnetEncoder(TinyText(CorpusFacts(())), sight)
+        HvpnetEncoder(TinyText(CorpusFacts(())), sight, HvpnetOptions())
     with pytest.raises(UsageError, match="has no stages"):
-        HvpnetEncoder(text, Sight(TinyText(CorpusFacts(()))))
+        HvpnetEncoder(text, Sight(TinyText(CorpusFacts(()))), HvpnetOptions())
     with pytest.raises(UsageError, match="show no objects"):
-        HvpnetEncoder(text, towers(captions=True)[1], pictures="objects")
-    assert HvpnetEncoder(text, Sight(freeze(TinyVision()))).stages == 4
+        HvpnetEncoder(text, towers(captions=True)[1], HvpnetOptions(pictures="objects"))
+    assert HvpnetEncoder(text, Sight(freeze(TinyVision())), HvpnetOptions()).stages == 4
 
 
 def test_at_the_papers_size_it_has_the_papers_parameters():
     with torch.device("meta"):
-        made = HvpnetEncoder(*paper_towers())
+        made = HvpnetEncoder(*paper_towers(), HvpnetOptions())
     assert own_parameters(made) == {
         "to_slices": 3840 * 800 + 800 + 800 * 6144 + 6144,
         "gate": 12 * (4 * 1536 * 4 + 4),

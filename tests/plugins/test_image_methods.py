@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import replace
 from functools import cache
@@ -23,6 +22,7 @@ from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.tagger import Tagger
+from mnerkit.options import declared
 from mnerkit.runs import configuration
 from mnerkit.towers.by_name import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
@@ -203,14 +203,12 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
     lines = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(line[1]) for line in lines] == list(range(1, rows + 1)), "the rows of the paper's ambiguities"
-    own: dict[str, inspect.Parameter] = {}
-    for each in reversed(plugin.load().__mro__):
-        own |= inspect.signature(each.__init__).parameters  # type: ignore[misc]
+    own = declared(plugin.load().declared_options())
     named = [found for line in lines for found in re.findall(r"`(\w+): ([\w.]+)`((?:, `[\w.]+`)*)", line[3])]
     assert len(named) > rows // 2
     for name, first, others in named:
         assert yaml.safe_load(first) == own[name].default, name
-        choices = str(own[name].annotation)
+        choices = str(own[name].type)
         if "Literal" in choices:
             rest = set(re.findall(r"`([\w.]+)`", others)) - {"true", "false"}
             assert rest <= set(re.findall(r"['\"](\w+)['\"]", choices)), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from visual_prefix_cases import bare, batch_of, posts, towers
 
 from mnerkit_plugins.gmf.model import GmfEncoder
+from mnerkit_plugins.gmf.options import GmfOptions
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
+from mnerkit_plugins.hvpnet.options import HvpnetOptions
 
 ROWS = ([bare(each) for each in posts()[:2]], posts()[2:])
 
@@ -24,9 +27,10 @@ def encoder(kind: str) -> nn.Module:
     torch.manual_seed(1)
     made: nn.Module
     if kind == "hvpnet":
-        made = HvpnetEncoder(text, sight, grid=2, dropout=0.0)
+        made = HvpnetEncoder(text, sight, HvpnetOptions(dropout=0.0))
     else:
-        made = GmfEncoder(text, sight, grid=2, dropout=0.0, csa_norm="bn" if kind == "gmf-bn" else "gn")
+        norm: Literal["bn", "gn"] = "bn" if kind == "gmf-bn" else "gn"
+        made = GmfEncoder(text, sight, GmfOptions(prefix_grid=2, dropout=0.0, csa_norm=norm))
     for module in made.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -1,4 +1,4 @@
-"""From the stage maps of a picture to keys and values of a prefix: pyramid and dynamic gate (HVPNet; GMF, Eq. 5-10)."""
+"""From the stage maps of a picture to what each layer is shown of them: pooling and dynamic gate (HVPNet; GMF)."""
 
 from __future__ import annotations
 
@@ -46,30 +46,6 @@ class Standardise(nn.Module):
             return norm(rows).view_as(positions)
         # of one row there is no deviation
         return functional.batch_norm(rows, norm.running_mean, norm.running_var, eps=norm.eps).view_as(positions)
-
-
-class VisualPyramid(nn.Module):
-    """V_i = conv1x1_i(pool(F_i)): every stage at one grid and one width (GMF, Eq. 5-6).
-
-    Args:
-        channels: c_i of each of the b stages.
-        width: d.
-        grid: as for `pooled_stages`.
-        standardise: whether to standardise the channels before the maps.
-    """
-
-    def __init__(self, channels: Sequence[int], width: int, grid: int | None, standardise: bool = False) -> None:
-        super().__init__()
-        self.grid = grid
-        self.norms = nn.ModuleList(Standardise(each) if standardise else nn.Identity() for each in channels)
-        # a convolution of 1 x 1 is a linear map of each position
-        self.maps = nn.ModuleList(nn.Linear(each, width) for each in channels)
-
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        """Stage maps (N, c_i, h_i, w_i) to (N, b, P, d)."""
-        pooled = pooled_stages(stages, self.grid)
-        parts = zip(self.maps, self.norms, pooled, strict=True)
-        return torch.stack([to_width(norm(each)) for to_width, norm, each in parts], 1)
 
 
 class DynamicGate(nn.Module):

@@ -1,0 +1,61 @@
+"""Options of the plugin `gmf`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.errors import UsageError
+from mnerkit.methods.options import ObjectOptions
+from mnerkit.options import option
+from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE
+
+
+@dataclass(frozen=True, kw_only=True)
+class GmfOptions(ObjectOptions, text="tiny-bert"):
+    """Visual clue guidance and consistency matching; where the paper states a setting, it is the default."""
+
+    alpha: float = option(0.7, "share of the tagging loss; the matching has the rest, with 1 none (Eq. 22)", SHARE)
+    vcg: bool | Literal["last_stage_only"] = option(
+        True, "visual clue guidance, the prefix; false: text alone; last_stage_only: a prefix of the last stage"
+    )
+    csa: bool = option(True, "cross-scale attention on the stage maps (Eq. 1-4); there is none on captions")
+    csa_r: int = option(16, "its bottleneck has a stage's channels divided by this", COUNT)
+    csa_dilation: int = option(4, "dilation of its 3 x 3 convolutions", COUNT)
+    csa_relu: bool = option(True, "norms and ReLU between its layers, as in BAM; false: none, as printed")
+    csa_norm: Literal["bn", "gn"] = option("bn", "BatchNorm, or GroupNorm for batches of very few images")
+    prefix_grid: int = option(7, "each stage is pooled to this many rows and columns of positions", COUNT)
+    prefix_layers: Literal["all"] | list[int] = option("all", "the text tower's layers with a prefix, counted from 0")
+    prefix_share_layers: bool = option(False, "one projection to keys and values for all layers")
+    prefix_bias: bool = option(False, "a bias in these projections")
+    cm_text: Literal["plain", "fused", "detach"] = option(
+        "plain",
+        "the sentence that is matched comes from a pass without prefix (plain), from the one with it (fused), or from "
+        "one without prefix that teaches the text tower nothing (detach)",
+    )
+    cm_image: Literal["refined", "raw"] = option(
+        "refined", "the image that is matched is its last stage after cross-scale attention, or before it"
+    )
+    cm_lambda: float = option(0.7, "lambda of Eq. 16", SHARE)
+    cm_lambda_on: Literal["i2t", "t2i"] = option("i2t", "the direction of the matching that lambda weighs")
+    tau: float = option(0.21, "temperature of the matching", POSITIVE)
+    blank_in_cm: bool = option(
+        False, "posts without an image take part in the matching, with a black one; not with captions"
+    )
+    standardise: bool = option(
+        False,
+        "bring each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Captions stay "
+        "as they are",
+    )
+    dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
+
+    @property
+    def matching(self) -> bool:
+        """Whether sentences and images are matched."""
+        return self.alpha < 1
+
+    def check(self) -> None:
+        """Refuse a black image for a matching that there is not."""
+        super().check()
+        if self.blank_in_cm and not self.matching:
+            raise UsageError("--model.blank_in_cm true is about the matching, which --model.alpha 1 leaves out")
