@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mnerkit import torchvision_ops
 
 if TYPE_CHECKING:
+    from mnerkit.data.corpus.post import Post
     from mnerkit.methods.predictor import Predictor
+    from mnerkit.runs.fit import fit
+    from mnerkit.runs.run import Run, load_run
+    from mnerkit.runs.score import score
 
 __version__ = "0.1.0"
 
 torchvision_ops.install()
 
 
-def load(ckpt: str, tower_dir: str | None = None) -> Predictor:
+# the Python face, imported when it is asked for: nothing heavy is imported before
+_LAZY = {
+    "fit": "mnerkit.runs.fit",
+    "score": "mnerkit.runs.score",
+    "load_run": "mnerkit.runs.run",
+    "Run": "mnerkit.runs.run",
+    "Post": "mnerkit.data.corpus.post",
+}
+__all__ = ["Post", "Run", "fit", "load", "load_run", "score"]
+
+
+def __getattr__(name: str) -> Any:
+    """One of `_LAZY`, imported now."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mnerkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def load(ckpt: str | Path | Run, tower_dir: str | None = None) -> Predictor:
     """The predictor of a checkpoint: `mnerkit.load("best.ckpt").predict([{"text": "..."}])`.
 
     Args:
-        ckpt: a checkpoint, or the folder of a run.
+        ckpt: a checkpoint, a run, or the folder of one.
         tower_dir: folder with the weights of a frozen tower, where its own name can't be reached.
     """
     from mnerkit.methods.predictor import Predictor
 
-    return Predictor.from_checkpoint(ckpt, tower_dir)
+    return Predictor.from_checkpoint(str(getattr(ckpt, "path", ckpt)), tower_dir)

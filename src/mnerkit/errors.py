@@ -22,6 +22,10 @@ class UsageError(MnerkitError):
     exit_code = 2
 
 
+class RunBusy(UsageError):
+    """Another process writes into the run's folder; it may be over in a moment. Exit code 2."""
+
+
 class DataError(MnerkitError):
     """A file that is missing, malformed, hostile or does not fit the rest. Exit code 1."""
 

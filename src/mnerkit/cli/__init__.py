@@ -105,16 +105,16 @@ def _run(arguments: list[str]) -> int:
 
         return cache.main(rest)
     from mnerkit.cli import help as pages
-    from mnerkit.runs import configuration
+    from mnerkit.cli import parsing
 
     if "-h" in rest or "--help" in rest:
         print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
         return 0
-    request = configuration.parse(verb, rest)
+    request = parsing.parse(verb, rest)
     if verb == "predict":
-        from mnerkit.runs import predict
+        from mnerkit.cli import predict
 
         return predict.main(request)
-    from mnerkit.runs import fit
+    from mnerkit.cli import fit
 
-    return fit.main(request)
+    return fit.fit(request) if verb == "fit" else fit.score(request)

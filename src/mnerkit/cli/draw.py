@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
+from mnerkit.cli.parsing import parse
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
 
@@ -95,6 +96,7 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
         if not (run / "config.yaml").is_file():
             raise UsageError(f"{run} is no run folder; `mnerkit runs` lists them")
     if options.verb in _COMPUTED:
+        dotted = parse(f"draw {options.verb}", rest).dotted
         from mnerkit.report.figures.figure_file import file_of
         from mnerkit.runs.draw_figure import keep
 
@@ -103,7 +105,7 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
         for run in runs:
             path = file_of(run, options.verb, options.split)
             if afresh or not path.is_file():
-                path = keep(options.verb, run, options.split, options.post, limit or _FEW, rest, options.tower_dir)
+                path = keep(options.verb, run, options.split, options.post, limit or _FEW, dotted, options.tower_dir)
             print(path)
     if out is not None:
         from mnerkit.report.page.writing import figure_page
@@ -134,7 +136,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
 
     from mnerkit.report.figures.graphs import post_graphs
 
-    assembly = assembled("adjacency", options.ckpt_path, rest, options.tower_dir)
+    assembly = assembled(options.ckpt_path, parse("draw adjacency", rest).dotted, options.tower_dir)
     drawn, limit = 0, options.limit or _FEW
     taken: set[str] = set()
     for batch in batches_of(assembly, options.split, options.post):

@@ -1,4 +1,4 @@
-"""Help pages, written from the constructors' source: they appear at once and can't go out of date."""
+"""Help pages, written from the options' classes: they appear at once and can't go out of date."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.cli import VERBS
+from mnerkit.cli import VERBS, parsing
 from mnerkit.methods.heads import HEADS
+from mnerkit.options import Option
 from mnerkit.runs import configuration
-from mnerkit.runs.signature import Option
 
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
 TRAINER_SHOWN = (
@@ -30,12 +30,12 @@ def verb(name: str, argv: Sequence[str]) -> str:
     lines = [f"usage: mnerkit {name} [options]", "", VERBS[name], ""]
     lines += [
         "options:",
-        *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in configuration.FLAGS[name]),
+        *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in parsing.FLAGS[name]),
     ]
     plugin, head = _asked(argv)
-    schema = configuration.known_options(plugin, head)
+    schema = configuration.schema(plugin, head)
     # a checkpoint has its own
-    given = _given(plugin, head) if plugin is not None and name == "fit" and configuration.takes_defaults(argv) else {}
+    given = _given(plugin, head) if plugin is not None and name == "fit" and _takes_defaults(argv) else {}
     if name != "predict":
         if plugin is not None:
             lines += [
@@ -68,8 +68,14 @@ def verb(name: str, argv: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _takes_defaults(argv: Sequence[str]) -> bool:
+    """Whether the files of `--config` in a command leave a method's `defaults.yaml` in force."""
+    files = [value for name, value in parsing.pairs(argv) if name == "config" and value]
+    return configuration.takes_defaults([configuration.read_file(configuration.packaged(each)) for each in files])
+
+
 def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
-    flags = dict(configuration.pairs(argv))
+    flags = dict(parsing.pairs(argv))
     if not flags.get("plugin"):
         return None, None
     plugin = registry.get(str(flags["plugin"]))
@@ -97,14 +103,12 @@ def _section(name: str, content: Mapping[str, Option], given: Mapping[str, Any],
     for key, option in content.items():
         if key == skip or key.startswith(f"{skip}."):
             continue
-        lines.append(
-            _line(f"--{name}.{key} {option.takes}".strip(), option.description + _default(option, here.get(key)))
-        )
+        lines.append(_line(f"--{name}.{key} {option.takes}".strip(), option.help + _default(option, here.get(key))))
     return lines
 
 
 def _default(option: Option, given: Any) -> str:
-    of_class = None if option.default in (None, "None") else option.default
+    of_class = None if option.default is None else repr(option.default)
     if given is None or repr(given) == of_class:
         return f" (default: {of_class})" if of_class else ""
     return f" (default: {given!r}" + (f"; of the class: {of_class})" if of_class else ")")

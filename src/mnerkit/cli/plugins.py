@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
 from mnerkit.cli import help as pages
+from mnerkit.cli.parsing import parse
 from mnerkit.errors import UsageError
 from mnerkit.text_table import table
 
@@ -32,9 +36,7 @@ def main(argv: list[str]) -> int:
     if options.params:
         if not options.name:
             raise UsageError("--params counts the parameters of one method: give its name")
-        from mnerkit.runs import sizes
-
-        return sizes.main(registry.get(options.name), rest, options.json)
+        return _sizes(registry.get(options.name), rest, options.json)
     if rest:
         raise UsageError(f"no option {rest[0]!r} for `mnerkit plugins`; it takes a name, --params and --json")
     if options.name:
@@ -67,3 +69,52 @@ def _one(plugin: registry.Plugin, as_json: bool) -> int:
         print(f"  --ablation {name:<24}{json.dumps(overrides)}")
     print(pages.verb("fit", ["--plugin", plugin.name]), end="")
     return 0
+
+
+def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
+    """Build the method without weights, count, and print.
+
+    Raises:
+        UsageError: an option that does not exist.
+        TowerError: a tower of the hub that `ARCHITECTURES` lacks, and the hub is out of reach.
+    """
+    from mnerkit.runs.sizes import count
+
+    request = parse("plugins NAME --params", argv)
+    files = request.flags.get("config") or [str(path) for path in _experiments(plugin)[:1]]
+    request.flags |= {"plugin": plugin.name, "config": files}
+    config = request.configuration().content
+    parts, types = count(config)
+    total, trainable = sum(each.parameters for each in parts), sum(each.trainable for each in parts)
+    settings = ", ".join(files) or "its defaults (no file in experiments/ names it; --config FILE does)"
+    if as_json:
+        found = {"plugin": plugin.name, "settings": files, "types": types, "parts": [asdict(each) for each in parts]}
+        print(json.dumps({**found, "parameters": total, "trainable": trainable}, indent=2))
+        return 0
+    print(f"{plugin.name}, settings: {settings}; head of {types} types; towers without their weights\n")
+    rows = [[each.part, each.about, f"{each.parameters:>13,}", f"{each.trainable:>13,}"] for each in parts]
+    print(
+        table(
+            ["part", "what", "   parameters", "    trainable"],
+            [*rows, ["all", "", f"{total:>13,}", f"{trainable:>13,}"]],
+        )
+    )
+    return 0
+
+
+def _experiments(plugin: registry.Plugin) -> list[Path]:
+    """Files of settings in `experiments/` (of the working folder, or of the checkout that the plugin lies in)."""
+    from yaml import YAMLError, safe_load
+
+    for folder in (Path("experiments"), plugin.folder.parents[1] / "experiments"):
+        found = []
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                content = safe_load(path.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError, YAMLError):
+                continue
+            if isinstance(content, dict) and content.get("plugin") == plugin.name:
+                found.append(path)
+        if found:
+            return found
+    return []

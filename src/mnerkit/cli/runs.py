@@ -22,13 +22,13 @@ same."""
 def main(argv: list[str]) -> int:
     """Print the runs below a folder, or compare two."""
     if argv[:1] == ["compare"]:
-        from mnerkit.runs import compare
+        from mnerkit.cli import runs_compare
 
-        return compare.main(argv[1:])
+        return runs_compare.main(argv[1:])
     if argv[:1] == ["repeat"]:
-        from mnerkit.runs import repeat
+        from mnerkit.cli import runs_repeat
 
-        return repeat.main(argv[1:])
+        return runs_repeat.main(argv[1:])
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
     refuse(parser, rest)

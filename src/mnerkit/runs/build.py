@@ -1,15 +1,15 @@
-"""One run put together: a LightningCLI checks the types and makes data, method and Trainer."""
+"""One run put together from its configuration: data, method and Trainer."""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mnerkit import registry
@@ -17,14 +17,15 @@ from mnerkit.atomic_files import write_lines
 from mnerkit.data.batches.samplers import TrainEpisodeSampler
 from mnerkit.data.corpus.same_post import check_unseen, keys_of
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.options import DataOptions
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.methods import evaluation
+from mnerkit.methods import checkpoint, evaluation
 from mnerkit.methods.checkpoint import AtomicCheckpoints
-from mnerkit.methods.heads import HEADS, load_head_class
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger
 from mnerkit.methods.warm_start import warm_start
-from mnerkit.ranges import COUNT, check
+from mnerkit.options import in_its_time, make
+from mnerkit.runs.options import TrainerOptions, WandbOptions
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
@@ -36,27 +37,6 @@ class _Patience(EarlyStopping):
         """Stop at once where patience had run out."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
-
-
-class _Cli(LightningCLI):
-    """Type-checks a merged configuration and instantiates data, model and Trainer; runs nothing itself."""
-
-    def __init__(self, model: type[Method], config: dict[str, Any], extras: dict[str, Any]) -> None:
-        self._extras = extras
-        super().__init__(
-            model,
-            MnerData,
-            args=config,
-            run=False,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            seed_everything_default=False,
-            parser_kwargs={"exit_on_error": False},
-        )
-
-    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Add the run's own loggers, callbacks and folder."""
-        return super().instantiate_trainer(**kwargs, **self._extras)
 
 
 @dataclass
@@ -81,12 +61,15 @@ class Assembly:
         # hints and the list of accelerators; set here since importing Lightning sets its own level
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
-        trainer = {"enable_model_summary": False, "num_sanity_val_steps": 0, **(config.get("trainer") or {})}
-        kind: type[Method] = registry.get(config["plugin"]).load()
-        if issubclass(kind, Tagger) and load_head_class(_head_name(config.get("model") or {})).tunes:
-            # tagging takes gradients
-            trainer["inference_mode"] = False
-        extras: dict[str, Any] = {
+        plugin = registry.get(config["plugin"])
+        kind: type[Method] = plugin.load()
+        options = {name: config.get(name) or {} for name in ("data", "trainer")}
+        trainer = make(TrainerOptions, in_its_time(TrainerOptions, options["trainer"])).plain()
+        data = MnerData(make(DataOptions, in_its_time(DataOptions, options["data"])), seed=config["seed"])
+        method = checkpoint.make(config)
+        if method.tunes:
+            trainer["inference_mode"] = False  # answering takes gradients
+        trainer |= {
             "logger": _loggers(config, folder, loggers) if curve else False,
             "use_distributed_sampler": False,
             "callbacks": _callbacks(config, folder, kind.monitor) if curve and folder else [],
@@ -94,34 +77,28 @@ class Assembly:
             "plugins": [AtomicCheckpoints()] if curve else [],
         }
         if folder is not None:
-            extras["default_root_dir"] = str(folder.path)
-        data = {**(config.get("data") or {}), "seed": config["seed"]}
+            trainer["default_root_dir"] = str(folder.path)
         try:
-            cli = _Cli(
-                kind,
-                {"model": _with_head(kind, config.get("model") or {}), "data": data, "trainer": trainer},
-                extras,
-            )
+            made = lightning.Trainer(**trainer)
         except MnerkitError:
             raise
         except Exception as error:
-            raise UsageError(_one_line(error)) from error
-        if cli.model.train_mode == "episodic":
+            raise UsageError(f"--trainer: {' '.join(str(error).split())[:300]}") from error
+        if method.train_mode == "episodic":
             # refuses a number of episodes that the ranks do not divide, before anything is read
-            TrainEpisodeSampler(cli.datamodule.episodes_per_epoch, cli.trainer.world_size)
+            TrainEpisodeSampler(data.options.episodes_per_epoch, made.world_size)
         # `predict` and `validate` are given loaders, so Lightning attaches no data; ranks share the work all the same
-        cli.datamodule.trainer = cli.trainer
-        cli.datamodule.reads_support = cli.model.reads_support
-        cli.model.config = config
-        cli.model.seed = config["seed"]
-        return cls(cli.trainer, cli.model, cli.datamodule, config)
+        data.trainer = made
+        data.reads_support = method.reads_support
+        method.config, method.seed = config, config["seed"]
+        return cls(made, method, data, config)
 
     def prepare(self) -> None:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
         self._check_mode()
         self._check_entities()
         self.data.rehearse(self.method.train_mode)
-        self.method.build(self.data.facts, n_way=self.data.n_way)
+        self.method.build(self.data.facts, n_way=self.data.options.n_way)
         warm_start(self.method, self.data, show=self.trainer.is_global_zero)
         self.connect()
         self.method.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
@@ -134,7 +111,7 @@ class Assembly:
         known_alone = plain and not self.method.reads_support
         if known_alone and (unknown := sorted(set(self.data.facts.types) - set(self.method.facts.types))):
             raise DataError(
-                f"corpus {self.data.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
+                f"corpus {self.data.options.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.method.facts.types)})"
             )
         towers = list(self.method.towers.values())
@@ -153,7 +130,7 @@ class Assembly:
             wanted = f" of the types {', '.join(types)}" if types else ""
             left = len(posts) < len(self.data.posts("train"))
             dropped = ", as --data.out_of_play drop_sentence leaves them," if left else ""
-            where = f"the {len(posts)} training posts of {self.data.corpus}{dropped}"
+            where = f"the {len(posts)} training posts of {self.data.options.corpus}{dropped}"
             raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
 
     def check_unseen(self) -> None:
@@ -162,8 +139,10 @@ class Assembly:
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
-        asked = "train_types" if self.data.asked_train_types is not None else "episode_file"
-        if not self.method.reads_support and (self.data.asked_train_types is not None or self.data.episode_file):
+        asked = "train_types" if self.data.options.train_types is not None else "episode_file"
+        if not self.method.reads_support and (
+            self.data.options.train_types is not None or self.data.options.episode_file
+        ):
             named = f"head {self.method.head.name!r}" if isinstance(self.method, Tagger) else self.method.plugin
             raise UsageError(
                 f"--data.{asked} makes dev and test episodes, and {named} learns nothing from a support:"
@@ -171,10 +150,10 @@ class Assembly:
                 f" --data.{asked} null"
             )
 
-    def settle(self, folder: RunFolder) -> None:
+    def settle(self, folder: RunFolder, report: Callable[[str], None]) -> None:
         """In place of training where nothing learns (prototypes of frozen states): dev chooses, and that is kept."""
         if self.trainer.is_global_zero:
-            print("nothing of this model is trained: its towers are frozen and its head has no weights", flush=True)
+            report("nothing of this model is trained: its towers are frozen and its head has no weights")
         self.trainer.validate(self.method, self.data, verbose=False)
         self.trainer.save_checkpoint(folder.best, weights_only=True)
 
@@ -182,7 +161,7 @@ class Assembly:
         """Score a split and write its predictions; for generated corpora tell clear from ambiguous entities, too."""
         key = key or split
         # only of a generated corpus is known which entities are ambiguous
-        tagger = self.method if isinstance(self.method, Tagger) and self.data.corpus == "probe" else None
+        tagger = self.method if isinstance(self.method, Tagger) and self.data.options.corpus == "probe" else None
         sees = bool(self.method.needs().views)
         self.method.tracing = ("attention",) if tagger is not None and sees else ()
         predicted = evaluation.predictions(self.trainer, self.method, self.data, split)
@@ -222,27 +201,11 @@ class Assembly:
                 log_results(logger, metrics, self._last)
 
 
-def _head_name(model: dict[str, Any]) -> str:
-    return str(model.get("head", {}).get("name", "crf"))
-
-
-def _with_head(kind: type[Method], model: dict[str, Any]) -> dict[str, Any]:
-    """The head's name and options as LightningCLI wants them, where the method has a head."""
-    if not issubclass(kind, Tagger):
-        return model
-    head = dict(model.get("head") or {"name": "crf"})
-    module, _, name = HEADS[head.pop("name")].partition(":")
-    return {**model, "head": {"class_path": f"{module}.{name}", "init_args": head}}
-
-
 def _callbacks(config: dict[str, Any], folder: RunFolder, monitor: str) -> list[lightning.Callback]:
     shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
     made: list[lightning.Callback] = []
     patience = (config.get("early_stopping") or {}).get("patience")
     if patience is not None:
-        if not isinstance(patience, int):
-            raise UsageError(f"--early_stopping.patience must be a whole number, got {patience!r}")
-        check("early_stopping", COUNT, patience=patience)
         made.append(_Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True))
     made.append(ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared))
     made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
@@ -253,36 +216,20 @@ def _loggers(config: dict[str, Any], folder: RunFolder | None, names: list[str])
     assert folder is not None
     made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
     if "wandb" in names:
-        asked = dict(config.get("wandb") or {})
-        mode = asked.pop("mode", "online")
-        run = f"{folder.path.parts[-2]}-{folder.path.name}"
+        options = make(WandbOptions, in_its_time(WandbOptions, config.get("wandb") or {}))
+        corpus = folder.path.parts[-2]
         made.append(
             WandbLogger(
                 name=folder.path.name,
-                id=re.sub(r"[^\w-]", "-", f"{config['plugin']}-{run}")[:100],
-                project=asked.pop("project", "mnerkit"),
-                group=asked.pop("group", None) or f"{config['plugin']}/{folder.path.parts[-2]}",
-                job_type=asked.pop("job_type", None) or config.get("ablation") or "full",
+                id=re.sub(r"[^\w-]", "-", f"{config['plugin']}-{corpus}-{folder.path.name}")[:100],
+                project=options.project,
+                group=options.group or f"{config['plugin']}/{corpus}",
+                job_type=options.job_type or config.get("ablation") or "full",
                 save_dir=str(folder.path),
-                offline=mode == "offline",
+                offline=options.mode == "offline",
                 config={key: value for key, value in config.items() if key != "wandb"},
-                **asked,
+                entity=options.entity,
+                tags=options.tags,
             )
         )
     return made
-
-
-def _one_line(error: Exception) -> str:
-    """jsonargparse's message, made one line: the key, the value, what was expected."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"^Parsing of configuration .*?failed: ", "", text)
-    keys = re.findall(r'[Kk]ey "([\w.]+)"', text)
-    if not keys:
-        return text[:300]
-    expected = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.*?)\])", text)
-    given = re.search(r"(?:Got|Given) value: (.*)$", text)
-    option = f"--{'.'.join(dict.fromkeys(keys))}"
-    if not expected or given is None:
-        return f"{option}: {text[text.rindex(keys[-1]) + len(keys[-1]) :].strip(chr(34) + ': ')[:240]}"
-    kinds = " or ".join(dict.fromkeys(kind or choices for kind, choices in expected))
-    return f"{option}: expected {kinds}, got {given.group(1)[:80]}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,26 +15,24 @@ if TYPE_CHECKING:
     from mnerkit.runs.build import Assembly
 
 
-def assembled(verb: str, ckpt_path: str, rest: list[str], tower_dir: str | None) -> Assembly:
+def assembled(ckpt_path: str, dotted: Mapping[str, str | None], tower_dir: str | None) -> Assembly:
     """Data and method of a checkpoint, or of a run's best one, as `mnerkit test` puts them together.
 
     Args:
-        verb: what is typed after `mnerkit draw`.
         ckpt_path: the checkpoint, or a run folder.
-        rest: options of the data that differ from the run's.
+        dotted: options of the data that differ from the run's, as text by dotted name.
         tower_dir: folder with a frozen tower's weights.
 
     Raises:
         MnerkitError: see `checkpoint.restore`.
     """
     from mnerkit.methods import checkpoint
-    from mnerkit.runs import configuration
     from mnerkit.runs.build import Assembly
+    from mnerkit.runs.configuration import resolve
 
-    request = configuration.parse(f"draw {verb}", rest)
     content = checkpoint.read(ckpt_path)
-    configuration.resolve(request, base=content["mnerkit"]["config"])
-    assembly = Assembly.of(request.config, None, [], curve=False)
+    configuration = resolve(dotted=dotted, base=content["mnerkit"]["config"])
+    assembly = Assembly.of(configuration.content, None, [], curve=False)
     checkpoint.restore(assembly.method, content, tower_dir)
     assembly.connect()
     return assembly
@@ -78,7 +76,13 @@ def _scored(dataset: Any, key: Any) -> list[Post]:
 
 
 def keep(
-    kind: str, run: Path, split: str, ids: list[str] | None, limit: int, rest: list[str], tower_dir: str | None
+    kind: str,
+    run: Path,
+    split: str,
+    ids: list[str] | None = None,
+    limit: int = 8,
+    dotted: Mapping[str, str | None] | None = None,
+    tower_dir: str | None = None,
 ) -> Path:
     """Compute a figure of a run and keep it in the run's folder.
 
@@ -88,7 +92,7 @@ def keep(
         split: which posts.
         ids: posts to draw; the first ones that have something to draw where None.
         limit: at most so many posts with maps.
-        rest: options of the data that differ from the run's.
+        dotted: options of the data that differ from the run's, as text by dotted name.
         tower_dir: folder with a frozen tower's weights.
 
     Returns:
@@ -104,7 +108,7 @@ def keep(
     from mnerkit.runs.fit import quiet
 
     quiet()
-    assembly = assembled(kind, str(run), rest, tower_dir)
+    assembly = assembled(str(run), dotted or {}, tower_dir)
     method = assembly.method
     with torch.inference_mode(not method.tunes):
         if kind in figure_file.POINTS:

@@ -1,4 +1,4 @@
-"""`mnerkit fit`, `validate` and `test`."""
+"""Training a run, from the command line, from Python or in a sweep: the same folder, resume, locks and refusals."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mnerkit import registry
 from mnerkit.atomic_files import write_json
-from mnerkit.errors import MnerkitError, UsageError
-from mnerkit.runs import configuration, read_files
-from mnerkit.runs.configuration import Request
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.errors import CheckpointError, MnerkitError, UsageError
+from mnerkit.runs import read_files
+from mnerkit.runs.configuration import Configuration, digest, filled, resolve
+from mnerkit.runs.run_folder import RunFolder, is_first_rank, writing
 from mnerkit.runs.summary import summary
+
+if TYPE_CHECKING:
+    from mnerkit.runs.run import Run
+
+Report = Callable[[str], None]
 
 # warnings of Lightning about what is meant to be so
 QUIET = (
@@ -34,6 +40,136 @@ QUIET = (
 )
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run is kept, and what is done besides training it.
+
+    Attributes:
+        name: of the run's folder; default: the configuration's, else a digest of what is given, and the seed.
+        runs_dir: where run folders lie.
+        overwrite: replace a run of that name.
+        test: look at the test split once, with the best checkpoint, when training is over.
+        logger: `csv` (always written), or `wandb` besides; default: the configuration's.
+    """
+
+    name: str | None = None
+    runs_dir: str | Path = "runs"
+    overwrite: bool = False
+    test: bool = False
+    logger: str | Sequence[str] | None = None
+
+    def folder(self, configuration: Configuration) -> RunFolder:
+        """The folder of a run: by plugin, corpus and variant, and its name.
+
+        Raises:
+            UsageError: the name is no plain folder name.
+        """
+        content = configuration.content
+        data = content["data"]
+        corpus = Path(str(data["corpus"])).name or "corpus"
+        name = self.name or content.get("name") or f"{digest(configuration.given)}-s{configuration.seed}"
+        if Path(name).name != name or name.startswith("."):
+            raise UsageError(f"--name {name!r} must be a plain folder name")
+        variant = data["variant"]
+        return RunFolder(
+            Path(self.runs_dir) / content["plugin"] / (f"{corpus}-{variant}" if variant else corpus) / name
+        )
+
+    def loggers(self, configuration: Configuration) -> list[str]:
+        """Names of the loggers.
+
+        Raises:
+            UsageError: there is no such logger.
+        """
+        given = self.logger or configuration.content.get("logger") or "csv"
+        names = given.strip("[]").split(",") if isinstance(given, str) else [str(each) for each in given]
+        if unknown := [each for each in names if each not in ("csv", "wandb")]:
+            raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
+        return names
+
+
+def fit(
+    plugin: str | None = None,
+    *,
+    model: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    early_stopping: Mapping[str, Any] | None = None,
+    wandb: Mapping[str, Any] | None = None,
+    config: str | Path | Sequence[str | Path] = (),
+    ablation: str | None = None,
+    seed: int | None = None,
+    test: bool = False,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    overwrite: bool = False,
+    logger: str | Sequence[str] | None = None,
+    report: Report = print,
+) -> Run:
+    """Train a method, or continue an unfinished run; dev selects. `mnerkit fit` from Python.
+
+    Args:
+        plugin: name of the method (`mnerkit plugins`).
+        model: options of the method; `head` is a name, or a mapping with a name and the head's options.
+        data: options of corpus, pictures, batches and episodes.
+        trainer: options of Lightning's Trainer.
+        early_stopping: options of stopping early.
+        wandb: options of Weights & Biases.
+        config: configuration files, or names of those that come with mnerkit (`twitter2017-bert`).
+        ablation: a named set of overrides of the plugin.
+        seed: of weights, data order and episodes.
+        test: look at the test split once, with the best checkpoint, when training is over.
+        name: of the run's folder; default: a digest of what is given, and the seed.
+        runs_dir: where run folders lie.
+        overwrite: replace a run of that name.
+        logger: `csv` (always written), or `wandb` besides.
+        report: takes a line or table that tells how far it is.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UsageError: an unknown option or name, or the folder holds a run with another configuration.
+        RunBusy: another process writes into the folder.
+        DataError: files that are missing or malformed.
+    """
+    sections = {"model": model, "data": data, "trainer": trainer, "early_stopping": early_stopping, "wandb": wandb}
+    configuration = resolve(
+        plugin,
+        files=[config] if isinstance(config, str | Path) else config,
+        ablation=ablation,
+        values={section: dict(given) for section, given in sections.items() if given},
+        seed=seed,
+    )
+    return fit_configured(configuration, Place(name, runs_dir, overwrite, test, logger), report)
+
+
+def fit_configured(configuration: Configuration, place: Place, report: Report = print) -> Run:
+    """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for)."""
+    from mnerkit.runs.run import Run
+
+    quiet()
+    loggers, folder = place.loggers(configuration), place.folder(configuration)
+    with writing(folder):
+        first = is_first_rank()
+        state = (
+            folder.start(configuration.content, place.overwrite, filled) if first else folder.follow(place.overwrite)
+        )
+        if state != "done":
+            _train(configuration, folder, loggers, place.test, state, report)
+            return Run(folder.path)
+    known = folder.metrics()
+    read_files.check_finished(folder)
+    if place.test and "test" not in known:
+        from mnerkit.runs.score import score
+
+        score(folder.best, "test", report=report)
+    elif first:
+        report(f"already finished: {folder.path} (--overwrite trains it again)")
+        report(summary(known))
+    return Run(folder.path)
+
+
 def quiet() -> None:
     """Silence what is no user's business: transformers and Lightning say much; the hub gets no telemetry."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -43,46 +179,13 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def main(request: Request) -> int:
-    """Run one of the verbs."""
-    quiet()
-    return fit(request) if request.verb == "fit" else score(request)
-
-
-def fit(request: Request) -> int:
-    """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
-    configuration.resolve(request)
-    loggers, folder = _loggers(request), folder_of(request)
-    with _writing(folder):
-        overwrite = bool(request.flags.get("overwrite"))
-        state = folder.start(request.config, overwrite) if _is_first() else folder.follow(overwrite)
-        if state != "done":
-            return _train(request, folder, loggers, state)
-    known = folder.metrics()
-    read_files.check_finished(folder)
-    if request.flags.get("test") and "test" not in known:
-        return score(Request("test", {"ckpt_path": str(folder.best)}))
-    if _is_first():
-        print(f"already finished: {folder.path} (--overwrite trains it again)")
-        print(summary(known))
-    return 0
-
-
-def _is_first() -> bool:
-    """Whether this process is the first of its run; before Lightning knows, the launchers' variables tell."""
-    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-
-
-def _writing(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
-    """Keeps other processes out of a run's folder; the first rank does it for all."""
-    return folder.writing() if _is_first() else contextlib.nullcontext()
-
-
-def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) -> int:
+def _train(
+    configuration: Configuration, folder: RunFolder, loggers: list[str], test: bool, state: str, report: Report
+) -> None:
     """Train a `new` run, or continue one (`resume`), and score it."""
-    config = request.config
+    config = configuration.content
     cells: dict[str, Any] = {}
-    splits = ("dev", "test") if request.flags.get("test") else ("dev",)
+    splits = ("dev", "test") if test else ("dev",)
     started = time.time()
     from mnerkit.methods import checkpoint, wandb_logging
     from mnerkit.runs.build import Assembly
@@ -102,14 +205,14 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         if state == "resume":
             read_files.check_resumed(folder, files)
     except MnerkitError:
-        if state == "new" and _is_first():  # a mistake leaves no run behind, and its name free
+        if state == "new" and is_first_rank():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
-    if _is_first():
-        print(f"{'continuing' if state == 'resume' else 'run'} {folder.path}", flush=True)
+    if is_first_rank():
+        report(f"{'continuing' if state == 'resume' else 'run'} {folder.path}")
         noted = {"files": [each._asdict() for each in files]}
-        write_json(folder.path / "env.json", environment(config, trainer) | noted)
+        write_json(folder.path / "env.json", environment(trainer) | noted)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)
     ready = time.time()
@@ -120,7 +223,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
         last = None if done is None else folder.last
         trainer.fit(method, data, ckpt_path=last, weights_only=True)
     else:
-        assembly.settle(folder)
+        assembly.settle(folder, report)
     trained = time.time()
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -128,7 +231,7 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     metrics: dict[str, Any] = {
         "plugin": config["plugin"],
         "ablation": config.get("ablation"),
-        "seed": request.seed,
+        "seed": configuration.seed,
         "epochs": trainer.current_epoch,
         "best_epoch": assembly.best_epoch(),
         "selected_by": assembly.selected_by(),
@@ -148,9 +251,8 @@ def _train(request: Request, folder: RunFolder, loggers: list[str], state: str) 
     if trainer.is_global_zero:
         assembly.log_final(metrics)
         write_json(folder.metrics_file, metrics)
-        print(summary(metrics))
-        print(f"run {folder.path}")
-    return 0
+        report(summary(metrics))
+        report(f"run {folder.path}")
 
 
 def _epochs(last: Path) -> int | None:
@@ -158,7 +260,6 @@ def _epochs(last: Path) -> int | None:
 
     A damaged one is told of, and the run begins anew.
     """
-    from mnerkit.errors import CheckpointError
     from mnerkit.methods import checkpoint
 
     if not last.is_file():
@@ -166,114 +267,26 @@ def _epochs(last: Path) -> int | None:
     try:
         return int(checkpoint.read(last)["epoch"]) + 1
     except CheckpointError as problem:
-        if _is_first():
+        if is_first_rank():
             print(f"mnerkit: {problem}; the run begins anew", file=sys.stderr)
         return None
 
 
-def score(request: Request) -> int:
-    """Score a checkpoint on dev or test, on its own corpus or another one."""
-    if "ckpt_path" not in request.flags:
-        raise UsageError(f"`mnerkit {request.verb}` needs --ckpt_path FILE (best.ckpt of a run folder)")
-    from mnerkit.methods import checkpoint
-
-    content = checkpoint.read(request.flags["ckpt_path"])
-    own = content["mnerkit"]["config"]
-    configuration.resolve(request, base=own)
-    path = Path(request.flags["ckpt_path"])
-    folder = RunFolder(path if path.is_dir() else path.parent)
-    if not folder.finished:  # scores are kept in the folders of finished runs alone
-        return _score(request, content, folder, keep=False)
-    with _writing(folder):
-        return _score(request, content, folder, keep=True)
-
-
-def _score(request: Request, content: dict[str, Any], run: RunFolder, keep: bool) -> int:
-    """Score a checkpoint's `content`; `keep`: add the scores to those in the folder of its run."""
-    from mnerkit.methods import checkpoint
-    from mnerkit.runs.build import Assembly
-
-    own = content["mnerkit"]["config"]
-    assembly = Assembly.of(request.config, None, [], curve=False)
-    checkpoint.restore(assembly.method, content, request.flags.get("tower_dir"))
-    assembly.connect()
-    split = "dev" if request.verb == "validate" else "test"
-    if split == "test":
-        assembly.check_unseen()
-    assembly.data.posts(split)  # with these, objects are looked for
-    others = read_files.changed(run, assembly, own)
-    folder = run if keep else None
-    known = folder.metrics() if folder is not None else {}
-    changed = {key: request.config.get(key) for key in ("data", "model") if request.config.get(key) != own.get(key)}
-    if others:
-        changed["files"] = {each.option: each.content for each in others}
-    key = (
-        split
-        if not changed
-        else f"{split}@{assembly.data.protocol()['corpus']}-{configuration.digest({'data': changed})}"
-    )
-    found = assembly.score(split, folder, key)
-    if assembly.trainer.is_global_zero:
-        for each in others:
-            print(
-                f"mnerkit: {each.file} (--{each.option}) is not what it was when the run was trained; scores as {key}",
-                file=sys.stderr,
-            )
-        if folder is not None:
-            if split == "test":
-                found["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
-            if changed:
-                found[f"{key}:protocol"] = assembly.data.protocol()
-            write_json(folder.metrics_file, {**known, **found})
-        print(summary({**({"plugin": own["plugin"]}), **found}))
-        if folder is not None:
-            print(f"run {folder.path}")
-    return 0
-
-
-def folder_of(request: Request) -> RunFolder:
-    """Where a resolved request's run lies: by plugin, corpus and variant, and its name or what tells it from others."""
-    config = request.config
-    data = config.get("data") or {}
-    corpus = Path(str(data.get("corpus", "probe"))).name or "corpus"
-    variant = data.get("variant")
-    name = request.flags.get("name") or config.get("name") or f"{configuration.digest(config)}-s{request.seed}"
-    if Path(name).name != name or name.startswith("."):
-        raise UsageError(f"--name {name!r} must be a plain folder name")
-    root = Path(request.flags.get("runs_dir", "runs"))
-    return RunFolder(root / config["plugin"] / (f"{corpus}-{variant}" if variant else corpus) / name)
-
-
-def _loggers(request: Request) -> list[str]:
-    given = request.flags.get("logger") or request.config.get("logger") or "csv"
-    asked = [str(each) for each in given] if isinstance(given, list) else str(given).strip("[]").split(",")
-    if unknown := [each for each in asked if each not in ("csv", "wandb")]:
-        raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
-    return asked
-
-
-def environment(config: dict[str, Any], trainer: Any) -> dict[str, Any]:
-    """Versions, device and source digest: what a figure depends on besides its configuration."""
-    import hashlib
+def environment(trainer: Any) -> dict[str, Any]:
+    """Versions and device: what a figure depends on besides its configuration."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
 
     import mnerkit
 
-    sources = sorted(Path(mnerkit.__file__).parent.rglob("*.py")) + sorted(
-        registry.get(config["plugin"]).folder.glob("*.py")
-    )
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     packages = {}
     for name in ("torch", "lightning", "transformers", "pytorch-crf", "torchvision", "numpy", "pillow"):
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "absent"
+        packages.setdefault(name, "absent")
     return {
         "mnerkit": mnerkit.__version__,
-        "source_digest": digest,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,

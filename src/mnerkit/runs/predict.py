@@ -1,49 +1,66 @@
-"""`mnerkit predict`: posts from a file in, JSON lines out; streamed, so memory stays flat."""
+"""Predictions of a checkpoint for the posts of a file, streamed, so that memory stays flat."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from mnerkit.cli.arguments import out_file
-from mnerkit.errors import DataError, UsageError
-from mnerkit.runs import configuration
-from mnerkit.runs.configuration import Request
+from mnerkit.errors import DataError
 
 
-def main(request: Request) -> int:
-    """Tag the posts of `--input` with `--ckpt_path` and write `--output`."""
-    flags = request.flags
-    for name in ("ckpt_path", "input", "output"):
-        if name not in flags:
-            raise UsageError(f"`mnerkit predict` needs --{name}; it takes --ckpt_path FILE --input FILE --output FILE")
-    source = Path(flags["input"])
-    if not source.is_file():
-        raise DataError(f"--input {source}: no such file")
-    target = out_file(flags["output"], bool(flags.get("overwrite")), "--output")
-    if target.exists() and target.samefile(source):
-        raise UsageError("--output is the input file; give another one")
+def predict_file(
+    ckpt: str | Path,
+    source: Path,
+    target: Path,
+    *,
+    plugin: str | None = None,
+    dotted: Mapping[str, str | None] | None = None,
+    images: Path | None = None,
+    support: Path | None = None,
+    tower_dir: str | None = None,
+) -> tuple[int, list[str]]:
+    """Tag the posts of a file; the target appears whole or not at all.
+
+    Args:
+        ckpt: a checkpoint, or the folder of a run.
+        source: JSON lines, or a data file of posts.
+        target: JSON lines with entities, word and character offsets; what is there is replaced.
+        plugin: refuse a checkpoint of another method.
+        dotted: options of decoding, as text by dotted name.
+        images: folder of the pictures that the source names; default: the source's.
+        support: labelled posts in place of the checkpoint's support.
+        tower_dir: folder with a frozen tower's weights.
+
+    Returns:
+        The number of posts, and remarks about their pictures.
+
+    Raises:
+        DataError: a malformed line, or no posts.
+        CheckpointError: no checkpoint, or a damaged one.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from tqdm import tqdm
+
     from mnerkit.data.batches.inputs import read_input
     from mnerkit.methods import checkpoint
     from mnerkit.methods.predictor import Predictor
+    from mnerkit.runs.configuration import resolve
 
-    content = checkpoint.read(flags["ckpt_path"])
-    configuration.resolve(request, base=content["mnerkit"]["config"])
-    root = Path(flags.get("images") or source.parent)
-    support = list(read_input(Path(flags["support"]), root)) if "support" in flags else None
-    method = checkpoint.restore(checkpoint.make(request.config), content, flags.get("tower_dir"))
-    predictor = Predictor(method, support)
+    content = checkpoint.read(ckpt)
+    configuration = resolve(plugin, dotted=dotted, base=content["mnerkit"]["config"])
+    root = images or source.parent
+    labelled = list(read_input(support, root)) if support is not None else None
+    method = checkpoint.restore(checkpoint.make(configuration.content), content, tower_dir)
+    predictor = Predictor(method, labelled)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     count = 0
     try:
         with draft.open("w", encoding="utf-8") as stream:
-            for row in _counted(method.rows(predictor.stream(read_input(source, root)))):
+            rows = method.rows(predictor.stream(read_input(source, root)))
+            for row in tqdm(rows, unit=" posts", disable=None):  # progress where someone watches
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
         if not count:
@@ -51,14 +68,4 @@ def main(request: Request) -> int:
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
-    for remark in predictor.remarks():
-        print(f"mnerkit: {remark}", file=sys.stderr)
-    print(f"{count} posts -> {target}")
-    return 0
-
-
-def _counted(found: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Show progress where someone watches."""
-    from tqdm import tqdm
-
-    yield from tqdm(found, unit=" posts", disable=None)
+    return count, list(predictor.remarks())

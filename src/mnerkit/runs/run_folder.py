@@ -17,17 +17,18 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import write_text
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, RunBusy, UsageError
 from mnerkit.plain_yaml import yaml_text
 
 # locked by the process that writes into a run folder
 LOCK = ".lock"
+Meaning = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,13 @@ class RunFolder:
                 each.unlink()
         self.config_file.unlink(missing_ok=True)
 
-    def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
+    def start(self, config: Mapping[str, Any], overwrite: bool, meaning: Meaning = dict) -> str:
         """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`; inside `writing`.
+
+        Args:
+            config: every option's value.
+            overwrite: replace a run that is there.
+            meaning: gives a configuration that was written before with every option's value.
 
         Raises:
             UsageError: the folder holds a run with another configuration, or files that are no run's.
@@ -153,7 +159,7 @@ class RunFolder:
         if self.started and overwrite:
             self.clear()
         if self.started:
-            if deciding(self.config()) != deciding(config):
+            if deciding(meaning(self.config())) != deciding(config):
                 raise UsageError(
                     f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
                 )
@@ -169,6 +175,16 @@ class RunFolder:
         but `overwrite` changes what there is.
         """
         return "new" if overwrite else "done" if self.finished else "resume"
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the first of its run; before Lightning knows, the launchers' variables say so."""
+    return all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def writing(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """Keep other processes out of a run's folder; the first rank does it for all."""
+    return folder.writing() if is_first_rank() else contextlib.nullcontext()
 
 
 def _locked(file: Path) -> int | None:
@@ -189,7 +205,7 @@ def _locked(file: Path) -> int | None:
             said = os.read(handle, 200).decode("utf-8", "replace").strip()
             os.close(handle)
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise UsageError(f"run {file.parent} is being written by {said or 'another process'}") from None
+                raise RunBusy(f"run {file.parent} is being written by {said or 'another process'}") from None
             if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 return None
             raise

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from mnerkit import registry
-from mnerkit.runs import configuration
-from mnerkit.text_table import table
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mnerkit.methods.method import Method
-
-VERB = "plugins NAME --params"
 
 
 @dataclass(frozen=True)
@@ -36,54 +29,6 @@ class Part:
     about: str
     parameters: int
     trainable: int
-
-
-def main(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
-    """Build the method without weights, count, and print.
-
-    Raises:
-        UsageError: an option that does not exist.
-        TowerError: a tower of the hub that `ARCHITECTURES` lacks, and the hub is out of reach.
-    """
-    request = configuration.parse(VERB, argv)
-    request.flags["plugin"] = plugin.name
-    files = request.flags.get("config") or [str(path) for path in _experiments(plugin)[:1]]
-    request.flags["config"] = files
-    config = configuration.resolve(request).config
-    parts, types = count(config)
-    total, trainable = sum(each.parameters for each in parts), sum(each.trainable for each in parts)
-    settings = ", ".join(files) or "its defaults (no file in experiments/ names it; --config FILE does)"
-    if as_json:
-        found = {"plugin": plugin.name, "settings": files, "types": types, "parts": [asdict(each) for each in parts]}
-        print(json.dumps({**found, "parameters": total, "trainable": trainable}, indent=2))
-        return 0
-    print(f"{plugin.name}, settings: {settings}; head of {types} types; towers without their weights\n")
-    rows = [[each.part, each.about, f"{each.parameters:>13,}", f"{each.trainable:>13,}"] for each in parts]
-    print(
-        table(
-            ["part", "what", "   parameters", "    trainable"],
-            [*rows, ["all", "", f"{total:>13,}", f"{trainable:>13,}"]],
-        )
-    )
-    return 0
-
-
-def _experiments(plugin: registry.Plugin) -> list[Path]:
-    """Files of settings in `experiments/` (of the working folder, or of the checkout that the plugin lies in)."""
-    from yaml import YAMLError, safe_load
-
-    for folder in (Path("experiments"), plugin.folder.parents[1] / "experiments"):
-        found = []
-        for path in sorted(folder.glob("*.yaml")):
-            try:
-                content = safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, YAMLError):
-                continue
-            if isinstance(content, dict) and content.get("plugin") == plugin.name:
-                found.append(path)
-        if found:
-            return found
-    return []
 
 
 def count(config: dict[str, Any]) -> tuple[list[Part], int]:
@@ -131,12 +76,13 @@ def _types(config: dict[str, Any], method: Method) -> tuple[str, ...]:
     """The types that the head is built for, as far as they are known without the corpus's files."""
     from mnerkit.data.corpus.corpus import TYPES
     from mnerkit.data.episodes.rules import EpisodeRules
+    from mnerkit.data.options import EpisodeOptions
     from mnerkit.data.probe.generate import types_of
 
     data = config.get("data") or {}
     known = types_of(data.get("variant") or "default") if data.get("corpus", "probe") == "probe" else TYPES
     few_shot = method.reads_support or data.get("train_types") is not None
-    return EpisodeRules(train_types=data.get("train_types")).source_types(known) if few_shot else known
+    return EpisodeRules(EpisodeOptions(train_types=data.get("train_types"))).source_types(known) if few_shot else known
 
 
 def _parts(method: Method, specs: dict[str, str]) -> list[Part]:

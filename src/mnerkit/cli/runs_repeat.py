@@ -1,0 +1,51 @@
+"""`mnerkit runs repeat RUN`: train a run again from its own record, and print whether the figures are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mnerkit.cli.arguments import Parser, refuse
+from mnerkit.cli.fit import report
+from mnerkit.runs.fit import fit_configured
+from mnerkit.runs.repeat import command_of, compared_predictions, differences, repetition, surroundings
+from mnerkit.runs.run_folder import RunFolder
+
+ABOUT = """Train a run again, from the configuration in its folder, into a new folder beside it; compare the figures.
+It ends with 0 where all figures are the same, and with 1 where one is not; what else differs (versions, device,
+threads) is said then. The same command continues a repetition that was cut off."""
+
+TOLD = 8  # differing figures that are shown
+
+
+def main(argv: list[str]) -> int:
+    """Repeat a run; return 0 if its figures are the same, 1 if not.
+
+    Raises:
+        UsageError: an option that does not exist, or defaults that have changed since the run.
+        DataError: no such run, or it is not finished or damaged.
+    """
+    parser = Parser("mnerkit runs repeat", description=ABOUT, allow_abbrev=False)
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--dry-run", "--dry_run", action="store_true", help="print the command, and train nothing")
+    parser.add_argument(
+        "--runs_dir", "--runs-dir", metavar="DIR", help="where run folders lie (default: the run's own)"
+    )
+    parser.add_argument("--name", metavar="NAME", help="name of the new folder (default: the run's, and -repeat)")
+    asked, rest = parser.parse_known_args(argv)
+    refuse(parser, rest)
+    run = RunFolder(Path(asked.run))
+    configuration, place = repetition(run, asked.runs_dir, asked.name)
+    print(command_of(run, place), flush=True)
+    if asked.dry_run:
+        return 0
+    before = run.metrics()
+    again = fit_configured(configuration, place, report).folder
+    found = differences(before, again.metrics())
+    if found:
+        print("\n".join([f"not the same figures as {run.path}:", *found[:TOLD]]))
+        if len(found) > TOLD:
+            print(f"  and {len(found) - TOLD} more")
+        print("\n".join(surroundings(run, again) or ["  versions, device and source are the same"]))
+        return 1
+    print(f"the same figures as {run.path}{compared_predictions(run, again)}")
+    return 0

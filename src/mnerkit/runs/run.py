@@ -1,0 +1,96 @@
+"""A finished run as an object: its configuration, scores, predictions and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mnerkit.errors import DataError
+from mnerkit.runs.run_folder import RunFolder
+
+
+class Run:
+    """One run's folder, read.
+
+    Attributes:
+        folder: its files.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Take the folder as it is; nothing is read yet."""
+        self.folder = RunFolder(Path(path))
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration that the run was trained with."""
+        return self.folder.config()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Scores by split (`run.metrics["test"]["f1"]`), protocol and times.
+
+        Raises:
+            DataError: the run is not finished, or the file is damaged.
+        """
+        if not self.folder.finished:
+            raise DataError(f"run {self.path} is not finished; fit it again, and it goes on")
+        return self.folder.metrics()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end."""
+        return self.folder.finished
+
+    def predictions(self, split: str = "test") -> list[dict[str, Any]]:
+        """What the best checkpoint said of each post of a split, as `predictions.<split>.jsonl` has it.
+
+        Raises:
+            DataError: the run has no predictions of the split.
+        """
+        file = self.path / f"predictions.{split}.jsonl"
+        try:
+            with file.open(encoding="utf-8") as stream:
+                return [json.loads(line) for line in stream]
+        except (OSError, ValueError) as problem:
+            raise DataError(f"{file}: {getattr(problem, 'strerror', None) or problem}") from None
+
+    def figure(self, kind: str, split: str = "test", posts: list[str] | None = None, limit: int = 8) -> Path:
+        """Compute a figure of the best checkpoint and keep it in the run's folder, where `mnerkit report` finds it.
+
+        Args:
+            kind: `attention`, `adjacency` or `tsne`.
+            split: of which posts.
+            posts: ids of the posts; default: the first ones.
+            limit: at most so many posts with maps.
+
+        Returns:
+            The file with the figure's data.
+        """
+        from mnerkit.runs.draw_figure import keep
+
+        return keep(kind, self.path, split, posts, limit)
+
+    def __repr__(self) -> str:
+        scores = ""
+        if self.finished:
+            splits = ((name, found) for name, found in self.metrics.items() if isinstance(found, dict))
+            scores = "".join(f", {name} F1 {found['f1']:.2f}" for name, found in splits if "f1" in found)
+        return f"Run({str(self.path)!r}{scores or ', not finished'})"
+
+
+def load_run(path: str | Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        DataError: no run was ever begun there.
+    """
+    run = Run(path)
+    if not run.folder.started:
+        raise DataError(f"no run {run.path}; `mnerkit runs --json` shows their paths")
+    return run

@@ -1,0 +1,121 @@
+"""Scoring a checkpoint on dev or test, on its own corpus or another one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnerkit.atomic_files import write_json
+from mnerkit.errors import UsageError
+from mnerkit.runs import read_files
+from mnerkit.runs.configuration import digest, filled, resolve
+from mnerkit.runs.fit import Report, quiet
+from mnerkit.runs.run_folder import RunFolder, writing
+from mnerkit.runs.summary import summary
+
+if TYPE_CHECKING:
+    from mnerkit.runs.build import Assembly
+    from mnerkit.runs.run import Run
+
+
+def score(
+    run: Run | str | Path,
+    split: str = "test",
+    *,
+    model: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    config: Sequence[str | Path] = (),
+    plugin: str | None = None,
+    dotted: Mapping[str, str | None] | None = None,
+    tower_dir: str | None = None,
+    report: Report = print,
+) -> dict[str, Any]:
+    """Score a run's best checkpoint; the scores are kept in the folder of a finished run.
+
+    Args:
+        run: the run, its folder, or a checkpoint.
+        split: `dev` or `test`.
+        model: options of decoding that differ from the run's.
+        data: options of the data that differ from the run's, for instance `{"corpus": "twitter2015"}`.
+        trainer: options of the Trainer (device, precision).
+        config: configuration files that lie above the run's own.
+        plugin: refuse a checkpoint of another method.
+        dotted: values as text by dotted name, as they are typed.
+        tower_dir: folder with a frozen tower's weights, where its own name can't be reached.
+        report: takes the table of scores.
+
+    Returns:
+        The new scores by name: those of the split, and what belongs to them.
+
+    Raises:
+        UsageError: an unknown option, or test posts that the checkpoint was trained with.
+        CheckpointError: no checkpoint, or a damaged one.
+    """
+    if split not in ("dev", "test"):
+        raise UsageError(f"no split {split!r} to score: dev or test")
+    quiet()
+    from mnerkit.methods import checkpoint
+    from mnerkit.runs.build import Assembly
+
+    path = Path(getattr(run, "path", run))  # type: ignore[arg-type]
+    content = checkpoint.read(path)
+    own = content["mnerkit"]["config"]
+    values = {name: dict(given) for name, given in (("model", model), ("data", data), ("trainer", trainer)) if given}
+    configuration = resolve(plugin, files=config, values=values, dotted=dotted, base=own)
+    folder = RunFolder(path if path.is_dir() else path.parent)
+
+    def assembled() -> Assembly:
+        assembly = Assembly.of(configuration.content, None, [], curve=False)
+        checkpoint.restore(assembly.method, content, tower_dir)
+        assembly.connect()
+        return assembly
+
+    given = configuration.given
+    if not folder.finished:  # scores are kept in the folders of finished runs alone
+        return _score(assembled(), given, own, split, folder, False, report)
+    with writing(folder):
+        return _score(assembled(), given, own, split, folder, True, report)
+
+
+def _score(
+    assembly: Assembly,
+    given: Mapping[str, Any],
+    own: Mapping[str, Any],
+    split: str,
+    run: RunFolder,
+    keep: bool,
+    report: Report,
+) -> dict[str, Any]:
+    """Score a split; `keep`: add the scores to those in the folder of the run."""
+    if split == "test":
+        assembly.check_unseen()
+    assembly.data.posts(split)  # with these, objects are looked for
+    others = read_files.changed(run, assembly, own)
+    folder = run if keep else None
+    known = folder.metrics() if folder is not None else {}
+    before = filled(own)
+    sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
+    changed: dict[str, Any] = {name: given.get(name) for name in sections}
+    if others:
+        changed["files"] = {each.option: each.content for each in others}
+    key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{digest({'data': changed})}"
+    scores = assembly.score(split, folder, key)
+    if assembly.trainer.is_global_zero:
+        for each in others:
+            print(
+                f"mnerkit: {each.file} (--{each.option}) is not what it was when the run was trained; scores as {key}",
+                file=sys.stderr,
+            )
+        if folder is not None:
+            if split == "test":
+                scores["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
+            if changed:
+                scores[f"{key}:protocol"] = assembly.data.protocol()
+            write_json(folder.metrics_file, {**known, **scores})
+        report(summary({"plugin": own["plugin"], **scores}))
+        if folder is not None:
+            report(f"run {folder.path}")
+    return scores
