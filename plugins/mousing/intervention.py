@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.random_draws import stream
+from mnerkit.data.random_draws import stream
 from mnerkit.nn.graph import pair_mask
 
 Intervention = Literal["learned", "random", "gaussian"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.random_draws import stream
 from mnerkit.data.corpus.readers import is_blank, lines
+from mnerkit.data.random_draws import stream
 from mnerkit.errors import DataError, UsageError
 
 Preference = Literal["utility", "matched", "clip", "file", "oracle"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.random_draws import permutation, stream
+from mnerkit.data.random_draws import permutation, stream
 from mnerkit.nn.linear_chain import CRF, crf_nll
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import TextTower

@@ -13,7 +13,8 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader
+from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError
 
 READER = VocabularyReader(["new", "york", "and", "ann", "a", "red", "house"])

@@ -18,7 +18,7 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData, lightning
-from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import DataError, MnerkitError, UsageError
 
 

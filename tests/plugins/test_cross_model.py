@@ -9,7 +9,7 @@ from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.pictures.controls import blanked
-from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.tiny import TinyText, TinyVision
 from mnerkit_plugins.cross.model import CrossEncoder

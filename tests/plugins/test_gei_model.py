@@ -15,7 +15,7 @@ from mnerkit.data.batches.collate import Collator
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import UsageError
 from mnerkit.nn.untyped_spans import bounds_of_spans, spans_of, tags_of_spans

@@ -16,7 +16,7 @@ from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.towers.frozen.memory import freeze

@@ -15,7 +15,7 @@ from mnerkit.data.batches.pieces import PieceReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.by_name import text_tower
 from mnerkit.towers.frozen.memory import freeze

@@ -23,7 +23,8 @@ from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.features import feature_store
 from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.content import content_digest
-from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader
+from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.picture_loader import PictureLoader, Policy
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, freeze, keep_on_disk
 from mnerkit.towers.tiny import TinyVision
@@ -74,7 +75,7 @@ def posts(tmp_path: Path) -> list[Post]:
     return [Post(str(number), ("the", "cat"), ("O", "O"), tuple(each)) for number, each in enumerate(shown)]
 
 
-def collator(tower: Any, view: str, known: bool = True, policy: decoding.Policy = "blank") -> Collator:
+def collator(tower: Any, view: str, known: bool = True, policy: Policy = "blank") -> Collator:
     reader = text_reader()
     needs = Needs(reader, frozenset({view}), tower.picture, grid=2, max_images=2)
     loader = PictureLoader(tower.picture, policy)

@@ -6,7 +6,7 @@ import torch
 
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.tiny import TinyText, TinyVision, patch_colours

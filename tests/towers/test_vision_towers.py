@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mnerkit.data.corpus.post import ImageRef
-from mnerkit.data.pictures.decoding import PictureFormat, PictureLoader
+from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import TowerError, UsageError
 from mnerkit.towers.by_name import tower_from_state, tower_state, vision_tower
 from mnerkit.towers.interface import VisionTower

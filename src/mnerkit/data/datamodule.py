@@ -22,7 +22,6 @@ from mnerkit.data.batches.samplers import (
 from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.random_draws import permutation
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.corpus.train_parts import part_of
 from mnerkit.data.episodes.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
@@ -32,9 +31,10 @@ from mnerkit.data.features.cache_folder import FEATURES, cache_folder
 from mnerkit.data.options import DataOptions, Pictures, Queries
 from mnerkit.data.pictures import coverage
 from mnerkit.data.pictures.controls import with_pictures
-from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.pictures.objects import Objects, find_objects
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.pictures.relevance_scores import Relevance
+from mnerkit.data.random_draws import permutation
 from mnerkit.errors import DataError, UsageError
 from mnerkit.options import make
 

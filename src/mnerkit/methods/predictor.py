@@ -18,8 +18,8 @@ from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.spans import entities
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.pictures.decoding import PictureLoader
 from mnerkit.data.pictures.objects import surest
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods import checkpoint
 from mnerkit.methods.method import Method

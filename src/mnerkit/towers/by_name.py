@@ -24,7 +24,7 @@ from typing import Any
 from mnerkit.data.batches.pieces import PieceReader
 from mnerkit.data.batches.text_reader import VocabularyReader, reader_from_state
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import CheckpointError, TowerError, UsageError, did_you_mean
 from mnerkit.towers.frozen.memory import freeze as fix
 from mnerkit.towers.frozen.memory import weight_digest

@@ -82,7 +82,7 @@ class Tower(nn.Module):
         loaded: whether its weights came from a hub or folder.
         options: options of the factory that made it, as plain data.
         reader: turns words into a text tower's input (`mnerkit.data.batches.text_reader.Reader`).
-        picture: size and normalisation that a vision tower expects (`mnerkit.data.pictures.decoding.PictureFormat`).
+        picture: size and normalisation that a vision tower expects (a `PictureFormat`).
         memory: what it returned before, once it is frozen (`mnerkit.towers.frozen.memory.FeatureMemory`); None where
             it remembers nothing.
 

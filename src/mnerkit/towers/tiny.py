@@ -11,7 +11,7 @@ from torch.nn import functional
 from mnerkit.data.batches.batch import TextBatch
 from mnerkit.data.batches.text_reader import VocabularyReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.nn.recurrent import run_lstm
 from mnerkit.towers.frozen.remembering import RememberingTower
 from mnerkit.towers.interface import ImageStates, TextStates, TextTower

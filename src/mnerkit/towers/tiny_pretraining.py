@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.random_draws import permutation
-from mnerkit.data.pictures.decoding import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader
+from mnerkit.data.random_draws import permutation
 from mnerkit.nn.contrast import late_interaction, nce
 from mnerkit.towers.interface import TextTower, VisionTower
 from mnerkit.towers.tiny import TinyVision

@@ -19,7 +19,7 @@ from mnerkit.errors import DataError
 if TYPE_CHECKING:
     from mnerkit.data.batches.text_reader import Reader
     from mnerkit.data.pictures.content import PictureSource
-    from mnerkit.data.pictures.decoding import PictureLoader
+    from mnerkit.data.pictures.picture_loader import PictureLoader
 
 _Place = tuple[int, int]  # row of the post, column of the picture
 _Seen = Any  # a sequence of arrays, None for each that can't be had; or None for all of them

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.text_reader import Reader
-    from mnerkit.data.pictures.decoding import PictureFormat
+    from mnerkit.data.pictures.picture_format import PictureFormat
 
 VIEWS = {
     "whole": "each picture, resized",

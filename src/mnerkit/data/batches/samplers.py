@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.utils.data import DistributedSampler
 
-from mnerkit.data.corpus.random_draws import permutation, stream
+from mnerkit.data.random_draws import permutation, stream
 from mnerkit.errors import DataError, UsageError
 
 # how many batches are sorted together: the padding of a full sort and batches that change from epoch to epoch

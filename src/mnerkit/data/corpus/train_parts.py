@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.random_draws import stream
+from mnerkit.data.random_draws import stream
 
 TrainOn = Literal["all_train", "d_model", "d_dis"]
 

@@ -14,9 +14,9 @@ from typing import Any, Literal, get_args
 
 from mnerkit.data.corpus.corpus import LABELS
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.random_draws import permutation, stream
 from mnerkit.data.corpus.spans import entities
 from mnerkit.data.options import OutOfPlay, Support
+from mnerkit.data.random_draws import permutation, stream
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 # a draw can run into a dead end where posts hold several types or entities: so often it is tried afresh

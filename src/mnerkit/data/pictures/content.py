@@ -1,4 +1,4 @@
-"""Pictures told by their content, so that what is known of one need not be decoded."""
+"""Pictures identified by their content, so that a tower that has cached one need not decode it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.pictures import decoding
+from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.data.pictures.regions import cells_of, cut
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from mnerkit.data.pictures.decoding import PictureFormat
 
 # digests of files that were read already, by path, size and time of change
 _contents: dict[tuple[str, int, int], str] = {}
@@ -32,21 +31,21 @@ def content_digest(ref: ImageRef) -> str:
     key = None
     if ref.path is not None:
         try:
-            about = ref.path.stat()
-            key = str(ref.path), about.st_size, about.st_mtime_ns
-        except OSError:  # `read_content` says what is wrong
+            status = ref.path.stat()
+            key = str(ref.path), status.st_size, status.st_mtime_ns
+        except OSError:  # `read_content` reports what is wrong
             pass
     if key is None or key not in _contents:
-        found = hashlib.sha256(decoding.read_content(ref)).hexdigest()
+        digest = hashlib.sha256(decoding.read_content(ref)).hexdigest()
         if key is None:
-            return found
-        _contents[key] = found
+            return digest
+        _contents[key] = digest
     return _contents[key]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureSource:
-    """A picture, a cell of its grid or a box in it, that a vision tower may know already; its pixels are had on demand.
+    """A picture, a cell of its grid or a box in it, that a vision tower may have cached; pixels are read on demand.
 
     Attributes:
         ref: the picture.
@@ -66,7 +65,7 @@ class PictureSource:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what is seen: the picture, and which part of it. The tower's reading tells its format."""
+        """SHA-256 of what is seen: the picture, and which part of it. The format is part of the tower's own key."""
         part = f"cell {self.cell} of {self.grid} x {self.grid}" if self.grid else "whole"
         if self.box is not None:
             part = "box " + " ".join(f"{side:.6f}" for side in self.box)
@@ -86,14 +85,14 @@ def read_pixels(sources: Sequence[PictureSource]) -> np.ndarray:
     """
     import numpy as np
 
-    found: list[np.ndarray] = []
+    views: list[np.ndarray] = []
     last: ImageRef | None = None
     pixels = None
     for source in sources:
         if pixels is None or source.ref is not last:
             last, pixels = source.ref, decoding.decode(source.ref)
-        seen = cells_of(pixels, source.grid)[source.cell] if source.grid else pixels
+        view = cells_of(pixels, source.grid)[source.cell] if source.grid else pixels
         if source.box is not None:
-            seen = cut(pixels, source.box)
-        found.append(source.format.apply(seen))
-    return np.stack(found)
+            view = cut(pixels, source.box)
+        views.append(source.format.apply(view))
+    return np.stack(views)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import get_args
 
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.random_draws import permutation
 from mnerkit.data.options import Pictures
+from mnerkit.data.random_draws import permutation
 from mnerkit.errors import UsageError, did_you_mean
 
 BLANK_SIZE = 16

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.options import Pictures
-from mnerkit.data.pictures.decoding import PictureLoader, Policy
+from mnerkit.data.pictures.picture_loader import PictureLoader, Policy
 from mnerkit.errors import DataError
 
 READ = {"captions", "second"}  # views of captions

@@ -1,33 +1,23 @@
-"""Pictures: files to pixels under limits, pixels to what a vision tower reads."""
+"""Picture files to pixels, under limits of bytes and pixels."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import struct
 import warnings
 import zlib
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
-from mnerkit.data.pictures.regions import cells_of, cut
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.data.corpus.post import ImageRef
+from mnerkit.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from mnerkit.data.pictures.content import PictureSource
-
 MAX_BYTES = 50 << 20
 MAX_PIXELS = 50_000_000  # the largest picture that the platform keeps is 4096 x 4096
-
-Policy = Literal["blank", "skip", "error"]
-POLICIES: tuple[Policy, ...] = ("blank", "skip", "error")
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
 _BROKEN = (
@@ -102,11 +92,11 @@ def _turned_behind_pixels(path: Path) -> bool:
             head = stream.read(8)
             if len(head) < 8 or head[4:] == b"IEND":
                 return False
-            said = stream.read(min(int.from_bytes(head[:4], "big"), 32))
-            if pixels and (head[4:] == b"eXIf" or said.startswith(_BEHIND_PIXELS)):
+            content = stream.read(min(int.from_bytes(head[:4], "big"), 32))
+            if pixels and (head[4:] == b"eXIf" or content.startswith(_BEHIND_PIXELS)):
                 return True
             pixels = pixels or head[4:] == b"IDAT"
-            stream.seek(int.from_bytes(head[:4], "big") - len(said) + 4, 1)
+            stream.seek(int.from_bytes(head[:4], "big") - len(content) + 4, 1)
     return True
 
 
@@ -174,13 +164,13 @@ def _without_end(content: bytes) -> Image.Image | None:
     """
     from PIL import Image
 
-    found: list[Image.Image] = []
+    decoded: list[Image.Image] = []
     try:
         for end in (_END_OF_JPEG, b"\x55" * 64 + _END_OF_JPEG):
             image = Image.open(io.BytesIO(content + end), formats=("JPEG",))
             image.load()
-            found.append(image)
-        return _flat(found[0]) if found[0].tobytes() == found[1].tobytes() else None
+            decoded.append(image)
+        return _flat(decoded[0]) if decoded[0].tobytes() == decoded[1].tobytes() else None
     except _BROKEN:
         return None
 
@@ -212,159 +202,3 @@ def _flat(image: Image.Image) -> Image.Image:
     elif image.mode.startswith("I"):
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return image.convert("RGB")
-
-
-@dataclass(frozen=True)
-class PictureFormat:
-    """What a vision tower reads.
-
-    Attributes:
-        size: height and width in pixels.
-        mean: of each channel of values in [0, 1], subtracted.
-        std: of each channel, divided by.
-    """
-
-    size: int
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-
-    def state(self) -> dict[str, Any]:
-        """Plain data; `PictureFormat.from_state` reads it back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> PictureFormat:
-        """The format of `state()`."""
-        return cls(int(state["size"]), tuple(state["mean"]), tuple(state["std"]))
-
-    def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to (3, size, size) float32: the whole picture, squeezed to a square (nothing is cut off)."""
-        import numpy as np
-        from PIL import Image
-
-        if pixels.shape[:2] != (self.size, self.size):
-            pixels = np.asarray(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC))
-        scale = 1 / (255 * np.asarray(self.std, np.float32))
-        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1), dtype=np.float32)
-
-
-class PictureLoader:
-    """Pictures of posts in one format, under a policy for those that are missing or broken.
-
-    - `blank`: such a picture is None, its place in the batch is masked.
-    - `skip`: the same, and the caller leaves out posts that are not `usable`.
-    - `error`: the first one raises.
-
-    Attributes:
-        missing: how often each name without a file was asked for.
-        broken: what is wrong with each file that could not be decoded.
-    """
-
-    def __init__(self, format: PictureFormat, policy: Policy = "blank") -> None:
-        if policy not in POLICIES:
-            raise UsageError(
-                f"no policy {policy!r} for missing pictures: {', '.join(POLICIES)}.{did_you_mean(policy, POLICIES)}"
-            )
-        self.format = format
-        self.policy = policy
-        self.missing: Counter[str] = Counter()
-        self.broken: dict[str, str] = {}
-        self._faults: dict[str, str] = {}  # by content: a broken file is decoded in vain once
-
-    def sources(self, ref: ImageRef, k: int = 0) -> list[PictureSource] | None:
-        """What stands for the pixels of `whole`, or of `grid` where k is given; None as there, nothing is decoded.
-
-        A broken file is known as such once `whole` or `grid` has met it.
-        """
-        from mnerkit.data.pictures.content import content_digest, sources_of
-
-        if not ref.present:
-            self._note_missing(ref)
-            return None
-        try:
-            content = content_digest(ref)
-            if content in self._faults:
-                raise DataError(self._faults[content])
-        except DataError as problem:
-            self._note_broken(ref, problem)
-            return None
-        return sources_of(ref, self.format, content, k)
-
-    def whole(self, ref: ImageRef) -> np.ndarray | None:
-        """(3, size, size) float32, or None where the picture is missing or broken."""
-        pixels = self._pixels(ref)
-        return None if pixels is None else self.format.apply(pixels)
-
-    def grid(self, ref: ImageRef, k: int) -> np.ndarray | None:
-        """(k * k, 3, size, size) float32: the cells of a k x k grid, row by row; None as in `whole`."""
-        import numpy as np
-
-        pixels = self._pixels(ref)
-        if pixels is None:
-            return None
-        return np.stack([self.format.apply(cell) for cell in cells_of(pixels, k)])
-
-    def objects(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[np.ndarray | None]:
-        """(3, size, size) float32 of each object; None where the picture, or a crop of its own, can't be had."""
-        boxed = any(each.crop is None for each in objects)
-        pixels = self._pixels(ref) if boxed else None
-
-        def seen(each: PictureObject) -> np.ndarray | None:
-            if each.crop is not None:
-                return self.whole(each.crop)
-            return None if pixels is None or each.box is None else self.format.apply(cut(pixels, each.box))
-
-        return [seen(each) for each in objects]
-
-    def object_sources(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[PictureSource | None]:
-        """What stands for the pixels of `objects`; None as there."""
-        boxed = any(each.crop is None for each in objects)
-        whole = self.sources(ref) if boxed else None
-
-        def told(each: PictureObject) -> PictureSource | None:
-            if each.crop is not None:
-                found = self.sources(each.crop)
-                return None if found is None else found[0]
-            return None if whole is None else replace(whole[0], box=each.box)
-
-        return [told(each) for each in objects]
-
-    def usable(self, post: Post, most: int | None = None) -> bool:
-        """Whether the post's first `most` pictures are there and can be decoded (under `skip`; decodes cheaply)."""
-        for ref in post.images[:most]:
-            if not ref.present:
-                self.missing[ref.name] += 1
-                return False
-            try:
-                check(ref)
-            except DataError as problem:
-                self.broken[ref.name] = str(problem)
-                return False
-        return True
-
-    def _pixels(self, ref: ImageRef) -> np.ndarray | None:
-        from mnerkit.data.pictures.content import content_digest
-
-        if not ref.present:
-            self._note_missing(ref)
-            return None
-        try:
-            return decode(ref)
-        except DataError as problem:
-            with contextlib.suppress(DataError):
-                self._faults[content_digest(ref)] = str(problem)
-            self._note_broken(ref, problem)
-            return None
-
-    def _note_missing(self, ref: ImageRef) -> None:
-        self.missing[ref.name] += 1
-        if self.policy == "error":
-            raise DataError(
-                f"picture {ref.name} is missing.\nUnder the policy blank or skip the others are used without it."
-            )
-
-    def _note_broken(self, ref: ImageRef, problem: DataError) -> None:
-        if self.policy == "error":
-            raise problem
-        self.broken.setdefault(ref.name, str(problem))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.random_draws import stream
+from mnerkit.data.random_draws import stream
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.heads.options import FinetuneOptions
 from mnerkit.methods.heads.rows import support_of

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch, PictureBatch
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.nn.eval_mode import evaluating
 from mnerkit.towers.fusion.captions import STAGES, CaptionAdapter
 from mnerkit.towers.interface import ImageStates, TextTower, VisionTower

@@ -1,0 +1,139 @@
+"""Pictures of posts as a vision tower reads them, under a policy for those that are missing or broken."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
+from mnerkit.data.pictures import decoding
+from mnerkit.data.pictures.content import PictureSource, content_digest, sources_of
+from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.regions import cells_of, cut
+from mnerkit.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Policy = Literal["blank", "skip", "error"]
+POLICIES: tuple[Policy, ...] = ("blank", "skip", "error")
+
+
+class PictureLoader:
+    """Pictures of posts in one format, under a policy for those that are missing or broken.
+
+    - `blank`: such a picture is None, its place in the batch is masked.
+    - `skip`: the same, and the caller leaves out posts that are not `usable`.
+    - `error`: the first one raises.
+
+    Attributes:
+        missing: how often each picture without a file was requested, by name.
+        broken: what is wrong with each file that could not be decoded, by name.
+    """
+
+    def __init__(self, format: PictureFormat, policy: Policy = "blank") -> None:
+        if policy not in POLICIES:
+            raise UsageError(
+                f"no policy {policy!r} for missing pictures: {', '.join(POLICIES)}.{did_you_mean(policy, POLICIES)}"
+            )
+        self.format = format
+        self.policy = policy
+        self.missing: Counter[str] = Counter()
+        self.broken: dict[str, str] = {}
+        self._faults: dict[str, str] = {}  # by content: a broken file is decoded in vain once
+
+    def sources(self, ref: ImageRef, k: int = 0) -> list[PictureSource] | None:
+        """The sources of the pixels of `whole`, or of `grid` where k is given; nothing is decoded; None as there.
+
+        A broken file is recognised once `whole` or `grid` has tried to decode it.
+        """
+        if not ref.present:
+            self._note_missing(ref)
+            return None
+        try:
+            content = content_digest(ref)
+            if content in self._faults:
+                raise DataError(self._faults[content])
+        except DataError as problem:
+            self._note_broken(ref, problem)
+            return None
+        return sources_of(ref, self.format, content, k)
+
+    def whole(self, ref: ImageRef) -> np.ndarray | None:
+        """(3, size, size) float32, or None where the picture is missing or broken."""
+        pixels = self._pixels(ref)
+        return None if pixels is None else self.format.apply(pixels)
+
+    def grid(self, ref: ImageRef, k: int) -> np.ndarray | None:
+        """(k * k, 3, size, size) float32: the cells of a k x k grid, row by row; None as in `whole`."""
+        import numpy as np
+
+        pixels = self._pixels(ref)
+        if pixels is None:
+            return None
+        return np.stack([self.format.apply(cell) for cell in cells_of(pixels, k)])
+
+    def objects(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[np.ndarray | None]:
+        """(3, size, size) float32 of each object; None where the picture, or a crop of its own, can't be had."""
+        boxed = any(one.crop is None for one in objects)
+        pixels = self._pixels(ref) if boxed else None
+
+        def view(one: PictureObject) -> np.ndarray | None:
+            if one.crop is not None:
+                return self.whole(one.crop)
+            return None if pixels is None or one.box is None else self.format.apply(cut(pixels, one.box))
+
+        return [view(one) for one in objects]
+
+    def object_sources(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[PictureSource | None]:
+        """The sources of the pixels of `objects`; None as there."""
+        boxed = any(one.crop is None for one in objects)
+        whole = self.sources(ref) if boxed else None
+
+        def source(one: PictureObject) -> PictureSource | None:
+            if one.crop is not None:
+                crop = self.sources(one.crop)
+                return None if crop is None else crop[0]
+            return None if whole is None else replace(whole[0], box=one.box)
+
+        return [source(one) for one in objects]
+
+    def usable(self, post: Post, most: int | None = None) -> bool:
+        """Whether the post's first `most` pictures are there and can be decoded (under `skip`; decodes cheaply)."""
+        for ref in post.images[:most]:
+            if not ref.present:
+                self.missing[ref.name] += 1
+                return False
+            try:
+                decoding.check(ref)
+            except DataError as problem:
+                self.broken[ref.name] = str(problem)
+                return False
+        return True
+
+    def _pixels(self, ref: ImageRef) -> np.ndarray | None:
+        if not ref.present:
+            self._note_missing(ref)
+            return None
+        try:
+            return decoding.decode(ref)
+        except DataError as problem:
+            with contextlib.suppress(DataError):
+                self._faults[content_digest(ref)] = str(problem)
+            self._note_broken(ref, problem)
+            return None
+
+    def _note_missing(self, ref: ImageRef) -> None:
+        self.missing[ref.name] += 1
+        if self.policy == "error":
+            raise DataError(
+                f"picture {ref.name} is missing.\nUnder the policy blank or skip the others are used without it."
+            )
+
+    def _note_broken(self, ref: ImageRef, problem: DataError) -> None:
+        if self.policy == "error":
+            raise problem
+        self.broken.setdefault(ref.name, str(problem))
