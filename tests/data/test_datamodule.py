@@ -24,7 +24,7 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 
 @pytest.fixture(autouse=True)
 def corpora_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnerkit.data.datamodule.load_corpus", _read)
+    monkeypatch.setattr("mnerkit.data.split_posts.load_corpus", _read)
 
 
 _read = functools.cache(load_corpus)
@@ -182,8 +182,8 @@ def test_a_missing_picture_of_any_split_is_refused_before_training(tmp_path: Pat
     connected(views=(), corpus=str(tmp_path), missing_images="error").check_seen()
 
 
-def several_pictures(folder: Path, *there: str) -> MnerData:
-    """A corpus with posts of two, two and no pictures, read for a method that looks at the first one."""
+def several_pictures(folder: Path, *there: str) -> str:
+    """The path of a corpus with posts of two, two and no pictures, for a method that looks at the first one."""
     from PIL import Image
 
     for name in there:
@@ -194,22 +194,22 @@ def several_pictures(folder: Path, *there: str) -> MnerData:
             {"id": f"{split}{n}", "text": ["Ann"], "label": ["B-PER"], "images": each} for n, each in enumerate(images)
         ]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return MnerData(corpus=str(folder))
+    return str(folder)
 
 
 def test_only_pictures_that_are_looked_at_decide_and_count(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    data = several_pictures(tmp_path, "train0.png", "train3.png", "test0.png", "test2.png")
-    needs = Needs(VocabularyReader(["ann"]), frozenset({"whole"}), PictureFormat(8))
-    data.connect(needs)
-    data.posts("train")
+    corpus = several_pictures(tmp_path, "train0.png", "train3.png", "test0.png", "test2.png")
+
+    def under(missing_images: str) -> MnerData:
+        data = MnerData(corpus=corpus, missing_images=missing_images)
+        data.connect(Needs(VocabularyReader(["ann"]), frozenset({"whole"}), PictureFormat(8)))
+        return data
+
+    under("blank").posts("train")
     assert "train: 1 of 2 pictures are missing (--data.missing_images blank)" in caplog.text
-    data.missing_images = "skip"
-    data.connect(needs)
-    assert [post.id for post in data.posts("train")] == ["train0", "train2"]
-    data.missing_images = "error"
-    data.connect(needs)
+    assert [post.id for post in under("skip").posts("train")] == ["train0", "train2"]
     with pytest.raises(DataError, match=r"picture train2\.png is missing\.\n"):
-        data.check_seen()
+        under("error").check_seen()
 
 
 def reading_captions(data: MnerData, view: str, **limits: int) -> MnerData:
@@ -222,12 +222,11 @@ def reading_captions(data: MnerData, view: str, **limits: int) -> MnerData:
 def test_pictures_without_a_caption_are_counted_where_captions_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, view: str
 ):
-    data = several_pictures(tmp_path)
-    data.captions, data.root = None, str(tmp_path)
+    corpus = {"corpus": several_pictures(tmp_path), "root": str(tmp_path)}
     (tmp_path / "captions").mkdir()
     captions = tmp_path / "captions" / f"{tmp_path.name}.txt"
     captions.write_text("train0.png :a cat\ntrain2.png :a dog\ntest0.png :a cow\n")
-    reading_captions(data, view)
+    data = reading_captions(MnerData(**corpus), view)
     assert [len(data.posts(split)) for split in ("train", "dev", "test")] == [3, 3, 3]
     assert data.posts("train") and [
         each.split(" (")[0].split(": ")[1] for each in caplog.messages if "caption" in each
@@ -238,17 +237,16 @@ def test_pictures_without_a_caption_are_counted_where_captions_are_read(
     assert data.protocol()["missing_captions"] == {"dev": {"missing": 2, "of": 2}, "test": {"missing": 1, "of": 2}}
     reading_captions(data, view, max_images=2)
     assert data.protocol()["missing_captions"]["train"] == {"missing": 2, "of": 4}
-    reading_captions(data, view)
     captions.write_text("other.png :a cat\ntrain0.png : \n")
-    data._content = None
     _read.cache_clear()
+    data = reading_captions(MnerData(**corpus), view)
     with pytest.raises(
         DataError, match="reads captions, and none of the 2 pictures of the train split has one"
     ) as told:
         data.check_seen()
     assert len(str(told.value).splitlines()) == 2 and "--data.captions" in str(told.value)
     assert len(data.posts("test")) == 3 and data.protocol()["missing_captions"]  # scoring needs no training captions
-    data.captions, data._content = "none", None
+    data = reading_captions(MnerData(**corpus, captions="none"), view)
     data.check_seen()
     assert len(data.posts("train")) == 3
     assert data.protocol()["missing_captions"]["train"] == {"missing": 2, "of": 2}
@@ -458,7 +456,7 @@ def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():
         ({"k_shot": 500, "support": "greedy"}, "type (LOC|PER|ORG|MISC) has .* entities, 500 are needed"),
         ({"k_shot": 500}, "type .* occurs in .*, 501 are needed"),
         ({"dev_types": "sorce"}, "--data.dev_types .*no type 'sorce'"),
-        ({"support_from": "dev"}, "--data.support_from dev"),
+        ({"support_from": "dev"}, r"--data.support_from: expected test\|train, got dev"),
         ({"batch_size": 0}, "--data.batch_size 0"),
         ({"workers": -1}, "--data.workers -1"),
     ],

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import fields
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args, get_origin
 
 from mnerkit.cli.arguments import out_file
 from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
@@ -16,17 +15,17 @@ from mnerkit.data.corpus.spans import entities
 from mnerkit.data.episodes.episode_file import EpisodeFile, header_of, read_episode_file, write_episode_file
 from mnerkit.data.episodes.rules import EpisodeRules
 from mnerkit.data.episodes.sampling import Episodes
+from mnerkit.data.options import EpisodeOptions
 from mnerkit.errors import UsageError
-from mnerkit.runs.signature import Option, class_options
+from mnerkit.options import Option, declared, make
 from mnerkit.text_table import table
 
-DATA = ("mnerkit.data.datamodule", "MnerData")
 # training has no last episode: as many as the plan of one epoch
 TRAIN_EPISODES = 500
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Declare the options; those of the protocol are `MnerData`'s, with its defaults and explanations."""
+    """Declare the options; those of the protocol are the run's (`--data.X`), with their defaults and help."""
     verb.add_argument("--out", metavar="FILE", required=True, help="the JSON lines to write")
     verb.add_argument("--split", default="test", choices=SPLITS, help="whose episodes (default: test)")
     verb.add_argument(
@@ -37,48 +36,43 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--limit", type=int, metavar="N", help="only the first N posts of each split, as --data.limit")
     verb.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
-    known = class_options(*DATA)
-    for field in fields(EpisodeRules):
-        option = known[field.name]
-        # --n_way as in --data.n_way, and --n-way as in most programs
-        names = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
-        default = getattr(EpisodeRules, field.name)
-        shown = "" if default is None else f" (default: {str(default).lower() if option.is_flag else default})"
+    for option in declared(EpisodeOptions).values():
+        choices = get_args(option.type) if get_origin(option.type) is Literal else None
+        default = str(option.default).lower() if option.is_flag else option.default
         verb.add_argument(
-            *names,
-            dest=field.name,
-            default=default,
+            *_spellings(option.name),
+            dest=option.name,
+            default=option.default,
             type=_reader(option),
-            choices=option.choices or None,
+            choices=choices,
             nargs="+" if option.is_list else None,
-            metavar=None if option.choices else _takes(option),
-            help=option.description.replace("%", "%%") + shown,
+            metavar=None if choices else "TYPE" if option.is_list else option.takes,
+            help=option.help.replace("%", "%%") + ("" if default is None else f" (default: {default})"),
         )
+    verb.add_argument("--seed", metavar="N", default=0, type=_whole_number, help="of the draws (default: 0)")
 
 
-def _takes(option: Option) -> str:
-    if option.is_list:
-        return "TYPE"
-    return "true|false" if option.is_flag else "N" if option.annotation == "int" else "NAME"
+def _spellings(name: str) -> tuple[str, ...]:
+    """`--n_way` as in --data.n_way, and `--n-way` as in most programs."""
+    return tuple(dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")))
 
 
-def _reader(option: Option) -> Any:
+def _reader(option: Option) -> Callable[[str], Any]:
     """What turns the option's text into its value."""
+    return _truth if option.is_flag else _whole_number if option.type is int else str
 
-    def truth(text: str) -> bool:
-        if text.lower() not in ("true", "false"):
-            raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-        return text.lower() == "true"
 
-    def number(text: str) -> int:
-        try:
-            return int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
 
-    if option.is_flag:
-        return truth
-    return number if option.annotation == "int" else str
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
 def main(options: argparse.Namespace) -> int:
@@ -91,7 +85,8 @@ def main(options: argparse.Namespace) -> int:
     out = out_file(options.out, options.overwrite)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit {options.limit}: give at least 1")
-    rules = EpisodeRules.of({name: _value(given) for name, given in vars(options).items()})
+    protocol = {name: _one_word(getattr(options, name)) for name in declared(EpisodeOptions)}
+    rules = EpisodeRules(make(EpisodeOptions, protocol), options.seed)
     # all splits: types, digest and the check that no test post is trained on are the corpus's
     corpus = load_corpus(options.corpus, options.root, options.variant, options.captions, limit=options.limit)
     check_disjoint(corpus.splits["train"], corpus.splits["test"])
@@ -104,19 +99,21 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _value(given: Any) -> Any:
+def _one_word(value: Any) -> Any:
     """Types given as one word stay one word (`Per+Loc`, `source`)."""
-    return given[0] if isinstance(given, list) and len(given) == 1 else given
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
-def _numbers(source: Episodes, split: str, asked: str | None) -> list[int]:
-    if asked not in (None, "all_queries") and not (str(asked).isdecimal() and int(str(asked)) > 0):
-        raise UsageError(f"--episodes {asked}: give a positive number or all_queries")
+def _numbers(source: Episodes, split: str, episodes: str | None) -> list[int]:
+    """Numbers of the episodes that `--episodes` stands for."""
+    count = None if episodes in (None, "all_queries") else int(episodes) if str(episodes).isdecimal() else 0
+    if count == 0:
+        raise UsageError(f"--episodes {episodes}: give a positive number or all_queries")
     if split == "train":
-        if asked == "all_queries":
+        if episodes == "all_queries":
             raise UsageError("--episodes all_queries: training draws its queries without end; give a number")
-        return list(range(int(asked or TRAIN_EPISODES)))
-    return source.numbers("all_queries" if asked in (None, "all_queries") else int(str(asked)))
+        return list(range(count or TRAIN_EPISODES))
+    return source.numbers(count or "all_queries")
 
 
 def _drawn(source: Episodes, numbers: list[int]) -> Iterator[dict[str, Any]]:

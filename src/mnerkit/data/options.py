@@ -15,6 +15,7 @@ Support = Literal["total", "per_type", "greedy"]
 OutOfPlay = Literal["O", "ignore", "drop_sentence"]
 Queries = int | Literal["all_queries"]
 Types = list[str] | str
+TrainMode = Literal["plain", "episodic"]  # what a head trains on: plain batches, or episodes
 
 
 @dataclass(frozen=True, kw_only=True)

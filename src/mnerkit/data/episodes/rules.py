@@ -33,43 +33,43 @@ class EpisodeRules:
 
     # ------------------------------------------------------------------ types
 
-    def source_types(self, known: Sequence[str]) -> tuple[str, ...]:
-        """Types of training episodes: those asked for, else the first half of the types that the corpus knows."""
+    def source_types(self, corpus_types: Sequence[str]) -> tuple[str, ...]:
+        """Types of training episodes: those asked for, else the first half of the types of the corpus."""
         if self.options.train_types is None:
-            return tuple(known[: max(1, len(known) // 2)])
-        return named_types(self.options.train_types, known, "--data.train_types")
+            return tuple(corpus_types[: max(1, len(corpus_types) // 2)])
+        return named_types(self.options.train_types, corpus_types, "--data.train_types")
 
-    def target_types(self, known: Sequence[str]) -> tuple[str, ...]:
+    def target_types(self, corpus_types: Sequence[str]) -> tuple[str, ...]:
         """Types of test episodes.
 
         Raises:
             UsageError: one of them is a training type, or none is left.
         """
-        source = self.source_types(known)
+        source = self.source_types(corpus_types)
         if self.options.test_types is None:
-            chosen = complement(source, known)
+            chosen = complement(source, corpus_types)
         else:
-            chosen = named_types(self.options.test_types, known, "--data.test_types")
+            chosen = named_types(self.options.test_types, corpus_types, "--data.test_types")
         both = [kind for kind in chosen if kind in source]
         if both:
             raise UsageError(f"--data.test_types: {', '.join(both)} is among the training types too")
         if not chosen:
-            raise UsageError(f"--data.train_types: none of {', '.join(known)} is left for testing")
+            raise UsageError(f"--data.train_types: none of {', '.join(corpus_types)} is left for testing")
         return chosen
 
-    def types(self, split: str, known: Sequence[str]) -> tuple[str, ...]:
+    def types(self, split: str, corpus_types: Sequence[str]) -> tuple[str, ...]:
         """Types that the episodes of a split are drawn from."""
         if split == "test":
-            return self.target_types(known)
+            return self.target_types(corpus_types)
         if split == "train" or self.options.dev_types == "source":
-            return self.source_types(known)
+            return self.source_types(corpus_types)
         if self.options.dev_types == "target":
-            return self.target_types(known)
-        return named_types(self.options.dev_types, known, "--data.dev_types (source, target, or names of types)")
+            return self.target_types(corpus_types)
+        return named_types(self.options.dev_types, corpus_types, "--data.dev_types (source, target, or names of types)")
 
-    def selects_on_test_types(self, known: Sequence[str]) -> bool:
+    def selects_on_test_types(self, corpus_types: Sequence[str]) -> bool:
         """Whether the dev episodes, which select the checkpoint, show a type that the test is to be the first of."""
-        return not set(self.types("dev", known)).isdisjoint(self.target_types(known))
+        return not set(self.types("dev", corpus_types)).isdisjoint(self.target_types(corpus_types))
 
     # ------------------------------------------------------------------ episodes
 
@@ -77,13 +77,13 @@ class EpisodeRules:
         """The split that the support of `split`'s episodes comes from."""
         return "train" if self.options.support_from == "train" else split
 
-    def source(self, split: str, posts: Callable[[str], Sequence[Post]], known: Sequence[str]) -> EpisodeSource:
+    def source(self, split: str, posts: Callable[[str], Sequence[Post]], corpus_types: Sequence[str]) -> EpisodeSource:
         """The episodes of a split.
 
         Args:
             split: `train`, `dev` or `test`.
             posts: gives the posts of a split.
-            known: the types of the corpus.
+            corpus_types: the types of the corpus.
 
         Raises:
             UsageError: options that do not fit each other or the corpus.
@@ -92,7 +92,7 @@ class EpisodeRules:
         support = self.support_split(split)
         return EpisodeSource(
             posts(split),
-            self.types(split, known),
+            self.types(split, corpus_types),
             n_way=self.options.n_way,
             k_shot=self.options.k_shot,
             seed=self.seed,
@@ -105,15 +105,15 @@ class EpisodeRules:
             support_posts=None if support == split else posts(support),
         )
 
-    def record(self, known: Sequence[str]) -> dict[str, Any]:
+    def record(self, corpus_types: Sequence[str]) -> dict[str, Any]:
         """The rules as plain data, all types resolved: part of a run's record and of an episode file's first line."""
         return {
             "n_way": self.options.n_way,
             "k_shot": self.options.k_shot,
-            "train_types": list(self.source_types(known)),
-            "test_types": list(self.target_types(known)),
-            "dev_types": list(self.types("dev", known)),
-            "dev_selects_on_test_types": self.selects_on_test_types(known),
+            "train_types": list(self.source_types(corpus_types)),
+            "test_types": list(self.target_types(corpus_types)),
+            "dev_types": list(self.types("dev", corpus_types)),
+            "dev_selects_on_test_types": self.selects_on_test_types(corpus_types),
             "support": self.options.support,
             "support_from": self.options.support_from,
             "ensure_all_types": self.options.ensure_all_types,

@@ -1,6 +1,6 @@
-"""What a method gets to see of a split's pictures and captions: which posts stay, and what is said of those that lack.
+"""Which pictures and captions a method gets to see: the posts that it can use, and warnings about what is missing.
 
-A method looks at the first `max_images` pictures of a post; here nothing else counts.
+A method looks at the first `max_images` pictures of a post; the others count nowhere here.
 """
 
 from __future__ import annotations
@@ -31,51 +31,59 @@ def usable(posts: Sequence[Post], needs: Needs) -> list[Post]:
     return [post for post in posts if loader.usable(post, needs.max_images)]
 
 
-class Remark(NamedTuple):
-    """What a split's user is told once: under which key, what, and the option that it is due to with its value."""
+class Notice(NamedTuple):
+    """A warning about posts that is logged once.
+
+    Attributes:
+        key: the split, or the split and what the warning is about; one warning is logged for each key.
+        text: the warning; empty where there is nothing to warn of.
+        option: the option that decides what is done about it.
+        value: that option's value.
+    """
 
     key: str
-    said: str
+    text: str
     option: str = ""
     value: str = ""
 
 
-def remarks(
+def notices(
     split: str,
     posts: Sequence[Post],
     needs: Needs,
     missing_images: Policy,
     captions: Path | str | None,
     pictures: Pictures = "right",
-) -> list[Remark]:
-    """What is to be said of pictures and captions that are not there, or not looked at.
+) -> list[Notice]:
+    """Warnings about pictures and captions that are missing or not looked at.
 
     Args:
         split: of the posts.
         posts: the posts, as they are used.
         needs: what the method looks at.
         missing_images: the policy.
-        captions: the file of captions in use; `none` where the user wants none, None where none was found.
+        captions: the file of captions in use; `none` where the user wants none, None where there is none.
         pictures: grey ones (`blank`) have no captions.
     """
-    found = [Remark(f"{split} images", _too_many(posts, needs))]
-    for what, counts in _lacking(posts, needs).items():
-        if what == "pictures":
-            said = f"{counts['missing']} of {counts['of']} pictures are missing"
-            found.append(Remark(split, said, "missing_images", missing_images))
+    warnings = [Notice(f"{split} images", _too_many(posts, needs))]
+    for kind, counts in _missing(posts, needs).items():
+        share = f"{counts['missing']} of {counts['of']} pictures"
+        if kind == "pictures":
+            warnings.append(Notice(split, f"{share} are missing", "missing_images", missing_images))
         elif pictures != "blank":
-            said = f"{counts['missing']} of {counts['of']} pictures have no caption"
-            found.append(Remark(f"{split} captions", said, "captions", str(captions or "none")))
-    return found
+            warnings.append(
+                Notice(f"{split} captions", f"{share} have no caption", "captions", str(captions or "none"))
+            )
+    return warnings
 
 
 def record(splits: Mapping[str, Sequence[Post]], needs: Needs) -> dict[str, Any]:
-    """`missing_pictures` and `missing_captions` of a run's record: of each split that lacks some, `of` how many."""
-    found: dict[str, Any] = {}
+    """`missing_pictures` and `missing_captions` of a run's record: counts by split, where any are missing."""
+    counts_by_kind: dict[str, Any] = {}
     for split, posts in splits.items():
-        for what, counts in _lacking(posts, needs).items():
-            found.setdefault(f"missing_{what}", {})[split] = counts
-    return found
+        for kind, counts in _missing(posts, needs).items():
+            counts_by_kind.setdefault(f"missing_{kind}", {})[split] = counts
+    return counts_by_kind
 
 
 def check_pictures(split: str, posts: Sequence[Post], needs: Needs) -> None:
@@ -117,14 +125,14 @@ def _too_many(posts: Sequence[Post], needs: Needs) -> str:
     return f"{more} of {len(posts)} posts have more than {most} picture{'s' * (most > 1)}; {which} seen"
 
 
-def _lacking(posts: Sequence[Post], needs: Needs) -> dict[str, dict[str, int]]:
-    """`missing` pictures or captions, `of` how many, of those that are read; nothing where all are there."""
-    read = {"pictures": needs.picture is not None, "captions": bool(needs.views & READ)}
-    found = {}
-    for what in (name for name, asked in read.items() if asked):
-        there = [
-            image.present if what == "pictures" else image.caption is not None for image in looked_at(posts, needs)
-        ]
-        if not all(there):
-            found[what] = {"missing": there.count(False), "of": len(there)}
-    return found
+def _missing(posts: Sequence[Post], needs: Needs) -> dict[str, dict[str, int]]:
+    """Pictures or captions that are read and `missing`, `of` how many; without an entry where none is missing."""
+    images = list(looked_at(posts, needs))
+    present: dict[str, list[bool]] = {}
+    if needs.picture is not None:
+        present["pictures"] = [image.present for image in images]
+    if needs.views & READ:
+        present["captions"] = [image.caption is not None for image in images]
+    return {
+        kind: {"missing": flags.count(False), "of": len(flags)} for kind, flags in present.items() if not all(flags)
+    }

@@ -30,7 +30,7 @@ FALLBACK = tuple(
         (0.0, 0.5, 0.5, 1.0),
     )
 )
-# counts of `Objects`, as a warning says them
+# counts of `Objects`, and how a warning words them
 COUNTS = {
     "fallback": "pictures without objects are seen at set places",
     "unlisted": "of these are not in the file",
@@ -160,8 +160,8 @@ class Objects:
             path = None
         return ImageRef(name, path=path)
 
-    def said(self, split: str) -> str:
-        """What the counts of a split say, in a line; empty where there is nothing to say."""
+    def summary(self, split: str) -> str:
+        """The counts of a split in a line; empty where there is nothing to report."""
         counts = self.counts.get(split, Counter())
         parts = [f"{counts[name]:,} {meaning}" for name, meaning in COUNTS.items() if counts[name]]
         if self.unknown:

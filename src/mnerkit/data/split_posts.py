@@ -1,0 +1,194 @@
+"""The posts of each split of a corpus, as a method gets to see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
+from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.train_parts import part_of
+from mnerkit.data.options import DataOptions, Pictures
+from mnerkit.data.pictures import coverage
+from mnerkit.data.pictures.controls import with_pictures
+from mnerkit.data.pictures.coverage import Notice
+from mnerkit.data.pictures.objects import Objects, find_objects
+from mnerkit.data.pictures.relevance_scores import Relevance
+from mnerkit.data.random_draws import permutation
+from mnerkit.errors import DataError
+
+
+class SplitPosts:
+    """Posts by split, with limits, parts, pictures, objects and relevance scores applied.
+
+    The corpus is read when it is first needed; a split is prepared once for each choice of pictures.
+
+    Args:
+        options: what is read, and what is left out.
+        seed: of the sample of training posts and of shuffled pictures.
+        warn: logs a text, unless it has logged one under the same key before.
+
+    Attributes:
+        objects: where the objects in the pictures come from; None until a method has looked at some.
+        relevance: the relevance scores of the pictures; None until they are read, or without any.
+        replacements: posts that a method has put in place of a split (`replace`).
+    """
+
+    def __init__(self, options: DataOptions, seed: int, warn: Callable[[str, str], None]) -> None:
+        self.options, self.seed = options, seed
+        self.objects: Objects | None = None
+        self.relevance: Relevance | None = None
+        self.replacements: dict[str, list[Post]] = {}
+        self._warn = warn
+        self._corpus: Corpus | None = None
+        self._needs: Needs | None = None
+        self._prepared: dict[tuple[str, Pictures], list[Post]] = {}
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus, read on first use.
+
+        Raises:
+            DataError: train and test share ids.
+        """
+        if self._corpus is None:
+            o = self.options
+            corpus = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
+            check_disjoint(corpus.splits["train"], corpus.splits["test"])
+            self._corpus = corpus
+        return self._corpus
+
+    def connect(self, needs: Needs) -> None:
+        """Prepare posts for a method from now on: which ones are left out depends on what it looks at."""
+        self._needs = needs
+        self._prepared.clear()
+
+    def replace(self, train: list[Post], selection: list[Post]) -> None:
+        """Put a method's own posts in place of the training split, and set others apart to select the checkpoint on."""
+        self.replacements = {"train": train, "selection": selection}
+
+    def of(self, split: str, pictures: Pictures | None = None) -> list[Post]:
+        """The posts of a split.
+
+        Args:
+            split: `train`, `dev` or `test`; `all_train` is the training split, whatever part of it is trained on.
+            pictures: instead of the option's.
+
+        Raises:
+            DataError: no posts are left, or objects or relevance scores that do not fit them.
+        """
+        if split in self.replacements:
+            return self.replacements[split]
+        pictures = pictures or self.options.pictures
+        if (split, pictures) not in self._prepared:
+            posts = self._selected(split)
+            if not posts:
+                skip = self.options.missing_images == "skip"
+                there = " whose pictures are there (--data.missing_images skip)" if skip else ""
+                raise DataError(f"corpus {self.options.corpus} has no posts in its split {split!r}{there}")
+            self._report_coverage(split, posts, pictures)
+            posts = self._with_relevance(self._with_objects(split, posts))
+            self._prepared[split, pictures] = with_pictures(posts, pictures, self.seed)
+        return self._prepared[split, pictures]
+
+    def _selected(self, split: str) -> list[Post]:
+        """The posts that `train_on`, `missing_images` and the size of the training sample leave."""
+        o = self.options
+        posts = self.corpus.splits.get("train" if split == "all_train" else split, [])
+        if split == "train":
+            posts = part_of(posts, o.train_on, o.dis_fraction, o.dis_seed)
+        if self._needs is not None and self._needs.picture is not None and o.missing_images == "skip":
+            usable = coverage.usable(posts, self._needs)
+            dropped = f"{len(posts) - len(usable)} of {len(posts)} posts"
+            text = f"{dropped} are left out, their pictures are missing or broken"
+            self._notify(Notice(split, text, "missing_images", "skip"))
+            posts = usable
+        size = o.train_limit
+        if o.train_fraction is not None:
+            size = max(1, round(o.train_fraction * len(posts)))
+        if split == "train" and size is not None:
+            sample = sorted(permutation(len(posts), "train_limit", self.seed)[:size])
+            posts = [posts[place] for place in sample]
+        return posts
+
+    def _report_coverage(self, split: str, posts: list[Post], pictures: Pictures) -> None:
+        if self._needs is None:
+            return
+        captions = "none" if self.options.captions == "none" else self.corpus.captions
+        for notice in coverage.notices(split, posts, self._needs, self.options.missing_images, captions, pictures):
+            self._notify(notice)
+
+    def _with_objects(self, split: str, posts: list[Post]) -> list[Post]:
+        """The posts with the objects in their pictures, where the method looks at them."""
+        if self._needs is None or "objects" not in self._needs.views:
+            return posts
+        if self.objects is None:
+            self.objects = find_objects(self.corpus, self.options.boxes)
+        posts = self.objects.annotated(split, posts, self.options.object_score, self.options.max_objects)
+        missing = self.objects.counts[split]["missing_crops"]
+        if self.options.missing_images == "error" and missing:
+            raise DataError(
+                f"{self.objects.path}: {missing} crops of the {split} split are missing.\n"
+                "Under --data.missing_images blank or skip the others are used without them."
+            )
+        source = self.options.boxes or self.objects.kind
+        self._notify(Notice(f"{split} objects", self.objects.summary(split), "boxes", source))
+        return posts
+
+    def _with_relevance(self, posts: list[Post]) -> list[Post]:
+        """The posts with the relevance scores of their pictures, where there are such scores."""
+        if self.options.relevance is None:
+            return posts
+        if self.relevance is None:
+            scores = Relevance.of(self.options.relevance)
+            scores.check_corpus(self.corpus)
+            self.relevance = scores
+        return self.relevance.annotated(posts)
+
+    def _notify(self, notice: Notice) -> None:
+        if notice.text:
+            option = f" (--data.{notice.option} {notice.value})" if notice.option else ""
+            self._warn(notice.key, f"{self.options.corpus} {notice.key}: {notice.text}{option}")
+
+    def check_pictures_and_captions(self) -> None:
+        """Refuse, before hours of training, what would end it later or make it pointless.
+
+        Raises:
+            DataError: under `missing_images: error` a picture of any split without a file; a method that reads
+                captions, and training posts without one.
+        """
+        if self._needs is None or self.options.pictures == "blank":
+            return
+        if self.options.missing_images == "error":
+            for split in (name for name, posts in self.corpus.splits.items() if posts):
+                coverage.check_pictures(split, self.of(split), self._needs)
+        if self.options.captions != "none":
+            coverage.check_captions("train", self.of("train"), self._needs)
+
+    def record(self) -> dict[str, Any]:
+        """Corpus and pictures as a score must name them: plain data."""
+        o, corpus = self.options, self.corpus
+        record: dict[str, Any] = {
+            "corpus": corpus.name,
+            "variant": corpus.variant,
+            "digest": corpus.digest,
+            "release": corpus.release,
+            "types": list(corpus.types),
+            "pictures": o.pictures,
+            "missing_images": o.missing_images,
+            "limit": o.limit,
+            "train_posts": len(self.of("train")),
+        }
+        if o.train_on != "all_train":
+            record |= {"train_on": o.train_on, "dis_fraction": o.dis_fraction, "dis_seed": o.dis_seed}
+        if self._needs is not None and self._needs.views:
+            record["max_images"] = self._needs.max_images
+        if self._needs is not None and o.pictures != "blank":
+            record |= coverage.record(corpus.splits, self._needs)
+        if self.objects is not None:
+            limits = {"max_objects": o.max_objects, "object_score": o.object_score}
+            record["objects"] = {**self.objects.record(), **limits}
+        if self.relevance is not None:
+            record["relevance"] = self.relevance.record()
+        return record
