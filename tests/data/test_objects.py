@@ -50,7 +50,7 @@ def post(*images: ImageRef) -> Post:
 
 
 def data(corpus: str = "probe", needed: Needs | None = None, **options: Any) -> MnerData:
-    found = MnerData(corpus, **options)
+    found = MnerData(corpus=corpus, **options)
     found.connect(needed or needs(max_images=4))
     return found
 
@@ -490,12 +490,12 @@ def test_scores_of_another_corpus_are_refused_in_a_line(tmp_path: Path) -> None:
     ):
         path = scores_of(source, tmp_path / "r.jsonl", **head)
         with pytest.raises(DataError, match=re.escape(said)) as problem:
-            data(source.corpus, relevance=path).posts("train")
+            data(source.options.corpus, relevance=path).posts("train")
         assert len(str(problem.value).splitlines()) == 1
     for head in ({}, header, {"digest": header["digest"]}):
         for limit in (None, 2):  # the digest is that of the whole corpus
             path = scores_of(source, tmp_path / "r.jsonl", **head)
-            assert data(source.corpus, relevance=path, limit=limit).posts("dev")[0].images[0].relevance == 0.5
+            assert data(source.options.corpus, relevance=path, limit=limit).posts("dev")[0].images[0].relevance == 0.5
 
 
 def test_scores_of_a_probe_preset_hold_for_it_alone_whatever_the_limit(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.pictures.controls import blanked
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.towers.tiny import TinyText, TinyVision
+from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.cross.model import CrossEncoder
 from mnerkit_plugins.cross.options import CrossOptions
 

@@ -25,7 +25,8 @@ from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import UsageError
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
-from mnerkit.towers.tiny import TinyText, TinyVision
+from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
 from mnerkit_plugins.hvpnet.options import HvpnetOptions
 

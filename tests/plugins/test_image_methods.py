@@ -24,7 +24,7 @@ from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.options import declared
 from mnerkit.runs import configuration
-from mnerkit.towers.by_name import tower_from_state, tower_state
+from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit_plugins.bert.tagger import BertTagger
 

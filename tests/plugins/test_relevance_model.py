@@ -21,7 +21,8 @@ from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
-from mnerkit.towers.tiny import TinyText, TinyVision
+from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.method import RelevanceMethod
 from mnerkit_plugins.relevance.model import RelevanceEncoder, blank_pixels

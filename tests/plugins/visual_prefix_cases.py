@@ -22,8 +22,8 @@ from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.text.piece_tower import BertTower, PieceTower
 from mnerkit.towers.text.tiny_bert import tiny_tokenizer
-from mnerkit.towers.tiny import TinyVision
 from mnerkit.towers.vision.pretrained import ResNetTower
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 
 TYPES = types_of("default")
 WIDTH, LAYERS, STAGES = 32, 2, 4

@@ -27,7 +27,7 @@ from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader, Policy
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, freeze, keep_on_disk
-from mnerkit.towers.tiny import TinyVision
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 
 Folder = Callable[[str], str]
 FACTS = CorpusFacts((), ("the", "cat"))

@@ -14,8 +14,8 @@ from mnerkit.data.batches.batch import TextBatch
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import TowerError
 from mnerkit.towers import text_tower
-from mnerkit.towers.by_name import tower_state
 from mnerkit.towers.fusion.prefix import Prefix
+from mnerkit.towers.saved_state import tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 
 ROWS = [("the", "cat", "sat"), ("at", "the", "ant", "cat", "mat"), ("cat",)]

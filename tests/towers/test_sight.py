@@ -35,7 +35,7 @@ def sight_of(spec: str, folder_of: Folder, freeze: bool = False) -> Sight:
 
 
 def batch_of(sight: Sight, rows: slice = slice(0, 4)) -> Batch:
-    data = MnerData("probe", variant="multi", limit=8)
+    data = MnerData(variant="multi", limit=8)
     reader = text_tower("tiny", facts=FACTS).reader
     data.connect(sight.needs(reader, ("whole", "objects"), max_images=3, max_objects=2))
     return data.collator()(data.posts("train")[rows])
@@ -125,7 +125,7 @@ def test_objects_that_a_frozen_tower_knows_are_seen_without_decoding(
     folder_of: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sight = sight_of("vit", folder_of, freeze=True).eval()
-    data = MnerData("probe", variant="multi", limit=6)
+    data = MnerData(variant="multi", limit=6)
     needs = sight.needs(text_tower("tiny", facts=FACTS).reader, ("whole", "objects"), max_images=3, max_objects=2)
     data.connect(needs, known=KnownPictures([sight.tower]))
     posts = data.posts("train")

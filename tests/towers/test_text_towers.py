@@ -14,9 +14,10 @@ from torch import nn
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import CheckpointError, TowerError, UsageError
 from mnerkit.towers import hub
-from mnerkit.towers.by_name import text_tower, tower_from_state, tower_state
+from mnerkit.towers.by_name import text_tower
 from mnerkit.towers.fusion.captions import CaptionAdapter
 from mnerkit.towers.interface import TextTower
+from mnerkit.towers.saved_state import tower_from_state, tower_state
 
 FACTS = CorpusFacts(("PER",), ("the", "cat", "sat", "mat", "dog"))
 ROWS = [["the", "cat", "sat"], ["Kevin", "\xa0", "dog", "mat", "u.s"], ["#"]]

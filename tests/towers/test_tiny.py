@@ -9,9 +9,10 @@ from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.frozen.memory import freeze
-from mnerkit.towers.tiny import TinyText, TinyVision, patch_colours
+from mnerkit.towers.text.tiny_text import TinyText
 from mnerkit.towers.tiny_pretraining import grid_cells, pretrain
 from mnerkit.towers.vision.augment import flipped_and_shifted
+from mnerkit.towers.vision.tiny_cnn import TinyVision, patch_colours
 
 POSTS = generate("default", "train", 48)
 FACTS = CorpusFacts.of(types_of("default"), POSTS)

@@ -11,13 +11,13 @@ from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import UsageError
 from mnerkit.towers import text_tower
-from mnerkit.towers.by_name import tower_from_state, tower_state
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.prefix import Prefix
+from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit.towers.text.tiny_bert import BESIDE, TinyBert, turned, waves
-from mnerkit.towers.tiny import TinyVision
 from mnerkit.towers.tiny_pretraining import pretrain
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 
 POSTS = generate("default", "train", 32)
 FACTS = CorpusFacts.of(types_of("default"), POSTS)

@@ -5,8 +5,8 @@ import torch
 
 from mnerkit.errors import UsageError
 from mnerkit.towers import vision_tower
-from mnerkit.towers.by_name import tower_from_state, tower_state
-from mnerkit.towers.tiny import PICTURE
+from mnerkit.towers.saved_state import tower_from_state, tower_state
+from mnerkit.towers.tiny_sizes import PICTURE
 from mnerkit.towers.vision.pretrained import ClipVisionTower
 
 

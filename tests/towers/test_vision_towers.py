@@ -16,8 +16,9 @@ from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import TowerError, UsageError
-from mnerkit.towers.by_name import tower_from_state, tower_state, vision_tower
+from mnerkit.towers.by_name import vision_tower
 from mnerkit.towers.interface import VisionTower
+from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.vision.pretrained import CLIP, IMAGENET, ResNetTower
 
 Folder = Callable[[str], str]

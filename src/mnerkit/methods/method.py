@@ -21,9 +21,9 @@ from mnerkit.methods.optimiser import adamw, parameter_groups
 from mnerkit.methods.options import MethodOptions
 from mnerkit.options import make
 from mnerkit.towers import text_tower, vision_tower
-from mnerkit.towers.by_name import has_weights_of, tower_from_state, tower_state
 from mnerkit.towers.fusion.sight import CAPTIONS, Sight
 from mnerkit.towers.interface import TextTower, VisionTower
+from mnerkit.towers.saved_state import has_weights_of, tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 
 if TYPE_CHECKING:

@@ -7,24 +7,19 @@ import json
 import logging
 import os
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
 
-from mnerkit import towers as package
 from mnerkit.atomic_files import write_bytes
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.features.cache_folder import TOWERS
 from mnerkit.methods.method import Method
-from mnerkit.runs.provenance import code_of
-from mnerkit.towers.tiny import TinyText, TinyVision
-from mnerkit.towers.tiny_pretraining import pretrain
+from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.tiny_pretraining import BEHAVIOUR, pretrain
+from mnerkit.towers.vision.tiny_cnn import TinyVision
 
 _log = logging.getLogger("mnerkit.methods")
-
-# beside `towers`: what decides how the towers come out of their training
-SOURCES = ("tiny.py", "tiny_pretraining.py", "vision/augment.py", "../nn/contrast.py")
 
 
 def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
@@ -33,7 +28,7 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     A `tiny` text tower keeps what it learnt whether it is frozen or goes on learning with the method; where the method
     has none of the vision tower's width, one that is thrown away afterwards takes its place. Does nothing where the
     vision tower learns with the method or comes from outside. The result is kept under the digest of the corpus, the
-    seed, the towers' shapes and the source that trains them, in the cache folder of `data` if any.
+    seed, the towers' shapes and the behaviour number of the training, in the cache folder of `data` if any.
     """
     towers = list(method.towers.values())
     vision = next((tower for tower in towers if isinstance(tower, TinyVision) and tower.frozen), None)
@@ -44,10 +39,9 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     text = texts[0] if texts else TinyText(data.facts, width=vision.width)
     # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
     posts = data.posts("train" if data.options.train_on == "all_train" else "all_train", pictures="right")
-    source = "".join(code_of((Path(package.__file__).parent / name).read_text("utf-8")) for name in SOURCES)
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
-    facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__]
-    key = hashlib.sha256((json.dumps(facts) + source).encode()).hexdigest()[:24]
+    facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__, BEHAVIOUR]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     path = None if data.cache_root is None else data.cache_root / TOWERS / f"{key}.safetensors"
     pair = torch.nn.ModuleDict({"text": text, "vision": vision})
     if path is not None and path.is_file():

@@ -1,4 +1,4 @@
-"""Towers by name, and towers from checkpoints.
+"""Towers by name.
 
 A tower is named by a spec:
 
@@ -17,20 +17,16 @@ A tower is named by a spec:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mnerkit.data.batches.pieces import PieceReader
-from mnerkit.data.batches.text_reader import VocabularyReader, reader_from_state
+from mnerkit.data.batches.text_reader import VocabularyReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.pictures.picture_format import PictureFormat
-from mnerkit.errors import CheckpointError, TowerError, UsageError, did_you_mean
+from mnerkit.errors import TowerError, UsageError, did_you_mean
 from mnerkit.towers.frozen.memory import freeze as fix
-from mnerkit.towers.frozen.memory import weight_digest
 from mnerkit.towers.hub import (
     Source,
-    config_from_dict,
     new_model,
     read_config,
     read_json,
@@ -38,7 +34,7 @@ from mnerkit.towers.hub import (
     read_tokenizer,
     source_of,
 )
-from mnerkit.towers.interface import TextTower, Tower, VisionTower
+from mnerkit.towers.interface import TextTower, VisionTower
 from mnerkit.towers.text.bilstm import BiLstmTower
 from mnerkit.towers.text.piece_tower import BertTower, ClipTextTower, PieceTower, WordPool
 from mnerkit.towers.vision.pretrained import CLIP, HALF, RESNETS, ClipVisionTower, ResNetTower, VitTower, picture_of
@@ -86,9 +82,9 @@ def text_tower(
 
             own = {"word_pool": word_pool, "last_layers": last_layers}
             reader = tiny_reader(facts, max_tokens, second_words, word_pieces)
-            tower = _tiny_bert(reader, own, options)
+            tower = build_tiny_bert(reader, own, options)
         else:
-            tower = _of_words(spec, VocabularyReader(facts.words, second_words), options)
+            tower = build_word_tower(spec, VocabularyReader(facts.words, second_words), options)
     else:
         _refuse(spec, options, ())
         source = source_of(spec)
@@ -98,7 +94,7 @@ def text_tower(
         except TowerError as error:
             raise error if spec in str(error) else TowerError(f"tower {spec}: {error}") from None
         own = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
-        tower = _of_pieces(source, config, reader, own)
+        tower = build_piece_tower(source, config, reader, own)
     return fix(tower) if freeze else tower
 
 
@@ -117,18 +113,18 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
     """
     tower: VisionTower
     if spec == "tiny":
-        from mnerkit.towers.tiny import TinyVision
+        from mnerkit.towers.vision.tiny_cnn import TinyVision
 
         _refuse(spec, options, inspect.signature(TinyVision).parameters)
         tower = TinyVision(**options)
         tower.options = options
     elif spec == "tiny-vit":
-        from mnerkit.towers.tiny import PICTURE
+        from mnerkit.towers.tiny_sizes import PICTURE
         from mnerkit.towers.vision.tiny_vit import tiny_vit_config
 
         _refuse(spec, options, inspect.signature(tiny_vit_config).parameters)
-        model = new_model(tiny_vit_config(**options), _vision_class(clip=True))
-        tower = _patch_tower(spec, model, PICTURE, loaded=False)
+        model = new_model(tiny_vit_config(**options), clip_vision_class(clip=True))
+        tower = build_patch_tower(spec, model, PICTURE, loaded=False)
         tower.options = {}
     else:
         _refuse(spec, options, ())
@@ -137,81 +133,9 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
     return fix(tower) if freeze else tower
 
 
-def tower_state(tower: Tower) -> dict[str, Any]:
-    """All that `tower_from_state` rebuilds a tower from, as plain data; without weights.
-
-    A frozen tower whose weights lie in a hub or folder is told by its spec and weight digest; any other tower's
-    weights must be stored beside this.
-    """
-    state: dict[str, Any] = {
-        "family": type(tower).__name__,
-        "spec": tower.spec,
-        "options": dict(tower.options),
-        "frozen": tower.frozen,
-        "external": tower.external,
-        "digest": weight_digest(tower) if tower.external else None,
-    }
-    if isinstance(tower, TextTower):
-        state["reader"] = tower.reader.state()
-    if isinstance(tower, VisionTower):
-        state["picture"] = tower.picture.state()
-    if isinstance(tower, PieceTower | VitTower | ClipVisionTower | ResNetTower):
-        state["architecture"] = tower.architecture()
-        state["revision"] = getattr(tower, "revision", None)
-    return state
-
-
-def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None) -> Any:
-    """Rebuild a tower from `tower_state`.
-
-    Args:
-        state: from a checkpoint.
-        tower_dir: where to look first for the weights of a tower that is told by its spec: its own folder (or, for a
-            ResNet, its file), or a folder that holds it by name.
-
-    Returns:
-        The tower. Where the checkpoint stores its weights, they are still to be loaded.
-
-    Raises:
-        TowerError: weights that can't be had, or that are not the ones it was trained with.
-        CheckpointError: the state is of no known tower.
-
-    """
-    families: dict[str, Callable[[dict[str, Any], str | Path | None], Tower]] = {
-        "TinyText": lambda state, _: _of_words("tiny", reader_from_state(state["reader"]), state["options"]),
-        "BiLstmTower": lambda state, _: _of_words("bilstm", reader_from_state(state["reader"]), state["options"]),
-        "TinyVision": lambda state, _: vision_tower("tiny", **state["options"]),
-        "BertTower": _saved_text,
-        "TinyBert": _saved_tiny_bert,
-        "ClipTextTower": _saved_text,
-        "VitTower": _saved_patches,
-        "ClipVisionTower": _saved_patches,
-        "ResNetTower": _saved_resnet,
-    }
-    make = families.get(state.get("family", ""))
-    if make is None:
-        raise CheckpointError(f"unknown tower {state.get('family')!r} in the checkpoint; known: {', '.join(families)}")
-    tower = make(state, tower_dir)
-    tower.spec, tower.options = state["spec"], dict(state["options"])
-    if state["frozen"]:
-        fix(tower)
-    if not has_weights_of(tower, state):
-        where = f"{tower_dir} or {state['spec']}" if tower_dir else state["spec"]
-        raise TowerError(
-            f"tower {state['spec']}: the weights found ({where}) are not those that the checkpoint was trained with.\n"
-            "Give the folder with the same release of the weights as --tower_dir."
-        )
-    return tower
-
-
-def has_weights_of(tower: Tower, state: dict[str, Any]) -> bool:
-    """Whether a tower has the weights that `tower_state` told by their digest; True where it told none."""
-    return not state["external"] or weight_digest(tower) == state["digest"]
-
-
-def _of_words(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
+def build_word_tower(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
     """A tower of whole words for the vocabulary of `reader`, with new weights."""
-    from mnerkit.towers.tiny import TinyText
+    from mnerkit.towers.text.tiny_text import TinyText
 
     tower: TextTower
     family = TinyText if spec == "tiny" else BiLstmTower
@@ -226,7 +150,7 @@ def _of_words(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
     return tower
 
 
-def _tiny_bert(reader: PieceReader, own: dict[str, Any], sizes: dict[str, Any]) -> TextTower:
+def build_tiny_bert(reader: PieceReader, own: dict[str, Any], sizes: dict[str, Any]) -> TextTower:
     """A small BERT for the words of a corpus, with new weights."""
     from mnerkit.towers.text.tiny_bert import TinyBert, tiny_config
 
@@ -236,7 +160,9 @@ def _tiny_bert(reader: PieceReader, own: dict[str, Any], sizes: dict[str, Any]) 
     return tower
 
 
-def _of_pieces(source: Source | None, config: Any, reader: Any, options: dict[str, Any], spec: str = "") -> PieceTower:
+def build_piece_tower(
+    source: Source | None, config: Any, reader: Any, options: dict[str, Any], spec: str = ""
+) -> PieceTower:
     """A tower of pieces: with the weights of `source`, or new ones where it is None."""
     clip = config.model_type in ("clip", "clip_text_model")
     if clip:
@@ -268,10 +194,20 @@ def _of_patches(source: Source) -> VisionTower:
         config = _clip_half(config, "vision_config")
     _check_patches(source.spec, config)
     picture = picture_of(config, preprocessor, CLIP if clip else HALF)
-    return _patch_tower(source.spec, read_model(source, config, _vision_class(clip)), picture, source.kind != "random")
+    return build_patch_tower(
+        source.spec, read_model(source, config, clip_vision_class(clip)), picture, source.kind != "random"
+    )
 
 
-def _patch_tower(spec: str, model: Any, picture: PictureFormat, loaded: bool) -> VisionTower:
+def build_patch_tower(spec: str, model: Any, picture: PictureFormat, loaded: bool) -> VisionTower:
+    """A tower of patches around a CLIP or ViT model.
+
+    Args:
+        spec: its name.
+        model: the transformers model.
+        picture: size and normalisation of its pictures.
+        loaded: whether the model has pretrained weights.
+    """
     tower = (ClipVisionTower if model.config.model_type == "clip_vision_model" else VitTower)(spec, model, picture)
     tower.loaded = loaded
     return tower
@@ -298,7 +234,8 @@ def _clip_class(name: str) -> Any:
     return getattr(transformers, name)
 
 
-def _vision_class(clip: bool) -> Any:
+def clip_vision_class(clip: bool) -> Any:
+    """The transformers class of CLIP's vision half; None, for the architecture's own class, of another model."""
     return _clip_class("CLIPVisionModelWithProjection") if clip else None
 
 
@@ -312,42 +249,6 @@ def _resnet(spec: str) -> ResNetTower:
     tower = ResNetTower(spec, _resnet_name(spec))
     if not spec.startswith("random:"):
         tower.load_torchvision(read_resnet(spec, tower.name))
-        tower.loaded = True
-    return tower
-
-
-def _saved_source(state: dict[str, Any], tower_dir: str | Path | None) -> Source | None:
-    return source_of(state["spec"], tower_dir, state.get("revision")) if state["external"] else None
-
-
-def _saved_text(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
-    config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
-    return _of_pieces(_saved_source(state, tower_dir), config, reader, state["options"], state["spec"])
-
-
-def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
-    from mnerkit.towers.text.tiny_bert import TinyBert, tiny_config
-
-    config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
-    if not isinstance(reader, PieceReader):
-        raise CheckpointError("tower tiny-bert of the checkpoint does not read pieces")
-    # its sizes are those of the architecture
-    sizes = inspect.signature(tiny_config).parameters
-    own = {name: value for name, value in state["options"].items() if name not in sizes}
-    return TinyBert(state["spec"], new_model(config), reader, **own)
-
-
-def _saved_patches(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
-    config, source = config_from_dict(state["architecture"]), _saved_source(state, tower_dir)
-    model_class = _vision_class(config.model_type == "clip_vision_model")
-    model = read_model(source, config, model_class) if source is not None else new_model(config, model_class)
-    return _patch_tower(state["spec"], model, PictureFormat.from_state(state["picture"]), source is not None)
-
-
-def _saved_resnet(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
-    tower = ResNetTower(state["spec"], state["architecture"]["name"], PictureFormat.from_state(state["picture"]))
-    if state["external"]:
-        tower.load_torchvision(read_resnet(state["spec"], tower.name, tower_dir))
         tower.loaded = True
     return tower
 

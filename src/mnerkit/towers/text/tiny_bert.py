@@ -14,7 +14,7 @@ from mnerkit.data.batches.batch import TextBatch
 from mnerkit.data.batches.pieces import PieceReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.towers.text.piece_tower import BertTower
-from mnerkit.towers.tiny import WIDTH
+from mnerkit.towers.tiny_sizes import WIDTH
 
 POSITIONS = 128
 # standard deviation of the word embeddings, and height of the position waves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnerkit.towers.tiny import PICTURE, WIDTH
+from mnerkit.towers.tiny_sizes import PICTURE, WIDTH
 
 PATCH = 16
 
