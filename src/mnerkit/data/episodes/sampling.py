@@ -147,9 +147,9 @@ class EpisodeSource(Episodes):
     def _may_be_query(self, kinds: set[str]) -> bool:
         """Whether a post with entities of `kinds` can be a query of some episode."""
         fits = self.out_of_play != "drop_sentence" or len(kinds) <= self.n_way
-        return fits and self._open(kinds, self.types) and self._asks(kinds, self.types)
+        return fits and self._open(kinds, self.types) and self._holds(kinds, self.types)
 
-    def _asks(self, kinds: set[str], types: Sequence[str]) -> bool:
+    def _holds(self, kinds: set[str], types: Sequence[str]) -> bool:
         return not self.query_has_entity or not kinds.isdisjoint(types)
 
     def _check_options(self) -> None:
@@ -193,12 +193,12 @@ class EpisodeSource(Episodes):
         )
         return DataError(f"no post of {self.split} holds an entity of the types {', '.join(types)}{alone}")
 
-    def _demand(self, kind: str, count: int, wanted: int, said: str = "occurs in {}") -> None:
+    def _demand(self, kind: str, count: int, wanted: int, wording: str = "occurs in {}") -> None:
         if count < wanted:
             dropped = ", --data.out_of_play drop_sentence" if self.out_of_play == "drop_sentence" else ""
             raise DataError(
                 f"too few posts of {self.split if self.own_support else 'the support split'} for --data.k_shot "
-                f"{self.k_shot} (--data.support {self.support}{dropped}): type {kind} {said.format(count)}, "
+                f"{self.k_shot} (--data.support {self.support}{dropped}): type {kind} {wording.format(count)}, "
                 f"{wanted} are needed"
             )
 
@@ -253,7 +253,7 @@ class EpisodeSource(Episodes):
 
     def _query(self, types: tuple[str, ...], draw: random.Random) -> int:
         kinds = self._kinds
-        eligible = [each for each in self.queries if self._asks(kinds[each], types) and self._open(kinds[each], types)]
+        eligible = [each for each in self.queries if self._holds(kinds[each], types) and self._open(kinds[each], types)]
         if not eligible:
             raise self._no_query(types)
         return draw.choice(eligible)
