@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MnerkitError(Exception):
@@ -23,7 +24,16 @@ class UsageError(MnerkitError):
 
 
 class RunBusy(UsageError):
-    """Another process writes into the run's folder; it may be over in a moment. Exit code 2."""
+    """Another process writes into the run's folder; it may be over in a moment. Exit code 2.
+
+    Attributes:
+        folder: the run's folder, where known.
+        holder: number and machine of the process.
+    """
+
+    def __init__(self, message: str, folder: Path | None = None, holder: str = "") -> None:
+        super().__init__(message)
+        self.folder, self.holder = folder, holder
 
 
 class DataError(MnerkitError):

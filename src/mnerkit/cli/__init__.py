@@ -105,12 +105,12 @@ def _run(arguments: list[str]) -> int:
 
         return cache.main(rest)
     from mnerkit.cli import help as pages
-    from mnerkit.cli import parsing
+    from mnerkit.runs import requests
 
     if "-h" in rest or "--help" in rest:
         print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
         return 0
-    request = parsing.parse(verb, rest)
+    request = requests.parse(verb, rest)
     if verb == "predict":
         from mnerkit.cli import predict
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
-from mnerkit.cli.parsing import parse
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.runs.requests import parse
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post

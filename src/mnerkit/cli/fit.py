@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mnerkit.cli.parsing import Request
 from mnerkit.errors import UsageError
+from mnerkit.runs.requests import Request, place_of
 
 
 def report(text: str) -> None:
@@ -14,11 +14,9 @@ def report(text: str) -> None:
 def fit(request: Request) -> int:
     """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
     configuration = request.configuration()
-    from mnerkit.runs.fit import Place, fit_configured
+    from mnerkit.runs.fit import fit_configured
 
-    names = ("name", "runs_dir", "overwrite", "test", "logger")
-    place = Place(**{name: request.flags[name] for name in names if name in request.flags})
-    fit_configured(configuration, place, report)
+    fit_configured(configuration, place_of(request), report)
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.cli import VERBS, parsing
+from mnerkit.cli import VERBS
 from mnerkit.methods.heads import HEADS
 from mnerkit.options import Option
 from mnerkit.runs import configuration
@@ -30,7 +30,7 @@ def verb(name: str, argv: Sequence[str]) -> str:
     lines = [f"usage: mnerkit {name} [options]", "", VERBS[name], ""]
     lines += [
         "options:",
-        *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in parsing.FLAGS[name]),
+        *(_line(f"--{flag.name} {flag.takes}".strip(), flag.meaning) for flag in requests.FLAGS[name]),
     ]
     plugin, head = _asked(argv)
     schema = configuration.schema(plugin, head)
@@ -70,12 +70,12 @@ def verb(name: str, argv: Sequence[str]) -> str:
 
 def _takes_defaults(argv: Sequence[str]) -> bool:
     """Whether the files of `--config` in a command leave a method's `defaults.yaml` in force."""
-    files = [value for name, value in parsing.pairs(argv) if name == "config" and value]
+    files = [value for name, value in requests.pairs(argv) if name == "config" and value]
     return configuration.takes_defaults([configuration.read_file(configuration.packaged(each)) for each in files])
 
 
 def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:
-    flags = dict(parsing.pairs(argv))
+    flags = dict(requests.pairs(argv))
     if not flags.get("plugin"):
         return None, None
     plugin = registry.get(str(flags["plugin"]))

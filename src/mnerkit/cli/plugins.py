@@ -11,8 +11,8 @@ from typing import Any
 
 from mnerkit import registry
 from mnerkit.cli import help as pages
-from mnerkit.cli.parsing import parse
 from mnerkit.errors import UsageError
+from mnerkit.runs.requests import parse
 from mnerkit.text_table import table
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from mnerkit.cli.arguments import out_file
-from mnerkit.cli.parsing import Request
 from mnerkit.errors import DataError, UsageError
+from mnerkit.runs.requests import Request
 
 
 def main(request: Request) -> int:

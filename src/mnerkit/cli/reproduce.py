@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, refuse
 from mnerkit.errors import UsageError, did_you_mean
-from mnerkit.runs import configuration
 from mnerkit.text_table import table as text_table
 
 if TYPE_CHECKING:
     from mnerkit.reproduce.cells import Grid, Run
-    from mnerkit.reproduce.commands import Commands
     from mnerkit.reproduce.executors.executor import Executor
     from mnerkit.reproduce.experiments.experiment import Experiment
     from mnerkit.reproduce.experiments.profiles import Profile
@@ -116,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
         check_folder(out / "report")  # before hours of runs, not after them
     executor = None if idle else _executor(asked, out)
     tower = tower_names.tower_of(profile, asked.tower)
-    builder = grids.Builder(profile, commands(), asked.root, tower, asked.vision, asked.seeds)
+    builder = grids.Builder(profile, asked.root, tower, asked.vision, asked.seeds)
     # on a dashboard a run names all cells that it fills, whatever was asked for
     told = asked.logger == "wandb" or asked.wandb_sweep
     others = [each for each in known.values() if told and each not in chosen]
@@ -128,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
     wanted = grid.needed(names)
     _say_absent(grid, chosen, bool(wanted))
     if asked.wandb_sweep or asked.wandb_report:
-        return reproduce_wandb.define(asked, grid, names, profile.name, out, commands())
+        return reproduce_wandb.define(asked, grid, names, profile.name, out)
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(asked))
     clock.learn([run for run in wanted if sweep.complete(run, out / "runs")], out / "runs")
     places = {"<out>": str(out), **_places(asked, tower)}
@@ -174,17 +172,6 @@ def _executor(asked: argparse.Namespace, out: Path) -> Executor:
     return LocalExecutor(_jobs(asked), perform)
 
 
-def commands() -> Commands:
-    """How options of `mnerkit fit` are read."""
-    from mnerkit.reproduce.commands import Commands
-
-    return Commands(
-        lambda words: configuration.resolve(configuration.parse("fit", list(words))).config,
-        configuration.known_options,
-        configuration.has_head,
-    )
-
-
 def _sweep(
     grid: Grid,
     wanted: Sequence[Run],
@@ -207,7 +194,7 @@ def _sweep(
     failed: dict[str, str] = {}
     try:
         failed = sweep.run_all(
-            grid, wanted, out, commands(), executor, clock, named, lambda line: print(line, flush=True), overwrite
+            grid, wanted, out, executor, clock, named, lambda line: print(line, flush=True), overwrite
         )
     finally:
         for experiment in chosen:

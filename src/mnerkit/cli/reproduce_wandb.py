@@ -13,7 +13,6 @@ from mnerkit.errors import UsageError
 
 if TYPE_CHECKING:
     from mnerkit.reproduce.cells import Grid
-    from mnerkit.reproduce.commands import Commands
     from mnerkit.reproduce.wandb.run_labels import Account
 
 ACCOUNT = {
@@ -87,9 +86,7 @@ def account(asked: argparse.Namespace) -> Account:
     return Account(asked.wandb_project, asked.wandb_entity, asked.wandb_mode, tuple(asked.wandb_tags or ()))
 
 
-def define(
-    asked: argparse.Namespace, grid: Grid, names: Sequence[str], profile: str, out: Path, commands: Commands
-) -> int:
+def define(asked: argparse.Namespace, grid: Grid, names: Sequence[str], profile: str, out: Path) -> int:
     """Write the sweep files and the definition of the report, as far as they are asked for."""
     from mnerkit.atomic_files import write_json
     from mnerkit.reproduce.wandb import report_definition, sweep_files
@@ -98,7 +95,7 @@ def define(
     report = out_file(asked.wandb_report, asked.overwrite, "--wandb-report") if asked.wandb_report else None
     if asked.wandb_sweep:
         folder = Path(asked.wandb_sweep)
-        sweeps = sweep_files.write(folder, grid, names, profile, mine, out, commands, asked.overwrite)
+        sweeps = sweep_files.write(folder, grid, names, profile, mine, out, asked.overwrite)
         print("\n".join(f"wandb sweep {path}" for path in sweeps))
         print(f"{len(sweeps)} sweeps; after `wandb sweep FILE` start agents here, as it says; runs: {out / 'runs'}")
     if report is not None:

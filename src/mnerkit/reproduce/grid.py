@@ -11,13 +11,13 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
-from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.experiments.experiment import Experiment, Group, Row
 from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
 from mnerkit.reproduce.experiments.profiles import TOWER, VISION, First, Profile, Settings
 from mnerkit.reproduce.experiments.table_layout import Layout, is_mean
 from mnerkit.reproduce.experiments.tower_names import is_papers, papers_model, tower_name
 from mnerkit.runs.identity import digest_of, reads_of
+from mnerkit.runs.requests import configuration_of
 
 # `--root` among what the command line gives
 ROOT = "<root>"
@@ -29,7 +29,6 @@ class Builder:
     def __init__(
         self,
         profile: Profile,
-        commands: Commands,
         root: str | None = None,
         tower: str | None = None,
         vision: str | None = None,
@@ -39,7 +38,6 @@ class Builder:
 
         Args:
             profile: the size.
-            commands: how options are read.
             root: the folder of the corpora.
             tower: the text tower, where the profile leaves it open.
             vision: the vision tower; None lets captions stand in for pictures where the profile does.
@@ -47,7 +45,6 @@ class Builder:
         """
         self.profile, self.root, self.tower, self.vision = profile, root, tower, vision
         self.seeds = tuple(dict.fromkeys(seeds or ()))
-        self.commands = commands
         self.grid = Grid()
         self._read: set[str] = set()  # of root, tower and vision tower those that some run reads
         self._resolved: dict[str, dict[str, Any]] = {}
@@ -195,7 +192,7 @@ class Builder:
         config = {**self._config(words, where), "seed": seed}
         key = json.dumps([words, seed, before])
         if key not in self._digests:
-            self._digests[key] = digest_of(config, self.commands, before), reads_of(config, self.commands)
+            self._digests[key] = digest_of(config, before), reads_of(config)
         digest, reads = self._digests[key]
         data = config.get("data") or {}
         name = Path(str(data.get("corpus", "probe"))).name
@@ -274,7 +271,7 @@ class Builder:
         key = json.dumps(words)
         if key not in self._resolved:
             try:
-                self._resolved[key] = self.commands.resolve(words[1:])
+                self._resolved[key] = configuration_of(words).content
             except MnerkitError as error:
                 raise DataError(f"{where}: {error}") from None
         return self._resolved[key]

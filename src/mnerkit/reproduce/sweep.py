@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import is_figure
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, MnerkitError, RunBusy, UsageError
 from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion, Record, Unreadable, mapping
 from mnerkit.reproduce.cells import Grid, Run
-from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
+from mnerkit.runs.configuration import filled
+from mnerkit.runs.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder, deciding
 
 Tell = Callable[[str], None]
@@ -119,15 +120,16 @@ def alone(out: Path) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(RunFolder(out).writing())
             yield
-    except UsageError as error:
+    except RunBusy as error:
+        if error.folder != out:
+            raise
+        raise RunBusy(
+            f"{out}: another sweep is writing there ({error.holder}); wait for it, or give another --out"
+        ) from None
+    except UsageError:
         if out.is_file():
             raise UsageError(f"--out {out} is a file; give a folder") from None
-        holder = str(error).partition("is being written by ")[2]
-        if not holder or not str(error).startswith(f"run {out} "):
-            raise
-        raise UsageError(
-            f"{out}: another sweep is writing there ({holder}); wait for it, or give another --out"
-        ) from None
+        raise
 
 
 @dataclass
@@ -176,7 +178,6 @@ def run_all(
     grid: Grid,
     wanted: Sequence[Run],
     out: Path,
-    commands: Commands,
     executor: Executor,
     clock: Clock,
     named: Mapping[str, Sequence[str]],
@@ -189,7 +190,6 @@ def run_all(
         grid: where runs that others need are looked up.
         wanted: the runs, in order.
         out: the folder of the sweep; run folders lie in its `runs`.
-        commands: how options are read.
         executor: what does them.
         clock: estimates.
         named: digest -> what the run fills, for what is told.
@@ -232,7 +232,7 @@ def run_all(
             step(run, _said(run, runs, failed[run.digest]))
         known = {run.digest: run for run in here}
         waiting = {run.digest for run in left if run in here or (not stage and run.first is not None)}
-        for outcome in _all(executor, [_task(run, grid, out, commands, overwrite) for run in here]):
+        for outcome in _all(executor, [_task(run, grid, out, overwrite) for run in here]):
             run = known[outcome.name]
             waiting.discard(run.digest)
             error = lacking(run, runs, read.get(run.digest, ()))
@@ -262,33 +262,33 @@ def _all(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
         yield Outcome(task.name, 0.0, f"nobody told what became of it; see {task.log}")
 
 
-def _task(run: Run, grid: Grid, out: Path, commands: Commands, overwrite: bool) -> Task:
+def _task(run: Run, grid: Grid, out: Path, overwrite: bool) -> Task:
     runs = out / "runs"
     folder = run.folder(runs)
     command = run.command(runs, grid.runs)
     if overwrite or folder.finished:  # damaged, or without a file that another run reads
         command.append("--overwrite")
-    elif folder.started and not _continues(command, folder, commands):
-        command = _again(run, runs, commands) or [*command, "--overwrite"]
+    elif folder.started and not _continues(command, folder):
+        command = _again(run, runs) or [*command, "--overwrite"]
     return Task(run.digest, tuple(command), out / "logs" / f"{run.plugin}-{run.digest}.txt")
 
 
-def _continues(command: Sequence[str], folder: RunFolder, commands: Commands) -> bool:
+def _continues(command: Sequence[str], folder: RunFolder) -> bool:
     """Whether a command says in the same words what the folder was begun with."""
     try:
-        there = deciding(folder.config())
-    except (DataError, AttributeError):
+        there = deciding(filled(folder.config()))
+    except (MnerkitError, AttributeError, KeyError, TypeError):
         return False
-    return there == deciding(commands.resolve(command[1:]))
+    return there == deciding(configuration_of(command).content)
 
 
-def _again(run: Run, runs: Path, commands: Commands) -> list[str]:
+def _again(run: Run, runs: Path) -> list[str]:
     """The command that goes on with a folder whose run is the same in other words; empty for a damaged one."""
     folder = run.folder(runs)
     command = ["fit", "--config", str(folder.config_file), "--test", "--trainer.enable_progress_bar", "false"]
     command += [*run.telling, "--runs_dir", str(runs), "--name", run.digest]
     try:
-        if _continues(command, folder, commands):
+        if _continues(command, folder):
             return command
     except UsageError:  # not a configuration at all
         pass

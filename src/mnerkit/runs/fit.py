@@ -10,14 +10,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnerkit.atomic_files import write_json
-from mnerkit.errors import CheckpointError, MnerkitError, UsageError
+from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.runs import read_files
-from mnerkit.runs.configuration import Configuration, digest, filled, resolve
+from mnerkit.runs.configuration import Configuration, filled, resolve
+from mnerkit.runs.place import Place
 from mnerkit.runs.run_folder import RunFolder, is_first_rank, writing
 from mnerkit.runs.summary import summary
 
@@ -38,54 +38,6 @@ QUIET = (
     ".*across ranks is necessary.*",
     ".*recommended to use `self.log.*sync_dist.*",
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run is kept, and what is done besides training it.
-
-    Attributes:
-        name: of the run's folder; default: the configuration's, else a digest of what is given, and the seed.
-        runs_dir: where run folders lie.
-        overwrite: replace a run of that name.
-        test: look at the test split once, with the best checkpoint, when training is over.
-        logger: `csv` (always written), or `wandb` besides; default: the configuration's.
-    """
-
-    name: str | None = None
-    runs_dir: str | Path = "runs"
-    overwrite: bool = False
-    test: bool = False
-    logger: str | Sequence[str] | None = None
-
-    def folder(self, configuration: Configuration) -> RunFolder:
-        """The folder of a run: by plugin, corpus and variant, and its name.
-
-        Raises:
-            UsageError: the name is no plain folder name.
-        """
-        content = configuration.content
-        data = content["data"]
-        corpus = Path(str(data["corpus"])).name or "corpus"
-        name = self.name or content.get("name") or f"{digest(configuration.given)}-s{configuration.seed}"
-        if Path(name).name != name or name.startswith("."):
-            raise UsageError(f"--name {name!r} must be a plain folder name")
-        variant = data["variant"]
-        return RunFolder(
-            Path(self.runs_dir) / content["plugin"] / (f"{corpus}-{variant}" if variant else corpus) / name
-        )
-
-    def loggers(self, configuration: Configuration) -> list[str]:
-        """Names of the loggers.
-
-        Raises:
-            UsageError: there is no such logger.
-        """
-        given = self.logger or configuration.content.get("logger") or "csv"
-        names = given.strip("[]").split(",") if isinstance(given, str) else [str(each) for each in given]
-        if unknown := [each for each in names if each not in ("csv", "wandb")]:
-            raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
-        return names
 
 
 def fit(

@@ -1,13 +1,13 @@
 """What tells one run from another: all that decides its figures, and nothing of where things lie.
 
-The resolved configuration with the defaults of the classes filled in (an option that is set to its default changes
-nothing), the data, the weights of towers in local folders, and the source files that the run uses. Neither the commit
-nor the name of an ablation is a part of it.
+The configuration with every option's value (an option that is set to its default changes nothing), the digests of the
+corpus and of the files that it reads, the weights of towers in local folders, and three behaviour numbers: of the core,
+of the plugin and of the head. Whoever changes what a run computes raises the number; the golden tests fail until they
+do. Neither the commit nor the name of an ablation is a part of it.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.methods.heads import HEADS
-from mnerkit.reproduce.commands import Commands
-from mnerkit.runs.provenance import source_digest
+from mnerkit.methods.heads import head_options
+from mnerkit.runs.configuration import filled
 from mnerkit.runs.run_folder import deciding
 
+# raised whenever data, towers, methods' base or scoring compute something else than before
+BEHAVIOUR = 1
 # of section data: where things lie, and how fast they are read
 PLACES = ("root", "workers", "eval_batch_size")
 # options that name files or folders, which are known by what they hold
@@ -30,77 +31,49 @@ PATHS = {
 }
 
 
-def digest_of(config: Mapping[str, Any], commands: Commands, first: str | None = None) -> str:
+def digest_of(config: Mapping[str, Any], first: str | None = None) -> str:
     """Sixteen hex digits that name a run.
 
     Args:
-        config: the resolved configuration, with its seed.
-        commands: how options are read.
+        config: its configuration, with its seed.
         first: digest of the run whose file this one reads, if any; that file's option holds `<first>`.
 
     Raises:
         MnerkitError: its corpus is not there.
     """
-    plugin = _plugin(config["plugin"])
-    head = None
-    if commands.has_head(plugin):
-        head = ((config.get("model") or {}).get("head") or {}).get("name", "crf")
-    facts = [
-        canonical(config, commands),
-        data_facts(config, commands),
-        _sources(plugin.entry.module.rpartition(".")[0], head),
-        first,
-    ]
+    facts = [canonical(config), data_facts(config), behaviours(config), first]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def reads_of(config: Mapping[str, Any], commands: Commands) -> str:
+def behaviours(config: Mapping[str, Any]) -> dict[str, int]:
+    """The behaviour numbers of the core, of a run's plugin and of its head, where it has one."""
+    found = {"core": BEHAVIOUR, "plugin": registry.get(config["plugin"]).options_class.behaviour}
+    head = filled(config)["model"].get("head")
+    return {**found, "head": head_options(head["name"]).behaviour} if head else found
+
+
+def reads_of(config: Mapping[str, Any]) -> str:
     """Sixteen hex digits that name the data, files and weights of towers that a run reads, wherever these lie.
 
     Raises:
         MnerkitError: its corpus is not there.
     """
     given = ((config.get(section) or {}).get(name) for section, names in PATHS.items() for name in names)
-    facts = [data_facts(config, commands), [content_of(each) for each in given if isinstance(each, str)]]
+    facts = [data_facts(config), [content_of(each) for each in given if isinstance(each, str)]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-@cache
-def _plugin(name: str) -> registry.Plugin:
-    return registry.get(name)
-
-
-def canonical(config: Mapping[str, Any], commands: Commands) -> dict[str, Any]:
-    """The part of a configuration that decides figures, every option of model and data with its value."""
-    plugin = _plugin(config["plugin"])
-    kept = {key: value for key, value in deciding(config).items() if key != "ablation"}
-    model = dict(kept.get("model") or {})
-    head = dict(model.pop("head", None) or {})
-    name = head.pop("name", "crf") if commands.has_head(plugin) else None
-    schema = commands.schema(plugin, name)
-    flat = {**model, **{f"head.{key}": value for key, value in head.items()}}
-    kept["model"] = {**_defaults(schema["model"]), **flat, "head": name}
-    kept["data"] = {**_defaults(schema["data"]), **(kept.get("data") or {})}
-    kept["data"] = {key: value for key, value in kept["data"].items() if key not in (*PLACES, "cache", "seed")}
-    if kept["data"].get("train_fraction") == 1:  # all posts
-        kept["data"]["train_fraction"] = None
+def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that decides figures, every option with its value."""
+    content = {key: value for key, value in deciding(filled(config)).items() if key != "ablation"}
+    content["data"] = {key: value for key, value in content["data"].items() if key not in (*PLACES, "cache")}
+    if content["data"]["train_fraction"] == 1:  # all posts
+        content["data"]["train_fraction"] = None
     for section, names in PATHS.items():
         for name in names:
-            if isinstance(kept[section].get(name), str):
-                kept[section][name] = content_of(kept[section][name])
-    return _numbers(kept)
-
-
-def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, option in schema.items():
-        if name == "head.name" or option.default is None:
-            continue
-        try:
-            found[name] = ast.literal_eval(option.default)
-        except (ValueError, SyntaxError):  # an expression: as it is written
-            found[name] = option.default
-    return json.loads(json.dumps(found, default=str))
+            if isinstance(content[section].get(name), str):
+                content[section][name] = content_of(content[section][name])
+    return _numbers(content)
 
 
 def _numbers(value: Any) -> Any:
@@ -112,7 +85,7 @@ def _numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def data_facts(config: Mapping[str, Any], commands: Commands) -> list[Any]:
+def data_facts(config: Mapping[str, Any]) -> list[Any]:
     """Digests of what a run reads below its root: annotations, captions, boxes, and which pictures and crops are there.
 
     The probe corpus is generated by sources that are digested anyway.
@@ -121,14 +94,13 @@ def data_facts(config: Mapping[str, Any], commands: Commands) -> list[Any]:
     corpus, root = str(data.get("corpus") or "probe"), data.get("root")
     if corpus == "probe":
         return []
-    return [_corpus_digest(corpus, str(root) if root else None, data.get("variant"), sees_pixels(config, commands))]
+    return [_corpus_digest(corpus, str(root) if root else None, data.get("variant"), sees_pixels(config))]
 
 
-def sees_pixels(config: Mapping[str, Any], commands: Commands) -> bool:
+def sees_pixels(config: Mapping[str, Any]) -> bool:
     """Whether a run looks at pictures, not at captions or at nothing."""
-    plugin = _plugin(config["plugin"])
-    model = config.get("model") or {}
-    sees = "vision" in commands.schema(plugin, None)["model"]
+    model = filled(config)["model"]
+    sees = "vision" in model
     return sees and "captions" not in (model.get("vision"), model.get("image_nodes"))
 
 
@@ -182,9 +154,3 @@ def _file_digest(path: Path) -> str:
         while block := stream.read(1 << 20):
             whole.update(block)
         return whole.hexdigest()
-
-
-@cache
-def _sources(plugin: str, head: str | None) -> str:
-    """Digest of the source files that a run of a plugin with a head uses."""
-    return source_digest([plugin, "mnerkit.runs.build", *([HEADS[head].partition(":")[0]] if head else [])])

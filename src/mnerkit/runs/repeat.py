@@ -11,7 +11,7 @@ from typing import Any
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import read_files
 from mnerkit.runs.configuration import Configuration, resolve
-from mnerkit.runs.fit import Place
+from mnerkit.runs.place import Place
 from mnerkit.runs.run_folder import RunFolder
 
 

@@ -205,7 +205,8 @@ def _locked(file: Path) -> int | None:
             said = os.read(handle, 200).decode("utf-8", "replace").strip()
             os.close(handle)
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise RunBusy(f"run {file.parent} is being written by {said or 'another process'}") from None
+                holder = said or "another process"
+                raise RunBusy(f"run {file.parent} is being written by {holder}", file.parent, holder) from None
             if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 return None
             raise

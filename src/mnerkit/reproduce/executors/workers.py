@@ -8,12 +8,11 @@ import os
 import sys
 import time
 import traceback
+from pathlib import Path
 
-from mnerkit.cli import main
+from mnerkit.errors import MnerkitError, RunBusy
 from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
 
-# what mnerkit says of a run folder that another process writes into: for a moment, that of a sweep that was killed
-TAKEN = "is being written by"
 # seconds that a process which can't be asked may hold its locks, once its machine is lost: NFS gives them up after 90,
 # and Ray ends what it has lost sight of after 60
 LOST = 180.0
@@ -30,36 +29,63 @@ def perform(task: Task, patience: float = 10.0) -> Outcome:
     task.log.parent.mkdir(parents=True, exist_ok=True)
     error = None
     for _ in range(10):
-        error = _attempt(task)
-        if error is None or TAKEN not in error:
+        try:
+            error = _attempt(task)
             break
-        time.sleep(patience / 10)
+        except RunBusy as busy:  # for a moment: the process of a sweep that was killed
+            error = f"mnerkit: {busy}"
+            time.sleep(patience / 10)
     gc.collect()
     return Outcome(task.name, time.time() - started, error)
 
 
 def _attempt(task: Task) -> str | None:
-    """None, or what the command complained of."""
-    kept = sys.argv
+    """None, or what the run complained of.
+
+    Raises:
+        RunBusy: another process writes into the run's folder.
+    """
+    argv = sys.argv
     with task.log.open("a+", encoding="utf-8") as stream:
         begin = stream.seek(0, os.SEEK_END)
         # the run notes the command that repeats it
         sys.argv = ["mnerkit", *task.command]
+        failed = True
         try:
             with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
                 try:
-                    code = main(task.command)
+                    _work(task)
+                    failed = False
+                except MnerkitError as problem:
+                    print(f"mnerkit: {problem}")
+                    if isinstance(problem, RunBusy):
+                        raise
                 except (Exception, SystemExit):  # a fault of one run is no reason to stop the others
                     traceback.print_exc()
-                    code = 1
         finally:
-            sys.argv = kept
-        _end_dashboard(failed=bool(code))
-        if not code:
+            sys.argv = argv
+            _end_dashboard(failed)
+        if not failed:
             return None
         stream.flush()
         stream.seek(begin)
-        return complaint(stream.read()) or f"exit code {code}"
+        return complaint(stream.read()) or "it failed without a word"
+
+
+def _work(task: Task) -> None:
+    """Train a run, or compute a figure of one."""
+    verb, *words = task.command
+    if verb == "fit":
+        from mnerkit.runs.fit import fit_configured
+        from mnerkit.runs.requests import parse, place_of
+
+        request = parse(verb, words)
+        fit_configured(request.configuration(), place_of(request))
+    else:
+        from mnerkit.runs.draw_figure import keep
+
+        kind, folder, _, split, *_ = words  # as `run_figures` makes it
+        keep(kind, Path(folder), split)
 
 
 def _end_dashboard(failed: bool) -> None:

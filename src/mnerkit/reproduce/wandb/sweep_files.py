@@ -16,8 +16,8 @@ from mnerkit.atomic_files import write_text
 from mnerkit.errors import UsageError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid, Run
-from mnerkit.reproduce.commands import Commands
 from mnerkit.reproduce.wandb.run_labels import Account, places
+from mnerkit.runs.requests import configuration_of
 
 
 def write(
@@ -27,7 +27,6 @@ def write(
     profile: str,
     account: Account,
     out: Path,
-    commands: Commands,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write sweeps of experiments: `<folder>/<experiment>.yaml`, and the files of its runs in `<folder>/<experiment>/`.
@@ -39,7 +38,6 @@ def write(
         profile: its name.
         account: where the runs are shown.
         out: the folder of `mnerkit reproduce`; run folders lie in its `runs`.
-        commands: how options are read.
         overwrite: replace files that are there.
 
     Returns:
@@ -61,7 +59,7 @@ def write(
         values = []
         for run in runs:
             path = folder / name / f"{_slug(known[run.digest].variant)}-s{run.seed}-{run.digest[:8]}.yaml"
-            settings = {**configuration(run, grid, out, commands), **known[run.digest].settings(account)}
+            settings = {**configuration(run, grid, out), **known[run.digest].settings(account)}
             files[path] = yaml_text(settings, f"A run of {name}: mnerkit fit --config {path}")
             values.append(str(path))
         path = folder / f"{name}.yaml"
@@ -75,9 +73,9 @@ def write(
     return sweeps
 
 
-def configuration(run: Run, grid: Grid, out: Path, commands: Commands) -> dict[str, Any]:
+def configuration(run: Run, grid: Grid, out: Path) -> dict[str, Any]:
     """The resolved configuration of a run, named by its digest."""
-    return {**commands.resolve(run.command(out / "runs", grid.runs)[1:]), "name": run.digest}
+    return {**configuration_of(run.command(out / "runs", grid.runs)).content, "name": run.digest}
 
 
 def sweep(name: str, values: Sequence[str], profile: str, account: Account, out: Path) -> dict[str, Any]:

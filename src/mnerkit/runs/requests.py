@@ -14,6 +14,7 @@ from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.options import MethodOptions, TaggerOptions
 from mnerkit.options import declared
 from mnerkit.runs.configuration import SECTIONS, Configuration, resolve, schema
+from mnerkit.runs.place import Place
 
 # options of how a method is trained; a checkpoint knows how it reads
 TRAINING = (*declared(MethodOptions), *declared(TaggerOptions))
@@ -139,6 +140,17 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
             if not flags[name].takes and value is not None:
                 raise UsageError(f"--{name} takes no value, got {value!r}")
     return request
+
+
+def configuration_of(command: Sequence[str]) -> Configuration:
+    """What a command (`fit --plugin NAME ...`) trains."""
+    return parse("fit", command[1:]).configuration()
+
+
+def place_of(request: Request) -> Place:
+    """Where a request to fit keeps its run, and what it does besides."""
+    names = ("name", "runs_dir", "overwrite", "test", "logger")
+    return Place(**{name: request.flags[name] for name in names if name in request.flags})
 
 
 def _refuse_idle(verb: str, name: str) -> None:
