@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import lightning.pytorch as lightning
 import torch
@@ -22,11 +22,11 @@ from mnerkit.data.pictures.relevance_scores import FORMAT
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods import evaluation
 from mnerkit.methods.method import Method
-from mnerkit.ranges import COUNT, DROPOUT, SHARE, Range, check
 from mnerkit.towers import freeze
 from mnerkit.towers.fusion.sight import CAPTIONS
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.model import RelevanceEncoder
+from mnerkit_plugins.relevance.options import RelevanceOptions
 from mnerkit_plugins.relevance.preference import Ranked
 from mnerkit_plugins.relevance.ranking import PairRankLoss, pair_hits
 from mnerkit_plugins.relevance.ranking_scores import against_truth, spread
@@ -59,81 +59,26 @@ class RelevanceMethod(Method):
     """How relevant each image is to its post: GIFR's first stage, a discriminator that learns from rankings."""
 
     plugin = "relevance"
+    options_class = RelevanceOptions
     encoder: RelevanceEncoder
     monitor: ClassVar[str] = "held_out/pair_accuracy"
 
-    def __init__(
-        self,
-        text: str = "openai/clip-vit-base-patch32",
-        vision: str = "openai/clip-vit-base-patch32",
-        freeze: bool = False,
-        max_tokens: int = 77,
-        max_images: int = 4,
-        preference: Literal["utility", "matched", "clip", "file", "oracle"] = "utility",
-        rankings: str | None = None,
-        clip_quantile: float = 0.5,
-        utility_seeds: int = 3,
-        utility_epochs: int = 8,
-        held_out: float = 0.2,
-        pair_mean: Literal["pairs", "posts"] = "pairs",
-        blank: Literal["zeros", "white", "black"] = "zeros",
-        joint: int = 512,
-        hidden: int = 512,
-        dropout: float = 0.1,
-        augment: bool = False,
-        **training: Any,
-    ) -> None:
-        """Keep the options.
-
-        Args:
-            text: the text tower: `tiny`, a hub name such as `openai/clip-vit-base-patch32`, or a folder.
-            vision: the vision tower, named likewise, or `captions`, which reads captions in place of pictures.
-            freeze: keep both towers' weights as they are.
-            max_tokens: length limit in pieces, special pieces included.
-            max_images: read this many images of a post, the first ones.
-            preference: where rankings of images come from: what an image adds to the likelihood of the gold tags
-                (utility), a post's own images before those of others (matched), cosines of the towers (clip), people
-                (file), or the truth of the probe corpus (oracle).
-            rankings: with preference file, JSON lines {"id", "order", "blank_pos"}.
-            clip_quantile: with preference clip, share of all images that is ranked below the blank one.
-            utility_seeds: with preference utility, taggers trained on each half of the posts.
-            utility_epochs: with preference utility, epochs of each.
-            held_out: share of the ranked posts that selects the checkpoint and is not trained on.
-            pair_mean: the loss is the mean over all pairs of a batch, or over the pairs of each post first.
-            blank: pixels of the blank image: zeros once normalised, white, or black.
-            joint: width of the text's and of the image's linear map.
-            hidden: width of the score's MLP.
-            dropout: in the MLP.
-            augment: mirror and shift pictures while training; off for frozen towers.
-            training: options of `Method`.
-        """
-        super().__init__(**training)
-        check("model", COUNT, max_tokens=max_tokens, max_images=max_images, joint=joint, hidden=hidden)
-        check("model", COUNT, utility_seeds=utility_seeds, utility_epochs=utility_epochs)
-        check("model", SHARE, clip_quantile=clip_quantile)
-        check("model", Range(0, 1, above=True, below=True), held_out=held_out)
-        check("model", DROPOUT, dropout=dropout)
-        if (preference == "file") != (rankings is not None):
-            raise UsageError("--model.rankings FILE and --model.preference file go together")
-        self.text, self.vision, self.freeze_towers, self.max_tokens = text, vision, freeze, max_tokens
-        self.max_images, self.preference, self.rankings = max_images, preference, rankings
-        self.clip_quantile, self.utility_seeds, self.utility_epochs = clip_quantile, utility_seeds, utility_epochs
-        self.held_out, self.blank, self.augment = held_out, blank, augment
-        self.sizes: dict[str, Any] = {"joint": joint, "hidden": hidden, "dropout": dropout}
-        self.criterion = PairRankLoss(pair_mean)
+    def __init__(self, options: RelevanceOptions | None = None, **given: Any) -> None:
+        super().__init__(options, **given)
+        self.criterion = PairRankLoss(self.options.pair_mean)
         self.worths: dict[str, tuple[float, ...]] = {}
 
     def make_encoder(self) -> RelevanceEncoder:
-        text = self.text_tower("text", self.text, max_tokens=self.max_tokens)
+        o = self.options
+        text = self.text_tower("text", o.text, max_tokens=o.max_tokens)
         # pictures teach new towers before they are fixed (`warm_start`), captions do not
-        if self.freeze_towers and (text.loaded or self.vision != CAPTIONS):
+        if o.freeze and (text.loaded or o.vision != CAPTIONS):
             freeze(text)
-        sight = self.sight("vision", self.vision, text, freeze=self.freeze_towers, augment=self.augment)
-        return RelevanceEncoder(text, sight, blank=self.blank, **self.sizes)
+        return RelevanceEncoder(text, self.sight("vision", o.vision, text, freeze=o.freeze, augment=o.augment), o)
 
     def needs(self) -> Needs:
         # matched posts have as many images of others beside their own
-        most = self.max_images * (2 if self.preference == "matched" else 1)
+        most = self.options.max_images * (2 if self.options.preference == "matched" else 1)
         return self.encoder.sight.needs(self.towers["text"].reader, max_images=most)
 
     # ------------------------------------------------------------------ supervision
@@ -146,29 +91,30 @@ class RelevanceMethod(Method):
         Raises:
             DataError: the rankings leave no pair to learn from.
         """
-        if self.preference not in COMPUTED or data.trainer is None or data.trainer.is_global_zero:
+        if self.options.preference not in COMPUTED or data.trainer is None or data.trainer.is_global_zero:
             self._learn_from(data, *self._ranked(data))
 
     def setup(self, stage: str) -> None:
         """Share computed rankings, here since processes can speak to each other from here on."""
-        if stage != "fit" or self.preference not in COMPUTED:
+        if stage != "fit" or self.options.preference not in COMPUTED:
             return
         worths, margin = self.trainer.strategy.broadcast((self.worths, self.criterion.margin))
         if not self.trainer.is_global_zero:
             data: MnerData = self.trainer.datamodule  # type: ignore[attr-defined]
-            posts = [preference.first_images(post, self.max_images) for post in data.posts("train")]
+            posts = [preference.first_images(post, self.options.max_images) for post in data.posts("train")]
             self._learn_from(data, [Ranked(post, worths[post.id]) for post in posts if post.id in worths], margin, {})
 
     def _learn_from(self, data: MnerData, ranked: list[Ranked], margin: float, counts: dict[str, int]) -> None:
         """Train on ranked posts and select on others of them; `counts` are for the record."""
+        o = self.options
         self.criterion.margin = margin
         ranked = [each for each in ranked if each.pairs(margin)]
         if len(ranked) < 2:
             raise DataError(
-                f"--model.preference {self.preference}: {len(ranked)} of the {len(data.posts('train'))} training posts "
+                f"--model.preference {o.preference}: {len(ranked)} of the {len(data.posts('train'))} training posts "
                 "have images that are ranked; there is nothing to learn"
             )
-        train, apart = preference.held_out(ranked, self.held_out, data.dis_seed)
+        train, apart = preference.held_out(ranked, o.held_out, data.dis_seed)
         ranks = data.trainer.world_size if data.trainer is not None else 1
         if len(apart) < ranks:
             raise DataError(
@@ -177,51 +123,52 @@ class RelevanceMethod(Method):
             )
         self.worths = {each.post.id: each.worths for each in ranked}
         self.noted["supervision"] = {
-            "preference": self.preference,
+            "preference": o.preference,
             "posts": len(train),
             "held_out_posts": len(apart),
             "pairs": sum(each.pairs(margin) for each in train),
             "margin": margin,
             **counts,
         }
-        if all(each.post.truth is not None for each in ranked) and self.preference in ("utility", "clip", "file"):
+        if o.preference in ("utility", "clip", "file") and all(each.post.truth is not None for each in ranked):
             scores = [(each.post, [*each.worths]) for each in ranked]
             self.noted["supervision"]["against_truth"] = against_truth(scores, blank=0.0)
         data.train_with([each.post for each in train], [each.post for each in apart])
 
     def _ranked(self, data: MnerData) -> tuple[list[Ranked], float, dict[str, int]]:
         """Ranked posts, the margin within which images are tied, and counts for the record."""
-        posts, most = data.posts("train"), self.max_images
-        if self.preference == "oracle":
+        o = self.options
+        posts, most = data.posts("train"), o.max_images
+        if o.preference == "oracle":
             return preference.oracle(posts, most), 0.0, {}
-        if self.preference == "matched":
+        if o.preference == "matched":
             return preference.matched(posts, most, data.dis_seed), 0.0, {}
-        if self.preference == "file":
-            assert self.rankings is not None
+        if o.preference == "file":
+            assert o.rankings is not None
             content = data.content
             # posts that --data.limit left out may be ranked, too, and are not unknown
             known: dict[str, int | None] = dict.fromkeys(content.split_ids.get("train", ()))
             known |= {post.id: len(post.images) for post in content.splits["train"]}
             forbidden = {name for split in ("dev", "test") for name in content.split_ids.get(split, ())}
             forbidden |= {post.id for split in ("dev", "test") for post in content.splits[split]}
-            return _with_margin(preference.from_file(self.rankings, posts, known, forbidden, most))
+            return _with_margin(preference.from_file(o.rankings, posts, known, forbidden, most))
         device = data.trainer.strategy.root_device if data.trainer is not None else torch.device("cpu")
         text, sight, collator = self.encoder.text.to(device), self.encoder.sight.to(device), data.collator()
-        trial = Trial(text, sight, collator, self.blank, self.utility_epochs, data.dis_seed, device)
-        if self.preference == "clip":
+        trial = Trial(text, sight, collator, o.blank, o.utility_epochs, data.dis_seed, device)
+        if o.preference == "clip":
             return self._by_cosine(posts, trial), 0.0, {}
-        return (*utility(posts, trial, most, self.utility_seeds), {})
+        return (*utility(posts, trial, most, o.utility_seeds), {})
 
     @torch.no_grad()
     def _by_cosine(self, posts: Sequence[Post], trial: Trial) -> list[Ranked]:
         """Cosine of text and image in the towers' joint space, less the quantile where the blank image stands."""
-        text, sight = trial.text.eval(), trial.sight.eval()
+        o, text, sight = self.options, trial.text.eval(), trial.sight.eval()
         if text.joint_width != sight.pooled_width:
             raise UsageError(
-                f"--model.preference clip compares texts and images, and towers {self.text} and {self.vision} share no "
+                f"--model.preference clip compares texts and images, and towers {o.text} and {o.vision} share no "
                 "space; give two halves of one CLIP"
             )
-        kept = [preference.first_images(post, self.max_images) for post in posts]
+        kept = [preference.first_images(post, o.max_images) for post in posts]
         kept = [post for post in kept if post.images]
         cosines: list[Tensor] = []
         for batch in trial.batches(kept):
@@ -229,7 +176,7 @@ class RelevanceMethod(Method):
             found = functional.cosine_similarity(vectors, sight.whole(batch, regions=False).pooled, -1).cpu()
             cosines += [row[: len(post.images)] for post, row in zip(batch.posts, found, strict=True)]
         self.train()
-        blank = float(torch.cat(cosines).quantile(self.clip_quantile)) if cosines else 0.0
+        blank = float(torch.cat(cosines).quantile(o.clip_quantile)) if cosines else 0.0
         return [Ranked(post, tuple((row - blank).tolist())) for post, row in zip(kept, cosines, strict=True)]
 
     def _pairs(self, batch: Batch, mask: Tensor) -> Tensor:
@@ -273,7 +220,7 @@ class RelevanceMethod(Method):
         mask, scores, relevance = (each.tolist() for each in (found.mask, found.images, found.relevance))
 
         def real(row: int, values: list[list[float]]) -> list[float | None]:
-            count = min(len(batch.posts[row].images), self.max_images)
+            count = min(len(batch.posts[row].images), self.options.max_images)
             return [value if there else None for value, there in zip(values[row], mask[row], strict=True)][:count]
 
         return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,8 @@ from mnerkit.nn.eval_mode import evaluating
 from mnerkit.towers.fusion.sight import Seen, Sight
 from mnerkit.towers.interface import ImageStates, TextTower, VisionTower
 from mnerkit.towers.vision.pretrained import ClipVisionTower
+from mnerkit_plugins.relevance.options import Blank, RelevanceOptions
 from mnerkit_plugins.relevance.ranking import RelevanceScorer, relevance
-
-Blank = Literal["zeros", "white", "black"]
 
 
 @dataclass
@@ -52,26 +50,15 @@ class RelevanceEncoder(nn.Module):
     Args:
         text: the text tower.
         sight: sees the images.
-        joint: d_s.
-        hidden: of the MLP.
-        dropout: in the MLP.
-        blank: pixels of the blank image: zeros once normalised, white, or black. With captions it has no words.
+        o: the options. With captions the blank image has no words.
     """
 
-    def __init__(
-        self,
-        text: TextTower,
-        sight: Sight,
-        joint: int = 512,
-        hidden: int = 512,
-        dropout: float = 0.1,
-        blank: Blank = "zeros",
-    ) -> None:
+    def __init__(self, text: TextTower, sight: Sight, o: RelevanceOptions) -> None:
         super().__init__()
-        self.text, self.sight, self.blank = text, sight, blank
+        self.text, self.sight, self.blank = text, sight, o.blank
         self._class_state = isinstance(sight.tower, ClipVisionTower) and not sight.tower.frozen
         width = sight.width if self._class_state else sight.pooled_width
-        self.scorer = RelevanceScorer(text.width, width, joint, hidden, dropout)
+        self.scorer = RelevanceScorer(text.width, width, o.joint, o.hidden, o.dropout)
 
     def forward(self, batch: Batch) -> Scores:
         """Score the images of each post, and the blank one."""

@@ -11,14 +11,12 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.readers import is_blank, lines
 from mnerkit.data.random_draws import stream
 from mnerkit.errors import DataError, UsageError
-
-Preference = Literal["utility", "matched", "clip", "file", "oracle"]
 
 
 @dataclass(frozen=True)

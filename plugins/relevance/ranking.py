@@ -6,13 +6,11 @@ no more than a margin are tied and form no pair. The blank image is a candidate 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PairMean = Literal["pairs", "posts"]
+from mnerkit_plugins.relevance.options import PairMean
 
 
 def ranked_pairs(worths: Tensor, mask: Tensor, margin: float = 0.0) -> Tensor:

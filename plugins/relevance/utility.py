@@ -16,7 +16,8 @@ from mnerkit.data.random_draws import permutation, stream
 from mnerkit.nn.linear_chain import CRF, crf_nll
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import TextTower
-from mnerkit_plugins.relevance.model import Blank, blank_states
+from mnerkit_plugins.relevance.model import blank_states
+from mnerkit_plugins.relevance.options import Blank
 from mnerkit_plugins.relevance.preference import Ranked, first_images
 
 _BATCH = 32

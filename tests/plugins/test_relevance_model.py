@@ -26,6 +26,7 @@ from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.method import RelevanceMethod
 from mnerkit_plugins.relevance.model import RelevanceEncoder, blank_pixels
+from mnerkit_plugins.relevance.options import RelevanceOptions
 from mnerkit_plugins.relevance.ranking import PairRankLoss
 from mnerkit_plugins.relevance.ranking_scores import against_truth, spread
 from mnerkit_plugins.relevance.utility import Trial, utility
@@ -37,7 +38,9 @@ FACTS = CorpusFacts.of(TYPES, POSTS)
 
 def encoder(**options: Any) -> RelevanceEncoder:
     torch.manual_seed(0)
-    return RelevanceEncoder(TinyText(FACTS), Sight(TinyVision()), joint=16, hidden=16, **options).eval()
+    return RelevanceEncoder(
+        TinyText(FACTS), Sight(TinyVision()), RelevanceOptions(joint=16, hidden=16, **options)
+    ).eval()
 
 
 def collator(made: RelevanceEncoder, max_images: int = 4) -> Collator:
