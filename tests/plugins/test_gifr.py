@@ -25,11 +25,13 @@ from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.prompts import LayerPrompts, MlpPrompts
+from mnerkit.options import declared
 from mnerkit.towers.fusion.image_prefix import ImagePrefixEncoder, key_value_maps
 from mnerkit_plugins.bert.tagger import BertTagger
 from mnerkit_plugins.gifr.model import GifrEncoder
-from mnerkit_plugins.gifr.tagger import ENCODER_OPTIONS, GifrTagger
-from mnerkit_plugins.relevance.method import RelevanceMethod
+from mnerkit_plugins.gifr.options import GifrOptions
+from mnerkit_plugins.gifr.tagger import GifrTagger
+from mnerkit_plugins.relevance.options import RelevanceOptions
 from mnerkit_plugins.tpm_mi.tagger import TpmMiTagger
 
 TYPES = types_of("multi")
@@ -263,10 +265,9 @@ def test_a_tower_that_takes_no_prefix_and_heads_that_do_not_fit_are_refused(kind
         tagger(kind, heads=7)
 
 
-def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
-    own = inspect.signature(GifrTagger).parameters
-    for name in ENCODER_OPTIONS:
-        assert own[name].default == inspect.signature(GifrEncoder).parameters[name].default, name
+def test_the_command_line_reads_the_options_that_the_taggers_are_made_of() -> None:
+    for kind, made in KINDS.items():
+        assert registry.get(kind).options_class is made.options_class
 
 
 def test_the_ablations_are_the_rows_of_table_3() -> None:
@@ -278,9 +279,9 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
     rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(row[1]) for row in rows] == list(range(1, 23)), "the rows of the paper's ambiguities"
-    known = {
-        "": inspect.signature(GifrTagger).parameters,
-        "relevance": inspect.signature(RelevanceMethod).parameters,
+    known: dict[str, Any] = {
+        "": declared(GifrOptions),
+        "relevance": declared(RelevanceOptions),
         "data": inspect.signature(MnerData).parameters,
     }
     for row in rows:

@@ -1,0 +1,65 @@
+"""Options of GIFR (`--model.X`). Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.errors import UsageError
+from mnerkit.methods.options import PictureOptions
+from mnerkit.options import option
+from mnerkit.ranges import COUNT, DROPOUT, Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class GifrOptions(
+    PictureOptions,
+    text="bert-base-uncased",
+    vision="google/vit-base-patch16-224",
+    freeze_vision=False,
+    max_tokens=64,
+    max_images=4,
+):
+    """Where images look at each other, how their relevance counts, and how they become prompts."""
+
+    relevance: Literal["given", "ones"] = option(
+        "given", "R of Eq. 2 as --data.relevance gives it, or 1 for all images (the paper's 'w/o D')"
+    )
+    irrelevant: Literal["weight", "drop"] = option(
+        "weight", "weigh images with R <= 0.5, ranked below the blank one, by R like the others, or drop them"
+    )
+    graph: bool = option(
+        True,
+        "let images look at each other; false hands the image vectors to the prompts as they are, without R (the "
+        "paper's 'w/o G')",
+    )
+    gt_block: Literal["full", "attn_only"] = option(
+        "full", "a whole transformer layer, or the attention of Eq. 4 alone, without biases"
+    )
+    residual_scale_r: bool = option(
+        True, "scale the layer's residual by R; if false, an irrelevant image's own vector passes with weight 1"
+    )
+    r_axis: Literal["source", "target"] = option(
+        "source", "R weighs the image that is looked at (source), or the one that looks (target)"
+    )
+    renorm: bool = option(False, "rescale the weighted attention so that it sums to 1 again")
+    pos: Literal["degree", "order", "none"] = option(
+        "degree", "positions by degree, by order (the paper's 'w/o P'), or none"
+    )
+    max_degree: int = option(3, "largest degree with a vector of its own", Range(0))
+    graph_layers: int = option(1, "number of layers of Eq. 4", COUNT)
+    heads: int = option(8, "attention heads of these layers; must divide the width of the image vectors", COUNT)
+    prompt_kv: Literal["own", "shared_bert"] = option(
+        "own", "W_k and W_v of Eq. 6 are new ones, or those of the text tower's layers"
+    )
+    dropout: float = option(0.1, "dropout in the graph's layers and on the word states", DROPOUT)
+    augment: bool = option(False, "mirror and shift pictures while training; off for a frozen vision tower")
+
+    def check(self) -> None:
+        """Refuse a renormalisation that takes R out again."""
+        super().check()
+        if self.renorm and self.r_axis == "target":
+            raise UsageError(
+                "--model.renorm true takes a factor of whole rows out again, which --model.r_axis target puts in: R"
+                " would weigh no attention; take one of them"
+            )
