@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mnerkit.nn.attention import FeedForward, MultiHeadAttention, Norm, SubLayer
-from mnerkit.nn.gates import Gate, GateKind
+from mnerkit.nn.attention import FeedForward, MultiHeadAttention, SubLayer
+from mnerkit.nn.gates import Gate
 from mnerkit_plugins.gei.entity_graph import EntityGraph, Relation
-
-ObjectUpdate = Literal["parallel", "sequential", "none"]
-EntityState = Literal["from_tokens", "carry"]
+from mnerkit_plugins.gei.options import GeiOptions
 
 
 class Nodes(NamedTuple):
@@ -45,57 +43,32 @@ class HeteroEntityLayer(nn.Module):
     """A layer of GEI's graph; entities see what belongs to them, and hand it to their tokens alone.
 
     Args:
-        width: d of all nodes.
-        heads: of the four attentions; must divide d.
-        hidden: of the feed-forward networks.
-        dropout: on attention weights, and behind attention and feed-forward network.
-        residual: residual and layer norm around the attention among tokens and among visual nodes (Eq. 7) and around
-            the feed-forward networks; False: neither, as printed.
-        norm: where the norms stand.
-        gate: one share for each feature, or one for a vector.
-        obj_update: visual nodes look at the entities as they were before the layer (`parallel`), at those that have
-            seen (`sequential`), or at none.
-        entity_state: entities are pooled from their tokens after each layer, or keep what they fused (`carry`).
-        entities: whether there are entity nodes; without them each token of a span looks by itself.
-        last: whether nothing follows but what reads tokens. Then what only visual nodes would need is left out.
-
+        o: the options. Without `entity_nodes` each token of a span looks by itself.
+        last: no layer follows, and only tokens are read: what visual nodes alone would need is left out.
     """
 
-    def __init__(
-        self,
-        width: int,
-        heads: int = 8,
-        hidden: int = 2048,
-        dropout: float = 0.4,
-        *,
-        residual: bool = True,
-        norm: Norm = "post",
-        gate: GateKind = "feature",
-        obj_update: ObjectUpdate = "parallel",
-        entity_state: EntityState = "from_tokens",
-        entities: bool = True,
-        last: bool = False,
-    ) -> None:
+    def __init__(self, o: GeiOptions, last: bool = False) -> None:
         super().__init__()
+        width = o.width
 
         def around() -> SubLayer:
-            return SubLayer(width, dropout, norm, residual)
+            return SubLayer(width, o.dropout, o.norm, o.residual)
 
         def attention() -> MultiHeadAttention:
-            return MultiHeadAttention(width, heads, dropout)
+            return MultiHeadAttention(width, o.heads, o.dropout)
 
-        self.obj_update, self.entity_state = obj_update, entity_state
+        self.obj_update, self.entity_state = o.obj_update, o.entity_state
         self.among_tokens, self.around_tokens = attention(), around()
         self.among_visual, self.around_visual = attention(), around()
-        self.entity_looks, self.entity_gate = attention(), Gate(width, gate)
-        self.token_gate = Gate(width, gate) if entities else None
-        self.think_tokens, self.token_network = around(), FeedForward(width, hidden, dropout)
+        self.entity_looks, self.entity_gate = attention(), Gate(width, o.gate)
+        self.token_gate = Gate(width, o.gate) if o.entity_nodes else None
+        self.think_tokens, self.token_network = around(), FeedForward(width, o.hidden, o.dropout)
         self.visual_looks: MultiHeadAttention | None = None
         self.think_visual: SubLayer | None = None
         if not last:
-            if obj_update != "none":
-                self.visual_looks, self.visual_gate = attention(), Gate(width, gate)
-            self.think_visual, self.visual_network = around(), FeedForward(width, hidden, dropout)
+            if o.obj_update != "none":
+                self.visual_looks, self.visual_gate = attention(), Gate(width, o.gate)
+            self.think_visual, self.visual_network = around(), FeedForward(width, o.hidden, o.dropout)
 
     def forward(self, nodes: Nodes, graph: EntityGraph, apart: bool = False) -> tuple[Nodes, Interaction]:
         """Let the nodes of B graphs change each other.

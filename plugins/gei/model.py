@@ -6,24 +6,20 @@ tower, d_m that of the graph.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
-from mnerkit.nn.attention import Norm, TransformerLayer
-from mnerkit.nn.gates import GateKind
-from mnerkit.nn.graph_backends import GraphBackend, load_dgl
-from mnerkit.nn.untyped_spans import SamplingUnit, ScheduledSampling, SpanRepair, SpanTask, spans_of, tags_of_spans
+from mnerkit.nn.attention import TransformerLayer
+from mnerkit.nn.graph_backends import load_dgl
+from mnerkit.nn.untyped_spans import ScheduledSampling, SpanTask, spans_of, tags_of_spans
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
 from mnerkit_plugins.gei.entity_graph import entity_graph
-from mnerkit_plugins.gei.entity_layer import EntityState, HeteroEntityLayer, Interaction, Nodes, ObjectUpdate
-from mnerkit_plugins.gei.nodes import TokenNodes, Tokens, TokenSource, VisualNodes, VisualSource
-
-DecodeOn = Literal["graph", "concat_bert"]
+from mnerkit_plugins.gei.entity_layer import HeteroEntityLayer, Interaction, Nodes
+from mnerkit_plugins.gei.nodes import TokenNodes, Tokens, VisualNodes
+from mnerkit_plugins.gei.options import GeiOptions
 
 
 class GeiEncoder(Encoder):
@@ -32,88 +28,42 @@ class GeiEncoder(Encoder):
     Attributes:
         epoch: of the training, the first one is 1; decides how many spans are predicted ones.
         detected: (B, W) spans that were predicted for the last batch; None without the span task.
-
     """
 
-    def __init__(
-        self,
-        text: TextTower,
-        sight: Sight,
-        *,
-        width: int = 512,
-        hidden: int = 2048,
-        graph_layers: int = 6,
-        heads: int = 8,
-        dropout: float = 0.4,
-        transformer_heads: int = 12,
-        transformer_dropout: float = 0.1,
-        tokens: TokenSource = "pieces",
-        visual: VisualSource = "objects",
-        use_global: bool = True,
-        entity_nodes: bool = True,
-        span_task: bool = True,
-        residual: bool = True,
-        norm: Norm = "post",
-        obj_update: ObjectUpdate = "parallel",
-        gate: GateKind = "feature",
-        isolate_non_entity: bool = False,
-        entity_state: EntityState = "from_tokens",
-        ss_unit: SamplingUnit = "sentence",
-        ss_start: int = 2,
-        ss_end: int = 6,
-        ss_max: float = 0.9,
-        span_repair: SpanRepair = "lenient",
-        decode_on: DecodeOn = "graph",
-        graph: GraphBackend = "dense",
-    ) -> None:
-        """Create the parts around the towers. `GeiTagger` explains the options.
+    def __init__(self, text: TextTower, sight: Sight, o: GeiOptions) -> None:
+        """Create the parts around the towers.
 
         Raises:
-            UsageError: options contradict each other or the towers.
+            UsageError: `transformer_heads` does not divide the text tower's width, or DGL is missing.
         """
         super().__init__()
-        if entity_nodes and not span_task:
-            raise UsageError("entity nodes are detected spans: with span_task false goes entity_nodes false")
-        for name, number, divided in (
-            ("heads", heads, width),
-            ("transformer_heads", transformer_heads, text.width),
-        ):
-            if divided % number:
-                raise UsageError(f"--model.{name} {number} does not divide the width {divided}")
-        if graph == "dgl":
-            load_dgl()  # here, so that its absence is told before anything is trained
-        self.tokens = TokenNodes(text, tokens)
-        self.visual = VisualNodes(sight, width, visual, use_global)
+        self.options = o
+        if text.width % o.transformer_heads:
+            raise UsageError(f"--model.transformer_heads {o.transformer_heads} does not divide the width {text.width}")
+        if o.graph == "dgl":
+            load_dgl()  # so that a missing DGL is reported before training
+        self.tokens = TokenNodes(text, o)
+        self.visual = VisualNodes(sight, o)
 
         def transformer() -> TransformerLayer:
-            return TransformerLayer(text.width, transformer_heads, dropout=transformer_dropout)
+            return TransformerLayer(text.width, o.transformer_heads, dropout=o.transformer_dropout)
 
-        self.reader, self.token_map = transformer(), nn.Linear(text.width, width)  # Transformer1, W_t
-        self.span_reader = transformer() if span_task else None  # Transformer2
-        self.spans = SpanTask(text.width) if span_task else None
+        self.reader, self.token_map = transformer(), nn.Linear(text.width, o.width)  # Transformer1, W_t
+        self.span_reader = transformer() if o.span_task else None  # Transformer2
+        self.spans = SpanTask(text.width) if o.span_task else None
         self.layers = nn.ModuleList(
-            HeteroEntityLayer(
-                width,
-                heads,
-                hidden,
-                dropout,
-                residual=residual,
-                norm=norm,
-                gate=gate,
-                obj_update=obj_update,
-                entity_state=entity_state,
-                entities=entity_nodes,
-                last=number == graph_layers - 1,
-            )
-            for number in range(graph_layers)
+            HeteroEntityLayer(o, last=number == o.graph_layers - 1) for number in range(o.graph_layers)
         )
-        self.sampling = ScheduledSampling(ss_unit, ss_start, ss_end, ss_max)
-        self.entity_nodes, self.isolate, self.graph = entity_nodes, isolate_non_entity, graph
-        self.span_repair, self.decode_on = span_repair, decode_on
-        self.width = width + (text.width if decode_on == "concat_bert" else 0)
+        self.sampling = ScheduledSampling(o.ss_unit, o.ss_start, o.ss_end, o.ss_max)
+        self.width = o.width + (text.width if o.decode_on == "concat_bert" else 0)
         self.epoch = 1
         self.detected: Tensor | None = None
-        self.by_post = not span_task  # the tagger reads the spans that were detected in the batch
+        self.by_post = not o.span_task  # the tagger reads the spans that were detected in the batch
+
+    @property
+    def sight(self) -> Sight:
+        """What sees the pictures."""
+        return self.visual.sight
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -125,10 +75,10 @@ class GeiEncoder(Encoder):
         mask = text.read_mask
         states = self.tokens.words(self.span_reader(tokens.states, tokens.mask), text)  # Eq. 2: T', (B, W, d_C)
         emissions = self.spans.emissions(states)
-        spans = self.detected = spans_of(self.spans.decode(emissions, mask), mask, self.span_repair)
+        spans = self.detected = spans_of(self.spans.decode(emissions, mask), mask, self.options.span_repair)
         if batch.tags is None:
             return spans, {}
-        gold = spans_of(batch.tags, mask, self.span_repair)
+        gold = spans_of(batch.tags, mask, self.options.span_repair)
         loss = self.spans.loss(emissions, tags_of_spans(gold), mask, given=batch.play_mask)  # Eq. 3-4
         if self.training:
             spans = self.sampling.choose(gold, spans, self.epoch)
@@ -141,21 +91,21 @@ class GeiEncoder(Encoder):
         return spans.gather(1, tokens.word.clamp_min(0)).masked_fill(tokens.word < 0, -1)
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
-        text = batch.text
+        o, text = self.options, batch.text
         tokens = self.tokens(text)
         h_t = self.token_map(self.reader(tokens.states, tokens.mask))  # Eq. 1: T~, (B, n, d_m)
         spans, losses = self.find_spans(batch, tokens) if self.spans is not None else (None, {})
         h_v, visual_mask = self.visual(batch)  # Eq. 5-6: V~, (B, k, d_m)
-        graph = entity_graph(tokens.mask, visual_mask, self.owners(tokens, spans), self.entity_nodes, self.graph)
-        nodes = Nodes(h_t, h_v, graph.pool(h_t) if self.entity_nodes else None)
+        graph = entity_graph(tokens.mask, visual_mask, self.owners(tokens, spans), o.entity_nodes, o.graph)
+        nodes = Nodes(h_t, h_v, graph.pool(h_t) if o.entity_nodes else None)
         done: list[Interaction] = []
         for number, layer in enumerate(self.layers):
             # nothing is fused before the first layer
-            nodes, interaction = layer(nodes, graph, apart=self.isolate and number > 0)  # Eq. 7-12
+            nodes, interaction = layer(nodes, graph, apart=o.isolate_non_entity and number > 0)  # Eq. 7-12
             if trace:
                 done.append(interaction)
         states = self.tokens.words(nodes.tokens, text)  # (B, W, d_m)
-        if self.decode_on == "concat_bert":
+        if o.decode_on == "concat_bert":
             states = torch.cat((self.tokens.words(tokens.states, text), states), -1)
         return WordStates(
             states.unsqueeze(0), losses, trace=self._trace(done, batch, spans, visual_mask) if trace else {}
@@ -176,10 +126,10 @@ class GeiEncoder(Encoder):
             return self.tokens.words(values, batch.text)
 
         def actors(values: Tensor) -> Tensor:
-            return values if self.entity_nodes else of_words(values)
+            return values if self.options.entity_nodes else of_words(values)
 
         drawn = {
-            f"{'entity' if self.entity_nodes else 'word'}_attention": torch.stack(
+            f"{'entity' if self.options.entity_nodes else 'word'}_attention": torch.stack(
                 [actors(each.seen.mean(1)) for each in done], 1
             ),
             "entity_gate": torch.stack([actors(each.entity_gate.mean(-1, keepdim=True)) for each in done], 1)[..., 0],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,7 @@ from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import TextTower
 from mnerkit.towers.text.piece_tower import PieceTower, pool_words
-
-TokenSource = Literal["pieces", "words"]
-VisualSource = Literal["objects", "regions"]
+from mnerkit_plugins.gei.options import GeiOptions
 
 
 class Tokens(NamedTuple):
@@ -33,10 +31,10 @@ class Tokens(NamedTuple):
 class TokenNodes(nn.Module):
     """C: one node a piece, or one a word, where the tower reads whole words or that is asked for."""
 
-    def __init__(self, tower: TextTower, source: TokenSource = "pieces") -> None:
+    def __init__(self, tower: TextTower, o: GeiOptions) -> None:
         super().__init__()
-        self.tower, self.source, self.width = tower, source, tower.width
-        if tower.frozen and source == "pieces" and isinstance(tower, PieceTower):
+        self.tower, self.source, self.word_pool = tower, o.tokens, o.word_pool
+        if tower.frozen and o.tokens == "pieces" and isinstance(tower, PieceTower):
             tower.keep_layers = True  # a frozen tower remembers words alone
 
     def forward(self, text: TextBatch) -> Tokens:
@@ -49,9 +47,9 @@ class TokenNodes(nn.Module):
         return Tokens(states.words, mask, words.masked_fill(~mask, -1))
 
     def words(self, states: Tensor, text: TextBatch) -> Tensor:
-        """States of words (B, W, d), those of their first pieces, from states of tokens (B, n, d)."""
+        """States of words (B, W, d), pooled as `word_pool` has it, from states of tokens (B, n, d)."""
         if self.source == "pieces" and text.first_piece is not None:
-            return pool_words(states, text, "first")
+            return pool_words(states, text, self.word_pool)
         return states * text.read_mask.unsqueeze(-1)
 
 
@@ -63,21 +61,18 @@ class VisualNodes(nn.Module):
 
     Args:
         sight: sees pictures or captions.
-        width: d_m.
-        source: what comes beside the images.
-        use_global: whether the images are nodes.
-
+        o: `width` (d_m), `visual` and `use_global` are read.
     """
 
-    def __init__(self, sight: Sight, width: int, source: VisualSource = "objects", use_global: bool = True) -> None:
+    def __init__(self, sight: Sight, o: GeiOptions) -> None:
         super().__init__()
-        self.sight, self.use_global = sight, use_global
-        self.source: VisualSource = "regions" if sight.kind == "captions" else source
-        pooled = self.source == "objects" or use_global
-        self.map = nn.Linear(sight.pooled_width, width) if pooled else None  # W_v
+        self.sight, self.use_global = sight, o.use_global
+        self.source = "regions" if sight.kind == "captions" else o.visual
+        pooled = self.source == "objects" or o.use_global
+        self.map = nn.Linear(sight.pooled_width, o.width) if pooled else None  # W_v
         # regions may be of another width than the vector of a whole picture (CLIP's)
         own = self.source == "regions" and not (pooled and sight.width == sight.pooled_width)
-        self.region_map = nn.Linear(sight.width, width) if own else None
+        self.region_map = nn.Linear(sight.width, o.width) if own else None
 
     @property
     def views(self) -> tuple[str, ...]:

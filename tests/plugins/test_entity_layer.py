@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mnerkit_plugins.gei.entity_graph import EntityGraph, entity_graph
 from mnerkit_plugins.gei.entity_layer import HeteroEntityLayer, Interaction, Nodes
+from mnerkit_plugins.gei.options import GeiOptions
 
 B, N, K, D = 3, 7, 4, 16
 TOKENS = torch.arange(N) < torch.tensor([[7], [5], [6]])
@@ -20,10 +21,11 @@ OWNER = torch.tensor([[-1, 0, -1, 1, 1, 1, -1], [-1, 0, 0, -1, -1, -1, -1], [-1]
 INSIDE = OWNER >= 0
 
 
-def layers(count: int = 2, seed: int = 0, **options: Any) -> nn.ModuleList:
+def layers(count: int = 2, seed: int = 0, *, entities: bool = True, **options: Any) -> nn.ModuleList:
     """A stack without dropout, its weights large enough for differences to be seen."""
     torch.manual_seed(seed)
-    return nn.ModuleList(HeteroEntityLayer(D, 4, 32, 0.0, last=place == count - 1, **options) for place in range(count))
+    o = GeiOptions(width=D, heads=4, hidden=32, dropout=0.0, entity_nodes=entities, **options)
+    return nn.ModuleList(HeteroEntityLayer(o, last=place == count - 1) for place in range(count))
 
 
 def inputs(seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -283,9 +285,9 @@ def test_every_option_changes_the_result(options: dict[str, Any]) -> None:
     assert differs(plain, other).any()
 
 
-def count(**options: Any) -> int:
+def count(hidden: int, last: bool = False) -> int:
     with torch.device("meta"):
-        return sum(each.numel() for each in HeteroEntityLayer(512, 8, **options).parameters())
+        return sum(each.numel() for each in HeteroEntityLayer(GeiOptions(hidden=hidden), last).parameters())
 
 
 def test_a_layer_of_the_papers_size_has_ten_million_parameters() -> None:

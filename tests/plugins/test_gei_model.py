@@ -22,11 +22,12 @@ from mnerkit.nn.untyped_spans import bounds_of_spans, spans_of, tags_of_spans
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import TextTower
-from mnerkit.towers.text.piece_tower import BertTower
+from mnerkit.towers.text.piece_tower import BertTower, pool_words
 from mnerkit.towers.text.tiny_bert import tiny_reader
 from mnerkit.towers.vision.pretrained import ResNetTower
 from mnerkit_plugins.gei.entity_layer import HeteroEntityLayer
 from mnerkit_plugins.gei.model import GeiEncoder
+from mnerkit_plugins.gei.options import GeiOptions
 
 TYPES = types_of("default")
 POSTS = generate("default", "train", 6)
@@ -45,7 +46,7 @@ def made(text: str = "tiny", vision: str = "tiny", seed: int = 0, **options: Any
     torch.manual_seed(seed)
     tower: TextTower = text_tower(text, facts=facts())
     seen = text_tower(text, facts=facts()) if vision == "captions" else vision_tower(vision)
-    return GeiEncoder(tower, Sight(seen), **{**SMALL, **options}).eval()
+    return GeiEncoder(tower, Sight(seen), GeiOptions(**{**SMALL, **options})).eval()
 
 
 def batch_of(encoder: GeiEncoder, posts: list[Post]) -> Batch:
@@ -86,6 +87,14 @@ def test_a_span_covers_all_tokens_of_its_words_and_no_special_piece(tokens: str)
         assert several, "no word of a span has several pieces: the test says nothing"
         assert (owners[:, 0] == -1).all() and read.mask[:, 0].all()
         assert not read.mask[~batch.text.attn_mask].any()
+
+
+def test_words_are_pooled_as_the_option_has_it() -> None:
+    first, mean = (made("tiny-bert", word_pool=pool) for pool in ("first", "mean"))
+    text = batch_of(mean, POSTS).text
+    states = mean.tokens(text).states
+    assert torch.equal(mean.tokens.words(states, text), pool_words(states, text, "mean"))
+    assert not torch.equal(first.tokens.words(states, text), mean.tokens.words(states, text))
 
 
 def test_entities_are_the_largest_features_of_their_words() -> None:
@@ -281,7 +290,7 @@ def test_captions_are_visual_nodes_word_by_word() -> None:
 
 
 def test_options_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(UsageError, match="span_task false goes entity_nodes false"):
+    with pytest.raises(UsageError, match="entity_nodes needs span_task"):
         made(span_task=False)
     with pytest.raises(UsageError, match="transformer_heads 5 does not divide the width 96"):
         made(transformer_heads=5)
@@ -295,7 +304,7 @@ def test_at_the_papers_size_it_has_the_papers_parameters() -> None:
 
     with torch.device("meta"):
         text = BertTower("bert", BertModel(BertConfig()), tiny_reader(facts(), 128, 24))
-        encoder = GeiEncoder(text, Sight(ResNetTower("resnet152", "resnet152")))
+        encoder = GeiEncoder(text, Sight(ResNetTower("resnet152", "resnet152")), GeiOptions())
 
     def count(module: nn.Module) -> int:
         return sum(each.numel() for each in module.parameters())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from functools import cache
 from pathlib import Path
@@ -25,10 +24,10 @@ from mnerkit.methods.heads.head import Head
 from mnerkit.methods.heads.prototype import PrototypeHead
 from mnerkit.methods.heads.softmax import SoftmaxHead
 from mnerkit.methods.prediction import Prediction
-from mnerkit.methods.tagger import Tagger
+from mnerkit.options import declared
 from mnerkit_plugins.gei.detection import detection_figures
-from mnerkit_plugins.gei.model import GeiEncoder
-from mnerkit_plugins.gei.tagger import ENCODER_OPTIONS, GeiTagger
+from mnerkit_plugins.gei.options import GeiOptions
+from mnerkit_plugins.gei.tagger import GeiTagger
 
 PLUGIN = registry.get("gei")
 SMALL: dict[str, Any] = {"width": 24, "hidden": 32, "graph_layers": 2, "heads": 4, "transformer_heads": 4}
@@ -56,10 +55,8 @@ def total(made: GeiTagger, batch: Batch) -> Tensor:
     return torch.stack([weights[name] * value for name, value in made.losses(batch).items()]).sum()
 
 
-def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
-    own = inspect.signature(GeiTagger).parameters
-    for name in ENCODER_OPTIONS:
-        assert own[name].default == inspect.signature(GeiEncoder).parameters[name].default, name
+def test_the_command_line_reads_the_options_that_the_tagger_is_made_of() -> None:
+    assert PLUGIN.options_class is GeiTagger.options_class
 
 
 def test_the_objective_weighs_both_losses() -> None:
@@ -218,7 +215,7 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
     rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(row[1]) for row in rows] == list(range(1, 18)), "the rows of the paper's ambiguities"
-    own = {**inspect.signature(Tagger).parameters, **inspect.signature(GeiTagger).parameters}
+    own = declared(GeiOptions)
     for row in rows:
         for name, default in re.findall(r"`(\w+)(?:: ([\w.]+))?`", row[3]):
             if name in own and default:
