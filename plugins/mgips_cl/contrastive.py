@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from mnerkit.nn.contrast import TopK, cosines, nce, pair_cosines
+from mnerkit_plugins.mgips_cl.options import MgipsOptions, Pool
 
-Pool = Literal["mean_mlp", "length_linear", "cls"]
-Direction = Literal["t2v", "v2t", "both"]
-Variant = Literal["paper", "merged"]
 WEIGHTS = {"t2v": 1.0, "v2t": 0.0, "both": 0.5}  # of text -> image
 
 
@@ -46,34 +42,14 @@ class ImplicitContrast(nn.Module):
         width: d.
         texts: most text positions.
         images: most image positions.
-        pool: see `SequenceVector`.
-        tau: temperature.
-        direction: text ranks images, images rank texts, or the mean of both.
-        variant: two losses, or the `merged` one, whose numerator holds the top K and the own pair.
-        positives: the implicit ones.
-        use_ips: whether Eq. 16 is part of it.
-        use_cl: whether Eq. 17 is.
+        o: the options.
     """
 
-    def __init__(
-        self,
-        width: int,
-        texts: int,
-        images: int,
-        *,
-        pool: Pool = "mean_mlp",
-        tau: float = 0.5,
-        direction: Direction = "t2v",
-        variant: Variant = "paper",
-        positives: TopK | None = None,
-        use_ips: bool = True,
-        use_cl: bool = True,
-    ) -> None:
+    def __init__(self, width: int, texts: int, images: int, o: MgipsOptions) -> None:
         super().__init__()
-        self.tau, self.weight, self.variant = tau, WEIGHTS[direction], variant
-        self.positives = positives or TopK()
-        self.use_ips, self.use_cl = use_ips, use_cl
-        self.text, self.image = SequenceVector(width, texts, pool), SequenceVector(width, images, pool)
+        self.options, self.weight = o, WEIGHTS[o.cl_direction]
+        self.positives = TopK(o.ips_k, o.ips_clamp_k, o.ips_exclude_own, o.detach_topk_index, o.ips_variant == "merged")
+        self.text, self.image = SequenceVector(width, texts, o.cl_pool), SequenceVector(width, images, o.cl_pool)
 
     def forward(
         self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, valid: Tensor
@@ -88,13 +64,11 @@ class ImplicitContrast(nn.Module):
             valid: (B,) bool, posts with an image.
         """
         vectors = self.text(text, text_mask), self.image(image, image_mask)
-        similarity = pair_cosines(*vectors, valid) / self.tau  # (N, N), rows texts                Eq. 14
-        if self.variant == "merged":
-            return {"ips": nce(similarity, self.weight, self.positives)}
+        similarity = pair_cosines(*vectors, valid) / self.options.tau  # (N, N), rows texts        Eq. 14
         losses = {}
-        if self.use_ips:
+        if self.options.use_ips:
             losses["ips"] = nce(similarity, self.weight, self.positives)  #                         Eq. 15-16
-        if self.use_cl:
+        if self.options.use_cl:
             losses["cl"] = nce(similarity, self.weight)  #                                          Eq. 17
         return losses
 

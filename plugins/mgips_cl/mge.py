@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Align = Literal["linear", "interpolate", "cross_attn"]
-ValueSide = Literal["source", "target"]
-ColumnReading = Literal["transpose", "literal"]
-Residual = Literal["inside", "eq10"]
+from mnerkit_plugins.mgips_cl.options import Align, MgipsOptions
 
 
 class LengthMap(nn.Module):
@@ -94,53 +91,26 @@ class Mge(nn.Module):
         texts: most text positions.
         images: most image positions.
         target: which of the two the target is.
-        heads: each has weights of its own from its own slice of the features; divides d.
-        align: how the image side is brought to the text's length, and back.
-        value: where the values come from.
-        column_reading: w4 over tokens, so that columns are weighed (`transpose`); or w4 over features as printed
-            (`literal`), which makes each column weight 1.
-        column_bias: added to the column weights.
-        use_row: whether rows are weighed.
-        use_column: whether columns are.
-        ffn: whether the feed-forward network stands behind it.
-        residual: the target is added behind the projection (`inside`), or behind the whole block (`eq10`).
-        dropout: on the projection's and the feed-forward network's output.
+        o: the options. Each of the `mge_heads` has weights of its own from its own slice of the features.
     """
 
-    def __init__(
-        self,
-        width: int,
-        texts: int,
-        images: int,
-        target: Literal["image", "text"],
-        *,
-        heads: int = 12,
-        align: Align = "linear",
-        value: ValueSide = "source",
-        column_reading: ColumnReading = "transpose",
-        column_bias: float = 0.0,
-        use_row: bool = True,
-        use_column: bool = True,
-        ffn: bool = True,
-        residual: Residual = "inside",
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, width: int, texts: int, images: int, target: Literal["image", "text"], o: MgipsOptions) -> None:
         super().__init__()
-        self.target, self.heads, self.value_side = target, heads, value
-        self.column_reading, self.column_bias, self.residual = column_reading, column_bias, residual
-        self.use_row, self.use_column = use_row, use_column
-        size = width // heads
+        self.target, self.options = target, o
+        size = width // o.mge_heads
         self.norm = nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
         self.mix_target, self.mix_source = nn.Linear(size, size), nn.Linear(size, size)  # W_a, W_b
         self.row = nn.Linear(size, 1, bias=False)  # a bias would leave the softmax as it is
-        self.column = nn.Parameter(torch.randn(texts if column_reading == "transpose" else size) * 0.02)
-        self.to_text = LengthMap(images, texts, align)
-        self.to_image = LengthMap(texts, images, align) if target == "image" else None
-        self.dropout = nn.Dropout(dropout)
-        self.ffn_norm = nn.LayerNorm(width) if ffn else None
-        self.ffn = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) if ffn else None
+        self.column = nn.Parameter(torch.randn(texts if o.column_reading == "transpose" else size) * 0.02)
+        self.to_text = LengthMap(images, texts, o.length_align)
+        self.to_image = LengthMap(texts, images, o.length_align) if target == "image" else None
+        self.dropout = nn.Dropout(o.dropout)
+        self.ffn_norm = nn.LayerNorm(width) if o.mge_ffn else None
+        self.ffn = (
+            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) if o.mge_ffn else None
+        )
 
     def forward(
         self, target: Tensor, source: Tensor, target_mask: Tensor, source_mask: Tensor
@@ -156,23 +126,24 @@ class Mge(nn.Module):
         Returns:
             (B, a, d), and the weights: `row` (B, heads, c) and `column` (B, heads, d / heads), c the text's length.
         """
+        o = self.options
         # CLIP's last states are no norm's output, unlike BERT's: the source is brought to one scale without weights
         reads, gives = self.norm(target), functional.layer_norm(source, source.shape[-1:])
         text_mask = source_mask if self.target == "image" else target_mask
         query, key = self._split(self.query(reads)), self._split(self.key(gives))  # (B, h, a | b, d/h)
-        value = self._split(self.value(gives if self.value_side == "source" else reads))
+        value = self._split(self.value(gives if o.mge_value == "source" else reads))
         if self.target == "image":
             query = self._aligned(query, target_mask, key, text_mask)
-            if self.value_side == "target":
+            if o.mge_value == "target":
                 value = self._aligned(value, target_mask, key, text_mask)
         else:
             key = self._aligned(key, source_mask, query, text_mask)
-            if self.value_side == "source":
+            if o.mge_value == "source":
                 value = self._aligned(value, source_mask, query, text_mask)
         seen = text_mask[:, None, :, None]
         mutual = self.mix_target(query) * self.mix_source(key) * seen  # (B, h, c, d/h)             Eq. 5
         row, column = self.weights(mutual, text_mask)  # (B, h, c, 1), (B, h, 1, d/h)               Eq. 6
-        weight = row * float(self.use_row) + column * float(self.use_column)
+        weight = row * float(o.use_row) + column * float(o.use_col)
         joined = weight * value * seen  # (B, h, c, d/h)                                            Eq. 7
         if self.to_image is not None:
             joined = self.to_image(joined, text_mask, self._split(self.query(reads)), target_mask)
@@ -184,26 +155,27 @@ class Mge(nn.Module):
     def weights(self, mutual: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of rows (B, h, c, 1) and of columns (B, h, 1, d/h), from M_im (Eq. 6)."""
         row = masked_softmax(self.row(mutual), text_mask[:, None, :, None], 2)
-        if self.column_reading == "literal":
+        if self.options.column_reading == "literal":
             column = (mutual @ self.column).unsqueeze(-1).softmax(-1)[:, :, :1]  # one element: always 1
         else:
             column = (self.column[: mutual.shape[2]] @ mutual).unsqueeze(2).softmax(-1)
-        return row, column + self.column_bias
+        return row, column + self.options.column_bias
 
     def _aligned(self, x: Tensor, mask: Tensor, like: Tensor, like_mask: Tensor) -> Tensor:
         """Of the image's length to that of the text, and GELU."""
         return functional.gelu(self.to_text(x, mask, like, like_mask))
 
     def _block(self, target: Tensor, extracted: Tensor) -> Tensor:
+        residual = self.options.interweave_residual
         x = self.dropout(extracted)  #                                                              Eq. 8
-        if self.residual == "inside":
+        if residual == "inside":
             x = target + x
         if self.ffn is not None and self.ffn_norm is not None:
             x = x + self.dropout(self.ffn(self.ffn_norm(x)))
-        return target + x if self.residual == "eq10" else x
+        return target + x if residual == "eq10" else x
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.unflatten(-1, (self.options.mge_heads, -1)).transpose(1, 2)
 
     @staticmethod
     def _joined(x: Tensor) -> Tensor:

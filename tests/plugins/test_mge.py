@@ -4,23 +4,25 @@ import pytest
 import torch
 
 from mnerkit_plugins.mgips_cl.mge import LengthMap, Mge, interpolation
+from mnerkit_plugins.mgips_cl.options import MgipsOptions
 
 D, TEXTS, IMAGES, HEADS = 12, 7, 9, 3
 READINGS = [
     {},
-    {"align": "interpolate"},
-    {"align": "cross_attn"},
-    {"value": "target"},
+    {"length_align": "interpolate"},
+    {"length_align": "cross_attn"},
+    {"mge_value": "target"},
     {"column_reading": "literal"},
-    {"residual": "eq10"},
-    {"ffn": False},
-    {"heads": 1},
+    {"interweave_residual": "eq10"},
+    {"mge_ffn": False},
+    {"mge_heads": 1},
 ]
 
 
 def mge(target="image", seed=0, **options):
     torch.manual_seed(seed)
-    return Mge(D, TEXTS, IMAGES, target, **{"heads": HEADS, "dropout": 0.0, **options}).eval()
+    o = MgipsOptions(**{"mge_heads": HEADS, "dropout": 0.0, **options})
+    return Mge(D, TEXTS, IMAGES, target, o).eval()
 
 
 def inputs(target="image", texts=5, images=8, rows=2):
@@ -95,20 +97,20 @@ def extracted(block, target="image"):
 @pytest.mark.parametrize("target", ["image", "text"])
 def test_rows_and_columns_add_up(target):
     both, rows, columns, neither = (
-        extracted(mge(target, ffn=False, use_row=row, use_column=column), target)
+        extracted(mge(target, mge_ffn=False, use_row=row, use_col=column), target)
         for row, column in ((True, True), (True, False), (False, True), (False, False))
     )
     torch.testing.assert_close(both - neither, (rows - neither) + (columns - neither), rtol=1e-4, atol=1e-6)
     assert (rows - neither).abs().max() > 1e-4
     assert (columns - neither).abs().max() > 1e-4
     # with neither, f3(0): the same whatever is read
-    block = mge(target, ffn=False, use_row=False, use_column=False)
+    block = mge(target, mge_ffn=False, use_row=False, use_col=False)
     one, other, one_mask, other_mask = inputs(target)
     torch.testing.assert_close(block(one, 3 * other, one_mask, other_mask)[0] - one, neither)
 
 
 def test_equation_5_to_8_for_one_head_by_hand():
-    block = mge("text", heads=1, ffn=False)
+    block = mge("text", mge_heads=1, mge_ffn=False)
     text, image, text_mask, image_mask = inputs("text")
     found, _ = block(text, image, text_mask, image_mask)
     source = torch.nn.functional.layer_norm(image, (D,))
@@ -167,6 +169,6 @@ def test_a_learnt_map_of_positions_refuses_sequences_longer_than_promised():
 
 def test_size_at_paper_scale():
     with torch.device("meta"):
-        found = sum(each.numel() for each in Mge(768, 40, 49, "image").parameters())
+        found = sum(each.numel() for each in Mge(768, 40, 49, "image", MgipsOptions()).parameters())
     # four projections, W_a and W_b, w3, w4, two position maps, feed-forward, two layer norms
     assert found == 4 * 590_592 + 2 * 4_160 + 64 + 40 + (40 * 49 + 40) + (49 * 40 + 49) + 4_722_432 + 3_072 == 7_100_305

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from ranks import assert_ranks_learn_as_one, in_two_ranks
 from torch import Tensor, nn
 
+from mnerkit import registry
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
@@ -27,7 +27,8 @@ from mnerkit.methods.optimiser import parameter_groups
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.text.piece_tower import pool_words
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
-from mnerkit_plugins.mgips_cl.tagger import ENCODER_OPTIONS, MgipsTagger
+from mnerkit_plugins.mgips_cl.options import MgipsOptions
+from mnerkit_plugins.mgips_cl.tagger import MgipsTagger
 
 TYPES = types_of("default")
 POSTS = [post for post in generate("default", "train", 40) if post.images][:7]
@@ -66,10 +67,10 @@ READINGS = [
     {"cl_features": "encoder"},
     {"cl_features": "unimodal"},
     {"cl_direction": "both"},
-    {"use_ips": False},
-    {"use_cl": False},
-    {"use_ips": False, "use_cl": False},
-    {"use_ips": False, "use_cl": False, "use_mgi": False},
+    {"w_ips": 0.0},
+    {"w_cl": 0.0},
+    {"w_ips": 0.0, "w_cl": 0.0},
+    {"w_ips": 0.0, "w_cl": 0.0, "use_mgi": False},
 ]
 
 
@@ -83,7 +84,7 @@ def encoder(captions: bool = False, seed: int = 0, **options) -> MgipsEncoder:
         for module in tower.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-    return MgipsEncoder(text, vision, **{**SMALL, **options}).eval()
+    return MgipsEncoder(text, vision, MgipsOptions(**{**SMALL, **options})).eval()
 
 
 def batch(of: MgipsEncoder, posts: list[Post]):
@@ -100,10 +101,8 @@ def plain(captions: bool = False) -> MgipsEncoder:
     return encoder(captions)
 
 
-def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
-    ours, theirs = (inspect.signature(each).parameters for each in (MgipsTagger, MgipsEncoder))
-    for name in set(ENCODER_OPTIONS) - {"use_ips", "use_cl"}:
-        assert ours[name].default == theirs[name].default, name
+def test_the_command_line_reads_the_options_that_the_tagger_is_made_of() -> None:
+    assert registry.get("mgips_cl").options_class is MgipsTagger.options_class
 
 
 @pytest.mark.parametrize("options", [{}, {"captions": True}, {"mask_missing_crops": False}])
@@ -135,7 +134,7 @@ def test_the_caption_changes_the_states() -> None:
 
 
 @pytest.mark.parametrize("captions", [False, True])
-@pytest.mark.parametrize("options", [{}, {"use_mgi": False, "use_ips": False, "use_cl": False}])
+@pytest.mark.parametrize("options", [{}, {"use_mgi": False, "w_ips": 0.0, "w_cl": 0.0}])
 def test_without_any_picture_it_is_the_text_tower_exactly(captions: bool, options: dict) -> None:
     """With the losses off the head's loss is then BERT-CRF's."""
     made = encoder(captions, **options)
@@ -159,8 +158,8 @@ def test_every_reading_trains_all_that_it_owns(options: dict) -> None:
         trained = [(name, each) for name, each in made.named_parameters() if each.requires_grad]
         assert [name for name, each in trained if each.grad is None] == []
         assert all(each.grad.isfinite().all() for _, each in trained)
-    names = {"ips"} if made.contrast is not None and made.contrast.variant == "merged" else {"ips", "cl"}
-    names -= {name for name in ("ips", "cl") if not options.get(f"use_{name}", True)}
+    names = {"ips"} if made.options.ips_variant == "merged" else {"ips", "cl"}
+    names -= {name for name in ("ips", "cl") if not options.get(f"w_{name}", True)}
     assert set(encoded.losses) == names
 
 

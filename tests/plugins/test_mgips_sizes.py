@@ -9,6 +9,7 @@ from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.towers.text.piece_tower import BertTower
 from mnerkit.towers.vision.pretrained import CLIP, ClipVisionTower
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
+from mnerkit_plugins.mgips_cl.options import MgipsOptions
 
 
 def test_parts_have_the_sizes_that_the_paper_leads_to() -> None:
@@ -19,7 +20,7 @@ def test_parts_have_the_sizes_that_the_paper_leads_to() -> None:
         text = BertTower("bert-base-uncased", BertModel(BertConfig()), reader)
         model = CLIPVisionModelWithProjection(CLIPVisionConfig(patch_size=32))
         vision = ClipVisionTower("clip-vit-base-patch32", model, PictureFormat(224, *CLIP))
-        made = MgipsEncoder(text, vision)
+        made = MgipsEncoder(text, vision, MgipsOptions())
     assert all(each.is_meta for each in made.parameters())
     found = {name: sum(each.numel() for each in part.parameters()) for name, part in made.named_children()}
     pooler = 768 * 768 + 768
