@@ -23,6 +23,7 @@ from mnerkit.nn.graph_backends import load_dgl
 from mnerkit.text_table import table
 from mnerkit.towers.interface import TextStates, TextTower
 from mnerkit_plugins.mousing.model import MousingEncoder
+from mnerkit_plugins.mousing.options import MousingOptions
 
 RESULTS = Path(__file__).parent / "results" / "graph.json"
 WIDTH = 768
@@ -68,13 +69,8 @@ def case(size: str, neighbourhood: str, turns: int) -> dict[str, Any]:
     models = {}
     for backend in ("dense", "dgl"):
         torch.manual_seed(0)
-        models[backend] = MousingEncoder(
-            Given(),
-            use_image=False,
-            graph=backend,  # type: ignore[arg-type]
-            neighbourhood=neighbourhood,  # type: ignore[arg-type]
-            dropout=0.0,
-        )
+        options: dict[str, Any] = {"graph": backend, "neighbourhood": neighbourhood}
+        models[backend] = MousingEncoder(Given(), None, MousingOptions(use_image=False, dropout=0.0, **options))
     results = {name: step(model, x, edges, mask) for name, model in models.items()}
     gap = max(
         float((one - other).abs().max() / one.abs().max().clamp_min(1))

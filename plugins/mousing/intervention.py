@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,49 +10,39 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.random_draws import stream
 from mnerkit.nn.graph import pair_mask
+from mnerkit_plugins.mousing.options import MousingOptions
 
-Intervention = Literal["learned", "random", "gaussian"]
 Graph = tuple[Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class Perturbation:
-    """Graphs of the two environments.
+def environments(
+    o: MousingOptions, x: Tensor, adjacency: Tensor, mask: Tensor, seeds: Sequence[int] | None
+) -> list[Graph]:
+    """Features and adjacency of each of the `num_env` environments.
 
-    Attributes:
-        kind: `learned` gives both the same graph, `random` flips edges of the second one, `gaussian` adds noise to its
-            node features.
-        flip: probability with which `random` flips an edge.
-        noise: deviation of `gaussian`.
+    With `learned` all have the same graph; `random` flips edges of the second one, `gaussian` adds noise to its node
+    features. Only real nodes and pairs are drawn for, in order, so padding changes nothing.
+
+    Args:
+        o: `intervention`, `num_env`, `flip` and `noise` are read.
+        x: (B, L, d) features.
+        adjacency: (B, L, L) of 0 and 1.
+        mask: (B, L) bool.
+        seeds: B numbers: each graph's draws depend on its own alone, whatever stands beside it in the batch. None
+            draws from the global random state (training).
     """
-
-    kind: Intervention = "learned"
-    flip: float = 0.1
-    noise: float = 0.1
-
-    def draws(self, x: Tensor, adjacency: Tensor, mask: Tensor, seeds: Sequence[int] | None) -> list[Graph]:
-        """Features and adjacency of both environments.
-
-        Only real nodes and pairs are drawn for, in order, so padding changes nothing.
-
-        Args:
-            x: (B, L, d) features.
-            adjacency: (B, L, L) of 0 and 1.
-            mask: (B, L) bool.
-            seeds: B numbers: each graph's draws depend on its own alone, whatever stands beside it in the batch. None
-                draws from the global random state (training).
-        """
-        if self.kind == "learned":
-            return [(x, adjacency), (x, adjacency)]
-        if self.kind == "gaussian":
-            noise = torch.zeros_like(x)
-            noise[mask] = self.noise * _each(mask, x.shape[-1:], torch.randn, seeds).to(x)
-            return [(x, adjacency), (x + noise, adjacency)]
-        pairs = pair_mask(mask).triu(1)
-        flips = torch.zeros_like(adjacency)
-        flips[pairs] = (_each(pairs, (), torch.rand, seeds) < self.flip).to(flips)
-        flips = flips + flips.transpose(-1, -2)
-        return [(x, adjacency), (x, adjacency + flips - 2 * adjacency * flips)]
+    first = (x, adjacency)
+    if o.intervention == "learned":
+        return [first] * o.num_env
+    if o.intervention == "gaussian":
+        noise = torch.zeros_like(x)
+        noise[mask] = o.noise * _each(mask, x.shape[-1:], torch.randn, seeds).to(x)
+        return [first, (x + noise, adjacency)]
+    pairs = pair_mask(mask).triu(1)
+    flips = torch.zeros_like(adjacency)
+    flips[pairs] = (_each(pairs, (), torch.rand, seeds) < o.flip).to(flips)
+    flips = flips + flips.transpose(-1, -2)
+    return [first, (x, adjacency + flips - 2 * adjacency * flips)]
 
 
 def _each(places: Tensor, shape: Sequence[int], draw: Callable[..., Tensor], seeds: Sequence[int] | None) -> Tensor:

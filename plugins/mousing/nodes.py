@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +10,18 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.interface import TextTower, VisionTower
+from mnerkit_plugins.mousing.options import MousingOptions
 
-ImageNodeSource = Literal["grid_crop", "pooled_tokens", "all_tokens", "captions"]
-TextSpace = Literal["projected", "hidden"]
 Given = TypeVar("Given")
 
 
 class WordNodes(nn.Module):
     """One node a word: its state, in the space that words share with pictures (`projected`) or as it is (`hidden`)."""
 
-    def __init__(self, tower: TextTower, space: TextSpace = "projected") -> None:
+    def __init__(self, tower: TextTower, o: MousingOptions) -> None:
         super().__init__()
-        self.tower, self.space = tower, space
-        self.width = tower.joint_width if space == "projected" else tower.width
+        self.tower, self.space = tower, o.text_space
+        self.width = tower.joint_width if self.space == "projected" else tower.width
 
     def forward(self, text: TextBatch) -> tuple[Tensor, Tensor]:
         """(B, W, d) nodes and their (B, W) mask; a word that the tower did not see is no node."""
@@ -42,28 +41,23 @@ class ImageNodes(nn.Module):
     `captions` takes the words of the pictures' captions.
     """
 
-    def __init__(
-        self,
-        words: WordNodes,
-        vision: VisionTower | None,
-        source: ImageNodeSource,
-        grid: int = 3,
-        projection: bool = False,
-    ) -> None:
+    def __init__(self, words: WordNodes, vision: VisionTower | None, o: MousingOptions) -> None:
         super().__init__()
-        self.source, self.grid = source, grid
-        if source == "captions":
+        self.source, self.grid = o.image_nodes, o.grid
+        if self.source == "captions":
             self.vision, width = None, words.width
         elif vision is None:
-            raise UsageError(f"image_nodes {source} needs a vision tower; without one take captions or use_image false")
+            raise UsageError(
+                f"image_nodes {self.source} needs a vision tower; without one take captions or use_image false"
+            )
         else:
-            self.vision, width = vision, vision.pooled_width if source == "grid_crop" else vision.joint_width
-        if width != words.width and not projection:
+            self.vision, width = vision, vision.pooled_width if self.source == "grid_crop" else vision.joint_width
+        if width != words.width and not o.image_projection:
             raise UsageError(
                 f"words are {words.width} wide and image nodes {width}: the towers share no space. Take CLIP or tiny "
                 "for both, image_nodes captions, or image_projection true (a map that is trained)"
             )
-        self.projection = nn.Linear(width, words.width) if projection else None
+        self.projection = nn.Linear(width, words.width) if o.image_projection else None
 
     def forward(self, batch: Batch, words: WordNodes) -> tuple[Tensor, Tensor]:
         """(B, R, d) nodes and their (B, R) mask; a missing picture has none. `words` reads captions."""

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from mnerkit.nn.graph import pair_mask
-
-ViewWeight = Literal["diag", "linear"]
+from mnerkit_plugins.mousing.options import MousingOptions
 
 
 class MultiViewSimilarity(nn.Module):
     """Mean over V views of the cosine of weighted nodes (MOUSING, Eq. 5-6; the weighted cosine of IDGL).
 
-    A view is a vector that weighs the features (`diag`), or a bias-free linear map to `rank` features (`linear`).
+    A view is a vector that weighs the features (`diag`), or a bias-free linear map to `view_rank` features (`linear`).
     """
 
-    def __init__(self, width: int, views: int = 6, weight: ViewWeight = "diag", rank: int = 64) -> None:
+    def __init__(self, width: int, o: MousingOptions) -> None:
         super().__init__()
-        self.kind = weight
-        shape = (views, width) if weight == "diag" else (views, width, rank)
+        self.kind = o.view_weight
+        shape = (o.num_views, width) if self.kind == "diag" else (o.num_views, width, o.view_rank)
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.xavier_uniform_(self.weight)
 

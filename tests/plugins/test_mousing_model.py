@@ -20,8 +20,9 @@ from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.interface import ImageStates, TextStates, TextTower, VisionTower
 from mnerkit.towers.text.piece_tower import ClipTextTower
 from mnerkit.towers.vision.pretrained import ClipVisionTower
-from mnerkit_plugins.mousing.intervention import Perturbation
+from mnerkit_plugins.mousing.intervention import environments
 from mnerkit_plugins.mousing.model import MousingEncoder, separation
+from mnerkit_plugins.mousing.options import MousingOptions
 
 WIDTH, WORDS, CELLS = 12, 6, 9
 SINGLE = {"num_env": 1, "kl_mode": "none"}
@@ -83,7 +84,7 @@ class Cells(VisionTower):
 def encoder(seed: int = 0, **options: Any) -> MousingEncoder:
     torch.manual_seed(seed)
     options = {"hidden": 16, "kl_width": 8, "dropout": 0.0, **options}
-    return MousingEncoder(Words(), Cells(), **options)
+    return MousingEncoder(Words(), Cells(), MousingOptions(**options))
 
 
 def episode(seed: int = 1) -> Batch:
@@ -420,14 +421,15 @@ def test_flips_hit_a_share_of_the_real_pairs_and_noise_the_real_nodes() -> None:
     mask[:, 20:] = False
     x, edges = torch.zeros(20, 30, 8), torch.randint(0, 2, (20, 30, 30)).float()
     edges = torch.maximum(edges.triu(1), edges.triu(1).mT) * pair_mask(mask) + torch.diag_embed(mask).float()
-    _, (_, flipped) = Perturbation("random", flip=0.1).draws(x, edges, mask, range(20))
+    random, gaussian = (MousingOptions(**ABLATIONS[f"{kind}_intervention"]) for kind in ("random", "gaussian"))
+    _, (_, flipped) = environments(random, x, edges, mask, range(20))
     changed = flipped != edges
     assert torch.equal(flipped, flipped.mT)
     assert not changed.diagonal(dim1=-2, dim2=-1).any()
     assert not changed[~pair_mask(mask)].any()
     assert changed[pair_mask(mask)].float().mean() == pytest.approx(0.1 * 19 / 20, abs=0.01)
     assert set(flipped.unique().tolist()) == {0.0, 1.0}
-    _, (noisy, _) = Perturbation("gaussian", noise=0.1).draws(x, edges, mask, range(20))
+    _, (noisy, _) = environments(gaussian, x, edges, mask, range(20))
     assert noisy[mask].std() == pytest.approx(0.1, abs=0.01)
     assert not noisy[~mask].any()
 
@@ -573,15 +575,15 @@ def test_density_of_the_blocks_is_logged_without_gradient() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"num_env": 3}, "1 or 2"),
+        ({"num_env": 3}, r"--model\.num_env 3: give at least 1 and at most 2"),
         ({"num_env": 1}, "set kl_mode to none"),
         ({"intervention": "random"}, "set kl_mode to none"),
         ({**SINGLE, "env_inference": "g2"}, "second environment"),
         ({"test_intervention": "skip", "width": 5}, "5 is not 12"),
-        ({"num_layers": 0}, "num_layers is 0"),
-        ({"topk": 0}, "topk 0"),
+        ({"num_layers": 0}, r"--model\.num_layers 0: give at least 1"),
+        ({"topk": 0}, r"--model\.topk 0: give at least 1"),
         ({"ste": True}, "image_projection true"),
-        ({"ste": True, "image_projection": True, "ste_temperature": 0.0}, "ste_temperature is 0"),
+        ({"ste": True, "image_projection": True, "ste_temperature": 0.0}, r"--model\.ste_temperature 0\.0: give"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(options: dict[str, Any], says: str) -> None:
@@ -592,10 +594,10 @@ def test_contradictions_are_refused_in_one_line(options: dict[str, Any], says: s
 
 def test_towers_without_a_shared_space_need_a_trained_map() -> None:
     with pytest.raises(UsageError, match=r"12 wide and image nodes 7.*image_projection"):
-        MousingEncoder(Words(), Cells(joint=7))
+        MousingEncoder(Words(), Cells(joint=7), MousingOptions())
     with pytest.raises(UsageError, match="needs a vision tower"):
-        MousingEncoder(Words())
-    model, batch = MousingEncoder(Words(), Cells(joint=7), image_projection=True), episode()
+        MousingEncoder(Words(), None, MousingOptions())
+    model, batch = MousingEncoder(Words(), Cells(joint=7), MousingOptions(image_projection=True)), episode()
     episode_loss(model(batch).states, batch).backward()
     assert model.image.projection.weight.grad.any()
 
@@ -624,7 +626,7 @@ def test_paper_sized_model_has_the_papers_parameter_count() -> None:
     with torch.device("meta"):
         text = freeze(ClipTextTower("clip", CLIPTextModelWithProjection(text_config), reader))
         vision = freeze(ClipVisionTower("clip", CLIPVisionModelWithProjection(vision_config), picture))
-        model = MousingEncoder(text, vision)
+        model = MousingEncoder(text, vision, MousingOptions())
     crf = 5 * 5 + 5 + 5  # transitions, start and end of 2-way BIO
     trainable = crf + sum(each.numel() for each in model.parameters() if each.requires_grad)
     assert trainable == 6_400_931

@@ -18,11 +18,11 @@ from mnerkit import registry
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
-from mnerkit.methods.heads.prototype import PrototypeHead
+from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
-from mnerkit.methods.tagger import Tagger
-from mnerkit_plugins.mousing.model import MousingEncoder
-from mnerkit_plugins.mousing.tagger import ENCODER_OPTIONS, MousingTagger
+from mnerkit.options import declared
+from mnerkit_plugins.mousing.options import MousingOptions
+from mnerkit_plugins.mousing.tagger import MousingTagger
 
 PLUGIN = registry.get("mousing")
 SMALL = {"hidden": 32, "kl_width": 8, "dropout": 0.0}
@@ -57,10 +57,8 @@ def total(made: MousingTagger, batch: Batch) -> Tensor:
     return torch.stack([weights[name] * value for name, value in made.losses(batch).items()]).sum()
 
 
-def test_options_of_the_tagger_are_those_of_the_encoder() -> None:
-    own = inspect.signature(MousingTagger).parameters
-    for name in ENCODER_OPTIONS:
-        assert own[name].default == inspect.signature(MousingEncoder).parameters[name].default, name
+def test_the_command_line_reads_the_options_that_the_tagger_is_made_of() -> None:
+    assert PLUGIN.options_class is MousingTagger.options_class
 
 
 def test_the_objective_is_eq_14() -> None:
@@ -216,9 +214,9 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
     rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(row[1]) for row in rows] == list(range(1, 25)), "the rows of the paper's ambiguities"
-    head = {**inspect.signature(PrototypeHead).parameters, **inspect.signature(PrototypeCRFHead).parameters}
+    head = declared(PrototypeCRFOptions)
     data = inspect.signature(MnerData).parameters
-    own = {**inspect.signature(Tagger).parameters, **inspect.signature(MousingTagger).parameters}
+    own = declared(MousingOptions)
     for row in rows:
         named = re.findall(r"`([\w.]+)(?:: ([\w.]+))?`", row[3])
         options = [(name, default) for name, default in named if "." in name or name in own]
@@ -227,6 +225,7 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
             section, _, option = name.rpartition(".")
             if section == "trainer":
                 continue
-            found = {"": own, "head": head, "data": data}[section][option]
+            sections: dict[str, Any] = {"": own, "head": head, "data": data}
+            found = sections[section][option]
             if default:
                 assert default.lower() in (str(found.default).lower(), str(found.default).removesuffix(".0")), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mnerkit_plugins.mousing.options import MousingOptions
 from mnerkit_plugins.mousing.similarity import MultiViewSimilarity
 
 MASK = torch.tensor([[True] * 5, [True, True, True, False, True]])
@@ -13,7 +14,7 @@ MASK = torch.tensor([[True] * 5, [True, True, True, False, True]])
 @pytest.fixture(params=["diag", "linear"])
 def module(request: pytest.FixtureRequest) -> MultiViewSimilarity:
     torch.manual_seed(0)
-    return MultiViewSimilarity(4, views=3, weight=request.param, rank=2)
+    return MultiViewSimilarity(4, MousingOptions(num_views=3, view_weight=request.param, view_rank=2))
 
 
 def test_it_is_the_mean_cosine_over_views(module: MultiViewSimilarity) -> None:

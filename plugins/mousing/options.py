@@ -1,0 +1,114 @@
+"""Options of MOUSING (`--model.X`). Nothing here imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.errors import UsageError
+from mnerkit.methods.options import TextOptions
+from mnerkit.options import option
+from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
+    """The graph of words and patches, its two environments, and the objective."""
+
+    vision: str = option(
+        "tiny",
+        "the vision tower: tiny, a hub name such as openai/clip-vit-large-patch14, or a folder; not used with "
+        "image_nodes captions or without images",
+    )
+    freeze: bool = option(True, "keep the towers' weights as they are")
+    pos_interp: bool = option(
+        False, "stretch CLIP's 77 text positions to max_tokens where that is more, by linear interpolation"
+    )
+    trade_off: float = option(
+        0.7, "lambda of Eq. 14, the share of the tagging loss; the rest is the divergence's", SHARE
+    )
+    use_image: bool = option(True, "patches are nodes of the graph")
+    image_nodes: Literal["grid_crop", "pooled_tokens", "all_tokens", "captions"] = option(
+        "grid_crop",
+        "patches are the cells of a grid read one by one (grid_crop), the patch states of the whole picture averaged "
+        "over those cells (pooled_tokens), all of them (all_tokens), or the words of the picture's caption (captions)",
+    )
+    image_projection: bool = option(False, "put a trained linear map on image nodes, for towers that share no space")
+    text_space: Literal["projected", "hidden"] = option(
+        "projected", "words as the space shared with pictures has them, or as the text tower leaves them"
+    )
+    grid: int = option(3, "rows and columns of cells", COUNT)
+    width: int | None = option(None, "d, width of the graph networks; default: that of the nodes", COUNT)
+    hidden: int = option(1024, "hidden width of F_M (Eq. 9)", COUNT)
+    kl_width: int = option(128, "classes of F'_M (Eq. 13)", COUNT)
+    delta: float = option(0.55, "threshold of the edges (Eq. 2)")
+    edge_sim: Literal["minmax_block", "zscore_block", "raw"] = option(
+        "minmax_block",
+        "cosines meet the threshold as they are (raw), or on a scale of their own among words, among patches and "
+        "between the two: from 0 to 1 (minmax_block), or in standard deviations (zscore_block)",
+    )
+    ste: bool = option(
+        False,
+        "let a gradient pass the threshold (straight-through), to what is trained before the graph: towers that are "
+        "not frozen, or the map of image_projection",
+    )
+    ste_temperature: float = option(
+        0.1, "temperature of the sigmoid whose gradient stands in for the threshold's", POSITIVE
+    )
+    num_env: int = option(2, "environments, 1 or 2", Range(1, 2))
+    intervention: Literal["learned", "random", "gaussian"] = option(
+        "learned",
+        "the second environment has networks of its own (learned), or the first one's on a graph with flipped edges "
+        "(random) or noisy nodes (gaussian)",
+    )
+    flip: float = option(0.1, "probability with which random flips an edge", SHARE)
+    noise: float = option(0.1, "standard deviation of gaussian", WEIGHT)
+    multiview: bool = option(True, "update the graph (Eq. 5-7); false keeps A' = A")
+    num_views: int = option(6, "V of Eq. 6", COUNT)
+    view_weight: Literal["diag", "linear"] = option("diag", "a view weighs the features (diag) or maps them (linear)")
+    view_rank: int = option(64, "z, output width of a linear view", COUNT)
+    view_shared_across_env: bool = option(True, "both environments use the same views")
+    gamma: float = option(0.8, "share of the original graph in Eq. 7", SHARE)
+    num_layers: int = option(1, "layers of Eq. 8", COUNT)
+    share_update_gnn_across_env: bool = option(False, "both environments use the same networks in Eq. 8")
+    recompute_adj_each_layer: bool = option(False, "Eq. 5-7 before each layer, not once")
+    sim_relu: bool = option(True, "clip negative weights of A' before messages are passed")
+    adj_norm: Literal["row", "sym", "none"] = option("row", "normalisation of A and A'")
+    neighbourhood: Literal["dense", "original", "topk"] = option(
+        "dense",
+        "messages come from all nodes (dense), along the original edges only (original), or from the nodes of largest "
+        "A' (topk)",
+    )
+    topk: int = option(10, "how many, with neighbourhood topk; nodes that tie with the last one are kept too", COUNT)
+    graph: Literal["dense", "dgl"] = option(
+        "dense",
+        "messages as a matrix product (dense), or over lists of edges with the library DGL (dgl, to be installed "
+        "separately); both give the same numbers",
+    )
+    residual: bool = option(
+        False,
+        "the networks of Eq. 4, 8 and 9 add to what they read, so that training starts from the towers' own states; "
+        "false is the plain form",
+    )
+    test_intervention: Literal["keep", "skip"] = option(
+        "keep", "at test, keep the networks of Eq. 4, or go straight to Eq. 5 (skip)"
+    )
+    env_inference: Literal["mean", "g1", "g2"] = option(
+        "mean", "the environments that are used at test: the mean of both, the first, or the second"
+    )
+    kl_mode: Literal["neg_kl", "neg_js", "none"] = option(
+        "neg_kl", "minus Kullback-Leibler as printed, minus Jensen-Shannon, or no term (Eq. 13)"
+    )
+    kl_cap: float | None = option(
+        10.0, "the divergence counts up to this many nats; null: unbounded, as printed", POSITIVE
+    )
+    kl_nodes: Literal["all", "text"] = option("all", "nodes that the divergence is averaged over")
+    dropout: float = option(0.15, "dropout after each graph layer", DROPOUT)
+
+    def check(self) -> None:
+        """Refuse what needs a second environment where there is none."""
+        super().check()
+        if self.kl_mode != "none" and not (self.num_env == 2 and self.intervention == "learned"):
+            raise UsageError(f"kl_mode {self.kl_mode} parts two learned environments; without them set kl_mode to none")
+        if self.num_env == 1 and (self.intervention != "learned" or self.env_inference == "g2"):
+            raise UsageError("intervention and env_inference g2 speak of a second environment, and num_env is 1")
