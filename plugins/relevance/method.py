@@ -114,7 +114,7 @@ class RelevanceMethod(Method):
                 f"--model.preference {o.preference}: {len(ranked)} of the {len(data.posts('train'))} training posts "
                 "have images that are ranked; there is nothing to learn"
             )
-        train, apart = preference.held_out(ranked, o.held_out, data.dis_seed)
+        train, apart = preference.held_out(ranked, o.held_out, data.options.dis_seed)
         ranks = data.trainer.world_size if data.trainer is not None else 1
         if len(apart) < ranks:
             raise DataError(
@@ -142,7 +142,7 @@ class RelevanceMethod(Method):
         if o.preference == "oracle":
             return preference.oracle(posts, most), 0.0, {}
         if o.preference == "matched":
-            return preference.matched(posts, most, data.dis_seed), 0.0, {}
+            return preference.matched(posts, most, data.options.dis_seed), 0.0, {}
         if o.preference == "file":
             assert o.rankings is not None
             content = data.content
@@ -154,7 +154,7 @@ class RelevanceMethod(Method):
             return _with_margin(preference.from_file(o.rankings, posts, known, forbidden, most))
         device = data.trainer.strategy.root_device if data.trainer is not None else torch.device("cpu")
         text, sight, collator = self.encoder.text.to(device), self.encoder.sight.to(device), data.collator()
-        trial = Trial(text, sight, collator, o.blank, o.utility_epochs, data.dis_seed, device)
+        trial = Trial(text, sight, collator, o.blank, o.utility_epochs, data.options.dis_seed, device)
         if o.preference == "clip":
             return self._by_cosine(posts, trial), 0.0, {}
         return (*utility(posts, trial, most, o.utility_seeds), {})
@@ -256,7 +256,7 @@ class RelevanceMethod(Method):
     def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
         """Write R of all pictures of the corpus to `relevance.jsonl`, for `--data.relevance` of the second stage."""
         said = {"format": FORMAT, "plugin": self.plugin, **data.content.header}
-        rows: list[dict[str, Any]] = [{**said, "train_on": data.train_on, "supervision": self.noted.get("supervision")}]
+        rows: list[dict[str, Any]] = [{**said, "train_on": data.options.train_on, "supervision": self.noted.get("supervision")}]
         for split in ("all_train", "dev", "test"):
             rows += self.rows(evaluation.predictions(trainer, self, data, split))
         if trainer.is_global_zero:

@@ -10,7 +10,7 @@ from mnerkit import registry
 from mnerkit.cli import VERBS
 from mnerkit.methods.heads import HEADS
 from mnerkit.options import Option
-from mnerkit.runs import configuration
+from mnerkit.runs import configuration, requests
 
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
 TRAINER_SHOWN = (
