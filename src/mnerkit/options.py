@@ -185,24 +185,23 @@ def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = No
     Raises:
         UsageError: naming the first value that its type does not take, and what it takes.
     """
+    values: dict[str, Any] = {name: None for name, value in given.items() if value is None}
+    for name in values:
+        if not declared(cls)[name].optional:
+            raise UsageError(f"--{section or cls.section}.{name}: expected {declared(cls)[name].takes}, got null")
+    rest = {name: value for name, value in given.items() if value is not None}
     parser: Any = _parser(cls)  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for name, value in given.items():
-        known = declared(cls)[name]
-        if value is None:
-            if not known.optional:
-                raise UsageError(f"--{section or cls.section}.{name}: expected {known.takes}, got null")
-            values[name] = None
-            continue
-        try:
-            values[name] = parser.parse_object({name: value}, defaults=False)[name]
-        except Exception as problem:  # jsonargparse lets errors of its converters through
-            reason = _limit(str(problem))
-            shown = _short(value)
-            raise UsageError(
-                f"--{section or cls.section}.{name}: {reason or f'expected {known.takes}, got {shown}'}"
-            ) from None
-    return values
+    try:
+        values |= dict(parser.parse_object(rest, defaults=False).items()) if rest else {}
+    except Exception:  # which one it is, and jsonargparse lets errors of its converters through
+        for name, value in rest.items():
+            try:
+                parser.parse_object({name: value}, defaults=False)
+            except Exception as problem:
+                reason = _limit(str(problem)) or f"expected {declared(cls)[name].takes}, got {_short(value)}"
+                raise UsageError(f"--{section or cls.section}.{name}: {reason}") from None
+        raise
+    return {name: values[name] for name in given}
 
 
 def _limit(text: str) -> str:
