@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit import torchvision_ops
+from mnerkit import moved, torchvision_ops
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 torchvision_ops.install()
+moved.install()
 
 
 # the Python face, imported when it is asked for: nothing heavy is imported before

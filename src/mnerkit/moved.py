@@ -1,0 +1,90 @@
+"""Modules of release 0.1.0 under their new names, for one release: plugins of others import them.
+
+`import mnerkit.tagging.tagger` gives `mnerkit.methods.tagger` and warns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+# the modules that a plugin has to do with; the longest name that fits counts
+MOVED = {
+    "mnerkit.tagging": "mnerkit.methods",
+    "mnerkit.tagging.heads.base": "mnerkit.methods.heads.head",
+    "mnerkit.tagging.image_prefix": "mnerkit.methods.picture_tagger",
+    "mnerkit.tagging.stage_prefix": "mnerkit.methods.picture_tagger",
+    **{
+        f"mnerkit.tagging.{name}": f"mnerkit.scoring.{name}"
+        for name in ("comparison", "counts", "intervals", "metrics", "probe_measures", "significance")
+    },
+    "mnerkit.encoders": "mnerkit.towers",
+    "mnerkit.encoders.base": "mnerkit.towers.interface",
+    "mnerkit.encoders.towers": "mnerkit.towers.by_name",
+    "mnerkit.encoders.text": "mnerkit.towers.text.piece_tower",
+    "mnerkit.encoders.tiny_bert": "mnerkit.towers.text.tiny_bert",
+    "mnerkit.encoders.bilstm": "mnerkit.towers.text.bilstm",
+    "mnerkit.encoders.vision": "mnerkit.towers.vision.pretrained",
+    "mnerkit.encoders.tiny_vit": "mnerkit.towers.vision.tiny_vit",
+    "mnerkit.encoders.frozen": "mnerkit.towers.frozen.memory",
+    **{
+        f"mnerkit.encoders.{name}": f"mnerkit.towers.fusion.{name}"
+        for name in ("captions", "dual_stream", "image_prefix", "prefix", "sight", "stages")
+    },
+    "mnerkit.data.views": "mnerkit.data.batches.needs",
+    **{
+        f"mnerkit.data.{name}": f"mnerkit.data.batches.{name}"
+        for name in ("batch", "collate", "inputs", "loading", "pieces", "samplers", "vocabulary")
+    },
+    "mnerkit.data.text": "mnerkit.data.batches.text_reader",
+    **{f"mnerkit.data.{name}": f"mnerkit.data.corpus.{name}" for name in ("post", "readers", "spans", "tagset")},
+    "mnerkit.data.corpora": "mnerkit.data.corpus.corpus",
+    "mnerkit.data.facts": "mnerkit.data.corpus.corpus_facts",
+    "mnerkit.data.images": "mnerkit.data.pictures.decoding",
+    "mnerkit.nn.crf": "mnerkit.nn.linear_chain",
+    "mnerkit.nn.spans": "mnerkit.nn.untyped_spans",
+}
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a module of an earlier release under the name that it bears now."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """A spec of the former name, if it is one."""
+        return None if new_name(fullname) is None else importlib.machinery.ModuleSpec(fullname, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The module under its new name."""
+        name = new_name(spec.name) or ""
+        warnings.warn(f"{spec.name} is {name} now; the former name goes with the next release", FutureWarning, 2)
+        module = importlib.import_module(name)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give the module its own spec back; it was run when it was imported under its new name."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+def new_name(name: str) -> str | None:
+    """The name that a module of an earlier release bears now; None of one that has not moved."""
+    if not name.startswith("mnerkit."):
+        return None
+    if name in MOVED:
+        return MOVED[name]
+    above = max((old for old in MOVED if name.startswith(f"{old}.")), key=len, default=None)
+    return None if above is None else f"{MOVED[above]}{name[len(above) :]}"
+
+
+def install() -> None:
+    """Let Python ask here first: a moved package would find its modules a second time, under their former names."""
+    if not any(isinstance(each, _Finder) for each in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
