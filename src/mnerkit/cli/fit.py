@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mnerkit.cli.runs_compare import text
 from mnerkit.errors import UsageError
-from mnerkit.runs.requests import Request, place_of
+from mnerkit.runs.requests import Request, items, place_of
+from mnerkit.text_table import table
 
 
 def report(text: str) -> None:
@@ -13,10 +15,36 @@ def report(text: str) -> None:
 
 def fit(request: Request) -> int:
     """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
+    if "seeds" in request.flags:
+        return _fit_seeds(request)
+    if "baseline" in request.flags:
+        raise UsageError("--baseline goes with --seeds: mnerkit fit ... --seeds 0 1 2 --baseline RUN")
     configuration = request.configuration()
     from mnerkit.runs.fit import fit_configured
 
     fit_configured(configuration, place_of(request), report)
+    return 0
+
+
+def _fit_seeds(request: Request) -> int:
+    """Train with several seeds, and print mean, interval and the paired difference to a baseline."""
+    if "seed" in request.flags:
+        raise UsageError("--seed and --seeds both say which seeds: give one")
+    seeds, baseline = items(request.flags["seeds"]), items(request.flags.get("baseline") or "")
+    if not all(each.isascii() and each.isdigit() for each in seeds):
+        raise UsageError(f"--seeds {' '.join(seeds)}: give whole numbers, for instance --seeds 0 1 2")
+    configurations = {int(seed): request.configuration(seed=int(seed)) for seed in seeds}
+    from mnerkit.runs.seeds import fit_seeds
+
+    found = fit_seeds(configurations.__getitem__, [int(seed) for seed in seeds], place_of(request), baseline, report)
+    head = ["split", *(f"seed {seed}" for seed in seeds), "mean F1", "95 % over seeds"]
+    rows = [
+        [split, *each["f1"], each["mean"], "-" if each["half"] is None else f"+- {each['half']:.2f}"]
+        for split, each in found.scores.items()
+    ]
+    print(f"\n{table(head, rows)}")
+    if found.comparison is not None:
+        print(f"\nA is the baseline, B what was trained now\n{text(found.comparison)}")
     return 0
 
 

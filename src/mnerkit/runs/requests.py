@@ -48,6 +48,8 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         CONFIG,
         Flag("ablation", "a named set of overrides of the plugin", "NAME"),
         Flag("seed", "seed of weights, data order and episodes (default: 0)", "N"),
+        Flag("seeds", "train with each of these seeds: mean, interval, and with --baseline the difference", "N..."),
+        Flag("baseline", "with --seeds: a run, or runs, to compare with, paired by seed", "RUN"),
         Flag("name", "name of the run folder (default: digest of the configuration, and the seed)", "NAME"),
         Flag("test", "look at the test split once, with the best checkpoint, when training is over"),
         Flag("logger", "csv (always written), or wandb besides", "csv|wandb"),
@@ -102,14 +104,14 @@ class Request:
     flags: dict[str, Any] = field(default_factory=dict)
     dotted: dict[str, str | None] = field(default_factory=dict)
 
-    def configuration(self, base: dict[str, Any] | None = None) -> Configuration:
-        """All layers merged and checked; `base` is a checkpoint's configuration."""
+    def configuration(self, base: dict[str, Any] | None = None, seed: int | None = None) -> Configuration:
+        """All layers merged and checked; `base` is a checkpoint's configuration, `seed` one in place of the flag's."""
         return resolve(
             self.flags.get("plugin"),
             files=self.flags.get("config", []),
             ablation=self.flags.get("ablation"),
             dotted=self.dotted,
-            seed=self.flags.get("seed"),
+            seed=self.flags.get("seed") if seed is None else seed,
             base=base,
         )
 
@@ -140,6 +142,11 @@ def parse(verb: str, argv: Sequence[str]) -> Request:
             if not flags[name].takes and value is not None:
                 raise UsageError(f"--{name} takes no value, got {value!r}")
     return request
+
+
+def items(value: str) -> list[str]:
+    """The values of an option that takes several, as `pairs` joins them."""
+    return [each.strip() for each in value.strip("[]").split(",") if each.strip()]
 
 
 def configuration_of(command: Sequence[str]) -> Configuration:
