@@ -256,7 +256,8 @@ class RelevanceMethod(Method):
     def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
         """Write R of all pictures of the corpus to `relevance.jsonl`, for `--data.relevance` of the second stage."""
         said = {"format": FORMAT, "plugin": self.plugin, **data.content.header}
-        rows: list[dict[str, Any]] = [{**said, "train_on": data.options.train_on, "supervision": self.noted.get("supervision")}]
+        said |= {"train_on": data.options.train_on, "supervision": self.noted.get("supervision")}
+        rows: list[dict[str, Any]] = [said]
         for split in ("all_train", "dev", "test"):
             rows += self.rows(evaluation.predictions(trainer, self, data, split))
         if trainer.is_global_zero:

@@ -14,8 +14,8 @@ from mnerkit import report
 from mnerkit.atomic_files import write_json, write_lines
 from mnerkit.cli import main
 from mnerkit.errors import DataError
-from mnerkit.report.figures import figure_file
 from mnerkit.report.posts import browser
+from mnerkit.runs.figures import figure_file
 
 POST: dict[str, Any] = {
     "id": "testp0",

@@ -17,7 +17,7 @@ from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.untyped_spans import bounds_of_spans
-from mnerkit.report.figures import figure_file, maps, points
+from mnerkit.runs.figures import figure_file, maps, points
 from mnerkit_plugins.bert.tagger import BertTagger
 from mnerkit_plugins.cross.tagger import CrossTagger
 from mnerkit_plugins.gei.tagger import GeiTagger

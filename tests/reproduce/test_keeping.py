@@ -179,10 +179,10 @@ def test_a_run_that_makes_room_while_the_folder_is_read_is_passed_over(
             path.unlink()
         return json.loads(path.read_text()) if path.exists() else real(path)
 
-    real = keeping.folders.read_json
+    real = keeping.read_json
     for name in ("older", "newer"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"format": "mnerkit-kept", "version": 1, "digest": name}))
-    monkeypatch.setattr(keeping.folders, "read_json", read_json)
+    monkeypatch.setattr(keeping, "read_json", read_json)
     assert set(keeping.Kept.read(tmp_path, {}).rows) == {"newer"}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main, reproduce
-from mnerkit.report.figures import figure_file
 from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.runs.figures import figure_file
 from tests.reproduce.small import TABLE, Pretend
 
 

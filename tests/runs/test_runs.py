@@ -16,10 +16,10 @@ import pytest
 from mnerkit.atomic_files import write_json
 from mnerkit.cli import main
 from mnerkit.errors import UsageError
-from mnerkit.report.folders import read_json
 from mnerkit.runs import fit
 from mnerkit.runs.run_folder import RunFolder, find
 from mnerkit.runs.summary import summary
+from mnerkit.strict_json import read_json
 
 HOLD = """
 import sys

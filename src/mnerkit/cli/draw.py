@@ -97,8 +97,8 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
             raise UsageError(f"{run} is no run folder; `mnerkit runs` lists them")
     if options.verb in _COMPUTED:
         dotted = parse(f"draw {options.verb}", rest).dotted
-        from mnerkit.report.figures.figure_file import file_of
-        from mnerkit.runs.draw_figure import keep
+        from mnerkit.runs.draw import keep
+        from mnerkit.runs.figures.figure_file import file_of
 
         limit = getattr(options, "limit", None)
         afresh = bool(options.overwrite or options.post or limit or rest)
@@ -128,13 +128,13 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     from mnerkit.report.figures.graph_figure import load_figure, png
 
     load_figure()  # its absence is told before a checkpoint is read
-    from mnerkit.runs.draw_figure import assembled, batches_of
+    from mnerkit.runs.draw import assembled, batches_of
     from mnerkit.runs.fit import quiet
 
     quiet()
     import torch
 
-    from mnerkit.report.figures.graphs import post_graphs
+    from mnerkit.runs.figures.graphs import post_graphs
 
     assembly = assembled(options.ckpt_path, parse("draw adjacency", rest).dotted, options.tower_dir)
     drawn, limit = 0, options.limit or _FEW

@@ -15,17 +15,13 @@ from mnerkit import __version__
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError
 from mnerkit.runs.run_folder import RunFolder, deciding, find
+from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
 
-MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 PREDICTIONS = re.compile(r"predictions\.([\w@-]{1,80})\.jsonl")
 
 
 class OtherVersion(DataError):
     """A finished run that another version of mnerkit wrote."""
-
-
-class Unreadable(DataError):
-    """A file that the system does not let us read now; it may be whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,38 +151,6 @@ def read(path: Path) -> Record:
     if not mapping(metrics.get("protocol")):
         raise DataError(f"run {path}: metrics.json has no protocol, so nobody knows what its scores were taken on")
     return Record(path, config, metrics, env)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of ours: not too large, no NaN or infinity, no key twice.
-
-    Raises:
-        Unreadable: the system does not let us read it.
-        DataError: it is something else.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, so it is no file of mnerkit's")
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
-    except OSError as problem:
-        raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
-    except (ValueError, RecursionError) as problem:
-        said = "too deeply nested" if isinstance(problem, RecursionError) else str(problem).splitlines()[0]
-        raise DataError(f"{path} is damaged: {said}") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no figure")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {key!r} stands there twice")
-        found[key] = value
-    return found
 
 
 def _config(path: Path) -> Any:

@@ -27,6 +27,7 @@ from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
 from mnerkit.reproduce.sweep import complete, done, foreign
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.strict_json import read_json
 
 FORMAT, VERSION = "mnerkit-kept", 1
 SPLIT = "test"  # whose predictions tables and report read
@@ -62,7 +63,7 @@ class Kept:
             raise DataError(f"--keep {folder} is a file; give a folder")
         for path in sorted(folder.glob("*.json")):
             try:
-                row = folders.read_json(path)
+                row = read_json(path)
             except DataError:
                 if path.exists():
                     raise

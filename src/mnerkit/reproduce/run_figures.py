@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mnerkit.errors import DataError
-from mnerkit.report.figures import figure_file
 from mnerkit.reproduce.cells import Grid, Table
 from mnerkit.reproduce.executors.executor import Executor, Task
 from mnerkit.reproduce.sweep import complete
+from mnerkit.runs.figures import figure_file
 from mnerkit.runs.run_folder import RunFolder
 
 

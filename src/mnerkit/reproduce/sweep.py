@@ -13,12 +13,13 @@ from typing import Any
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, MnerkitError, RunBusy, UsageError
 from mnerkit.report import folders
-from mnerkit.report.folders import OtherVersion, Record, Unreadable, mapping
+from mnerkit.report.folders import OtherVersion, Record, mapping
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
 from mnerkit.runs.configuration import filled
 from mnerkit.runs.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder, deciding
+from mnerkit.strict_json import Unreadable
 
 Tell = Callable[[str], None]
 

@@ -72,7 +72,7 @@ class Run:
         Returns:
             The file with the figure's data.
         """
-        from mnerkit.runs.draw_figure import keep
+        from mnerkit.runs.draw import keep
 
         return keep(kind, self.path, split, posts, limit)
 

@@ -14,7 +14,7 @@ import numpy as np
 from mnerkit.data.corpus.show import visible
 from mnerkit.data.corpus.spans import entities
 from mnerkit.errors import UsageError
-from mnerkit.report.figures.graphs import PostGraph
+from mnerkit.runs.figures.graphs import PostGraph
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; one an entity type
 COLOURS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

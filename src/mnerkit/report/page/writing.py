@@ -135,7 +135,8 @@ def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None =
 
 def _listed(out: Path) -> set[str]:
     """Files of the report that lies in a folder."""
-    from mnerkit.report.folders import mapping, read_json, sequence
+    from mnerkit.report.folders import mapping, sequence
+    from mnerkit.strict_json import read_json
 
     try:
         listed = sequence(mapping(read_json(out / MARKER)).get("files"))

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mnerkit.errors import DataError
-from mnerkit.report.folders import read_json
-from mnerkit.report.tables.checks import Check, anything, figure, listed, maybe, place, read_keys, row_of, text, texts
+from mnerkit.strict_json import Check, anything, figure, listed, maybe, place, read_json, read_keys, row_of, text, texts
 
 FORMAT, VERSION = "mnerkit-table", 1
 KINDS = ("table", "sweep", "curve", "figure")

@@ -82,7 +82,7 @@ def _work(task: Task) -> None:
         request = parse(verb, words)
         fit_configured(request.configuration(), place_of(request))
     else:
-        from mnerkit.runs.draw_figure import keep
+        from mnerkit.runs.draw import keep
 
         kind, folder, _, split, *_ = words  # as `run_figures` makes it
         keep(kind, Path(folder), split)

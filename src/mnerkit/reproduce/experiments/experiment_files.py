@@ -10,10 +10,10 @@ from typing import Any
 
 from mnerkit import registry
 from mnerkit.errors import DataError, UsageError, did_you_mean
-from mnerkit.report.figures.figure_file import KINDS
 from mnerkit.reproduce.experiments.experiment import DATA, Experiment, Group, Metric, Row, Sweep, column_name
 from mnerkit.reproduce.experiments.printed import Erratum, Printed, erratum
 from mnerkit.reproduce.experiments.strict import Key, check, one_of, read
+from mnerkit.runs.figures.figure_file import KINDS
 
 PROFILES = "profiles"
 # what can be asked for as `draw`; tables, bars and curves are drawn of every table that has them

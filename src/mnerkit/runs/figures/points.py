@@ -12,7 +12,7 @@ from mnerkit.data.corpus.spans import entities
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.prediction import Prediction
 from mnerkit.methods.tagger import Tagger
-from mnerkit.report.figures.figure_file import MOST_POINTS
+from mnerkit.runs.figures.figure_file import MOST_POINTS
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch

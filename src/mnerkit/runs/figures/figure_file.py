@@ -12,8 +12,19 @@ from typing import Any
 
 from mnerkit.atomic_files import write_text
 from mnerkit.errors import DataError
-from mnerkit.report.folders import read_json
-from mnerkit.report.tables.checks import Check, anything, figure, list_of, maybe, place, read_keys, row_of, text, texts
+from mnerkit.strict_json import (
+    Check,
+    anything,
+    figure,
+    list_of,
+    maybe,
+    place,
+    read_json,
+    read_keys,
+    row_of,
+    text,
+    texts,
+)
 
 FORMAT, VERSION = "mnerkit-figure", 1
 MAPS, POINTS = ("attention", "adjacency"), ("tsne",)

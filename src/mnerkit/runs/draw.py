@@ -104,7 +104,7 @@ def keep(
     """
     import torch
 
-    from mnerkit.report.figures import figure_file, maps, points
+    from mnerkit.runs.figures import figure_file, maps, points
     from mnerkit.runs.fit import quiet
 
     quiet()

@@ -1,15 +1,54 @@
-"""What files that a report reads may hold: a check for each kind of value, and mappings with known keys."""
+"""JSON files of ours, read strictly: finite numbers, no key twice, known keys, and a check for each kind of value."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, did_you_mean
 
 MOST_LETTERS = 20_000  # of a text
+MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 Check = Callable[[Any], Any]
+
+
+class Unreadable(DataError):
+    """A file that the system does not let us read now; it may be whole."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours: not too large, no NaN or infinity, no key twice.
+
+    Raises:
+        Unreadable: the system does not let us read it.
+        DataError: it is something else.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, so it is no file of mnerkit's")
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
+    except OSError as problem:
+        raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
+    except (ValueError, RecursionError) as problem:
+        said = "too deeply nested" if isinstance(problem, RecursionError) else str(problem).splitlines()[0]
+        raise DataError(f"{path} is damaged: {said}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no figure")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {key!r} stands there twice")
+        found[key] = value
+    return found
 
 
 def read_keys(content: Any, keys: Mapping[str, Check], where: str, needed: tuple[str, ...]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import torch
 from mnerkit.data.corpus.spans import entities
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.errors import UsageError
-from mnerkit.report.figures.figure_file import MOST_CELLS
-from mnerkit.report.figures.graphs import PostGraph, letter, post_graphs, region_names, traced
+from mnerkit.runs.figures.figure_file import MOST_CELLS
+from mnerkit.runs.figures.graphs import PostGraph, letter, post_graphs, region_names, traced
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch
