@@ -187,7 +187,8 @@ def test_ci_checks_and_tests_and_nothing_else() -> None:
 
 
 def test_every_folder_of_code_is_packaged() -> None:
-    folders = {("mnerkit", ROOT / "src" / "mnerkit"), ("mnerkit_plugins", ROOT / "plugins")}
+    roots = {"mnerkit": "src/mnerkit", "mnerkit_plugins": "plugins", "mnerkit_experiments": "experiments"}
+    folders = [(name, ROOT / folder) for name, folder in roots.items()]
     found = {
         ".".join([name, *init.parent.relative_to(folder).parts])
         for name, folder in folders

@@ -12,6 +12,7 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import help as pages
 from mnerkit.errors import UsageError
+from mnerkit.runs.experiment_folder import default
 from mnerkit.runs.requests import parse
 from mnerkit.text_table import table
 
@@ -103,10 +104,10 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
 
 
 def _experiments(plugin: registry.Plugin) -> list[Path]:
-    """Files of settings in `experiments/` (of the working folder, or of the checkout that the plugin lies in)."""
+    """Files of settings in `experiments/`, of the working folder or as they are installed."""
     from yaml import YAMLError, safe_load
 
-    for folder in (Path("experiments"), plugin.folder.parents[1] / "experiments"):
+    for folder in dict.fromkeys((Path("experiments"), default())):
         found = []
         for path in sorted(folder.glob("*.yaml")):
             try:

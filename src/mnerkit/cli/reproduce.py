@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, refuse
 from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.runs.experiment_folder import default
 from mnerkit.text_table import table as text_table
 
 if TYPE_CHECKING:
@@ -68,7 +69,11 @@ def parser() -> Parser:
         metavar="DIR",
         help="runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
     )
-    made.add_argument("--experiments", default="experiments", metavar="DIR", help="folder of the experiments")
+    made.add_argument(
+        "--experiments",
+        metavar="DIR",
+        help="folder of the experiments (default: experiments of the working folder, else the installed ones)",
+    )
     made.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing"
     )
@@ -102,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
     from mnerkit.reproduce.experiments import experiment_files as files
     from mnerkit.reproduce.experiments import profiles, tower_names
 
-    folder = Path(asked.experiments)
+    folder = Path(asked.experiments) if asked.experiments else default()
     known = files.load_all(folder)
     chosen = files.matching(asked.patterns, known)
     profile = profiles.load(asked.profile, folder)

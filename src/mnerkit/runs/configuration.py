@@ -21,6 +21,7 @@ from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, Options, declared, in_its_time, make
+from mnerkit.runs.experiment_folder import settings_file
 from mnerkit.runs.options import EarlyStoppingOptions, TrainerOptions, WandbOptions
 from mnerkit.runs.run_folder import deciding
 
@@ -86,7 +87,7 @@ def resolve(
         UsageError: an unknown name, with the nearest one that there is; or a value that its option does not take.
     """
     dotted = dotted or {}
-    contents = [read_file(packaged(path)) for path in files]
+    contents = [read_file(settings_file(path)) for path in files]
     name = plugin or next((each["plugin"] for each in reversed(contents) if "plugin" in each), None)
     if base is not None:
         if name and name != base["plugin"]:
@@ -188,18 +189,6 @@ def digest(given: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def packaged(path: str | Path) -> Path:
-    """A configuration file: as it is named, else the one of this name that comes with mnerkit."""
-    if Path(path).is_file() or Path(path).name != str(path):
-        return Path(path)
-    from importlib.util import find_spec
-
-    spec = find_spec("mnerkit_experiments")
-    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-    found = [Path(folder, f"{Path(path).name.removesuffix('.yaml')}.yaml") for folder in folders]
-    return next((each for each in found if each.is_file()), Path(path))
-
-
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a configuration file, interpolations unresolved.
 
@@ -210,7 +199,7 @@ def read_file(path: Path) -> dict[str, Any]:
     from yaml import YAMLError
 
     if not path.is_file():
-        raise UsageError(f"--config {path}: no such file")
+        raise UsageError(f"--config {path}: no such file, and no settings of this name come with mnerkit")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (YAMLError, UnicodeDecodeError, OSError) as error:

@@ -1,0 +1,1 @@
+"""The papers' experiments, profiles and settings as a package, so that an installed mnerkit has them."""
