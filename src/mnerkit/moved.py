@@ -17,8 +17,8 @@ from types import ModuleType
 MOVED = {
     "mnerkit.tagging": "mnerkit.methods",
     "mnerkit.tagging.heads.base": "mnerkit.methods.heads.head",
-    "mnerkit.tagging.image_prefix": "mnerkit.methods.picture_tagger",
-    "mnerkit.tagging.stage_prefix": "mnerkit.methods.picture_tagger",
+    "mnerkit.tagging.image_prefix": "mnerkit.methods.legacy",
+    "mnerkit.tagging.stage_prefix": "mnerkit.methods.legacy",
     **{
         f"mnerkit.tagging.{name}": f"mnerkit.scoring.{name}"
         for name in ("comparison", "counts", "intervals", "metrics", "probe_measures", "significance")

@@ -4,13 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from dataclasses import dataclass
 from typing import Any, cast
 
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.method import Method
-from mnerkit.methods.options import MethodOptions
+from mnerkit.methods.options import MethodOptions, ObjectOptions, PictureOptions
+from mnerkit.methods.picture_tagger import PictureTagger
 from mnerkit.methods.tagger import Tagger
 from mnerkit.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePrefixOptions(
+    PictureOptions,
+    text="bert-base-uncased",
+    vision="google/vit-base-patch16-224",
+    freeze_vision=False,
+    max_tokens=64,
+    max_images=4,
+):
+    """Options of `ImagePrefixTagger`."""
+
+    augment: bool = option(False, "mirror and shift pictures while training; off for a frozen vision tower")
+
+
+class ImagePrefixTagger(PictureTagger):
+    """`mnerkit.tagging.image_prefix` of release 0.1.0; `PictureTagger` has taken its place."""
+
+    options_class = ImagePrefixOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePrefixOptions(ObjectOptions, text="tiny-bert"):
+    """Options of `StagePrefixTagger`."""
+
+
+class StagePrefixTagger(PictureTagger):
+    """`mnerkit.tagging.stage_prefix` of release 0.1.0; `PictureTagger` has taken its place."""
+
+    options_class = StagePrefixOptions
 
 
 def is_legacy(kind: type[Method]) -> bool:

@@ -1,0 +1,50 @@
+"""Third-party code that names modules of release 0.1.0 keeps working for one release, with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+
+from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.moved import MOVED, new_name
+
+
+@pytest.mark.parametrize("old", sorted(MOVED))
+def test_a_former_name_gives_the_module_of_today_and_warns(old: str) -> None:
+    sys.modules.pop(old, None)
+    with pytest.warns(FutureWarning, match=f"{old} is {MOVED[old]} now"):
+        module = importlib.import_module(old)
+    today = importlib.import_module(MOVED[old])
+    assert module is today and today.__spec__ is not None and today.__spec__.name == MOVED[old]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_former_modules_give_are_the_classes_of_today() -> None:
+    from mnerkit.data.batches import needs
+    from mnerkit.data.views import Needs  # type: ignore[import-not-found]
+    from mnerkit.encoders.base import WordStates  # type: ignore[import-not-found]
+    from mnerkit.tagging.heads.crf import CRFHead as FormerHead  # type: ignore[import-not-found]
+    from mnerkit.tagging.stage_prefix import StagePrefixTagger  # type: ignore[import-not-found]
+    from mnerkit.towers import interface
+
+    assert Needs is needs.Needs and WordStates is interface.WordStates and FormerHead is CRFHead
+
+    class Fork(StagePrefixTagger):  # a plugin of the release before, with options of its own
+        def __init__(self, hidden: int = 80, **training: object) -> None:
+            super().__init__(**training)
+            self.hidden = hidden
+
+    from mnerkit.methods.legacy import make_legacy
+
+    kind = Fork.declared_options()
+    made = make_legacy(Fork, kind(hidden=7, text="tiny-bert", lr=0.5), CRFHead())
+    assert made.hidden == 7 and made.options.max_objects == 3 and made.lr == 0.5
+
+
+def test_other_names_are_left_alone() -> None:
+    assert new_name("mnerkit.methods.tagger") is None and new_name("json") is None
+    assert new_name("mnerkit.tagging.heads.struct") == "mnerkit.methods.heads.struct"
+    with pytest.raises(ModuleNotFoundError), pytest.warns(FutureWarning):
+        importlib.import_module("mnerkit.tagging.nothing")
