@@ -111,6 +111,19 @@ class Option:
         """What stands for the value on a help page: choices, or a word for the type."""
         return "|".join(dict.fromkeys(_word(kind) for kind in self.alternatives if kind is not type(None)))
 
+    @property
+    def wanted(self) -> str:
+        """What its values are, in words, for a message: `test or train`, `a whole number or all_queries`."""
+        words = dict.fromkeys(word for kind in self.alternatives if kind is not type(None) for word in _in_words(kind))
+        *others, last = words
+        return f"{', '.join(others)} or {last}" if others else last
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The texts among its values that are listed one by one."""
+        listed = (kind.__args__ for kind in self.alternatives if typing.get_origin(kind) is Literal)
+        return tuple(str(choice) for choices in listed for choice in choices)
+
 
 def _word(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
@@ -119,6 +132,19 @@ def _word(kind: Any) -> str:
         inner = typing.get_args(kind)
         return f"{_word(inner[0])},..." if inner else "LIST"
     return {bool: "true|false", int: "N", float: "X", str: "TEXT", dict: "MAPPING"}.get(kind, "VALUE")
+
+
+def _in_words(kind: Any) -> list[str]:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in inner]
+    if origin in (list, tuple):
+        return [f"a list of {_PLURALS.get(inner[0], 'values')}" if inner else "a list"]
+    return [_WORDS.get(origin or kind, "a value")]
+
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a mapping"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,10 +211,11 @@ def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = No
     Raises:
         UsageError: naming the first value that its type does not take, and what it takes.
     """
+    known = declared(cls)
     values: dict[str, Any] = {name: None for name, value in given.items() if value is None}
     for name in values:
-        if not declared(cls)[name].optional:
-            raise UsageError(f"--{section or cls.section}.{name}: expected {declared(cls)[name].takes}, got null")
+        if not known[name].optional:
+            raise _refused(section or cls.section, known[name], "null")
     rest = {name: value for name, value in given.items() if value is not None}
     parser: Any = _parser(cls)  # type: ignore[arg-type]
     try:
@@ -198,20 +225,20 @@ def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = No
             try:
                 parser.parse_object({name: value}, defaults=False)
             except Exception as problem:
-                reason = _limit(str(problem)) or f"expected {declared(cls)[name].takes}, got {_short(value)}"
-                raise UsageError(f"--{section or cls.section}.{name}: {reason}") from None
+                raise _refused(section or cls.section, known[name], value, str(problem)) from None
         raise
     return {name: values[name] for name in given}
 
 
-def _limit(text: str) -> str:
-    """Why a value of the right kind is refused, where that is so."""
-    return "a number of so many digits is not read" if re.search(r"too large|Exceeds the limit", text) else ""
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _refused(section: str, option: Option, value: Any, problem: str = "") -> UsageError:
+    """What is said of a value that an option's type does not take."""
+    text = " ".join(str(value).split()) or "''"
+    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    wanted = option.wanted
+    if re.search(r"too large|Exceeds the limit", problem):
+        wanted += "; one of so many digits is not read"
+    near = did_you_mean(text, option.choices)
+    return UsageError(f"--{section}.{option.name} {shown}: give {wanted}{near and '.'}{near}")
 
 
 @cache

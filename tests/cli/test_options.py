@@ -8,13 +8,14 @@ from omegaconf import OmegaConf
 
 from mnerkit import registry
 from mnerkit.errors import UsageError
-from mnerkit.runs import configuration
+from mnerkit.runs import configuration, requests
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
-def resolved(*argv: str, verb: str = "fit") -> dict:
-    return configuration.resolve(configuration.parse(verb, argv)).config
+def resolved(*argv: str) -> dict:
+    """What the layers of a command give; what none gives is left out."""
+    return requests.parse("fit", argv).configuration().given
 
 
 def test_an_option_on_the_command_line_beats_config_beats_defaults(tmp_path: Path) -> None:

@@ -456,7 +456,7 @@ def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():
         ({"k_shot": 500, "support": "greedy"}, "type (LOC|PER|ORG|MISC) has .* entities, 500 are needed"),
         ({"k_shot": 500}, "type .* occurs in .*, 501 are needed"),
         ({"dev_types": "sorce"}, "--data.dev_types .*no type 'sorce'"),
-        ({"support_from": "dev"}, r"--data.support_from: expected test\|train, got dev"),
+        ({"support_from": "dev"}, r"--data.support_from dev: give test or train"),
         ({"batch_size": 0}, "--data.batch_size 0"),
         ({"workers": -1}, "--data.workers -1"),
     ],

@@ -202,7 +202,7 @@ def read_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"--config {path}: no such file, and no settings of this name come with mnerkit")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+    except (YAMLError, ValueError, OSError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UsageError(f"--config {where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
@@ -285,11 +285,20 @@ def _merged(
                 merged.model.head = {"name": head}
         for name, value in dotted.items():
             if name != "model.head":
-                merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{name}={_yaml_text(name, value, known)}"]))
+                merged = OmegaConf.merge(merged, _dotted(name, _yaml_text(name, value, known)))
         content: Any = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
     return dict(content)
+
+
+def _dotted(name: str, text: str) -> Any:
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.from_dotlist([f"{name}={text}"])
+    except ValueError as problem:  # a number of thousands of digits
+        raise UsageError(f"--{name} {text[:77]}...: {problem}") from None
 
 
 def _yaml_text(name: str, value: str | None, known: Schema) -> str:
