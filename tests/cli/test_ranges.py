@@ -9,9 +9,9 @@ import pytest
 
 from mnerkit.cli import main
 from mnerkit.errors import UsageError
-from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import declared
+from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
 from mnerkit.runs import requests
 
 
