@@ -140,10 +140,10 @@ def _in_words(kind: Any) -> list[str]:
         return [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in inner]
     if origin in (list, tuple):
         return [f"a list of {_PLURALS.get(inner[0], 'values')}" if inner else "a list"]
-    return [_WORDS.get(origin or kind, "a value")]
+    return ["true", "false"] if kind is bool else [_WORDS.get(origin or kind, "a value")]
 
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", dict: "a mapping"}
+_WORDS = {int: "a whole number", float: "a number", str: "a text", dict: "a mapping"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 

@@ -16,15 +16,14 @@ import pytest
 from mnerkit.atomic_files import write_json
 from mnerkit.cli import main
 from mnerkit.errors import UsageError
-from mnerkit.runs import fit
-from mnerkit.runs.run_folder import RunFolder, find
+from mnerkit.runs.run_folder import RunFolder, find, writing
 from mnerkit.runs.summary import summary
 from mnerkit.strict_json import read_json
 
 HOLD = """
 import sys
 from pathlib import Path
-from mnerkit.runs.run_folder import RunFolder, find
+from mnerkit.runs.run_folder import RunFolder
 with RunFolder(Path(sys.argv[1])).writing():
     print("held", flush=True)
     sys.stdin.read()
@@ -86,7 +85,7 @@ def test_other_ranks_of_a_run_do_not_ask_for_the_lock(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "1")
-    with another_writer(tmp_path / "run"), fit._writing(RunFolder(tmp_path / "run")):
+    with another_writer(tmp_path / "run"), writing(RunFolder(tmp_path / "run")):
         pass
 
 

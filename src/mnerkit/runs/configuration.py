@@ -298,7 +298,7 @@ def _dotted(name: str, text: str) -> Any:
     try:
         return OmegaConf.from_dotlist([f"{name}={text}"])
     except ValueError as problem:  # a number of thousands of digits
-        raise UsageError(f"--{name} {text[:77]}...: {problem}") from None
+        raise UsageError(f"--{name} {text[:40]}...: {str(problem).partition(';')[0]}") from None
 
 
 def _yaml_text(name: str, value: str | None, known: Schema) -> str:
