@@ -26,10 +26,10 @@ import cells
 from bench_quality import minilm
 
 from mnerkit.atomic_files import write_text
-from mnerkit.cli.reproduce import commands
 from mnerkit.data.corpus.corpus import TYPES
 from mnerkit.data.episodes.sampling import two_type_splits
 from mnerkit.runs.identity import digest_of
+from mnerkit.runs.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.scoring.comparison import read_answers
 from mnerkit.text_table import table
@@ -138,7 +138,7 @@ class Bench(cells.Bench):
 
     def trained(self, split: str) -> Path:
         """Folder of the tower trained on a split, named by all that decides its weights."""
-        digest = digest_of(commands().resolve(self.training(split)[1:]), commands())
+        digest = digest_of(configuration_of(self.training(split)).content)
         return Path(self.runs) / "towers" / f"{split}-{digest}"
 
     def training(self, split: str) -> list[str]:

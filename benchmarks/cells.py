@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench_quality import minilm
 
 from mnerkit.atomic_files import write_lines
-from mnerkit.cli.reproduce import commands
 from mnerkit.reproduce.executors.executor import complaint
 from mnerkit.runs.identity import digest_of
+from mnerkit.runs.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -103,13 +103,13 @@ class Bench(ABC):
         Raises:
             UsageError: the command of the cell is none of mnerkit's.
         """
-        return commands().resolve(self.argv(cell)[1:])
+        return configuration_of(self.argv(cell)).content
 
     def digest(self, cell: Any) -> str:
         """Digest of all that decides a cell's figures: configuration, data and sources; not where things lie."""
         config = self.config(cell)
         config["model"]["text"] = self.tower(cell)
-        return digest_of(config, commands())
+        return digest_of(config)
 
 
 def pairs(options: dict[str, str]) -> list[str]:

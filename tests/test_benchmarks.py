@@ -15,7 +15,8 @@ from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.experiments.layers import text_of
 from mnerkit.reproduce.grid import Builder
 from mnerkit.runs import identity
-from tests.reproduce.small import COMMANDS, EXPERIMENTS, alive, within
+from mnerkit.runs.requests import configuration_of
+from tests.reproduce.small import EXPERIMENTS, alive, within
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -215,15 +216,15 @@ def of_profile(row: str, group: str, root: Path) -> dict[str, Any]:
     experiment = experiment_files.load(EXPERIMENTS / f"{name}.yaml", EXPERIMENTS)
     (chosen,) = [each for each in experiment.rows if each.name == wanted]
     (column,) = [each for each in experiment.groups if each.name == group]
-    builder = Builder(profiles.load("tweets", EXPERIMENTS), COMMANDS, root=str(root), tower="minilm")
+    builder = Builder(profiles.load("tweets", EXPERIMENTS), root=str(root), tower="minilm")
     options = builder.overrides(experiment, chosen, column, {})
     words = [word for key, value in options.items() for word in (f"--{key}", text_of(value))]
-    return COMMANDS.resolve(["--plugin", chosen.plugin or "", *words])
+    return configuration_of(["fit", "--plugin", chosen.plugin or "", *words]).content
 
 
 def same_settings(one: dict[str, Any], other: dict[str, Any], but: tuple[str, ...] = ()) -> None:
     """Equal settings, apart from some of the data, and from the profile's six pieces of a word."""
-    mine, yours = (identity.canonical({**each, "seed": 0}, COMMANDS) for each in (one, other))
+    mine, yours = (identity.canonical({**each, "seed": 0}) for each in (one, other))
     assert (mine["model"].pop("word_pieces"), yours["model"].pop("word_pieces", None)) == (6, None)
     assert mine["model"] == yours["model"] and mine["trainer"] == yours["trainer"]
     left = [{key: value for key, value in each["data"].items() if key not in but} for each in (mine, yours)]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli.reproduce import commands
 from mnerkit.reproduce import grid
 from mnerkit.reproduce.cells import Grid
 from mnerkit.reproduce.executors.executor import Outcome, Task
@@ -17,7 +16,6 @@ from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.grid import Builder
 from mnerkit.runs.run_folder import RunFolder
 
-COMMANDS = commands()
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 TABLE = """\
@@ -97,7 +95,7 @@ def built(folder: Path, *names: str, **given: Any) -> Grid:
     """The grid of some experiments of a folder; of all without names."""
     known = experiment_files.load_all(folder)
     profile = profiles.load(given.pop("profile", "mini"), folder)
-    return grid.build(Builder(profile, COMMANDS, **given), [known[name] for name in names or known])
+    return grid.build(Builder(profile, **given), [known[name] for name in names or known])
 
 
 def finish(command: Sequence[str], f1: float = 50.0) -> RunFolder:

@@ -13,15 +13,17 @@ import yaml
 from mnerkit.cli import main, reproduce
 from mnerkit.cli import reproduce_wandb as board
 from mnerkit.errors import DataError
+from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.executors import workers
 from mnerkit.reproduce.executors.executor import Task
 from mnerkit.reproduce.wandb import report_definition, sweep_files
 from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, places
-from mnerkit.runs import configuration
+from mnerkit.runs.options import WandbOptions
+from mnerkit.runs.requests import configuration_of
 from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
-from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, Pretend, built
+from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, built
 
 OFFLINE = ("--logger", "wandb", "--wandb.mode", "offline")
 
@@ -89,7 +91,7 @@ def test_a_run_that_others_read_from_is_in_their_group(folder: Path, tmp_path: P
     assert found["relevance"].tags == ("mini", "relevance", "probe-default", "paper/table1")
     # in its sweep it comes first, and the head of the file says so
     out = tmp_path / "out"
-    (sweep,) = sweep_files.write(tmp_path / "sw", made, ["paper/table1"], "mini", Account(), out, COMMANDS)
+    (sweep,) = sweep_files.write(tmp_path / "sw", made, ["paper/table1"], "mini", Account(), out)
     values = yaml.safe_load(sweep.read_text())["parameters"]["config"]["values"]
     plugins = [yaml.safe_load(Path(value).read_text())["plugin"] for value in values]
     assert plugins == ["relevance", "bert", "gifr"]
@@ -148,9 +150,9 @@ def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> N
     made, out = built(EXPERIMENTS), tmp_path / "out"
     for digest, run in made.runs.items():
         path = tmp_path / f"{digest}.yaml"
-        path.write_text(yaml_text(sweep_files.configuration(run, made, out, COMMANDS)))
-        again = COMMANDS.resolve(["--config", str(path)])
-        assert deciding(again) == deciding(COMMANDS.resolve(run.command(out / "runs", made.runs)[1:])), run
+        path.write_text(yaml_text(sweep_files.configuration(run, made, out)))
+        again = configuration_of(["fit", "--config", str(path)]).content
+        assert deciding(again) == deciding(configuration_of(run.command(out / "runs", made.runs)).content), run
         assert again["name"] == digest
 
 
@@ -228,15 +230,14 @@ def test_a_run_that_fails_is_closed_and_the_next_one_is_another(
 ) -> None:
     """The processes of a sweep live on: without it the next run would be written into the failed one's record."""
 
-    def begin(command: tuple[str, ...]) -> int:
+    def begin(task: Task) -> None:
         assert wandb.run is None
-        wandb.init(id=command[0], mode="offline", dir=str(tmp_path))
-        if command[0] == "bad":
+        wandb.init(id=task.name, mode="offline", dir=str(tmp_path))
+        if task.name == "bad":
             raise RuntimeError("no memory")
-        return 0
 
     monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(workers, "main", begin)
+    monkeypatch.setattr(workers, "_work", begin)
     errors = [workers.perform(Task(name, (name,), tmp_path / "log")).error for name in ("bad", "good")]
     assert errors == ["RuntimeError: no memory", None]
     found = {each.run.run_id: each.exit_code for each in map(offline, tmp_path.rglob("*.wandb"))}
@@ -249,4 +250,4 @@ def test_help_names_the_options(capsys: Any) -> None:
     said = capsys.readouterr().out
     for word in ("--logger", "--wandb.project", "--wandb-sweep", "--wandb-report"):
         assert word in said
-    assert {"cells", "tags"} <= set(configuration.WANDB)
+    assert {"cells", "tags"} <= set(declared(WandbOptions))

@@ -10,17 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnerkit import registry
 from mnerkit.errors import DataError, UsageError
+from mnerkit.methods.heads import head_options
 from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
 from mnerkit.reproduce.experiments.tower_names import papers_model
 from mnerkit.reproduce.table_records import Figures
-from mnerkit.runs import configuration, identity
-from tests.reproduce.small import COMMANDS, EXPERIMENTS, MINI, TABLE, built, finish
+from mnerkit.runs import identity
+from mnerkit.runs.requests import configuration_of
+from tests.reproduce.small import EXPERIMENTS, MINI, TABLE, built, finish
 
 
 def resolved(*words: str) -> dict[str, Any]:
-    return configuration.resolve(configuration.parse("fit", list(words))).config
+    return configuration_of(["fit", *words]).content
 
 
 def test_corpora_collapse_and_identical_runs_are_one(folder: Path) -> None:
@@ -226,9 +229,9 @@ def test_identity_is_what_decides_figures_and_nothing_else(tmp_path: Path) -> No
     plain = resolved("--plugin", "bert", "--model.dropout", "0.1")
 
     def digest(*words: str) -> str:
-        return identity.digest_of(resolved("--plugin", "bert", "--model.dropout", "0.1", *words), COMMANDS)
+        return identity.digest_of(resolved("--plugin", "bert", "--model.dropout", "0.1", *words))
 
-    same = identity.digest_of(plain, COMMANDS)
+    same = identity.digest_of(plain)
     # what the class, or the head, would take anyway; a float that is whole; where and how fast things are read
     for words in (
         ["--model.word_pool", "first"],
@@ -260,13 +263,15 @@ def test_a_tower_in_a_folder_is_known_by_its_files_not_its_place(tmp_path: Path)
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"other" if name == "c" else b"weights")
     a, b, c = (
-        identity.digest_of(resolved("--plugin", "bert", "--model.text", str(tmp_path / name)), COMMANDS)
+        identity.digest_of(resolved("--plugin", "bert", "--model.text", str(tmp_path / name)))
         for name in ("a", "b", "c")
     )
     assert a == b != c
 
 
-def test_data_and_sources_are_a_part_of_what_a_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_and_behaviour_numbers_are_part_of_a_run_s_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write(root: Path, word: str) -> None:
         (root / "twitter2015").mkdir(parents=True)
         for split in ("train", "valid", "test"):
@@ -276,10 +281,15 @@ def test_data_and_sources_are_a_part_of_what_a_run_is(tmp_path: Path, monkeypatc
         write(tmp_path / name, word)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     words = ["--plugin", "bert", "--data.corpus", "twitter2015", "--data.root"]
-    a, b, c = (identity.digest_of(resolved(*words, str(tmp_path / name)), COMMANDS) for name in ("a", "b", "c"))
+    a, b, c = (identity.digest_of(resolved(*words, str(tmp_path / name))) for name in ("a", "b", "c"))
     assert a == b != c
-    monkeypatch.setattr(identity, "_sources", lambda plugin, head: "others")
-    assert identity.digest_of(resolved(*words, str(tmp_path / "a")), COMMANDS) != a
+    seen = {a}
+    for kind in (registry.get("bert").options_class, head_options("crf")):
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "behaviour", kind.behaviour + 1)
+            seen.add(identity.digest_of(resolved(*words, str(tmp_path / "a"))))
+    monkeypatch.setattr(identity, "BEHAVIOUR", identity.BEHAVIOUR + 1)
+    assert len({*seen, identity.digest_of(resolved(*words, str(tmp_path / "a")))}) == 4
 
 
 def test_captions_crops_and_files_count_by_what_they_hold(tmp_path: Path) -> None:
@@ -295,7 +305,7 @@ def test_captions_crops_and_files_count_by_what_they_hold(tmp_path: Path) -> Non
     def digest(*words: str) -> str:
         identity._corpus_digest.cache_clear()
         identity.content_of.cache_clear()
-        return identity.digest_of(resolved(*words, "--data.corpus", "twitter2015", "--data.root", str(root)), COMMANDS)
+        return identity.digest_of(resolved(*words, "--data.corpus", "twitter2015", "--data.root", str(root)))
 
     seen = {digest("--plugin", "hvpnet")}
     for path, content in (

@@ -17,7 +17,6 @@ from typing import Any
 
 from mnerkit import registry
 from mnerkit.methods.heads import head_options
-from mnerkit.runs.configuration import filled
 from mnerkit.runs.run_folder import deciding
 
 # raised whenever data, towers, methods' base or scoring compute something else than before
@@ -35,7 +34,7 @@ def digest_of(config: Mapping[str, Any], first: str | None = None) -> str:
     """Sixteen hex digits that name a run.
 
     Args:
-        config: its configuration, with its seed.
+        config: its configuration, with its seed and every option's value.
         first: digest of the run whose file this one reads, if any; that file's option holds `<first>`.
 
     Raises:
@@ -47,9 +46,9 @@ def digest_of(config: Mapping[str, Any], first: str | None = None) -> str:
 
 def behaviours(config: Mapping[str, Any]) -> dict[str, int]:
     """The behaviour numbers of the core, of a run's plugin and of its head, where it has one."""
-    found = {"core": BEHAVIOUR, "plugin": registry.get(config["plugin"]).options_class.behaviour}
-    head = filled(config)["model"].get("head")
-    return {**found, "head": head_options(head["name"]).behaviour} if head else found
+    numbers = {"core": BEHAVIOUR, "plugin": registry.get(config["plugin"]).options_class.behaviour}
+    head = config["model"].get("head")
+    return {**numbers, "head": head_options(head["name"]).behaviour} if head else numbers
 
 
 def reads_of(config: Mapping[str, Any]) -> str:
@@ -64,8 +63,8 @@ def reads_of(config: Mapping[str, Any]) -> str:
 
 
 def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides figures, every option with its value."""
-    content = {key: value for key, value in deciding(filled(config)).items() if key != "ablation"}
+    """The part of a configuration with every option's value that decides figures."""
+    content = {key: value for key, value in deciding(config).items() if key != "ablation"}
     content["data"] = {key: value for key, value in content["data"].items() if key not in (*PLACES, "cache")}
     if content["data"]["train_fraction"] == 1:  # all posts
         content["data"]["train_fraction"] = None
@@ -99,9 +98,8 @@ def data_facts(config: Mapping[str, Any]) -> list[Any]:
 
 def sees_pixels(config: Mapping[str, Any]) -> bool:
     """Whether a run looks at pictures, not at captions or at nothing."""
-    model = filled(config)["model"]
-    sees = "vision" in model
-    return sees and "captions" not in (model.get("vision"), model.get("image_nodes"))
+    model = config["model"]
+    return "vision" in model and "captions" not in (model.get("vision"), model.get("image_nodes"))
 
 
 @cache
