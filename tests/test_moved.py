@@ -9,6 +9,7 @@ import pytest
 
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.moved import MOVED, new_name
+from mnerkit.options import declared
 
 
 @pytest.mark.parametrize("old", sorted(MOVED))
@@ -36,11 +37,10 @@ def test_what_former_modules_give_are_the_classes_of_today() -> None:
             super().__init__(**training)
             self.hidden = hidden
 
-    from mnerkit.methods.legacy import make_legacy
-
-    kind = Fork.declared_options()
-    made = make_legacy(Fork, kind(hidden=7, text="tiny-bert", lr=0.5), CRFHead())
-    assert made.hidden == 7 and made.options.max_objects == 3 and made.lr == 0.5
+    assert declared(Fork.options_class)["hidden"].default == 80
+    assert {"lr", "max_objects", "text"} <= set(declared(Fork.options_class))
+    made = Fork(hidden=7, lr=0.5, head=CRFHead())
+    assert made.hidden == 7 and made.options.max_objects == 3 and made.options.lr == 0.5
 
 
 def test_other_names_are_left_alone() -> None:

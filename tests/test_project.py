@@ -44,7 +44,7 @@ SETUP.read(ROOT / "setup.cfg")
 
 # folders and modules of mnerkit, from the ground up: each may import what lies on floors below its own
 FLOORS = (
-    {"errors", "plain_yaml", "text_table", "torchvision_ops", "atomic_files", "moved"},
+    {"errors", "plain_yaml", "text_table", "torchvision_ops", "atomic_files", "moved", "release"},
     {"strict_json"},
     {"ranges"},
     {"options"},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnerkit import moved, torchvision_ops
+from mnerkit.release import RELEASE
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mnerkit.runs.run import Run, load_run
     from mnerkit.runs.score import score
 
-__version__ = "0.1.0"
+__version__ = RELEASE
 
 torchvision_ops.install()
 moved.install()

@@ -17,8 +17,8 @@ from types import ModuleType
 MOVED = {
     "mnerkit.tagging": "mnerkit.methods",
     "mnerkit.tagging.heads.base": "mnerkit.methods.heads.head",
-    "mnerkit.tagging.image_prefix": "mnerkit.methods.legacy",
-    "mnerkit.tagging.stage_prefix": "mnerkit.methods.legacy",
+    "mnerkit.tagging.image_prefix": "mnerkit.methods.former_plugins",
+    "mnerkit.tagging.stage_prefix": "mnerkit.methods.former_plugins",
     **{
         f"mnerkit.tagging.{name}": f"mnerkit.scoring.{name}"
         for name in ("comparison", "counts", "intervals", "metrics", "probe_measures", "significance")

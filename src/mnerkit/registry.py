@@ -102,7 +102,7 @@ class Plugin:
             raise BrokenPluginError(f"plugin {self.name!r} of {self.distribution} can't be loaded: {error}") from error
         classes = [each for each in content.values() if isinstance(each, type) and each.__module__ == module]
         classes = [each for each in classes if issubclass(each, Options) and each.section == "model"]
-        return classes[-1] if classes else self.load().declared_options()
+        return classes[-1] if classes else self.load().options_class
 
     def load(self) -> type[Any]:
         """Import the class; every failure names the plugin and its distribution."""

@@ -203,7 +203,7 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     table = text.partition("## Where the paper leaves a choice")[2].partition("\n## ")[0]
     lines = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(line[1]) for line in lines] == list(range(1, rows + 1)), "the rows of the paper's ambiguities"
-    own = declared(plugin.load().declared_options())
+    own = declared(plugin.load().options_class)
     named = [found for line in lines for found in re.findall(r"`(\w+): ([\w.]+)`((?:, `[\w.]+`)*)", line[3])]
     assert len(named) > rows // 2
     for name, first, others in named:

@@ -14,8 +14,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from mnerkit import registry
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.errors import CheckpointError
+from mnerkit.methods.constructor_options import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
-from mnerkit.methods.legacy import is_legacy, make_legacy
 from mnerkit.methods.method import Method
 from mnerkit.methods.support import support_posts
 from mnerkit.methods.tagger import Tagger
@@ -75,11 +75,21 @@ def make(config: dict[str, Any]) -> Method:
     kind = plugin.load()
     options: Any = make_options(plugin.options_class, in_its_time(plugin.options_class, model))
     if not issubclass(kind, Tagger):
-        return make_legacy(kind, options, None) if is_legacy(kind) else kind(options)
+        return _of_arguments(kind, options) if takes_arguments(kind) else kind(options)
     name = head.pop("name")
     head_class = head_options(name)
     made = load_head_class(name)(make_options(head_class, in_its_time(head_class, head)))
-    return make_legacy(kind, options, made) if is_legacy(kind) else kind(options, made)
+    return _of_arguments(kind, options, head=made) if takes_arguments(kind) else kind(options, made)
+
+
+def _of_arguments(kind: type[Method], options: Any, **more: Any) -> Method:
+    """A method of a class that takes its options as arguments."""
+    given: dict[str, Any] = options.plain()
+    method = kind(**given, **more)
+    for name, value in given.items():
+        if not hasattr(method, name):  # what `Method` kept under its own name
+            setattr(method, name, value)
+    return method
 
 
 def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -17,9 +17,11 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.errors import CheckpointError, TowerError
+from mnerkit.methods.constructor_options import options_of, takes_arguments
 from mnerkit.methods.optimiser import adamw, parameter_groups
 from mnerkit.methods.options import MethodOptions
 from mnerkit.options import make
+from mnerkit.release import RELEASE
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.fusion.sight import CAPTIONS, Sight
 from mnerkit.towers.interface import TextTower, VisionTower
@@ -68,6 +70,12 @@ class Method(lightning.LightningModule):
     tunes: bool = False
     encoder: nn.Module
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Declare the options of a class that takes them as arguments, as plugins of release 0.1.0 do."""
+        super().__init_subclass__(**more)
+        if takes_arguments(cls):
+            cls.options_class = cast(type[MethodOptions], options_of(cls, cls.options_class))
+
     def __init__(self, options: MethodOptions | None = None, **given: Any) -> None:
         """Keep the options.
 
@@ -80,7 +88,8 @@ class Method(lightning.LightningModule):
         """
         super().__init__()
         # `options` is the method's own: a class of an earlier release may keep something else under that name
-        self.options: Any = make(self.options_class, given) if options is None else options
+        kind: Any = next(each for each in type(self).__mro__ if not takes_arguments(each))
+        self.options: Any = make(kind.options_class, given) if options is None else options
         self._training: Any = self.options
         self.towers: dict[str, TextTower | VisionTower] = {}
         self.facts = CorpusFacts(())
@@ -97,13 +106,6 @@ class Method(lightning.LightningModule):
         self._tower_dir: str | None = None
         # frozen towers from outside are not in the state dict; `load_weights` checks what must be there
         self.strict_loading = False
-
-    @classmethod
-    def declared_options(cls) -> type[MethodOptions]:
-        """The class that declares its options; of a plugin of the release before, made of its arguments."""
-        from mnerkit.methods.legacy import options_of
-
-        return options_of(cls)
 
     # ------------------------------------------------------------------ what a method writes
 
@@ -298,11 +300,10 @@ class Method(lightning.LightningModule):
 
     def record(self) -> dict[str, Any]:
         """Plain data beside the weights: plugin, configuration, types and words, towers, support, training posts."""
-        from mnerkit import __version__
         from mnerkit.methods.support import support_state
 
         return {
-            "version": __version__,
+            "version": RELEASE,
             "plugin": self.plugin,
             "config": self.config,
             "facts": self.facts.state(),

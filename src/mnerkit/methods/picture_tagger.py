@@ -43,10 +43,9 @@ class PictureTagger(Tagger):
         reader, sight = self.towers["text"].reader, self.encoder.sight
         if sight is None:
             return Needs(reader=reader)
-        limits = {"max_images": self.options.max_images}
-        if isinstance(self.options, ObjectOptions):
-            limits["max_objects"] = self.options.max_objects
-        return sight.needs(reader, self.views(), relevance=getattr(self.encoder, "relevance", "") == "given", **limits)
+        limits = {"max_objects": self.options.max_objects} if isinstance(self.options, ObjectOptions) else {}
+        relevance = getattr(self.encoder, "relevance", "") == "given"
+        return sight.needs(reader, self.views(), relevance=relevance, max_images=self.options.max_images, **limits)
 
     def prepare(self, data: MnerData) -> None:
         """As every tagger; and posts without a relevance score that the encoder reads are refused before training.

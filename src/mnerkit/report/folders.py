@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit import __version__
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError
+from mnerkit.release import RELEASE
 from mnerkit.runs.run_folder import RunFolder, deciding, find
 from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
 
@@ -146,8 +146,8 @@ def read(path: Path) -> Record:
     if "test" in metrics and not isinstance(metrics["test"], Mapping):
         raise DataError(f"run {path}: metrics.json is damaged: its 'test' holds no scores")
     version = env.get("mnerkit")
-    if version is not None and str(version).split(".")[:2] != __version__.split(".")[:2]:
-        raise OtherVersion(f"run {path} was written by mnerkit {str(version)[:20]}; this is {__version__}")
+    if version is not None and str(version).split(".")[:2] != RELEASE.split(".")[:2]:
+        raise OtherVersion(f"run {path} was written by mnerkit {str(version)[:20]}; this is {RELEASE}")
     if not mapping(metrics.get("protocol")):
         raise DataError(f"run {path}: metrics.json has no protocol, so nobody knows what its scores were taken on")
     return Record(path, config, metrics, env)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import CheckpointError, MnerkitError
+from mnerkit.release import RELEASE
 from mnerkit.runs import read_files
 from mnerkit.runs.configuration import Configuration, filled, resolve
 from mnerkit.runs.place import Place
@@ -230,15 +231,13 @@ def environment(trainer: Any) -> dict[str, Any]:
 
     import torch
 
-    import mnerkit
-
     packages = {}
     for name in ("torch", "lightning", "transformers", "pytorch-crf", "torchvision", "numpy", "pillow"):
         with contextlib.suppress(PackageNotFoundError):
             packages[name] = version(name)
         packages.setdefault(name, "absent")
     return {
-        "mnerkit": mnerkit.__version__,
+        "mnerkit": RELEASE,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,

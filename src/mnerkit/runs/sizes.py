@@ -36,8 +36,6 @@ def count(config: dict[str, Any]) -> tuple[list[Part], int]:
     from mnerkit.runs.fit import quiet
 
     quiet()
-    # first: it prepares torch for torchvision
-    import mnerkit  # noqa: F401, I001
     import torch
 
     from mnerkit.methods import checkpoint

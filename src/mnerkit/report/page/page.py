@@ -18,10 +18,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mnerkit import __version__
 from mnerkit.atomic_files import is_figure
 from mnerkit.data.corpus.show import escaped
 from mnerkit.errors import DataError
+from mnerkit.release import RELEASE
 from mnerkit.report.figures.gallery import Gallery
 from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.posts import browser
@@ -79,7 +79,7 @@ def page(source: Source, picture_bytes: int = 12_000_000) -> str:
     sets = [browser.plain(each, pictures) for each in source.sets]
     facts = {
         "title": source.title,
-        "mnerkit": __version__,
+        "mnerkit": RELEASE,
         "problems": list(source.problems),
         "tables": [
             _table(filled, number) | {"counts": counts(filled, source.library), "figures": figures}

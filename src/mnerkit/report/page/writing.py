@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnerkit import __version__
 from mnerkit.atomic_files import write_json, write_text
 from mnerkit.errors import DataError, UsageError
+from mnerkit.release import RELEASE
 from mnerkit.report import folders
 from mnerkit.report.figures.gallery import kinds_of
 from mnerkit.report.page.page import Source, page
@@ -88,13 +88,13 @@ class Report:
         texts[PAGE] = page(source, self.picture_bytes)
         before = _listed(out)
         # first, so that what a kill leaves half written is known to be a report's
-        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(before)})
+        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": RELEASE, "files": sorted(before)})
         for name, text in texts.items():
             write_text(out / name, text)
         done.files = list(texts)
         for name in before - texts.keys():
             (out / name).unlink(missing_ok=True)
-        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": __version__, "files": sorted(done.files)})
+        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": RELEASE, "files": sorted(done.files)})
         return done
 
     def _read(self, paths: Sequence[Path], done: Written) -> list[Table]:

@@ -1,0 +1,3 @@
+"""The release."""
+
+RELEASE = "0.1.0"
