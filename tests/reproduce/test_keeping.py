@@ -106,12 +106,12 @@ def test_runs_that_were_finished_before_join_the_others(sweep: Any, tmp_path: Pa
     assert never.done == [] and kept(tmp_path) == before and runs(tmp_path) == BOTH
 
 
-def test_a_run_of_older_sources_is_done_again_and_makes_room(
+def test_a_run_of_an_older_behaviour_is_done_again_and_makes_room(
     sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sweep(Here()) == 0
     before = kept(tmp_path)
-    monkeypatch.setattr(identity, "_sources", lambda plugin, head: "newer")
+    monkeypatch.setattr(identity, "BEHAVIOUR", identity.BEHAVIOUR + 1)
     assert sweep(Here(), out="newer") == 0
     after = kept(tmp_path)
     assert runs(tmp_path) == BOTH
@@ -130,7 +130,7 @@ def test_what_only_older_runs_were_asked_goes_with_them(
 
     assert sweep(Here()) == 0
     before = sorted((tmp_path / "kept" / "asked").iterdir())
-    monkeypatch.setattr(identity, "_sources", lambda plugin, head: "newer")
+    monkeypatch.setattr(identity, "BEHAVIOUR", identity.BEHAVIOUR + 1)
     assert sweep(AskedLess(), out="newer") == 0
     after = sorted((tmp_path / "kept" / "asked").iterdir())
     assert runs(tmp_path) == BOTH and len(before) == len(after) == 1 and before != after

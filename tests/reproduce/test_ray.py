@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main
-from mnerkit.errors import UsageError
+from mnerkit.errors import RunBusy, UsageError
 from mnerkit.reproduce.executors import ray_cluster, workers
 from mnerkit.reproduce.executors.executor import Task
 from mnerkit.reproduce.executors.ray_cluster import AT_HOME, TRIES, Share
@@ -326,14 +326,21 @@ def test_a_folder_is_seen_as_taken_by_others_alone(tmp_path: Path) -> None:
 def test_a_run_waits_for_one_that_was_cut_off_and_still_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that nobody hears may go on for a while: its lock keeps a second process out of the run's folder."""
     calls = []
+    busy = RunBusy("run X is being written by process 7 on lost", tmp_path, "process 7 on lost")
 
     def attempt(task: Task) -> str | None:
         calls.append(task.name)
-        return f"mnerkit: run X is {workers.TAKEN} process 7 on lost" if len(calls) < 4 else None
+        if len(calls) < 4:
+            raise busy
+        return None
 
     monkeypatch.setattr(workers, "_attempt", attempt)
     assert workers.perform(Task("a", (), tmp_path / "log"), patience=0.1).error is None
     assert calls == ["a"] * 4
     calls.clear()
-    monkeypatch.setattr(workers, "_attempt", lambda task: f"it is {workers.TAKEN} process 7 on lost")
+
+    def never(task: Task) -> str | None:
+        raise busy
+
+    monkeypatch.setattr(workers, "_attempt", never)
     assert "process 7 on lost" in str(workers.perform(Task("a", (), tmp_path / "log"), patience=0.1).error)
