@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES
-from harness import fit, values
+from harness import CAP, fit, values
 
 HERE = Path(__file__).parent
 VALUES = HERE / "golden.json"
 TABLES = HERE / "report"
-# losses of two machines differ by less, and are told apart from zero by more
-RELATIVE, ABSOLUTE = 1e-3, 1e-5
+# losses that differ by no more than this are the same, however small they are
+ABSOLUTE = 1e-5
 # tags are compared where they were chosen by more than this
 CLEAR = 1e-3
 
@@ -56,50 +56,53 @@ def computed(name: str, folder: Path, cache: Path, bert: Path) -> dict[str, Any]
     return values(run, record, case.splits)
 
 
-def differences(golden: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
-    """One line for each thing in which two records of a case differ by more than rounding."""
+def differences(golden: dict[str, Any], found: dict[str, Any], tolerance: float = 1e-3) -> Iterator[str]:
+    """One line for each thing in which two records of a case differ by more than rounding.
+
+    Args:
+        golden: what it computed once.
+        found: what it computes.
+        tolerance: relative, of losses; tags and margins follow from it.
+    """
     if golden["losses"].keys() != found["losses"].keys():
         yield f"losses: {', '.join(golden['losses'])} were logged, now {', '.join(found['losses'])}"
     for name, before in golden["losses"].items():
         now = found["losses"].get(name, [])
-        if len(before) != len(now) or not all(map(near, before, now)):
+        if not near(before, now, tolerance):
             yield f"{name}: {before} by step, now {now}"
     for split in golden.keys() - {"behaviour", "losses"}:
         for before, now in zip(golden[split], found[split], strict=True):
-            yield from (f"{split}: {each}" for each in _of_posts(before, now))
+            yield from (f"{split}, post {before['id']}: {each}" for each in _of_posts(before, now, tolerance))
 
 
-def near(before: float, now: float) -> bool:
-    """Whether two losses are the same but for rounding."""
-    return math.isclose(before, now, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+def near(before: Any, now: Any, tolerance: float = 1e-3, absolute: float = ABSOLUTE) -> bool:
+    """Whether two numbers, or two nested lists of them, are the same but for rounding."""
+    if isinstance(before, list) and isinstance(now, list):
+        return len(before) == len(now) and all(
+            near(*pair, tolerance, absolute) for pair in zip(before, now, strict=True)
+        )
+    if before is None or now is None:
+        return before is now
+    return math.isclose(before, now, rel_tol=tolerance, abs_tol=absolute)
 
 
-def _of_posts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    place = [before["id"], before.get("episode")]
-    if place != [now["id"], now.get("episode")]:
-        yield f"post {before['id']} of episode {before.get('episode')}, now {now['id']} of {now.get('episode')}"
+def _of_posts(before: dict[str, Any], now: dict[str, Any], tolerance: float) -> Iterator[str]:
+    if (before["id"], before.get("episode")) != (now["id"], now.get("episode")):
+        yield f"of episode {before.get('episode')}, now {now['id']} of episode {now.get('episode')}"
     elif "tags" in before:
         tags, margins = before["tags"].split(), before["margins"]
+        said, said_margins = now["tags"].split(), now["margins"]
+        # scores are as exact as the largest of them
+        exact = CLEAR + tolerance * max((each for each in margins if each < CAP), default=0.0)
         # whether a tag is B- or I- may hang on the word before
-        clear = [min(margins[max(0, word - 1) : word + 1]) > CLEAR for word in range(len(tags))]
-        said = now["tags"].split()
-        if [each for each, keep in zip(tags, clear, strict=True) if keep] != [
-            each for each, keep in zip(said, clear, strict=True) if keep
-        ]:
-            yield f"post {before['id']}: tags {before['tags']}, now {now['tags']} (margins {margins})"
-        pairs = zip(margins, now["margins"], strict=True)
-        if not all(abs(old - new) <= CLEAR + 10 * RELATIVE * abs(old) for old, new in pairs):
-            yield f"post {before['id']}: margins {margins}, now {now['margins']}"
+        clear = [min(margins[max(0, word - 1) : word + 1]) > exact for word in range(len(tags))]
+        if len(tags) != len(said) or any(
+            old != new for old, new, certain in zip(tags, said, clear, strict=True) if certain
+        ):
+            yield f"tags {before['tags']}, now {now['tags']} (margins {margins})"
+        if not all(abs(old - new) <= 3 * exact for old, new in zip(margins, said_margins, strict=True)):
+            yield f"margins {margins}, now {said_margins}"
     else:
-        for name in before.keys() - {"id"}:
-            if len(flat(before[name])) != len(flat(now[name])) or not all(
-                map(near, flat(before[name]), flat(now[name]))
-            ):
-                yield f"post {before['id']}: {name} {before[name]}, now {now[name]}"
-
-
-def flat(value: Any) -> list[float]:
-    """All numbers in nested lists; a missing one is -1."""
-    if isinstance(value, list):
-        return [number for each in value for number in flat(each)]
-    return [-1.0 if value is None else float(value)]
+        for name in (before.keys() | now.keys()) - {"id"}:
+            if not near(before.get(name), now.get(name), tolerance, CLEAR + tolerance):
+                yield f"{name} {before.get(name)}, now {now.get(name)}"

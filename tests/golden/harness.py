@@ -105,8 +105,15 @@ def values(run: Path, record: Record, splits: Sequence[str] = ("dev",)) -> dict[
             answers = _pass_over(record, rows)
             kept[split] = [answers[row.get("episode"), row["id"]] for row in picked]
         else:
-            numbers = ("scores", "raw", "blank")
-            kept[split] = [{"id": row["id"], **{name: _rounded(row[name]) for name in numbers}} for row in picked]
+            # a score is only known up to a constant, which is the blank picture's
+            kept[split] = [
+                {
+                    "id": row["id"],
+                    "scores": _rounded(row["scores"]),
+                    "above_blank": _rounded([value and value - row["blank"] for value in row["raw"]]),
+                }
+                for row in picked
+            ]
     return kept
 
 

@@ -39,10 +39,11 @@ def main() -> None:
                 continue
             with contextlib.redirect_stdout(io.StringIO()):
                 found = computed(case, folder / str(number), cache, bert)
-            news = [*differences(golden[case], found)] if case in golden else ["new"]
+            news = [*differences(golden[case], found, CASES[case].tolerance)] if case in golden else ["new"]
             golden[case] = {"behaviour": golden.get(case, {}).get("behaviour", FIRST), **found}
             print(case, *(news or ["as before"]), sep="\n  ", flush=True)
             write(golden)
+        write(golden)
         if not asked or "report" in asked:
             tables = write_report(folder / "report")
             shutil.rmtree(TABLES, ignore_errors=True)
