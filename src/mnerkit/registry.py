@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,12 @@ class Plugin:
 
 def plugins() -> dict[str, Plugin]:
     """All installed plugins by name; of two with one name the first one found wins."""
+    return dict(_on_path(tuple(sys.path)))
+
+
+@cache
+def _on_path(path: tuple[str, ...]) -> dict[str, Plugin]:
+    """Plugins of the distributions on a path; reading what these declare takes milliseconds each time."""
     found: dict[str, Plugin] = {}
     for entry in entry_points(group=GROUP):
         found.setdefault(entry.name, Plugin(entry.name, entry))

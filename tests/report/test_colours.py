@@ -8,12 +8,12 @@ from importlib.resources import files
 import pytest
 
 Colour = tuple[float, float, float]
-TEXTS = {"page.css": ("ink", "soft", "accent", "wrong"), "cases.html": ("ink", "soft", "right", "wrong")}
+TEXTS = {"page/page.css": ("ink", "soft", "accent", "wrong"), "posts/cases.html": ("ink", "soft", "right", "wrong")}
 
 
 def themes(name: str) -> list[dict[str, Colour]]:
     """The colours of a style sheet, by their names, of each block that sets them."""
-    text = files("mnerkit.report.page").joinpath(name).read_text(encoding="utf-8")
+    text = files("mnerkit.report").joinpath(name).read_text(encoding="utf-8")
     blocks = re.findall(r":root[^{]*\{([^}]*)\}", text)
     return [
         {key: rgb(value) for key, value in re.findall(r"--(\w+): (#[0-9a-f]{3,6})", block)}
@@ -50,7 +50,7 @@ def test_contrast_is_that_of_the_definition() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts_stand_out_from_the_page_and_its_cards(name: str) -> None:
     found = themes(name)
-    assert len(found) == {"page.css": 3, "cases.html": 2}[name]
+    assert len(found) == {"page/page.css": 3, "posts/cases.html": 2}[name]
     for theme in found:
         weak = [
             (text, on) for text in TEXTS[name] for on in ("ground", "card") if contrast(theme[text], theme[on]) < 4.5
@@ -59,7 +59,7 @@ def test_texts_stand_out_from_the_page_and_its_cards(name: str) -> None:
 
 
 def test_figures_stand_out_from_the_cells_of_a_map() -> None:
-    script = files("mnerkit.report.page").joinpath("figures.js").read_text(encoding="utf-8")
+    script = files("mnerkit.report").joinpath("figures.js").read_text(encoding="utf-8")
     (opacity,) = re.findall(r"\(big \? ([\d.]+) : 1\)", script)
     for theme in themes("page.css"):
         for cell in ("accent", "wrong"):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from small_runs import GOOD, Write
 
+from mnerkit.atomic_files import write_json
 from mnerkit.report.page.page import signature
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables.table_file import read_table
 from mnerkit.report.tables.tables import Shelf, fill
 from mnerkit.reproduce.experiments import experiment_files
+from mnerkit.runs.configuration import filled
 from tests.reproduce.small import EXPERIMENTS
 
 SEEN = {"pictures": "right", "max_images": 1, "missing_images": "blank"}
@@ -76,3 +79,28 @@ def test_printed_figures_of_mgips_cl_are_for_reference_only() -> None:
         # rows that other papers took over are compared
         others = [row for row in experiment.rows if row.plugin != "mgips_cl"]
         assert not others or not any([*experiment.differs, *row.differs] for row in others)
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        ({"behaviours": {"core": 2, "plugin": 1, "head": 3}}, "core 2, plugin 1, head 3"),
+        ({"source_digest": "0123456789abcdef"}, "source 0123456789ab"),
+        ({}, "not kept"),
+    ],
+)
+def test_a_signature_says_what_computed_the_run(write_run: Write, noted: dict[str, Any], said: str) -> None:
+    """By behaviour numbers; release 0.1.0 noted a digest of the sources."""
+    path = write_run("a", GOOD)
+    write_json(path / "env.json", noted)
+    [record] = Shelf([path]).records.values()
+    assert dict(signature(record))["behaviour"] == said
+
+
+def test_a_run_that_left_defaults_out_has_the_configuration_of_one_that_says_them_all(write_run: Write) -> None:
+    older, newer = (write_run(f"s{seed}", GOOD, seed=seed) for seed in (0, 1))
+    whole = filled(yaml.safe_load((newer / "config.yaml").read_text()))
+    (newer / "config.yaml").write_text(yaml.safe_dump(whole))
+    other = write_run("b", GOOD, model={"text": "bert-base", "dropout": 0.7})
+    names = [record.configuration for record in Shelf([older, newer, other]).records.values()]
+    assert names[0] == names[1] != names[2]

@@ -8,12 +8,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import is_figure
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, MnerkitError
 from mnerkit.release import RELEASE
+from mnerkit.runs.configuration import filled, is_whole
 from mnerkit.runs.run_folder import RunFolder, deciding, find
 from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
 
@@ -57,6 +59,17 @@ class Record:
         seed = self.config.get("seed", 0)
         return seed if isinstance(seed, int) else 0
 
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The configuration with every option's value: one of an older version leaves defaults out.
+
+        As it is where its plugin is not installed, or takes other values today.
+        """
+        try:
+            return self.config if is_whole(self.config) else filled(self.config)
+        except (MnerkitError, AttributeError, KeyError, TypeError, ValueError):
+            return self.config
+
     @property
     def protocol(self) -> Mapping[str, Any]:
         """What its scores were taken on."""
@@ -77,7 +90,7 @@ class Record:
     @property
     def configuration(self) -> str:
         """Eight hex digits that name the configuration, the seed apart."""
-        kept = {key: value for key, value in deciding(self.config).items() if key != "seed"}
+        kept = {key: value for key, value in deciding(self.settings).items() if key != "seed"}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
     def splits(self) -> list[str]:

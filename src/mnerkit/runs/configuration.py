@@ -122,6 +122,16 @@ def filled(given: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
+def is_whole(content: Mapping[str, Any]) -> bool:
+    """Whether a configuration has every option's value already."""
+    head = (content.get("model") or {}).get("head")
+    known = schema(registry.get(str(content["plugin"])), head["name"] if head else None)
+    return all(
+        set(options) - {"head"} <= {*_names(content.get(section) or {}, "head" if section == "model" else None)}
+        for section, options in known.items()
+    )
+
+
 def _filled_model(method: registry.Plugin, given: Mapping[str, Any]) -> dict[str, Any]:
     model = dict(given)
     head = model.pop("head", None)

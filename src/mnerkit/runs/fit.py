@@ -18,6 +18,7 @@ from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.release import RELEASE
 from mnerkit.runs import read_files
 from mnerkit.runs.configuration import Configuration, filled, resolve
+from mnerkit.runs.identity import behaviours
 from mnerkit.runs.place import Place
 from mnerkit.runs.run_folder import RunFolder, is_first_rank, writing
 from mnerkit.runs.summary import summary
@@ -164,7 +165,7 @@ def _train(
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if is_first_rank():
         report(f"{'continuing' if state == 'resume' else 'run'} {folder.path}")
-        noted = {"files": [each._asdict() for each in files]}
+        noted = {"behaviours": behaviours(config), "files": [each._asdict() for each in files]}
         write_json(folder.path / "env.json", environment(trainer) | noted)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -211,8 +211,8 @@ def _is_type_f1(key: str) -> bool:
 
 def signature(record: Record) -> list[tuple[str, str]]:
     """What a figure of the run was measured on and with: name and value of each thing, in a fixed order."""
-    protocol, model = record.protocol, mapping(record.config.get("model"))
-    data = mapping(record.config.get("data"))
+    protocol, model = record.protocol, mapping(record.settings.get("model"))
+    data = mapping(record.settings.get("data"))
     release = protocol.get("release")
     said = [
         ("corpus", record.corpus),
@@ -228,10 +228,18 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("head", str(mapping(model.get("head")).get("name") or "-")),
         ("seed", str(record.seed)),
         ("mnerkit", str(record.env.get("mnerkit") or "not kept")),
-        ("source", str(record.env.get("source_digest") or "not kept")[:12]),
+        ("behaviour", _behaviour(record.env)),
         ("device", str(record.env.get("device") or "not kept")),
     ]
     return said
+
+
+def _behaviour(env: Mapping[str, Any]) -> str:
+    """The behaviour numbers of a run; of one of an older version the digest of its source files."""
+    numbers = mapping(env.get("behaviours"))
+    if numbers:
+        return ", ".join(f"{part} {number}" for part, number in numbers.items())
+    return f"source {str(env['source_digest'])[:12]}" if env.get("source_digest") else "not kept"
 
 
 def _pictures(record: Record) -> str:

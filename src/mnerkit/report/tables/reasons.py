@@ -39,7 +39,7 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
         reasons += dict.fromkeys(f"{what}: {found}" for found in lacking if found)
     if any(mapping(each.get("objects")).get("source") == "none" for each in protocols):
         reasons.append("objects: none are known, set places of each picture are seen")
-    towers = {str(mapping(record.config.get("model")).get("text")) for record in records}
+    towers = {str(mapping(record.settings.get("model")).get("text")) for record in records}
     reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
     return reasons
 

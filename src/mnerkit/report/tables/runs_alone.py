@@ -96,7 +96,7 @@ def _nearest(variants: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, li
     """Runs of one configuration of each variant, the full method first."""
 
     def apart(one: list[Record], other: list[Record]) -> int:
-        a, b = (dict(_leaves(deciding(each[0].config))) for each in (one, other))
+        a, b = (dict(_leaves(deciding(each[0].settings))) for each in (one, other))
         return sum(a.get(key) != b.get(key) for key in a.keys() | b.keys())
 
     others = [name for name in sorted(variants) if name]
