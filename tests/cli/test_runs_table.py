@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mnerkit import registry
 from mnerkit.atomic_files import write_json
 from mnerkit.cli import main
 from mnerkit.runs import repeat
@@ -165,7 +166,7 @@ def test_a_repeated_run_has_the_same_figures_and_another_one_is_told(tmp_path: P
     del env["files"]  # of an older version
     write_json(run / "env.json", env)
     assert main(["runs", "repeat", str(run)]) == 1
-    assert capsys.readouterr().out.endswith("  versions, device and source are the same\n")
+    assert capsys.readouterr().out.endswith("  versions and device are the same\n")
 
 
 def test_differences_are_of_figures_alone() -> None:
@@ -181,9 +182,18 @@ def test_a_run_that_can_not_be_repeated_gets_a_line(tmp_path: Path, folder: Path
     assert "is not finished" in capsys.readouterr().err
     assert main(["runs", "repeat", str(tmp_path / "nowhere")]) == 1
     assert "no run" in capsys.readouterr().err
-    changed = folder / "bert" / "corp" / "low"
-    (changed / "config.yaml").write_text(json.dumps({"plugin": "bert", "seed": 0, "model": {"head": {"name": "crf"}}}))
-    assert main(["runs", "repeat", str(changed), "--dry-run"]) == 2
-    said = capsys.readouterr().err
-    assert "no longer means what it did" in said and "have changed" in said
-    assert RunFolder(changed).started
+
+
+def test_a_run_is_repeated_as_its_record_has_it_whatever_the_defaults_are_now(folder: Path, capsys) -> None:
+    old = RunFolder(folder / "bert" / "corp" / "low")
+    # of a release whose defaults.yaml said nothing; today's gives another batch size
+    record = {"plugin": "bert", "seed": 0, "model": {"head": {"name": "crf"}}}
+    old.config_file.write_text(json.dumps(record))
+    configuration, _ = repeat.repetition(old)
+    assert registry.get("bert").defaults["data"]["batch_size"] != configuration.content["data"]["batch_size"] == 16
+    assert main(["runs", "repeat", str(old.path), "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith(f"mnerkit runs repeat {old.path} --runs_dir ")
+    # with every option in it a file means itself
+    old.config_file.write_text(json.dumps(configuration.content))
+    assert main(["runs", "repeat", str(old.path), "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith(f"mnerkit fit --config {old.config_file} --runs_dir ")

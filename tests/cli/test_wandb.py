@@ -45,5 +45,6 @@ def test_cells_that_are_no_mapping_are_refused_in_a_line(
 ) -> None:
     argv = ["fit", "--plugin", "bert", "--runs_dir", str(tmp_path), "--logger", "wandb", "--wandb.cells", given]
     assert main(argv) == 2
-    assert "--wandb.cells is a mapping of experiments" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("mnerkit: --wandb.cells ") and said.endswith(": give a mapping\n")
     assert not list(tmp_path.rglob("config.yaml"))

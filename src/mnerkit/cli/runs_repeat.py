@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     """Repeat a run; return 0 if its figures are the same, 1 if not.
 
     Raises:
-        UsageError: an option that does not exist, or defaults that have changed since the run.
+        UsageError: an option that does not exist.
         DataError: no such run, or it is not finished or damaged.
     """
     parser = Parser("mnerkit runs repeat", description=ABOUT, allow_abbrev=False)
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     refuse(parser, rest)
     run = RunFolder(Path(asked.run))
     configuration, place = repetition(run, asked.runs_dir, asked.name)
-    print(command_of(run, place), flush=True)
+    print(command_of(run, configuration, place), flush=True)
     if asked.dry_run:
         return 0
     before = run.metrics()
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         print("\n".join([f"not the same figures as {run.path}:", *found[:TOLD]]))
         if len(found) > TOLD:
             print(f"  and {len(found) - TOLD} more")
-        print("\n".join(surroundings(run, again) or ["  versions, device and source are the same"]))
+        print("\n".join(surroundings(run, again) or ["  versions and device are the same"]))
         return 1
     print(f"the same figures as {run.path}{compared_predictions(run, again)}")
     return 0

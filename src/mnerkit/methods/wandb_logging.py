@@ -8,7 +8,6 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from mnerkit.errors import UsageError
 from mnerkit.methods.prediction import Prediction, rows
 
 # rows of the predictions table: enough to look through, small enough to load at once
@@ -23,14 +22,9 @@ def account(config: Mapping[str, Any], corpus: str) -> tuple[dict[str, Any], dic
     Args:
         config: the resolved configuration.
         corpus: the folder of the run's corpus; with the plugin it is the run's tags where none are given.
-
-    Raises:
-        UsageError: `wandb.cells` is no mapping.
     """
     asked = dict(config.get("wandb") or {})
     cells = asked.pop("cells", None) or {}
-    if not isinstance(cells, Mapping):
-        raise UsageError(f"--wandb.cells is a mapping of experiments, in a file for --config; got {cells!r}"[:160])
     asked["tags"] = [str(tag)[:TAG] for tag in asked.get("tags") or (config["plugin"], corpus)]
     return {**config, "wandb": asked}, dict(cells)
 

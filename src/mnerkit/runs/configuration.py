@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def resolve(
     if not name:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     method = registry.get(name)
-    layers = [*_layers(method, contents, ablation, base), *([dict(values)] if values else [])]
+    layers = [*_layers(method, contents, ablation, base), *([_plain(values)] if values else [])]
     layers = [head_named(layer) for layer in layers]
     head = chosen_head(layers, dotted) if has_head(method) else None
     known = schema(method, head)
@@ -250,6 +251,15 @@ def _layers(
     in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
     overrides = [*_ablation(method, ablation or in_files)]
     return [defaults, *files, *overrides] if ablation else [defaults, *overrides, *files]
+
+
+def _plain(value: Any) -> Any:
+    """A value from Python as a file would have it: paths are texts."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _ablation(method: registry.Plugin, name: str | None) -> Iterator[dict[str, Any]]:

@@ -37,10 +37,21 @@ def repetition(run: RunFolder, runs_dir: str | None = None, name: str | None = N
     return configuration, place
 
 
-def command_of(run: RunFolder, place: Place) -> str:
-    """The command line of the `fit` that repeats a run."""
-    words = ["mnerkit", "fit", "--config", str(run.config_file), "--runs_dir", str(place.runs_dir)]
-    return shlex.join([*words, "--name", str(place.name), *(["--test"] if place.test else [])])
+def command_of(run: RunFolder, configuration: Configuration, place: Place) -> str:
+    """The command line that repeats a run.
+
+    The file of an earlier release lacks options, which `fit` would take from today's `defaults.yaml`: where that is not
+    what the run had, the command is `runs repeat`.
+    """
+    where = ["--runs_dir", str(place.runs_dir), "--name", str(place.name)]
+    try:
+        same = resolve(files=[run.config_file]).content == configuration.content
+    except UsageError:  # of an ablation, for instance, that is gone
+        same = False
+    if not same:
+        return shlex.join(["mnerkit", "runs", "repeat", str(run.path), *where])
+    words = ["mnerkit", "fit", "--config", str(run.config_file), *where]
+    return shlex.join([*words, *(["--test"] if place.test else [])])
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
