@@ -61,6 +61,6 @@ def test_texts_stand_out_from_the_page_and_its_cards(name: str) -> None:
 def test_figures_stand_out_from_the_cells_of_a_map() -> None:
     script = files("mnerkit.report").joinpath("page/figures.js").read_text(encoding="utf-8")
     (opacity,) = re.findall(r"\(big \? ([\d.]+) : 1\)", script)
-    for theme in themes("page.css"):
+    for theme in themes("page/page.css"):
         for cell in ("accent", "wrong"):
             assert contrast(theme["ink"], mixed(theme[cell], theme["card"], float(opacity))) >= 4.5
