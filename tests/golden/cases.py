@@ -50,6 +50,14 @@ FEW_SHOT = {
     "data.test_types": "VEH+ANI+FOOD+MUS",
     "test": "",
 }
+# so that each has a say in six steps
+OPTIMISER = {
+    "model.warmup": "0.4",
+    "model.weight_decay": "10",
+    "model.tower_lr": "1e-3",
+    "model.lr": "2e-3",
+    "model.head_lr": "1e-2",
+}
 TWO_EPOCHS = {"trainer.max_epochs": "2"}
 
 
@@ -91,7 +99,7 @@ def _cases() -> dict[str, Case]:
     tuned = {"model.head": "finetune", "model.head.steps": "2", "model.head.scope": "all", "model.head.layer": "crf"}
     tuned |= {"data.batch_size": "20"}
     made["few-shot/bert/finetune all"] = Case({"plugin": "bert", **tuned, **FEW_SHOT}, both)
-    made["resumed/bert"] = Case({"plugin": "bert", **TWO_EPOCHS})
+    made["resumed/bert"] = Case({"plugin": "bert", **OPTIMISER, **TWO_EPOCHS})
     made["resumed/hvpnet"] = Case({**hvpnet, **TWO_EPOCHS})
     return made
 
