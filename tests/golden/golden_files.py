@@ -64,6 +64,8 @@ def differences(golden: dict[str, Any], found: dict[str, Any], tolerance: float 
         found: what it computes.
         tolerance: relative, of losses; tags and margins follow from it.
     """
+    if golden["behaviour"] != found["behaviour"]:
+        yield f"behaviour numbers: {golden['behaviour']}, now {found['behaviour']}"
     if golden["losses"].keys() != found["losses"].keys():
         yield f"losses: {', '.join(golden['losses'])} were logged, now {', '.join(found['losses'])}"
     for name, before in golden["losses"].items():
@@ -73,6 +75,18 @@ def differences(golden: dict[str, Any], found: dict[str, Any], tolerance: float 
     for split in golden.keys() - {"behaviour", "losses"}:
         for before, now in zip(golden[split], found[split], strict=True):
             yield from (f"{split}, post {before['id']}: {each}" for each in _of_posts(before, now, tolerance))
+
+
+def raised(before: dict[str, int], now: dict[str, int]) -> bool:
+    """Whether one of a run's behaviour numbers is higher than it was.
+
+    Raises:
+        ValueError: one is lower.
+    """
+    for name in before.keys() & now.keys():
+        if now[name] < before[name]:
+            raise ValueError(f"the behaviour number of the {name} was {before[name]} and is {now[name]}")
+    return any(now[name] > before[name] for name in before.keys() & now.keys())
 
 
 def near(before: Any, now: Any, tolerance: float = 1e-3, absolute: float = ABSOLUTE) -> bool:

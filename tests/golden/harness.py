@@ -7,7 +7,7 @@ what they name is moved or renamed this file follows, while no golden value chan
   `likeliest(scores, words)` in a module of the heads.
 - `_answers`: a method collects its answers in `predicted` while Lightning predicts; each has `post.id`, `episode` and,
   where words are tagged, `tags`.
-- `registered`: the table of heads.
+- `registered` and `behaviour`: the table of heads, and the behaviour numbers of a configuration.
 - `main`, the command line as a function.
 
 Random numbers that torch draws differently on processors of different makers (dropout through Intel's library) are
@@ -33,6 +33,7 @@ import mnerkit  # noqa: F401 (prepares torchvision before Lightning is imported)
 
 import lightning.pytorch as lightning  # isort: skip
 import torch
+import yaml
 from torch import Tensor
 from torch.nn import functional
 
@@ -96,8 +97,9 @@ def fit(folder: Path, options: dict[str, str], cache: Path, stop_after: int | No
 
 
 def values(run: Path, record: Record, splits: Sequence[str] = ("dev",)) -> dict[str, Any]:
-    """What the golden file keeps of a run, in plain data: all losses, and some posts of each split."""
-    kept: dict[str, Any] = {"losses": {name: [_short(each) for each in found] for name, found in record.losses.items()}}
+    """What the golden file keeps of a run, in plain data: behaviour numbers, all losses, some posts of each split."""
+    kept: dict[str, Any] = {"behaviour": behaviour(run)}
+    kept["losses"] = {name: [_short(each) for each in found] for name, found in record.losses.items()}
     for split in splits:
         rows = [json.loads(line) for line in (run / f"predictions.{split}.jsonl").read_text().splitlines()]
         picked = [rows[place] for place in sorted({0, len(rows) // 2, len(rows) - 1})][:POSTS]
@@ -125,6 +127,13 @@ def _pass_over(record: Record, rows: list[dict[str, Any]]) -> dict[tuple[int | N
         if found.keys() == wanted:
             return found
     raise RuntimeError("Lightning's Trainer.predict was not called with the posts of the file of predictions")
+
+
+def behaviour(run: Path) -> dict[str, int]:
+    """The behaviour numbers of the core, the plugin and the head of a run."""
+    from mnerkit.runs.identity import behaviours
+
+    return behaviours(yaml.safe_load((run / "config.yaml").read_text("utf-8")))
 
 
 def registered() -> tuple[set[str], set[str]]:

@@ -1,7 +1,8 @@
 """What every method computes is what it computed before: losses of three steps, tags, a resumed run, a report.
 
-`golden.json` holds the values. Where a change is meant, `python tests/golden/write.py [CASE ...]` writes them anew, and
-the commit says why they changed.
+`golden.json` holds the values. Whoever means to change what a run computes raises the behaviour number of the core
+(`mnerkit.runs.identity`), of the plugin or of the head (their options), and then writes the values of all cases that
+differ anew: `python tests/golden/write.py [CASE ...]`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, HEADS, TAGGERS
-from golden_files import CLEAR, TABLES, computed, differences, near, read
+from golden_files import CLEAR, TABLES, computed, differences, near, raised, read
 from harness import fit, path_margins, registered, values, write_bert
 from report_runs import write_report
 
 GOLDEN = read()
+HOW_TO_CHANGE = "if that is meant, raise a behaviour number and run tests/golden/write.py"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_computes_what_it_did(name: str, tmp_path: Path, cache: Path, bert: Path) -> None:
     found = list(differences(GOLDEN[name], computed(name, tmp_path, cache, bert), CASES[name].tolerance))
-    assert not found, "\n".join([f"{name} differs from tests/golden/golden.json:", *found])
+    assert not found, "\n".join([f"{name} differs from tests/golden/golden.json ({HOW_TO_CHANGE}):", *found])
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("resumed/")])
@@ -77,7 +79,7 @@ def test_margins_of_paths_are_those_of_all_paths_tried_one_by_one() -> None:
 
 def test_what_is_compared_and_what_is_not() -> None:
     post = {"id": "a", "tags": "O B-PER O", "margins": [1.0, 0.5 * CLEAR, 1.0]}
-    golden = {"losses": {"train/loss": [2.0, 1.0]}, "dev": [post]}
+    golden = {"behaviour": {"core": 1}, "losses": {"train/loss": [2.0, 1.0]}, "dev": [post]}
 
     def with_tags(tags: str) -> list[str]:
         return list(differences(golden, {**golden, "dev": [{**post, "tags": tags}]}))
@@ -86,4 +88,13 @@ def test_what_is_compared_and_what_is_not() -> None:
     assert with_tags("B-PER B-PER O")
     assert list(differences(golden, {**golden, "losses": {"train/loss": [2.0, 1.002]}}))
     assert list(differences(golden, {**golden, "losses": {"train/loss": [2.0]}}))
+    assert list(differences(golden, {**golden, "behaviour": {"core": 2}}))
     assert near([2.0, None], [2.001, None]) and not near(2.0, 2.01) and not near([1.0], [1.0, 1.0])
+
+
+def test_values_are_only_written_anew_under_a_higher_behaviour_number() -> None:
+    before = {"core": 2, "plugin": 1, "head": 1}
+    assert raised(before, {"core": 2, "plugin": 2, "head": 1}) and raised(before, {"core": 3, "plugin": 1, "head": 1})
+    assert not raised(before, before)
+    with pytest.raises(ValueError, match="core"):
+        raised(before, {"core": 1, "plugin": 2, "head": 1})
