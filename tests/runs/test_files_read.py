@@ -1,4 +1,4 @@
-"""Files that a run reads beside its corpus: a run is of what they held when it began."""
+"""The corpus and the files that a run reads: a run is of what they held when it began."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 from mnerkit.cli import main
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.batches.vocabulary import VocabularyReader
+from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import DataError, UsageError
@@ -134,6 +135,84 @@ def test_captions_that_no_option_names_are_noted_where_the_method_reads_them(
     assert capsys.readouterr().err.endswith(f"{captions} (--data.captions) {NOT}")
 
 
+@pytest.fixture
+def tweets(tmp_path: Path) -> list[str]:
+    """The command of a run on a corpus of one post a split, below `tmp_path`."""
+    (tmp_path / "twitter2015").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "twitter2015" / f"{split}.txt").write_text(f"IMGID:{split}\nAda\tB-PER\nsings\tO\n")
+    fit = ["fit", "--plugin", "bilstm", "--data.corpus", "twitter2015", "--data.root", str(tmp_path)]
+    return [*fit, *SMALL, str(tmp_path / "runs")]
+
+
+def relabel(file: Path, to: str = "LOC") -> None:
+    file.write_text(file.read_text().replace("PER" if to == "LOC" else "LOC", to))
+
+
+def test_a_run_is_not_taken_for_finished_once_its_corpus_has_changed(
+    tweets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "runs" / "bilstm" / "twitter2015" / "a")
+    train, test = (tmp_path / "twitter2015" / f"{split}.txt" for split in ("train", "test"))
+    assert main(tweets) == 0
+    env = json.loads((run.path / "env.json").read_text())
+    assert env["corpus"] == load_corpus("twitter2015", tmp_path).digests and len(env["corpus"]) == 3
+
+    def refused(*more: str) -> str:
+        capsys.readouterr()
+        assert main([*tweets, *more]) == 2
+        return capsys.readouterr().err
+
+    relabel(test)  # of which the run has no score
+    assert main(tweets) == 0 and "already finished" in capsys.readouterr().out
+    assert refused("--test") == f"mnerkit: {run.path}: {test} (--data.corpus) {NOT}"
+    relabel(test, "PER")
+    assert main([*tweets, "--test"]) == 0
+    relabel(test)
+    assert refused() == f"mnerkit: {run.path}: {test} (--data.corpus) {NOT}"
+    # what is scored now stands beside what was scored before
+    before = run.metrics()["test"]
+    assert main(["test", "--ckpt_path", str(run.best)]) == 0
+    assert f"{test} (--data.corpus) is not what it was when the run was trained" in capsys.readouterr().err
+    assert run.metrics()["test"] == before and any(key.startswith("test@twitter2015-") for key in run.metrics())
+    relabel(test, "PER")
+
+    text = train.read_text()
+    train.write_text(text + "\n\n")  # the same posts
+    assert main(tweets) == 0
+    relabel(train)
+    assert refused() == f"mnerkit: {run.path}: {train} (--data.corpus) {NOT}"
+    assert main([*tweets, "--overwrite"]) == 0 == main(tweets)
+
+    (tmp_path / "twitter2015").rename(tmp_path / "away")  # nothing to train on, and nothing is said to have changed
+    capsys.readouterr()
+    assert main(tweets) == 0 and "already finished" in capsys.readouterr().out
+
+
+def test_a_run_is_not_continued_once_its_corpus_has_changed(
+    tweets: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would choose its best epoch across two dev sets."""
+    run = RunFolder(tmp_path / "runs" / "bilstm" / "twitter2015" / "a")
+    valid, test = (tmp_path / "twitter2015" / f"{split}.txt" for split in ("valid", "test"))
+    assert main(tweets) == 0
+    run.metrics_file.unlink()
+    relabel(valid)
+    capsys.readouterr()
+    assert main(tweets) == 2
+    assert capsys.readouterr().err.endswith(f"mnerkit: {run.path}: {valid} (--data.corpus) {NOT}")
+    assert run.last.is_file() and not run.finished
+    relabel(valid, "PER")
+    relabel(test)  # nothing has read it yet
+    assert main(tweets) == 0 and "continuing" in capsys.readouterr().out
+
+    env = json.loads((run.path / "env.json").read_text())
+    del env["corpus"]  # of an older version
+    (run.path / "env.json").write_text(json.dumps(env))
+    relabel(valid)
+    assert main(tweets) == 0 and "already finished" in capsys.readouterr().out
+
+
 def assembly_of(root: Path, **options: Any) -> Any:
     """What stands in for an assembly of a method that looks at objects."""
     needs = Needs(VocabularyReader([]), frozenset({"objects"}), picture=PictureFormat(8))
@@ -187,7 +266,7 @@ def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: 
     for run in (none, with_crops):
         assert read_files.changed(run, boxed, bare.config) == [note]
         with pytest.raises(UsageError, match="is not what it was when this run began"):
-            read_files.check_resumed(run, [note])
+            read_files.check_resumed(run, [note], boxed.data.content)
     (gone,) = read_files.changed(begun(pictures / "boxed", [note]), bare, bare.config)
     assert gone == note._replace(content="none")
 
@@ -197,12 +276,15 @@ def test_of_a_folder_counts_what_is_read_and_nothing_that_lies_below(pictures: P
     Image.new("RGB", (4, 4)).save(pictures / "crops" / "valid.png")
     before = read_files.files_of(assembly_of(pictures, boxes=str(pictures)))
     run = begun(pictures / "runs", before)  # below the folder itself
-    after = read_files.files_of(assembly_of(pictures, boxes=str(pictures)))
+    assembly = assembly_of(pictures, boxes=str(pictures))
+    after = read_files.files_of(assembly)
     assert before == after and [note.option for note in after] == ["data.boxes"]
-    read_files.check_resumed(run, after)
+    read_files.check_resumed(run, after, assembly.data.content)
     torch.save({"valid.jpg": []}, pictures / "twitter2015_val_dict.pth")
     with pytest.raises(UsageError, match="is not what it was when this run began"):
-        read_files.check_resumed(run, read_files.files_of(assembly_of(pictures, boxes=str(pictures))))
+        read_files.check_resumed(
+            run, read_files.files_of(assembly_of(pictures, boxes=str(pictures))), assembly.data.content
+        )
 
 
 def test_word_vectors_are_noted_and_a_file_that_can_not_be_read_is_told(

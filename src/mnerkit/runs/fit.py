@@ -113,7 +113,7 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
             _train(configuration, folder, loggers, place.test, state, report)
             return Run(folder.path)
     known = folder.metrics()
-    read_files.check_finished(folder)
+    read_files.check_finished(folder, place.test)
     if place.test and "test" not in known:
         from mnerkit.runs.score import score
 
@@ -157,7 +157,7 @@ def _train(
         protocol = assembly.data.protocol()
         files = read_files.files_of(assembly)
         if state == "resume":
-            read_files.check_resumed(folder, files)
+            read_files.check_resumed(folder, files, assembly.data.content)
     except MnerkitError:
         if state == "new" and is_first_rank():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -165,7 +165,8 @@ def _train(
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if is_first_rank():
         report(f"{'continuing' if state == 'resume' else 'run'} {folder.path}")
-        noted = {"behaviours": behaviours(config), "files": [each._asdict() for each in files]}
+        noted = {"behaviours": behaviours(config), "corpus": assembly.data.content.digests}
+        noted |= {"files": [each._asdict() for each in files]}
         write_json(folder.path / "env.json", environment(trainer) | noted)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)

@@ -1,8 +1,9 @@
-"""The files that a run reads beside its corpus: noted in `env.json` with what they hold, so that a change is noticed.
+"""What a run reads: the splits of its corpus and other files, noted in `env.json` with digests of what they hold.
 
-A folder of VOC files or of crops is known by the digest of its boxes or dicts as they were read; nothing else in it
-counts. Weights of towers are not among them, nor frozen episodes, whose digest stands in the configuration. A run
-folder without the note, of an older version, is taken as it is.
+So a change is noticed: a run is of what these held when it began. A folder of VOC files or of crops is known by the
+digest of its boxes or dicts as they were read; nothing else in it counts. Weights of towers are not among them, nor
+frozen episodes, whose digest stands in the configuration. A run folder without the notes, of an older version, is
+taken as it is.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from mnerkit.data.corpus.corpus import Corpus
     from mnerkit.runs.build import Assembly
 
 # options of `identity.PATHS` that are known by other means, and those without which a file is looked for
@@ -68,28 +70,35 @@ def files_of(assembly: Assembly, sections: Sequence[str] = ("model", "data")) ->
     return [note for note in notes if note.content != GONE]
 
 
-def check_resumed(folder: RunFolder, now: list[Note]) -> None:
-    """Refuse to continue a run with other files than it began with.
+def check_resumed(folder: RunFolder, now: list[Note], corpus: Corpus) -> None:
+    """Refuse to continue a run with other files, or other posts to train on and to select by, than it began with.
 
     Raises:
         UsageError: one holds something else, has gone, or was not there.
     """
+    _check_splits(folder, corpus, ("train", "dev"))
     before = notes_of(folder)
     for note in _changed(before, now) if before is not None else ():
         raise _other(folder, note)
 
 
-def check_finished(folder: RunFolder) -> None:
-    """Refuse to take a finished run for one with the files as they are now.
+def check_finished(folder: RunFolder, test: bool = False) -> None:
+    """Refuse to take a finished run for one with the corpus and the files as they are now.
 
-    Only single files are looked at. One that has gone counts where no option names it, so that a run would do without,
-    and where the root in which it lay is still there.
+    A corpus that has gone altogether is no change. Of other files only single ones are looked at. One that has gone
+    counts where no option names it, so that a run would do without, and where the root in which it lay is still there.
+
+    Args:
+        folder: the run's.
+        test: whether its test posts count though it has no scores of them yet.
 
     Raises:
         UsageError: one holds something else, or has gone.
         DataError: one can't be read.
     """
     config = folder.config()
+    if splits_of(folder) and (corpus := _corpus_now(config)) is not None:
+        _check_splits(folder, corpus, ("train", "dev", *(["test"] if test or "test" in folder.metrics() else [])))
     for note in notes_of(folder) or ():
         if not note.content.startswith(FILE):
             continue
@@ -122,12 +131,62 @@ def changed(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any]) -> li
 
 
 def notes_of(folder: RunFolder) -> list[Note] | None:
-    """What a run noted; None where it did not."""
+    """What a run noted of its files; None where it did not."""
+    try:
+        return [Note(*(str(row[key]) for key in Note._fields)) for row in _environment(folder)["files"]]
+    except (TypeError, KeyError):
+        return None
+
+
+def splits_of(folder: RunFolder) -> dict[str, str]:
+    """The digests of its corpus's splits that a run noted; empty where it did not."""
+    digests = _environment(folder).get("corpus")
+    return {str(split): str(digest) for split, digest in digests.items()} if isinstance(digests, dict) else {}
+
+
+def changed_split(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any], split: str) -> str | None:
+    """Digest of a split that an assembly reads, where it is not what the run noted of it; else None.
+
+    Args:
+        folder: the run's.
+        assembly: its data have read the corpus.
+        own: the run's configuration; a corpus that the assembly's does not name alike is left out.
+        split: which one.
+    """
+    noted, now = splits_of(folder).get(split), assembly.data.content.digests.get(split)
+    same = all(_value(own, each) == _value(assembly.config, each) for each in (*PLACES, "data.limit"))
+    return now if same and noted not in (None, now) else None
+
+
+def _environment(folder: RunFolder) -> dict[str, Any]:
     try:
         content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
-        return [Note(*(str(row[key]) for key in Note._fields)) for row in content["files"]]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _corpus_now(config: Mapping[str, Any]) -> Corpus | None:
+    """The corpus of a run, without its posts; None where it is generated, or is not there."""
+    from mnerkit.data.corpus.catalogue import find_corpus
+    from mnerkit.data.corpus.corpus import load_corpus
+
+    name, root, variant = (_value(config, option) for option in PLACES)
+    if (name or "probe") == "probe":
         return None
+    try:
+        find_corpus(name, root, variant)
+    except MnerkitError:
+        return None
+    return load_corpus(name, root, variant, "none", splits=())
+
+
+def _check_splits(folder: RunFolder, corpus: Corpus, splits: Sequence[str]) -> None:
+    noted = splits_of(folder)
+    for split in splits:
+        if split in noted and corpus.digests.get(split) != noted[split]:
+            file = corpus.files.get(split, f"split {split} of {corpus.name}")
+            raise _other(folder, Note("data.corpus", str(file), ""))
 
 
 def _changed(before: list[Note], now: list[Note]) -> list[Note]:

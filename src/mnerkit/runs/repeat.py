@@ -76,15 +76,16 @@ def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def surroundings(run: RunFolder, again: RunFolder) -> list[str]:
-    """What else differs between two runs: versions, device, threads, source, files that both noted; a line each."""
+    """What else differs between two runs: versions, device, threads, behaviour, corpus, files; a line each."""
     found = []
     for folder in (run, again):
         try:
             content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return [f"  the environment of {folder.path} was not kept"]
-        found.append({key: value for key, value in _leaves(content) if key not in ("command", "files")})
-    one, other = found
+        found.append({key: value for key, value in content.items() if key not in ("command", "files")})
+    # what only one has noted is of another version
+    one, other = (dict(_leaves({key: each[key] for key in found[0].keys() & found[1].keys()})) for each in found)
     before, now = read_files.notes_of(run), read_files.notes_of(again)
     if before is not None and now is not None:  # else one is of an older version
         one |= {note.option: note.content for note in before}

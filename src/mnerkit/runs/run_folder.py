@@ -1,7 +1,7 @@
 """Run folders: `runs/<plugin>/<corpus>/<name>/`. Nothing here imports torch.
 
 config.yaml               the resolved configuration; written first
-env.json                  versions, device, digests of the files that it reads beside the corpus
+env.json                  versions, device, behaviour numbers, digests of the corpus's splits and of other files
 metrics.json              scores, protocol, times; written last, so its absence marks an unfinished run
 predictions.<split>.jsonl one line a post
 best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from

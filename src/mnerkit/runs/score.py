@@ -93,14 +93,17 @@ def _score(
     if split == "test":
         assembly.check_unseen()
     assembly.data.posts(split)  # with these, objects are looked for
-    others = read_files.changed(run, assembly, own)
+    before = filled(own)
+    others = read_files.changed(run, assembly, before)
     folder = run if keep else None
     known = folder.metrics() if folder is not None else {}
-    before = filled(own)
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
     changed: dict[str, Any] = {name: given.get(name) for name in sections}
     if others:
         changed["files"] = {each.option: each.content for each in others}
+    if posts := read_files.changed_split(run, assembly, before, split):
+        changed["posts"] = posts
+        others.append(read_files.Note("data.corpus", str(assembly.data.content.files.get(split, split)), posts))
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{digest({'data': changed})}"
     scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
