@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mnerkit.atomic_files import write_json
 from mnerkit.runs.build import Assembly
-from mnerkit.runs.fit import quiet
+from mnerkit.runs.reporting import quiet
 from mnerkit.text_table import table
 
 RESULTS = Path(__file__).resolve().parent / "results" / "flops.json"

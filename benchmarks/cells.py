@@ -31,8 +31,8 @@ from bench_quality import minilm
 
 from mnerkit.atomic_files import write_lines
 from mnerkit.reproduce.executors.executor import complaint
+from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.identity import digest_of
-from mnerkit.runs.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.experiments.layers import text_of
 from mnerkit.reproduce.grid import Builder
 from mnerkit.runs import identity
-from mnerkit.runs.requests import configuration_of
+from mnerkit.runs.config.requests import configuration_of
 from tests.reproduce.small import EXPERIMENTS, alive, within
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

@@ -17,9 +17,9 @@ from mnerkit.errors import UsageError
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.options import Options, declared, in_its_time, make, option, typed
 from mnerkit.ranges import COUNT, SHARE
-from mnerkit.runs import configuration
-from mnerkit.runs.configuration import CLASSES, MANAGED
-from mnerkit.runs.options import TrainerOptions
+from mnerkit.runs.config import configuration
+from mnerkit.runs.config.configuration import CLASSES, MANAGED
+from mnerkit.runs.config.options import TrainerOptions
 
 OF_PLUGINS = {name: each.options_class for name, each in registry.plugins().items()}
 OF_HEADS = {f"head {name}": head_options(name) for name in HEADS}

@@ -18,7 +18,7 @@ import yaml
 import mnerkit
 from mnerkit import registry
 from mnerkit.cli import VERBS, main
-from mnerkit.runs import requests
+from mnerkit.runs.config import requests
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = [

@@ -8,7 +8,9 @@ from omegaconf import OmegaConf
 
 from mnerkit import registry
 from mnerkit.errors import UsageError
-from mnerkit.runs import configuration, requests
+from mnerkit.runs.config import configuration, requests
+from mnerkit.runs.config.options import SECTIONS
+from mnerkit.runs.config.place import digest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
@@ -36,7 +38,7 @@ def test_a_file_may_start_from_the_class_and_not_from_the_settings_for_the_probe
     saved = tmp_path / "saved.yaml"
     saved.write_text(json.dumps(config))
     assert resolved("--config", str(saved)) == config
-    assert configuration.digest(config) == configuration.digest({**config, "defaults": True})
+    assert digest(config) == digest({**config, "defaults": True})
     file.write_text("defaults: class\n")
     with pytest.raises(UsageError, match="defaults: 'class' in a --config; true takes"):
         resolved("--plugin", "gmf", "--config", str(file))
@@ -46,7 +48,7 @@ def test_a_file_may_start_from_the_class_and_not_from_the_settings_for_the_probe
 def test_a_file_of_a_paper_s_settings_takes_nothing_from_the_settings_for_the_probe(path: Path) -> None:
     content = configuration.head_named(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     config = resolved("--config", str(path))
-    for section in configuration.SECTIONS:
+    for section in SECTIONS:
         assert config.get(section, {}) == content.get(section, {})
 
 
@@ -158,11 +160,9 @@ def test_an_interpolation_that_leads_nowhere_is_a_mistake(tmp_path: Path) -> Non
 
 def test_the_digest_names_what_changes_a_result_and_nothing_else() -> None:
     plain = resolved("--plugin", "bert")
-    assert configuration.digest(plain) == configuration.digest(
-        resolved("--plugin", "bert", "--trainer.enable_progress_bar", "false")
-    )
-    assert configuration.digest(plain) == configuration.digest(resolved("--plugin", "bert", "--seed", "3"))
-    assert configuration.digest(plain) != configuration.digest(resolved("--plugin", "bert", "--model.lr", "0.5"))
+    assert digest(plain) == digest(resolved("--plugin", "bert", "--trainer.enable_progress_bar", "false"))
+    assert digest(plain) == digest(resolved("--plugin", "bert", "--seed", "3"))
+    assert digest(plain) != digest(resolved("--plugin", "bert", "--model.lr", "0.5"))
 
 
 def test_another_corpus_leaves_the_variant_and_types_of_the_default_corpus_behind() -> None:

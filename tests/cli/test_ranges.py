@@ -12,7 +12,7 @@ from mnerkit.errors import UsageError
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import declared
 from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
-from mnerkit.runs import requests
+from mnerkit.runs.config import requests
 
 
 @pytest.mark.parametrize(

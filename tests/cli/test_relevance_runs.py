@@ -11,7 +11,7 @@ import pytest
 from mnerkit.cli import main
 from mnerkit.data.probe import generate
 from mnerkit.errors import UsageError
-from mnerkit.runs import requests
+from mnerkit.runs.config import requests
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.runs.summary import summary
 

@@ -23,7 +23,7 @@ from mnerkit.data.probe import generate, types_of
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.options import declared
-from mnerkit.runs import requests
+from mnerkit.runs.config import requests
 from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit_plugins.bert.tagger import BertTagger

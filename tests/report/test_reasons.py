@@ -14,7 +14,7 @@ from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables.table_file import read_table
 from mnerkit.report.tables.tables import Shelf, fill
 from mnerkit.reproduce.experiments import experiment_files
-from mnerkit.runs.configuration import filled
+from mnerkit.runs.config.configuration import filled
 from tests.reproduce.small import EXPERIMENTS
 
 SEEN = {"pictures": "right", "max_images": 1, "missing_images": "blank"}

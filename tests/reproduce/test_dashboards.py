@@ -19,8 +19,8 @@ from mnerkit.reproduce.executors import workers
 from mnerkit.reproduce.executors.executor import Task
 from mnerkit.reproduce.wandb import report_definition, sweep_files
 from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, places
-from mnerkit.runs.options import WandbOptions
-from mnerkit.runs.requests import configuration_of
+from mnerkit.runs.config.options import WandbOptions
+from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
 from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, built

@@ -18,7 +18,7 @@ from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
 from mnerkit.reproduce.experiments.tower_names import papers_model
 from mnerkit.reproduce.table_records import Figures
 from mnerkit.runs import identity
-from mnerkit.runs.requests import configuration_of
+from mnerkit.runs.config.requests import configuration_of
 from tests.reproduce.small import EXPERIMENTS, MINI, TABLE, built, finish
 
 

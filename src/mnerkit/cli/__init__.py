@@ -97,24 +97,24 @@ def _run(arguments: list[str]) -> int:
 
         return reproduce.main(rest)
     if verb == "draw":
-        from mnerkit.cli import draw
+        from mnerkit.cli import drawing
 
-        return draw.main(rest)
+        return drawing.main(rest)
     if verb == "cache":
         from mnerkit.cli import cache
 
         return cache.main(rest)
     from mnerkit.cli import help as pages
-    from mnerkit.runs import requests
+    from mnerkit.runs.config import requests
 
     if "-h" in rest or "--help" in rest:
         print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
         return 0
     request = requests.parse(verb, rest)
     if verb == "predict":
-        from mnerkit.cli import predict
+        from mnerkit.cli import predicting
 
-        return predict.main(request)
-    from mnerkit.cli import fit
+        return predicting.main(request)
+    from mnerkit.cli import training
 
-    return fit.fit(request) if verb == "fit" else fit.score(request)
+    return training.fit(request) if verb == "fit" else training.score(request)

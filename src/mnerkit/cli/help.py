@@ -10,8 +10,9 @@ from mnerkit import registry
 from mnerkit.cli import VERBS
 from mnerkit.methods.heads import HEADS
 from mnerkit.options import Option
-from mnerkit.runs import configuration, requests
-from mnerkit.runs.experiment_folder import settings_file
+from mnerkit.runs.config import configuration, requests
+from mnerkit.runs.config.config_file import read_file
+from mnerkit.runs.config.experiment_folder import settings_file
 
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
 TRAINER_SHOWN = (
@@ -72,7 +73,7 @@ def verb(name: str, argv: Sequence[str]) -> str:
 def _takes_defaults(argv: Sequence[str]) -> bool:
     """Whether the files of `--config` in a command leave a method's `defaults.yaml` in force."""
     files = [value for name, value in requests.pairs(argv) if name == "config" and value]
-    return configuration.takes_defaults([configuration.read_file(settings_file(each)) for each in files])
+    return configuration.takes_defaults([read_file(settings_file(each)) for each in files])
 
 
 def _asked(argv: Sequence[str]) -> tuple[registry.Plugin | None, str | None]:

@@ -12,8 +12,8 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import help as pages
 from mnerkit.errors import UsageError
-from mnerkit.runs.experiment_folder import default
-from mnerkit.runs.requests import parse
+from mnerkit.runs.config.experiment_folder import default
+from mnerkit.runs.config.requests import parse
 from mnerkit.text_table import table
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from mnerkit.atomic_files import is_figure, write_text
 from mnerkit.cli.arguments import Parser, out_file, refuse
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs import query, run_folder
+from mnerkit.report.tables import run_query
+from mnerkit.runs import run_folder
 from mnerkit.text_table import table
 
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
@@ -37,20 +38,20 @@ def main(argv: list[str]) -> int:
         if Path(options.export).suffix not in (".csv", ".json"):
             raise UsageError(f"--export {options.export}: the name of the file ends in .csv or .json")
         out = out_file(options.export, options.overwrite, "--export")
-    conditions = [query.condition(text) for text in options.where]
+    conditions = [run_query.condition(text) for text in options.where]
     root = Path(options.folder)
     if not root.is_dir():
         raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
     found = list(run_folder.find(root))
     if conditions:
-        facts = [query.facts_of(folder) | _row(folder) for folder in found]
-        query.check_keys(conditions, facts)
-        found = [folder for folder, own in zip(found, facts, strict=True) if query.passes(own, conditions)]
+        facts = [run_query.facts_of(folder) | _row(folder) for folder in found]
+        run_query.check_keys(conditions, facts)
+        found = [folder for folder, own in zip(found, facts, strict=True) if run_query.passes(own, conditions)]
     rows = _by_seed(found) if options.by_seed else [_row(folder) for folder in found]
     if options.sort:
-        rows = query.in_order(rows, options.sort, FIGURES)
+        rows = run_query.in_order(rows, options.sort, FIGURES)
     if out is not None:
-        write_text(out, query.exported(rows, out.suffix, FIGURES))
+        write_text(out, run_query.exported(rows, out.suffix, FIGURES))
         print(f"wrote {out}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}")
     elif options.json:
         for row in rows:
@@ -131,7 +132,7 @@ def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
 
 def _by_seed(found: list[run_folder.RunFolder]) -> list[dict[str, Any]]:
     """Finished runs of one configuration in one row: seeds, and mean and half width of the interval of each figure."""
-    from mnerkit.runs.configuration import digest
+    from mnerkit.runs.config.place import digest
     from mnerkit.scoring.intervals import mean_interval
 
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}

@@ -15,7 +15,7 @@ from typing import Any
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.release import RELEASE
-from mnerkit.runs.configuration import filled, is_whole
+from mnerkit.runs.config.configuration import filled, is_whole
 from mnerkit.runs.run_folder import RunFolder, deciding, find
 from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
 

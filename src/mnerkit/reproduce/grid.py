@@ -16,8 +16,8 @@ from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
 from mnerkit.reproduce.experiments.profiles import TOWER, VISION, First, Profile, Settings
 from mnerkit.reproduce.experiments.table_layout import Layout, is_mean
 from mnerkit.reproduce.experiments.tower_names import is_papers, papers_model, tower_name
+from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.identity import digest_of, reads_of
-from mnerkit.runs.requests import configuration_of
 
 # `--root` among what the command line gives
 ROOT = "<root>"

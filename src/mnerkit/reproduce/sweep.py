@@ -16,8 +16,8 @@ from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion, Record, mapping
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
-from mnerkit.runs.configuration import filled
-from mnerkit.runs.requests import configuration_of
+from mnerkit.runs.config.configuration import filled
+from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder, deciding
 from mnerkit.strict_json import Unreadable
 

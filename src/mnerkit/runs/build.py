@@ -25,7 +25,7 @@ from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger
 from mnerkit.methods.warm_start import warm_start
 from mnerkit.options import in_its_time, make
-from mnerkit.runs.options import TrainerOptions, WandbOptions
+from mnerkit.runs.config.options import TrainerOptions, WandbOptions
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 

@@ -28,7 +28,7 @@ def assembled(ckpt_path: str, dotted: Mapping[str, str | None], tower_dir: str |
     """
     from mnerkit.methods import checkpoint
     from mnerkit.runs.build import Assembly
-    from mnerkit.runs.configuration import resolve
+    from mnerkit.runs.config.configuration import resolve
 
     content = checkpoint.read(ckpt_path)
     configuration = resolve(dotted=dotted, base=content["mnerkit"]["config"])
@@ -105,7 +105,7 @@ def keep(
     import torch
 
     from mnerkit.runs.figures import figure_file, maps, points
-    from mnerkit.runs.fit import quiet
+    from mnerkit.runs.reporting import quiet
 
     quiet()
     assembly = assembled(str(run), dotted or {}, tower_dir)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import shutil
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,29 +15,15 @@ from mnerkit.atomic_files import write_json
 from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.release import RELEASE
 from mnerkit.runs import read_files
-from mnerkit.runs.configuration import Configuration, filled, resolve
+from mnerkit.runs.config.configuration import Configuration, filled, resolve
+from mnerkit.runs.config.place import Place
 from mnerkit.runs.identity import behaviours
-from mnerkit.runs.place import Place
+from mnerkit.runs.reporting import Report, quiet
 from mnerkit.runs.run_folder import RunFolder, is_first_rank, writing
 from mnerkit.runs.summary import summary
 
 if TYPE_CHECKING:
     from mnerkit.runs.run import Run
-
-Report = Callable[[str], None]
-
-# warnings of Lightning about what is meant to be so
-QUIET = (
-    ".*does not have many workers.*",
-    ".*args parameter is intended.*",
-    ".*Checkpoint directory.*",
-    ".*smaller than the logging interval.*",
-    ".*predict returned None.*",
-    ".*in eval mode.*",
-    ".*LeafSpec.*",
-    ".*across ranks is necessary.*",
-    ".*recommended to use `self.log.*sync_dist.*",
-)
 
 
 def fit(
@@ -122,15 +106,6 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         report(f"already finished: {folder.path} (--overwrite trains it again)")
         report(summary(known))
     return Run(folder.path)
-
-
-def quiet() -> None:
-    """Silence what is no user's business: transformers and Lightning say much; the hub gets no telemetry."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _train(

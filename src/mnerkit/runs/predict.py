@@ -47,7 +47,7 @@ def predict_file(
     from mnerkit.data.batches.inputs import read_input
     from mnerkit.methods import checkpoint
     from mnerkit.methods.predictor import Predictor
-    from mnerkit.runs.configuration import resolve
+    from mnerkit.runs.config.configuration import resolve
 
     content = checkpoint.read(ckpt)
     configuration = resolve(plugin, dotted=dotted, base=content["mnerkit"]["config"])

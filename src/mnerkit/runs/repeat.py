@@ -10,8 +10,8 @@ from typing import Any
 
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import read_files
-from mnerkit.runs.configuration import Configuration, resolve
-from mnerkit.runs.place import Place
+from mnerkit.runs.config.configuration import Configuration, resolve
+from mnerkit.runs.config.place import Place
 from mnerkit.runs.run_folder import RunFolder
 
 

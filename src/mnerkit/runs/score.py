@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import UsageError
 from mnerkit.runs import read_files
-from mnerkit.runs.configuration import digest, filled, resolve
-from mnerkit.runs.fit import Report, quiet
+from mnerkit.runs.config.configuration import filled, resolve
+from mnerkit.runs.config.place import digest
+from mnerkit.runs.reporting import Report, quiet
 from mnerkit.runs.run_folder import RunFolder, writing
 from mnerkit.runs.summary import summary
 

@@ -76,8 +76,8 @@ def _work(task: Task) -> None:
     """Train a run, or compute a figure of one."""
     verb, *words = task.command
     if verb == "fit":
+        from mnerkit.runs.config.requests import parse, place_of
         from mnerkit.runs.fit import fit_configured
-        from mnerkit.runs.requests import parse, place_of
 
         request = parse(verb, words)
         fit_configured(request.configuration(), place_of(request))

@@ -17,7 +17,7 @@ from mnerkit.errors import UsageError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.wandb.run_labels import Account, places
-from mnerkit.runs.requests import configuration_of
+from mnerkit.runs.config.requests import configuration_of
 
 
 def write(

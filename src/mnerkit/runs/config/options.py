@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from mnerkit.data.options import DataOptions
 from mnerkit.errors import UsageError
 from mnerkit.options import Options, option
 from mnerkit.ranges import COUNT
@@ -96,3 +97,13 @@ class WandbOptions(Options):
     tags: list[str] | None = option(None, "tags of the run (default: plugin, corpus)")
     cells: dict[str, Any] | None = option(None, "cells of tables that the run fills, as `reproduce` notes them")
     mode: Literal["online", "offline"] = option("online", "offline: write files for `wandb sync`")
+
+
+# sections beside `model`, whose options are the plugin's and the head's
+CLASSES: dict[str, type[Options]] = {
+    "data": DataOptions,
+    "trainer": TrainerOptions,
+    "early_stopping": EarlyStoppingOptions,
+    "wandb": WandbOptions,
+}
+SECTIONS = ("model", *CLASSES)

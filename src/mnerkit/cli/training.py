@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnerkit.cli.runs_compare import text
 from mnerkit.errors import UsageError
-from mnerkit.runs.requests import Request, items, place_of
+from mnerkit.runs.config.requests import Request, items, place_of
 from mnerkit.text_table import table
 
 

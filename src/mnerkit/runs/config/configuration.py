@@ -8,7 +8,6 @@ has the default of its option's class.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,23 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.data.options import DataOptions
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
-from mnerkit.options import Option, Options, declared, in_its_time, make
-from mnerkit.runs.experiment_folder import settings_file
-from mnerkit.runs.options import EarlyStoppingOptions, TrainerOptions, WandbOptions
-from mnerkit.runs.run_folder import deciding
+from mnerkit.options import Option, declared, in_its_time, make
+from mnerkit.runs.config.config_file import read_file
+from mnerkit.runs.config.experiment_folder import settings_file
+from mnerkit.runs.config.options import CLASSES, SECTIONS
 
-# sections beside `model`, whose options are the plugin's and the head's
-CLASSES: dict[str, type[Options]] = {
-    "data": DataOptions,
-    "trainer": TrainerOptions,
-    "early_stopping": EarlyStoppingOptions,
-    "wandb": WandbOptions,
-}
-SECTIONS = ("model", *CLASSES)
 # keys of a configuration that are no sections
 KEYS = ("plugin", "defaults", "seed", "ablation", "logger", "name")
 # of Lightning's Trainer, set by mnerkit itself: the run folder, the loggers and the callbacks are its own
@@ -192,45 +182,6 @@ def takes_defaults(contents: Sequence[Mapping[str, Any]]) -> bool:
             f"defaults: {wanted!r} in a --config; true takes the method's defaults.yaml, false its class's"
         )
     return wanted
-
-
-def digest(given: Mapping[str, Any]) -> str:
-    """Eight hex digits that name what is given, seed apart; what does not change a result is left out."""
-    kept = {key: value for key, value in deciding(given).items() if key != "seed"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """The content of a configuration file, interpolations unresolved.
-
-    Raises:
-        UsageError: no such file, or not sections of options.
-    """
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
-    if not path.is_file():
-        raise UsageError(f"--config {path}: no such file, and no settings of this name come with mnerkit")
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, ValueError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError(f"--config {where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: expected sections model, data, trainer")
-    # a section whose options are all commented out says nothing
-    read = {str(key): value for key, value in content.items() if value is not None}
-    for section in SECTIONS:
-        if not isinstance(read.get(section, {}), dict):
-            raise UsageError(f"--config {path}: section {section!r} is not a mapping of options")
-    head = read.get("model", {}).get("head", "")
-    if not isinstance(head.get("name", "") if isinstance(head, dict) else head, str):
-        raise UsageError(f"--config {path}: model.head must be a name, or a mapping with a name: {', '.join(HEADS)}")
-    for key in ("plugin", "ablation", "name"):
-        if not isinstance(read.get(key, ""), str):
-            raise UsageError(f"--config {path}: {key} must be a name, got {read[key]!r}")
-    return read
 
 
 # ---------------------------------------------------------------------- layers

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mnerkit.errors import UsageError
-from mnerkit.runs.configuration import Configuration, digest
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.config.configuration import Configuration
+from mnerkit.runs.run_folder import RunFolder, deciding
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,9 @@ class Place:
         if unknown := [each for each in names if each not in ("csv", "wandb")]:
             raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
         return names
+
+
+def digest(given: Mapping[str, Any]) -> str:
+    """Eight hex digits that name what is given, seed apart; what does not change a result is left out."""
+    kept = {key: value for key, value in deciding(given).items() if key != "seed"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]

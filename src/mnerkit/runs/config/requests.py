@@ -13,8 +13,8 @@ from typing import Any
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.options import MethodOptions, TaggerOptions
 from mnerkit.options import declared
-from mnerkit.runs.configuration import SECTIONS, Configuration, resolve, schema
-from mnerkit.runs.place import Place
+from mnerkit.runs.config.configuration import SECTIONS, Configuration, resolve, schema
+from mnerkit.runs.config.place import Place
 
 # options of how a method is trained; a checkpoint knows how it reads
 TRAINING = (*declared(MethodOptions), *declared(TaggerOptions))
@@ -79,7 +79,7 @@ FLAGS: dict[str, tuple[Flag, ...]] = {
         TOWERS,
         OVERWRITE,
     ),
-    # its own options are read by `mnerkit.cli.draw`
+    # its own options are read by `mnerkit.cli.drawing`
     **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne"), ()),
     "plugins NAME --params": (CONFIG, Flag("ablation", "a named set of overrides of the plugin", "NAME")),
 }

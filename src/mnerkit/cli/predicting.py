@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mnerkit.cli.arguments import out_file
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs.requests import Request
+from mnerkit.runs.config.requests import Request
 
 
 def main(request: Request) -> int:

@@ -12,7 +12,7 @@ from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.runs.requests import parse
+from mnerkit.runs.config.requests import parse
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post
@@ -129,7 +129,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
 
     load_figure()  # its absence is told before a checkpoint is read
     from mnerkit.runs.draw import assembled, batches_of
-    from mnerkit.runs.fit import quiet
+    from mnerkit.runs.reporting import quiet
 
     quiet()
     import torch

@@ -1,0 +1,43 @@
+"""A configuration file, read: sections of options, interpolations unresolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mnerkit.errors import UsageError
+from mnerkit.methods.heads import HEADS
+from mnerkit.runs.config.options import SECTIONS
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a configuration file, interpolations unresolved.
+
+    Raises:
+        UsageError: no such file, or not sections of options.
+    """
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise UsageError(f"--config {path}: no such file, and no settings of this name come with mnerkit")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, ValueError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UsageError(f"--config {where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"--config {path}: expected sections model, data, trainer")
+    # a section whose options are all commented out says nothing
+    read = {str(key): value for key, value in content.items() if value is not None}
+    for section in SECTIONS:
+        if not isinstance(read.get(section, {}), dict):
+            raise UsageError(f"--config {path}: section {section!r} is not a mapping of options")
+    head = read.get("model", {}).get("head", "")
+    if not isinstance(head.get("name", "") if isinstance(head, dict) else head, str):
+        raise UsageError(f"--config {path}: model.head must be a name, or a mapping with a name: {', '.join(HEADS)}")
+    for key in ("plugin", "ablation", "name"):
+        if not isinstance(read.get(key, ""), str):
+            raise UsageError(f"--config {path}: {key} must be a name, got {read[key]!r}")
+    return read
