@@ -49,6 +49,7 @@ FLOORS = (
     {"ranges"},
     {"options"},
     {"registry"},
+    {"scaffold"},
     {"data", "nn"},
     {"towers"},
     {"scoring"},

@@ -45,7 +45,7 @@ def test_a_small_verb_says_once_who_complains_and_where_help_is(capsys: pytest.C
     assert capsys.readouterr().err == said
 
 
-VERBS = ["fit", "validate", "test", "predict", "plugins", "data", "runs", "reproduce", "draw", "cache"]
+VERBS = ["fit", "validate", "test", "predict", "plugins", "new", "data", "runs", "reproduce", "draw", "cache"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

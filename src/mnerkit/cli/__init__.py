@@ -15,6 +15,7 @@ VERBS = {
     "test": "score a checkpoint on the test split",
     "predict": "tag posts from a file with a checkpoint",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
+    "new": "write a plugin of your own: a minimal method, or a fork of an installed one",
     "data": "stats, verify or show a corpus, detect its objects, or freeze episodes of it",
     "runs": "a table of runs and scores; compare two of them; repeat one",
     "report": "tables (CSV, Markdown, LaTeX) and one HTML page of runs, with their errors",
@@ -80,6 +81,10 @@ def _run(arguments: list[str]) -> int:
         from mnerkit.cli import plugins
 
         return plugins.main(rest)
+    if verb == "new":
+        from mnerkit.cli import new
+
+        return new.main(rest)
     if verb == "data":
         from mnerkit.cli import data
 

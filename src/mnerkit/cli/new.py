@@ -1,0 +1,39 @@
+"""`mnerkit new NAME [--from PLUGIN] [--package DIR]`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from mnerkit import scaffold
+from mnerkit.cli.arguments import Parser, refuse
+
+_ABOUT = """Write a new plugin: a minimal method, or a fork of an installed one, which computes what that one does
+until it is changed. In a checkout of mnerkit it goes into plugins/NAME and setup.cfg; with --package, into a
+distribution of its own.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write the plugin, and print how to go on; return 0.
+
+    Raises:
+        UsageError: a name that can't be taken, an unknown plugin, or a place where something lies already.
+    """
+    parser = Parser("mnerkit new", description=_ABOUT, allow_abbrev=False)
+    parser.add_argument("name", metavar="NAME", help="of the plugin: lower-case letters, digits and _")
+    parser.add_argument("--from", dest="parent", metavar="PLUGIN", help="fork this plugin (mnerkit plugins)")
+    parser.add_argument("--package", metavar="DIR", help="write a distribution into this folder, new or empty")
+    options, rest = parser.parse_known_args(argv)
+    refuse(parser, rest)
+    if options.package is not None:
+        folder = Path(options.package)
+        scaffold.new_distribution(options.name, folder, options.parent)
+        print(f"wrote plugin {options.name} into {folder}; to go on:")
+        print(f"  pip install -e {shlex.quote(str(folder))}")
+    else:
+        folder = scaffold.new_in_checkout(options.name, Path(), options.parent)
+        print(f"wrote plugin {options.name} into {folder}, and its lines into setup.cfg; to go on:")
+        print("  make install        # or: pip install -e .")
+    print(f"  mnerkit fit --plugin {options.name}")
+    return 0
