@@ -222,7 +222,7 @@ class FixedTagger(Tagger):
 
 def tagger_with(name: str, **options: Any) -> FixedTagger:
     torch.manual_seed(1)
-    made = FixedTagger(load_head_class(name)(**options))
+    made = FixedTagger(head=load_head_class(name)(**options))
     made.encoder = Fixed()
     made.head.build(6, SOURCE)
     return made.eval()
