@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mnerkit import registry
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads import HEADS, head_options
+from mnerkit.methods.options import TextOptions
 from mnerkit.options import Options, declared, in_its_time, make, option, typed
 from mnerkit.ranges import COUNT, SHARE
 from mnerkit.runs.config import configuration
@@ -271,3 +272,10 @@ def test_the_trainer_s_options_are_those_of_lightning() -> None:
             assert (each.default, own) == others[name] and "Lightning's default" in each.help
         else:
             assert each.default == own and type(each.default) is type(own), name
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, 2**63])
+def test_a_whole_number_that_no_memory_holds_is_refused_in_a_short_line(value: int) -> None:
+    with pytest.raises(UsageError, match=r"--model\.max_tokens .*: give at least 1") as refusal:
+        make(TextOptions, {"max_tokens": value})
+    assert len(str(refusal.value)) < 200

@@ -171,7 +171,7 @@ class Options:
             value = getattr(self, each.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if each.rule is not None and number and value not in each.rule:
-                raise UsageError(f"--{self.section}.{each.name} {value}: give {each.rule}")
+                raise UsageError(f"--{self.section}.{each.name} {_short(value)}: give {each.rule}")
         self.check()
 
     def check(self) -> None:
@@ -278,3 +278,12 @@ def in_its_time(cls: type[Options], content: Mapping[str, Any]) -> dict[str, Any
         if each.name not in found:
             found[each.name] = copy.deepcopy(each.default if each.since is None else each.since[1])
     return found
+
+
+def _short(value: Any) -> str:
+    """A value on one line, as far as a message has room for it."""
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "(a number of very many digits)"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from mnerkit.errors import UsageError
 
+# of a whole number: what fits into 64 bits
+LARGEST = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Range:
@@ -25,6 +28,8 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
+        if isinstance(value, int) and abs(value) > LARGEST:  # no float can hold some of these
+            return False
         low = value > self.least if self.above else value >= self.least
         high = value < self.most if self.below else value <= self.most
         return low and high and math.isfinite(value)
