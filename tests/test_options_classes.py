@@ -274,7 +274,7 @@ def test_the_trainer_s_options_are_those_of_lightning() -> None:
             assert each.default == own and type(each.default) is type(own), name
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, 2**63])
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, 2**63], ids=["400", "-400", "5000", "64 bits"])
 def test_a_whole_number_that_no_memory_holds_is_refused_in_a_short_line(value: int) -> None:
     with pytest.raises(UsageError, match=r"--model\.max_tokens .*: give at least 1") as refusal:
         make(TextOptions, {"max_tokens": value})
