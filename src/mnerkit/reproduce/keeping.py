@@ -83,7 +83,7 @@ class Kept:
         record = folders.read(folder.path)
         here = {"config": record.config, "env": record.env, "metrics": record.metrics}
         row: Row = {"format": FORMAT, "version": VERSION, "digest": run.digest, "reads": run.reads}
-        row |= self._moved(here, back=False)
+        row |= self.moved(here, back=False)
         curve = folder.path / CURVE
         if curve.is_file():
             row["curve"] = curve.read_bytes().decode()  # with its own ends of lines
@@ -156,7 +156,7 @@ class Kept:
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(run, error) from None
         try:
-            content = self._moved({name: row[name] for name in ("config", "env", "metrics")}, back=True)
+            content = self.moved({name: row[name] for name in ("config", "env", "metrics")}, back=True)
             with folder.writing():
                 folder.clear()
                 write_text(folder.config_file, yaml_text(content["config"]))
@@ -180,12 +180,12 @@ class Kept:
             self._posts[record.corpus] = corpus_posts(record, SPLIT, None)
         return self._posts[record.corpus]
 
-    def _moved(self, content: Any, back: bool) -> Any:
+    def moved(self, content: Any, back: bool) -> Any:
         """Plain data with paths in place of what stands for them (`back`), or the other way round."""
         if isinstance(content, Mapping):
-            return {key: self._moved(each, back) for key, each in content.items()}
+            return {key: self.moved(each, back) for key, each in content.items()}
         if isinstance(content, list | tuple):
-            return [self._moved(each, back) for each in content]
+            return [self.moved(each, back) for each in content]
         if isinstance(content, str):
             for name, place in self.places.items():
                 old, new = (name, place) if back else (place, name)

@@ -165,7 +165,7 @@ class RunFolder:
                 )
             return "done" if self.finished else "resume"
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.config_file, yaml_text(_plain(config)))
+        write_text(self.config_file, yaml_text(as_written(config)))
         return "new"
 
     def follow(self, overwrite: bool) -> str:
@@ -234,7 +234,8 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept, default=str))
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def as_written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.yaml` holds of a configuration: not whom the run tells of itself."""
     return json.loads(json.dumps({key: value for key, value in config.items() if key not in ("wandb", "logger")}))
 
 
