@@ -8,7 +8,7 @@ With `--tower trained` the tower is first trained on the source types (one seed)
 
 A cell is one run of `mnerkit fit` (`cells.py`). Its figures are kept in
 `benchmarks/results/fewshot-<corpus>-<tower>.jsonl` and it is skipped from then on, until its configuration, the data or
-a source file that it uses changes. Stop it when you like; the same command goes on.
+a behaviour number of what it uses changes. Stop it when you like; the same command goes on.
 """
 
 from __future__ import annotations

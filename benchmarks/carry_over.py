@@ -48,7 +48,7 @@ def carry_kept(folder: Path, places: Mapping[str, str]) -> tuple[int, list[str]]
         How many have today's digest, and a line about each of the others.
     """
     from mnerkit.reproduce.keeping import Kept
-    from mnerkit.runs.configuration import filled
+    from mnerkit.runs.config.configuration import filled
     from mnerkit.runs.identity import digest_of, reads_of
     from mnerkit.runs.run_folder import as_written
 
@@ -106,7 +106,7 @@ def note(root: str) -> dict[str, dict[str, Any]]:
 
 def _resolved(argv: Sequence[str]) -> dict[str, Any]:
     try:
-        from mnerkit.runs.requests import configuration_of
+        from mnerkit.runs.config.requests import configuration_of
     except ImportError:  # until 0.1.0
         from mnerkit.cli.reproduce import commands
 
@@ -125,7 +125,7 @@ def carry_cells(bench: cells.Bench, path: Path, noted: Mapping[str, Mapping[str,
     Returns:
         How many rows were carried over, were out of date, and are of another configuration today.
     """
-    from mnerkit.runs.configuration import filled
+    from mnerkit.runs.config.configuration import filled
     from mnerkit.runs.identity import canonical
 
     rows, carried, stale, other = [], 0, 0, 0

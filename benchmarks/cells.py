@@ -1,12 +1,12 @@
 """Benchmarks made of cells: a cell is one run of `mnerkit fit`, and what it found is one row of a file.
 
 A row is on disk as soon as its cell is finished, and the cell is skipped from then on, until its digest changes: that
-of its configuration, the data, the weights and the source files that it uses. A cell that fails does not stop the
-others. Stop a benchmark when you like; the same command goes on.
+of its configuration, the data, the weights and the behaviour numbers of what it uses. A cell that fails does not stop
+the others. Stop a benchmark when you like; the same command goes on.
 
-A change of the sources that should change no figure need not cost all cells again: `recheck` runs some of them, drawn
-at random, and where those of a system find what they found before, its other rows stand for today's sources, too. Such
-a row keeps the digest that it was measured with as `measured`.
+A raised behaviour number that changes only some figures need not cost all cells again: `recheck` runs some of them,
+drawn at random, and where those of a system find what they found before, its other rows stand for today's code, too.
+Such a row keeps the digest that it was measured with as `measured`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Row = dict[str, Any]
-RECHECK = "sources changed since: run N cells again, drawn at random, and take over rows of systems that find the same"
+RECHECK = "rows are out of date: run N cells again, drawn at random, and take over rows of systems that find the same"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Bench(ABC):
         return configuration_of(self.argv(cell)).content
 
     def digest(self, cell: Any) -> str:
-        """Digest of all that decides a cell's figures: configuration, data and sources; not where things lie."""
+        """Digest of all that decides a cell's figures: configuration, data, behaviour; not where things lie."""
         config = self.config(cell)
         config["model"]["text"] = self.tower(cell)
         return digest_of(config)
@@ -168,7 +168,7 @@ def run(task: tuple[Bench, Cell, str]) -> Row:
 
     started, used, said = time.time(), time.process_time(), io.StringIO()
     folder = bench.folder(cell)
-    if folder.path.is_dir():  # of an older state of the sources, or cut off
+    if folder.path.is_dir():  # of an older behaviour, or cut off
         shutil.rmtree(folder.path)
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -246,7 +246,7 @@ def recheck(bench: Bench, path: Path, number: int, jobs: int) -> dict[Any, Row]:
         order.append((turns[cell.system], cell))
     drawn = [cell for _, cell in sorted(order, key=lambda each: each[0])][:number]
     print(
-        f"{len(stale)} of {len(rows)} rows are of other sources, settings or data; {len(drawn)} cells run again",
+        f"{len(stale)} of {len(rows)} rows are of other behaviour, settings or data; {len(drawn)} cells run again",
         flush=True,
     )
     if not drawn:
@@ -263,7 +263,7 @@ def recheck(bench: Bench, path: Path, number: int, jobs: int) -> dict[Any, Row]:
         before = rows[cell].get("measured", rows[cell]["digest"])
         rows[cell] = {**rows[cell], "digest": digests[cell], "measured": before}
     write_lines(path, rows.values())
-    print(f"{len(taken)} rows are taken for those of today's sources; {len(stale) - len(taken)} stay as they are")
+    print(f"{len(taken)} rows are taken for those of today's code; {len(stale) - len(taken)} stay as they are")
     return rows
 
 
@@ -277,5 +277,5 @@ def kept(bench: Bench, path: Path) -> dict[Any, Row]:
     done = {bench.cell.of(row): row for row in read_rows(path)}
     stale = sum(row["digest"] != bench.digest(cell) for cell, row in done.items())
     if stale:
-        print(f"{stale} of {len(done)} rows were measured before the sources, settings or data changed")
+        print(f"{stale} of {len(done)} rows were measured before behaviour, settings or data changed")
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.experiments.layers import text_of
 from mnerkit.reproduce.grid import Builder
 from mnerkit.runs import identity
+from mnerkit.runs.config.configuration import filled
 from mnerkit.runs.config.requests import configuration_of
+from mnerkit.runs.run_folder import as_written
 from tests.reproduce.small import EXPERIMENTS, alive, within
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -275,6 +278,67 @@ def test_profile_tweets_has_the_settings_of_bench_methods(methods: Any, tmp_path
     if system == "captions":  # that of bench_quality; bench_methods leaves the default
         assert (ours["model"].pop("agreement"), theirs["model"].pop("agreement")) == (1.0, 0.0)
     same_settings(ours, theirs)
+
+
+# ---------------------------------------------------------------- results of an earlier identity
+
+
+@pytest.fixture
+def carry_over(methods: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.delitem(sys.modules, "carry_over", raising=False)
+    return importlib.import_module("carry_over")
+
+
+def test_kept_runs_get_today_s_digest_where_they_read_what_is_here(carry_over: Any, tmp_path: Path) -> None:
+    (tmp_path / "vectors.txt").write_text("ada 1 2\n")
+    short = {"plugin": "bilstm", "seed": 3, "model": {"vectors": "<root>/vectors.txt", "head": {"name": "softmax"}}}
+    (tmp_path / "bare.yaml").write_text("defaults: false\n")
+    words = ["fit", "--plugin", "bilstm", "--seed", "3", "--config", str(tmp_path / "bare.yaml")]
+    words += ["--model.vectors", str(tmp_path / "vectors.txt"), "--model.head", "softmax"]
+    config = configuration_of(words).content
+    kept = tmp_path / "kept"
+    for name, reads in (("old", identity.reads_of(config)), ("other", "of other data")):
+        content = {"format": "mnerkit-kept", "version": 1, "digest": name, "reads": reads, "config": short}
+        write_json(kept / f"bilstm-probe-s3-{name}.json", {**content, "said": "kept as it is"})
+    (carried, left) = carry_over.carry_kept(kept, {"<root>": str(tmp_path)})
+    assert (carried, left) == (1, ["bilstm-probe-s3-other.json: of other data or weights than those that are here"])
+    digest = identity.digest_of(config)
+    assert {path.name for path in kept.iterdir()} == {f"bilstm-probe-s3-{name}.json" for name in (digest, "other")}
+    found = json.loads((kept / f"bilstm-probe-s3-{digest}.json").read_text())
+    assert (found["digest"], found["said"]) == (digest, "kept as it is")
+    assert found["config"]["model"]["vectors"] == "<root>/vectors.txt"
+    assert found["config"]["model"]["head"] == config["model"]["head"]
+    assert carry_over.carry_kept(kept, {"<root>": str(tmp_path)})[0] == 1  # once more changes nothing
+    assert json.loads((kept / f"bilstm-probe-s3-{digest}.json").read_text()) == found
+
+
+def test_rows_of_cells_are_carried_over_where_they_were_up_to_date_and_are_configured_as_before(
+    carry_over: Any, methods: Any, tmp_path: Path
+) -> None:
+    bench = methods.Bench("probe", "data", "runs")
+    path = tmp_path / "rows.jsonl"
+    before = [row(methods, system, 0, [[1, 1, 1]], f"{system} old") for system in ("bert", "gei", "gmf", "gifr")]
+    before[0]["measured"] = "older"
+    write_lines(path, before)
+    noted = {
+        cell.name: {"digest": f"{cell.system} old", "typed": carry_over.trained_by(bench, cell, dict)}
+        for cell in methods.all_cells(["bert", "gei", "gmf"], [0])
+    }
+    noted["gei-s0"]["digest"] = "another"
+    noted["gmf-s0"]["typed"][0]["model"]["tau"] = 0.5
+    assert carry_over.carry_cells(bench, path, noted) == (1, 2, 1)
+    after = list(sys.modules["cells"].read_rows(path))
+    assert after[1:] == before[1:]
+    assert after[0] == {**before[0], "digest": bench.digest(methods.Cell("bert", 0)), "measured": "older"}
+
+
+def test_kept_runs_on_tweets_hold_every_option_s_value() -> None:
+    """So that a default that changes, or an option that is added, does not change what they were."""
+    files = sorted((BENCHMARKS / "results" / "tweets").glob("*.json"))
+    contents = [json.loads(path.read_text("utf-8")) for path in files]
+    assert len(files) == 146
+    assert all(path.stem.endswith(f"-{each['digest']}") for path, each in zip(files, contents, strict=True))
+    assert all(as_written(filled(each["config"])) == each["config"] for each in contents)
 
 
 # ---------------------------------------------------------------- a sweep that is killed

@@ -76,7 +76,7 @@ class Kept:
         return kept
 
     def add(self, run: Run, folder: RunFolder) -> None:
-        """Take a finished run in; one that was the same before the sources changed makes room.
+        """Take a finished run in; one that was the same before a behaviour number was raised makes room.
 
         Those of other data or weights stay, also where these are called alike.
         """

@@ -96,7 +96,7 @@ def _comments(path: Path, firsts: int) -> list[str]:
     said = [
         f"wandb sweep {path}",
         "then `wandb agent` as it says, once or on several machines, in the folder where the paths here begin.",
-        "Runs are named by a digest of options, data and sources: after a change of these write the files anew.",
+        "Runs are named by a digest of options, data and behaviour: after a change of these write the files anew.",
     ]
     if firsts:
         number = "run leaves" if firsts == 1 else f"{firsts} runs leave"
