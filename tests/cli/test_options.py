@@ -8,8 +8,10 @@ from omegaconf import OmegaConf
 
 from mnerkit import registry
 from mnerkit.errors import UsageError
+from mnerkit.options import declared
+from mnerkit.plain_yaml import yaml_text
 from mnerkit.runs.config import configuration, requests
-from mnerkit.runs.config.options import SECTIONS
+from mnerkit.runs.config.options import CLASSES, SECTIONS
 from mnerkit.runs.config.place import digest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -192,3 +194,18 @@ def test_a_text_is_taken_as_it_is() -> None:
 def test_training_without_a_dev_score_is_refused(option: str, value: str) -> None:
     with pytest.raises(UsageError, match=option):
         resolved("--plugin", "bert", f"--trainer.{option}", value)
+
+
+@pytest.mark.parametrize("name", registry.plugins())
+def test_a_saved_configuration_holds_every_option_and_replays_to_itself(name: str, tmp_path: Path) -> None:
+    plugin = registry.get(name)
+    for more in ([], *(["--ablation", each] for each in list(plugin.ablations)[:1])):
+        content = requests.parse("fit", ["--plugin", name, *more]).configuration().content
+        assert set(content["model"]) - {"head"} == set(declared(plugin.options_class))
+        for section, kind in CLASSES.items():
+            assert set(content[section]) == set(declared(kind))
+        saved = tmp_path / "config.yaml"
+        saved.write_text(yaml_text(content))
+        assert requests.parse("fit", ["--config", str(saved)]).configuration().content == content
+        assert configuration.resolve(base=content).content == content
+        assert configuration.filled(content) == content
