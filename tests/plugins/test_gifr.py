@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from mnerkit.data.batches.collate import Collator
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.datamodule import MnerData
+from mnerkit.data.options import DataOptions
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import DataError, UsageError
@@ -282,7 +281,7 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     known: dict[str, Any] = {
         "": declared(GifrOptions),
         "relevance": declared(RelevanceOptions),
-        "data": inspect.signature(MnerData).parameters,
+        "data": declared(DataOptions),
     }
     for row in rows:
         for name, default in re.findall(r"`((?:relevance\.|data\.)?\w+): ([\w.]+)`", row[3]):
