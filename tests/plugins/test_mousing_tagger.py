@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from mnerkit import registry
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.options import DataOptions
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
@@ -215,7 +215,7 @@ def test_the_readme_names_every_reading_of_the_paper_as_an_option_with_its_defau
     rows = [line.split("|") for line in table.splitlines() if re.match(r"\| \d+ \|", line)]
     assert [int(row[1]) for row in rows] == list(range(1, 25)), "the rows of the paper's ambiguities"
     head = declared(PrototypeCRFOptions)
-    data = inspect.signature(MnerData).parameters
+    data = declared(DataOptions)
     own = declared(MousingOptions)
     for row in rows:
         named = re.findall(r"`([\w.]+)(?:: ([\w.]+))?`", row[3])
