@@ -231,13 +231,12 @@ def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = No
 
 
 def _refused(section: str, option: Option, value: Any, problem: str = "") -> UsageError:
-    """What is said of a value that an option's type does not take."""
-    text = " ".join(str(value).split()) or "''"
-    shown = text if len(text) <= 80 else f"{text[:77]}..."
+    """The error about a value that an option's type does not take."""
+    shown = _short(value) or "''"
     wanted = option.wanted
     if re.search(r"too large|Exceeds the limit", problem):
         wanted += "; one of so many digits is not read"
-    near = did_you_mean(text, option.choices)
+    near = did_you_mean(shown, option.choices)
     return UsageError(f"--{section}.{option.name} {shown}: give {wanted}{near and '.'}{near}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from mnerkit import registry
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
-from mnerkit.options import Option, declared, in_its_time, make
+from mnerkit.options import Option, Options, declared, in_its_time, make
 from mnerkit.runs.config.config_file import read_file
 from mnerkit.runs.config.experiment_folder import settings_file
 from mnerkit.runs.config.options import CLASSES, SECTIONS
@@ -33,6 +33,7 @@ OF_CORPUS = ("variant", "captions", "boxes", "relevance", "train_types", "test_t
 # a checkpoint's types stay what they were, whatever corpus it is scored on
 OF_RELEASE = ("variant", "captions", "boxes", "relevance", "episode_file", "episode_digest")
 Schema = Mapping[str, Mapping[str, Option]]
+Fill = Callable[[type[Options], Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -97,19 +98,25 @@ def resolve(
     given |= {"plugin": name, "seed": _checked_seed(given.get("seed", 0) if seed is None else seed)}
     _check_names(given, known)
     _note_episode_files(given, (base or {}).get("data") or {})
-    return Configuration(filled(given), given)
+    return Configuration(filled(given, new=base is None), given)
 
 
-def filled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with every option's value: what it lacks has the default of its time.
+def filled(given: Mapping[str, Any], new: bool = False) -> dict[str, Any]:
+    """A configuration with every option's value.
+
+    Args:
+        given: what a layer or a file gives.
+        new: what it lacks has today's default; else it is a file's, and has the default of the file's time.
 
     Raises:
         UsageError: a value that its option does not take.
     """
+    fill: Fill = (lambda _, content: content) if new else in_its_time
     content = {key: value for key, value in given.items() if key not in SECTIONS}
-    content["model"] = _filled_model(registry.get(str(given["plugin"])), head_named(dict(given)).get("model") or {})
+    model = head_named(dict(given)).get("model") or {}
+    content["model"] = _filled_model(registry.get(str(given["plugin"])), model, fill)
     for section, kind in CLASSES.items():
-        content[section] = make(kind, in_its_time(kind, given.get(section) or {})).plain()
+        content[section] = make(kind, fill(kind, given.get(section) or {})).plain()
     return content
 
 
@@ -123,15 +130,15 @@ def is_whole(content: Mapping[str, Any]) -> bool:
     )
 
 
-def _filled_model(method: registry.Plugin, given: Mapping[str, Any]) -> dict[str, Any]:
+def _filled_model(method: registry.Plugin, given: Mapping[str, Any], fill: Fill) -> dict[str, Any]:
     model = dict(given)
     head = model.pop("head", None)
-    content = make(method.options_class, in_its_time(method.options_class, model)).plain()
+    content = make(method.options_class, fill(method.options_class, model)).plain()
     if has_head(method):
         chosen = dict(head or {})
         name = chosen.pop("name", "crf")
         kind = head_options(name)
-        content["head"] = {"name": name, **make(kind, in_its_time(kind, chosen)).plain()}
+        content["head"] = {"name": name, **make(kind, fill(kind, chosen)).plain()}
     return content
 
 
