@@ -7,6 +7,7 @@ The command line prints the message and nothing else, and exits with the class's
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,6 +47,20 @@ class CheckpointError(MnerkitError):
 
 class TowerError(MnerkitError):
     """Weights or a tokenizer that can't be had. Exit code 1."""
+
+
+def line_of(problem: BaseException) -> str | None:
+    """What a person reads of a fault that is not the program's; None of one that is, and wants its traceback.
+
+    Besides `MnerkitError`s these are files and folders that the system refuses, and a full disk.
+    """
+    if isinstance(problem, MnerkitError):
+        return str(problem)
+    if isinstance(problem, OSError) and (problem.filename is not None or problem.errno == errno.ENOSPC):
+        return f"{problem.filename or 'writing'}: {problem.strerror}"
+    if isinstance(problem, KeyboardInterrupt):
+        return "stopped; the same command continues an unfinished run"
+    return None
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
 
-from mnerkit.errors import MnerkitError, UsageError, did_you_mean
+from mnerkit.errors import MnerkitError, UsageError, did_you_mean, line_of
 
 VERBS = {
     "fit": "train a method; dev selects; the same command again resumes an unfinished run",
@@ -51,17 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MnerkitError as error:
         print(f"mnerkit: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("\nmnerkit: stopped; the same command continues an unfinished run", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nmnerkit: {line_of(stop)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        # a folder that may not be written, a full disk; anything without a file is a fault of the program
-        if error.filename is None and error.errno != errno.ENOSPC:
+        line = line_of(error)
+        if line is None:
             raise
-        print(f"mnerkit: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        print(f"mnerkit: {line}", file=sys.stderr)
         return 1
 
 
@@ -116,10 +115,7 @@ def _run(arguments: list[str]) -> int:
         print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
         return 0
     request = requests.parse(verb, rest)
-    if verb == "predict":
-        from mnerkit.cli import predicting
+    from mnerkit.cli import method_verbs
 
-        return predicting.main(request)
-    from mnerkit.cli import training
-
-    return training.fit(request) if verb == "fit" else training.score(request)
+    work = {"fit": method_verbs.fit, "predict": method_verbs.predict}.get(verb, method_verbs.score)
+    return work(request)

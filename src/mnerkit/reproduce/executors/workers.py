@@ -10,7 +10,7 @@ import time
 import traceback
 from pathlib import Path
 
-from mnerkit.errors import MnerkitError, RunBusy
+from mnerkit.errors import RunBusy, line_of
 from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
 
 # seconds that a process which can't be asked may hold its locks, once its machine is lost: NFS gives them up after 90,
@@ -19,10 +19,10 @@ LOST = 180.0
 
 
 def perform(task: Task, patience: float = 10.0) -> Outcome:
-    """Run a command of mnerkit in this process; what it prints goes into the task's log.
+    """Train a run, or compute a figure of one, in this process; what it prints goes into the task's log.
 
     Args:
-        task: the command.
+        task: what to do, as a command.
         patience: seconds to wait for another process that still writes into the run's folder.
     """
     started = time.time()
@@ -56,12 +56,14 @@ def _attempt(task: Task) -> str | None:
                 try:
                     _work(task)
                     failed = False
-                except MnerkitError as problem:
+                except RunBusy as problem:
                     print(f"mnerkit: {problem}")
-                    if isinstance(problem, RunBusy):
-                        raise
-                except (Exception, SystemExit):  # a fault of one run is no reason to stop the others
-                    traceback.print_exc()
+                    raise
+                except (Exception, SystemExit, KeyboardInterrupt) as problem:  # of one run: the others go on
+                    if line := line_of(problem):
+                        print(f"mnerkit: {line}")
+                    else:
+                        traceback.print_exc()
         finally:
             sys.argv = argv
             _end_dashboard(failed)
@@ -69,7 +71,7 @@ def _attempt(task: Task) -> str | None:
             return None
         stream.flush()
         stream.seek(begin)
-        return complaint(stream.read()) or "it failed without a word"
+        return complaint(stream.read()) or "it failed and printed nothing; see its log"
 
 
 def _work(task: Task) -> None:
