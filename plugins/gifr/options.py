@@ -6,20 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.errors import UsageError
-from mnerkit.methods.options import PictureOptions
+from mnerkit.methods.options import ImageSetOptions
 from mnerkit.options import option
 from mnerkit.ranges import COUNT, DROPOUT, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class GifrOptions(
-    PictureOptions,
-    text="bert-base-uncased",
-    vision="google/vit-base-patch16-224",
-    freeze_vision=False,
-    max_tokens=64,
-    max_images=4,
-):
+class GifrOptions(ImageSetOptions):
     """Where images look at each other, how their relevance counts, and how they become prompts."""
 
     relevance: Literal["given", "ones"] = option(
@@ -53,7 +46,6 @@ class GifrOptions(
         "own", "W_k and W_v of Eq. 6 are new ones, or those of the text tower's layers"
     )
     dropout: float = option(0.1, "dropout in the graph's layers and on the word states", DROPOUT)
-    augment: bool = option(False, "mirror and shift pictures while training; off for a frozen vision tower")
 
     def check(self) -> None:
         """Refuse a renormalisation that takes R out again."""

@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mnerkit.methods.options import PictureOptions
+from mnerkit.methods.options import ImageSetOptions
 from mnerkit.options import option
 from mnerkit.ranges import COUNT, DROPOUT
 
 
 @dataclass(frozen=True, kw_only=True)
-class TpmMiOptions(
-    PictureOptions,
-    text="bert-base-uncased",
-    vision="google/vit-base-patch16-224",
-    freeze_vision=False,
-    max_tokens=64,
-    max_images=4,
-):
+class TpmMiOptions(ImageSetOptions):
     """The layers over the images, and the network that makes a prefix of them."""
 
     pos: Literal["order", "none"] = option("order", "tell the images apart by their order, or not")
@@ -26,4 +19,3 @@ class TpmMiOptions(
     heads: int = option(8, "attention heads of these layers; must divide the width of the image vectors", COUNT)
     prompt_hidden: int = option(1024, "hidden width of the network that makes keys and values", COUNT)
     dropout: float = option(0.1, "dropout in the layers over the images and on the word states", DROPOUT)
-    augment: bool = option(False, "mirror and shift pictures while training; off for a frozen vision tower")

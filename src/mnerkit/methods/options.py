@@ -43,7 +43,11 @@ class TaggerOptions(MethodOptions):
 class TextOptions(TaggerOptions):
     """Options of taggers with a text tower."""
 
-    text: str = option("tiny", "the text tower: tiny, a hub name such as bert-base-cased, or a folder")
+    text: str = option(
+        "tiny",
+        "the text tower: tiny, bilstm, tiny-bert for methods that reach into its layers, a hub name such as "
+        "bert-base-cased, or a folder",
+    )
     max_tokens: int = option(128, "length limit in pieces, special pieces included", COUNT)
     word_pool: WordPool = option("first", "a word's state is that of its first piece, or the mean over its pieces")
 
@@ -60,6 +64,20 @@ class PictureOptions(TextOptions):
         "from a hub or folder, and learns where they are new, whatever this says",
     )
     max_images: int = option(1, "look at this many images of a post, the first ones", COUNT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSetOptions(
+    PictureOptions,
+    text="bert-base-uncased",
+    vision="google/vit-base-patch16-224",
+    freeze_vision=False,
+    max_tokens=64,
+    max_images=4,
+):
+    """Options of taggers that prefix the text tower with several images, one position an image (TPM-MI, GIFR)."""
+
+    augment: bool = option(False, "mirror and shift pictures while training; off for a frozen vision tower")
 
 
 @dataclass(frozen=True, kw_only=True)
