@@ -33,6 +33,8 @@ from pathlib import Path
 
 # the files whose classes are methods
 METHOD_FILES = ("tagger.py", "method.py")
+# of a method's constructor: the object of options and the head, which are no options
+ARGUMENTS = {"options", "head", "given"}
 
 
 @dataclass(frozen=True, order=True)
@@ -100,7 +102,7 @@ def places_of_plugin(root: Path, folder: Path) -> dict[str, list[Place]]:
     contract = {name for each in _bases(root, encoders) for name in _fields(each)}
     inherited = [{name for base in _bases(root, [each]) for name in _fields(base)} for each in options]
     names = {name for each in options for name in _fields(each)}
-    names |= {name for each in methods for name in _parameters(each)}
+    names |= {name for each in methods for name in _parameters(each)} - ARGUMENTS
     encoder_names = {each.node.name for each in encoders}
     places: dict[str, list[Place]] = {}
     for name in sorted(names):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mnerkit import registry
 from mnerkit.errors import UsageError
-from mnerkit.methods.heads import HEADS, head_options
+from mnerkit.methods.heads import HEADS, head_options, load_head_class
 from mnerkit.methods.options import TextOptions
 from mnerkit.options import Options, declared, in_its_time, make, option, typed
 from mnerkit.ranges import COUNT, SHARE
@@ -279,3 +279,8 @@ def test_a_whole_number_that_no_memory_holds_is_refused_in_a_short_line(value: i
     with pytest.raises(UsageError, match=r"--model\.max_tokens .*: give at least 1") as refusal:
         make(TextOptions, {"max_tokens": value})
     assert len(str(refusal.value)) < 200
+
+
+def test_a_head_in_the_place_of_the_options_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"expected BertOptions first, got CRFHead.*head="):
+        registry.get("bert").load()(load_head_class("crf")())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mnerkit.cli.arguments import Parser, refuse
-from mnerkit.cli.training import report
+from mnerkit.cli.method_verbs import report
 from mnerkit.runs.fit import fit_configured
 from mnerkit.runs.repeat import command_of, compared_predictions, differences, repetition, surroundings
 from mnerkit.runs.run_folder import RunFolder

@@ -20,7 +20,7 @@ from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.methods.constructor_options import options_of, takes_arguments
 from mnerkit.methods.optimiser import adamw, parameter_groups
 from mnerkit.methods.options import MethodOptions
-from mnerkit.options import make
+from mnerkit.options import Options, make
 from mnerkit.release import RELEASE
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.fusion.sight import CAPTIONS, Sight
@@ -88,6 +88,8 @@ class Method(lightning.LightningModule):
         """
         super().__init__()
         # `options` is the method's own: a class of an earlier release may keep something else under that name
+        if not isinstance(options, Options | None):
+            raise TypeError(f"expected {self.options_class.__name__} first, got {options!r}; pass a head as head=...")
         kind: Any = next(each for each in type(self).__mro__ if not takes_arguments(each))
         self.options: Any = make(kind.options_class, given) if options is None else options
         self._training: Any = self.options

@@ -191,9 +191,6 @@ def takes_defaults(contents: Sequence[Mapping[str, Any]]) -> bool:
     return wanted
 
 
-# ---------------------------------------------------------------------- layers
-
-
 def _layers(
     method: registry.Plugin, files: Sequence[dict[str, Any]], ablation: str | None, base: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
@@ -293,9 +290,6 @@ def _yaml_text(name: str, value: str | None, known: Schema) -> str:
     if option and not text.startswith("[") and (option.is_only_list or (option.is_list and "," in text)):
         return "[" + text + "]"
     return text
-
-
-# ---------------------------------------------------------------------- checks
 
 
 def _checked_seed(value: Any) -> int:
