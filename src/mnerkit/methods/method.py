@@ -89,7 +89,9 @@ class Method(lightning.LightningModule):
         super().__init__()
         # `options` is the method's own: a class of an earlier release may keep something else under that name
         if not isinstance(options, Options | None):
-            raise TypeError(f"expected {self.options_class.__name__} first, got {type(options).__name__}; pass a head as head=...")
+            raise TypeError(
+                f"expected {self.options_class.__name__} first, got {type(options).__name__}; pass a head as head=..."
+            )
         kind: Any = next(each for each in type(self).__mro__ if not takes_arguments(each))
         self.options: Any = make(kind.options_class, given) if options is None else options
         self._training: Any = self.options
