@@ -133,6 +133,7 @@ def test_options_of_the_base_class_and_of_the_trainer_are_known() -> None:
         (["--plugin", "bert", "--seed", "many"], "whole number"),
         (["--plugin", "bert", "--ablation", "nothing"], "no ablation 'nothing'"),
         (["--plugin", "bert", "--config", "absent.yaml"], "no such file"),
+        (["--config", "twitter2017-brt"], "Did you mean 'twitter2017-bert'?"),
         (["bert"], "expected an option"),
         ([], "which method?"),
         (["--plugin"], "--plugin needs a value"),

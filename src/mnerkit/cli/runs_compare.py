@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.cli.arguments import Parser, refuse
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import UsageError
 from mnerkit.runs.compare import compare_runs
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.text_table import table
@@ -54,9 +54,7 @@ def _found(pattern: str) -> list[RunFolder]:
     """The run of a folder, or those of a pattern."""
     paths = [Path(pattern)] if Path(pattern).is_dir() else [Path(each) for each in sorted(glob.glob(pattern))]
     runs = [run for run in map(RunFolder, paths) if run.started]
-    if not runs:
-        raise DataError(f"no run {pattern}; `mnerkit runs --json` tells their paths")
-    return runs
+    return runs or [RunFolder(Path(pattern)).existing()]
 
 
 def text(found: dict[str, Any]) -> str:

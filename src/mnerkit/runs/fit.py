@@ -188,7 +188,7 @@ def _train(
 def _epochs(last: Path) -> int | None:
     """How many epochs a checkpoint holds from which a run can go on; None without one.
 
-    A damaged one is told of, and the run begins anew.
+    A damaged one is reported, and the run begins anew.
     """
     from mnerkit.methods import checkpoint
 

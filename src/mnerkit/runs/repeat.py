@@ -22,9 +22,7 @@ def repetition(run: RunFolder, runs_dir: str | None = None, name: str | None = N
         UsageError: the new folder is the run's own.
         DataError: no such run, or it is not finished.
     """
-    if not run.started:
-        raise DataError(f"no run {run.path}; `mnerkit runs --json` tells their paths")
-    if not run.finished:
+    if not run.existing().finished:
         raise DataError(f"run {run.path} is not finished; the command that began it continues it")
     metrics, config = run.metrics(), run.config()
     if not isinstance(config, dict):

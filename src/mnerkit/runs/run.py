@@ -91,6 +91,5 @@ def load_run(path: str | Path) -> Run:
         DataError: no run was ever begun there.
     """
     run = Run(path)
-    if not run.folder.started:
-        raise DataError(f"no run {run.path}; `mnerkit runs --json` shows their paths")
+    run.folder.existing()
     return run

@@ -58,6 +58,16 @@ class RunFolder:
         """Whether a run was ever begun here."""
         return self.config_file.is_file()
 
+    def existing(self) -> RunFolder:
+        """The folder itself, where a run was ever begun.
+
+        Raises:
+            DataError: none was.
+        """
+        if not self.started:
+            raise DataError(f"no run {self.path}; `mnerkit runs --json` shows the paths of runs")
+        return self
+
     @property
     def finished(self) -> bool:
         """Whether training came to its end."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import UsageError
+from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS
+from mnerkit.runs.config.experiment_folder import settings_names
 from mnerkit.runs.config.options import SECTIONS
 
 
@@ -20,7 +21,10 @@ def read_file(path: Path) -> dict[str, Any]:
     from yaml import YAMLError
 
     if not path.is_file():
-        raise UsageError(f"--config {path}: no such file, and no settings of this name come with mnerkit")
+        near = did_you_mean(str(path), settings_names())
+        raise UsageError(
+            f"--config {path}: no such file, and no settings of this name come with mnerkit{near and '.'}{near}"
+        )
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (YAMLError, ValueError, OSError) as error:

@@ -18,6 +18,12 @@ def default() -> Path:
     return here if (here / "profiles").is_dir() else packaged() or here
 
 
+def settings_names() -> list[str]:
+    """Names of the settings that come with mnerkit."""
+    folder = packaged()
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder is not None else []
+
+
 def settings_file(name: str | Path) -> Path:
     """A configuration file: as it is named, else the one of this name (`twitter2017-bert`) that comes with mnerkit."""
     given, folder = Path(name), packaged()
