@@ -44,8 +44,8 @@ SETUP.read(ROOT / "setup.cfg")
 
 # folders and modules of mnerkit, from the ground up: each may import what lies on floors below its own
 FLOORS = (
-    {"errors", "plain_yaml", "text_table", "torchvision_ops", "atomic_files", "moved", "release"},
-    {"strict_json"},
+    {"errors", "text_table", "torchvision_ops", "atomic_files", "moved", "release"},
+    {"strict_json", "plain_yaml", "validation"},
     {"ranges"},
     {"options"},
     {"registry"},

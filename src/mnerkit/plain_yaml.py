@@ -5,10 +5,34 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+from mnerkit.errors import DataError
 
 # numbers for YAML 1.2 and OmegaConf, words for PyYAML: 1e5, or one name of sixteen hex digits in 1,300
 NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        DataError: it can't be read, or holds no YAML or no mapping; with its line, where known.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise DataError(f"{where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a mapping of keys")
+    return content
 
 
 def yaml_text(content: Mapping[str, Any], *comments: str) -> str:

@@ -38,6 +38,27 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is damaged: {said}") from None
 
 
+def read_format(path: Path, what: str, name: str, version: int) -> dict[str, Any]:
+    """The content of a JSON file that names its format and version.
+
+    Args:
+        path: the file.
+        what: what it should be, for the message.
+        name: of the format.
+        version: the one that is read.
+
+    Raises:
+        Unreadable: the system does not let us read it.
+        DataError: it is damaged, of another format, or of another version.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != name:
+        raise DataError(f"{path} is no {what} (format {name!r})")
+    if content.get("version") != version:
+        raise DataError(f"{path} is of version {content.get('version')!r}; this mnerkit reads version {version}")
+    return content
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no figure")
 
