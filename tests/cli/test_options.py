@@ -7,10 +7,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from mnerkit import registry
+from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.errors import UsageError
 from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text
-from mnerkit.runs.config import configuration, requests
+from mnerkit.runs.config import configuration
 from mnerkit.runs.config.options import CLASSES, SECTIONS
 from mnerkit.runs.config.place import digest
 
@@ -19,7 +20,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 def resolved(*argv: str) -> dict:
     """What the layers of a command give; what none gives is left out."""
-    return requests.parse("fit", argv).configuration().given
+    return configuration_of(["fit", *argv]).given
 
 
 def test_an_option_on_the_command_line_beats_config_beats_defaults(tmp_path: Path) -> None:
@@ -201,12 +202,12 @@ def test_training_without_a_dev_score_is_refused(option: str, value: str) -> Non
 def test_a_saved_configuration_holds_every_option_and_replays_to_itself(name: str, tmp_path: Path) -> None:
     plugin = registry.get(name)
     for more in ([], *(["--ablation", each] for each in list(plugin.ablations)[:1])):
-        content = requests.parse("fit", ["--plugin", name, *more]).configuration().content
+        content = configuration_of(["fit", "--plugin", name, *more]).content
         assert set(content["model"]) - {"head"} == set(declared(plugin.options_class))
         for section, kind in CLASSES.items():
             assert set(content[section]) == set(declared(kind))
         saved = tmp_path / "config.yaml"
         saved.write_text(yaml_text(content))
-        assert requests.parse("fit", ["--config", str(saved)]).configuration().content == content
+        assert configuration_of(["fit", "--config", str(saved)]).content == content
         assert configuration.resolve(base=content).content == content
         assert configuration.filled(content) == content

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mnerkit.cli import main
+from mnerkit.cli import main, method_arguments
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import declared
 from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
-from mnerkit.runs.config import requests
 
 
 @pytest.mark.parametrize(
@@ -87,15 +86,15 @@ def test_a_number_out_of_range_is_one_line_before_data_is_read(
 )
 def test_an_option_without_effect_is_refused(verb: str, option: str, said: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        requests.parse(verb, [f"--{option}", "1"])
+        method_arguments.parse(verb, [f"--{option}", "1"])
     assert str(refusal.value).startswith(f"--{option} has no effect on `mnerkit {verb}`")
     assert said in str(refusal.value)
 
 
 def test_options_with_effect_are_taken_by_predict() -> None:
-    request = requests.parse("predict", ["--model.head.constrain_bio", "true"])
-    assert request.dotted == {"model.head.constrain_bio": "true"}
+    options = method_arguments.parse("predict", ["--model.head.constrain_bio", "true"])
+    assert options.dotted == {"model.head.constrain_bio": "true"}
 
 
 def test_the_options_of_training_are_those_of_the_tagger() -> None:
-    assert {*requests.TRAINING} == set(declared(TaggerOptions))
+    assert {*method_arguments.TRAINING} == set(declared(TaggerOptions))

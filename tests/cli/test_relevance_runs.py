@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main
+from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.data.probe import generate
 from mnerkit.errors import UsageError
-from mnerkit.runs.config import requests
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.runs.summary import summary
 
@@ -101,7 +101,7 @@ def test_supervision_that_needs_no_truth_trains(kind: str, tmp_path: Path) -> No
 
 def test_a_method_without_a_head_takes_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match=r"--model\.head"):
-        requests.configuration_of(["fit", "--plugin", "relevance", "--model.head", "softmax"])
+        configuration_of(["fit", "--plugin", "relevance", "--model.head", "softmax"])
     main(["fit", "--plugin", "relevance", "--help"])
     page = capsys.readouterr().out
     assert "--model.preference utility|matched|clip|file|oracle" in page and "--model.head" not in page

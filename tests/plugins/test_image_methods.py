@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor, nn
 
 from mnerkit import registry
+from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
@@ -23,7 +24,6 @@ from mnerkit.data.probe import generate, types_of
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.options import declared
-from mnerkit.runs.config import requests
 from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit_plugins.bert.tagger import BertTagger
@@ -117,7 +117,7 @@ def posts(method: str) -> list[Post]:
 def configured(method: str, ablation: str | None = None) -> dict[str, Any]:
     """The options of the method, as `mnerkit fit --plugin METHOD --ablation NAME` has them."""
     argv = ["--plugin", method, *(["--ablation", ablation] if ablation else [])]
-    return dict(requests.configuration_of(["fit", *argv]).content["model"])
+    return dict(configuration_of(["fit", *argv]).content["model"])
 
 
 def tagger(method: str, given: dict[str, Any], start: dict[str, Tensor] | None = None) -> Tagger:

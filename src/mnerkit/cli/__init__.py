@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from mnerkit.errors import MnerkitError, UsageError, did_you_mean, line_of
 
@@ -23,6 +24,10 @@ VERBS = {
     "cache": "what frozen towers computed and is kept: info, clear",
 }
 
+# those that train or use one method, all in `method_verbs`; any other has the module of its name
+METHOD_VERBS = ("fit", "validate", "test", "predict")
+MODULES = {"draw": "drawing"}
+
 
 def page() -> str:
     """The overview that `mnerkit --help` prints."""
@@ -39,6 +44,7 @@ first steps:
   mnerkit fit --plugin bert --model.text bert-base-cased --data.corpus twitter2017 --data.root DIR
   mnerkit data stats twitter2017 --root DIR
   mnerkit VERB --help                              all options of a verb
+  eval "$(register-python-argcomplete mnerkit)"    completion with Tab in this shell
 """
 
 
@@ -46,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 data, 2 usage)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if "_ARGCOMPLETE" in os.environ:  # the shell asks what may stand at the cursor
+            from mnerkit.cli.arguments import typed_words
+
+            arguments = typed_words(VERBS)
         return _run(arguments)
     except MnerkitError as error:
         print(f"mnerkit: {error}", file=sys.stderr)
@@ -76,46 +86,9 @@ def _run(arguments: list[str]) -> int:
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
         raise UsageError(f"no verb {verb!r}.{did_you_mean(verb, VERBS)} Verbs: {', '.join(VERBS)}")
-    if verb == "plugins":
-        from mnerkit.cli import plugins
+    if verb in METHOD_VERBS:
+        from mnerkit.cli import method_verbs
 
-        return plugins.main(rest)
-    if verb == "new":
-        from mnerkit.cli import new
-
-        return new.main(rest)
-    if verb == "data":
-        from mnerkit.cli import data
-
-        return data.main(rest)
-    if verb == "runs":
-        from mnerkit.cli import runs
-
-        return runs.main(rest)
-    if verb == "report":
-        from mnerkit.cli import report
-
-        return report.main(rest)
-    if verb == "reproduce":
-        from mnerkit.cli import reproduce
-
-        return reproduce.main(rest)
-    if verb == "draw":
-        from mnerkit.cli import drawing
-
-        return drawing.main(rest)
-    if verb == "cache":
-        from mnerkit.cli import cache
-
-        return cache.main(rest)
-    from mnerkit.cli import help as pages
-    from mnerkit.runs.config import requests
-
-    if "-h" in rest or "--help" in rest:
-        print(pages.verb(verb, [word for word in rest if word not in ("-h", "--help")]), end="")
-        return 0
-    request = requests.parse(verb, rest)
-    from mnerkit.cli import method_verbs
-
-    work = {"fit": method_verbs.fit, "predict": method_verbs.predict}.get(verb, method_verbs.score)
-    return work(request)
+        return method_verbs.main(verb, rest)
+    main_of_verb: Callable[[list[str]], int] = import_module(f"mnerkit.cli.{MODULES.get(verb, verb)}").main
+    return main_of_verb(rest)

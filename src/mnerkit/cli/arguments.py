@@ -1,9 +1,11 @@
-"""The parser of the verbs that import nothing heavy, and what they ask of their arguments alike."""
+"""The parser of every verb, its one-line errors, its completion by the shell, and checks that several verbs need."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +16,57 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints are this program's."""
 
     def error(self, message: str) -> NoReturn:
+        without_value = re.fullmatch(r"argument ([^ ]+): expected .*arguments?", message)
+        if without_value:
+            message = f"{without_value[1]} needs a value"
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def completing() -> bool:
+    """Whether the shell asks what may stand at the cursor (`register-python-argcomplete mnerkit`)."""
+    return "_ARGCOMPLETE" in os.environ
+
+
+def typed_words(verbs: Iterable[str]) -> list[str]:
+    """The words before the cursor from the verb on, for a shell that asks; among `verbs` where there is none yet."""
+    import argcomplete
+
+    start = int(os.environ["_ARGCOMPLETE"])
+    *_, words, _ = argcomplete.split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))
+    if len(words) == start:
+        parser = Parser("mnerkit")
+        parser.add_argument("verb", choices=list(verbs))
+        complete(parser)
+    return words[start:]
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Where the shell asks: print what may stand at the cursor, and end the process."""
+    if completing():
+        import argcomplete
+
+        # number of the word, from 1, behind which the parser's arguments begin: `compare` of `mnerkit runs compare`
+        os.environ["_ARGCOMPLETE"] = str(int(os.environ["_ARGCOMPLETE"]) + len(parser.prog.split()) - 1)
+        argcomplete.autocomplete(parser)
+
+
+def offer(action: argparse.Action, values: Iterable[str] | Callable[..., Iterable[str]] | None) -> None:
+    """Complete an argument from these values, or those that a function gives; None: from the files that there are."""
+    if values is not None:
+        completer = values if callable(values) else lambda **_: values
+        action.completer = completer  # type: ignore[attr-defined]
+
+
+def read(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments of a command.
+
+    Raises:
+        UsageError: an option or argument that does not exist.
+    """
+    complete(parser)
+    options, rest = parser.parse_known_args(argv)
+    refuse(parser, rest)
+    return options
 
 
 def with_verbs(name: str, about: str, verbs: Mapping[str, str]) -> tuple[Parser, dict[str, Parser]]:
@@ -51,6 +103,7 @@ def below(
     Raises:
         UsageError: an option, argument or verb that does not exist.
     """
+    complete(parser)
     word = next((each for each in argv if not each.startswith("-")), None)
     if word is not None and word not in verbs:
         raise UsageError(f"no verb {word!r} of {parser.prog}: {', '.join(verbs)}.{did_you_mean(word, verbs)}")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
+from mnerkit.cli.method_arguments import dotted_of
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.runs.config.requests import parse
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post
@@ -96,7 +96,7 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
         if not (run / "config.yaml").is_file():
             raise UsageError(f"{run} is no run folder; `mnerkit runs` lists them")
     if options.verb in _COMPUTED:
-        dotted = parse(f"draw {options.verb}", rest).dotted
+        dotted = dotted_of(f"draw {options.verb}", rest)
         from mnerkit.runs.draw import keep
         from mnerkit.runs.figures.figure_file import file_of
 
@@ -136,7 +136,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
 
     from mnerkit.runs.figures.graphs import post_graphs
 
-    assembly = assembled(options.ckpt_path, parse("draw adjacency", rest).dotted, options.tower_dir)
+    assembly = assembled(options.ckpt_path, dotted_of("draw adjacency", rest), options.tower_dir)
     drawn, limit = 0, options.limit or _FEW
     taken: set[str] = set()
     for batch in batches_of(assembly, options.split, options.post):

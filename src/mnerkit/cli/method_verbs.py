@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mnerkit.cli.arguments import out_file
+from mnerkit.cli.method_arguments import configured, read, several
 from mnerkit.cli.runs_compare import text
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs.config.requests import Request, items, place_of
+from mnerkit.runs.config.place import Place
 from mnerkit.text_table import table
 
 
@@ -17,83 +20,99 @@ def report(text: str) -> None:
     print(text, flush=True)
 
 
-def fit(request: Request) -> int:
+def main(verb: str, argv: Sequence[str]) -> int:
+    """Do what one of the four verbs is asked for; return the exit code.
+
+    Raises:
+        MnerkitError: see `runs.fit`, `runs.score` and `runs.predict`.
+    """
+    options = read(verb, argv)
+    if options is None:
+        return 0
+    if verb == "fit":
+        return _fit_seeds(options) if options.seeds else _fit(options)
+    if not options.ckpt_path:
+        files = "--ckpt_path FILE --input FILE --output FILE" if verb == "predict" else "--ckpt_path FILE"
+        raise UsageError(f"`mnerkit {verb}` needs {files} (a checkpoint is best.ckpt of a run folder)")
+    return _predict(options) if verb == "predict" else _score(options, "dev" if verb == "validate" else "test")
+
+
+def _fit(options: argparse.Namespace) -> int:
     """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
-    if "seeds" in request.flags:
-        return _fit_seeds(request)
-    if "baseline" in request.flags:
+    if options.baseline:
         raise UsageError("--baseline goes with --seeds: mnerkit fit ... --seeds 0 1 2 --baseline RUN")
-    configuration = request.configuration()
+    configuration = configured(options)
     from mnerkit.runs.fit import fit_configured
 
-    fit_configured(configuration, place_of(request), report)
+    fit_configured(configuration, _place(options), report)
     return 0
 
 
-def _fit_seeds(request: Request) -> int:
+def _fit_seeds(options: argparse.Namespace) -> int:
     """Train with several seeds, and print mean, interval and the paired difference to a baseline."""
-    if "seed" in request.flags:
+    if options.seed is not None:
         raise UsageError("--seed and --seeds both say which seeds: give one")
-    seeds, baseline = items(request.flags["seeds"]), items(request.flags.get("baseline") or "")
-    if not all(each.isascii() and each.isdigit() for each in seeds):
+    seeds, baseline = several(options.seeds), several(options.baseline or [])
+    if not all(seed.isascii() and seed.isdigit() for seed in seeds):
         raise UsageError(f"--seeds {' '.join(seeds)}: give whole numbers, for instance --seeds 0 1 2")
-    configurations = {int(seed): request.configuration(seed=int(seed)) for seed in seeds}
+    configurations = {int(seed): configured(options, int(seed)) for seed in seeds}
     from mnerkit.runs.seeds import fit_seeds
 
-    found = fit_seeds(configurations.__getitem__, [int(seed) for seed in seeds], place_of(request), baseline, report)
+    result = fit_seeds(configurations.__getitem__, [int(seed) for seed in seeds], _place(options), baseline, report)
     head = ["split", *(f"seed {seed}" for seed in seeds), "mean F1", "95 % over seeds"]
     rows = [
-        [split, *each["f1"], each["mean"], "-" if each["half"] is None else f"+- {each['half']:.2f}"]
-        for split, each in found.scores.items()
+        [split, *scores["f1"], scores["mean"], "-" if scores["half"] is None else f"+- {scores['half']:.2f}"]
+        for split, scores in result.scores.items()
     ]
     print(f"\n{table(head, rows)}")
-    if found.comparison is not None:
-        print(f"\nA is the baseline, B what was trained now\n{text(found.comparison)}")
+    if result.comparison is not None:
+        print(f"\nA is the baseline, B what was trained now\n{text(result.comparison)}")
     return 0
 
 
-def score(request: Request) -> int:
-    """Score a checkpoint on dev or test, on its own corpus or another one."""
-    flags = request.flags
-    if "ckpt_path" not in flags:
-        raise UsageError(f"`mnerkit {request.verb}` needs --ckpt_path FILE (best.ckpt of a run folder)")
-    from mnerkit.runs.score import score as score_checkpoint
+def _place(options: argparse.Namespace) -> Place:
+    logger = several(options.logger) if options.logger else None
+    return Place(options.name, options.runs_dir, options.overwrite, options.test, logger)
 
-    score_checkpoint(
-        flags["ckpt_path"],
-        "dev" if request.verb == "validate" else "test",
-        config=flags.get("config", []),
-        plugin=flags.get("plugin"),
-        dotted=request.dotted,
-        tower_dir=flags.get("tower_dir"),
+
+def _score(options: argparse.Namespace, split: str) -> int:
+    """Score a checkpoint on dev or test, on its own corpus or another one."""
+    from mnerkit.runs.score import score
+
+    score(
+        options.ckpt_path,
+        split,
+        config=options.config,
+        plugin=options.plugin,
+        dotted=options.dotted,
+        tower_dir=options.tower_dir,
         report=report,
     )
     return 0
 
 
-def predict(request: Request) -> int:
+def _predict(options: argparse.Namespace) -> int:
     """Tag the posts of `--input` with `--ckpt_path` and write `--output`."""
-    flags = request.flags
-    for name in ("ckpt_path", "input", "output"):
-        if name not in flags:
+    for name in ("input", "output"):
+        if not getattr(options, name):
             raise UsageError(f"`mnerkit predict` needs --{name}; it takes --ckpt_path FILE --input FILE --output FILE")
-    source = Path(flags["input"])
+    source = Path(options.input)
     if not source.is_file():
         raise DataError(f"--input {source}: no such file")
-    target = out_file(flags["output"], bool(flags.get("overwrite")), "--output")
+    target = out_file(options.output, options.overwrite, "--output")
     if target.exists() and target.samefile(source):
         raise UsageError("--output is the input file; give another one")
     from mnerkit.runs.predict import predict_file
 
     count, remarks = predict_file(
-        flags["ckpt_path"],
+        options.ckpt_path,
         source,
         target,
-        plugin=flags.get("plugin"),
-        dotted=request.dotted,
-        images=Path(flags.get("images") or source.parent),
-        support=Path(flags["support"]) if "support" in flags else None,
-        tower_dir=flags.get("tower_dir"),
+        plugin=options.plugin,
+        dotted=options.dotted,
+        images=Path(options.images or source.parent),
+        support=Path(options.support) if options.support else None,
+        tower_dir=options.tower_dir,
     )
     for remark in remarks:
         print(f"mnerkit: {remark}", file=sys.stderr)

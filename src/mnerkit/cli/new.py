@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from mnerkit import scaffold
-from mnerkit.cli.arguments import Parser, refuse
+from mnerkit import registry, scaffold
+from mnerkit.cli.arguments import Parser, offer, read
 
 _ABOUT = """Write a new plugin: a minimal method, or a fork of an installed one, which computes what that one does
 until it is changed. In a checkout of mnerkit it goes into plugins/NAME and setup.cfg; with --package, into a
@@ -22,10 +22,10 @@ def main(argv: list[str]) -> int:
     """
     parser = Parser("mnerkit new", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("name", metavar="NAME", help="of the plugin: lower-case letters, digits and _")
-    parser.add_argument("--from", dest="parent", metavar="PLUGIN", help="fork this plugin (mnerkit plugins)")
+    fork = parser.add_argument("--from", dest="parent", metavar="PLUGIN", help="fork this plugin (mnerkit plugins)")
+    offer(fork, registry.plugins())
     parser.add_argument("--package", metavar="DIR", help="write a distribution into this folder, new or empty")
-    options, rest = parser.parse_known_args(argv)
-    refuse(parser, rest)
+    options = read(parser, argv)
     if options.package is not None:
         folder = Path(options.package)
         scaffold.new_distribution(options.name, folder, options.parent)

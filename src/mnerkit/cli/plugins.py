@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.cli import help as pages
+from mnerkit.cli import method_arguments
+from mnerkit.cli.arguments import Parser, complete, offer
 from mnerkit.errors import UsageError
+from mnerkit.runs.config.configuration import resolve
 from mnerkit.runs.config.experiment_folder import default
-from mnerkit.runs.config.requests import parse
 from mnerkit.text_table import table
 
 
 def main(argv: list[str]) -> int:
     """List the installed methods, or show one."""
-    parser = argparse.ArgumentParser(
-        "mnerkit plugins", description="The installed methods, or one of them.", allow_abbrev=False, exit_on_error=False
-    )
-    parser.add_argument("name", nargs="?", help="show this one: options with defaults, heads, ablations")
+    parser = Parser("mnerkit plugins", description="The installed methods, or one of them.", allow_abbrev=False)
+    name = parser.add_argument("name", nargs="?", help="show this one: options with defaults, heads, ablations")
+    offer(name, registry.plugins())
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--params",
@@ -30,10 +29,8 @@ def main(argv: list[str]) -> int:
         help="parameters of NAME at full size, by part, with the settings of experiments/*.yaml, or of --config FILE, "
         "--ablation NAME and --model.X VALUE; no weights are read",
     )
-    try:
-        options, rest = parser.parse_known_args(argv)
-    except argparse.ArgumentError as error:
-        raise UsageError(str(error)) from None
+    complete(parser)
+    options, rest = parser.parse_known_args(argv)
     if options.params:
         if not options.name:
             raise UsageError("--params counts the parameters of one method: give its name")
@@ -68,7 +65,7 @@ def _one(plugin: registry.Plugin, as_json: bool) -> int:
     print(f"{plugin.name}: {plugin.summary}\nclass {plugin.entry.value} of {plugin.distribution}, in {plugin.folder}\n")
     for name, overrides in plugin.ablations.items():
         print(f"  --ablation {name:<24}{json.dumps(overrides)}")
-    print(pages.verb("fit", ["--plugin", plugin.name]), end="")
+    print(method_arguments.page("fit", ["--plugin", plugin.name]), end="")
     return 0
 
 
@@ -81,10 +78,9 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
     """
     from mnerkit.runs.sizes import count
 
-    request = parse("plugins NAME --params", argv)
-    files = request.flags.get("config") or [str(path) for path in _experiments(plugin)[:1]]
-    request.flags |= {"plugin": plugin.name, "config": files}
-    config = request.configuration().content
+    options = method_arguments.parse("plugins NAME --params", argv)
+    files = options.config or [str(path) for path in _experiments(plugin)[:1]]
+    config = resolve(plugin.name, files=files, ablation=options.ablation, dotted=options.dotted).content
     parts, types = count(config)
     total, trainable = sum(each.parameters for each in parts), sum(each.trainable for each in parts)
     settings = ", ".join(files) or "its defaults (no file in experiments/ names it; --config FILE does)"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnerkit.cli.arguments import Parser, positive, refuse
+from mnerkit.cli.arguments import Parser, positive, read
 from mnerkit.errors import DataError, UsageError
 
 ABOUT = """Tables and one HTML page from run folders.
@@ -76,8 +76,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         help="at most N MB of pictures in the page (default: 12; 0: none)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
-    options, rest = parser.parse_known_args(argv)
-    refuse(parser, rest)
+    options = read(parser, argv)
     if not options.runs and not options.tables:
         raise UsageError(
             "`mnerkit report` takes run folders, or --tables FILE..., or both.\nSee mnerkit report --help."

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnerkit.cli import reproduce_wandb
-from mnerkit.cli.arguments import Parser, positive, refuse
+from mnerkit.cli.arguments import Parser, positive, read
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.runs.config.experiment_folder import default
 from mnerkit.text_table import table as text_table
@@ -91,9 +91,7 @@ def seed(text: str) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Expand the grid, do what is left, write the tables; 1 if a run failed."""
-    made = parser()
-    asked, rest = made.parse_known_args(argv)
-    refuse(made, rest)
+    asked = read(parser(), argv)
     if asked.executor not in EXECUTORS:
         near = did_you_mean(asked.executor, EXECUTORS)
         raise UsageError(f"no executor {asked.executor!r}: {', '.join(EXECUTORS)}.{near}")

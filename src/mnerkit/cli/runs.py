@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import is_figure, write_text
-from mnerkit.cli.arguments import Parser, out_file, refuse
+from mnerkit.cli.arguments import Parser, out_file, read
 from mnerkit.errors import DataError, UsageError
 from mnerkit.report.tables import run_query
 from mnerkit.runs import run_folder
@@ -31,8 +31,7 @@ def main(argv: list[str]) -> int:
 
         return runs_repeat.main(argv[1:])
     parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    refuse(parser, rest)
+    options = read(parser, argv)
     out = None
     if options.export:
         if Path(options.export).suffix not in (".csv", ".json"):

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mnerkit.cli.arguments import Parser, refuse
+from mnerkit.cli.arguments import Parser, read
 from mnerkit.errors import UsageError
 from mnerkit.runs.compare import compare_runs
 from mnerkit.runs.run_folder import RunFolder
@@ -33,8 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--b", nargs="+", default=[], metavar="RUN", help="runs of the second method")
     parser.add_argument("--split", default="test", metavar="SPLIT", help="dev or test (default: test)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options, rest = parser.parse_known_args(argv)
-    refuse(parser, rest)
+    options = read(parser, argv)
     a, b = _sides(options)
     found = compare_runs(a, b, options.split)
     print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else text(found))

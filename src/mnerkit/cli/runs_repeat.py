@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mnerkit.cli.arguments import Parser, refuse
+from mnerkit.cli.arguments import Parser, read
 from mnerkit.cli.method_verbs import report
 from mnerkit.runs.fit import fit_configured
 from mnerkit.runs.repeat import command_of, compared_predictions, differences, repetition, surroundings
@@ -31,8 +31,7 @@ def main(argv: list[str]) -> int:
         "--runs_dir", "--runs-dir", metavar="DIR", help="where run folders lie (default: the run's own)"
     )
     parser.add_argument("--name", metavar="NAME", help="name of the new folder (default: the run's, and -repeat)")
-    asked, rest = parser.parse_known_args(argv)
-    refuse(parser, rest)
+    asked = read(parser, argv)
     run = RunFolder(Path(asked.run))
     configuration, place = repetition(run, asked.runs_dir, asked.name)
     print(command_of(run, configuration, place), flush=True)
