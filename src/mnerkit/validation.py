@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, ValidationError, model_validator
 
 from mnerkit.atomic_files import LARGEST
 from mnerkit.errors import DataError, did_you_mean
@@ -65,9 +65,17 @@ WANTED = {
 
 
 class Content(BaseModel):
-    """Base of classes that describe the content of a file: exact types, no unknown keys, immutable objects."""
+    """Base of classes that describe the content of a file: exact types, no unknown keys, immutable objects.
+
+    What `validated` was given as context is the attribute `_context` of the object and of all its parts.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    _context: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, context: Any) -> None:
+        """Note the context; validators of mode `after` run later."""
+        self._context = context or {}
 
     @model_validator(mode="before")
     @classmethod
@@ -88,7 +96,7 @@ def validated(kind: type[ContentT], content: Any, where: object, **context: Any)
         kind: the class.
         content: what a file, or a part of it, holds.
         where: the file, and perhaps a place in it, for the message.
-        context: what the class's validators need to know besides.
+        context: what the class and its validators need to know besides; their attribute `_context`.
 
     Raises:
         DataError: the content does not fit; one line with the place and what is wrong.
@@ -148,13 +156,13 @@ def _names(place: Iterable[int | str], content: Any) -> str:
     """`rows[3] (HVPNet): printed`: keys and numbers, and what the parts of a list are called."""
     text = ""
     for part in place:
-        content = content[part]
-        if isinstance(part, int):
-            text += f"[{part}]"
-            name = content.get("name") if isinstance(content, Mapping) else None
-            text += f" ({' '.join(name.split())[:SHOWN]})" if isinstance(name, str) and name else ""
-        else:
+        outer, content = content, content[part]
+        if isinstance(outer, Mapping):
             text += f": {part}" if text else str(part)
+            continue
+        text += f"[{part}]"
+        name = content.get("name") if isinstance(content, Mapping) else None
+        text += f" ({' '.join(name.split())[:SHOWN]})" if isinstance(name, str) and name else ""
     return text
 
 

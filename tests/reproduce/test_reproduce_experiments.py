@@ -78,17 +78,17 @@ def test_errata_of_the_tables_are_marked(known: dict[str, Experiment]) -> None:
 def test_every_erratum_of_a_table_stands_at_some_figure(known: dict[str, Experiment]) -> None:
     with (EXPERIMENTS / "errata.csv").open(encoding="utf-8", newline="") as stream:
         wanted = {line["as_printed"] for line in csv.DictReader(stream) if line["location"][:7] in TABLES}
-    marked = {each.text for experiment in known.values() for each in experiment.errata.values()}
+    marked = {each.text for experiment in known.values() for each in experiment.errata}
     assert len(wanted) == 10
     assert [each for each in wanted if not any(text.startswith(f"printed {each},") for text in marked)] == []
 
 
 def test_ours_is_compared_with_what_a_misprint_should_have_been(known: dict[str, Experiment]) -> None:
     found = {
-        (name, row, column): said.corrected
+        (name, erratum.row, erratum.column): erratum.corrected
         for name, experiment in known.items()
-        for (row, column), said in experiment.errata.items()
-        if said.corrected is not None
+        for erratum in experiment.errata
+        if erratum.corrected is not None
     }
     assert len(found) == 11
     assert found["mousing/table2", "MOUSING", "Twitter-2015 Avg F1"] == 32.22
@@ -126,14 +126,14 @@ def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experime
     ("old", "new", "said"),
     [
         ("title: a table", "titel: a table", r"no key 'titel'\. Did you mean 'title'"),
-        ("plugin: bert}", "plugin: bret}", r"rows\[1\] \(BERT-CRF\): no plugin 'bret'\. Did you mean 'bert'"),
+        ("plugin: bert}", "plugin: bret}", r"rows\[1\] \(BERT-CRF\): plugin: no plugin 'bret'\. Did you mean 'bert'"),
         ("ablation: softmax", "ablation: sofmax", r"no ablation 'sofmax'\. Did you mean 'softmax'"),
         ("printed: F1", "printed: F2", r"no column 'F2'\. Did you mean 'F1'"),
         ("name: UMT,", "name: UTM,", r"no method 'UTM'\. Did you mean 'UMT'"),
         ("mean: [T15, T17]", "mean: [T15, T71]", r"no group 'T71'\. Did you mean 'T17'"),
-        ("what: table", "what: tabel", r"what is none of .*'tabel'\. Did you mean 'table'"),
+        ("what: table", "what: tabel", r"what must be one of .*'tabel'\. Did you mean 'table'"),
         ("seeds: [0, 1]", "seeds: 3", r"seeds must be a list, got 3"),
-        ("seeds: [0, 1]", "seeds: [0, one]", r"seeds must be whole numbers"),
+        ("seeds: [0, 1]", "seeds: [0, one]", r"seeds\[1\] must be a whole number, got 'one'"),
         ("missing: UMT is not here", "ablation: x", r"either a plugin or the reason"),
         ("dataset: b}", "dataset: c}", r"0 lines of 'BERT' with dataset c"),
         ("note: of a test", "note: [of", r"table1\.yaml:\d+: "),
@@ -145,8 +145,12 @@ def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experime
         ("plugin: bert}", "plugin: bert, why: it is late}", r"'only' or 'pictures: true' and 'why' belong together"),
         ("name: BERT-CRF,", "name: BERT,", r"two rows are called 'BERT'"),
         ("table1.csv", "table9.csv", r"table9\.csv: No such file"),
-        ("note: of a test\n", "note: of a test\ndiffers: [corpus: tweets]\n", r"differs must hold texts, got \{"),
-        ("plugin: bert}", "plugin: bert, only: [mimi], why: x}", r"only: no profile 'mimi'\. Did you mean 'mini'"),
+        ("note: of a test\n", "note: of a test\ndiffers: [corpus: tweets]\n", r"differs\[0\] must be a text, got \{"),
+        (
+            "plugin: bert}",
+            "plugin: bert, only: [mimi], why: x}",
+            r"rows\[1\] \(BERT-CRF\): no profile 'mimi'\. Did you mean 'mini'",
+        ),
     ],
 )
 def test_a_mistake_in_a_file_is_said_in_one_line(folder: Path, old: str, new: str, said: str) -> None:
@@ -189,12 +193,12 @@ def test_patterns_name_experiments(known: dict[str, Experiment]) -> None:
 
 def test_few_points_of_a_sweep_are_its_ends_and_the_best() -> None:
     values = tuple(range(1, 11))
-    assert Sweep("model.x", "x", values, 6).points(3) == (1, 6, 10)
-    assert Sweep("model.x", "x", values, 1).points(3) == (1, 5, 10)
-    assert Sweep("model.x", "x", values, None).points(3) == (1, 5, 10)
-    assert Sweep("model.x", "x", values, 10).points(2) == (1, 10)
-    assert Sweep("model.x", "x", values, 6).points(None) == values
-    assert Sweep("model.x", "x", (1, 2), 1).points(3) == (1, 2)
+    assert Sweep(option="model.x", values=values, best=6).points(3) == (1, 6, 10)
+    assert Sweep(option="model.x", values=values, best=1).points(3) == (1, 5, 10)
+    assert Sweep(option="model.x", values=values, best=None).points(3) == (1, 5, 10)
+    assert Sweep(option="model.x", values=values, best=10).points(2) == (1, 10)
+    assert Sweep(option="model.x", values=values, best=6).points(None) == values
+    assert Sweep(option="model.x", values=(1, 2), best=1).points(3) == (1, 2)
 
 
 def test_no_experiments_at_all_say_where_to_find_them(tmp_path: Path) -> None:

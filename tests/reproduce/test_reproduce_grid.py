@@ -351,18 +351,22 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("bilstm: {}", "bilstm: {option: {}}", r"no key 'option'\. Did you mean 'options'"),
         ("bilstm: {}", "bilstm: {configs: {'*': none.yaml}}", r"no file .*none\.yaml"),
         ("bilstm: {}", "bilstm: {by_corpus: {twitter217: {}}}", r"no corpus 'twitter217'\. Did you mean 'twitter2017'"),
-        ("bilstm: {}", "bilstm: {by_corpus: {2015: {}}}", r"by_corpus: no corpus 2015\."),
-        ("  posts:", "  post:", r"no kind of data 'post'\. Did you mean 'posts'"),
-        ("seeds: [0]", "seeds: all", r"seeds is none of paper: 'all'"),
+        ("bilstm: {}", "bilstm: {by_corpus: {2015: {}}}", r"by_corpus: 2015 must be a text, got 2015"),
+        ("  posts:", "  post:", r"corpora: post must be one of .*'post'\. Did you mean 'posts'"),
+        ("seeds: [0]", "seeds: all", r"seeds must be a list or 'paper', got 'all'"),
         ("points: 3", "points: 0", r"points must be 1 or more, got 0"),
-        ("posts: {data.corpus: probe, data.variant: default}", "posts: probe", r"corpora must hold mappings, got 'pro"),
+        (
+            "posts: {data.corpus: probe, data.variant: default}",
+            "posts: probe",
+            r"corpora: posts must be a mapping, got 'probe'",
+        ),
         (
             "seconds: 1",
             "seconds: 1\ndiffers_on: {fewshots: [a]}",
-            r"no kind of data 'fewshots'\. Did you mean 'fewshot'",
+            r"differs_on: fewshots must be one of .*'fewshots'\. Did you mean 'fewshot'",
         ),
-        ("seconds: 1", "seconds: 1\ndiffers_on: {posts: [a: b]}", r"posts must hold texts, got \{"),
-        ("seconds: 1", "seconds: 1\ndiffers: [seeds: one]", r"differs must hold texts, got \{"),
+        ("seconds: 1", "seconds: 1\ndiffers_on: {posts: [a: b]}", r"posts\[0\] must be a text, got \{"),
+        ("seconds: 1", "seconds: 1\ndiffers: [seeds: one]", r"differs\[0\] must be a text, got \{"),
     ):
         path.write_text(MINI.replace(old, new))
         with pytest.raises(DataError, match=said):

@@ -143,7 +143,7 @@ class Builder:
         return said
 
     def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
-        return self.seeds or self.profile.seeds or experiment.seeds
+        return self.seeds or (experiment.seeds if self.profile.seeds == "paper" else self.profile.seeds)
 
     def _runs(
         self, experiment: Experiment, row: Row, group: Group, point: Any, where: str
@@ -157,7 +157,7 @@ class Builder:
             for seed in self._seeds(experiment):
                 first = None
                 if settings.first is not None:
-                    needed = Row(settings.first.plugin, settings.first.plugin, None, {}, None, None, (), None, ())
+                    needed = Row(name=settings.first.plugin, plugin=settings.first.plugin)
                     first = self._run(experiment, needed, group, {}, seed, where, None)
                 digests.append(self._run(experiment, row, group, last, seed, where, (settings.first, first)))
             return tuple(digests), None
@@ -218,7 +218,7 @@ class Builder:
         layers: list[Mapping[str, Any]] = []
         stand_in = self.profile.corpora.get(experiment.data)
         if settings is not None:
-            layers += [settings.options, settings.kinds.get(experiment.data, {})]
+            layers += [settings.options, getattr(settings, experiment.data)]
             layers.append(settings.vision if self.vision else settings.captions)
             layers.append(settings.by_corpus.get(str(group.corpus), {}) if stand_in is None else {})
             if settings.vision != settings.captions:

@@ -102,7 +102,7 @@ def write(table: Table, profile: str, grid: Grid, out: Path, failed: Mapping[str
         "cells": [_cell(cell, table, figures, path.parent, out, failed) for cell in table.cells],
         "x": experiment.x or (experiment.sweep.label if experiment.sweep else None),
         "sweep": {"option": experiment.sweep.option, "values": list(table.points)} if experiment.sweep else None,
-        "baseline_row": experiment.baseline,
+        "baseline_row": experiment.baseline_row,
     }
     write_json(path, content)
     return path

@@ -6,13 +6,19 @@ import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
+from pydantic import model_validator
+
 from mnerkit.errors import DataError, did_you_mean
+from mnerkit.validation import Content, Text
+from mnerkit.validation import Figure as Number
 
 # beside the folders of the papers: paper, location, as_printed, likely_correct, basis
 ERRATA = "errata.csv"
+# folder -> what `errata.csv` calls the paper
+PAPERS = {"mousing": "MOUSING", "mgips_cl": "MGIPS-CL", "gmf": "GMF", "gei": "GEI", "gifr": "GIFR"}
 
 
 @dataclass(frozen=True)
@@ -26,45 +32,37 @@ class Figure:
         corrected: what it should be, on the scale of ours, where that is known.
     """
 
-    value: float | None
-    raw: str | None
+    value: float | None = None
+    raw: str | None = None
     erratum: str | None = None
     corrected: float | None = None
 
 
-@dataclass(frozen=True)
-class Erratum:
-    """What is wrong with a printed figure, in a line, and what it should be where that is known."""
+class Printed(Content):
+    """A CSV file of printed figures.
 
-    text: str
-    corrected: float | None = None
+    Attributes:
+        file: its name, in the folder of the experiment.
+        row: the column that names the rows.
+        scale: what printed figures are multiplied with.
+    """
 
-    def __add__(self, other: Erratum) -> Erratum:
-        """What is wrong with a figure that two places of the errata are about; the first that corrects it does."""
-        corrected = self.corrected if self.corrected is not None else other.corrected
-        return Erratum(f"{self.text}; also {other.text}", corrected)
+    file: Text
+    row: Text
+    scale: Number = 1
 
+    @model_validator(mode="after")
+    def _check(self) -> Printed:
+        self._check_column(self.row)
+        return self
 
-class Printed:
-    """A CSV file of figures."""
+    @property
+    def path(self) -> Path:
+        """The CSV file, in the folder of the experiment's file."""
+        return self._context["file"].parent / self.file
 
-    def __init__(self, path: Path, row_key: str, scale: float = 1.0) -> None:
-        """Read it.
-
-        Args:
-            path: the file.
-            row_key: the column that names the rows.
-            scale: what printed figures are multiplied with.
-
-        Raises:
-            DataError: it is missing, or has no such column.
-        """
-        self.path, self.row_key, self.scale = path, row_key, scale
-        self.rows = _rows(path)
-        self._known(row_key)
-
-    def _known(self, column: str) -> None:
-        columns = list(self.rows[0]) if self.rows else []
+    def _check_column(self, column: str) -> None:
+        columns = [name for line in _lines(self.path)[:1] for name in line]
         if column not in columns:
             raise DataError(f"{self.path}: no column {column!r}.{did_you_mean(column, columns)}")
 
@@ -79,22 +77,19 @@ class Printed:
         Raises:
             DataError: no line, or several, are meant; or there is no such column, or no number in it.
         """
-        for each in (column, *where):
-            self._known(each)
-        names = {line[self.row_key] for line in self.rows}
-        if row not in names:
-            raise DataError(f"{self.path}: no {self.row_key} {row!r}.{did_you_mean(row, names)}")
-        lines = [
-            line
-            for line in self.rows
-            if line[self.row_key] == row and all(line[key] == value for key, value in where.items())
-        ]
+        for name in (column, *where):
+            self._check_column(name)
+        rows = [line for line in _lines(self.path) if line[self.row] == row]
+        if not rows:
+            near = did_you_mean(row, {line[self.row] for line in _lines(self.path)})
+            raise DataError(f"{self.path}: no {self.row} {row!r}.{near}")
+        lines = [line for line in rows if all(line[key] == value for key, value in where.items())]
         if len(lines) != 1:
-            said = ", ".join(f"{key} {value}" for key, value in where.items())
-            raise DataError(f"{self.path}: {len(lines)} lines of {row!r} with {said or 'nothing else asked'}")
+            wanted = ", ".join(f"{key} {value}" for key, value in where.items())
+            raise DataError(f"{self.path}: {len(lines)} lines of {row!r} with {wanted or 'nothing else given'}")
         raw = lines[0][column].strip()
         if not raw:
-            return Figure(None, None)
+            return Figure()
         try:
             # a share of four digits stays one of four digits
             return Figure(round(float(raw) * self.scale, 6), raw)
@@ -102,32 +97,51 @@ class Printed:
             raise DataError(f"{self.path}: {column} of {row!r} is no number: {raw!r}") from None
 
 
-def erratum(folder: Path, paper: str, location: str, corrected: float | None, where: str) -> Erratum:
-    """What `errata.csv` says of a place in a paper.
+class Erratum(Content):
+    """What is wrong with printed figures: a line of `errata.csv`, and where it belongs in a table.
 
-    Args:
-        folder: that of all experiments.
-        paper: its name there.
-        location: the place.
-        corrected: which of its likely figures belongs to the cell that is asked for.
-        where: who asks, for the message.
-
-    Raises:
-        DataError: it says nothing of the place, or has no such figure.
+    Attributes:
+        row: the row of the table.
+        column: the column; None: the whole row.
+        location: names the line of `errata.csv`.
+        corrected: what the figure should be, one of those that the line calls likely.
     """
-    path = folder / ERRATA
-    lines = {line["location"]: line for line in _rows(path) if line["paper"] == paper}
-    if location not in lines:
-        raise DataError(f"{where}: {path} has no {location!r} of {paper}.{did_you_mean(location, lines)}")
-    line = lines[location]
-    likely = line["likely_correct"]
-    if corrected is not None and corrected not in map(float, re.findall(r"\d+(?:\.\d+)?", likely)):
-        raise DataError(f"{where}: corrected {corrected} is not what {path} calls likely: {likely}")
-    return Erratum(f"printed {line['as_printed']}, likely {likely}: {line['basis']}", corrected)
+
+    row: Text
+    column: Text | None = None
+    location: Text
+    corrected: Number | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Erratum:
+        if self.corrected is not None and self.column is None:
+            raise ValueError("a corrected figure belongs to a column")
+        likely = self._line["likely_correct"]
+        if self.corrected is not None and self.corrected not in map(float, re.findall(r"\d+(?:\.\d+)?", likely)):
+            raise ValueError(f"corrected {self.corrected:g} is not what {ERRATA} calls likely: {likely}")
+        return self
+
+    @cached_property
+    def _line(self) -> Mapping[str, str]:
+        """Its line of the errata of all experiments."""
+        path, folder = self._context["folder"] / ERRATA, self._context["file"].parent.name
+        paper = PAPERS.get(folder, folder)
+        lines = {line["location"]: line for line in _lines(path) if line["paper"] == paper}
+        if self.location not in lines:
+            near = did_you_mean(self.location, lines)
+            raise ValueError(f"{path} has no {self.location!r} of {paper}.{near}")
+        return lines[self.location]
+
+    @property
+    def text(self) -> str:
+        """What is wrong, in a line."""
+        line = self._line
+        return f"printed {line['as_printed']}, likely {line['likely_correct']}: {line['basis']}"
 
 
 @cache
-def _rows(path: Path) -> tuple[dict[str, str], ...]:
+def _lines(path: Path) -> tuple[dict[str, str], ...]:
+    """The lines of a CSV file, by column."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             return tuple({key: value or "" for key, value in line.items() if key} for line in csv.DictReader(stream))

