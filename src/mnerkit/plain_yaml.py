@@ -35,6 +35,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+@cache
+def packaged_yaml(package: str, name: str) -> Any:
+    """The content of a YAML file that lies beside the modules of a package; callers share it and must not change it."""
+    from importlib.resources import files
+
+    import yaml
+
+    return yaml.safe_load(files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
 def yaml_text(content: Mapping[str, Any], *comments: str) -> str:
     """A mapping of plain values as YAML, below comments; words that look like numbers to some reader are quoted.
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from mnerkit.plain_yaml import packaged_yaml
 
-@cache
+
 def table() -> dict[str, Any]:
     """The content of `releases.yaml`: `releases`, `printed`, `notes`, `images` (its comments explain them)."""
-    import yaml  # here: not needed to read a corpus without comparing it
-
-    return yaml.safe_load(files("mnerkit.data.corpus").joinpath("releases.yaml").read_text(encoding="utf-8"))
+    return packaged_yaml("mnerkit.data.corpus", "releases.yaml")
 
 
 def matching_release(digests: dict[str, str]) -> str | None:
     """The release to which every one of these splits belongs, or None.
 
     Args:
-        digests: content digest (`corpora.content_digest`) of each split.
+        digests: content digest (`corpus.content_digest`) of each split.
     """
     for name, release in table()["releases"].items():
         if digests and all(release["digests"].get(split) == digest for split, digest in digests.items()):

@@ -5,43 +5,9 @@ from __future__ import annotations
 import zlib
 
 from mnerkit.data.probe.pictogram_rng import Dice
+from mnerkit.plain_yaml import packaged_yaml
 
-ONSETS = tuple(
-    [
-        "b",
-        "d",
-        "f",
-        "g",
-        "k",
-        "l",
-        "m",
-        "n",
-        "p",
-        "r",
-        "s",
-        "t",
-        "v",
-        "z",
-        "br",
-        "ch",
-        "cl",
-        "dr",
-        "fl",
-        "gl",
-        "gr",
-        "kl",
-        "kr",
-        "pr",
-        "sh",
-        "sk",
-        "sl",
-        "sp",
-        "st",
-        "tr",
-    ]
-)
-NUCLEI = tuple(["a", "e", "i", "o", "u", "au", "ei", "ia", "oo"])
-CODAS = ("", "", "", "l", "m", "n", "r", "s", "t", "nk", "rd")
+SYLLABLES = packaged_yaml("mnerkit.data.probe", "phrases.yaml")["syllables"]
 SYLLABLES_PERCENT = (0, 0, 60, 40)
 WORDS_PERCENT = (0, 50, 40, 10)
 # residue of a word's checksum modulo 4 -> the only split whose names may hold the word
@@ -50,7 +16,7 @@ POOLS = ("train", "train", "dev", "test")
 
 def syllable(dice: Dice) -> str:
     """One invented syllable."""
-    return dice.pick(ONSETS) + dice.pick(NUCLEI) + dice.pick(CODAS)
+    return "".join(dice.pick(SYLLABLES[part]) for part in ("onsets", "nuclei", "codas"))
 
 
 def pool(word: str) -> str:

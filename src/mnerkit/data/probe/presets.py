@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from mnerkit.plain_yaml import packaged_yaml
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
-MORE_TYPES = ("VEH", "ANI", "FOOD", "MUS")
 
 
 @dataclass(frozen=True)
@@ -55,32 +57,12 @@ class Preset:
     lower: int = 8
 
 
-PRESETS: dict[str, Preset] = {
-    "easy": Preset(
-        "one ambiguous entity a post at most, and nothing drawn that competes with it",
-        most_ambiguous=1,
-        link_ambiguous=0,
-        link_clear=0,
-        draw_clear=0,
-        irrelevant=0,
-        distractors=(100,),
-        colours=8,
-    ),
-    "default": Preset("up to two ambiguous entities, told apart by their colours; 20 % of posts show none"),
-    "hard": Preset(
-        "34 % irrelevant pictures, ambiguous entities there too, two drawings a type, rotation, noise, clutter",
-        irrelevant=34,
-        ambiguous_undrawn=True,
-        hint=55,
-        distractors=(40, 40, 20),
-        drawings=2,
-        turns=5,
-        clutter=(2, 5),
-        noise=10,
-    ),
-    "multi": Preset("one to four pictures a post, at most one of them relevant", images=(0, 40, 30, 20, 10)),
-    "fewshot": Preset(
-        "eight types for episodes; the entities of a post are all of the first four or all of the last four",
-        families=(TYPES, MORE_TYPES),
-    ),
+def _frozen(value: Any) -> Any:
+    """A list of the file as a tuple, and so the lists in it."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+PRESETS = {
+    name: Preset(**{key: _frozen(value) for key, value in fields.items()})
+    for name, fields in packaged_yaml("mnerkit.data.probe", "presets.yaml").items()
 }

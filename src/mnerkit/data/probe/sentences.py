@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnerkit.data.corpus.post import Entity
-from mnerkit.data.probe import phrases
 from mnerkit.data.probe.names import syllable
 from mnerkit.data.probe.painting import COLOURS
 from mnerkit.data.probe.pictogram_rng import Dice
+from mnerkit.plain_yaml import packaged_yaml
 
 FEWEST_WORDS, MOST_WORDS = 6, 25
+PHRASES = packaged_yaml("mnerkit.data.probe", "phrases.yaml")
 _URL_CHARACTERS = "abcdefghijkmnopqrstuvwxyz23456789"
 
 
@@ -49,12 +50,12 @@ def _draft(dice: Dice, mentions: list[Mention]) -> tuple[list[str], list[Entity]
     if dice.chance(15):
         words += ["RT", _handle(dice), ":"]
     if dice.chance(60):
-        words += dice.pick(phrases.OPENERS).split()
+        words += dice.pick(PHRASES["openers"]).split()
     if dice.chance(30) or not mentions:
-        words += dice.pick(phrases.FILLERS).split()
+        words += dice.pick(PHRASES["fillers"]).split()
     for position, mention in enumerate(mentions):
         if position:
-            words.append(dice.pick(phrases.JOINTS))
+            words.append(dice.pick(PHRASES["joints"]))
         for word in _phrase(dice, mention).split():
             if word == "{}":
                 spans.append(Entity(len(words), len(words) + len(mention.name), mention.type))
@@ -62,12 +63,12 @@ def _draft(dice: Dice, mentions: list[Mention]) -> tuple[list[str], list[Entity]
             else:
                 words.append(word)
     if dice.chance(50):
-        words += dice.pick(phrases.FILLERS).split()
+        words += dice.pick(PHRASES["fillers"]).split()
     if dice.chance(20):
         words.append(_handle(dice))
-    words += [dice.pick(phrases.HASHTAGS) for _ in range(dice.below(3))]
+    words += [dice.pick(PHRASES["hashtags"]) for _ in range(dice.below(3))]
     while len(words) < FEWEST_WORDS:
-        words += dice.pick(phrases.FILLERS).split()
+        words += dice.pick(PHRASES["fillers"]).split()
     if dice.chance(50):
         words.append("http://t.co/" + "".join(dice.pick(_URL_CHARACTERS) for _ in range(8)))
     return words, spans
@@ -75,11 +76,11 @@ def _draft(dice: Dice, mentions: list[Mention]) -> tuple[list[str], list[Entity]
 
 def _phrase(dice: Dice, mention: Mention) -> str:
     """A phrase with `{}` in place of the name, with colour and hint word where the mention has them."""
-    phrase = dice.pick(phrases.AMBIGUOUS if mention.ambiguous else phrases.CLEAR[mention.type])
+    phrase = dice.pick(PHRASES["ambiguous"] if mention.ambiguous else PHRASES["clear"][mention.type])
     if mention.linked:
-        phrase = phrase.replace("{}", dice.pick(phrases.LINKS).replace("{colour}", mention.colour))
+        phrase = phrase.replace("{}", dice.pick(PHRASES["links"]).replace("{colour}", mention.colour))
     if mention.hint is not None:
-        hint = dice.pick(phrases.HINTS[mention.hint])
+        hint = dice.pick(PHRASES["hints"][mention.hint])
         phrase = phrase.replace("{}", f"{hint} {{}}") if dice.chance(50) else f"{phrase} {hint}"
     return phrase
 
