@@ -1,9 +1,13 @@
-"""Tables for the terminal."""
+"""Tables of text: as wide as the terminal, or plain and whole where the output is a file or a pipe."""
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Sequence
 from typing import Any
+
+UNLIMITED = 1 << 20  # columns of a line that no terminal shows
 
 
 def cell(value: Any) -> str:
@@ -14,13 +18,28 @@ def cell(value: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns under `head`; columns of numbers are set right, others left."""
-    texts = [[cell(value) for value in row] for row in rows]
-    numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(head))]
-    widths = [max([len(head[i]), *(len(row[i]) for row in texts)]) for i in range(len(head))]
+    """Columns under `head`; numbers are aligned right, texts left.
 
-    def line(values: Sequence[str]) -> str:
-        set_ = [v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True)]
-        return "  ".join(set_).rstrip()
+    In a terminal the names of the columns are bold, and texts wrap where the table would be wider than the screen.
+    """
+    # not above: `mnerkit --help` and misspelt options are answered before rich is imported
+    from rich.console import Console
+    from rich.rule import Rule
+    from rich.table import Table
+    from rich.text import Text
 
-    return "\n".join([line(list(head)), "  ".join("-" * width for width in widths), *(line(row) for row in texts)])
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for column in range(len(head)):
+        numeric = all(isinstance(row[column], int | float) or row[column] is None for row in rows)
+        grid.add_column(justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    grid.add_row(*(Text(name, "bold") for name in head))
+    grid.add_row(*(Rule(characters="-", style="") for _ in head))
+    for row in rows:
+        grid.add_row(*(Text(cell(value)) for value in row))
+    shown = sys.stdout.isatty()
+    console = Console(file=io.StringIO(), force_terminal=shown, width=None if shown else UNLIMITED)
+    if console.measure(grid, options=console.options.update(max_width=UNLIMITED)).maximum > console.width:
+        grid.padding = (0, 1, 0, 0)
+    with console.capture() as text:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in text.get().splitlines())
