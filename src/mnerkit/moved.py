@@ -39,9 +39,10 @@ MOVED = {
     "mnerkit.data.views": "mnerkit.data.batches.needs",
     **{
         f"mnerkit.data.{name}": f"mnerkit.data.batches.{name}"
-        for name in ("batch", "collate", "inputs", "loading", "pieces", "samplers", "vocabulary")
+        for name in ("batch", "collate", "inputs", "loading", "samplers")
     },
-    "mnerkit.data.text": "mnerkit.data.batches.text_reader",
+    "mnerkit.data.text": "mnerkit.towers.text.text_reader",
+    **{f"mnerkit.data.{name}": f"mnerkit.towers.text.{name}" for name in ("pieces", "vocabulary")},
     **{f"mnerkit.data.{name}": f"mnerkit.data.corpus.{name}" for name in ("post", "readers", "spans", "tagset")},
     "mnerkit.data.corpora": "mnerkit.data.corpus.corpus",
     "mnerkit.data.facts": "mnerkit.data.corpus.corpus_facts",

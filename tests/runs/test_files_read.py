@@ -13,13 +13,13 @@ from PIL import Image
 
 from mnerkit.cli import main
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import identity, read_files
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.towers.text.vocabulary import VocabularyReader
 
 SMALL = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--name", "a", "--runs_dir"]
 NOT = "is not what it was when this run began; put it back, or give --overwrite or another --name\n"

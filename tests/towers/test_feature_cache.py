@@ -83,7 +83,7 @@ def collator(tower: Any, view: str, known: bool = True, policy: Policy = "blank"
 
 
 def text_reader() -> Any:
-    from mnerkit.data.batches.vocabulary import VocabularyReader
+    from mnerkit.towers.text.vocabulary import VocabularyReader
 
     return VocabularyReader(["the"])
 

@@ -19,8 +19,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from mnerkit.data.batches.pieces import PieceReader
-from mnerkit.data.batches.text_reader import VocabularyReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import TowerError, UsageError, did_you_mean
@@ -37,6 +35,8 @@ from mnerkit.towers.hub import (
 from mnerkit.towers.interface import TextTower, VisionTower
 from mnerkit.towers.text.bilstm import BiLstmTower
 from mnerkit.towers.text.piece_tower import BertTower, ClipTextTower, PieceTower, WordPool
+from mnerkit.towers.text.pieces import PieceReader
+from mnerkit.towers.text.text_reader import VocabularyReader
 from mnerkit.towers.vision.pretrained import CLIP, HALF, RESNETS, ClipVisionTower, ResNetTower, VitTower, picture_of
 from mnerkit.towers.vision.resnet_files import read_resnet
 

@@ -81,7 +81,7 @@ class Tower(nn.Module):
         frozen: whether its weights are fixed (`mnerkit.towers.frozen.memory.freeze`); then it stays in eval mode.
         loaded: whether its weights came from a hub or folder.
         options: options of the factory that made it, as plain data.
-        reader: turns words into a text tower's input (`mnerkit.data.batches.text_reader.Reader`).
+        reader: turns words into a text tower's input (`mnerkit.data.batches.needs.Reader`).
         picture: size and normalisation that a vision tower expects (a `PictureFormat`).
         memory: what it returned before, once it is frozen (`mnerkit.towers.frozen.memory.FeatureMemory`); None where
             it remembers nothing.

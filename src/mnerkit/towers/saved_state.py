@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.batches.pieces import PieceReader
-from mnerkit.data.batches.text_reader import reader_from_state
 from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.towers.by_name import (
@@ -23,6 +21,8 @@ from mnerkit.towers.frozen.memory import freeze, weight_digest
 from mnerkit.towers.hub import Source, config_from_dict, new_model, read_model, source_of
 from mnerkit.towers.interface import TextTower, Tower, VisionTower
 from mnerkit.towers.text.piece_tower import PieceTower
+from mnerkit.towers.text.pieces import PieceReader
+from mnerkit.towers.text.text_reader import reader_from_state
 from mnerkit.towers.vision.pretrained import ClipVisionTower, ResNetTower, VitTower
 from mnerkit.towers.vision.resnet_files import read_resnet
 

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.batches.needs import VIEWS, Needs
+from mnerkit.data.batches.needs import VIEWS, Needs, Reader
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tagset import TagSet
 from mnerkit.data.pictures.objects import shown_objects
 from mnerkit.errors import DataError
 
 if TYPE_CHECKING:
-    from mnerkit.data.batches.text_reader import Reader
     from mnerkit.data.pictures.content import PictureSource
     from mnerkit.data.pictures.picture_loader import PictureLoader
 

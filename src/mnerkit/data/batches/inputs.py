@@ -19,7 +19,7 @@ from mnerkit.errors import DataError
 def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
     """Posts to tag, read as they are asked for: records as `input_post` takes them, or IMGID/BIO.
 
-    A `text` that is one string is split by `mnerkit.data.batches.text_reader.split_text`, and the post keeps it
+    A `text` that is one string is split by `mnerkit.data.corpus.tweet_tokenizer.split_text`, and the post keeps it
     with the offsets of its words. Without `id` a post gets its line number.
 
     Args:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from mnerkit.data.batches.text_reader import Reader
+    from mnerkit.data.batches.batch import TextBatch
     from mnerkit.data.pictures.picture_format import PictureFormat
 
 VIEWS = {
@@ -16,6 +17,22 @@ VIEWS = {
     "captions": "the caption of each picture, as a text of its own",
     "second": "the caption as second segment of the post's text",
 }
+
+
+class Reader(Protocol):
+    """Turns words into a text tower's input (`mnerkit.towers.text`); rebuilt from plain data without a hub."""
+
+    def collate(self, rows: Sequence[Sequence[str]], second: Sequence[Sequence[str]] | None = None) -> TextBatch:
+        """Pad rows of words, each with an optional second segment, into a batch."""
+        ...
+
+    def length(self, words: Sequence[str]) -> int:
+        """Pieces or words of a row, for batches by length."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Plain data (text and numbers) for `text_reader.reader_from_state`."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from mnerkit.data.batches.batch import TextBatch
-from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.errors import TowerError
 from mnerkit.nn.recurrent import run_lstm
 from mnerkit.towers.interface import TextStates, TextTower
+from mnerkit.towers.text.vocabulary import VocabularyReader
 
 Chars = Literal["none", "cnn", "lstm"]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import TextBatch
-from mnerkit.data.batches.pieces import PieceReader
 from mnerkit.errors import UsageError
 from mnerkit.towers.frozen.memory import FeatureMemory, Reading, input_digest, weight_digest
 from mnerkit.towers.fusion.prefix import Passing, Prefix
 from mnerkit.towers.hub import architecture_of
 from mnerkit.towers.interface import TextStates, TextTower
+from mnerkit.towers.text.pieces import PieceReader
 
 WordPool = Literal["first", "mean"]
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.batches.batch import TextBatch
-from mnerkit.data.batches.pieces import PieceReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.towers.text.piece_tower import BertTower
+from mnerkit.towers.text.pieces import PieceReader
 from mnerkit.towers.tiny_sizes import WIDTH
 
 POSITIONS = 128

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from mnerkit.data.batches.batch import TextBatch
-from mnerkit.data.batches.vocabulary import VocabularyReader
 from mnerkit.data.corpus.corpus_facts import CorpusFacts
 from mnerkit.nn.recurrent import run_lstm
 from mnerkit.towers.interface import TextStates, TextTower
+from mnerkit.towers.text.vocabulary import VocabularyReader
 from mnerkit.towers.tiny_sizes import WIDTH
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from small_tokenizers import byte_pieces
 from transformers import BertTokenizer, CLIPTokenizer, RobertaTokenizer
 
-from mnerkit.data.batches.text_reader import PieceReader, VocabularyReader, reader_from_state, split_text
-from mnerkit.data.batches.vocabulary import MAX_CHARS, SHAPES, shape_of
 from mnerkit.errors import CheckpointError, TowerError
+from mnerkit.towers.text.text_reader import PieceReader, VocabularyReader, reader_from_state, split_text
+from mnerkit.towers.text.vocabulary import MAX_CHARS, SHAPES, shape_of
 
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
