@@ -16,7 +16,7 @@ Counted are the places in a plugin's method, encoder and options, and in the sha
 Not counted are
 
 - uses, which may be as many as the method has: in an expression, as an argument of a call, in a condition, as a weight
-  that `loss_weights` returns;
+  that `loss_weights` returns, in what a run's metrics record (`self.noted[...]`);
 - what the option is only a namesake of: an encoder's parameter that is a tower or sight, not the name of one; the
   parameters of blocks in the plugin's folder and of encoders' shared bases; local variables of other functions than
   `__init__`; attributes that every encoder must have, such as `width`;
@@ -206,7 +206,10 @@ def _written(each: _Class, name: str, encoders: set[str], contract: set[str]) ->
             yield from _documented(each, member, name, "Args")
             if bare:
                 yield Place(each.path, _parameters(each)[name].lineno, "signature")
+        records = {id(node.value) for node in ast.walk(member) if isinstance(node, ast.Assign) and _is_record(node)}
         for node in ast.walk(member):
+            if id(node) in records:
+                continue
             if isinstance(node, ast.Call):
                 yield from _called(each, node, name, encoders, bare)
             elif isinstance(node, ast.Dict):
@@ -216,6 +219,11 @@ def _written(each: _Class, name: str, encoders: set[str], contract: set[str]) ->
                         yield Place(each.path, value.lineno, "dict")
             elif isinstance(node, ast.Assign) and any(to not in contract for to in _copies(node, name, bare)):
                 yield Place(each.path, node.lineno, "attribute")
+
+
+def _is_record(node: ast.Assign) -> bool:
+    """Whether something is noted for a run's metrics."""
+    return ast.unparse(node.targets[0]).startswith("self.noted[")
 
 
 def _called(each: _Class, call: ast.Call, name: str, encoders: set[str], bare: bool) -> Iterator[Place]:

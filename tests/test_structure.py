@@ -200,6 +200,11 @@ class NewEncoder(Encoder):
         self.block = Block(o.alpha, rows=o.rows)
         self.kept = o.copied
 """
+NEW_TAGGER = """
+class NewTagger(Tagger):
+    def prepare(self) -> None:
+        self.noted["rates"] = {"alpha": self.options.alpha}
+"""
 BASE_OPTIONS = '''
 @dataclass(frozen=True, kw_only=True)
 class TaggerOptions:
@@ -231,7 +236,7 @@ def test_places_of_an_option_are_those_where_it_is_written_and_not_its_uses(
             "plugins/old/defaults.yaml": "model: {alpha: 1}\n",
             "plugins/new/options.py": NEW_OPTIONS,
             "plugins/new/model.py": NEW_MODEL,
-            "plugins/new/tagger.py": "class NewTagger(Tagger):\n    o: NewOptions\n",
+            "plugins/new/tagger.py": NEW_TAGGER,
             "plugins/new/defaults.yaml": "model: {alpha: 1}\n",
         },
     )
@@ -251,6 +256,17 @@ def test_places_of_an_option_are_those_where_it_is_written_and_not_its_uses(
         ("new", "copied"): ["attribute", "field"],
     }
     assert places.summary(places.option_places(root)) == {"options": 9, "most": 8, "mean": 2.56}
+
+
+def test_every_option_of_every_plugin_is_written_once(bench: Callable[[str], Any]) -> None:
+    written = bench("option_places").option_places(ROOT)
+    assert {plugin for plugin, _ in written} == {
+        path.parent.name for path in (ROOT / "plugins").glob("*/defaults.yaml")
+    }
+    twice = {
+        key: [f"{p.path}:{p.line} ({p.kind})" for p in places] for key, places in written.items() if len(places) != 1
+    }
+    assert not twice
 
 
 FAKE_CLI = """

@@ -16,9 +16,17 @@ class BilstmTagger(Tagger):
 
     def make_encoder(self) -> BilstmEncoder:
         o = self.options
-        sizes = {"width": o.width, "word_width": o.word_width, "char_width": o.char_width}
-        own = {"chars": o.chars, **sizes, "vectors": o.vectors, "dropout": o.dropout}
-        return BilstmEncoder(self.text_tower("text", "bilstm", **own), o)
+        tower = self.text_tower(
+            "text",
+            "bilstm",
+            chars=o.chars,
+            width=o.width,
+            word_width=o.word_width,
+            char_width=o.char_width,
+            vectors=o.vectors,
+            dropout=o.dropout,
+        )
+        return BilstmEncoder(tower, o)
 
     def needs(self) -> Needs:
         return Needs(reader=self.towers["text"].reader)

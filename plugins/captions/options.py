@@ -17,7 +17,6 @@ class CaptionsOptions(TextOptions):
     """A text tower that reads the picture's caption behind the words."""
 
     freeze: bool = option(False, "keep the text tower's weights as they are")
-    max_tokens: int = option(128, "length limit in pieces, special pieces included; the caption is cut first", COUNT)
     second_words: int = option(24, "most words of the captions", COUNT)
     max_images: int = option(1, "read the captions of this many images of a post, the first ones", COUNT)
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)

@@ -36,8 +36,15 @@ class CaptionsTagger(Tagger):
 
     def make_encoder(self) -> CaptionsEncoder:
         o = self.options
-        reading = {"max_tokens": o.max_tokens, "word_pool": o.word_pool, "second_words": o.second_words}
-        return CaptionsEncoder(self.text_tower("text", o.text, freeze=o.freeze, **reading), o)
+        tower = self.text_tower(
+            "text",
+            o.text,
+            freeze=o.freeze,
+            max_tokens=o.max_tokens,
+            word_pool=o.word_pool,
+            second_words=o.second_words,
+        )
+        return CaptionsEncoder(tower, o)
 
     def losses_of(self, encoded: WordStates, batch: Batch) -> dict[str, Tensor]:
         losses = super().losses_of(encoded, batch)

@@ -11,11 +11,9 @@ from mnerkit.ranges import COUNT, DROPOUT, WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossOptions(PictureOptions, max_images=4):
+class CrossOptions(PictureOptions, freeze_vision=False, max_images=4):
     """A cross-attention from words to the regions of pictures, and a gate."""
 
-    vision: str = option("tiny", "the vision tower: tiny, resnet50, a hub name, or a folder")
-    freeze_vision: bool = option(False, "keep the vision tower's weights as they are")
     attention: Literal["cosine", "dot"] = option("cosine", "cosines with a learnt temperature, or scaled dot products")
     heads: int = option(1, "attention heads; must divide the text tower's width", COUNT)
     gate: bool = option(True, "a gate by which a word can shut the pictures out")

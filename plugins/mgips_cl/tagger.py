@@ -11,6 +11,7 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.errors import UsageError
 from mnerkit.methods.tagger import Tagger
 from mnerkit.towers.fusion.sight import CAPTIONS
+from mnerkit.towers.interface import TextTower
 from mnerkit.towers.text.piece_tower import BertTower
 from mnerkit.towers.vision.pretrained import ClipVisionTower
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
@@ -26,13 +27,17 @@ class MgipsTagger(Tagger):
 
     def make_encoder(self) -> MgipsEncoder:
         o = self.options
-        own = {"max_tokens": o.max_tokens, "word_pool": o.word_pool, **self._sizes(o.text, "tiny-bert")}
-        text = self.text_tower("text", o.text, **own)
+        sizes = self._sizes(o.text, "tiny-bert")
+
+        def tower(name: str) -> TextTower:
+            return self.text_tower(name, o.text, max_tokens=o.max_tokens, word_pool=o.word_pool, **sizes)
+
+        text = tower("text")
         if not isinstance(text, BertTower):
             raise UsageError(
                 f"--model.text {o.text}: two streams step layer by layer; give a tower like BERT, or tiny-bert"
             )
-        vision: Any = self.text_tower("vision", o.text, **own) if o.vision == CAPTIONS else self._pictures()
+        vision: Any = tower("vision") if o.vision == CAPTIONS else self._pictures()
         return MgipsEncoder(text, vision, o)
 
     def _pictures(self) -> ClipVisionTower:

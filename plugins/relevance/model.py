@@ -55,7 +55,7 @@ class RelevanceEncoder(nn.Module):
 
     def __init__(self, text: TextTower, sight: Sight, o: RelevanceOptions) -> None:
         super().__init__()
-        self.text, self.sight, self.blank = text, sight, o.blank
+        self.text, self.sight, self.options = text, sight, o
         self._class_state = isinstance(sight.tower, ClipVisionTower) and not sight.tower.frozen
         width = sight.width if self._class_state else sight.pooled_width
         self.scorer = RelevanceScorer(text.width, width, o.joint, o.hidden, o.dropout)
@@ -83,7 +83,7 @@ class RelevanceEncoder(nn.Module):
 
     def blank_vector(self, like: Tensor) -> Tensor:
         """V_e of the blank image, (1, d_v)."""
-        states = blank_states(self.sight, self.blank, like)
+        states = blank_states(self.sight, self.options.blank, like)
         return self._normed(states.tokens[:, 0]) if self._class_state and states.tokens is not None else states.pooled
 
 

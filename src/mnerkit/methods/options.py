@@ -48,7 +48,9 @@ class TextOptions(TaggerOptions):
         "the text tower: tiny, bilstm, tiny-bert for methods that reach into its layers, a hub name such as "
         "bert-base-cased, or a folder",
     )
-    max_tokens: int = option(128, "length limit in pieces, special pieces included", COUNT)
+    max_tokens: int = option(
+        128, "length limit in pieces, special pieces included; of two segments the second is cut first", COUNT
+    )
     word_pool: WordPool = option("first", "a word's state is that of its first piece, or the mean over its pieces")
 
 
@@ -56,7 +58,9 @@ class TextOptions(TaggerOptions):
 class PictureOptions(TextOptions):
     """Options of taggers with a text tower and a vision tower."""
 
-    vision: str = option("tiny", "the vision tower: tiny, resnet50, a hub name, a folder, or captions")
+    vision: str = option(
+        "tiny", "the vision tower: tiny, resnet50, a hub name, a folder, or captions where the method can read them"
+    )
     freeze_text: bool = option(False, "keep the text tower's weights as they are")
     freeze_vision: bool = option(
         True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mnerkit.data.batches.needs import Needs
@@ -43,9 +44,9 @@ class PictureTagger(Tagger):
         reader, sight = self.towers["text"].reader, self.encoder.sight
         if sight is None:
             return Needs(reader=reader)
-        limits = {"max_objects": self.options.max_objects} if isinstance(self.options, ObjectOptions) else {}
-        relevance = getattr(self.encoder, "relevance", "") == "given"
-        return sight.needs(reader, self.views(), relevance=relevance, max_images=self.options.max_images, **limits)
+        o, relevance = self.options, getattr(self.encoder, "relevance", "") == "given"
+        needs = sight.needs(reader, self.views(), relevance=relevance, max_images=o.max_images)
+        return replace(needs, max_objects=o.max_objects) if isinstance(o, ObjectOptions) else needs
 
     def prepare(self, data: MnerData) -> None:
         """As every tagger; and posts without a relevance score that the encoder reads are refused before training.
