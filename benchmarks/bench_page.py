@@ -28,7 +28,7 @@ import mnerkit
 from mnerkit import report
 from mnerkit.atomic_files import write_json, write_lines, write_text
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import Entity, entities, tags_of
+from mnerkit.data.corpus.tags import Entity, entities, tags_of
 from mnerkit.data.probe import generate, types_of
 from mnerkit.scoring.counts import entity_scores
 

@@ -90,7 +90,7 @@ def before(corpora: Sequence[str]) -> dict[str, Any]:
 def tags(folder: RunFolder) -> tuple[list[list[str]], list[list[str]]]:
     """Gold and predicted tags of the test posts, in the order of their ids."""
     from mnerkit.data.corpus.post import Entity
-    from mnerkit.data.corpus.spans import tags_of
+    from mnerkit.data.corpus.tags import tags_of
 
     rows = [
         json.loads(line) for line in (folder.path / "predictions.test.jsonl").read_text("utf-8").split("\n") if line

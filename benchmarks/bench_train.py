@@ -28,7 +28,7 @@ from transformers import AutoModel, AutoTokenizer
 from mnerkit.atomic_files import write_json
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.datamodule import MnerData
 from mnerkit.methods.checkpoint import make
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mnerkit.data.batches.needs import Needs
-from mnerkit.methods.picture_tagger import PictureTagger
+from mnerkit.methods.tagger import PictureTagger
 from mnerkit_plugins.cross.model import CrossEncoder
 from mnerkit_plugins.cross.options import CrossOptions
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Entity
-from mnerkit.data.corpus.spans import entities, tags_of
+from mnerkit.data.corpus.tags import entities, tags_of
 from mnerkit.methods.prediction import Prediction
 from mnerkit.nn.untyped_spans import SpanRepair, spans_of, tags_of_spans
 from mnerkit.scoring.counts import entity_scores, prf

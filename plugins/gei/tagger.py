@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.methods.picture_tagger import PictureTagger
 from mnerkit.methods.prediction import Prediction
+from mnerkit.methods.tagger import PictureTagger
 from mnerkit.nn.untyped_spans import tags_of_spans
 from mnerkit.scoring.metrics import EntityScores
 from mnerkit_plugins.gei.detection import detection_figures, gold_spans, untyped

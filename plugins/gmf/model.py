@@ -7,21 +7,100 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import info_nce
 from mnerkit.nn.eval_mode import evaluating
-from mnerkit.nn.initialisation import begin_quiet
-from mnerkit.nn.visual_prefix import DynamicGate, gated_sum, masked_mean
+from mnerkit.nn.visual_prefix import DynamicGate, Standardise, begin_quiet, gated_sum, masked_mean, pooled_stages
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight
-from mnerkit.towers.fusion.stages import StageMaps, idle
+from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
-from mnerkit_plugins.gmf.cross_scale import CrossScaleAttention
 from mnerkit_plugins.gmf.options import GmfOptions
-from mnerkit_plugins.gmf.pyramid import VisualPyramid
+
+
+class CrossScaleAttention(nn.Module):
+    """F' = F + F * M(F), M(F) = sigmoid(M_c(F) + M_s(F)) of one stage map.
+
+    M_c (C, one number a channel) = BN(W_1 (W_0 avgpool(F) + b_0) + b_1), M_s (1, H, W) = BN(conv1x1(dil3x3(dil3x3(
+    conv1x1(F))))). The bottleneck has C / r channels; dilated convolutions are padded so that the size stays.
+    """
+
+    def __init__(self, channels: int, o: GmfOptions) -> None:
+        super().__init__()
+        narrow = max(1, channels // o.csa_r)  # C / r
+
+        def norm(width: int) -> nn.Module:
+            # GroupNorm with one group knows no batch
+            return _BatchNorm(width) if o.csa_norm == "bn" else nn.GroupNorm(1, width)
+
+        def between() -> list[nn.Module]:
+            return [norm(narrow), nn.ReLU()] if o.csa_relu else []
+
+        def dilated() -> nn.Module:
+            return nn.Conv2d(narrow, narrow, 3, padding=o.csa_dilation, dilation=o.csa_dilation)
+
+        # linear maps as convolutions of 1 x 1 on a map of one pixel, so that both norms serve both branches
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, narrow, 1),
+            *between(),
+            nn.Conv2d(narrow, channels, 1),
+            norm(channels),
+        )
+        self.spatial = nn.Sequential(
+            nn.Conv2d(channels, narrow, 1),
+            *between(),
+            dilated(),
+            *between(),
+            dilated(),
+            *between(),
+            nn.Conv2d(narrow, 1, 1),
+            norm(1),
+        )
+
+    def attention(self, x: Tensor) -> Tensor:
+        """M(F) of (N, C, H, W), in (0, 1) (Eq. 2)."""
+        return torch.sigmoid(self.channel(x) + self.spatial(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape (Eq. 1)."""
+        return x + x * self.attention(x)
+
+
+class _BatchNorm(nn.BatchNorm2d):
+    """BatchNorm that takes the statistics learnt so far where a channel has one value: that has no variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x[:, 0].numel() == 1:
+            return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
+class VisualPyramid(nn.Module):
+    """V_i = conv1x1_i(pool(F_i)): every stage at one grid and one width (Eq. 5-6).
+
+    Args:
+        channels: c_i of each of the b stages.
+        width: d.
+        grid: as for `pooled_stages`.
+        standardise: whether to standardise the channels before the maps.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int, grid: int | None, standardise: bool = False) -> None:
+        super().__init__()
+        self.grid = grid
+        self.norms = nn.ModuleList(Standardise(each) if standardise else nn.Identity() for each in channels)
+        # a convolution of 1 x 1 is a linear map of each position
+        self.maps = nn.ModuleList(nn.Linear(each, width) for each in channels)
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """Stage maps (N, c_i, h_i, w_i) to (N, b, P, d)."""
+        pooled = pooled_stages(stages, self.grid)
+        parts = zip(self.maps, self.norms, pooled, strict=True)
+        return torch.stack([to_width(norm(each)) for to_width, norm, each in parts], 1)
 
 
 class GmfEncoder(Encoder):

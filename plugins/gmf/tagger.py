@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.picture_tagger import PictureTagger
+from mnerkit.methods.tagger import PictureTagger
 from mnerkit_plugins.gmf.model import GmfEncoder
 from mnerkit_plugins.gmf.options import GmfOptions
 

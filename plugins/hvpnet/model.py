@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
-from mnerkit.nn.initialisation import begin_quiet
-from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import DynamicGate, Standardise, begin_quiet, gated_sum, masked_mean, pooled_stages
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight
-from mnerkit.towers.fusion.stages import StageMaps, idle
+from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
 from mnerkit_plugins.hvpnet.options import HvpnetOptions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.picture_tagger import PictureTagger
+from mnerkit.methods.tagger import PictureTagger
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
 from mnerkit_plugins.hvpnet.options import HvpnetOptions
 

@@ -16,7 +16,7 @@ from types import ModuleType
 # the modules that a plugin has to do with; the longest name that fits counts
 MOVED = {
     "mnerkit.tagging": "mnerkit.methods",
-    "mnerkit.tagging.heads.base": "mnerkit.methods.heads.head",
+    **{f"mnerkit.tagging.heads.{name}": "mnerkit.methods.heads.head" for name in ("base", "rows")},
     "mnerkit.tagging.image_prefix": "mnerkit.methods.former_plugins",
     "mnerkit.tagging.stage_prefix": "mnerkit.methods.former_plugins",
     **{
@@ -27,26 +27,27 @@ MOVED = {
     "mnerkit.encoders.base": "mnerkit.towers.interface",
     "mnerkit.encoders.towers": "mnerkit.towers.by_name",
     "mnerkit.encoders.text": "mnerkit.towers.text.piece_tower",
-    "mnerkit.encoders.tiny_bert": "mnerkit.towers.text.tiny_bert",
+    "mnerkit.encoders.tiny_bert": "mnerkit.towers.text.tiny",
     "mnerkit.encoders.bilstm": "mnerkit.towers.text.bilstm",
     "mnerkit.encoders.vision": "mnerkit.towers.vision.pretrained",
     "mnerkit.encoders.tiny_vit": "mnerkit.towers.vision.tiny_vit",
     "mnerkit.encoders.frozen": "mnerkit.towers.frozen.memory",
     **{
         f"mnerkit.encoders.{name}": f"mnerkit.towers.fusion.{name}"
-        for name in ("captions", "dual_stream", "image_prefix", "prefix", "sight", "stages")
+        for name in ("captions", "dual_stream", "image_prefix", "prefix", "sight")
     },
+    "mnerkit.encoders.stages": "mnerkit.towers.fusion.sight",
     "mnerkit.data.views": "mnerkit.data.batches.needs",
-    **{
-        f"mnerkit.data.{name}": f"mnerkit.data.batches.{name}"
-        for name in ("batch", "collate", "inputs", "loading", "samplers")
-    },
+    **{f"mnerkit.data.{name}": f"mnerkit.data.batches.{name}" for name in ("batch", "collate", "inputs", "loading")},
+    "mnerkit.data.samplers": "mnerkit.data.batches.loading",
     "mnerkit.data.text": "mnerkit.towers.text.text_reader",
     **{f"mnerkit.data.{name}": f"mnerkit.towers.text.{name}" for name in ("pieces", "vocabulary")},
-    **{f"mnerkit.data.{name}": f"mnerkit.data.corpus.{name}" for name in ("post", "readers", "spans", "tagset")},
+    **{f"mnerkit.data.{name}": f"mnerkit.data.corpus.{name}" for name in ("post", "readers")},
+    **{f"mnerkit.data.{name}": "mnerkit.data.corpus.tags" for name in ("spans", "tagset")},
     "mnerkit.data.corpora": "mnerkit.data.corpus.corpus",
-    "mnerkit.data.facts": "mnerkit.data.corpus.corpus_facts",
+    "mnerkit.data.facts": "mnerkit.data.corpus.post",
     "mnerkit.data.images": "mnerkit.data.pictures.decoding",
+    "mnerkit.nn.initialisation": "mnerkit.nn.visual_prefix",
     "mnerkit.nn.crf": "mnerkit.nn.linear_chain",
     "mnerkit.nn.spans": "mnerkit.nn.untyped_spans",
 }

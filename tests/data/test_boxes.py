@@ -17,8 +17,7 @@ from PIL import Image
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.pictures.boxes import FoundBox, placed, read_box_lines
 from mnerkit.data.pictures.content import PictureSource, content_digest, read_pixels
-from mnerkit.data.pictures.picture_format import PictureFormat
-from mnerkit.data.pictures.regions import cut
+from mnerkit.data.pictures.decoding import PictureFormat, cut
 from mnerkit.data.pictures.voc import read_voc
 from mnerkit.errors import DataError
 

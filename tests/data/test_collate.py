@@ -11,8 +11,8 @@ import torch
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.corpus.tags import TagSet
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError
 from mnerkit.towers.text.vocabulary import VocabularyReader

@@ -17,7 +17,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData, lightning
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.towers.text.vocabulary import VocabularyReader
 

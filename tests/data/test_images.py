@@ -17,8 +17,7 @@ from PIL import Image
 from mnerkit.data.corpus.corpus_files import ImageFolders, crop_folder, image_folders
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.pictures import decoding
-from mnerkit.data.pictures.decoding import check, decode, picture_size
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat, check, decode, picture_size
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError
 

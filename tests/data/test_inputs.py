@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 
 from mnerkit.data.batches.inputs import read_input
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.data.pictures.objects import FALLBACK
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import DataError

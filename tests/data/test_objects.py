@@ -20,10 +20,10 @@ from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.objects import FALLBACK, find_objects, shown_objects
-from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.towers.text.vocabulary import VocabularyReader

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mnerkit.data.corpus.train_parts import part_of
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.probe import generate
+from mnerkit.data.split_posts import part_of
 
 POSTS = generate("multi", "train", 50)
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.probe import PRESETS, SIZES, digest, generate, types_of
 from mnerkit.data.probe.painting import COLOURS
 from mnerkit.errors import UsageError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.batches.samplers import (
+from mnerkit.data.batches.loading import (
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
     LengthBatchSampler,

@@ -40,10 +40,10 @@ def predictions(checkpoint: str, posts: Sequence[dict[str, Any]], images: str, t
 def _emissions_of_every_decoding() -> Iterator[list[Any]]:
     """The emissions of each `decode` inside, in order; the last is of the layer that decided (`finetune` tunes it)."""
     from mnerkit.methods.heads.crf import CRFHead
+    from mnerkit.methods.heads.head import words_of
     from mnerkit.methods.heads.nearest import NearestHead
     from mnerkit.methods.heads.prototype import PrototypeHead
     from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
-    from mnerkit.methods.heads.rows import words_of
     from mnerkit.methods.heads.softmax import SoftmaxHead
     from mnerkit.methods.heads.struct import StructHead
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import load_head_class
 from mnerkit.methods.heads.finetune import own_randomness, restored
-from mnerkit.methods.heads.rows import from_io
+from mnerkit.methods.heads.head import from_io
 from mnerkit.methods.heads.struct import TAUS
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.abstract_transitions import spread

@@ -8,10 +8,10 @@ import torch
 
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import HEADS, load_head_class
-from mnerkit.methods.heads.rows import ABSENT, as_long_as_posts
+from mnerkit.methods.heads.head import ABSENT, as_long_as_posts
 from mnerkit.towers.interface import WordStates
 
 TYPES = TagSet(("PER", "LOC"))
@@ -339,6 +339,6 @@ def test_well_separated_types_are_tagged_right():
 
 def test_padding_rows_to_the_length_of_the_posts():
     batch = batch_of(QUERY, [True, True])
-    from mnerkit.methods.heads.rows import words_of
+    from mnerkit.methods.heads.head import words_of
 
     assert as_long_as_posts([[1], []], batch, words_of(states_of(batch), batch)) == [[1, 0, 0, 0, 0], [0, 0, 0]]

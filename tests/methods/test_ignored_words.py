@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import entities
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
 from mnerkit.towers.text.vocabulary import VocabularyReader
 

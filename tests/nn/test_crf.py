@@ -8,7 +8,7 @@ import torchcrf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.nn import chain_sweeps as sweeps
 from mnerkit.nn.linear_chain import (
     CRF,

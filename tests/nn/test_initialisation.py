@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mnerkit.nn.initialisation import BERT_SCALE, begin_quiet
 from mnerkit.nn.prompts import MlpPrompts
+from mnerkit.nn.visual_prefix import BERT_SCALE, begin_quiet
 
 
 def test_linear_maps_begin_at_berts_scale_without_biases() -> None:

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnerkit.data.corpus.spans import entities
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.nn.untyped_spans import ScheduledSampling, SpanTask, bounds_of_spans, spans_of, tags_of_spans
 
 TAGS = TagSet(("PER", "LOC"))

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
 from mnerkit.towers.by_name import text_tower
 from mnerkit.towers.interface import Encoder, TextTower

@@ -7,9 +7,8 @@ import torch
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads import load_head_class
 from mnerkit_plugins.captions.tagger import CaptionsTagger

@@ -5,13 +5,12 @@ import torch
 
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.controls import blanked
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.text.tiny import TinyText
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.cross.model import CrossEncoder
 from mnerkit_plugins.cross.options import CrossOptions

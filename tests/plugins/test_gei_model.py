@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import UsageError
@@ -23,7 +22,7 @@ from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import TextTower
 from mnerkit.towers.text.piece_tower import BertTower, pool_words
-from mnerkit.towers.text.tiny_bert import tiny_reader
+from mnerkit.towers.text.tiny import tiny_reader
 from mnerkit.towers.vision.pretrained import ResNetTower
 from mnerkit_plugins.gei.entity_layer import HeteroEntityLayer
 from mnerkit_plugins.gei.model import GeiEncoder

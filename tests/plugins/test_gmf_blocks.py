@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from mnerkit_plugins.gmf.cross_scale import CrossScaleAttention
+from mnerkit_plugins.gmf.model import CrossScaleAttention, VisualPyramid
 from mnerkit_plugins.gmf.options import GmfOptions
-from mnerkit_plugins.gmf.pyramid import VisualPyramid
 
 CHANNELS = (4, 8, 16, 32)
 SIDES = (56, 28, 14, 7)

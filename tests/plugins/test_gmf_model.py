@@ -24,7 +24,7 @@ from visual_prefix_cases import (
     without_gradient,
 )
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit_plugins.gmf.model import GmfEncoder
@@ -63,7 +63,7 @@ def test_a_post_is_read_alike_alone_and_among_longer_ones_and_sees_its_picture(o
 
 def test_the_prefix_is_that_of_the_equations():
     """Position 2 of the first picture by hand: CSA, conv1x1 of the pooled stages, gates, W_phi; keys, then values."""
-    from mnerkit.towers.fusion.stages import StageMaps
+    from mnerkit.towers.fusion.sight import StageMaps
 
     made = encoder()
     seen = StageMaps.of(made.sight, batch_of(made, posts()[:1]))
@@ -87,7 +87,7 @@ def test_layers_can_go_without_prefix_and_share_its_projection():
     made = encoder(prefix_layers=[1], prefix_share_layers=True)
     made.text.keep_layers = True
     batch = batch_of(made, posts())
-    from mnerkit.towers.fusion.stages import StageMaps
+    from mnerkit.towers.fusion.sight import StageMaps
 
     seen = StageMaps.of(made.sight, batch)
     prefix, _ = made.prefix(seen, made.refine(seen.maps))
@@ -174,7 +174,7 @@ def test_the_matched_sentence_knows_its_own_image_only_where_fused(cm_text, depe
 
 
 def test_the_image_vector_is_the_mean_of_the_last_stage_of_the_whole_image():
-    from mnerkit.towers.fusion.stages import StageMaps
+    from mnerkit.towers.fusion.sight import StageMaps
 
     made = encoder()
     batch = batch_of(made, [posts()[0], bare(posts()[1]), posts()[2]])

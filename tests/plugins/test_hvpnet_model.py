@@ -21,11 +21,11 @@ from visual_prefix_cases import (
     without_gradient,
 )
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import UsageError
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
-from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.text.tiny import TinyText
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.hvpnet.model import HvpnetEncoder
 from mnerkit_plugins.hvpnet.options import HvpnetOptions

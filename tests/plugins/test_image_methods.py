@@ -16,9 +16,8 @@ from mnerkit import registry
 from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.methods.heads.crf import CRFHead

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.towers.text.piece_tower import BertTower
 from mnerkit.towers.vision.pretrained import CLIP, ClipVisionTower
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder

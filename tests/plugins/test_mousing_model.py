@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.corpus.tags import TagSet
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import UsageError
 from mnerkit.nn.graph import pair_mask
 from mnerkit.towers.frozen.memory import freeze

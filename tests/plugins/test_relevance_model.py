@@ -12,16 +12,15 @@ import pytest
 import torch
 
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
-from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.text.tiny import TinyText
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.relevance import preference
 from mnerkit_plugins.relevance.method import RelevanceMethod

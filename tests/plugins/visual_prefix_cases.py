@@ -11,9 +11,8 @@ from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.by_name import text_tower
@@ -21,7 +20,7 @@ from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.text.piece_tower import BertTower, PieceTower
 from mnerkit.towers.text.pieces import PieceReader
-from mnerkit.towers.text.tiny_bert import tiny_tokenizer
+from mnerkit.towers.text.tiny import tiny_tokenizer
 from mnerkit.towers.vision.pretrained import ResNetTower
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 

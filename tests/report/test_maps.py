@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads.crf import CRFHead

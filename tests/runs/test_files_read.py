@@ -15,7 +15,7 @@ from mnerkit.cli import main
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import identity, read_files
 from mnerkit.runs.run_folder import RunFolder

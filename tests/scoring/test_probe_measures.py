@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnerkit.data.corpus.post import Entity, Post
-from mnerkit.data.corpus.spans import tags_of
+from mnerkit.data.corpus.tags import tags_of
 from mnerkit.data.probe import generate
 from mnerkit.scoring.probe_measures import f1_by_clarity, pointing, relevance_auc
 

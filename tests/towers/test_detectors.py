@@ -19,8 +19,8 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures import decoding
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.noun_phrases import MOST_PHRASES, noun_phrases
-from mnerkit.data.pictures.picture_format import PictureFormat
 from mnerkit.errors import TowerError
 from mnerkit.towers.text.vocabulary import VocabularyReader
 from mnerkit.towers.vision.detectors import FAMILIES, Detector

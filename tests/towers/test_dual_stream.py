@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import UsageError
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.fusion.dual_stream import CropEmbedding, DualStream, Stream, text_embedding

@@ -17,13 +17,12 @@ from PIL import Image
 from mnerkit.data.batches.batch import Batch, PictureBatch
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.features import feature_store
 from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.content import content_digest
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader, Policy
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, freeze, keep_on_disk

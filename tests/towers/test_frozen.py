@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.features.feature_store import folder_digest
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import FeatureMemory, Reading, freeze, input_digest, weight_digest

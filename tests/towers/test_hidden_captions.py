@@ -10,9 +10,8 @@ import torch
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.towers import text_tower
 from mnerkit_plugins.captions.model import CaptionsEncoder
 from mnerkit_plugins.captions.options import CaptionsOptions

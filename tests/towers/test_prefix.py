@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.batches.batch import TextBatch
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import TowerError
 from mnerkit.towers import text_tower
 from mnerkit.towers.fusion.prefix import Prefix

@@ -10,7 +10,7 @@ import torch
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures import content
 from mnerkit.methods.heads import load_head_class

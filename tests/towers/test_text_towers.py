@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError, TowerError, UsageError
 from mnerkit.towers import hub
 from mnerkit.towers.by_name import text_tower

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
 from mnerkit.towers.frozen.memory import freeze
-from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.text.tiny import TinyText
 from mnerkit.towers.tiny_pretraining import grid_cells, pretrain
 from mnerkit.towers.vision.augment import flipped_and_shifted
 from mnerkit.towers.vision.tiny_cnn import TinyVision, patch_colours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.probe import generate, types_of
 from mnerkit.errors import UsageError
 from mnerkit.towers import text_tower
@@ -14,7 +14,7 @@ from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit.towers.text.text_reader import reader_from_state
-from mnerkit.towers.text.tiny_bert import BESIDE, TinyBert, turned, waves
+from mnerkit.towers.text.tiny import BESIDE, TinyBert, turned, waves
 from mnerkit.towers.text.vocabulary import SHAPES, shape_of
 from mnerkit.towers.tiny_pretraining import pretrain
 from mnerkit.towers.vision.tiny_cnn import TinyVision

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mnerkit.data.corpus.post import ImageRef
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import TowerError, UsageError
 from mnerkit.towers.by_name import vision_tower

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from mnerkit.cli.arguments import out_file
 from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
 from mnerkit.data.corpus.corpus_files import SPLITS
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.episodes.episode_file import EpisodeFile, header_of, read_episode_file, write_episode_file
 from mnerkit.data.episodes.rules import EpisodeRules
 from mnerkit.data.episodes.sampling import Episodes

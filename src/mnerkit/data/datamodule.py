@@ -10,18 +10,20 @@ from typing import Any
 import lightning.pytorch as lightning
 
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.batches.loading import BatchLoader, EpisodeBatches, PostBatches, batch_loader
-from mnerkit.data.batches.needs import Needs
-from mnerkit.data.batches.samplers import (
+from mnerkit.data.batches.loading import (
+    BatchLoader,
+    EpisodeBatches,
     EvaluationBatchSampler,
     EvaluationEpisodeSampler,
     LengthBatchSampler,
+    PostBatches,
     TrainEpisodeSampler,
+    batch_loader,
 )
+from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import Corpus
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.episodes.episode_file import EpisodeFile
 from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episodes

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from mnerkit import registry
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError
 from mnerkit.methods.constructor_options import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class

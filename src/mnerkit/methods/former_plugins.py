@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnerkit.methods.options import ImageSetOptions, ObjectOptions
-from mnerkit.methods.picture_tagger import PictureTagger
+from mnerkit.methods.tagger import PictureTagger
 
 
 class ImagePrefixTagger(PictureTagger):

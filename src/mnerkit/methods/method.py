@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.methods.constructor_options import options_of, takes_arguments
 from mnerkit.methods.optimiser import adamw, parameter_groups

@@ -11,8 +11,7 @@ import torch
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import entities
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.scoring.counts import entity_scores
 from mnerkit.scoring.intervals import counts_by_unit, episode_scores
 

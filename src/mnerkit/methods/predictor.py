@@ -16,8 +16,7 @@ from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.inputs import input_post
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import entities
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.data.pictures.objects import surest
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError

@@ -15,7 +15,7 @@ from mnerkit.atomic_files import write_bytes
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.features.cache_folder import TOWERS
 from mnerkit.methods.method import Method
-from mnerkit.towers.text.tiny_text import TinyText
+from mnerkit.towers.text.tiny import TinyText
 from mnerkit.towers.tiny_pretraining import BEHAVIOUR, pretrain
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 

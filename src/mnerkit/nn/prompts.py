@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mnerkit.nn.initialisation import begin_quiet
+from mnerkit.nn.visual_prefix import begin_quiet
 
 LayerTensors = tuple[Tensor, ...]
 # W_k and W_v of a text tower's layer

@@ -1,4 +1,4 @@
-"""From the stage maps of a picture to what each layer is shown of them: pooling and dynamic gate (HVPNet; GMF)."""
+"""From the stage maps of a picture to what a layer is shown of them: pooling, dynamic gate, first weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+BERT_SCALE = 0.02
+
+
+def begin_quiet(*layers: nn.Module) -> None:
+    """Draw the weights of linear maps at BERT's scale, N(0, 0.02^2), without biases.
+
+    For maps to keys and values that stand before the words: at PyTorch's own scale they disturb a text tower with new
+    weights, which then learns the words badly.
+    """
+    for layer in layers:
+        assert isinstance(layer, nn.Linear)
+        nn.init.normal_(layer.weight, std=BERT_SCALE)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def pooled_stages(stages: Sequence[Tensor], grid: int | None) -> list[Tensor]:

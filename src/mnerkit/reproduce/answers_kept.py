@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 
 Row = dict[str, Any]
 # of a line of `predictions.<split>.jsonl`, beside the post's id, where it is there

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from mnerkit import registry
 from mnerkit.atomic_files import write_lines
-from mnerkit.data.batches.samplers import TrainEpisodeSampler
+from mnerkit.data.batches.loading import TrainEpisodeSampler
 from mnerkit.data.corpus.same_post import check_unseen, keys_of
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.options import DataOptions

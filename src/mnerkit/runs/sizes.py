@@ -55,7 +55,7 @@ def count(config: dict[str, Any]) -> tuple[list[Part], int]:
 
 
 def _build(method: Method, types: tuple[str, ...], n_way: int) -> None:
-    from mnerkit.data.corpus.corpus_facts import CorpusFacts
+    from mnerkit.data.corpus.post import CorpusFacts
 
     method.build(CorpusFacts(types), n_way=n_way)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnerkit.data.corpus.post import Entity
-from mnerkit.data.corpus.spans import counted
+from mnerkit.data.corpus.tags import counted
 from mnerkit.errors import DataError
 from mnerkit.scoring.counts import prf
 from mnerkit.scoring.significance import paired_counts_test

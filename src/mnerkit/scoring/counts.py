@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mnerkit.data.corpus.spans import Chunking, entities
+from mnerkit.data.corpus.tags import Chunking, entities
 from mnerkit.errors import DataError
 
 Tags = Sequence[Sequence[str]]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mnerkit.data.corpus.corpus import TYPES
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.episodes.sampling import named_types, split_name, two_type_splits
 from mnerkit.errors import DataError
 from mnerkit.scoring.counts import Tags, post_pairs

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnerkit.data.corpus.post import Entity, EntityTruth, Post
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 
 # how far, in pixels, the middle of a region may lie outside a box that it points to
 _MARGIN = 2

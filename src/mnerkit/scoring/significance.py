@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from mnerkit.data.corpus.spans import Chunking
+from mnerkit.data.corpus.tags import Chunking
 from mnerkit.scoring.counts import Tags, count_entities
 
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from mnerkit.data.corpus.corpus_facts import CorpusFacts
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.corpus.post import CorpusFacts
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import TowerError, UsageError, did_you_mean
 from mnerkit.towers.frozen.memory import freeze as fix
 from mnerkit.towers.hub import (
@@ -78,7 +78,7 @@ def text_tower(
         if pos_interp:
             raise UsageError(f"pos_interp stretches the positions of a CLIP; tower {spec} has none")
         if spec == "tiny-bert":
-            from mnerkit.towers.text.tiny_bert import tiny_reader
+            from mnerkit.towers.text.tiny import tiny_reader
 
             own = {"word_pool": word_pool, "last_layers": last_layers}
             reader = tiny_reader(facts, max_tokens, second_words, word_pieces)
@@ -135,7 +135,7 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
 
 def build_word_tower(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
     """A tower of whole words for the vocabulary of `reader`, with new weights."""
-    from mnerkit.towers.text.tiny_text import TinyText
+    from mnerkit.towers.text.tiny import TinyText
 
     tower: TextTower
     family = TinyText if spec == "tiny" else BiLstmTower
@@ -152,7 +152,7 @@ def build_word_tower(spec: str, reader: Any, options: dict[str, Any]) -> TextTow
 
 def build_tiny_bert(reader: PieceReader, own: dict[str, Any], sizes: dict[str, Any]) -> TextTower:
     """A small BERT for the words of a corpus, with new weights."""
-    from mnerkit.towers.text.tiny_bert import TinyBert, tiny_config
+    from mnerkit.towers.text.tiny import TinyBert, tiny_config
 
     _refuse("tiny-bert", sizes, [name for name in inspect.signature(tiny_config).parameters if name != "vocabulary"])
     tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **own)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.towers.by_name import (
     build_patch_tower,
@@ -113,7 +113,7 @@ def _saved_text(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:
 
 
 def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
-    from mnerkit.towers.text.tiny_bert import TinyBert, tiny_config
+    from mnerkit.towers.text.tiny import TinyBert, tiny_config
 
     config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
     if not isinstance(reader, PieceReader):

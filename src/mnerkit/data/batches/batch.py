@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 
 if TYPE_CHECKING:
     from mnerkit.data.pictures.content import PictureSource

@@ -12,7 +12,7 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import VIEWS, Needs, Reader
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.objects import shown_objects
 from mnerkit.errors import DataError
 

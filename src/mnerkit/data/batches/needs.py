@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import TextBatch
-    from mnerkit.data.pictures.picture_format import PictureFormat
+    from mnerkit.data.pictures.decoding import PictureFormat
 
 VIEWS = {
     "whole": "each picture, resized",

@@ -15,7 +15,7 @@ from mnerkit.data.corpus.corpus_files import SPLITS, ImageFolders, crop_folder, 
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import lines, read_posts
 from mnerkit.data.corpus.releases import matching_release
-from mnerkit.data.corpus.spans import orphans, switches
+from mnerkit.data.corpus.tags import orphans, switches
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 TYPES = ("PER", "LOC", "ORG", "MISC")

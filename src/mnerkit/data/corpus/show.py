@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError
 

@@ -10,7 +10,7 @@ from typing import Any
 from mnerkit import text_table
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.spans import Chunking, entities, orphans, switches
+from mnerkit.data.corpus.tags import Chunking, entities, orphans, switches
 from mnerkit.data.pictures.decoding import check
 from mnerkit.errors import DataError
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.episodes.episode_file import EpisodeFile, FrozenEpisodes, read_episode_files
 from mnerkit.data.episodes.rules import DRAWING, EpisodeRules
 from mnerkit.data.episodes.sampling import Episodes

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from mnerkit.data.corpus.corpus import LABELS
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.options import OutOfPlay, Support
 from mnerkit.data.random_draws import permutation, stream
 from mnerkit.errors import DataError, UsageError, did_you_mean

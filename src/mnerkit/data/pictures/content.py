@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.pictures import decoding
-from mnerkit.data.pictures.picture_format import PictureFormat
-from mnerkit.data.pictures.regions import cells_of, cut
+from mnerkit.data.pictures.decoding import PictureFormat, cells_of, cut
 
 if TYPE_CHECKING:
     import numpy as np

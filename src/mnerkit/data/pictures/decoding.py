@@ -1,13 +1,15 @@
-"""Picture files to pixels, under limits of bytes and pixels."""
+"""Picture files to pixels, under limits of bytes and pixels; parts of a picture; the format that a tower reads."""
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
 import zlib
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.errors import DataError
@@ -15,6 +17,7 @@ from mnerkit.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+
 
 MAX_BYTES = 50 << 20
 MAX_PIXELS = 50_000_000  # the largest picture that the platform keeps is 4096 x 4096
@@ -202,3 +205,66 @@ def _flat(image: Image.Image) -> Image.Image:
     elif image.mode.startswith("I"):
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """What a vision tower reads.
+
+    Attributes:
+        size: height and width in pixels.
+        mean: of each channel of values in [0, 1], subtracted.
+        std: of each channel, divided by.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def state(self) -> dict[str, Any]:
+        """Plain data; `PictureFormat.from_state` reads it back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> PictureFormat:
+        """The format of `state()`."""
+        return cls(int(state["size"]), tuple(state["mean"]), tuple(state["std"]))
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to (3, size, size) float32: the whole picture, squeezed to a square (nothing is cut off)."""
+        import numpy as np
+        from PIL import Image
+
+        if pixels.shape[:2] != (self.size, self.size):
+            pixels = np.asarray(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC))
+        scale = 1 / (255 * np.asarray(self.std, np.float32))
+        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
+        return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1), dtype=np.float32)
+
+
+_ROUNDING = 1e-4  # of a pixel
+
+
+def cells_of(pixels: np.ndarray, k: int) -> list[np.ndarray]:
+    """The k * k cells of a picture (H, W, 3), row by row: they tile it, and each has a pixel at least."""
+    rows, columns = (_bounds(length, k) for length in pixels.shape[:2])
+    return [pixels[a:b, c:d] for a, b in rows for c, d in columns]
+
+
+def cut(pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """The part of a picture (H, W, 3) in a box of shares, widened to whole pixels: at least one."""
+    height, width = pixels.shape[:2]
+    rows, columns = _pixels_within(box[1], box[3], height), _pixels_within(box[0], box[2], width)
+    return pixels[rows, columns]
+
+
+def _pixels_within(start: float, end: float, length: int) -> slice:
+    # a box that was given in pixels has become shares: what rounding added is no pixel
+    first = min(max(math.floor(start * length + _ROUNDING), 0), length - 1)
+    return slice(first, min(max(math.ceil(end * length - _ROUNDING), first + 1), length))
+
+
+def _bounds(length: int, k: int) -> list[tuple[int, int]]:
+    """Start and end of k cells over `length` pixels, each at least one pixel."""
+    starts = [min(cell * length // k, length - 1) for cell in range(k)]
+    return [(start, max(start + 1, (cell + 1) * length // k)) for cell, start in enumerate(starts)]

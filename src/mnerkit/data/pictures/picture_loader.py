@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
 from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.content import PictureSource, content_digest, sources_of
-from mnerkit.data.pictures.picture_format import PictureFormat
-from mnerkit.data.pictures.regions import cells_of, cut
+from mnerkit.data.pictures.decoding import PictureFormat, cells_of, cut
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 
 from mnerkit.data.corpus.post import DrawnObject, EntityTruth, ImageRef, PictureObject, Post, Truth
-from mnerkit.data.corpus.spans import tags_of
+from mnerkit.data.corpus.tags import tags_of
 from mnerkit.data.probe.names import name
 from mnerkit.data.probe.painting import COLOURS, SIZE, Item, Placed, caption, paint
 from mnerkit.data.probe.pictogram_rng import Dice

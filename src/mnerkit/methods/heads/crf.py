@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.methods.heads.head import Head
+from mnerkit.data.corpus.tags import TagSet
+from mnerkit.methods.heads.head import Head, Words, add_boundary, as_long_as_posts, mean_over_rows, words_of
 from mnerkit.methods.heads.options import CRFOptions
-from mnerkit.methods.heads.rows import Words, add_boundary, as_long_as_posts, mean_over_rows, words_of
 from mnerkit.nn.linear_chain import CRF, TiedCRF, crf_divergence, crf_nll, viterbi
 from mnerkit.towers.interface import WordStates
 

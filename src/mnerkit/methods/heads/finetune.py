@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.random_draws import stream
-from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.head import Head, support_of
 from mnerkit.methods.heads.options import FinetuneOptions
-from mnerkit.methods.heads.rows import support_of
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.methods.post_states import PostStates
 from mnerkit.towers.interface import Encoder, WordStates

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
+from mnerkit.methods.heads.head import as_long_as_posts, from_io, in_rows, likeliest, support_of, words_of
 from mnerkit.methods.heads.options import NearestOptions
-from mnerkit.methods.heads.rows import as_long_as_posts, from_io, in_rows, likeliest, support_of, words_of
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.nn.prototypes import distances
 from mnerkit.towers.interface import WordStates

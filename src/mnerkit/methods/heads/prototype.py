@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.methods.heads.head import Head
-from mnerkit.methods.heads.options import PrototypeOptions
-from mnerkit.methods.heads.rows import (
+from mnerkit.data.corpus.tags import TagSet
+from mnerkit.methods.heads.head import (
     ABSENT,
+    Head,
     add_boundary,
     as_long_as_posts,
     cross_entropy,
@@ -22,6 +21,7 @@ from mnerkit.methods.heads.rows import (
     support_of,
     words_of,
 )
+from mnerkit.methods.heads.options import PrototypeOptions
 from mnerkit.nn.prototypes import distances, nearest, prototypes
 from mnerkit.towers.interface import WordStates
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
+from mnerkit.methods.heads.head import as_long_as_posts, mean_over_rows, words_of
 from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype import PrototypeHead
-from mnerkit.methods.heads.rows import as_long_as_posts, mean_over_rows, words_of
 from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll, viterbi
 from mnerkit.towers.interface import WordStates
 

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.tagset import TagSet
-from mnerkit.methods.heads.head import Head
+from mnerkit.data.corpus.tags import TagSet
+from mnerkit.methods.heads.head import Head, Words, add_boundary, as_long_as_posts, cross_entropy, likeliest, words_of
 from mnerkit.methods.heads.options import SoftmaxOptions
-from mnerkit.methods.heads.rows import Words, add_boundary, as_long_as_posts, cross_entropy, likeliest, words_of
 from mnerkit.towers.interface import WordStates
 
 

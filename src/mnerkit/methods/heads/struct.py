@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
+from mnerkit.methods.heads.head import ABSENT, as_long_as_posts, from_io, words_of
 from mnerkit.methods.heads.nearest import NearestHead
 from mnerkit.methods.heads.options import StructOptions
-from mnerkit.methods.heads.rows import ABSENT, as_long_as_posts, from_io, words_of
 from mnerkit.nn.abstract_transitions import ABSTRACT, count_transitions, spread
 from mnerkit.nn.linear_chain import Scores, viterbi
 from mnerkit.towers.interface import WordStates

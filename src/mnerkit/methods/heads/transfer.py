@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.heads.softmax import SoftmaxHead

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.posts.answers import file_of

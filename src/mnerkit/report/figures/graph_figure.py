@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnerkit.data.corpus.show import visible
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import UsageError
 from mnerkit.runs.figures.graphs import PostGraph
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.show import escaped, thumbnail
-from mnerkit.data.corpus.spans import counted
+from mnerkit.data.corpus.tags import counted
 from mnerkit.errors import DataError
 from mnerkit.runs.run_folder import RunFolder
 

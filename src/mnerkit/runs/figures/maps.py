@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mnerkit.data.corpus.spans import entities
-from mnerkit.data.corpus.tagset import TagSet
+from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.errors import UsageError
 from mnerkit.runs.figures.figure_file import MOST_CELLS
 from mnerkit.runs.figures.graphs import PostGraph, letter, post_graphs, region_names, traced

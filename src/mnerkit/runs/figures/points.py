@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mnerkit.data.corpus.spans import entities
+from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.prediction import Prediction
 from mnerkit.methods.tagger import Tagger

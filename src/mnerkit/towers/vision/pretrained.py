@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mnerkit.data.pictures.picture_format import PictureFormat
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import TowerError
 from mnerkit.towers.frozen.remembering import RememberingTower
 from mnerkit.towers.hub import architecture_of

@@ -1,12 +1,15 @@
-"""Tags to entities and back, under the two chunking rules of the field."""
+"""BIO tags: to entities and back, under the two chunking rules of the field, and to numbers and back."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
 from mnerkit.data.corpus.post import Entity
+from mnerkit.errors import DataError
 
 Chunking = Literal["lenient", "strict"]
 
@@ -55,3 +58,39 @@ def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
     for span in spans:
         tags[span.start : span.end] = [f"B-{span.type}"] + [f"I-{span.type}"] * (span.end - span.start - 1)
     return tags
+
+
+@dataclass(frozen=True)
+class TagSet:
+    """BIO tags over `types`: O is 0, `B-types[k]` is 1 + 2k, `I-types[k]` is 2 + 2k."""
+
+    types: tuple[str, ...]
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """All tags in the order of their numbers."""
+        return ("O", *(f"{role}-{kind}" for kind in self.types for role in "BI"))
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {tag: number for number, tag in enumerate(self.tags)}
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    def encode(self, tags: Sequence[str], out_of_play: str = "error") -> list[int]:
+        """Numbers of `tags`; a type that is not in the set raises (`error`), or becomes O (any other `out_of_play`)."""
+        if out_of_play != "error":
+            return [self._number.get(tag, 0) for tag in tags]
+        try:
+            return [self._number[tag] for tag in tags]
+        except KeyError as unknown:
+            raise DataError(f"tag {unknown} is not among {', '.join(self.tags)}") from None
+
+    def in_play(self, tags: Sequence[str]) -> list[bool]:
+        """Which of `tags` are O or of a type in the set."""
+        return [tag in self._number for tag in tags]
+
+    def decode(self, numbers: Sequence[int]) -> list[str]:
+        """Tags of `numbers`."""
+        return [self.tags[number] for number in numbers]
