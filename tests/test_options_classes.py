@@ -16,8 +16,7 @@ from mnerkit import registry
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads import HEADS, head_options, load_head_class
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import Options, declared, in_its_time, make, option, typed
-from mnerkit.ranges import COUNT, SHARE
+from mnerkit.options import COUNT, SHARE, Options, declared, in_its_time, make, option, typed
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.configuration import CLASSES, MANAGED
 from mnerkit.runs.config.options import TrainerOptions

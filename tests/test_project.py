@@ -44,9 +44,8 @@ SETUP.read(ROOT / "setup.cfg")
 
 # folders and modules of mnerkit, from the ground up: each may import what lies on floors below its own
 FLOORS = (
-    {"errors", "text_table", "torchvision_ops", "atomic_files", "moved", "release"},
+    {"errors", "text_table", "import_hooks", "atomic_files", "release"},
     {"strict_json", "plain_yaml", "validation"},
-    {"ranges"},
     {"options"},
     {"registry"},
     {"scaffold"},

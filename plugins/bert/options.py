@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import option
-from mnerkit.ranges import DROPOUT
+from mnerkit.options import DROPOUT, option
 
 
 @dataclass(frozen=True, kw_only=True)

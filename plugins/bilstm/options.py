@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import TaggerOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, Range
+from mnerkit.options import COUNT, DROPOUT, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import PictureOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, WEIGHT
+from mnerkit.options import COUNT, DROPOUT, WEIGHT, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, SHARE, WEIGHT
+from mnerkit.options import COUNT, DROPOUT, SHARE, WEIGHT, option
 
 
 @dataclass(frozen=True, kw_only=True)

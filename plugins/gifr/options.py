@@ -7,8 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ImageSetOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, Range
+from mnerkit.options import COUNT, DROPOUT, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, WEIGHT, Range
+from mnerkit.options import COUNT, DROPOUT, POSITIVE, WEIGHT, Range, option
 
 Align = Literal["linear", "interpolate", "cross_attn"]
 Pool = Literal["mean_mlp", "length_linear", "cls"]

@@ -7,8 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range
+from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)

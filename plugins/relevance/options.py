@@ -7,8 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import MethodOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT, SHARE, Range
+from mnerkit.options import COUNT, DROPOUT, SHARE, Range, option
 
 Blank = Literal["zeros", "white", "black"]
 PairMean = Literal["pairs", "posts"]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import ImageSetOptions
-from mnerkit.options import option
-from mnerkit.ranges import COUNT, DROPOUT
+from mnerkit.options import COUNT, DROPOUT, option
 
 
 @dataclass(frozen=True, kw_only=True)

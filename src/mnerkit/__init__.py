@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit import moved, torchvision_ops
+from mnerkit.import_hooks import find_moved_modules, prepare_torchvision
 from mnerkit.release import RELEASE
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __version__ = RELEASE
 
-torchvision_ops.install()
-moved.install()
+prepare_torchvision()
+find_moved_modules()
 
 
 # the Python face, imported when it is asked for: nothing heavy is imported before

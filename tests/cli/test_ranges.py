@@ -10,8 +10,7 @@ import pytest
 from mnerkit.cli import main, method_arguments
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import TaggerOptions
-from mnerkit.options import declared
-from mnerkit.ranges import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check
+from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check, declared
 
 
 @pytest.mark.parametrize(

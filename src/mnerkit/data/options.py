@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from mnerkit.errors import UsageError
-from mnerkit.options import Options, option
-from mnerkit.ranges import COUNT, SHARE, Range
+from mnerkit.options import COUNT, SHARE, Options, Range, option
 
 Pictures = Literal["right", "shuffled", "blank"]
 Support = Literal["total", "per_type", "greedy"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mnerkit.options import Options, option
-from mnerkit.ranges import COUNT, POSITIVE, WEIGHT, Range
+from mnerkit.options import COUNT, POSITIVE, WEIGHT, Options, Range, option
 
 WordPool = Literal["first", "mean"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from mnerkit.options import Options, option
-from mnerkit.ranges import DROPOUT, POSITIVE, WEIGHT
+from mnerkit.options import DROPOUT, POSITIVE, WEIGHT, Options, option
 
 Layer = Literal["softmax", "crf"]
 Transitions = Literal["tied", "full"]

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from mnerkit.data.options import DataOptions
 from mnerkit.errors import UsageError
-from mnerkit.options import Options, option
-from mnerkit.ranges import COUNT
+from mnerkit.options import COUNT, Options, option
 
 Precision = Literal[
     64, 32, 16, "transformer-engine", "transformer-engine-float16", "16-true", "16-mixed", "bf16-true", "bf16-mixed",

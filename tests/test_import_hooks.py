@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mnerkit.methods.heads.crf import CRFHead
-from mnerkit.moved import MOVED, new_name
+from mnerkit.import_hooks import MOVED, new_name
 from mnerkit.options import declared
 
 
