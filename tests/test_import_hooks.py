@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.import_hooks import MOVED, new_name
+from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.options import declared
 
 

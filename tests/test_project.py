@@ -353,7 +353,7 @@ def tracked() -> list[Path]:
 
 
 def test_importing_mnerkit_and_reading_corpora_needs_no_torch() -> None:
-    names = ("errors", "registry", "cli", "data.corpus.post", "data.corpus.spans", "data.corpus.tagset", "data.probe")
+    names = ("errors", "registry", "cli", "data.corpus.post", "data.corpus.tags", "data.probe")
     names += ("data.corpus.readers", "data.corpus.corpus", "data.pictures.decoding")
     modules = ", ".join(["mnerkit", *(f"mnerkit.{name}" for name in names)])
     probe = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
