@@ -73,11 +73,6 @@ class MousingEncoder(Encoder):
             load_dgl()  # so that a missing DGL is reported before training
         self.words = WordNodes(text, o)
         self.image = ImageNodes(self.words, vision, o) if o.use_image else None
-        if o.ste and not any(each.requires_grad for each in self.parameters()):
-            raise UsageError(
-                "ste lets a gradient pass the edges, and nothing before them learns: with it goes freeze false or "
-                "image_projection true"
-            )
         node_width = self.words.width  # d_C
         self.width = width = o.width or node_width  # d
         for name, given in (("test_intervention skip", o.test_intervention == "skip"), ("residual", o.residual)):
