@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import configparser
+import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,24 +39,6 @@ PAGES += [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(set(ROOT.glob("docs
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
-
-
-# folders and modules of mnerkit, from the ground up: each may import what lies on floors below its own
-FLOORS = (
-    {"errors", "text_table", "import_hooks", "atomic_files", "release"},
-    {"strict_json", "plain_yaml", "validation"},
-    {"options"},
-    {"registry"},
-    {"scaffold"},
-    {"data", "nn"},
-    {"towers"},
-    {"scoring"},
-    {"methods"},
-    {"runs"},
-    {"report"},
-    {"reproduce"},
-    {"cli"},
-)
 
 
 def commands(page: Path) -> list[str]:
@@ -280,65 +261,12 @@ def test_no_data_of_others_and_no_large_file_is_in_the_tree() -> None:
         assert path.stat().st_size < limit, path
 
 
-def imports(code: str) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of everything that a module imports, inside functions, too."""
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = "." * node.level + (node.module or "")
-            yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
-
-
-def room(name: str) -> str:
-    """The folder or module of mnerkit that a dotted name lies in; empty for others and for the package itself."""
-    first, _, rest = name.partition(".")
-    inside = rest.partition(".")[0]
-    return inside if first == "mnerkit" and any(inside in floor for floor in FLOORS) else ""
-
-
-def upward(own: str, code: str) -> list[str]:
-    """Imports in `code`, of the room `own`, that do not point downwards: `line name`."""
-    height = next(number for number, floor in enumerate(FLOORS) if own in floor)
-    below = {own}.union(*FLOORS[:height])
-    if own == "nn":
-        below = {"nn", "errors"}  # tensors alone
-    return [
-        f"{line} {name}"
-        for line, name in imports(code)
-        if name.startswith((".", "mnerkit_plugins")) or (room(name) or own) not in below
-    ]
-
-
-def test_imports_in_mnerkit_point_downwards_and_never_to_a_plugin() -> None:
-    package = ROOT / "src" / "mnerkit"
-    rooms = {path.stem if path.is_file() else path.name for path in package.iterdir() if path.name[0] != "_"}
-    assert rooms == set().union(*FLOORS)
-    wrong = {
-        str(path.relative_to(package)): found
-        for path in sorted(package.rglob("*.py"))
-        if path.parent != package or path.name[0] != "_"  # the package's own two modules stand above all floors
-        if (found := upward(path.relative_to(package).with_suffix("").parts[0], path.read_text(encoding="utf-8")))
-    }
-    assert wrong == {}
-
-
-def test_an_import_that_points_upwards_is_found() -> None:
-    assert upward("nn", "from mnerkit.data.corpus.post import Post") == ["1 mnerkit.data.corpus.post.Post"]
-    assert not upward("nn", "from mnerkit.errors import UsageError")
-    assert upward("data", "def f():\n    from mnerkit import towers") == ["2 mnerkit.towers"]
-    assert upward("data", "import mnerkit.nn.linear_chain") and upward("towers", "from mnerkit.methods import tagger")
-    assert upward("methods", "import mnerkit_plugins.bert.model") and upward("cli", "from . import options")
-    assert not upward("methods", "import torch\nfrom mnerkit import __version__, registry\nimport mnerkit.nn.contrast")
-
-
-def test_a_plugin_imports_no_other_plugin() -> None:
-    for path in sorted((ROOT / "plugins").rglob("*.py")):
-        own = f"mnerkit_plugins.{path.parent.name}."
-        for line, name in imports(path.read_text(encoding="utf-8")):
-            assert not name.startswith(".") and (not name.startswith("mnerkit_plugins") or name.startswith(own)), (
-                f"{path}:{line}: {name}"
-            )
+def test_imports_point_downwards_and_never_to_another_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    counts = importlib.import_module("source_counts")
+    modules = counts.modules(ROOT)
+    assert counts.upward_imports(modules) == []
+    assert set().union(*counts.FLOORS) - {module.room for module in modules} == {"encoders", "tagging"}
 
 
 def tracked() -> list[Path]:
