@@ -11,7 +11,8 @@ import pytest
 from mnerkit.cli.data import main
 from mnerkit.data.episodes import episode_file
 from mnerkit.data.episodes.episode_file import read_episode_file
-from mnerkit.data.episodes.rules import EpisodeRules
+from mnerkit.data.episodes.protocol import FewShotProtocol
+from mnerkit.data.options import EpisodeOptions
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from tests.data.test_datamodule import connected, corpora_are_read_once, told  # noqa: F401
 
@@ -224,6 +225,6 @@ def test_freezing_needs_no_torch(tmp_path: Path):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_the_rules_have_the_defaults_of_the_datamodule():
+def test_the_protocol_has_the_defaults_of_the_datamodule():
     data = connected("episodic", ())
-    assert data.few_shot_protocol.rules.record(data.content.types) == EpisodeRules().record(data.content.types)
+    assert data.split_episodes.protocol.record() == FewShotProtocol(EpisodeOptions(), data.content.types).record()

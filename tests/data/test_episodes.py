@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.episodes.sampling import EpisodeSource, complement, named_types, split_name, two_type_splits
+from mnerkit.data.episodes.sampling import DrawnEpisodes, complement, named_types, split_name, two_type_splits
+from mnerkit.data.options import EpisodeOptions
 from mnerkit.errors import DataError, UsageError
+from mnerkit.options import make
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
 
@@ -35,9 +37,10 @@ def types_in(of: Post) -> set[str]:
     return {tag[2:] for tag in of.tags or () if tag != "O"}
 
 
-def source(posts: list[Post], types: tuple[str, ...] = TYPES, **options: object) -> EpisodeSource:
-    settings_: dict = {"n_way": 2, "k_shot": 5, "seed": 0, "split": "test", **options}
-    return EpisodeSource(posts, types, **settings_)
+def source(posts: list[Post], types: tuple[str, ...] = TYPES, **given: object) -> DrawnEpisodes:
+    draw: dict = {name: given.pop(name) for name in ("evaluation", "support_posts") if name in given}
+    draw |= {"seed": given.pop("seed", 0), "split": given.pop("split", "test")}
+    return DrawnEpisodes(posts, types, make(EpisodeOptions, {"n_way": 2, "k_shot": 5, **given}), **draw)
 
 
 @given(
@@ -46,11 +49,11 @@ def source(posts: list[Post], types: tuple[str, ...] = TYPES, **options: object)
     n_way=st.integers(1, 4),
     more=st.integers(0, 3),
     support=st.sampled_from(["total", "per_type"]),
-    each_query=st.booleans(),
+    evaluation=st.booleans(),
     query_has_entity=st.booleans(),
 )
 @settings(max_examples=150)
-def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, each_query, query_has_entity):
+def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, evaluation, query_has_entity):
     posts = corpus()
     k_shot = n_way + more if support == "total" else 1 + more
     drawn = source(
@@ -59,10 +62,10 @@ def test_every_episode_obeys_the_rules(seed, number, n_way, more, support, each_
         k_shot=k_shot,
         seed=seed,
         support=support,
-        each_query=each_query,
+        evaluation=evaluation,
         query_has_entity=query_has_entity,
     )
-    episode = drawn.episode(number % len(drawn) if each_query else number)
+    episode = drawn.episode(number % len(drawn) if evaluation else number)
     assert len(episode.types) == n_way and list(episode.types) == sorted(set(episode.types))
     assert len(episode.query) == 1 and not set(episode.query) & set(episode.support)
     assert len(set(episode.support)) == len(episode.support)
@@ -99,18 +102,18 @@ def several(seed: int) -> list[Post]:
     number=st.integers(0, 999),
     n_way=st.integers(1, 4),
     support=st.sampled_from(["total", "per_type", "greedy"]),
-    each_query=st.booleans(),
+    evaluation=st.booleans(),
     query_has_entity=st.booleans(),
 )
 @settings(max_examples=150)
 def test_drop_sentence_keeps_out_of_play_entities_out_of_support_and_query(
-    seed, number, n_way, support, each_query, query_has_entity
+    seed, number, n_way, support, evaluation, query_has_entity
 ):
     posts = several(seed)
-    options = {"n_way": n_way, "k_shot": 4, "support": support, "each_query": each_query}
+    options = {"n_way": n_way, "k_shot": 4, "support": support, "evaluation": evaluation}
     drawn = source(posts, query_has_entity=query_has_entity, out_of_play="drop_sentence", **options)
     try:
-        episode = drawn.episode(number % len(drawn) if each_query else number)
+        episode = drawn.episode(number % len(drawn) if evaluation else number)
     except DataError as said:  # few posts are of a single type: the message must say why
         assert "drop_sentence" in str(said)
         return
@@ -123,7 +126,7 @@ def test_drop_sentence_keeps_out_of_play_entities_out_of_support_and_query(
 
 def test_drop_sentence_asks_every_post_that_fits_an_episode_once():
     posts = several(0)
-    drawn = source(posts, types=("PER", "LOC", "ORG"), each_query=True, out_of_play="drop_sentence")
+    drawn = source(posts, types=("PER", "LOC", "ORG"), evaluation=True, out_of_play="drop_sentence")
     asked = [drawn.episode(number).query[0] for number in drawn.numbers()]
     fits = [place for place, each in enumerate(posts) if types_in(each) and types_in(each) <= {"PER", "LOC", "ORG"}]
     assert asked == [place for place in fits if len(types_in(posts[place])) <= 2] and asked != fits
@@ -197,15 +200,15 @@ def test_seed_split_and_number_each_change_the_episode():
 
 def test_evaluation_asks_every_eligible_post_once():
     posts = corpus()
-    whole = source(posts, types=("ORG", "MISC"), each_query=True)
+    whole = source(posts, types=("ORG", "MISC"), evaluation=True)
     asked = [whole.episode(number).query[0] for number in whole.numbers()]
     assert asked == [place for place, each in enumerate(posts) if types_in(each) & {"ORG", "MISC"}]
-    everyone = source(posts, types=("ORG", "MISC"), each_query=True, query_has_entity=False)
+    everyone = source(posts, types=("ORG", "MISC"), evaluation=True, query_has_entity=False)
     assert len(everyone) == len(posts)
 
 
 def test_a_number_of_evaluation_episodes_takes_a_sample_that_keeps_the_episodes_as_they_are():
-    whole = source(corpus(), each_query=True)
+    whole = source(corpus(), evaluation=True)
     few, more = whole.numbers(10), whole.numbers(20)
     assert len(set(few)) == 10 and set(few) < set(more) < set(whole.numbers())
     assert few != list(range(10))
@@ -245,7 +248,7 @@ def test_a_support_that_can_not_be_drawn_is_an_error_and_not_an_endless_loop():
 
 def test_the_tightest_possible_support_is_found():
     posts = [post(0, ("PER", "LOC")), post(1, ("PER",)), post(2, ("LOC",)), post(3, ("LOC",))]
-    drawn = source(posts, types=("PER", "LOC"), support="per_type", k_shot=1, each_query=True)
+    drawn = source(posts, types=("PER", "LOC"), support="per_type", k_shot=1, evaluation=True)
     for number in range(4):
         assert len(drawn.episode(number).support) == 2
 

@@ -13,7 +13,7 @@ from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.data.corpus.tags import entities
 from mnerkit.data.episodes.episode_file import EpisodeFile, header_of, read_episode_file, write_episode_file
-from mnerkit.data.episodes.rules import EpisodeRules
+from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episodes
 from mnerkit.data.options import EpisodeOptions
 from mnerkit.errors import UsageError
@@ -80,19 +80,19 @@ def main(options: argparse.Namespace) -> int:
 
     Raises:
         UsageError: options that do not fit, or a file that exists.
-        DataError: see `load_corpus` and `EpisodeSource`.
+        DataError: see `load_corpus` and `DrawnEpisodes`.
     """
     out = out_file(options.out, options.overwrite)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit {options.limit}: give at least 1")
-    protocol = {name: _one_word(getattr(options, name)) for name in declared(EpisodeOptions)}
-    rules = EpisodeRules(make(EpisodeOptions, protocol), options.seed)
+    given = make(EpisodeOptions, {name: _one_word(getattr(options, name)) for name in declared(EpisodeOptions)})
     # all splits: types, digest and the check that no test post is trained on are the corpus's
     corpus = load_corpus(options.corpus, options.root, options.variant, options.captions, limit=options.limit)
     check_disjoint(corpus.splits["train"], corpus.splits["test"])
-    source = rules.source(options.split, lambda split: corpus.splits[split], corpus.types)
+    protocol = FewShotProtocol(given, corpus.types, options.seed)
+    source = protocol.draw(options.split, lambda split: corpus.splits[split])
     numbers = _numbers(source, options.split, options.episodes)
-    header = header_of(corpus, options.split, rules, len(numbers))
+    header = header_of(corpus, options.split, protocol, len(numbers))
     write_episode_file(out, header, _drawn(source, numbers))
     print(summary(read_episode_file(out), corpus))
     print(f"wrote {out}", file=sys.stderr)

@@ -25,8 +25,8 @@ from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.episodes.episode_file import EpisodeFile
-from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episodes
+from mnerkit.data.episodes.split_episodes import SplitEpisodes
 from mnerkit.data.features.cache_folder import FEATURES, cache_folder
 from mnerkit.data.options import DataOptions, Pictures, TrainMode
 from mnerkit.data.pictures.objects import Objects
@@ -50,7 +50,7 @@ class MnerData(lightning.LightningDataModule):
         options: corpus, pictures, batches and episodes.
         seed: of batches, episodes and samples.
         split_posts: the posts of each split.
-        few_shot_protocol: which episodes there are.
+        split_episodes: the episodes of each split.
         train_mode: whether the head trains on plain batches or on episodes.
         reads_support: whether the head tags from a support: then it is scored on episodes, however it trains. Set
             before anything is read.
@@ -71,7 +71,7 @@ class MnerData(lightning.LightningDataModule):
         self.options = make(DataOptions, given) if options is None else options
         self.seed = seed
         self.split_posts = SplitPosts(self.options, seed, self._warn_once)
-        self.few_shot_protocol = FewShotProtocol(self.options, seed, self.split_posts)
+        self.split_episodes = SplitEpisodes(self.options, seed, self.split_posts)
         self.train_mode: TrainMode = "plain"
         self.reads_support = False
         self._needs: Needs | None = None
@@ -169,7 +169,7 @@ class MnerData(lightning.LightningDataModule):
     @property
     def train_types(self) -> tuple[str, ...]:
         """Types of training (and, by default, of dev) episodes."""
-        return self.few_shot_protocol.train_types
+        return self.split_episodes.protocol.train_types
 
     @property
     def test_types(self) -> tuple[str, ...]:
@@ -178,16 +178,16 @@ class MnerData(lightning.LightningDataModule):
         Raises:
             UsageError: one of them is a training type, or none is left.
         """
-        return self.few_shot_protocol.test_types
+        return self.split_episodes.protocol.test_types
 
     @property
     def frozen(self) -> dict[str, EpisodeFile]:
-        """The episode files by split (`FewShotProtocol.files`)."""
-        return self.few_shot_protocol.files
+        """The episode files by split (`SplitEpisodes.files`)."""
+        return self.split_episodes.files
 
     def episodes(self, split: str, pictures: Pictures | None = None) -> Episodes:
         """The episodes of a split: of the file that names it, else drawn."""
-        return self.few_shot_protocol.episodes(split, pictures)
+        return self.split_episodes.of(split, pictures)
 
     def plain_posts(self) -> list[Post]:
         """Training posts of plain batches: in a few-shot run with `drop_sentence`, those of the training types alone.
@@ -197,16 +197,16 @@ class MnerData(lightning.LightningDataModule):
         """
         if not self.few_shot:
             return self.posts("train")
-        return self.few_shot_protocol.plain_posts(self._types or self.train_types)
+        return self.split_episodes.plain_posts(self._types or self.train_types)
 
     def own_support(self) -> tuple[tuple[str, ...], list[Post]]:
         """The types in play and the support of the first training episode: for a model that predicts alone."""
-        return self.few_shot_protocol.own_support(self.train_mode)
+        return self.split_episodes.own_support(self.train_mode)
 
     def rehearse(self, train_mode: TrainMode) -> None:
-        """Draw an episode of each split where the head reads a support (`FewShotProtocol.rehearse`)."""
+        """Draw an episode of each split where the head reads a support (`SplitEpisodes.rehearse`)."""
         if self.reads_support:
-            self.few_shot_protocol.rehearse(train_mode)
+            self.split_episodes.rehearse(train_mode)
 
     def protocol(self) -> dict[str, Any]:
         """What a score must name: the corpus and, in a few-shot run, how episodes are drawn; plain data."""
@@ -214,7 +214,7 @@ class MnerData(lightning.LightningDataModule):
         if self.few_shot:
             if self.train_mode == "plain":
                 record["train_posts"] = len(self.plain_posts())
-            record |= self.few_shot_protocol.record(self.train_mode)
+            record |= self.split_episodes.record(self.train_mode)
             if record["dev_selects_on_test_types"]:
                 self._warn_once("dev_types", "dev selects on the test types (--data.dev_types)")
         return record
@@ -275,7 +275,7 @@ class MnerData(lightning.LightningDataModule):
         o = self.options
         if self.few_shot and split != "train":
             episodes = self.episodes(split, pictures)
-            numbers = self.few_shot_protocol.evaluation_numbers(split, episodes)
+            numbers = self.split_episodes.evaluation_numbers(split, episodes)
             sampler = EvaluationEpisodeSampler(numbers, world, rank)
             return batch_loader(EpisodeBatches(episodes, self.collator()), sampler, o.workers, self.seed)
         posts, collator = self.posts(split, pictures), self.collator()

@@ -73,14 +73,16 @@ def _bare(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _types(config: dict[str, Any], method: Method) -> tuple[str, ...]:
     """The types that the head is built for, as far as they are known without the corpus's files."""
     from mnerkit.data.corpus.corpus import TYPES
-    from mnerkit.data.episodes.rules import EpisodeRules
+    from mnerkit.data.episodes.protocol import FewShotProtocol
     from mnerkit.data.options import EpisodeOptions
     from mnerkit.data.probe.generate import types_of
 
     data = config.get("data") or {}
     known = types_of(data.get("variant") or "default") if data.get("corpus", "probe") == "probe" else TYPES
     few_shot = method.reads_support or data.get("train_types") is not None
-    return EpisodeRules(EpisodeOptions(train_types=data.get("train_types"))).source_types(known) if few_shot else known
+    return (
+        FewShotProtocol(EpisodeOptions(train_types=data.get("train_types")), known).train_types if few_shot else known
+    )
 
 
 def _parts(method: Method, specs: dict[str, str]) -> list[Part]:

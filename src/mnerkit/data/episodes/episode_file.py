@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from mnerkit.atomic_files import write_lines
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.episodes.rules import EpisodeRules
+from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episode, Episodes
 from mnerkit.errors import DataError, UsageError
 
@@ -72,7 +72,7 @@ class EpisodeFile:
             )
 
 
-def header_of(corpus: Corpus, split: str, rules: EpisodeRules, episodes: int) -> dict[str, Any]:
+def header_of(corpus: Corpus, split: str, protocol: FewShotProtocol, episodes: int) -> dict[str, Any]:
     """The first line of a file."""
     return {
         "format": FORMAT,
@@ -80,7 +80,7 @@ def header_of(corpus: Corpus, split: str, rules: EpisodeRules, episodes: int) ->
         **corpus.header,
         "split": split,
         "episodes": episodes,
-        "protocol": rules.record(corpus.types),
+        "protocol": protocol.record(),
     }
 
 
@@ -211,66 +211,53 @@ class FrozenEpisodes(Episodes):
 
     Args:
         file: the read file.
-        posts: the posts of its split.
-        support_posts: the posts of its support split.
-        types: the types that episodes of this split may have; all others are refused.
-        n_way: how many types an episode of this run has.
-        source_types: the training types, for the message.
-        drop_sentence: refuse an episode with a post that holds an entity of a type that is not in play.
+        posts: gives the posts of a split.
+        protocol: the types that episodes of this split may have; all others are refused. How many types an episode has,
+            and whether its posts may hold an entity of a type that is not in play, must fit the file, too.
 
     Raises:
         DataError: an episode does not fit, with file and line.
     """
 
-    def __init__(
-        self,
-        file: EpisodeFile,
-        posts: Sequence[Post],
-        support_posts: Sequence[Post],
-        *,
-        types: Collection[str],
-        n_way: int,
-        source_types: Collection[str] = (),
-        drop_sentence: bool = False,
-    ) -> None:
-        self.file, self.split, self.posts, self.support_posts = file, file.split, posts, support_posts
-        self._places = {post.id: place for place, post in enumerate(posts)}
-        own = support_posts is posts
-        self._support_places = self._places if own else {post.id: place for place, post in enumerate(support_posts)}
+    def __init__(self, file: EpisodeFile, posts: Callable[[str], Sequence[Post]], protocol: FewShotProtocol) -> None:
+        self.file, self.split, self.protocol = file, file.split, protocol
+        self.posts, self.support_posts = posts(file.split), posts(file.support_split)
+        self._places = {post.id: place for place, post in enumerate(self.posts)}
+        self._support_places = {post.id: place for place, post in enumerate(self.support_posts)}
+        types = protocol.types(self.split)
         for row in file.rows:
-            self._check_types(row, types, source_types, n_way)
-            self._check_posts(row, drop_sentence)
+            self._check_types(row, types)
+            self._check_posts(row)
 
-    def _check_types(self, row: Row, types: Collection[str], source: Collection[str], n_way: int) -> None:
-        where = f"{self.file.path}:{row.line}"
+    def _check_types(self, row: Row, types: Collection[str]) -> None:
+        where, n_way = f"{self.file.path}:{row.line}", self.protocol.options.n_way
         if len(row.types) != n_way:
             raise DataError(f"{where}: {len(row.types)} types in play, --data.n_way {n_way} wants as many")
         for kind in row.types:
             if kind not in types:
-                trained = ", it is a training type" if kind in source and self.split == "test" else ""
+                trained = self.split == "test" and kind in self.protocol.train_types
                 raise DataError(
                     f"{where}: type {kind[:40]!r} is not among the types of {self.split} episodes "
-                    f"({', '.join(sorted(types))}){trained}; see --data.train_types"
+                    f"({', '.join(sorted(types))}){', it is a training type' if trained else ''}; "
+                    "see --data.train_types"
                 )
 
-    def _check_posts(self, row: Row, drop_sentence: bool) -> None:
+    def _check_posts(self, row: Row) -> None:
         where = f"{self.file.path}:{row.line}"
-        support = self.file.support_split
+        whole_posts = self.protocol.options.out_of_play == "drop_sentence"
         for ids, places, posts, split in (
-            (row.support, self._support_places, self.support_posts, support),
+            (row.support, self._support_places, self.support_posts, self.file.support_split),
             (row.query, self._places, self.posts, self.split),
         ):
-            for each in ids:
-                if each not in places:
-                    raise DataError(
-                        f"{where}: post {each[:80]!r} is not among the posts of {split} that this run reads"
-                    )
-                tags = posts[places[each]].tags
+            for id_ in ids:
+                if id_ not in places:
+                    raise DataError(f"{where}: post {id_[:80]!r} is not among the posts of {split} that this run reads")
+                tags = posts[places[id_]].tags
                 if tags is None:
-                    raise DataError(f"{where}: post {each!r} of {split} has no tags: episodes need tagged posts")
-                if drop_sentence and any(tag != "O" and tag[2:] not in row.types for tag in tags):
+                    raise DataError(f"{where}: post {id_!r} of {split} has no tags: episodes need tagged posts")
+                if whole_posts and any(tag != "O" and tag[2:] not in row.types for tag in tags):
                     raise DataError(
-                        f"{where}: post {each!r} holds a type that is not in play, which --data.out_of_play "
+                        f"{where}: post {id_!r} holds a type that is not in play, which --data.out_of_play "
                         "drop_sentence forbids; the file was frozen without it"
                     )
 

@@ -9,13 +9,14 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from mnerkit.data.corpus.corpus import LABELS
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import entities
-from mnerkit.data.options import OutOfPlay, Support
+from mnerkit.data.options import EpisodeOptions
 from mnerkit.data.random_draws import permutation, stream
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
@@ -34,7 +35,7 @@ class Episode:
 
 
 class Episodes:
-    """The episodes of one split by their numbers, whether drawn (`EpisodeSource`) or read from a file.
+    """The episodes of one split by their numbers, whether drawn (`DrawnEpisodes`) or read from a file.
 
     Attributes:
         split: `train`, `dev` or `test`.
@@ -70,16 +71,16 @@ class Episodes:
         }
 
 
-class EpisodeSource(Episodes):
+class DrawnEpisodes(Episodes):
     """Draws the episodes of one split.
 
-    A support post always holds a type in play. `total`: `k_shot` support posts in all, such that each type in play
-    occurs (one post is drawn for each type that is still missing, the rest freely). `per_type`: `k_shot` posts for
+    A support post always holds a type in play. `support` `total`: `k_shot` support posts in all, such that each type in
+    play occurs (one post is drawn for each type that is still missing, the rest freely). `per_type`: `k_shot` posts for
     each type in play, no post counted twice. `greedy`: posts with `k_shot` to twice `k_shot` entities of each type in
     play (Ding et al. 2021, Few-NERD, Algorithm 1).
 
     With `out_of_play` `drop_sentence` a post with an entity of a type that is not in play is neither support nor query
-    (as in that algorithm); otherwise it may be both, and the collator says what becomes of the entity's tags.
+    (as in that algorithm); otherwise it may be both, and the collator decides what becomes of the entity's tags.
 
     In training the types in play and then the query are drawn. In evaluation the episode's number is the place of its
     query among the eligible posts of the split, and of the types in play one is a type of the query's own (all of the
@@ -88,15 +89,10 @@ class EpisodeSource(Episodes):
     Args:
         posts: the posts of the split; queries come from them.
         types: the types to draw from.
-        n_way: how many types are in play.
-        k_shot: see above.
+        options: the few-shot protocol.
         seed: with `split` and the episode's number, the only source of randomness.
         split: `train`, `dev` or `test`: keeps the draws of the splits apart.
-        support: reading of K.
-        ensure_all_types: with `total`, each type in play occurs in the support; else all its posts are drawn freely.
-        query_has_entity: a query holds at least one entity of the types in play; else every post may be a query.
-        out_of_play: what becomes of entities of types that are not in play.
-        each_query: evaluation: every eligible post is a query once.
+        evaluation: every eligible post is a query once.
         support_posts: where the support comes from, when not from `posts`.
 
     Raises:
@@ -108,26 +104,20 @@ class EpisodeSource(Episodes):
         self,
         posts: Sequence[Post],
         types: Sequence[str],
+        options: EpisodeOptions,
         *,
-        n_way: int,
-        k_shot: int,
         seed: int,
         split: str,
-        support: Support = "total",
-        ensure_all_types: bool = True,
-        query_has_entity: bool = True,
-        out_of_play: OutOfPlay = "O",
-        each_query: bool = False,
+        evaluation: bool = False,
         support_posts: Sequence[Post] | None = None,
     ) -> None:
         # sorted, since the order of a set of names differs from run to run
         self.types = tuple(sorted(set(types)))
-        self.n_way, self.k_shot, self.seed, self.split, self.support = n_way, k_shot, seed, split, support
-        self.each_query, self.own_support = each_query, support_posts is None
-        self.ensure_all_types, self.query_has_entity, self.out_of_play = ensure_all_types, query_has_entity, out_of_play
+        self.options, self.seed, self.split, self.evaluation = options, seed, split, evaluation
+        self.whole_posts = options.out_of_play == "drop_sentence"
         self._check_options()
-        self.posts = posts
-        self.support_posts = posts if support_posts is None else support_posts
+        self.own_support = support_posts is None
+        self.posts, self.support_posts = posts, posts if support_posts is None else support_posts
         # all types of each post, in play or not
         self._kinds = [_types_of(post, split) for post in posts]
         self._support_kinds = (
@@ -137,76 +127,65 @@ class EpisodeSource(Episodes):
         self._holders = {kind: [place for place in usable if kind in self._support_kinds[place]] for kind in self.types}
         self._members = {kind: frozenset(holders) for kind, holders in self._holders.items()}
         self.queries = [place for place, kinds in enumerate(self._kinds) if self._may_be_query(kinds)]
-        self._counted: dict[int, Counter[str]] = {}
         self._check_counts()
 
     def _open(self, kinds: set[str], types: Sequence[str]) -> bool:
         """Whether a post with entities of `kinds` may be in an episode of `types`."""
-        return self.out_of_play != "drop_sentence" or kinds.issubset(types)
+        return not self.whole_posts or kinds.issubset(types)
 
     def _may_be_query(self, kinds: set[str]) -> bool:
         """Whether a post with entities of `kinds` can be a query of some episode."""
-        fits = self.out_of_play != "drop_sentence" or len(kinds) <= self.n_way
+        fits = not self.whole_posts or len(kinds) <= self.options.n_way
         return fits and self._open(kinds, self.types) and self._holds(kinds, self.types)
 
     def _holds(self, kinds: set[str], types: Sequence[str]) -> bool:
-        return not self.query_has_entity or not kinds.isdisjoint(types)
+        return not self.options.query_has_entity or not kinds.isdisjoint(types)
 
     def _check_options(self) -> None:
-        if self.support not in get_args(Support):
-            choices = get_args(Support)
-            raise UsageError(
-                f"--data.support {self.support}: choose {', '.join(choices)}.{did_you_mean(self.support, choices)}"
-            )
-        if self.out_of_play not in get_args(OutOfPlay):
-            near = did_you_mean(self.out_of_play, get_args(OutOfPlay))
-            raise UsageError(f"--data.out_of_play {self.out_of_play}: choose {', '.join(get_args(OutOfPlay))}.{near}")
-        if not 1 <= self.n_way <= len(self.types):
+        o = self.options
+        if o.n_way > len(self.types):
             others = "; --data.dev_types names other ones" if self.split == "dev" else ""
             raise UsageError(
-                f"--data.n_way {self.n_way}: the {self.split} episodes have {len(self.types)} types to draw from "
+                f"--data.n_way {o.n_way}: the {self.split} episodes have {len(self.types)} types to draw from "
                 f"({', '.join(self.types)}){others}"
             )
-        least = self.n_way if self.support == "total" and self.ensure_all_types else 1
-        if self.k_shot < least:
+        if o.support == "total" and o.ensure_all_types and o.k_shot < o.n_way:
             raise UsageError(
-                f"--data.k_shot {self.k_shot} is too few: with --data.support {self.support} and {self.n_way} types "
-                f"in play give at least {least}"
+                f"--data.k_shot {o.k_shot} is too few: with --data.support {o.support} and {o.n_way} types "
+                f"in play give at least {o.n_way}"
             )
 
     def _check_counts(self) -> None:
         if not self.queries:
             raise self._no_query(self.types)
-        least = {"per_type": self.k_shot, "greedy": 1, "total": int(self.ensure_all_types)}[self.support]
+        o = self.options
+        least = {"per_type": o.k_shot, "greedy": 1, "total": int(o.ensure_all_types)}[o.support]
         for kind, holders in self._holders.items():
             self._demand(kind, len(holders), least + self.own_support)
-            if self.support == "greedy":
-                found = sum(self._entities(place)[kind] for place in holders)
-                self._demand(kind, found, self.k_shot, "has {} entities")
-        if self.support == "total":
+            if o.support == "greedy":
+                count = sum(self._entity_counts[place][kind] for place in holders)
+                self._demand(kind, count, o.k_shot, "has {} entities")
+        if o.support == "total":
             pool = set().union(*self._members.values())
-            self._demand(" or ".join(self.types), len(pool), self.k_shot + self.own_support)
+            self._demand(" or ".join(self.types), len(pool), o.k_shot + self.own_support)
 
     def _no_query(self, types: Sequence[str]) -> DataError:
-        alone = (
-            " and of no other type (--data.out_of_play drop_sentence)" if self.out_of_play == "drop_sentence" else ""
-        )
+        alone = " and of no other type (--data.out_of_play drop_sentence)" if self.whole_posts else ""
         return DataError(f"no post of {self.split} holds an entity of the types {', '.join(types)}{alone}")
 
     def _demand(self, kind: str, count: int, wanted: int, wording: str = "occurs in {}") -> None:
         if count < wanted:
-            dropped = ", --data.out_of_play drop_sentence" if self.out_of_play == "drop_sentence" else ""
+            dropped = ", --data.out_of_play drop_sentence" if self.whole_posts else ""
             raise DataError(
                 f"too few posts of {self.split if self.own_support else 'the support split'} for --data.k_shot "
-                f"{self.k_shot} (--data.support {self.support}{dropped}): type {kind} {wording.format(count)}, "
-                f"{wanted} are needed"
+                f"{self.options.k_shot} (--data.support {self.options.support}{dropped}): "
+                f"type {kind} {wording.format(count)}, {wanted} are needed"
             )
 
-    def _entities(self, place: int) -> Counter[str]:
-        """Entities by type of a support post; counted once, since `greedy` asks for every post in every episode."""
-        if place not in self._counted:
-            self._counted[place] = Counter(span.type for span in entities(self.support_posts[place].tags or ()))
-        return self._counted[place]
+    @cached_property
+    def _entity_counts(self) -> list[Counter[str]]:
+        """Entities by type of each support post; `greedy` asks for every post in every episode."""
+        return [Counter(span.type for span in entities(post.tags or ())) for post in self.support_posts]
 
     def __len__(self) -> int:
         """How many posts may be a query: the number of evaluation episodes."""
@@ -224,14 +203,14 @@ class EpisodeSource(Episodes):
         """The episode of this number.
 
         Raises:
-            DataError: no support of the asked size can be drawn; the type and its count are named.
+            DataError: no support of that size can be drawn; the type and its count are named.
         """
         draw = stream("episode", self.seed, self.split, number)
-        if self.each_query:
+        if self.evaluation:
             query = self.queries[number]
             types = self._types_around(query, draw)
         else:
-            types = tuple(sorted(draw.sample(self.types, self.n_way)))
+            types = tuple(sorted(draw.sample(self.types, self.options.n_way)))
             query = self._query(types, draw)
         for left in reversed(range(TRIES)):
             try:
@@ -244,12 +223,13 @@ class EpisodeSource(Episodes):
 
     def _types_around(self, query: int, draw: random.Random) -> tuple[str, ...]:
         """Types in play, one of them (all, where others would drop the query) the query's own where it has any."""
-        if self.n_way == len(self.types):
+        n_way = self.options.n_way
+        if n_way == len(self.types):
             return self.types
         held = sorted(self._kinds[query].intersection(self.types))
-        own = held if self.out_of_play == "drop_sentence" or not held else [draw.choice(held)]
+        own = held if self.whole_posts or not held else [draw.choice(held)]
         others = [kind for kind in self.types if kind not in own]
-        return tuple(sorted(own + draw.sample(others, self.n_way - len(own))))
+        return tuple(sorted(own + draw.sample(others, n_way - len(own))))
 
     def _query(self, types: tuple[str, ...], draw: random.Random) -> int:
         kinds = self._kinds
@@ -259,7 +239,7 @@ class EpisodeSource(Episodes):
         return draw.choice(eligible)
 
     def _support(self, types: tuple[str, ...], query: int, draw: random.Random) -> tuple[int, ...]:
-        taken: list[int] = []
+        o, taken = self.options, list[int]()
 
         def take(pool: Sequence[int], count: int, kind: str) -> None:
             used = {*taken, query} if self.own_support else set(taken)
@@ -270,17 +250,17 @@ class EpisodeSource(Episodes):
 
         # the rarest type first: it has the least choice
         by_count = sorted(types, key=lambda kind: len(self._holders[kind]))
-        if self.support == "greedy":
+        if o.support == "greedy":
             taken = self._greedy(types, query, draw)
-        elif self.support == "per_type":
+        elif o.support == "per_type":
             for kind in by_count:
-                take(self._holders[kind], self.k_shot, kind)
+                take(self._holders[kind], o.k_shot, kind)
         else:
-            for kind in by_count if self.ensure_all_types else ():
+            for kind in by_count if o.ensure_all_types else ():
                 if not set(taken) & self._members[kind]:
                     take(self._holders[kind], 1, kind)
             pool = sorted({place for kind in types for place in self._holders[kind]})
-            take(pool, self.k_shot - len(taken), " or ".join(types))
+            take(pool, o.k_shot - len(taken), " or ".join(types))
         draw.shuffle(taken)
         return tuple(taken)
 
@@ -289,15 +269,15 @@ class EpisodeSource(Episodes):
         holders = {place for kind in types for place in self._holders[kind]} - ({query} if self.own_support else set())
         pool = sorted(place for place in holders if self._open(self._support_kinds[place], types))
         draw.shuffle(pool)
-        counts, taken = dict.fromkeys(types, 0), []
+        k_shot, counts, taken = self.options.k_shot, Counter[str](), []
         for place in pool:
-            found = self._entities(place)
-            needed = any(found[kind] and counts[kind] < self.k_shot for kind in types)
-            if needed and all(counts[kind] + found[kind] <= 2 * self.k_shot for kind in types):
+            held = self._entity_counts[place]
+            needed = any(held[kind] and counts[kind] < k_shot for kind in types)
+            if needed and all(counts[kind] + held[kind] <= 2 * k_shot for kind in types):
                 taken.append(place)
-                counts = {kind: counts[kind] + found[kind] for kind in types}
+                counts += held
         for kind in types:
-            self._demand(kind, counts[kind], self.k_shot, "has {} entities in a draw")
+            self._demand(kind, counts[kind], k_shot, "has {} entities in a draw")
         return taken
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from mnerkit.data.episodes.rules import DRAWING
+from mnerkit.data.episodes.protocol import DRAWING
 from mnerkit.report.folders import Record, corpus_name, mapping
 
 # name and value of each thing that was asked, in a fixed order
