@@ -156,7 +156,7 @@ class Bench(cells.Bench):
         row["test"] = {key: metrics["test"][key] for key in kept}
         answers = read_answers(folder.path / "predictions.test.jsonl")
         answers.sort(key=lambda each: each.episode or 0)
-        row["counts"] = cells.packed((len(a.gold), len(a.said), len(a.gold & a.said)) for a in answers)
+        row["counts"] = cells.packed((len(a.gold), len(a.predicted), len(a.gold & a.predicted)) for a in answers)
         return row
 
 

@@ -119,7 +119,7 @@ class Bench(cells.Bench):
         for split in ("dev", "test"):
             row[split] = {key: value for key, value in metrics[split].items() if _is_f1(key)}
         answers = sorted(read_answers(folder.path / "predictions.test.jsonl"), key=lambda each: each.id)
-        row["counts"] = cells.packed((len(a.gold), len(a.said), len(a.gold & a.said)) for a in answers)
+        row["counts"] = cells.packed((len(a.gold), len(a.predicted), len(a.gold & a.predicted)) for a in answers)
         return row
 
 

@@ -110,7 +110,7 @@ def test_the_average_of_the_six_splits_is_the_arithmetic_mean():
     assert six_split_average(scores) == 4.0
     with pytest.raises(DataError, match=r"split Per\+Org is missing"):
         six_split_average({name: score for name, score in scores.items() if name != "org+per"})
-    with pytest.raises(DataError, match=r"Per\+Loc is there twice"):
+    with pytest.raises(DataError, match=r"Per\+Loc is given twice"):
         six_split_average({**scores, "Loc+Per": 1.0})
     with pytest.raises(DataError, match="no split of two types"):
         six_split_average({**scores, "Per": 1.0})

@@ -1,4 +1,4 @@
-"""Two systems on the same posts, from the predictions that their runs wrote. Nothing here imports torch."""
+"""Compares two systems on the same posts, from the prediction files of their runs. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Answer:
     """One line of `predictions.<split>.jsonl`.
 
     Attributes:
-        id: of the post.
-        words: of the post.
-        gold: its entities of the types in play.
-        said: predicted entities that count: without those that hold an ignored word.
+        id: id of the post.
+        words: words of the post.
+        gold: gold entities of the types in play.
+        predicted: predicted entities that are scored: those that contain no ignored word.
         ignored: words that do not count.
         episode: number of the episode, or None.
         types: types in play in the episode.
@@ -36,7 +36,7 @@ class Answer:
     id: str
     words: tuple[str, ...]
     gold: frozenset[Entity]
-    said: frozenset[Entity]
+    predicted: frozenset[Entity]
     ignored: tuple[int, ...] = ()
     episode: int | None = None
     types: tuple[str, ...] = ()
@@ -44,34 +44,34 @@ class Answer:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """The predictions of a run.
+    """Read the predictions of a run.
 
     Raises:
-        DataError: no such file, or a line that is none of mnerkit's, or without gold entities.
+        DataError: the file can't be read, is empty, or has a line that mnerkit did not write or without gold entities.
     """
-    found = []
+    answers = []
     try:
         with path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
                 try:
-                    found.append(_answer(json.loads(line)))
+                    answers.append(_answer(json.loads(line)))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise DataError(f"{path}:{number}: no prediction with gold entities") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{path} can't be read: {getattr(problem, 'strerror', None) or problem}") from None
-    if not found:
+    if not answers:
         raise DataError(f"{path} holds no predictions")
-    return found
+    return answers
 
 
 def _answer(row: dict[str, Any]) -> Answer:
     ignored = tuple(row.get("ignored", ()))
-    said = [Entity(each["start"], each["end"], each["type"]) for each in row["entities"]]
+    predicted = [Entity(span["start"], span["end"], span["type"]) for span in row["entities"]]
     return Answer(
         id=row["id"],
         words=tuple(row["words"]),
-        gold=frozenset(Entity(*each) for each in row["gold"]),
-        said=frozenset(counted(said, ignored)),
+        gold=frozenset(Entity(*span) for span in row["gold"]),
+        predicted=frozenset(counted(predicted, ignored)),
         ignored=ignored,
         episode=row.get("episode"),
         types=tuple(row.get("types", ())),
@@ -80,20 +80,20 @@ def _answer(row: dict[str, Any]) -> Answer:
 
 
 def first_difference(a: Sequence[Answer], b: Sequence[Answer]) -> str | None:
-    """What two systems were not asked alike, in words: the first such thing, or None."""
-    for number, (one, other) in enumerate(zip(a, b, strict=False), 1):
-        where = f"line {number}, post {one.id!r}" + ("" if one.episode is None else f" of episode {one.episode}")
-        if one.episode != other.episode:
-            return f"line {number}: {_episode(one)} against {_episode(other)}"
-        if one.id != other.id:
-            return f"{where}: against post {other.id!r}"
-        for what in ("words", "types", "support", "ignored"):
-            mine, others = getattr(one, what), getattr(other, what)
-            if mine != others:
-                name = {"ignored": "ignored words", "types": "types in play"}.get(what, what)
-                return f"{where}: {name} {_short(mine)} against {_short(others)}"
-        if one.gold != other.gold:
-            return f"{where}: gold entities {_spans(one)} against {_spans(other)}"
+    """Describe the first difference between the posts or settings of two systems; None if there is none."""
+    for number, (first, second) in enumerate(zip(a, b, strict=False), 1):
+        where = f"line {number}, post {first.id!r}" + ("" if first.episode is None else f" of episode {first.episode}")
+        if first.episode != second.episode:
+            return f"line {number}: {_episode(first)} against {_episode(second)}"
+        if first.id != second.id:
+            return f"{where}: against post {second.id!r}"
+        for field in ("words", "types", "support", "ignored"):
+            value_a, value_b = getattr(first, field), getattr(second, field)
+            if value_a != value_b:
+                name = {"ignored": "ignored words", "types": "types in play"}.get(field, field)
+                return f"{where}: {name} {_short(value_a)} against {_short(value_b)}"
+        if first.gold != second.gold:
+            return f"{where}: gold entities {_spans(first)} against {_spans(second)}"
     if len(a) != len(b):
         return f"{len(a)} predictions against {len(b)}"
     return None
@@ -109,65 +109,65 @@ def _short(values: Iterable[object]) -> str:
 
 
 def _spans(answer: Answer) -> str:
-    return _short(f"{' '.join(answer.words[each.start : each.end])} ({each.type})" for each in sorted(answer.gold))
+    return _short(f"{' '.join(answer.words[span.start : span.end])} ({span.type})" for span in sorted(answer.gold))
 
 
 def units_of(answers: Sequence[Answer]) -> list[Hashable]:
-    """Of each answer, the name of the unit that it is swapped and drawn with: its episode's posts, or its post alone.
+    """Name the unit of resampling that each answer belongs to: the posts of its episode, or its post alone.
 
-    A run with another seed has units of the same names, if it was asked about the same posts, whatever the supports:
-    their counts belong together. To ask thrice about a post gives no three posts, and no smaller p-value.
+    Runs with different seeds give the same names to units of the same posts, whatever the supports, so that their
+    counts are added up. Repeating a post does not add independent posts, and so does not lower the p-value.
     """
-    together: dict[tuple[str, int], list[int]] = {}
-    for place, each in enumerate(answers):
-        own = ("post", place) if each.episode is None else ("episode", each.episode)
-        together.setdefault(own, []).append(place)
+    groups: dict[tuple[str, int], list[int]] = {}
+    for place, answer in enumerate(answers):
+        group = ("post", place) if answer.episode is None else ("episode", answer.episode)
+        groups.setdefault(group, []).append(place)
     names: list[Hashable] = [None] * len(answers)
-    before: Counter[Hashable] = Counter()
-    for places in together.values():
+    repeats: Counter[Hashable] = Counter()
+    for places in groups.values():
         posts = tuple((answers[place].id, answers[place].words) for place in places)
         for place in places:
-            names[place] = posts, before[posts]  # a run may ask twice for the same posts
-        before[posts] += 1
+            names[place] = posts, repeats[posts]  # a run may contain the same posts twice
+        repeats[posts] += 1
     return names
 
 
 def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples: int = 10_000) -> dict[str, Any]:
-    """Compare two systems, a and b, on the same posts: pooled F1, paired test, by type, and who alone is right.
+    """Compare two systems, a and b, on the same posts: pooled F1, paired test, scores by type, and who is right.
 
-    The unit that is swapped and resampled is the episode where there are any, else the post, with the answers of all
-    pairs of runs (`units_of`).
+    The unit of swapping and resampling is the episode if there are episodes, else the post; it pools the answers of
+    all pairs of runs (`units_of`).
 
     Args:
-        pairs: answers of a and of b in each pair of runs, for instance one a seed.
-        samples: draws of the tests.
+        pairs: answers of a and of b in each pair of runs, for instance one pair for each seed.
+        samples: number of random draws of the tests.
 
     Returns:
-        Plain data: the fields of `significance.Comparison` (`difference` is b - a), `unit`, `gold`, the number of gold
-        entities, `only_a`, `only_b`, `both` and `neither`, those that were right, and `by_type`.
+        Plain data: the fields of `significance.Comparison` (`difference` is b - a), `unit`, `gold` (the number of gold
+        entities), `only_a`, `only_b`, `both` and `neither` (gold entities by who predicted them), and `by_type`.
 
     Raises:
-        DataError: the two were not asked alike; the first difference is named.
+        DataError: the two answered different posts or settings; the message names the first difference.
     """
     units: dict[Hashable, np.ndarray] = {}
     types: dict[str, Counter[str]] = {}
     for a, b in pairs:
         difference = first_difference(a, b)
         if difference is not None:
-            raise DataError(f"the two can't be compared, they were not asked alike: {difference}")
-        for unit, one, other in zip(units_of(a), a, b, strict=True):
-            units[unit] = units.get(unit, 0) + _counts(one, other)
-            _add_types(types, one, other)
+            raise DataError(f"the two can't be compared, since their posts or settings differ: {difference}")
+        for unit, first, second in zip(units_of(a), a, b, strict=True):
+            units[unit] = units.get(unit, 0) + _counts(first, second)
+            _add_types(types, first, second)
     total: Counter[str] = sum(types.values(), Counter())
     by_type = {
         kind: {
-            "gold": found["gold"],
-            "f1_a": prf(found["gold"], found["said_a"], found["right_a"])[2],
-            "f1_b": prf(found["gold"], found["said_b"], found["right_b"])[2],
-            "only_a": found["only_a"],
-            "only_b": found["only_b"],
+            "gold": counts["gold"],
+            "f1_a": prf(counts["gold"], counts["predicted_a"], counts["correct_a"])[2],
+            "f1_b": prf(counts["gold"], counts["predicted_b"], counts["correct_b"])[2],
+            "only_a": counts["only_a"],
+            "only_b": counts["only_b"],
         }
-        for kind, found in sorted(types.items())
+        for kind, counts in sorted(types.items())
     }
     return {
         **paired_counts_test(np.array(list(units.values())), samples),
@@ -177,21 +177,21 @@ def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples:
     }
 
 
-def _counts(one: Answer, other: Answer) -> np.ndarray:
-    """(5,) entities of gold, predicted and correct of a, predicted and correct of b."""
-    gold = one.gold
-    return np.array([len(gold), len(one.said), len(gold & one.said), len(other.said), len(gold & other.said)])
+def _counts(a: Answer, b: Answer) -> np.ndarray:
+    """(5,) numbers of gold entities, of predicted and correct ones of a, and of predicted and correct ones of b."""
+    gold = a.gold
+    return np.array([len(gold), len(a.predicted), len(gold & a.predicted), len(b.predicted), len(gold & b.predicted)])
 
 
-def _add_types(types: dict[str, Counter[str]], one: Answer, other: Answer) -> None:
-    for span in one.gold | one.said | other.said:
-        said_a, said_b, wanted = span in one.said, span in other.said, span in one.gold
-        found = types.setdefault(span.type, Counter())
-        found["gold"] += wanted
-        found["said_a"] += said_a
-        found["said_b"] += said_b
-        if wanted:
-            who = "both" if said_a and said_b else "only_a" if said_a else "only_b" if said_b else "neither"
-            found["right_a"] += said_a
-            found["right_b"] += said_b
-            found[who] += 1
+def _add_types(types: dict[str, Counter[str]], a: Answer, b: Answer) -> None:
+    for span in a.gold | a.predicted | b.predicted:
+        in_a, in_b, in_gold = span in a.predicted, span in b.predicted, span in a.gold
+        counts = types.setdefault(span.type, Counter())
+        counts["gold"] += in_gold
+        counts["predicted_a"] += in_a
+        counts["predicted_b"] += in_b
+        if in_gold:
+            outcome = "both" if in_a and in_b else "only_a" if in_a else "only_b" if in_b else "neither"
+            counts["correct_a"] += in_a
+            counts["correct_b"] += in_b
+            counts[outcome] += 1

@@ -1,7 +1,7 @@
 """Entity-level scores: exact spans and types, micro-averaged, under the lenient and the strict chunking rule.
 
-Everything is counted in whole numbers (gold, predicted and correct entities), so scores of parts add up to the score
-of the whole, across batches and across ranks. All scores are percentages, 0..100. Nothing here imports torch.
+Counts are whole numbers (of gold, predicted and correct entities), so the counts of batches and ranks add up to those
+of the whole split. All scores are percentages, 0..100. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -20,25 +20,29 @@ RULES: tuple[Chunking, ...] = get_args(Chunking)
 
 
 def post_pairs(gold: Tags, predicted: Tags) -> Iterable[tuple[Sequence[str], Sequence[str]]]:
-    """Gold and predicted tags of each post; lengths must agree."""
+    """Yield the gold and the predicted tags of each post.
+
+    Raises:
+        ValueError: the two differ in posts or in words.
+    """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold posts, {len(predicted)} predicted")
-    for number, (right, said) in enumerate(zip(gold, predicted, strict=True)):
-        if len(right) != len(said):
-            raise ValueError(f"post {number} has {len(right)} gold tags, {len(said)} predicted")
-        yield right, said
+    for number, (gold_tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True)):
+        if len(gold_tags) != len(predicted_tags):
+            raise ValueError(f"post {number} has {len(gold_tags)} gold tags, {len(predicted_tags)} predicted")
+        yield gold_tags, predicted_tags
 
 
 def count_entities(gold: Tags, predicted: Tags, chunking: Chunking = "lenient") -> dict[str, np.ndarray]:
-    """Count by type: an int array (gold, predicted, correct) for each type that occurs, in alphabetical order.
+    """Count entities by type: an int array (gold, predicted, correct) for each type that occurs, in alphabetical order.
 
     Raises:
         ValueError: the two differ in posts or in words.
     """
     counts: dict[str, np.ndarray] = {}
-    for right, said in post_pairs(gold, predicted):
-        wanted, found = set(entities(right, chunking)), set(entities(said, chunking))
-        for column, group in enumerate((wanted, found, wanted & found)):
+    for gold_tags, predicted_tags in post_pairs(gold, predicted):
+        gold_set, predicted_set = set(entities(gold_tags, chunking)), set(entities(predicted_tags, chunking))
+        for column, group in enumerate((gold_set, predicted_set, gold_set & predicted_set)):
             for entity in group:
                 counts.setdefault(entity.type, np.zeros(3, dtype=np.int64))[column] += 1
     return dict(sorted(counts.items()))
@@ -56,11 +60,11 @@ def named_scores(totals: Counts, by_type: Mapping[str, Counts]) -> dict[str, flo
     """Precision, recall and F1 under the names of `entity_scores`.
 
     Args:
-        totals: (gold, predicted, correct) of all entities under each chunking rule.
-        by_type: the same for each type.
+        totals: (gold, predicted, correct) counts of all entities under each chunking rule.
+        by_type: the same counts for each type.
     """
     scores: dict[str, float] = {}
-    for prefix, counts in [("", totals), *((f"type/{kind}/", each) for kind, each in by_type.items())]:
+    for prefix, counts in [("", totals), *((f"type/{kind}/", of_type) for kind, of_type in by_type.items())]:
         for rule in RULES:
             suffix = "" if rule == "lenient" else "_strict"
             precision, recall, f1 = prf(*counts[rule])
@@ -73,22 +77,22 @@ def named_scores(totals: Counts, by_type: Mapping[str, Counts]) -> dict[str, flo
 
 
 def entity_scores(gold: Tags, predicted: Tags) -> dict[str, float]:
-    """Micro scores and scores by type of two lists of BIO sequences.
+    """Compute micro scores and scores by type from two lists of BIO sequences.
 
     Returns:
         `f1`, `precision`, `recall` (lenient), `f1_strict`, `precision_strict`, `recall_strict`, and the same six under
         `type/X/` for every type that occurs.
     """
     counts = {rule: count_entities(gold, predicted, rule) for rule in RULES}
-    none = np.zeros(3, dtype=np.int64)
-    kinds = sorted({kind for each in counts.values() for kind in each})
-    totals: dict[Chunking, Any] = {rule: sum(each.values(), none) for rule, each in counts.items()}
-    by_type: dict[str, Counts] = {kind: {rule: counts[rule].get(kind, none) for rule in RULES} for kind in kinds}
+    zeros = np.zeros(3, dtype=np.int64)
+    kinds = sorted({kind for types in counts.values() for kind in types})
+    totals: dict[Chunking, Any] = {rule: sum(types.values(), zeros) for rule, types in counts.items()}
+    by_type: dict[str, Counts] = {kind: {rule: counts[rule].get(kind, zeros) for rule in RULES} for kind in kinds}
     return named_scores(totals, by_type)
 
 
 def report(gold: Tags, predicted: Tags, digits: int = 4) -> str:
-    """The table of seqeval: of precision, recall, F1 and support by type (lenient)."""
+    """Format seqeval's table of precision, recall, F1 and support by type (lenient)."""
     from seqeval.metrics import classification_report
 
     if not any(entities(tags) for tags in (*gold, *predicted)):
@@ -98,7 +102,7 @@ def report(gold: Tags, predicted: Tags, digits: int = 4) -> str:
 
 
 def confusion(gold: Tags, predicted: Tags, types: Sequence[str], chunking: Chunking = "lenient") -> np.ndarray:
-    """Matrix of entity types, gold in rows and predicted in columns, over spans whose bounds agree.
+    """Confusion matrix of entity types over spans with equal bounds: gold types in rows, predicted ones in columns.
 
     The last column counts missed entities (no predicted entity has their bounds), the last row spurious ones.
 
@@ -106,17 +110,17 @@ def confusion(gold: Tags, predicted: Tags, types: Sequence[str], chunking: Chunk
         (T + 1, T + 1) int array.
 
     Raises:
-        DataError: an entity is of a type that is not among `types`.
+        DataError: an entity has a type that is not in `types`.
     """
     number = {kind: place for place, kind in enumerate(types)}
     matrix = np.zeros((len(types) + 1, len(types) + 1), dtype=np.int64)
-    for right, said in post_pairs(gold, predicted):
-        wanted, found = (
-            {(each.start, each.end): each.type for each in entities(tags, chunking)} for tags in (right, said)
+    for pair in post_pairs(gold, predicted):
+        gold_types, predicted_types = (
+            {(span.start, span.end): span.type for span in entities(tags, chunking)} for tags in pair
         )
-        for span in wanted.keys() | found.keys():
+        for bounds in gold_types.keys() | predicted_types.keys():
             cell = []
-            for kind in (wanted.get(span), found.get(span)):
+            for kind in (gold_types.get(bounds), predicted_types.get(bounds)):
                 if kind is not None and kind not in number:
                     raise DataError(f"entity type {kind!r} is not among {', '.join(types)}")
                 cell.append(len(types) if kind is None else number[kind])

@@ -1,4 +1,4 @@
-"""How sure a figure is: over seeds by Student's t, over episodes by the bootstrap. Nothing here imports torch."""
+"""Confidence intervals: Student's t over seeds, the bootstrap over episodes. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mnerkit.data.episodes.sampling import named_types, split_name, two_type_spl
 from mnerkit.errors import DataError
 from mnerkit.scoring.counts import Tags, post_pairs
 
-# resamples that are held in memory at once
+# resamples held in memory at once
 BLOCK = 1000
 
 
 class Mean(NamedTuple):
-    """A mean with the half width of its interval: `mean - half` to `mean + half`; None where one value tells none."""
+    """A mean and the half width of its interval `mean - half` to `mean + half`; `half` is None for a single value."""
 
     mean: float
     half: float | None
@@ -30,7 +30,7 @@ class Mean(NamedTuple):
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
     """Mean and t-interval: mean +- t(n - 1) * s / sqrt(n), s with n - 1 in the denominator.
 
-    Exact if the values (one a seed) are independent and normal with one unknown variance.
+    The interval is exact if the values (one for each seed) are independent and normal with one unknown variance.
 
     Raises:
         ValueError: there are no values.
@@ -81,14 +81,14 @@ def counts_by_unit(units: Sequence[object], gold: Tags, predicted: Tags) -> np.n
     """(n, 3) int: gold, predicted and correct entities (lenient) of each of n units, in order of first appearance.
 
     Args:
-        units: of each post, what it belongs to: its episode's number.
-        gold: BIO tags of each post.
-        predicted: as many.
+        units: the unit of each post, for instance the number of its episode.
+        gold: gold BIO tags of each post.
+        predicted: predicted BIO tags of each post.
     """
     rows: dict[object, np.ndarray] = {}
-    for unit, (right, said) in zip(units, post_pairs(gold, predicted), strict=True):
-        wanted, found = set(entities(right)), set(entities(said))
-        counts = np.array([len(wanted), len(found), len(wanted & found)])
+    for unit, (gold_tags, predicted_tags) in zip(units, post_pairs(gold, predicted), strict=True):
+        gold_set, predicted_set = set(entities(gold_tags)), set(entities(predicted_tags))
+        counts = np.array([len(gold_set), len(predicted_set), len(gold_set & predicted_set)])
         rows[unit] = rows.get(unit, 0) + counts
     return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 3)
 
@@ -98,14 +98,14 @@ def episode_scores(
 ) -> dict[str, float]:
     """Intervals of the pooled F1, and the mean of the episodes' own F1 with its interval; in percent.
 
-    Percentile intervals of a bootstrap over episodes. An episode with neither gold nor predicted entities has no F1 of
-    its own and is left out of that mean; in the pooled F1 it counts for nothing by itself. Episodes with equal counts
-    are drawn together, by multinomial numbers, which changes nothing but the time.
+    The intervals are percentile intervals of a bootstrap over episodes. An episode with neither gold nor predicted
+    entities has no F1 and is left out of the mean; it adds nothing to the pooled F1. Episodes with equal counts are
+    drawn together, from a multinomial distribution, which only saves time.
 
     Args:
         counts: (n, 3) int: gold, predicted and correct entities of each episode.
-        samples: resamples.
-        seed: of the draws.
+        samples: number of resamples.
+        seed: seed of the draws.
         confidence: coverage of the intervals.
 
     Returns:
@@ -118,14 +118,14 @@ def episode_scores(
     if not len(counts):
         raise ValueError("no episodes to score")
     kinds, times = np.unique(counts, axis=0, return_counts=True)
-    whole = kinds[:, 0] + kinds[:, 1]
-    some = whole > 0
-    own = np.where(some, 200 * kinds[:, 2] / np.maximum(whole, 1), 0.0)
+    denominator = kinds[:, 0] + kinds[:, 1]
+    scored = denominator > 0
+    f1 = np.where(scored, 200 * kinds[:, 2] / np.maximum(denominator, 1), 0.0)
 
     def figures(weights: np.ndarray) -> np.ndarray:
         """(..., 2) pooled and mean F1 of episodes drawn `weights` (..., kinds) times."""
-        pooled = 200 * (weights @ kinds[:, 2]) / np.maximum(weights @ whole, 1)
-        return np.stack((pooled, weights @ own / np.maximum(weights @ some, 1)), axis=-1)
+        pooled = 200 * (weights @ kinds[:, 2]) / np.maximum(weights @ denominator, 1)
+        return np.stack((pooled, weights @ f1 / np.maximum(weights @ scored, 1)), axis=-1)
 
     rng = np.random.default_rng(seed)
     resampled = np.concatenate(
@@ -142,25 +142,25 @@ def episode_scores(
         "f1_episode_low": float(low[1]),
         "f1_episode_high": float(high[1]),
         "episodes": len(counts),
-        "episodes_without_entities": int(times[~some].sum()),
+        "episodes_without_entities": int(times[~scored].sum()),
     }
 
 
 def six_split_average(scores: Mapping[str, float], types: Sequence[str] = TYPES) -> float:
-    """The arithmetic mean over all splits into two training types and the rest: the papers' "Avg".
+    """Average over all splits into two training types and the rest: the "Avg" of the papers.
 
     Args:
-        scores: by the split's name, in any spelling (`Per+Loc`, `loc+per`).
-        types: the types of the corpus; four make six splits.
+        scores: scores by the name of the split, in any spelling (`Per+Loc`, `loc+per`).
+        types: the types of the corpus; four types make six splits.
 
     Raises:
-        DataError: a split is missing, or there twice.
-        UsageError: a name is no split's.
+        DataError: a split is missing or given twice.
+        UsageError: a name is not the name of a split.
     """
-    wanted = two_type_splits(types)
-    named = [split_name(named_types(name, types, "split")) for name in scores]
-    for name in dict.fromkeys((*wanted, *named)):
-        if named.count(name) != 1 or name not in wanted:
-            how = "missing" if name not in named else "there twice" if name in wanted else "no split of two types"
-            raise DataError(f"split {name} is {how}: the average is over {', '.join(wanted)}")
+    splits = two_type_splits(types)
+    names = [split_name(named_types(name, types, "split")) for name in scores]
+    for name in dict.fromkeys((*splits, *names)):
+        if names.count(name) != 1 or name not in splits:
+            problem = "missing" if name not in names else "given twice" if name in splits else "no split of two types"
+            raise DataError(f"split {name} is {problem}: the average is over {', '.join(splits)}")
     return math.fsum(scores.values()) / len(scores)

@@ -1,6 +1,6 @@
-"""Entity scores as a metric of the Trainer: counts that add up over batches and ranks.
+"""Entity scores as a torchmetrics metric: counts that add up over batches and ranks.
 
-The pure functions around it stand in `counts` and `significance`, which import no torch; they can be had from here too.
+The pure functions are defined in `counts` and `significance`, which import no torch; this module exports them too.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["EntityScores", "confusion", "count_entities", "entity_scores", "pair
 
 
 class EntityScores(Metric):
-    """The scores of `entity_scores`, added up batch by batch and over ranks.
+    """The scores of `entity_scores`, accumulated over batches and ranks.
 
     Args:
-        types: entity types that get scores of their own. Entities of other types count in the micro scores.
+        types: entity types that get scores of their own. Entities of other types count in the micro scores only.
 
     """
 
@@ -38,7 +38,7 @@ class EntityScores(Metric):
         self.add_state("by_type", torch.zeros(rules, len(self.types), 3, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, gold: Tags, predicted: Tags) -> None:
-        """Count the entities of some posts, one list of BIO tags each."""
+        """Count the entities of some posts, given as one list of BIO tags for each post."""
         totals, by_type = np.zeros(self.totals.shape, dtype=np.int64), np.zeros(self.by_type.shape, dtype=np.int64)
         for number, rule in enumerate(RULES):
             for kind, counts in count_entities(gold, predicted, rule).items():

@@ -1,4 +1,4 @@
-"""Whether one system is better than another on the same posts."""
+"""Significance tests: is one system better than another on the same posts?"""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mnerkit.scoring.counts import Tags, count_entities
 
 
 class Comparison(TypedDict):
-    """What `paired_test` finds: F1 in percent, `difference` = `f1_b - f1_a` with its interval, and the p-value.
+    """Result of `paired_test`: F1 in percent, `difference` = `f1_b - f1_a` with its interval, and the p-value.
 
-    `posts` is the number of units: posts, or what else was counted together.
+    `posts` is the number of units: posts, or groups of posts that were counted together.
     """
 
     f1_a: float
@@ -38,18 +38,18 @@ def paired_test(
 ) -> Comparison:
     """Compare the micro F1 of two systems on the same posts.
 
-    The p-value is that of approximate randomisation (Noreen, 1989; Yeh, 2000), two-sided: how often a difference at
-    least as large arises when the two systems' answers to a post are swapped by the toss of a coin. The interval is the
+    The p-value comes from two-sided approximate randomisation (Noreen, 1989; Yeh, 2000): how often a difference at
+    least as large arises when the two systems' predictions for each post are swapped at random. The interval is the
     percentile interval of a paired bootstrap over posts (Koehn, 2004).
 
     Args:
-        gold: BIO tags of each post.
-        a: what the first system predicts.
-        b: what the second system predicts.
-        samples: random draws for the p-value, and as many for the interval.
-        seed: of the draws.
+        gold: gold BIO tags of each post.
+        a: tags predicted by the first system.
+        b: tags predicted by the second system.
+        samples: number of random draws for the p-value, and for the interval.
+        seed: seed of the draws.
         confidence: coverage of the interval.
-        chunking: rule that makes entities of tags.
+        chunking: rule that turns tags into entities.
 
     Raises:
         ValueError: the three differ in posts or in words, or there are no posts.
@@ -65,39 +65,39 @@ def paired_test(
 def paired_counts_test(
     counts: np.ndarray, samples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> Comparison:
-    """`paired_test` on counts of any unit that is swapped and drawn whole: a post, or an episode's query posts.
+    """`paired_test` on counts of units that are swapped and drawn as a whole: a post, or an episode's query posts.
 
-    Units with equal counts are drawn together, by binomial and multinomial numbers, which changes nothing but the time.
+    Units with equal counts are drawn together, from binomial and multinomial distributions, which only saves time.
 
     Args:
-        counts: (n, 5) int: entities of gold, predicted and correct of a, predicted and correct of b.
+        counts: (n, 5) int: gold entities, predicted and correct ones of a, predicted and correct ones of b.
         samples: see `paired_test`.
-        seed: of the draws.
+        seed: seed of the draws.
         confidence: coverage of the interval.
 
     Raises:
-        ValueError: there is no unit.
+        ValueError: there are no units.
     """
     if not len(counts):
         raise ValueError("nothing to compare on")
     kinds, times = np.unique(counts, axis=0, return_counts=True)
-    gold_count, of_a, of_b = kinds[:, 0], kinds[:, 1:3], kinds[:, 3:5]
+    gold_count, counts_a, counts_b = kinds[:, 0], kinds[:, 1:3], kinds[:, 3:5]
     rng = np.random.default_rng(seed)
 
-    def f1(all_gold: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        whole = all_gold + answers[..., 0]
-        return np.where(whole > 0, 200 * answers[..., 1] / np.maximum(whole, 1), 0.0)
+    def f1(gold: np.ndarray, system: np.ndarray) -> np.ndarray:
+        denominator = gold + system[..., 0]
+        return np.where(denominator > 0, 200 * system[..., 1] / np.maximum(denominator, 1), 0.0)
 
-    observed_a, observed_b = f1(times @ gold_count, times @ of_a), f1(times @ gold_count, times @ of_b)
+    observed_a, observed_b = f1(times @ gold_count, times @ counts_a), f1(times @ gold_count, times @ counts_b)
     difference = observed_b - observed_a
 
-    moved = rng.binomial(times, 0.5, size=(samples, len(times))) @ (of_b - of_a)
-    swapped = f1(times @ gold_count, times @ of_b - moved) - f1(times @ gold_count, times @ of_a + moved)
-    # a hair below, so that rounding does not part equal differences
+    moved = rng.binomial(times, 0.5, size=(samples, len(times))) @ (counts_b - counts_a)
+    swapped = f1(times @ gold_count, times @ counts_b - moved) - f1(times @ gold_count, times @ counts_a + moved)
+    # the tolerance keeps rounding from separating equal differences
     extreme = int((np.abs(swapped) >= abs(difference) - 1e-9).sum())
 
-    drawn = rng.multinomial(len(counts), times / len(counts), size=samples)
-    resampled = f1(drawn @ gold_count, drawn @ of_b) - f1(drawn @ gold_count, drawn @ of_a)
+    weights = rng.multinomial(len(counts), times / len(counts), size=samples)
+    resampled = f1(weights @ gold_count, weights @ counts_b) - f1(weights @ gold_count, weights @ counts_a)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Comparison(
         f1_a=float(observed_a),

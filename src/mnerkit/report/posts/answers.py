@@ -131,7 +131,7 @@ class Library:
             units = np.array([self._units.setdefault(each, len(self._units)) for each in units_of(posts)])
             group = Asked(posts, [[] for _ in posts], units, places=[{} for _ in posts], kinds=kinds)
             self.asked[digest.hexdigest()] = group
-        group.add(path, [post.said for post in posts])
+        group.add(path, [post.predicted for post in posts])
         return group
 
 
@@ -156,6 +156,6 @@ def _sound(post: Answer) -> bool:
             and isinstance(each.end, int)
             and isinstance(each.type, str)
             and 0 <= each.start < each.end <= len(post.words)
-            for each in post.gold | post.said
+            for each in post.gold | post.predicted
         )
     )
