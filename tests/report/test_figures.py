@@ -143,15 +143,19 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     [
         ("attention", {"version": 2}, "of version 2"),
         ("attention", {"kind": "painting"}, "is no figure"),
-        ("attention", {"about": 3}, "not a text"),
+        ("attention", {"about": 3}, "about must be a text, got 3"),
         ("attention", {"extra": 3}, "no key 'extra'"),
         ("attention", {"posts": [{**POST, "maps": [["layer 1", [[0.9]]]]}]}, "not 1 x 2"),
-        ("attention", {"posts": [{**POST, "maps": [["layer 1", [["<b>", 1]]]]}]}, "not a figure"),
+        ("attention", {"posts": [{**POST, "maps": [["layer 1", [["<b>", 1]]]]}]}, "must be a number, got '<b>'"),
         ("attention", {"posts": [{**POST, "said": [[2, 9, "LOC"]]}]}, "outside the post"),
-        ("attention", {"posts": [{**POST, "columns": [["a", 0, [1, 2]]] * 2}]}, "not a list of 4"),
-        ("attention", {"posts": [POST] * 51}, "a list of at most 50"),
+        (
+            "attention",
+            {"posts": [{**POST, "columns": [["a", 0, [1, 2]]] * 2}]},
+            "value 3 of the list is missing",
+        ),
+        ("attention", {"posts": [POST] * 51}, "posts must be a list of at most 50"),
         ("tsne", {"points": [[0.0, 0.0, 5, "a", "b"]]}, "a type that has no name"),
-        ("tsne", {"types": "PER"}, "not a list"),
+        ("tsne", {"types": "PER"}, "types must be a list, got 'PER'"),
     ],
 )
 def test_a_file_that_no_mnerkit_wrote_is_refused_in_one_line(

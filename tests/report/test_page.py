@@ -115,7 +115,7 @@ def test_a_figure_that_is_none_is_left_out_and_the_report_is_there(
     text = json.loads(table.read_text())
     text["cells"][0]["printed"] = "HERE"
     table.write_text(json.dumps(text).replace('"HERE"', value))
-    assert "not a figure" in report.write(tmp_path / "report", [table], runs).problems[0]
+    assert "table.json: cells[0]: printed must be" in report.write(tmp_path / "report", [table], runs).problems[0]
 
 
 def test_a_share_is_shown_in_percent_beside_ours(tmp_path: Path, write_run: Write, write_table: Write) -> None:

@@ -100,13 +100,13 @@ class Report:
     def _read(self, paths: Sequence[Path], done: Written) -> list[Table]:
         """The tables that can be read; two of one name are told apart by a number."""
         found: dict[str, Table] = {}
+        paths_by_name: dict[str, Path] = {}
         for path in paths:
             try:
                 table = read_table(path)
+                first = paths_by_name.setdefault(table.experiment, path)
                 if table.experiment in found:
-                    raise DataError(
-                        f"{path}: a second table {table.experiment}, besides {found[table.experiment].path}"
-                    )
+                    raise DataError(f"{path}: a second table {table.experiment}, besides {first}")
                 found[table.experiment] = table
             except DataError as problem:
                 done.problems.append(str(problem))

@@ -30,15 +30,15 @@ def of_runs(records: Sequence[Record]) -> Table | None:
         for place, (wanted, metric) in enumerate(columns):
             runs = _one_a_seed([record for record, own in members if own == wanted])
             if runs:
-                cells.append(Cell(number, place, runs=runs, metric=metric, state="done"))
+                cells.append(Cell(row=number, column=place, runs=runs, metric=metric, state="done"))
     rest = distinctions(asked)
     return Table(
         experiment="runs",
         title="Runs",
         note="Runs that belong to no table: one row a configuration, over its seeds.",
-        rows=tuple(Row(" ".join(part for part in key if part), key[0]) for key in rows),
+        rows=tuple(Row(name=_joined(*key), plugin=key[0]) for key in rows),
         columns=tuple(
-            Column(_joined(*_named(each), rest[each], short[metric]), None, _named(each)[1], metric)
+            Column(name=_joined(*_named(each), rest[each], short[metric]), split=_named(each)[1], metric=metric)
             for each, metric in columns
         ),
         cells=tuple(cells),
@@ -81,10 +81,11 @@ def ablations(records: Iterable[Record]) -> list[Table]:
             Table(
                 experiment=f"ablations-{len(made) + 1}",
                 title=_joined(plugin, "on", corpus, types, rest[asked], f"({split})"),
-                rows=tuple(Row(name or "full", plugin) for name in chosen),
-                columns=(Column("F1", None, split, "f1"),),
+                rows=tuple(Row(name=name or "full", plugin=plugin) for name in chosen),
+                columns=(Column(name="F1", split=split),),
                 cells=tuple(
-                    Cell(row, 0, runs=_one_a_seed(each), state="done") for row, each in enumerate(chosen.values())
+                    Cell(row=row, column=0, runs=_one_a_seed(each), state="done")
+                    for row, each in enumerate(chosen.values())
                 ),
                 baseline_row=0,
             )

@@ -10,21 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, model_validator
+
 from mnerkit.atomic_files import write_text
 from mnerkit.errors import DataError
-from mnerkit.strict_json import (
-    Check,
-    anything,
-    figure,
-    list_of,
-    maybe,
-    place,
-    read_json,
-    read_keys,
-    row_of,
-    text,
-    texts,
-)
+from mnerkit.strict_json import read_json
+from mnerkit.validation import Content, Figure, ListOf, Place, RowOf, Text, validated
 
 FORMAT, VERSION = "mnerkit-figure", 1
 MAPS, POINTS = ("attention", "adjacency"), ("tsne",)
@@ -35,25 +26,70 @@ MOST_POSTS = 50  # with maps
 MOST_CELLS = 10_000  # of a matrix
 MOST_POINTS = 1_000
 
-_entities = list_of(row_of(place, place, text))
-# name, number of its picture, and its box there as x0 y0 x1 y1, shares of width and height
-_node = row_of(text, maybe(place), maybe(row_of(figure, figure, figure, figure)))
-_POST: dict[str, Check] = {
-    "id": text,
-    "episode": maybe(place),
-    "words": texts,
-    "gold": _entities,
-    "said": _entities,
-    "rows": list_of(row_of(text, text)),  # name, and type of the entity
-    "columns": list_of(_node),
-    "maps": list_of(row_of(text, list_of(list_of(figure)))),  # name, and rows of weights
-}
-_HEAD: dict[str, Check] = {"format": anything, "version": anything, "kind": text, "split": text, "about": text}
-_POINT = row_of(figure, figure, place, text, text)  # x, y, number of the type, word, id of the post
-_KEYS: dict[str, dict[str, Check]] = {
-    **{kind: {"posts": list_of(anything, MOST_POSTS)} for kind in MAPS},
-    **{kind: {"types": texts, "points": list_of(_POINT, MOST_POINTS), "posts_read": place} for kind in POINTS},
-}
+Box = RowOf[tuple[Figure, Figure, Figure, Figure]]  # x0 y0 x1 y1, shares of a picture's width and height
+
+
+class MappedPost(Content):
+    """A post with maps of weights.
+
+    Attributes:
+        id: of the post.
+        episode: number of the episode, or None.
+        words: of the post.
+        gold: start, end and type of its entities.
+        said: the same of the predicted ones.
+        rows: name of each row, and type of the entity.
+        columns: name of each column, number of its picture, and its box there.
+        maps: name and weights (rows, columns) of each map.
+    """
+
+    id: Text
+    episode: Place | None
+    words: ListOf[Text]
+    gold: ListOf[RowOf[tuple[Place, Place, Text]]]
+    said: ListOf[RowOf[tuple[Place, Place, Text]]]
+    rows: ListOf[RowOf[tuple[Text, Text]]]
+    columns: ListOf[RowOf[tuple[Text, Place | None, Box | None]]]
+    maps: ListOf[RowOf[tuple[Text, ListOf[ListOf[Figure]]]]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> MappedPost:
+        if any(not start < end <= len(self.words) for start, end, _ in self.gold + self.said):
+            raise ValueError("an entity lies outside the post")
+        rows, columns = len(self.rows), len(self.columns)
+        if rows * columns > MOST_CELLS:
+            raise ValueError(f"{rows} rows and {columns} columns: a map has at most {MOST_CELLS:,} weights")
+        if any(len(weights) != rows or any(len(row) != columns for row in weights) for _, weights in self.maps):
+            raise ValueError(f"a matrix that is not {rows} x {columns}")
+        return self
+
+
+class KeptFigure(Content):
+    """What the files of all figures hold."""
+
+    kind: Text
+    split: Text
+    about: Text
+
+
+class Maps(KeptFigure):
+    """Maps of posts."""
+
+    posts: ListOf[MappedPost] = Field(max_length=MOST_POSTS)
+
+
+class Points(KeptFigure):
+    """Points in a plane: x, y, number of the type, word, and id of the post."""
+
+    types: ListOf[Text]
+    points: ListOf[RowOf[tuple[Figure, Figure, Place, Text, Text]]] = Field(max_length=MOST_POINTS)
+    posts_read: Place
+
+    @model_validator(mode="after")
+    def _check(self) -> Points:
+        if any(point[2] >= len(self.types) for point in self.points):
+            raise ValueError("a point is of a type that has no name")
+        return self
 
 
 def file_of(run: Path, kind: str, split: str) -> Path:
@@ -76,27 +112,8 @@ def read(path: Path) -> dict[str, Any]:
         DataError: it is no figure, damaged, or of another version; in one line.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("kind") not in COMPUTED:
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or content.get("kind") not in COMPUTED:
         raise DataError(f"{path} is no figure (format {FORMAT!r})")
-    if content.get("version") != VERSION:
-        raise DataError(f"{path} is of version {content.get('version')!r}; this mnerkit reads version {VERSION}")
-    keys = {**_HEAD, **_KEYS[content["kind"]]}
-    found = read_keys(content, keys, str(path), tuple(keys))
-    for number, each in enumerate(found.get("posts", ())):
-        found["posts"][number] = _post(each, f"{path}: post {number}")
-    if any(point[2] >= len(found["types"]) for point in found.get("points", ())):
-        raise DataError(f"{path}: a point is of a type that has no name")
-    return found
-
-
-def _post(content: Any, where: str) -> dict[str, Any]:
-    post = read_keys(content, _POST, where, tuple(_POST))
-    if any(not start < end <= len(post["words"]) for start, end, _ in post["gold"] + post["said"]):
-        raise DataError(f"{where}: an entity lies outside the post")
-    rows, columns = len(post["rows"]), len(post["columns"])
-    if rows * columns > MOST_CELLS or not post["maps"]:
-        raise DataError(f"{where}: {rows} rows and {columns} columns, {len(post['maps'])} maps")
-    for _, weights in post["maps"]:
-        if len(weights) != rows or any(len(row) != columns for row in weights):
-            raise DataError(f"{where}: a matrix that is not {rows} x {columns}")
-    return post
+    if (version := content.pop("version", None)) != VERSION:
+        raise DataError(f"{path} is of version {version!r}; this mnerkit reads version {VERSION}")
+    return validated(Maps if content["kind"] in MAPS else Points, content, path).model_dump(mode="json")
