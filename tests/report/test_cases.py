@@ -110,11 +110,11 @@ def test_a_corpus_that_is_not_there_leaves_the_pictures_out_and_says_so(
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (["{"], r"predictions\.test\.jsonl:1: not a line"),
-        ([json.dumps(row(1, [(0, 9, "PER")], []))], ":1: not a line"),
+        (["{"], r"predictions\.test\.jsonl:1: no prediction with gold"),
+        ([json.dumps(row(1, [(0, 9, "PER")], []))], ":1: no prediction with gold"),
         ([json.dumps({"id": "x", "words": ["a"], "entities": []})], "with gold entities"),
-        (["[]"], ":1: not a line"),
-        ([], "is empty"),
+        (["[]"], ":1: no prediction with gold"),
+        ([], "holds no predictions"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, lines: list[str], says: str) -> None:

@@ -76,7 +76,7 @@ class Report:
         done.tables = filled
         texts: dict[str, str] = {}
         for each in [*filled, *left_out]:
-            for suffix, text_of in formats.kinds():
+            for suffix, text_of in formats.FORMATS.items():
                 name = f"tables/{each.table.experiment}.{suffix}"
                 if name in texts:
                     raise DataError(f"two tables would be written to {name}")

@@ -116,13 +116,9 @@ class Library:
     def _add(self, path: Path) -> Asked:
         if not path.is_file():
             raise DataError(f"run {path.parent} has no {path.name}, so nothing can be compared post by post")
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
-        posts = read_answers(path)
+        posts = sound_answers(path)
         digest = hashlib.sha256()
-        for line, post in enumerate(posts, 1):
-            if not _sound(post):
-                raise DataError(f"{path}:{line}: no prediction with gold entities")
+        for post in posts:
             asked = (post.episode, post.id, post.words, sorted(map(_plain, post.gold)), post.types, post.support)
             digest.update(json.dumps([*asked, post.ignored]).encode())
         group = self.asked.get(digest.hexdigest())
@@ -138,6 +134,21 @@ class Library:
 def file_of(run: Path, split: str) -> Path:
     """The file of a run's predictions of a split."""
     return run / f"predictions.{split}.jsonl"
+
+
+def sound_answers(path: Path) -> list[Answer]:
+    """The predictions of a file, whose values are of the kinds that mnerkit writes, and whose entities lie in the post.
+
+    Raises:
+        DataError: the file is too large, empty, or no file of predictions with gold entities; in one line.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
+    answers = read_answers(path)
+    for line, answer in enumerate(answers, 1):
+        if not _sound(answer):
+            raise DataError(f"{path}:{line}: no prediction with gold entities")
+    return answers
 
 
 def _plain(entity: Entity) -> tuple[int, int, str]:

@@ -1,35 +1,23 @@
-"""A page of posts beside each other: gold entities, and what each of several runs found."""
+"""A page of posts beside each other: gold entities, and what each of several runs predicted."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.post import Entity, Post
-from mnerkit.data.corpus.show import escaped, thumbnail
-from mnerkit.data.corpus.tags import counted
+from mnerkit.data.corpus.show import thumbnail
 from mnerkit.errors import DataError
+from mnerkit.report.posts.answers import file_of, sound_answers
+from mnerkit.report.templates import render
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.scoring.comparison import Answer
+from mnerkit.scoring.counts import prf
 
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
-MARKS = {"right": "✓", "wrong": "✗", "missed": "–"}  # noqa: RUF001
-
-
-@dataclass(frozen=True)
-class Case:
-    """One line of a predictions file."""
-
-    id: str
-    words: tuple[str, ...]
-    found: frozenset[Entity]
-    gold: frozenset[Entity]
-    episode: int | None
-    types: tuple[str, ...] = ()
+SIDE = 160  # pixels of a picture's longer side
 
 
 @dataclass
@@ -45,7 +33,7 @@ class RunCases:
 
     name: str
     folder: Path
-    cases: dict[Key, Case]
+    cases: dict[Key, Answer]
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,46 +43,16 @@ def read_run(folder: Path, split: str = "test") -> RunCases:
     Raises:
         DataError: there are none, a line is malformed, or the posts have no gold entities.
     """
-    path = folder / f"predictions.{split}.jsonl"
+    path = file_of(folder, split)
     if not path.is_file():
-        raise DataError(
-            f"run {folder} has no {path.name}: "
-            + ("`mnerkit test --ckpt_path RUN` writes it" if split == "test" else "is it a finished run's folder?")
-        )
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: {str(problem).splitlines()[0]}") from None
-    cases = {}
-    for number, line in enumerate(lines, 1):
-        try:
-            case = _case(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DataError(f"{path}:{number}: not a line of predictions with gold entities") from None
-        cases[-1 if case.episode is None else case.episode, case.id] = case
-    if not cases:
-        raise DataError(f"{path} is empty")
+        remedy = "`mnerkit test --ckpt_path RUN` writes it" if split == "test" else "is it a finished run's folder?"
+        raise DataError(f"run {folder} has no {path.name}: {remedy}")
+    cases = {(-1 if case.episode is None else case.episode, case.id): case for case in sound_answers(path)}
     run = RunFolder(folder)
-    config: dict[str, Any] = {}
-    if run.started:
-        read = run.config()
-        config = read if isinstance(read, dict) else {}
-    plugin = str(config.get("plugin", ""))
-    name = " ".join(part for part in (plugin, str(config.get("ablation") or ""), folder.name) if part)
+    content = run.config() if run.started else {}
+    config = content if isinstance(content, dict) else {}
+    name = " ".join(str(part) for part in (config.get("plugin"), config.get("ablation"), folder.name) if part)
     return RunCases(name, folder, cases, dict(config.get("data") or {}))
-
-
-def _case(row: Mapping[str, Any]) -> Case:
-    words = tuple(str(word) for word in row["words"])
-    said = [Entity(int(each["start"]), int(each["end"]), str(each["type"])) for each in row["entities"]]
-    gold = frozenset(Entity(int(start), int(end), str(kind)) for start, end, kind in row["gold"])
-    if any(not 0 <= each.start < each.end <= len(words) for each in gold.union(said)):
-        raise ValueError("an entity lies outside the post")
-    found = frozenset(counted(said, {int(word) for word in row.get("ignored", ())}))
-    episode = row.get("episode")
-    return Case(
-        str(row["id"]), words, found, gold, None if episode is None else int(episode), tuple(row.get("types", ()))
-    )
 
 
 def common(runs: Sequence[RunCases]) -> list[Key]:
@@ -121,16 +79,15 @@ def common(runs: Sequence[RunCases]) -> list[Key]:
 
 
 def differing(runs: Sequence[RunCases], keys: Sequence[Key]) -> list[Key]:
-    """Those of `keys` of which the runs do not all say the same."""
-    return [key for key in keys if len({run.cases[key].found for run in runs}) > 1]
+    """Those of `keys` of which the runs do not all predict the same."""
+    return [key for key in keys if len({run.cases[key].said for run in runs}) > 1]
 
 
 def f1(run: RunCases, keys: Sequence[Key]) -> float:
     """Micro F1 over these posts, in percent."""
     cases = [run.cases[key] for key in keys]
-    right = sum(len(case.found & case.gold) for case in cases)
-    total = sum(len(case.found) + len(case.gold) for case in cases)
-    return 200 * right / total if total else 0.0
+    gold, predicted = (sum(map(len, side)) for side in zip(*((case.gold, case.said) for case in cases), strict=True))
+    return prf(gold, predicted, sum(len(case.gold & case.said) for case in cases))[2]
 
 
 def page(runs: Sequence[RunCases], keys: Sequence[Key], posts: Mapping[str, Post], limit: int = 50) -> str:
@@ -142,63 +99,27 @@ def page(runs: Sequence[RunCases], keys: Sequence[Key], posts: Mapping[str, Post
         posts: posts by id, for their pictures; may lack some.
         limit: at most so many rows.
     """
-    shown = keys[:limit]
     everything = common(runs)
-    heads = "".join(
-        f'<th scope="col">{escaped(run.name)}'
-        f"<small>F1 {f1(run, everything):.1f} on {len(everything):,} posts</small></th>"
-        for run in runs
-    )
-    head, _, rest = _template().partition("{{rows}}")
-    facts = f"{len(shown):,} of {len(everything):,} posts that all runs predicted"
-    for name, value in {"heads": heads, "facts": facts, "legend": _legend()}.items():
-        head, rest = (part.replace("{{" + name + "}}", value) for part in (head, rest))
-    return head + "\n".join(_row(runs, key, posts.get(key[1])) for key in shown) + rest
+    rows = [
+        (runs[0].cases[key], *_picture(posts.get(key[1])), [_marks(run.cases[key]) for run in runs])
+        for key in keys[:limit]
+    ]
+    heads = [(run.name, f1(run, everything)) for run in runs]
+    return render("mnerkit.report.posts", "cases.html", heads=heads, rows=rows, total=len(everything))
 
 
-def _template() -> str:
-    return files("mnerkit.report.posts").joinpath("cases.html").read_text(encoding="utf-8")
-
-
-def _legend() -> str:
-    meaning = {"right": "span and type are gold", "wrong": "span or type is not", "missed": "gold, not found"}
-    return "".join(f'<li><mark class="{kind}">{MARKS[kind]} {text}</mark></li>' for kind, text in meaning.items())
-
-
-def _row(runs: Sequence[RunCases], key: Key, post: Post | None) -> str:
-    case = runs[0].cases[key]
-    told = escaped(case.id) + (
-        "" if case.episode is None else f", episode {case.episode}: {escaped(', '.join(case.types))}"
-    )
-    gold = "".join(_mark(case, span, "gold") for span in sorted(case.gold)) or "none"
-    cells = "".join(f"<td>{_verdict(run.cases[key])}</td>" for run in runs)
-    return (
-        f'<tr><td class="picture">{_picture(post)}</td><td class="post"><p>{escaped(" ".join(case.words))}</p>'
-        f"<small>{told}</small></td><td>{gold}</td>{cells}</tr>"
-    )
-
-
-def _verdict(case: Case) -> str:
+def _marks(case: Answer) -> list[tuple[str, Entity]]:
     """Right and wrong entities in order, then those that were missed."""
-    marks = [_mark(case, span, "right" if span in case.gold else "wrong") for span in sorted(case.found)]
-    marks += [_mark(case, span, "missed") for span in sorted(case.gold - case.found)]
-    return "".join(marks) or "none"
+    predicted = [("right" if span in case.gold else "wrong", span) for span in sorted(case.said)]
+    return predicted + [("missed", span) for span in sorted(case.gold - case.said)]
 
 
-def _mark(case: Case, span: Entity, kind: str) -> str:
-    text = " ".join(case.words[span.start : span.end])
-    mark = f"{MARKS[kind]} " if kind in MARKS else ""
-    return f'<mark class="{kind}">{mark}{escaped(text)}<b>{escaped(span.type)}</b></mark>'
-
-
-def _picture(post: Post | None) -> str:
+def _picture(post: Post | None) -> tuple[str | None, str | None]:
+    """Name of a post's first picture, and the picture as a data URI; None where there is none to show."""
     if post is None or not post.images:
-        return ""
+        return None, None
     ref = post.images[0]
     try:
-        source = thumbnail(ref, side=160) if ref.present else None
+        return ref.name, thumbnail(ref, SIDE) if ref.present else None
     except DataError:
-        source = None
-    if source is None:
-        return f'<span class="missing">{escaped(ref.name)} is missing</span>'
-    return f'<img src="{escape(source)}" alt="{escaped(ref.name)}">'
+        return ref.name, None

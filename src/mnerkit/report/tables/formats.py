@@ -5,44 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import groupby
 
 from mnerkit.data.corpus.show import visible
+from mnerkit.report.tables.table_file import Cell
 from mnerkit.report.tables.tables import Figure, Filled
+from mnerkit.report.templates import render
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
-COLUMNS = (
-    "experiment",
-    "row",
-    "column",
-    "corpus",
-    "split",
-    "metric",
-    "printed",
-    "printed_raw",
-    "erratum",
-    "corrected",
-    "mean",
-    "low",
-    "high",
-    "n",
-    "seeds",
-    "difference",
-    "comparable",
-    "verdict",
-    "reasons",
-    "state",
-    "why",
-    "best",
-    "against",
-    "test_difference",
-    "p",
-    "p_holm",
-    "untested",
-    "runs",
-)
-_LATEX = {
+_LATEX: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
     "}": r"\}",
@@ -71,23 +43,49 @@ _LATEX = {
 
 def as_csv(filled: Filled) -> str:
     """One line a cell, with everything that is known of it."""
+    blank = Figure(Cell(row=0, column=0, state="missing"))  # a table without cells has a header, too
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    table = filled.table
-    for (row, column), figure in filled.figures.items():
-        cell, kind, test = figure.cell, table.columns[column], figure.test
-        bounds: list[float | None] = [None, None]
-        if figure.mean is not None and figure.half is not None:
-            bounds = [figure.mean - figure.half, figure.mean + figure.half]
-        values: list[object] = [table.experiment, table.rows[row].name, kind.name, kind.corpus, kind.split, cell.metric]
-        values += [cell.printed, cell.printed_raw, cell.erratum, cell.corrected, figure.mean, *bounds, figure.n or None]
-        values += [" ".join(map(str, sorted(figure.values))), figure.difference, figure.comparable, figure.verdict]
-        values += ["; ".join(figure.reasons), figure.state, figure.why, figure.best or None]
-        values += [table.rows[test.against].name, test.difference, test.p, test.p_holm] if test else [None] * 4
-        values += [figure.untested, " ".join(record.path.as_posix() for record in figure.records)]
-        writer.writerow([_csv(value) for value in values])
+    writer = csv.DictWriter(stream, list(_csv_values(filled, blank)), lineterminator="\n")
+    writer.writeheader()
+    for figure in filled.figures.values():
+        writer.writerow({key: _csv(value) for key, value in _csv_values(filled, figure).items()})
     return stream.getvalue()
+
+
+def _csv_values(filled: Filled, figure: Figure) -> dict[str, object]:
+    table, cell, test = filled.table, figure.cell, figure.test
+    column = table.columns[cell.column]
+    low, high = figure.interval or (None, None)
+    return {
+        "experiment": table.experiment,
+        "row": table.rows[cell.row].name,
+        "column": column.name,
+        "corpus": column.corpus,
+        "split": column.split,
+        "metric": cell.metric,
+        "printed": cell.printed,
+        "printed_raw": cell.printed_raw,
+        "erratum": cell.erratum,
+        "corrected": cell.corrected,
+        "mean": figure.mean,
+        "low": low,
+        "high": high,
+        "n": figure.n or None,
+        "seeds": " ".join(map(str, sorted(figure.values))),
+        "difference": figure.difference,
+        "comparable": figure.comparable,
+        "verdict": figure.verdict,
+        "reasons": "; ".join(figure.reasons),
+        "state": figure.state,
+        "why": figure.why,
+        "best": figure.best or None,
+        "against": table.rows[test.against].name if test else None,
+        "test_difference": test.difference if test else None,
+        "p": test.p if test else None,
+        "p_holm": test.p_holm if test else None,
+        "untested": figure.untested,
+        "runs": " ".join(record.path.as_posix() for record in figure.records),
+    }
 
 
 def _csv(value: object) -> object:
@@ -105,58 +103,41 @@ def _is_number(text: str) -> bool:
 
 
 def as_markdown(filled: Filled) -> str:
-    """The table, a line for the paper's figure and one for ours in each cell, and notes below."""
-    table = filled.table
-    lines = [f"# {_markdown(table.title or table.experiment)}", ""]
-    if table.note:
-        lines += [_markdown(table.note), ""]
-    lines += ["| | " + " | ".join(_markdown(column.name) for column in table.columns) + " |"]
-    lines += ["|---" * (len(table.columns) + 1) + "|"]
-    letters, told = notes(filled)
-    for row, named in enumerate(table.rows):
-        cells = [_cell(filled.at(row, column), letters, _bold, _markdown) for column in range(len(table.columns))]
-        lines += [f"| {_markdown(named.name)} | " + " | ".join(cells) + " |"]
-    lines += ["", *(f"- {_markdown(each)}" for each in legend(filled)), *(f"- {a}: {_markdown(b)}" for a, b in told)]
-    return "\n".join(lines) + "\n"
+    """The table, a line a row, and notes below."""
+    return _rendered(filled, "table.md.jinja", _markdown)
 
 
 def as_latex(filled: Filled) -> str:
     """A `tabular` in a `table`, with `booktabs` rules; needs no other package."""
+    return _rendered(filled, "table.tex.jinja", lambda text: text.translate(str.maketrans(_LATEX)))
+
+
+def _rendered(filled: Filled, template: str, escaped: Callable[[str], str]) -> str:
     table = filled.table
-    letters, told = notes(filled)
-    lines = [r"% needs \usepackage{booktabs,textcomp}", r"\begin{table}", r"\centering", r"\small"]
-    lines += [rf"\caption{{{_latex(table.title or table.experiment)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule"]
-    lines += [" & " + " & ".join(_latex(column.name) for column in table.columns) + r" \\", r"\midrule"]
-    for row, named in enumerate(table.rows):
-        cells = [_cell(filled.at(row, column), letters, _textbf, _latex) for column in range(len(table.columns))]
-        # after the end of a row LaTeX takes [ and * for its own
-        guard = "{}" if named.name[:1] in ("[", "*") else ""
-        lines += [guard + _latex(named.name) + " & " + " & ".join(cells) + r" \\"]
-    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize"]
-    lines += [_latex(each) + r"\\" for each in [*legend(filled), *(f"{a}: {b}" for a, b in told)]]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    letters, remarks_by_letter = notes(filled)
+    rows = [
+        (row.name, [_texts(filled.at(place, column), letters) for column in range(len(table.columns))])
+        for place, row in enumerate(table.rows)
+    ]
+    values = {"table": table, "rows": rows, "legend": legend(filled), "notes": remarks_by_letter}
+    return render("mnerkit.report.tables", template, escaped, **values)
 
 
-def _cell(
-    figure: Figure | None,
-    letters: dict[str, str],
-    strong: Callable[[str], str],
-    escaped: Callable[[str], str],
-) -> str:
-    """`ours ± half† (printed, difference)a`."""
+def _texts(figure: Figure | None, letters: dict[str, str]) -> tuple[str, str]:
+    """What a cell shows, `ours ± half† (printed, difference) a`: what is bold of it, and the rest."""
     if figure is None:
-        return ""
+        return "", ""
     printed = figure.cell.printed_text
+    marks = ",".join(letters[remark] for remark in remarks(figure))
+    end = f" {marks}" if marks else ""
     if figure.mean is None:
-        return escaped(
-            f"{figure.state.replace('_', ' ')}{f' ({printed})' if printed else ''}{_letters(figure, letters)}"
-        )
-    ours = escaped(f"{figure.mean:.2f}")
+        return "", f"{figure.state.replace('_', ' ')}{f' ({printed})' if printed else ''}{end}"
+    ours = f"{figure.mean:.2f}"
     half = "" if figure.half is None else f" ± {figure.half:.2f}"
-    told = "" if figure.difference is None else f" ({printed}, {signed(figure.difference)})"
     mark = MARKS[figure.test.mark] if figure.test else ""
-    return (strong(ours) if figure.best else ours) + escaped(f"{half}{mark}{told}{_letters(figure, letters)}")
+    difference = "" if figure.difference is None else f" ({printed}, {signed(figure.difference)})"
+    rest = f"{half}{mark}{difference}{end}"
+    return (ours, rest) if figure.best else ("", ours + rest)
 
 
 def signed(value: float) -> str:
@@ -186,11 +167,6 @@ def _letter(number: int) -> str:
     return ("" if number < 26 else _letter(number // 26 - 1)) + chr(ord("a") + number % 26)
 
 
-def _letters(figure: Figure, letters: dict[str, str]) -> str:
-    found = ",".join(letters[each] for each in remarks(figure))
-    return f" {found}" if found else ""
-
-
 def legend(filled: Filled) -> list[str]:
     """What the marks of a table mean."""
     table = filled.table
@@ -209,24 +185,9 @@ def legend(filled: Filled) -> list[str]:
     return said
 
 
-def _bold(text: str) -> str:
-    return f"**{text}**"
-
-
-def _textbf(text: str) -> str:
-    return rf"\textbf{{{text}}}"
-
-
 def _markdown(text: str) -> str:
     """Escaped for a line of Markdown, in a table or not; HTML stays text."""
-    plain = "".join(visible(text))
-    return re.sub(r"([\\`*_\[\]|<>#~&!])", r"\\\1", plain).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+    return re.sub(r"([\\`*_\[\]|<>#~&!])", r"\\\1", text).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
 
 
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(each, each) for each in visible(text))
-
-
-def kinds() -> Sequence[tuple[str, Callable[[Filled], str]]]:
-    """Suffix and writer of each format."""
-    return (("csv", as_csv), ("md", as_markdown), ("tex", as_latex))
+FORMATS = {"csv": as_csv, "md": as_markdown, "tex": as_latex}

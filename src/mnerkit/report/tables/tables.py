@@ -57,6 +57,11 @@ class Figure:
         return len(self.values)
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Ends of the 95 % t-interval of the mean; None with one seed."""
+        return None if self.mean is None or self.half is None else (self.mean - self.half, self.mean + self.half)
+
+    @property
     def reference(self) -> float | None:
         """The figure that ours is compared with: the printed one, or what it should have been."""
         return self.cell.printed if self.cell.corrected is None else self.cell.corrected
