@@ -13,13 +13,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from mnerkit.atomic_files import is_figure
-from mnerkit.data.corpus.show import escaped
 from mnerkit.errors import DataError
 from mnerkit.release import RELEASE
 from mnerkit.report.figures.gallery import Gallery
@@ -31,7 +30,9 @@ from mnerkit.report.tables import formats
 from mnerkit.report.tables.reasons import missing
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
+from mnerkit.report.templates import asset, render
 
+PACKAGE = "mnerkit.report.page"
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 MOST_TYPES = 40  # of a table of confusion
 # rules of a few-shot protocol that a figure's signature names
@@ -73,52 +74,51 @@ def page(source: Source, picture_bytes: int = 12_000_000) -> str:
     pictures = browser.Pictures(picture_bytes)
     number = {record.path.resolve(): place for place, record in enumerate(source.records)}
     gallery = Gallery(number, pictures, source.root)
-    drawn = [gallery.of_table(filled) for filled in source.tables]
-    alone = [gallery.of_run(record) for record in source.records]
+    tables = [
+        _table(filled, number) | {"counts": counts(filled, source.library), "figures": gallery.of_table(filled)}
+        for filled in source.tables
+    ]
+    figures = [gallery.of_run(record) for record in source.records]
     source.problems += gallery.problems
-    sets = [browser.plain(each, pictures) for each in source.sets]
+    sets = [browser.plain(shown, pictures) for shown in source.sets]
     facts = {
         "title": source.title,
         "mnerkit": RELEASE,
         "problems": list(source.problems),
-        "tables": [
-            _table(filled, number) | {"counts": counts(filled, source.library), "figures": figures}
-            for filled, figures in zip(source.tables, drawn, strict=True)
-        ],
-        "figures": [each for each in alone if each],
+        "tables": tables,
+        "figures": [drawn for drawn in figures if drawn],
         "ablations": [_table(filled, number) for filled in source.ablations],
         "runs": [_run(record, source.library) for record in source.records],
         "sets": len(sets),
     }
     style, script = _asset("page.css"), f"{_asset('figures.js')}\n{_asset('page.js')}"
-    filled = {
-        "title": escaped(source.title),
-        "style_hash": _hash(style),
-        "script_hash": _hash(script),
-        "style": style,
-        "script": script,
-        "facts": as_json(facts),
-        "sets": as_json(sets),
-        "pictures": as_json(pictures.sources),
-    }
-    # in one pass, so that what is filled in is never read as a place
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: filled[place.group(1)], _asset("page.html"))
+    return render(
+        PACKAGE,
+        "page.html",
+        title=source.title,
+        hash=_hash,
+        style=Markup(style),
+        script=Markup(script),
+        facts=as_json(facts),
+        sets=as_json(sets),
+        pictures=as_json(pictures.sources),
+    )
 
 
-def as_json(content: Any) -> str:
+def as_json(content: Any) -> Markup:
     """JSON that may stand in a script element: nothing in it ends the element, and it is sound UTF-8."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = re.sub("[<>&\u2028\u2029]", lambda found: _ESCAPES[found.group()], text)
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+    text = re.sub("[<>&\u2028\u2029]", lambda character: _ESCAPES[character.group()], text)
+    return Markup(re.sub("[\ud800-\udfff]", "\ufffd", text))
 
 
 def _asset(name: str) -> str:
-    return files("mnerkit.report.page").joinpath(name).read_text(encoding="utf-8").strip()
+    return asset(PACKAGE, name).strip()
 
 
 def _hash(content: str) -> str:
     """A content security policy's name for an inline style or script."""
-    return escape(f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}")
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 # ------------------------------------------------------------------ tables
