@@ -21,15 +21,13 @@ NUMBERS = 1 << 22
 TESTABLE = ("f1", "precision", "recall")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Test:
-    """A paired test of a cell against another one: `difference` is cell - other, in points.
+    """A paired test of a cell against that of row `against`: `difference` is cell - other, in points.
 
     `p` is two-sided, by approximate randomisation; `p_holm` is corrected for all tests of the table.
     """
 
-    row: int
-    column: int
     against: int
     difference: float
     p: float

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnerkit.errors import DataError
@@ -112,10 +113,8 @@ class Shelf:
         self.records: dict[Path, Record] = {}
         self.problems: dict[Path, str] = {}
         for path in paths:
-            try:
+            with contextlib.suppress(DataError):  # it stays in `problems`
                 self.get(path)
-            except DataError:
-                continue  # kept in `problems`
 
     def get(self, path: Path) -> Record:
         """The run of a folder.
@@ -153,7 +152,7 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
     figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(cell.differs))
     if cell.state == "printed_only":
         figure.why = cell.why or row.printed_only
-    wrong = []
+    problems = []
     for path in cell.runs if cell.state != "printed_only" else ():
         try:
             record = shelf.get(path)
@@ -164,13 +163,12 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
             figure.values[record.seed] = record.figure(column.split, cell.metric)
             figure.records.append(record)
         except DataError as problem:
-            wrong.append(str(problem))
+            problems.append(str(problem))
     if figure.values:
-        found = mean_interval(list(figure.values.values()))
-        figure.mean, figure.half = found.mean, found.half
+        figure.mean, figure.half = mean_interval(list(figure.values.values()))[:2]
         if cell.state != "done":
-            wrong.append(f"the figure is of the {len(figure.values)} runs that are there")
-        if wrong:
+            problems.append(f"the figure is of the {len(figure.values)} runs that are there")
+        if problems:
             figure.reasons.append("runs: not all of them are there")
             figure.state = "failed" if figure.state == "done" else figure.state
         figure.records.sort(key=lambda record: record.seed)
@@ -179,37 +177,35 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
     elif cell.value is not None and not cell.runs:
         figure.mean, figure.state = cell.value, "done"
     elif cell.state == "done":
-        figure.state = "failed" if wrong else "missing"
-    if wrong:
-        figure.why = "; ".join([*([figure.why] if figure.why else []), *wrong])
+        figure.state = "failed" if problems else "missing"
+    if problems:
+        figure.why = "; ".join([*([figure.why] if figure.why else []), *problems])
     return figure
 
 
 def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
     """The figure of a cell that is the mean of others, with an interval over the seeds that fill all of them."""
-    figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(cell.differs))
-    figure.reasons += dict.fromkeys(each for part in parts for each in part.reasons if each not in figure.reasons)
-    lacking = [part for part in parts if part.mean is None]
+    reasons = dict.fromkeys([*cell.differs, *(reason for part in parts for reason in part.reasons)])
+    figure = Figure(cell, state=cell.state, why=cell.why, reasons=list(reasons))
     if cell.state == "printed_only":
         return figure
-    if lacking:
+    means = [part.mean for part in parts if part.mean is not None]
+    if len(means) < len(parts):
         if cell.state == "done" or figure.why is None:
-            figure.why = f"{len(lacking)} of the {len(parts)} cells that it is the mean of have no figure"
-        figure.state = "failed" if any(part.state == "failed" for part in lacking) else "missing"
+            figure.why = f"{len(parts) - len(means)} of the {len(parts)} cells that it is the mean of have no figure"
+        figure.state = "failed" if any(part.mean is None and part.state == "failed" for part in parts) else "missing"
         return figure
-    seeds = set.intersection(*(set(part.values) for part in parts))
     states = [part.state for part in parts]
-    figure.state = next((each for each in ("failed", "missing") if each in states), "done")
+    figure.state = next((state for state in ("failed", "missing") if state in states), "done")
     if figure.state != "done" and figure.why is None:
         figure.why = f"{len(parts) - states.count('done')} of the {len(parts)} cells that it is the mean of lack runs"
-    if seeds and all(len(part.values) == len(seeds) for part in parts):
+    figure.mean = sum(means) / len(parts)
+    seeds = parts[0].values.keys()
+    if seeds and all(part.values.keys() == seeds for part in parts):
         figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
-        found = mean_interval(list(figure.values.values()))
-        figure.mean, figure.half = found.mean, found.half
-    else:
-        figure.mean = sum(part.mean or 0.0 for part in parts) / len(parts)
+        figure.mean, figure.half = mean_interval(list(figure.values.values()))[:2]
     figure.records = [record for part in parts for record in part.records]
-    figure.asked = frozenset(each for part in parts for each in part.asked)
+    figure.asked = frozenset[Question]().union(*(part.asked for part in parts))
     return figure
 
 
@@ -229,8 +225,8 @@ def _mark_best(column: Sequence[Figure]) -> None:
 
 
 def _test(filled: Filled, library: Library) -> None:
-    """Test each cell against the table's baseline, or else against the best other row of its column and question."""
-    found: list[tuple[Figure, marks.Test]] = []
+    """Test each cell against the table's baseline, or else against the best other row of its column and evaluation."""
+    tested: list[tuple[marks.Test, Figure, Figure]] = []
     for (row, column), figure in filled.figures.items():
         against = _opponent(filled, row, column)
         if figure.mean is None or against is None:
@@ -242,32 +238,19 @@ def _test(filled: Filled, library: Library) -> None:
             if figure.asked != other.asked:
                 raise DataError(f"not asked alike: {unlike(figure.asked, other.asked)}")
             parts, seeds = _parts(filled, other, figure, library)
-            difference, p = marks.test_of(parts)
         except DataError as problem:
             figure.untested = str(problem)
             continue
-        units = len(marks.units_in(parts))
-        found.append((figure, marks.Test(row, column, against, difference, p, units, seeds)))
-    found = _drawn_on(filled, library, found)
-    for (figure, test), corrected in zip(found, marks.holm([test.p for _, test in found]), strict=True):
-        figure.test = replace(test, p_holm=corrected)
-    filled.tests = len(found)
-
-
-def _drawn_on(
-    filled: Filled, library: Library, found: list[tuple[Figure, marks.Test]]
-) -> list[tuple[Figure, marks.Test]]:
-    """The tests; with more draws where only they let a p-value stay small after correction for so many tests."""
-    samples = marks.DRAWS_A_TEST * len(found)
-    if samples <= marks.SAMPLES:
-        return found
-    drawn = []
-    for figure, test in found:
+        figure.test = marks.Test(against, *marks.test_of(parts), units=len(marks.units_in(parts)), seeds=seeds)
+        tested.append((figure.test, figure, other))
+    # of many tests, only with more draws can a p-value stay small after correction
+    samples = marks.DRAWS_A_TEST * len(tested)
+    for test, figure, other in tested if samples > marks.SAMPLES else ():
         if test.p < marks.LEVEL:
-            parts, _ = _parts(filled, filled.figures[test.against, test.column], figure, library)
-            test = replace(test, p=marks.test_of(parts, samples)[1])
-        drawn.append((figure, test))
-    return drawn
+            test.p = marks.test_of(_parts(filled, other, figure, library)[0], samples)[1]
+    for (test, *_), p_holm in zip(tested, marks.holm([test.p for test, *_ in tested]), strict=True):
+        test.p_holm = p_holm
+    filled.tests = len(tested)
 
 
 def _opponent(filled: Filled, row: int, column: int) -> int | None:
@@ -304,5 +287,5 @@ def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list
 
 def _pairs(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
     """Runs of the two with one seed."""
-    of_a, of_b = ({record.seed: record.path for record in each.records} for each in (a, b))
-    return [(of_a[seed], of_b[seed]) for seed in sorted(of_a.keys() & of_b.keys())]
+    runs_a, runs_b = ({record.seed: record.path for record in figure.records} for figure in (a, b))
+    return [(runs_a[seed], runs_b[seed]) for seed in sorted(runs_a.keys() & runs_b.keys())]
