@@ -12,7 +12,6 @@ curve/                    metrics of every epoch (CSV)
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import platform
@@ -24,6 +23,7 @@ from typing import Any
 
 from mnerkit.atomic_files import write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
+from mnerkit.file_locks import lock
 from mnerkit.plain_yaml import yaml_text
 
 # locked by the process that writes into a run folder
@@ -120,18 +120,13 @@ class RunFolder:
         Never to be asked by the one that does: closing the file would give its own lock up.
         """
         try:
-            import fcntl
-
             handle = os.open(self.path / LOCK, os.O_RDWR)
-        except (ImportError, FileNotFoundError):
+        except FileNotFoundError:
             return False
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in (errno.EACCES, errno.EAGAIN)
+            return lock(handle, of_process=True) is False
         finally:
             os.close(handle)
-        return False
 
     def clear(self) -> None:
         """Remove all but the lock, which this process holds.
@@ -200,35 +195,28 @@ def writing(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
 def _locked(file: Path) -> int | None:
     """An open, locked file that names this process; None where the system or the file system has no locks.
 
-    A POSIX record lock: the system gives it up when the process dies, however it dies, and forked workers that outlive
-    it by a moment do not share it.
+    Raises:
+        RunBusy: another process holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            said = os.read(handle, 200).decode("utf-8", "replace").strip()
-            os.close(handle)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                holder = said or "another process"
-                raise RunBusy(f"run {file.parent} is being written by {holder}", file.parent, holder) from None
-            if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                return None
-            raise
-        try:
-            current = os.path.samestat(os.fstat(handle), os.stat(file))
-        except FileNotFoundError:
-            current = False
-        if current:
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
-            return handle
-        os.close(handle)  # the one who held it removed it in between
+        ours = lock(handle, of_process=True)
+        if ours:
+            try:
+                current = os.path.samestat(os.fstat(handle), os.stat(file))
+            except FileNotFoundError:
+                current = False
+            if current:
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+                return handle
+        holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
+        os.close(handle)
+        if ours is None:
+            return None
+        if not ours:
+            raise RunBusy(f"run {file.parent} is being written by {holder}", file.parent, holder)
+        # else the one who held it removed it in between
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

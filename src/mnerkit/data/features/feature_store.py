@@ -29,6 +29,7 @@ from mnerkit.data.features.shards import (
     remove_stale_drafts,
     write_shard,
 )
+from mnerkit.file_locks import lock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -274,21 +275,11 @@ class _Writer:
 def _alone(folder: Path) -> Iterator[bool]:
     """Whether this process alone may tidy a folder; the right ends with the block, or with the process."""
     try:
-        import fcntl
-    except ImportError:  # no such locks here: small shards stay small
-        yield False
-        return
-    try:
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
+    except OSError:  # Windows opens no folder: there small shards stay small
         yield False
         return
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+        yield lock(handle) is True
     finally:
         os.close(handle)

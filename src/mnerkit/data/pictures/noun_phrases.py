@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 MOST_WORDS = 4  # of a phrase; of a longer run of words the last ones, where English puts the noun
 MOST_PHRASES = 12
+# of a post without a noun phrase: what the usual entity types look like
+TYPE_PROMPTS = ("person", "place", "logo", "object")
 
 # closed classes, and the verbs and adverbs that are most frequent in tweets: what no phrase holds
 _STOP = frozenset(

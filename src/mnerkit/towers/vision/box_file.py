@@ -1,0 +1,278 @@
+"""A file of the objects in a corpus's pictures, written by a detector; one that was cut off is continued."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
+
+from mnerkit.data.pictures.boxes import FORMAT, VERSION, read_box_lines
+from mnerkit.data.pictures.noun_phrases import TYPE_PROMPTS, phrases_of
+from mnerkit.errors import DataError, UsageError
+from mnerkit.file_locks import lock
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mnerkit.data.corpus.corpus import Corpus
+    from mnerkit.data.corpus.post import ImageRef
+    from mnerkit.towers.vision.detectors import Detection, Detector
+
+ANEW = "Give --overwrite to begin anew."
+# in the message of an error that is of no class of its own: the device is at fault, not the picture
+OF_DEVICE = ("CUDA error", "out of memory", "can't allocate memory")
+
+
+class Picture(NamedTuple):
+    """A picture of the corpus, and the words of the posts that have it."""
+
+    ref: ImageRef
+    posts: list[tuple[str, ...]]
+
+
+@dataclass
+class BoxWriter:
+    """Looks for objects in pictures and writes a line for each.
+
+    Attributes:
+        detector: what looks for them.
+        header: the first line of the file: corpus, detector and settings.
+        broken: name of each picture that can't be decoded -> why.
+        refused: name of each picture that the detector can't read -> why.
+        before: how many pictures the file held already.
+        written: how many were added.
+    """
+
+    detector: Detector
+    header: dict[str, Any]
+    broken: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    before: int = 0
+    written: int = 0
+
+    def write(self, out: Path, pictures: dict[str, Picture], batch_size: int, overwrite: bool) -> None:
+        """Detect what is not in the file yet.
+
+        Raises:
+            UsageError: another process writes the file, it was written with other settings, or the device is at fault.
+            DataError: the file can't be written, a line of it is damaged, or the detector can read no picture at all.
+        """
+        with ExitStack() as stack:
+            with _writing(out):  # what can't be opened is reported before the first picture is read
+                file = stack.enter_context(open(out, "a", encoding="utf-8"))
+                if lock(file) is False:
+                    raise UsageError(f"{out} is being written by another process.\nWait for it, or give another --out.")
+                names = None if overwrite else _names(out, self.header)
+                if names is None:
+                    file.truncate(0)
+            if names is None:
+                _write(file, self.header)
+            self.before = len(names or ())
+            rest = {name: picture for name, picture in pictures.items() if name not in (names or ())}
+            for row in self._rows(rest, batch_size):
+                _write(file, row)
+                self.written += 1
+        if self.refused and not self.written and not self.before:  # no fault of single pictures
+            raise DataError(f"{next(iter(self.refused.values()))}\nSo are all others: give another --detector.")
+
+    def _rows(self, pictures: dict[str, Picture], batch_size: int) -> Iterator[dict[str, Any]]:
+        """A line for each picture that can be decoded and that the detector reads."""
+        from tqdm import tqdm
+
+        with tqdm(total=len(pictures), unit=" pictures", disable=None) as bar:
+            source = iter(pictures.items())
+            while chunk := list(islice(source, batch_size)):
+                decoded = [(name, pixels, posts) for name, (ref, posts) in chunk for pixels in self._decoded(ref)]
+                for name, pixels, detections in self._detected(decoded):
+                    height, width = pixels.shape[:2]
+                    rows = [row for detection in detections for row in _within(detection, width, height)]
+                    yield {"image": name, "size": [width, height], "objects": rows[: self.header["most"]]}
+                bar.update(len(chunk))
+
+    def _decoded(self, ref: ImageRef) -> Iterator[np.ndarray]:
+        """The pixels of a picture; of a broken one none."""
+        from mnerkit.data.pictures.decoding import decode
+
+        try:
+            yield decode(ref)
+        except DataError as problem:
+            self.broken[ref.name] = str(problem).splitlines()[0]
+        except OSError as problem:
+            self.broken[ref.name] = f"picture {ref.path or ref.name} can't be read: {problem.strerror or problem}."
+
+    def _detected(
+        self, pictures: Sequence[tuple[str, np.ndarray, list[tuple[str, ...]]]]
+    ) -> list[tuple[str, np.ndarray, list[Detection]]]:
+        """Name, pixels and objects of each picture; where detecting fails, it is tried picture by picture.
+
+        Raises:
+            UsageError: one picture alone does not fit into the device's memory, or the device is at fault.
+        """
+        if not pictures:
+            return []
+        phrases = [phrases_of(posts) if self.header["prompts"] == "phrases" else [] for *_, posts in pictures]
+        prompts = [each or list(TYPE_PROMPTS) for each in phrases]
+        try:
+            found = self.detector.find([pixels for _, pixels, _ in pictures], prompts, self.header["score"])
+            return [(name, pixels, objects) for (name, pixels, _), objects in zip(pictures, found, strict=True)]
+        except (ValueError, RuntimeError) as problem:
+            reason = (str(problem).splitlines() or [type(problem).__name__])[0][:100]
+            of_device = _of_device(problem)
+        # not in the block above, where the traceback still holds the tensors of the whole batch
+        if len(pictures) > 1:
+            return [row for picture in pictures for row in self._detected([picture])]
+        name, pixels, _ = pictures[0]
+        height, width = pixels.shape[:2]
+        if of_device:
+            raise UsageError(f"--device: picture {name}, {width} x {height}: {reason}\nGive another --device.")
+        self.refused[name] = f"picture {name}, {width} x {height}: the detector can't read it: {reason}"
+        return []
+
+
+def write_boxes(
+    corpus: Corpus,
+    detector: str,
+    out: Path,
+    *,
+    score: float | None = None,
+    most: int = 20,
+    prompts: Literal["phrases", "types"] = "phrases",
+    batch_size: int = 8,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> BoxWriter:
+    """Look for the objects in the pictures of a corpus and write their boxes to a file.
+
+    Args:
+        corpus: whose pictures.
+        detector: `detr`, `grounding-dino`, `owlv2`, another hub name, or a folder.
+        out: the JSON lines; a file that was cut off is continued.
+        score: least score; default: the detector's usual one.
+        most: at most so many boxes a picture.
+        prompts: noun phrases of the post, or what the usual entity types look like, for detectors that take prompts.
+        batch_size: pictures at once.
+        device: `cpu`, `cuda`, `cuda:1` ...
+        overwrite: begin anew where the file exists.
+
+    Returns:
+        What it came to: pictures written, there before, and broken.
+
+    Raises:
+        UsageError: the device is not there; see `BoxWriter.write`.
+        DataError: no picture of the corpus is there; see `BoxWriter.write`.
+        TowerError: a detector that can't be had.
+    """
+    pictures = _pictures(corpus)
+    if not pictures:
+        raise DataError(f"no picture of {corpus.name} is there; its folders are {corpus.folders or 'missing'}.")
+    from mnerkit.towers.vision.detectors import Detector
+
+    model = Detector(detector)
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as problem:
+        raise UsageError(f"--device {device}: {str(problem).splitlines()[0]}") from None
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "unit": "pixels",
+        "corpus": corpus.name,
+        "variant": corpus.variant,
+        "digest": corpus.digest,
+        "detector": model.kind,
+        "model": model.spec,
+        "revision": model.revision,
+        "score": model.threshold if score is None else score,
+        "most": most,
+        "prompts": prompts if model.prompted else "none",
+    }
+    writer = BoxWriter(model, header)
+    writer.write(out, pictures, batch_size, overwrite)
+    return writer
+
+
+def _pictures(corpus: Corpus) -> dict[str, Picture]:
+    """The pictures that are there, by name."""
+    pictures: dict[str, Picture] = {}
+    for posts in corpus.splits.values():
+        for post in posts:
+            for ref in post.images:
+                if ref.present:
+                    pictures.setdefault(ref.name, Picture(ref, [])).posts.append(post.words)
+    return pictures
+
+
+def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
+    """Names of the pictures that a file holds already; a last line that a kill left unfinished is cut off.
+
+    None for a file without a whole header, empty or cut off within it.
+
+    Raises:
+        UsageError: it was written with other settings.
+        DataError: a line is damaged.
+    """
+    content = out.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if not whole and _line(header).encode().startswith(content):
+        return None
+    try:
+        first = json.loads(content[: content.find(b"\n") + 1] or content)
+    except (ValueError, RecursionError):
+        raise DataError(f"{out}:1: not JSON.\n{ANEW}") from None
+    if first != header:
+        then = first if isinstance(first, dict) else {}
+        other = next((key for key in header if then.get(key) != header[key]), "format")
+        raise UsageError(
+            f"{out} was made with another {other}: {str(then.get(other))[:60]}, not {str(header[other])[:60]}.\n"
+            "Give --overwrite to begin anew, or another --out."
+        )
+    if whole < len(content):
+        os.truncate(out, whole)
+    try:
+        lines = read_box_lines(out)
+    except DataError as problem:
+        raise DataError(f"{str(problem).splitlines()[0]}\n{ANEW}") from None
+    for name in lines.posts:
+        raise DataError(f"{lines.places[name]}: expected 'image', the name of a picture.\n{ANEW}")
+    return set(lines.images)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """What fails here is the fault of the file of boxes, and of no picture."""
+    try:
+        yield
+    except OSError as problem:
+        raise DataError(f"{out} can't be written: {problem.strerror}.") from None
+
+
+def _write(file: TextIO, row: dict[str, Any]) -> None:
+    with _writing(Path(file.name)):
+        file.write(_line(row))
+        file.flush()
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _of_device(problem: Exception) -> bool:
+    """Whether the device is at fault, or its memory too small."""
+    import torch
+
+    memory = torch.cuda.OutOfMemoryError
+    kinds = (memory, getattr(torch, "AcceleratorError", memory))  # the latter: torch 2.8
+    return isinstance(problem, kinds) or any(message in str(problem) for message in OF_DEVICE)
+
+
+def _within(detection: Detection, width: int, height: int) -> Iterator[dict[str, Any]]:
+    """A detection within its picture; nothing where rounding leaves nothing of it."""
+    x0, y0, x1, y1 = detection.box
+    box = [round(max(x0, 0.0), 2), round(max(y0, 0.0), 2), round(min(x1, width), 2), round(min(y1, height), 2)]
+    if box[2] - box[0] >= 1 and box[3] - box[1] >= 1:
+        yield {"box": box, "score": round(detection.score, 5), "label": detection.label[:200]}
