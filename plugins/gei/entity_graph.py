@@ -69,7 +69,7 @@ class EntityGraph:
         self, relation: Relation, attention: MultiHeadAttention, queries: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Queries (B, N, d) look at the keys (B, M, d) of a relation: (B, N, d) and weights (B, heads, N, M)."""
-        seen, weights = attention(queries, keys, mask=self.keys(relation), want_weights=True)
+        seen, weights = attention(queries, keys, mask=self.keys(relation), need_weights=True)
         assert weights is not None
         return seen, weights
 

@@ -79,7 +79,7 @@ class GeiEncoder(Encoder):
         if batch.tags is None:
             return spans, {}
         gold = spans_of(batch.tags, mask, self.options.span_repair)
-        loss = self.spans.loss(emissions, tags_of_spans(gold), mask, given=batch.play_mask)  # Eq. 3-4
+        loss = self.spans.loss(emissions, tags_of_spans(gold), mask, observed=batch.play_mask)  # Eq. 3-4
         if self.training:
             spans = self.sampling.choose(gold, spans, self.epoch)
         return spans, {"span": loss}

@@ -13,7 +13,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import info_nce
 from mnerkit.nn.eval_mode import evaluating
-from mnerkit.nn.visual_prefix import DynamicGate, Standardise, begin_quiet, gated_sum, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, init_small, masked_mean, pooled_stages
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
@@ -142,7 +142,7 @@ class GmfEncoder(Encoder):
             self.gate = DynamicGate(d, self.layers, len(channels)) if o.vcg is True else None
             count = 1 if o.prefix_share_layers else len(self.guided)
             self.to_prefix = nn.ModuleList(nn.Linear(d, 2 * d, bias=o.prefix_bias) for _ in range(count))  # W_phi
-            begin_quiet(*self.to_prefix)
+            init_small(*self.to_prefix)
         if o.matching:
             self.sentence = nn.Linear(d, d)  # C_g = tanh(FC(c_0))
             self.match_text = _mlp(d, d)

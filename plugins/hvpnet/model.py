@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
-from mnerkit.nn.visual_prefix import DynamicGate, Standardise, begin_quiet, gated_sum, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, init_small, masked_mean, pooled_stages
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
@@ -42,7 +42,7 @@ class HvpnetEncoder(Encoder):
         self.norm = Standardise(channels) if o.standardise and pixels else nn.Identity()
         last = nn.Linear(o.hidden, self.stages * 2 * d)
         self.to_slices = nn.Sequential(nn.Linear(channels, o.hidden), nn.Tanh(), last)
-        begin_quiet(last)
+        init_small(last)
         gate_width = 2 * d * (o.prefix_grid**2 if self.flat else 1)
         self.gate = DynamicGate(gate_width, self.layers, self.stages) if o.gate else None
         self.dropout = nn.Dropout(o.dropout)

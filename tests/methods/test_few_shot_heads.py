@@ -432,7 +432,7 @@ def test_the_crf_sums_over_the_tags_of_words_that_are_not_given(seed: int, playe
     ]
     weight = [sum(math.exp(value(path)) for path in paths) for paths in (every, agreeing)]
     given_mask = torch.tensor([played])
-    found = crf_nll(emissions, tags, mask, scores, given=given_mask)
+    found = crf_nll(emissions, tags, mask, scores, observed=given_mask)
     assert found.item() == pytest.approx(math.log(weight[0] / weight[1]), abs=1e-4)
 
 

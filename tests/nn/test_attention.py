@@ -37,7 +37,7 @@ def test_it_is_torchs_attention_forward_and_backward() -> None:
     own = MultiHeadAttention(D, HEADS)
     other = like_torch(own)
     queries, keys, mask = inputs()
-    seen, weights = own(queries, keys, mask=mask, want_weights=True)
+    seen, weights = own(queries, keys, mask=mask, need_weights=True)
     wanted, wanted_weights = other(queries, keys, keys, key_padding_mask=~mask, average_attn_weights=False)
     torch.testing.assert_close(seen, wanted, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(weights, wanted_weights, atol=1e-6, rtol=1e-5)
@@ -63,7 +63,7 @@ def test_it_is_the_sum_of_its_definition() -> None:
     own = MultiHeadAttention(D, HEADS, bias=False, project=False)
     queries, keys, mask = inputs()
     scale = torch.rand(B, M)
-    seen, weights = own(queries, keys, mask=mask, key_weights=scale, want_weights=True)
+    seen, weights = own(queries, keys, mask=mask, key_weights=scale, need_weights=True)
     q, k, v = (each.detach() for each in own.split(queries, keys))
     for b in range(B):
         real = [m for m in range(M) if mask[b, m]]
@@ -84,7 +84,7 @@ def test_who_sees_no_key_gets_zeros_and_passes_no_gradient(wide: bool) -> None:
     queries, keys, mask = inputs()
     mask[1] = False
     given = mask[:, None].expand(B, N, M) if wide else mask
-    seen, weights = own(queries, keys, mask=given, want_weights=True)
+    seen, weights = own(queries, keys, mask=given, need_weights=True)
     assert weights is not None and not seen[1].any() and not weights[1].any()
     assert seen[0].any()
     seen.square().sum().backward()
@@ -96,7 +96,7 @@ def test_who_sees_no_key_gets_zeros_and_passes_no_gradient(wide: bool) -> None:
 def test_without_any_key_there_are_zeros() -> None:
     own = MultiHeadAttention(D, HEADS)
     queries, keys, _ = inputs()
-    seen, weights = own(queries, keys[:, :0], mask=torch.ones(B, 0, dtype=torch.bool), want_weights=True)
+    seen, weights = own(queries, keys[:, :0], mask=torch.ones(B, 0, dtype=torch.bool), need_weights=True)
     assert seen.shape == queries.shape and not seen.any()
     assert weights is not None and weights.shape == (B, HEADS, N, 0)
 
@@ -112,18 +112,18 @@ def test_a_masked_key_is_nowhere_seen_whatever_it_holds() -> None:
 def test_weights_of_keys_scale_and_may_sum_to_one_again() -> None:
     own = MultiHeadAttention(D, HEADS, bias=False, project=False)
     queries, keys, mask = inputs()
-    plain, weights = own(queries, keys, mask=mask, want_weights=True)
+    plain, weights = own(queries, keys, mask=mask, need_weights=True)
     ones, _ = own(queries, keys, mask=mask, key_weights=torch.ones(B, M))
     torch.testing.assert_close(plain, ones)
     torch.testing.assert_close(own(queries, keys, mask=mask, key_weights=torch.full((B, M), 0.25))[0], 0.25 * plain)
     assert not own(queries, keys, mask=mask, key_weights=torch.zeros(B, M))[0].any()
     scale = torch.tensor([0.5, 0.0, 1.0, 2.0]).repeat(B, 1)
-    _, again = own(queries, keys, mask=mask, key_weights=scale, renorm=True, want_weights=True)
+    _, again = own(queries, keys, mask=mask, key_weights=scale, renorm=True, need_weights=True)
     assert weights is not None and again is not None
     torch.testing.assert_close(again.sum(-1), torch.ones(B, HEADS, N))
     torch.testing.assert_close(again[0], weights[0] * scale[0] / (weights[0] * scale[0]).sum(-1, keepdim=True))
     rows = torch.rand(B, N, M)
-    _, each = own(queries, keys, mask=mask, key_weights=rows, want_weights=True)
+    _, each = own(queries, keys, mask=mask, key_weights=rows, need_weights=True)
     torch.testing.assert_close(each, weights * rows[:, None])
 
 

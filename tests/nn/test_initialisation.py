@@ -7,19 +7,19 @@ import torch
 from torch import nn
 
 from mnerkit.nn.prompts import MlpPrompts
-from mnerkit.nn.visual_prefix import BERT_SCALE, begin_quiet
+from mnerkit.nn.visual_prefix import BERT_SCALE, init_small
 
 
 def test_linear_maps_begin_at_berts_scale_without_biases() -> None:
     torch.manual_seed(0)
     maps = nn.Linear(64, 200), nn.Linear(64, 200, bias=False)
-    begin_quiet(*maps)
+    init_small(*maps)
     for each in maps:
         assert each.weight.std().item() == pytest.approx(BERT_SCALE, rel=0.05)
     assert not maps[0].bias.any()
 
 
-def test_the_prompts_of_an_mlp_begin_quieter_than_its_images() -> None:
+def test_the_prompts_of_an_mlp_start_smaller_than_its_images() -> None:
     torch.manual_seed(0)
     images = torch.randn(8, 3, 96)
     keys, values = MlpPrompts(96, 32, layers=2, hidden=256)(images)

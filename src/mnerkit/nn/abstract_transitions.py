@@ -1,4 +1,4 @@
-"""Transitions between tags in the abstract, counted on some types and spread over others (Yang and Katiyar, 2020)."""
+"""Abstract transitions between tags, counted on some types and spread over others (Yang and Katiyar, 2020)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from mnerkit.nn.linear_chain import Scores
 
-# what can happen, by where it starts: at the beginning of a post, after O, after a word of a type
+# abstract transitions, grouped by where they start: at the beginning of a post, after O, after a word of a type
 ABSTRACT = ("start-O", "start-I", "O-O", "O-I", "I-O", "I-same", "I-other")
 GROUPS = ((0, 1), (2, 3), (4, 5, 6))
-# probability of what was never seen: small, but no path is impossible
+# probability of a transition that never occurred: small, but no path is impossible
 FLOOR = 1e-6
 
 
 def count_transitions(posts: Iterable[Sequence[int | None]]) -> list[int]:
-    """How often each of `ABSTRACT` happens in IO classes of posts: 0 is O, other numbers are types, None is unknown."""
+    """Count each transition of `ABSTRACT` in IO classes of posts: 0 is O, other numbers are types, None is unknown."""
     counts = dict.fromkeys(ABSTRACT, 0)
     for classes in posts:
-        for before, this in pairwise([-1, *classes]):
-            if before is None or this is None:
+        for previous, current in pairwise([-1, *classes]):
+            if previous is None or current is None:
                 continue
-            start = "start" if before == -1 else "I" if before else "O"
-            end = "O" if not this else "I" if start != "I" else "same" if before == this else "other"
+            start = "start" if previous == -1 else "I" if previous else "O"
+            end = "O" if not current else "I" if start != "I" else "same" if previous == current else "other"
             counts[f"{start}-{end}"] += 1
     return list(counts.values())
 
@@ -33,13 +33,13 @@ def count_transitions(posts: Iterable[Sequence[int | None]]) -> list[int]:
 def spread(counts: Tensor, num_types: int, tau: float) -> Scores:
     """Log transition probabilities between O and `num_types` types.
 
-    Each count becomes a share of its group (start, O, I; equal shares where the group was never seen), each share is
-    divided among the tags that it may lead to, raised to the power `tau`, and each row is made to sum to one.
+    Each count is divided by the sum of its group (start, O, I; a group without counts gets equal shares). Each share is
+    divided among the tags that the transition can lead to and raised to the power `tau`; then rows are normalised.
 
     Args:
         counts: (7,) in the order of `ABSTRACT`.
         num_types: N > 0.
-        tau: below 1 it evens the probabilities out, above 1 it sharpens them.
+        tau: values below 1 flatten the probabilities, values above 1 sharpen them.
 
     Returns:
         Start (1 + N,) and transitions (1 + N, 1 + N) in float32, none lower than log 1e-6; end is 0.
@@ -55,6 +55,6 @@ def spread(counts: Tensor, num_types: int, tau: float) -> Scores:
     table[2:, 0], table[2:, 1:] = i_o, other / max(1, num_types - 1)
     table[2:, 1:].diagonal().copy_(same.expand(num_types))
     table = table.pow(tau).masked_fill(table == 0, 0.0)
-    # with one type there is no other to go to, which may have been all that was seen
+    # with one type there is no other type to go to, and those transitions may have had all the counts
     table = (table / table.sum(1, keepdim=True).clamp_min(1e-300)).clamp_min(FLOOR).log().float()
     return Scores(table[0], table[1:], torch.zeros_like(table[0]))

@@ -1,7 +1,7 @@
 """Multi-head attention and the layers around it (Vaswani et al., 2017), with masks that may leave no key at all.
 
-A query for which no key is real gets zeros, where a softmax over the empty set would give NaN. Keys may carry weights
-that scale what is seen of them.
+A query without any unmasked key gets zeros, where a softmax over the empty set would give NaN. Keys may have weights
+that scale their attention.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def attend(
         query: (..., N, d).
         key: (..., M, d).
         value: (..., M, d').
-        mask: bool, broadcastable to (..., N, M), keys that a query may see; None: all.
-        key_weights: R, broadcastable to (..., N, M), at least 0. The softmax is taken before, so a key of weight 0
+        mask: bool, broadcastable to (..., N, M), keys that a query may attend to; None: all.
+        key_weights: R, broadcastable to (..., N, M), at least 0. It is applied after the softmax, so a key of weight 0
             still takes its share of it: mask a key to remove it.
-        renorm: let the weighted rows sum to 1 again (a row whose weights are all 0 stays 0).
-        dropout: on the weights.
+        renorm: normalise the weighted rows to sum to 1 again (a row whose weights are all 0 stays 0).
+        dropout: applied to the weights.
 
     Returns:
-        (..., N, d'), and the weights (..., N, M), before dropout. Both are 0 for a query that sees no key.
+        (..., N, d'), and the weights (..., N, M), before dropout. Both are 0 for a query without keys.
     """
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if mask is not None:
@@ -51,19 +51,19 @@ def attend(
         weights = weights * key_weights
         if renorm:
             weights = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
-    seen = weights if dropout is None else dropout(weights)
-    return seen.to(value.dtype) @ value, weights
+    dropped = weights if dropout is None else dropout(weights)
+    return dropped.to(value.dtype) @ value, weights
 
 
 class MultiHeadAttention(nn.Module):
-    """Queries (B, N, d) look at keys (B, M, d_k): the sum over heads of `attend`, and an output projection.
+    """Multi-head attention of queries (B, N, d) to keys (B, M, d_k): `attend` in each head, and an output projection.
 
     Args:
-        width: d of queries and of what comes out.
-        heads: how many; must divide d.
-        dropout: on the attention weights.
+        width: d of queries and outputs.
+        heads: number of heads; must divide d.
+        dropout: dropout of the attention weights.
         key_width: d_k of keys and values; default: d.
-        bias: whether the four maps have one. A query that sees nothing gets 0 with biases too.
+        bias: whether the four maps have biases. A query without keys gets 0 with biases too.
         project: whether there is an output projection.
 
     Raises:
@@ -103,47 +103,46 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         key_weights: Tensor | None = None,
         renorm: bool = False,
-        want_weights: bool = False,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Look.
+        """Attend to the keys.
 
         Args:
             queries: (B, N, d).
             keys: (B, M, d_k).
             values: (B, M, d_k); None: the keys.
-            mask: bool, (B, M) real keys, or (B, N, M) keys that each query may see; None: all.
+            mask: bool, (B, M) real keys, or (B, N, M) keys that each query may attend to; None: all.
             key_weights: R of `attend`, (B, M), or (B, N, M).
             renorm: as in `attend`.
-            want_weights: whether to return the weights.
+            need_weights: whether to return the weights.
 
         Returns:
-            (B, N, d), 0 for a query that sees no key, and the weights (B, heads, N, M) or None.
+            (B, N, d), 0 for a query without keys, and the weights (B, heads, N, M) or None.
         """
         pairs, scale = (_over_heads(each) for each in (mask, key_weights))
         query, key, value = self.split(queries, keys, values)
-        seen, weights = attend(query, key, value, pairs, scale, renorm, self.dropout)
-        seen = self.join(seen, pairs)
-        return seen, weights if want_weights else None
+        by_head, weights = attend(query, key, value, pairs, scale, renorm, self.dropout)
+        return self.join(by_head, pairs), weights if need_weights else None
 
-    def join(self, seen: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """The output projection of (B, heads, N, d / heads); `pairs` (B, 1, 1 | N, M) tells who saw nothing."""
-        joined = seen.transpose(1, 2).flatten(2)  # (B, N, d)
+    def join(self, by_head: Tensor, pairs: Tensor | None = None) -> Tensor:
+        """Project the outputs (B, heads, N, d / heads) of all heads; `pairs` is the mask (B, 1, 1 | N, M)."""
+        joined = by_head.transpose(1, 2).flatten(2)  # (B, N, d)
         if self.out is None:
             return joined
         joined = self.out(joined)
-        # the bias of the projection is something, too
+        # queries without keys stay 0 although the projection has a bias
         return joined if pairs is None else joined.masked_fill(~pairs.any(-1).squeeze(1).unsqueeze(-1), 0.0)
 
 
 def _over_heads(pairs: Tensor | None) -> Tensor | None:
-    """(B, M) or (B, N, M) with axes for heads and, where it lacks, queries."""
+    """(B, M) or (B, N, M) with an axis for the heads and, if missing, one for the queries."""
     if pairs is None:
         return None
     return pairs[:, None, None] if pairs.dim() == 2 else pairs[:, None]
 
 
 class FeedForward(nn.Sequential):
-    """`W_2 f(W_1 x)`: (..., d) to (..., d) by way of `hidden`."""
+    """`W_2 f(W_1 x)`: (..., d) to (..., d) through `hidden` units."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0, activation: type[nn.Module] = nn.ReLU) -> None:
         super().__init__(nn.Linear(width, hidden), activation(), nn.Dropout(dropout), nn.Linear(hidden, width))
@@ -154,10 +153,10 @@ class SubLayer(nn.Module):
 
     Args:
         width: d.
-        dropout: on what f returns.
-        norm: where the norm stands.
-        residual: False leaves out both: `Drop(f(x))`.
-        eps: of the norm.
+        dropout: dropout of the output of f.
+        norm: position of the layer norm.
+        residual: False leaves out residual and norm: `Drop(f(x))`.
+        eps: epsilon of the norm.
 
     """
 
@@ -179,16 +178,16 @@ class SubLayer(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward network, each in a `SubLayer`: one layer of BERT, by default.
+    """Attention and a feed-forward network, each in a `SubLayer`: by default one layer of BERT.
 
     Args:
         width: d.
-        heads: must divide d.
-        hidden: of the feed-forward network; default: 4 d.
-        dropout: on attention weights and behind both networks.
-        norm: where the norms stand.
-        activation: of the feed-forward network.
-        eps: of the norms; BERT's is 1e-12.
+        heads: number of heads; must divide d.
+        hidden: hidden width of the feed-forward network; default: 4 d.
+        dropout: dropout of the attention weights and of the outputs of both networks.
+        norm: position of the layer norms.
+        activation: activation of the feed-forward network.
+        eps: epsilon of the norms; BERT's is 1e-12.
 
     """
 
@@ -210,11 +209,11 @@ class TransformerLayer(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, keys: Tensor | None = None, key_weights: Tensor | None = None
     ) -> Tensor:
-        """States (B, N, d) look at themselves, or at `keys` (B, M, d).
+        """Self-attention of states (B, N, d), or attention to `keys` (B, M, d).
 
         Args:
             x: (B, N, d).
-            mask: as in `MultiHeadAttention`, of the keys.
+            mask: mask of the keys, as in `MultiHeadAttention`.
             keys: None: the states themselves.
             key_weights: as in `MultiHeadAttention`.
 
@@ -222,7 +221,7 @@ class TransformerLayer(nn.Module):
             (B, N, d).
         """
 
-        def look(queries: Tensor) -> Tensor:
+        def attend_to(queries: Tensor) -> Tensor:
             return self.attention(queries, queries if keys is None else keys, mask=mask, key_weights=key_weights)[0]
 
-        return self.think(self.look(x, look), self.feedforward)
+        return self.think(self.look(x, attend_to), self.feedforward)

@@ -1,6 +1,6 @@
 """Sweeps over linear chains: log partition, marginals and best paths, on time-first tensors with the batch last.
 
-Emissions are (W, K, B) and a right-padded mask is (W, B); `crf` holds the functions to call from elsewhere.
+Emissions are (W, K, B) and a right-padded mask is (W, B). The public functions are in `linear_chain`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Range (nats) of start, transition and end scores up to which a sweep may run on probabilities in float32. A tag whose
-# message underflows there is at least 67 nats below the best emission of its word; exchanging it for that one changes
-# two scores by 20 nats at most each, so all sequences through it weigh less than exp(-27) of others.
+# Largest range (nats) of start, transition and end scores at which a sweep may run on probabilities in float32. A tag
+# whose message underflows there is at least 67 nats below the best emission of its word. Replacing it by the best tag
+# changes two scores by at most 20 nats each, so all sequences through it weigh less than exp(-27) of the others.
 QUICK_RANGE = 20.0
 
 
@@ -24,7 +24,7 @@ def _last(values: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _quick_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Forward messages of D chains at once, as probabilities that are scaled to a highest of 1 at every word.
+    """Forward messages of D chains at once, as probabilities that are scaled to a maximum of 1 at every word.
 
     Args:
         emissions: (W, K, D, B).
@@ -32,35 +32,36 @@ def _quick_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[
         transitions: (K from, K to, D, 1).
 
     Returns:
-        Messages with the word's own emission (W, K, D, B), without it (up to a factor), and the log of the scale by
-        which those of each word were divided (W, D, B).
+        Messages with the word's own emission (W, K, D, B), messages without it (up to a factor), and the log of the
+        scale by which the messages of each word were divided (W, D, B).
     """
     top = emissions.amax(1)  # (W, D, B)
-    own = (emissions - top.unsqueeze(1)).exp_()
+    likelihoods = (emissions - top.unsqueeze(1)).exp_()
     highest = transitions.amax((0, 1))  # (D, 1)
     # a broadcast last axis would double the time of a step
-    factors = (transitions - highest).exp_().expand(-1, -1, -1, own.shape[3]).contiguous()
-    with_own, without = torch.empty_like(own), torch.empty_like(own)
+    factors = (transitions - highest).exp_().expand(-1, -1, -1, likelihoods.shape[3]).contiguous()
+    with_own, without = torch.empty_like(likelihoods), torch.empty_like(likelihoods)
     scale = torch.empty_like(top)
     first = edge + emissions[0]
     torch.amax(first, 0, out=scale[0])
     torch.exp(first - scale[0], out=with_own[0])
     without[0] = (edge - edge.amax(0)).exp_()
-    chain = (with_own.unsqueeze(2), own, with_own, without, scale)
-    before, *others = (each.unbind(0) for each in chain)
+    chain = (with_own.unsqueeze(2), likelihoods, with_own, without, scale)
+    previous_words, *next_words = (tensor.unbind(0) for tensor in chain)
     moves = torch.empty_like(factors)  # (K, K, D, B)
-    for left, likely, after, moved, factor in zip(before, *(each[1:] for each in others), strict=False):
-        torch.mul(left, factors, out=moves)
+    steps = zip(previous_words, *(words[1:] for words in next_words), strict=False)
+    for previous, likelihood, message, moved, factor in steps:
+        torch.mul(previous, factors, out=moves)
         torch.sum(moves, 0, out=moved)
-        torch.mul(moved, likely, out=after)
-        torch.amax(after, 0, out=factor)
-        after.div_(factor)
+        torch.mul(moved, likelihood, out=message)
+        torch.amax(message, 0, out=factor)
+        message.div_(factor)
     scale[1:] = scale[1:].log_() + top[1:] + highest
     return with_own, without, scale
 
 
 def _exact_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[Tensor, Tensor]:
-    """The same by logsumexp: log messages with and without the word's own emission, both (W, K, D, B)."""
+    """The same sweep by logsumexp: log messages with and without the word's own emission, both (W, K, D, B)."""
     with_own, without = torch.empty_like(emissions), torch.empty_like(emissions)
     without[0] = edge
     torch.add(emissions[0], edge, out=with_own[0])
@@ -71,7 +72,7 @@ def _exact_sweep(emissions: Tensor, edge: Tensor, transitions: Tensor) -> tuple[
 
 
 def runs_quick(start: Tensor, transitions: Tensor, end: Tensor) -> bool:
-    """Whether sweeps may run on probabilities. Off the CPU they never do: asking would wait for the device."""
+    """Whether sweeps may run on probabilities. Off the CPU they never do: the check would wait for the device."""
     if transitions.device.type != "cpu":
         return False
     return all(bool(each.max() - each.min() < QUICK_RANGE) for each in (start, transitions, end))
@@ -88,7 +89,7 @@ def log_partition(emissions: Tensor, start: Tensor, transitions: Tensor, end: Te
 
 
 def _total(log_messages: Tensor, scale: Tensor | None, end: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-    """Log partition (B,) from the messages of the last words and the scales of all; 0 for a row without words."""
+    """Log partition (B,) from the messages of the last words and the scales of all words; 0 for a row without words."""
     log_z = torch.logsumexp(_last(log_messages, lengths) + end.unsqueeze(-1), dim=0)
     if scale is not None:
         log_z = log_z + scale.masked_fill(~mask, 0.0).sum(0)
@@ -98,8 +99,8 @@ def _total(log_messages: Tensor, scale: Tensor | None, end: Tensor, mask: Tensor
 class LogPartition(torch.autograd.Function):
     """Log partition whose gradient, the marginals, comes from one forward-backward sweep instead of autograd's tape.
 
-    The two directions run side by side as two chains: the backward messages are the forward messages of each row read
-    from its end, over transposed transitions.
+    The two directions run side by side as two chains: the backward messages are the forward messages of each reversed
+    row, over transposed transitions.
     """
 
     @staticmethod
@@ -107,9 +108,9 @@ class LogPartition(torch.autograd.Function):
         """Log partition (B,) of emissions (W, K, B) and mask (W, B)."""
         lengths = mask.sum(0)
         words = torch.arange(len(mask), device=mask.device).unsqueeze(1)
-        turned = torch.where(mask, lengths - 1 - words, words).unsqueeze(1).expand_as(emissions)
+        reverse = torch.where(mask, lengths - 1 - words, words).unsqueeze(1).expand_as(emissions)
         chains = (
-            torch.stack((emissions, emissions.gather(0, turned)), dim=2),
+            torch.stack((emissions, emissions.gather(0, reverse)), dim=2),
             torch.stack((start, end), dim=1).unsqueeze(-1),
             torch.stack((transitions, transitions.t()), dim=2).unsqueeze(-1),
         )
@@ -117,8 +118,8 @@ class LogPartition(torch.autograd.Function):
         quick = runs_quick(start, transitions, end)
         if quick:
             with_own, without, scale = _quick_sweep(*chains)
-            ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, turned)
-            marginals = ahead * without[:, :, 1].gather(0, turned)
+            ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, reverse)
+            marginals = ahead * without[:, :, 1].gather(0, reverse)
             weight = marginals.sum(1, keepdim=True)
             marginals = (marginals / weight).masked_fill_(padded, 0.0)
             # the sum over all pairs of tags at words w, w + 1 is the sum over all tags at w
@@ -127,8 +128,8 @@ class LogPartition(torch.autograd.Function):
             log_z = _total(with_own[:, :, 0].log(), scale[:, 0], end, mask, lengths)
         else:
             with_own, without = _exact_sweep(*chains)
-            ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, turned)
-            marginals = (ahead + without[:, :, 1].gather(0, turned)).softmax(1).masked_fill_(padded, 0.0)
+            ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, reverse)
+            marginals = (ahead + without[:, :, 1].gather(0, reverse)).softmax(1).masked_fill_(padded, 0.0)
             log_z = _total(ahead, None, end, mask, lengths)
             ahead, behind = ahead[:-1], behind[1:]
         ctx.quick = quick
@@ -145,7 +146,7 @@ class LogPartition(torch.autograd.Function):
             if ctx.quick:
                 weighted = (ahead * gradient).transpose(0, 1).flatten(1)  # (K, (W - 1) B)
                 factors = (transitions - transitions.max()).exp_()
-                # `ahead` was divided by what messages without their own emission sum to, in which `factors` are
+                # `ahead` was divided by the sum of the messages without their own emission, which contain `factors`
                 by_pair = weighted @ behind.transpose(0, 1).flatten(1).t() * factors
             else:
                 pairs = ahead.unsqueeze(2) + transitions.unsqueeze(-1) + behind.unsqueeze(1)  # (W - 1, K, K, B)
@@ -157,9 +158,9 @@ class LogPartition(torch.autograd.Function):
 def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> list[list[int]]:
     """Best tag sequences of emissions (B, W, K) and mask (B, W).
 
-    Every row is swept from both ends at once until the sweeps meet at its middle word, so there are W / 2 steps and
-    not W. All is done on the host, with NumPy: a step is a few thousand additions, and starting them there takes half
-    of what it takes in torch, and less than launching them on a device.
+    Every row is swept from both ends at once until the sweeps meet at its middle word, so there are W / 2 steps instead
+    of W. The work is done on the host, with NumPy: a step is a few thousand additions, and starting them in NumPy takes
+    half as long as in torch, and less than launching them on a device.
     """
     *scores, lengths = _on_host(emissions, start, transitions, end, mask.bool().sum(1))
     with np.errstate(all="ignore"):  # padding may hold anything
@@ -167,7 +168,7 @@ def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tens
 
 
 def _on_host(*values: Tensor) -> list[np.ndarray]:
-    """Tensors as arrays; from another device in one transfer, as numbers of the first one's type."""
+    """Convert tensors to arrays; from another device in one transfer, with the type of the first tensor."""
     if all(each.device.type == "cpu" for each in values):
         return [each.detach().numpy() for each in values]
     packed = torch.cat([each.detach().flatten().to(values[0].dtype) for each in values]).cpu().numpy()
@@ -199,21 +200,22 @@ def _meet(
     order = np.empty((len(step), 2, rows), dtype=int)  # the word of each step
     order[:, 0] = np.minimum(step, longest - 1)
     np.maximum(lengths - 1 - step, 0, out=order[:, 1])
-    swept = emissions[number, order]  # (S, 2, B, K)
-    own = np.ascontiguousarray(swept.transpose(0, 3, 1, 2))  # (S, K, 2, B): a step works on whole runs of memory
+    ordered = emissions[number, order]  # (S, 2, B, K)
+    by_tag = np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))  # (S, K, 2, B): a step reads contiguous memory
     moves = np.stack((transitions, transitions.T), axis=-1)  # (K from, K to, 2)
     spread = np.repeat(moves[..., None], rows, axis=-1)
-    best, moved = np.empty_like(own), np.empty(spread.shape, np.result_type(own, spread))
-    best[0] = own[0] + np.stack((start, end), axis=-1)[..., None]
-    for before, likely, after in zip(best[:, :, None], own[1:], best[1:], strict=False):
-        np.add(before, spread, out=moved)
-        np.maximum.reduce(moved, axis=0, out=after)
-        np.add(after, likely, out=after)
+    best, moved = np.empty_like(by_tag), np.empty(spread.shape, np.result_type(by_tag, spread))
+    best[0] = by_tag[0] + np.stack((start, end), axis=-1)[..., None]
+    for previous, emission, current in zip(best[:, :, None], by_tag[1:], best[1:], strict=False):
+        np.add(previous, spread, out=moved)
+        np.maximum.reduce(moved, axis=0, out=current)
+        np.add(current, emission, out=current)
     paths = np.ascontiguousarray(best.transpose(0, 2, 3, 1))  # (S, 2, B, K)
     last = np.maximum(lengths - 1, 0)
     ends = np.stack((last // 2, last - last // 2))
-    met = paths[ends[0], 0, number] + paths[ends[1], 1, number] - swept[ends[0], 0, number]  # its own emission once
-    return _Sweeps(paths, moves.transpose(2, 1, 0), ends, met.argmax(-1), lengths)
+    # both sweeps contain the emission of the middle word: subtract it once
+    middle = paths[ends[0], 0, number] + paths[ends[1], 1, number] - ordered[ends[0], 0, number]  # (B, K)
+    return _Sweeps(paths, moves.transpose(2, 1, 0), ends, middle.argmax(-1), lengths)
 
 
 def _trace(
@@ -222,15 +224,15 @@ def _trace(
     """Paths from the middle words outwards; arguments as in `_Sweeps`."""
     steps, _, rows, tags = best.shape
     scores = into.reshape(2 * tags, tags)  # a row for each sweep and tag
-    own_rows = np.array([[0], [tags]])
+    first_rows = np.array([[0], [tags]])  # of each sweep
     path = np.empty((steps, 2, rows), dtype=int)
     path[:] = middle
     active = np.arange(steps)[:, None, None] <= ends
     for step in range(steps - 1, 0, -1):
-        candidates = scores.take(path[step] + own_rows, axis=0)
+        candidates = scores.take(path[step] + first_rows, axis=0)
         candidates += best[step - 1]
         np.copyto(path[step - 1], candidates.argmax(-1), where=active[step])
     words = np.arange(max(lengths.max(initial=0), 1))[:, None]
     right = words > ends[0]
-    found = path[np.where(right, lengths - 1 - words, words) % steps, right.astype(int), np.arange(rows)]  # (W, B)
-    return [row[:count].tolist() for row, count in zip(found.T, lengths, strict=True)]
+    paths = path[np.where(right, lengths - 1 - words, words) % steps, right.astype(int), np.arange(rows)]  # (W, B)
+    return [row[:count].tolist() for row, count in zip(paths.T, lengths, strict=True)]

@@ -1,4 +1,4 @@
-"""Modules in evaluation mode for a while."""
+"""Modules in evaluation mode for the time of a block."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """A module in evaluation mode; afterwards each of its parts is in the mode that it was in.
+    """Put a module into evaluation mode; afterwards restore the mode of each of its parts.
 
-    For input that is nobody's, such as a blank picture: BatchNorm reads it by the statistics learnt so far and learns
-    none from it.
+    For input that belongs to no post, such as a blank picture: BatchNorm then uses its running statistics and does not
+    update them.
     """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

@@ -1,4 +1,4 @@
-"""Two vectors become one by a gate that looks at both."""
+"""A gate that mixes two vectors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Gate(nn.Module):
 
     Args:
         width: d of both.
-        kind: one share for each feature, or (`scalar`) one for the whole vector.
-        bias: whether g has one.
+        kind: `feature` has one share for each feature, `scalar` one for the whole vector.
+        bias: whether g has a bias.
 
     """
 

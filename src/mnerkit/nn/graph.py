@@ -27,12 +27,12 @@ def _blocks(mask: Tensor, is_image: Tensor) -> Tensor:
     """(3, ..., L, L) bool: the real pairs of two different nodes, split in the order of `BLOCKS`."""
     distinct = pair_mask(mask) & ~torch.eye(mask.shape[-1], dtype=torch.bool, device=mask.device)
     image = is_image.expand(mask.shape)
-    both, neither = pair_mask(image), pair_mask(~image)
-    return torch.stack((neither, ~(both | neither), both)) & distinct
+    images, texts = pair_mask(image), pair_mask(~image)
+    return torch.stack((texts, ~(images | texts), images)) & distinct
 
 
 def _scale(cosine: Tensor, block: Tensor, how: EdgeSimilarity) -> Tensor:
-    """Cosines of one block on that block's own scale, graph by graph; a block without spread becomes 0."""
+    """Scale the cosines of one block by the block's own statistics in each graph; a block without spread becomes 0."""
     if how == "minmax_block":
         low = cosine.masked_fill(~block, torch.inf).amin((-2, -1), keepdim=True)
         high = cosine.masked_fill(~block, -torch.inf).amax((-2, -1), keepdim=True)
@@ -41,7 +41,7 @@ def _scale(cosine: Tensor, block: Tensor, how: EdgeSimilarity) -> Tensor:
         count = block.sum((-2, -1), keepdim=True).clamp_min(1)
         shifted = cosine - (cosine * block).sum((-2, -1), keepdim=True) / count
         variance = (shifted**2 * block).sum((-2, -1), keepdim=True) / count
-        # the root has no gradient at 0
+        # the square root has no gradient at 0
         spread = variance.masked_fill(variance <= 1e-12, 1.0).sqrt().masked_fill(variance <= 1e-12, 0.0)
     flat = ~(spread > 1e-6)  # one pair, equal cosines, or (spread = -inf) no pair at all
     return torch.where(flat, 0.0, shifted / spread.masked_fill(flat, 1.0))
@@ -55,11 +55,11 @@ def cosine_graph(
     sim: EdgeSimilarity = "minmax_block",
     temperature: float | None = None,
 ) -> Tensor:
-    """Join nodes whose cosine exceeds `delta` (MOUSING, Eq. 2). No gradient passes the comparison, unless asked for.
+    """Join nodes whose cosine exceeds `delta` (MOUSING, Eq. 2). The comparison passes a gradient only by `temperature`.
 
     The cosine of a word and a picture in a joint space (CLIP) is far below that of two words, so one threshold on raw
-    cosines leaves no edge between them. The block forms put text-text, text-image and image-image pairs of each graph
-    on their own scale first: `minmax_block` to 0..1, `zscore_block` to mean 0 and deviation 1 (`delta` is then in
+    cosines leaves no edge between them. The block forms first scale the text-text, text-image and image-image pairs of
+    each graph separately: `minmax_block` to 0..1, `zscore_block` to mean 0 and deviation 1 (`delta` is then in
     standard deviations). `raw` is the equation as printed.
 
     Args:
@@ -68,11 +68,11 @@ def cosine_graph(
         delta: threshold.
         is_image: bool, broadcastable to `mask`; needed by the block forms.
         sim: scale of the cosine.
-        temperature: a straight-through estimator: forward the same graph, backward the gradient of
-            `sigmoid((cosine - delta) / temperature)` at each pair of two different nodes. None: no gradient.
+        temperature: of a straight-through estimator: the forward pass is the same graph, the backward pass has the
+            gradient of `sigmoid((cosine - delta) / temperature)` at each pair of different nodes. None: no gradient.
 
     Returns:
-        (..., L, L) of 0 and 1, in float32 or double: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is
+        (..., L, L) of 0 and 1, in float32 or double: symmetric, 1 on the diagonal of real nodes, 0 where a node is
         padding.
 
     Raises:
@@ -98,18 +98,18 @@ def _joined(
         cosine = sum((_scale(cosine, block, sim) * block for block in blocks), torch.zeros_like(cosine))
     edges = (cosine > delta) & pair_mask(mask)
     # rounding can put a node's cosine with itself on either side of 1
-    own = torch.diag_embed(mask)
-    joined = (edges | own).to(x.dtype)
+    self_loops = torch.diag_embed(mask)
+    joined = (edges | self_loops).to(x.dtype)
     if temperature is None:
         return joined
-    soft = torch.sigmoid((cosine - delta) / temperature) * (pair_mask(mask) & ~own)
-    return joined + (soft - soft.detach())  # the value is `joined`, to the bit
+    soft = torch.sigmoid((cosine - delta) / temperature) * (pair_mask(mask) & ~self_loops)
+    return joined + (soft - soft.detach())  # the value is exactly `joined`
 
 
 def edge_density(adjacency: Tensor, mask: Tensor, is_image: Tensor) -> dict[str, Tensor]:
     """Share of joined pairs (of two different nodes) in each of `BLOCKS`, over all graphs; 0 for an empty block.
 
-    Scalars on the graph's device: nobody waits for them before they are read.
+    The scalars stay on the graph's device, so computing them does not wait for it.
     """
     blocks = _blocks(mask, is_image)
     return {
@@ -121,7 +121,7 @@ def edge_density(adjacency: Tensor, mask: Tensor, is_image: Tensor) -> dict[str,
 def strongest_neighbours(weights: Tensor, mask: Tensor, count: int) -> Tensor:
     """(..., L, L) bool: of each real node, the `count` real nodes of largest weight.
 
-    Nodes that tie with the last of them are kept too, so that the order of nodes and padding change nothing.
+    Nodes that tie with the last of them are included, so the result does not depend on the order of nodes or padding.
 
     Args:
         weights: (..., L, L).
@@ -140,8 +140,8 @@ def normalise_adjacency(
 ) -> Tensor:
     """Scale the weights of a graph so that sums over neighbours do not grow with the graph.
 
-    `row` divides by the sum of a row (a mean over neighbours), `sym` is D^-1/2 A D^-1/2 of Kipf and Welling. D counts
-    absolute weights, since a learnt graph may hold negative ones. A node without neighbours keeps zeros.
+    `row` divides by the sum of a row (a mean over neighbours), `sym` is D^-1/2 A D^-1/2 of Kipf and Welling. D sums
+    absolute weights, since a learnt graph may have negative ones. A node without neighbours keeps zeros.
 
     Args:
         adjacency: (..., L, L) weights.
@@ -166,9 +166,9 @@ def normalise_adjacency(
 
 
 class GraphConvolution(nn.Module):
-    """`Drop(ReLU(A X W + b))` (MOUSING, Eq. 4): one network that reads a graph.
+    """`Drop(ReLU(A X W + b))` (MOUSING, Eq. 4): one graph convolution.
 
-    With `residual` it is added to the nodes (of equal width), which then keep what they were; it starts small.
+    With `residual` the output is added to the nodes (of equal width), and the weights start small.
     """
 
     def __init__(self, in_width: int, width: int, dropout: float = 0.0, residual: bool = False) -> None:
@@ -177,22 +177,22 @@ class GraphConvolution(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.residual = residual
         if residual:
-            _start_small(self.linear)
+            _init_small(self.linear)
 
     def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
         """Map nodes (..., L, in_width) over normalised weights (..., L, L) to (..., L, width).
 
-        `gather` forms the weighted sums: a matrix product, or a sparse form of it (`mnerkit.nn.graph_backends`).
+        `gather` computes the weighted sums: a matrix product, or a sparse form of it (`mnerkit.nn.graph_backends`).
         """
         gathered = gather(adjacency, nn.functional.linear(x, self.linear.weight)) + self.linear.bias
-        read = self.dropout(torch.relu(gathered))
-        return x + read if self.residual else read
+        update = self.dropout(torch.relu(gathered))
+        return x + update if self.residual else update
 
 
 class GraphUpdate(nn.Module):
     """`m_p = sum_q A_pq (W_M x_q + b_M)`, then `x_p <- Drop(ReLU(W_U [x_p; m_p] + b_U))` (MOUSING, Eq. 8).
 
-    With `residual` the update is added to the nodes; it starts small.
+    With `residual` the update is added to the nodes, and its weights start small.
     """
 
     def __init__(self, width: int, dropout: float = 0.0, residual: bool = False) -> None:
@@ -202,7 +202,7 @@ class GraphUpdate(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.residual = residual
         if residual:
-            _start_small(self.update)
+            _init_small(self.update)
 
     def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
         """Pass messages among nodes (..., L, d) over normalised weights (..., L, L); same shape as `x`.
@@ -210,11 +210,11 @@ class GraphUpdate(nn.Module):
         `gather` as in `GraphConvolution`.
         """
         gathered = gather(adjacency, self.message(x))
-        read = self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))
-        return x + read if self.residual else read
+        update = self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))
+        return x + update if self.residual else update
 
 
-def _start_small(linear: nn.Linear) -> None:
-    """Weights of BERT's scale, so that what is added disturbs little before it has learnt."""
+def _init_small(linear: nn.Linear) -> None:
+    """Draw weights at BERT's scale, so that an update disturbs the nodes little before it is trained."""
     nn.init.normal_(linear.weight, std=0.02)
     nn.init.zeros_(linear.bias)

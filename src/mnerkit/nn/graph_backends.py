@@ -1,7 +1,7 @@
 """Weighted sums over the neighbours of each node: as a matrix product, or over the edges alone with DGL.
 
-Both give the same numbers and gradients, those of the edge weights included. The matrix product reads every pair of
-nodes; DGL reads the edges, and pays for making them a list.
+Both give the same values and gradients, also of the edge weights. The matrix product reads every pair of nodes; DGL
+reads only the edges, but must first collect them in a list.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ DGL_VERSION = "1.1.3"
 
 
 def load_dgl() -> Any:
-    """Import DGL, which is needed by nobody who does not ask for it.
+    """Import DGL, an optional dependency.
 
     Raises:
-        UsageError: it is not installed, or does not work beside this Python or torch.
+        UsageError: it is not installed, or does not work with this Python or torch.
     """
-    # else DGL asks which of its backends to take, and writes the answer to the home folder
+    # otherwise DGL asks for a backend and writes the answer to the home folder
     os.environ.setdefault("DGLBACKEND", "pytorch")
     try:
         import dgl
     except (ImportError, OSError) as problem:
         if sys.version_info >= (3, 12):
-            way = f"its last release without torch pins, {DGL_VERSION}, has no wheel for Python 3.12 and later"
-            way += f" (this is {sys.version_info.major}.{sys.version_info.minor}); take --model.graph dense"
+            remedy = f"its last release without torch pins, {DGL_VERSION}, has no wheel for Python 3.12 and later"
+            remedy += f" (this is {sys.version_info.major}.{sys.version_info.minor}); use --model.graph dense"
         else:
-            way = f"pip install 'dgl=={DGL_VERSION}', or take --model.graph dense, which gives the same numbers"
-        raise UsageError(f"--model.graph dgl needs DGL ({str(problem).splitlines()[0][:80]}): {way}") from None
+            remedy = f"pip install 'dgl=={DGL_VERSION}', or use --model.graph dense, which gives the same numbers"
+        raise UsageError(f"--model.graph dgl needs DGL ({str(problem).splitlines()[0][:80]}): {remedy}") from None
     return dgl
 
 
 def unsupported(device: torch.device) -> UsageError:
-    """What to tell who asks DGL for a device that it was not built for."""
+    """The error for a device that DGL was not built for."""
     return UsageError(
-        f"the installed DGL has no support for {device.type}: take --model.graph dense, or --trainer.accelerator cpu"
+        f"the installed DGL has no support for {device.type}: use --model.graph dense, or --trainer.accelerator cpu"
     )
 
 
 class DglGather:
-    """Message passing over one DGL graph that holds all graphs of a batch, made once for a set of edges.
+    """Message passing over one DGL graph that contains all graphs of a batch, built once for a set of edges.
 
     Args:
-        edges: (..., L, L) bool, true at [p, q] where node p gathers from node q. Weights elsewhere are not read.
+        edges: (..., L, L) bool, true at [p, q] if node p gathers from node q. Weights elsewhere are not read.
     """
 
     def __init__(self, edges: Tensor) -> None:
@@ -59,7 +59,7 @@ class DglGather:
         self._function, self._shape = dgl.function, edges.shape
         length = edges.shape[-1]
         graph, target, source = edges.reshape(-1, length, length).nonzero(as_tuple=True)
-        self._place = (graph * length + target) * length + source  # of an edge's weight among all weights
+        self._place = (graph * length + target) * length + source  # index of an edge's weight among all weights
         offset = graph * length
         count = edges.numel() // max(1, length)
         try:
@@ -68,7 +68,7 @@ class DglGather:
             raise unsupported(edges.device) from None
 
     def __call__(self, weights: Tensor, values: Tensor) -> Tensor:
-        """Weights (..., L, L) and values (..., L, d) to sums (..., L, d); gradients reach both."""
+        """Sums (..., L, d) of values (..., L, d) by weights (..., L, L), with gradients for both."""
         if weights.shape != self._shape:
             raise ValueError(f"weights {tuple(weights.shape)} are not those of the edges {tuple(self._shape)}")
         exact = torch.promote_types(torch.promote_types(weights.dtype, values.dtype), torch.float32)
@@ -81,7 +81,7 @@ class DglGather:
 
 
 def gather_over(edges: Tensor, backend: GraphBackend = "dense") -> Gather:
-    """How weighted sums over `edges` (..., L, L) are formed; for `dense`, weights are 0 where there is no edge.
+    """The function that computes weighted sums over `edges` (..., L, L); `dense` needs weights of 0 elsewhere.
 
     Raises:
         UsageError: see `load_dgl`.

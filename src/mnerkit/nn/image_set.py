@@ -1,4 +1,4 @@
-"""The images of one post look at each other: a graph transformer over image vectors, weighted by relevance."""
+"""A graph transformer over the image vectors of a post, weighted by relevance."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Position = Literal["degree", "order", "none"]
 class _Layer(nn.Module):
     """One layer: weighted attention (GIFR, Eq. 4) alone, or with residual, norms and feed-forward network.
 
-    The norms stand before the attention and the feed-forward network, as in Graphormer: behind them, they would give
-    every image the same length again, whatever its relevance.
+    The norms precede the attention and the feed-forward network, as in Graphormer: after them they would give every
+    image vector the same length again, whatever its relevance.
     """
 
     def __init__(
@@ -43,20 +43,18 @@ class _Layer(nn.Module):
 
     def forward(self, h: Tensor, mask: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Vectors (B, m, d) to U (B, m, d), and the weighted attention (B, heads, m, m)."""
-        seen = h if self.norms is None else self.norms[0](h)
+        x = h if self.norms is None else self.norms[0](h)
         pairs = weights
         if weights is not None and self.r_axis == "target":
             pairs = weights.unsqueeze(-1).expand(-1, -1, h.shape[1])  # (B, m, m): rows
-        looked, attention = self.attention(
-            seen, seen, mask=mask, key_weights=pairs, renorm=self.renorm, want_weights=True
-        )
+        attended, attention = self.attention(x, x, mask=mask, key_weights=pairs, renorm=self.renorm, need_weights=True)
         if self.norms is None or self.feedforward is None:
-            return looked, attention
+            return attended, attention
         if weights is None or not self.residual_scale_r:
-            u = h + self.dropout(looked)
+            u = h + self.dropout(attended)
             return u + self.dropout(self.feedforward(self.norms[1](u))), attention
         r = weights.unsqueeze(-1)
-        u = r * h + self.dropout(looked)
+        u = r * h + self.dropout(attended)
         # the norm brings u back to unit length, however small R made it
         return u + r * self.dropout(self.feedforward(self.norms[1](u))), attention
 
@@ -64,23 +62,23 @@ class _Layer(nn.Module):
 class ImageSetEncoder(nn.Module):
     """h_i = V_i + z (Eq. 3), then layers of attention among the images of a post, weighted by R (Eq. 4) (GIFR, 4.2).
 
-    With positions by order and without weights it is the transformer layer of TPM-MI.
+    With positions by order and no weights it is the transformer layer of TPM-MI.
 
     Args:
         width: d of the image vectors.
         heads: attention heads; must divide d.
-        layers: how many.
+        layers: number of layers.
         position: z by the number of other images (`degree`: all images of a post are linked), by the image's place
             (`order`), or none.
         max_degree: largest degree with a vector of its own.
-        max_images: places with a vector of their own, for `order`; later images have the last one.
-        block: a whole transformer layer, or the attention of Eq. 4 alone, without biases: R = 0 gives U = 0.
+        max_images: number of places with a vector of their own, for `order`; later images have the last one.
+        block: `full` is a whole transformer layer, `attn_only` Eq. 4 alone, without biases: R = 0 gives U = 0.
         feedforward: hidden width of the layer's feed-forward network; default: 4 d.
-        dropout: in `full` blocks.
-        residual_scale_r: scale an image's own vector and what the feed-forward network makes of it by R, else they
-            pass whatever R is.
-        r_axis: R weighs the image that is looked at (`source`), or the one that looks (`target`).
-        renorm: let the weighted attention sum to 1 again.
+        dropout: dropout in `full` blocks.
+        residual_scale_r: scale an image's own vector and the output of its feed-forward network by R; else R does not
+            affect them.
+        r_axis: R weighs the image that is attended to (`source`), or the one that attends (`target`).
+        renorm: normalise the weighted attention to sum to 1 again.
 
     Raises:
         UsageError: `heads` does not divide `width`.
@@ -115,7 +113,7 @@ class ImageSetEncoder(nn.Module):
         )
 
     def positions(self, mask: Tensor) -> Tensor:
-        """(B, m) long: which vector of the table each image gets."""
+        """(B, m) long: the row of the embedding table for each image."""
         assert self.places is not None
         if self.position == "degree":
             numbers = (mask.sum(1, keepdim=True) - 1).clamp_min(0).expand_as(mask)
@@ -124,11 +122,11 @@ class ImageSetEncoder(nn.Module):
         return numbers.clamp_max(self.places.num_embeddings - 1)
 
     def forward(self, vectors: Tensor, mask: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Let the images of each post look at each other.
+        """Let the images of each post attend to each other.
 
         Args:
             vectors: V, (B, m, d).
-            mask: (B, m) bool, the images that take part: an image that is masked is nowhere seen.
+            mask: (B, m) bool, real images; masked ones are attended to by none.
             weights: R, (B, m), in 0..1; None: 1.
 
         Returns:
@@ -138,5 +136,4 @@ class ImageSetEncoder(nn.Module):
         attention = h.new_zeros(*mask.shape, mask.shape[1]).unsqueeze(1)
         for layer in self.layers:
             h, attention = layer(h, mask, weights)  # Eq. 4
-        shown = attention.mean(1) * mask.unsqueeze(-1)
-        return h * mask.unsqueeze(-1), shown
+        return h * mask.unsqueeze(-1), attention.mean(1) * mask.unsqueeze(-1)

@@ -1,9 +1,8 @@
 """Linear-chain conditional random fields (Lafferty et al., 2001): pure functions, and two thin classes around them.
 
-The functions take emissions (B, W, K), tags (B, W) and a mask (B, W), and compute in float32 also under autocast.
+The functions take emissions (B, W, K), tags (B, W) and a mask (B, W), and compute in float32 even under autocast.
 Masks are right-padded: a row's real words come first. A row without real words has log partition and score 0 and
-decodes to an empty list; whatever stands in the padding (also NaN) has no influence. Emissions of
-real words are finite.
+decodes to an empty list. Values in the padding (even NaN) have no influence. Emissions of real words must be finite.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ EDGE_ROLES = ("O", "B", "I")
 
 
 class Scores(NamedTuple):
-    """What a CRF adds to the emissions: `start` (K,), `transitions` (K, K) from row to column, `end` (K,)."""
+    """The scores of a CRF: `start` (K,), `transitions` (K, K) from row to column, `end` (K,)."""
 
     start: Tensor
     transitions: Tensor
@@ -37,9 +36,9 @@ class Scores(NamedTuple):
         return Scores(self.start[order], self.transitions[order][:, order], self.end[order])
 
     def constrained(self) -> Scores:
-        """The same with all that BIO forbids at -inf: `I-x` at the start, after O, and after another type.
+        """The same scores with -inf for what BIO forbids: `I-x` at the start, after O, and after another type.
 
-        Made for decoding. Gold tags keep orphan `I-`, so a loss with these scores would be infinite.
+        For decoding only: gold tags may contain an orphan `I-`, and a loss with these scores would be infinite.
         """
         tags = torch.arange(len(self.start), device=self.start.device)
         inside = (tags > 0) & (tags % 2 == 0)
@@ -51,14 +50,14 @@ class Scores(NamedTuple):
 
 
 def _single(value: Tensor) -> Tensor:
-    """Half precision made single; float32 and float64 as they are."""
+    """Convert half precision to float32; leave float32 and float64 unchanged."""
     return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def crf_log_partition(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor:
     """Log of the summed exponentiated scores of all tag sequences, (B,).
 
-    Differentiable once. The gradient is that of forward-backward: exact, and several times cheaper than autograd's.
+    Differentiable once. The gradient comes from forward-backward: exact, and several times cheaper than autograd's.
 
     Args:
         emissions: (B, W, K).
@@ -68,8 +67,8 @@ def crf_log_partition(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor
     with torch.autocast(emissions.device.type, enabled=False):
         emissions, mask = _single(emissions).permute(1, 2, 0).contiguous(), mask.bool().t()
         start, transitions, end = (_single(each) for each in scores)
-        wanted = any(each.requires_grad for each in (emissions, start, transitions, end))
-        if wanted and torch.is_grad_enabled():
+        differentiable = any(each.requires_grad for each in (emissions, start, transitions, end))
+        if differentiable and torch.is_grad_enabled():
             return sweeps.LogPartition.apply(emissions, start, transitions, end, mask)
         return sweeps.log_partition(emissions, start, transitions, end, mask)
 
@@ -95,11 +94,11 @@ def crf_score(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores) -> 
         return words.sum(1) + steps.sum(1) + edges
 
 
-# how far (nats) below the given tag's emission all others of its word are put
+# emissions of the other tags of an observed word are set this far (nats) below that of its tag
 RULED_OUT = 1e4
 
 
-def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores, given: Tensor | None = None) -> Tensor:
+def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores, observed: Tensor | None = None) -> Tensor:
     """Negative log-likelihood of each row's tags, (B,).
 
     Args:
@@ -107,44 +106,44 @@ def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores, given
         tags: (B, W) long, 0..K-1 also where padded.
         mask: (B, W) bool, right-padded.
         scores: of K tags.
-        given: (B, W) bool, words whose tag is known; the tags of the others are summed over (Tsuboi et al., 2008,
-            "Training conditional random fields using incomplete annotations"). Default: all are known.
+        observed: (B, W) bool, words whose tag is known; the tags of the others are summed over (Tsuboi et al., 2008,
+            "Training conditional random fields using incomplete annotations"). Default: all tags are known.
     """
-    everything = crf_log_partition(emissions, mask, scores)
-    if given is None:
-        return everything - crf_score(emissions, tags, mask, scores)
+    log_z = crf_log_partition(emissions, mask, scores)
+    if observed is None:
+        return log_z - crf_score(emissions, tags, mask, scores)
     emissions = _single(emissions)
-    other = nn.functional.one_hot(tags, emissions.shape[-1]) == 0
+    other_tags = nn.functional.one_hot(tags, emissions.shape[-1]) == 0
     lowest = emissions.detach().gather(2, tags.unsqueeze(-1)) - RULED_OUT
-    agreeing = torch.where(other & given.unsqueeze(-1), lowest, emissions)
-    return everything - crf_log_partition(agreeing, mask, scores)
+    constrained = torch.where(other_tags & observed.unsqueeze(-1), lowest, emissions)
+    return log_z - crf_log_partition(constrained, mask, scores)
 
 
 def crf_divergence(teacher: Tensor, student: Tensor, mask: Tensor, scores: Scores) -> Tensor:
     """KL divergence of the student's distribution over tag sequences from the teacher's, (B,), in nats.
 
-    Exact, over whole sequences, since the two differ in their emissions alone: with the teacher's marginals p,
-    KL = sum_wk p[w, k] (teacher[w, k] - student[w, k]) + log Z(student) - log Z(teacher). The teacher is given: its
-    emissions get no gradient, and `scores` get that of the student's log-likelihood of what the teacher expects.
+    Exact over whole sequences, since the two differ only in their emissions: with the teacher's marginals p,
+    KL = sum_wk p[w, k] (teacher[w, k] - student[w, k]) + log Z(student) - log Z(teacher). The teacher is constant: its
+    emissions get no gradient, and `scores` get the gradient of the student's expected log-likelihood under the teacher.
 
     Args:
         teacher: (B, W, K).
         student: (B, W, K).
         mask: (B, W) bool, right-padded.
-        scores: of K tags, those of both.
+        scores: of K tags, the same for both.
     """
     teacher, student = _single(teacher).detach(), _single(student)
     with torch.enable_grad():
-        asked = teacher.clone().requires_grad_()
-        log_z = crf_log_partition(asked, mask, scores)
-        (marginals,) = torch.autograd.grad(log_z.sum(), asked, retain_graph=True)
+        leaf = teacher.clone().requires_grad_()
+        log_z = crf_log_partition(leaf, mask, scores)
+        (marginals,) = torch.autograd.grad(log_z.sum(), leaf, retain_graph=True)
     gap = (teacher - student).masked_fill(~mask.bool().unsqueeze(-1), 0.0)
     return (marginals * gap).sum((1, 2)) + crf_log_partition(student, mask, scores) - log_z
 
 
 @torch.no_grad()
 def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
-    """The highest-scoring tag sequence of each row (Viterbi, 1967), as long as the row has real words.
+    """The highest-scoring tag sequence of each row (Viterbi, 1967), one tag for each real word.
 
     Args:
         emissions: (B, W, K).
@@ -156,14 +155,14 @@ def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
 
 
 class CRF(torchcrf.CRF):
-    """`torchcrf.CRF`, several times faster: same arguments, parameters, state dict, loss, gradient and decoding.
+    """A `torchcrf.CRF` that is several times faster, with the same arguments, state dict, loss, gradient and decoding.
 
-    Beside that it accepts half precision and computes in float32, refuses masks that are not right-padded (torchcrf
-    returns a negative loss without a word), and takes masks of any integer or boolean type.
+    In addition it accepts half precision and computes in float32, refuses masks that are not right-padded (torchcrf
+    silently returns a negative loss), and takes masks of any integer or boolean type.
     """
 
     def scores(self, num_types: int | None = None) -> Scores:
-        """The parameters, for the functions of this module (`num_types` is there for likeness with `TiedCRF`)."""
+        """The parameters, for the functions of this module (`num_types` is ignored; `TiedCRF` needs it)."""
         return Scores(self.start_transitions, self.transitions, self.end_transitions)
 
     def forward(self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum") -> Tensor:
@@ -191,10 +190,10 @@ class CRF(torchcrf.CRF):
 class TiedCRF(nn.Module):
     """A CRF whose transition scores depend on the role of the two tags and on whether their types agree.
 
-    The same parameters serve any number of types, also types unseen in training, and renaming types renames the
-    prediction (MOUSING's CRF over episodes; after Hou et al., 2020, "Few-shot slot tagging", abstract transitions).
+    The same parameters serve any number of types, including types unseen in training, and renaming the types renames
+    the prediction (MOUSING's CRF over episodes; after Hou et al., 2020, "Few-shot slot tagging", abstract transitions).
     The roles that BIO forbids (`O->I`, `I-y` after type x, `I` at the start) are learnt like the others, since gold
-    tags keep orphan `I-`: how rare they are is for the data to say. Forbid them with `Scores.constrained`, at decoding.
+    tags may contain an orphan `I-`. Forbid them at decoding with `Scores.constrained`.
     """
 
     def __init__(self) -> None:
@@ -212,17 +211,17 @@ class TiedCRF(nn.Module):
         return Scores(self.start_roles[roles], self.transition_roles[pairs], self.end_roles[roles])
 
 
-# plain numbers, no tensors: a tensor first made in inference mode could not be used in training afterwards
+# plain numbers, not tensors: a cached tensor created in inference mode could not be used in training afterwards
 @functools.lru_cache(maxsize=64)
 def _tied_roles(num_types: int) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """For each of the K tags its place in `EDGE_ROLES`, and for each pair of tags its place in `TRANSITION_ROLES`."""
+    """The index in `EDGE_ROLES` of each of the K tags, and the index in `TRANSITION_ROLES` of each pair of tags."""
     tags = [("O", -1), *((role, kind) for kind in range(num_types) for role in "BI")]
 
-    def pair(before: tuple[str, int], after: tuple[str, int]) -> int:
-        name = f"{before[0]}->{after[0]}"
-        if "O" not in (before[0], after[0]):
-            name += " same" if before[1] == after[1] else " other"
+    def pair(previous: tuple[str, int], current: tuple[str, int]) -> int:
+        name = f"{previous[0]}->{current[0]}"
+        if "O" not in (previous[0], current[0]):
+            name += " same" if previous[1] == current[1] else " other"
         return TRANSITION_ROLES.index(name)
 
     edges = tuple(EDGE_ROLES.index(role) for role, _ in tags)
-    return edges, tuple(tuple(pair(before, after) for after in tags) for before in tags)
+    return edges, tuple(tuple(pair(previous, current) for current in tags) for previous in tags)

@@ -1,4 +1,4 @@
-"""Image vectors to keys and values for each layer of a text tower."""
+"""Prompts: keys and values for each layer of a text tower, computed from image vectors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from mnerkit.nn.visual_prefix import begin_quiet
+from mnerkit.nn.visual_prefix import init_small
 
 LayerTensors = tuple[Tensor, ...]
 # W_k and W_v of a text tower's layer
@@ -19,8 +19,8 @@ class LayerPrompts(nn.Module):
     Args:
         image_width: d_v.
         width: d of the text tower.
-        layers: of the text tower.
-        own_maps: whether W_k^l and W_v^l are new ones; else they are the text tower's, handed to `forward`.
+        layers: number of layers of the text tower.
+        own_maps: whether W_k^l and W_v^l are new; else they are the text tower's and passed to `forward`.
     """
 
     def __init__(self, image_width: int, width: int, layers: int, own_maps: bool = True) -> None:
@@ -38,9 +38,9 @@ class LayerPrompts(nn.Module):
 
         Args:
             u: (B, m, d_v).
-            shared: W_k and W_v of each layer, where the module has none of its own.
+            shared: W_k and W_v of each layer, if the module has no maps of its own.
         """
-        prompts = [each(u) for each in self.prompts]  # Eq. 5
+        prompts = [prompt(u) for prompt in self.prompts]  # Eq. 5
         if self.keys is not None and self.values is not None:
             shared = list(zip(self.keys, self.values, strict=True))
         assert shared is not None
@@ -54,7 +54,7 @@ class MlpPrompts(nn.Module):
     Args:
         image_width: d_v.
         width: d of the text tower.
-        layers: of the text tower.
+        layers: number of layers of the text tower.
         hidden: width between the two maps.
     """
 
@@ -62,9 +62,9 @@ class MlpPrompts(nn.Module):
         super().__init__()
         self.layers = layers
         self.mlp = nn.Sequential(nn.Linear(image_width, hidden), nn.Tanh(), nn.Linear(hidden, layers * 2 * width))
-        begin_quiet(self.mlp[-1])
+        init_small(self.mlp[-1])
 
     def forward(self, u: Tensor) -> tuple[LayerTensors, LayerTensors]:
         """Image vectors U (B, m, d_v) to the keys and the values of each layer, (B, m, d)."""
-        each = self.mlp(u).unflatten(-1, (self.layers, 2, -1))  # (B, m, L, 2, d)
-        return tuple(each[..., 0, :].unbind(2)), tuple(each[..., 1, :].unbind(2))
+        pairs = self.mlp(u).unflatten(-1, (self.layers, 2, -1))  # (B, m, L, 2, d)
+        return tuple(pairs[..., 0, :].unbind(2)), tuple(pairs[..., 1, :].unbind(2))

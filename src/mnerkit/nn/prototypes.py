@@ -38,13 +38,13 @@ def distances(states: Tensor, centres: Tensor, kind: Distance = "sq_euclid") -> 
     `cosine` is one minus the cosine. The gradient at distance 0 is 0 for all three, and no (n, C, d) tensor is made.
     """
     if kind == "cosine":
-        unit, goals = (nn.functional.normalize(each, dim=-1) for each in (states, centres))
-        return (1 - unit @ goals.transpose(-1, -2)).clamp_min(0)
-    # not by a matrix product: that loses small distances to rounding
+        unit_states, unit_centres = (nn.functional.normalize(each, dim=-1) for each in (states, centres))
+        return (1 - unit_states @ unit_centres.transpose(-1, -2)).clamp_min(0)
+    # a matrix product would lose small distances to rounding
     norm = torch.cdist(states, centres, compute_mode="donot_use_mm_for_euclid_dist")
     return norm if kind == "euclid" else norm.square()
 
 
-def nearest(states: Tensor, others: Tensor, kind: Distance = "sq_euclid") -> Tensor:
-    """Distance of each state (..., n, d) to the nearest of `others` (..., m, d), m > 0: (..., n)."""
-    return distances(states, others, kind).amin(-1)
+def nearest(states: Tensor, centres: Tensor, kind: Distance = "sq_euclid") -> Tensor:
+    """Distance of each state (..., n, d) to the nearest of `centres` (..., m, d), m > 0: (..., n)."""
+    return distances(states, centres, kind).amin(-1)

@@ -11,14 +11,14 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> Tensor:
-    """States of an LSTM over right-padded sequences; none depends on padding.
+    """States of an LSTM over right-padded sequences; they do not depend on the padding.
 
-    Under autocast on a processor that has no bfloat16, the LSTM runs in float32.
+    Under autocast on a CPU without bfloat16, the LSTM runs in float32.
 
     Args:
-        lstm: with `batch_first`; in both directions or one.
+        lstm: with `batch_first`; unidirectional or bidirectional.
         inputs: (B, T, e).
-        lengths: (B,) real steps of each row; a row without any is read as one step.
+        lengths: (B,) real steps of each row; an empty row is read as one step.
 
     Returns:
         (B, T, d), zeros where padded.
@@ -26,7 +26,7 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> Tensor:
     """
     full = inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not _bfloat16_on_cpu()
     with torch.autocast("cpu", enabled=False) if full else nullcontext():
-        # a row without steps can't be packed
+        # an empty row can't be packed
         packed = pack_padded_sequence(
             inputs.float() if full else inputs, lengths.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False
         )
@@ -36,5 +36,5 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> Tensor:
 
 @cache
 def _bfloat16_on_cpu() -> bool:
-    """Whether this processor runs an LSTM in bfloat16; where it does not, torch ends in an error."""
+    """Whether this CPU can run an LSTM in bfloat16; torch raises an error if not."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

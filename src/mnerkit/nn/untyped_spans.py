@@ -1,7 +1,7 @@
 """Spans without types: from tags to spans and back, their detection by a CRF, and scheduled sampling.
 
-Spans of B rows of W words are a map (B, W) from words to the number of their span within the row, left to right, and -1
-for words of none. Untyped tags are numbered O, B, I.
+The spans of B rows of W words are a tensor (B, W) with the number of each word's span within the row, from left to
+right, and -1 for words outside all spans. Untyped tags are numbered O, B, I.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ ROLES = 3  # O, B, I
 
 
 def spans_of(tags: Tensor, mask: Tensor, repair: SpanRepair = "lenient") -> Tensor:
-    """The spans that BIO tags mean, types looked at only to tell where one ends.
+    """The spans of BIO tags; types only decide where a span ends.
 
     Args:
         tags: (B, W) long: O is 0, B of type k is 1 + 2k, I is 2 + 2k; any number where padded.
-        mask: (B, W) bool, real words, first in their row.
-        repair: an orphan I (at the start, after O, or after another type) starts a span (`lenient`), or it and what
-            continues it belong to none (`strict`).
+        mask: (B, W) bool, real words, right-padded.
+        repair: with `lenient`, an orphan I (at the start, after O, or after another type) starts a span; with `strict`,
+            it and the tags that continue it belong to no span.
 
     Returns:
         (B, W) long, the number of each word's span, or -1.
@@ -34,13 +34,13 @@ def spans_of(tags: Tensor, mask: Tensor, repair: SpanRepair = "lenient") -> Tens
     tags = tags.masked_fill(~mask, 0)
     kind = (tags + 1) // 2  # 0 for O
     begins = tags % 2 == 1
-    before = nn.functional.pad(kind, (1, 0))[:, :-1]
-    continues = (tags > 0) & ~begins & (kind == before)
+    previous = nn.functional.pad(kind, (1, 0))[:, :-1]
+    continues = (tags > 0) & ~begins & (kind == previous)
     starts = (tags > 0) & ~continues
     run = starts.cumsum(1) - 1  # (B, W), the last run that started
     inside = tags > 0
     if repair == "strict":
-        # a run counts if it starts with B; runs are numbered anew without the others
+        # only runs that start with B count; renumber them
         counts = torch.zeros_like(begins).scatter_reduce(1, run.clamp_min(0), begins & starts, "amax")
         inside = inside & counts.gather(1, run.clamp_min(0))
         run = (starts & begins).cumsum(1) - 1
@@ -55,21 +55,21 @@ def tags_of_spans(spans: Tensor) -> Tensor:
 
 
 def bounds_of_spans(spans: Tensor) -> tuple[Tensor, Tensor]:
-    """First word and the word behind the last one of each span, (B, N, 2) long, and which are real, (B, N) bool.
+    """First word and word after the last one of each span, (B, N, 2) long, and which spans are real, (B, N) bool.
 
     N is at least 1.
     """
     count = max(1, int(spans.max()) + 1) if spans.numel() else 1
-    of = spans.unsqueeze(1) == torch.arange(count, device=spans.device).view(1, -1, 1)  # (B, N, W)
-    first = of.int().argmax(-1)
-    return torch.stack((first, first + of.sum(-1)), -1), of.any(-1)
+    members = spans.unsqueeze(1) == torch.arange(count, device=spans.device).view(1, -1, 1)  # (B, N, W)
+    first = members.int().argmax(-1)
+    return torch.stack((first, first + members.sum(-1)), -1), members.any(-1)
 
 
 class SpanTask(nn.Module):
     """Span detection: a linear layer and a CRF over untyped tags (GEI, Eq. 3-4).
 
     Args:
-        width: d of the states that it reads.
+        width: d of the input states.
 
     """
 
@@ -83,20 +83,20 @@ class SpanTask(nn.Module):
         with torch.autocast(states.device.type, enabled=False):
             return self.linear(states.float())
 
-    def loss(self, emissions: Tensor, tags: Tensor, mask: Tensor, given: Tensor | None = None) -> Tensor:
-        """Negative log-likelihood of untyped `tags` (B, W), a mean over rows with words; 0 where there is none.
+    def loss(self, emissions: Tensor, tags: Tensor, mask: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Negative log-likelihood of untyped `tags` (B, W), averaged over rows with words; 0 if there are none.
 
         Args:
             emissions: (B, W, 3).
             tags: (B, W) long.
             mask: (B, W) bool, right-padded.
-            given: (B, W) bool, words whose tag is known; None: all.
+            observed: (B, W) bool, words whose tag is known; None: all.
         """
-        losses = crf_nll(emissions, tags, mask, self.crf.scores(), given)
+        losses = crf_nll(emissions, tags, mask, self.crf.scores(), observed)
         return losses.sum() / mask.any(1).sum().clamp_min(1)
 
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """The likeliest untyped tags, (B, W) long, O where padded. No gradient passes them."""
+        """The most likely untyped tags, (B, W) long, O where padded; without a gradient."""
         tags = torch.zeros(mask.shape, dtype=torch.long)
         for row, path in enumerate(viterbi(emissions, mask, self.crf.scores())):
             tags[row, : len(path)] = torch.tensor(path, dtype=torch.long)
@@ -105,11 +105,11 @@ class SpanTask(nn.Module):
 
 @dataclass(frozen=True)
 class ScheduledSampling:
-    """Gold spans give way to predicted ones while training (GEI; after Bengio et al., 2015).
+    """Scheduled sampling: predicted spans gradually replace gold ones in training (GEI; after Bengio et al., 2015).
 
     Attributes:
-        unit: the coin is tossed for each sentence, or once a batch.
-        start: last epoch (the first one is 1) with gold spans alone.
+        unit: draw for each sentence, or once for a batch.
+        start: last epoch (the first one is 1) with gold spans only.
         end: from this epoch on the share of predicted spans is `most`; it grows linearly in between.
         most: largest share.
     """
@@ -120,13 +120,13 @@ class ScheduledSampling:
     most: float = 0.9
 
     def share(self, epoch: int) -> float:
-        """Share of predicted spans in an epoch; the first one is 1."""
+        """Share of predicted spans in an epoch; epochs are counted from 1."""
         if self.end <= self.start:
             return self.most if epoch > self.start else 0.0
         return self.most * min(1.0, max(0.0, (epoch - self.start) / (self.end - self.start)))
 
     def choose(self, gold: Tensor, predicted: Tensor, epoch: int) -> Tensor:
-        """`predicted` spans (B, W) in a share of the rows, `gold` ones in the others; drawn from the global state."""
+        """Take `predicted` spans (B, W) in a share of the rows, `gold` ones in the others, by torch's global state."""
         share = self.share(epoch)
         coins = torch.rand(len(gold) if self.unit == "sentence" else 1, 1, device=gold.device)
         return torch.where(coins < share, predicted, gold)

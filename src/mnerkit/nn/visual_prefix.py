@@ -1,4 +1,4 @@
-"""From the stage maps of a picture to what a layer is shown of them: pooling, dynamic gate, first weights."""
+"""Pooling of stage maps, the dynamic gate that mixes them for each layer (HVPNet; GMF), and initial weights."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional
 BERT_SCALE = 0.02
 
 
-def begin_quiet(*layers: nn.Module) -> None:
-    """Draw the weights of linear maps at BERT's scale, N(0, 0.02^2), without biases.
+def init_small(*layers: nn.Module) -> None:
+    """Draw the weights of linear maps at BERT's scale, N(0, 0.02^2), and set their biases to 0.
 
-    For maps to keys and values that stand before the words: at PyTorch's own scale they disturb a text tower with new
-    weights, which then learns the words badly.
+    For residual updates, and for maps to keys and values that precede the words: at PyTorch's default scale the latter
+    disturb a text tower with new weights, which then learns the words badly.
     """
     for layer in layers:
         assert isinstance(layer, nn.Linear)
@@ -25,12 +25,12 @@ def begin_quiet(*layers: nn.Module) -> None:
 
 
 def pooled_stages(stages: Sequence[Tensor], grid: int | None) -> list[Tensor]:
-    """Stage maps brought to one grid, as rows of positions.
+    """Pool stage maps to one grid and flatten them to positions.
 
     Args:
         stages: (N, c_i, h_i, w_i) each, of increasing depth.
-        grid: rows and columns of positions, P = grid^2, each the mean of its part of the map; None: the maps stay as
-            they are and are all of one size.
+        grid: rows and columns of positions, P = grid^2, each the mean of its part of the map; None: no pooling; the
+            maps must have one size.
 
     Returns:
         (N, P, c_i) each, positions row by row.
@@ -41,10 +41,10 @@ def pooled_stages(stages: Sequence[Tensor], grid: int | None) -> list[Tensor]:
 
 
 class Standardise(nn.Module):
-    """Each channel of pooled positions at mean 0 and deviation 1 over the pictures of a batch; nothing is learnt.
+    """Standardise each channel of pooled positions to mean 0 and deviation 1 over a batch; there are no parameters.
 
-    What is left of a channel after ReLU and pooling hardly differs between pictures, and a map with new weights takes
-    long to find that.
+    After ReLU and pooling, a channel hardly differs between pictures, and a map with new weights takes long to learn
+    from the small differences.
 
     Args:
         channels: c.
@@ -55,27 +55,27 @@ class Standardise(nn.Module):
         self.norm = nn.BatchNorm1d(channels, affine=False)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """(N, P, c) to the same shape; in evaluation by the running statistics."""
+        """(N, P, c) to the same shape; evaluation uses the running statistics."""
         rows, norm = positions.flatten(0, 1), self.norm
         if self.training and len(rows) > 1:
             return norm(rows).view_as(positions)
-        # of one row there is no deviation
+        # one row has no deviation
         return functional.batch_norm(rows, norm.running_mean, norm.running_var, eps=norm.eps).view_as(positions)
 
 
 class DynamicGate(nn.Module):
-    """g^(l) = softmax(LeakyReLU(W^(l) x)): for each layer of the text tower, how much of each stage it is shown.
+    """g^(l) = softmax(LeakyReLU(W^(l) x)): the weight of each stage for each layer of the text tower.
 
     Args:
-        width: of x, what is known of a picture.
-        layers: L, of the text tower; each has a map of its own.
+        width: width of x, the vector of a picture.
+        layers: L, the layers of the text tower; each has its own map.
         stages: b.
     """
 
     def __init__(self, width: int, layers: int, stages: int = 4) -> None:
         super().__init__()
         self.layers, self.stages = layers, stages
-        self.map = nn.Linear(width, layers * stages)  # the maps of all layers, one below the other
+        self.map = nn.Linear(width, layers * stages)  # the stacked maps of all layers
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, width) to weights (N, L, b) that sum to one over b."""
@@ -88,6 +88,6 @@ def gated_sum(gates: Tensor, stages: Tensor) -> Tensor:
 
 
 def masked_mean(positions: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the real positions: (N, b, P, d) and (N, P) bool to (N, b, d); zeros where none is real."""
+    """Mean over the real positions: (N, b, P, d) and (N, P) bool to (N, b, d); zeros if there are none."""
     weight = mask[:, None, :, None].to(positions.dtype)
     return (positions * weight).sum(2) / weight.sum(2).clamp_min(1)

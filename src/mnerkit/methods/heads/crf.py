@@ -49,7 +49,7 @@ class CRFHead(Head):
                 words.tags(batch).repeat(worlds, 1),
                 words.mask.repeat(worlds, 1),
                 self.crf.scores(self.num_types),
-                given=None if batch.play_mask is None else words.play.repeat(worlds, 1),
+                observed=None if batch.play_mask is None else words.play.repeat(worlds, 1),
             )
         return mean_over_rows(losses.view(worlds, -1), words.play)
 

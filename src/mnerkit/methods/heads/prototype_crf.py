@@ -63,7 +63,7 @@ class PrototypeCRFHead(PrototypeHead):
             gold.repeat(worlds, 1),
             words.mask.repeat(worlds, 1),
             self._scores(batch),
-            given=None if batch.play_mask is None else words.play.repeat(worlds, 1),
+            observed=None if batch.play_mask is None else words.play.repeat(worlds, 1),
         )
         return mean_over_rows(losses.view(worlds, -1), words.play)
 
