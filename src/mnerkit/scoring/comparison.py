@@ -17,6 +17,8 @@ from mnerkit.errors import DataError
 from mnerkit.scoring.counts import prf
 from mnerkit.scoring.significance import paired_counts_test
 
+MAX_BYTES = 512 << 20  # of a file of predictions
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -51,6 +53,8 @@ def read_answers(path: Path) -> list[Answer]:
     """
     answers = []
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
         with path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
                 try:
@@ -65,9 +69,14 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def _answer(row: dict[str, Any]) -> Answer:
+    """A line's values, of the kinds that mnerkit writes.
+
+    Raises:
+        ValueError: a value is of another kind, or an entity lies outside the post.
+    """
     ignored = tuple(row.get("ignored", ()))
     predicted = [Entity(span["start"], span["end"], span["type"]) for span in row["entities"]]
-    return Answer(
+    answer = Answer(
         id=row["id"],
         words=tuple(row["words"]),
         gold=frozenset(Entity(*span) for span in row["gold"]),
@@ -77,6 +86,15 @@ def _answer(row: dict[str, Any]) -> Answer:
         types=tuple(row.get("types", ())),
         support=tuple(sorted(row.get("support", ()))),
     )
+    spans = answer.gold.union(predicted)
+    texts = [answer.id, *answer.words, *answer.types, *answer.support, *(span.type for span in spans)]
+    numbers = [*ignored, *(bound for span in spans for bound in (span.start, span.end))]
+    numbers += [] if answer.episode is None else [answer.episode]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+        raise ValueError("a value of another kind")
+    if not all(0 <= span.start < span.end <= len(answer.words) for span in spans):
+        raise ValueError("an entity lies outside the post")
+    return answer
 
 
 def first_difference(a: Sequence[Answer], b: Sequence[Answer]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from mnerkit.data.corpus.post import Entity
 from mnerkit.data.corpus.tags import Chunking, entities
 from mnerkit.errors import DataError
 
@@ -112,12 +113,16 @@ def confusion(gold: Tags, predicted: Tags, types: Sequence[str], chunking: Chunk
     Raises:
         DataError: an entity has a type that is not in `types`.
     """
+    pairs = post_pairs(gold, predicted)
+    return span_confusion(((entities(right, chunking), entities(said, chunking)) for right, said in pairs), types)
+
+
+def span_confusion(posts: Iterable[tuple[Iterable[Entity], Iterable[Entity]]], types: Sequence[str]) -> np.ndarray:
+    """`confusion` of the gold and predicted entities of each post."""
     number = {kind: place for place, kind in enumerate(types)}
     matrix = np.zeros((len(types) + 1, len(types) + 1), dtype=np.int64)
-    for pair in post_pairs(gold, predicted):
-        gold_types, predicted_types = (
-            {(span.start, span.end): span.type for span in entities(tags, chunking)} for tags in pair
-        )
+    for sides in posts:
+        gold_types, predicted_types = ({(span.start, span.end): span.type for span in side} for side in sides)
         for bounds in gold_types.keys() | predicted_types.keys():
             cell = []
             for kind in (gold_types.get(bounds), predicted_types.get(bounds)):

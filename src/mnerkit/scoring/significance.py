@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 
 from mnerkit.data.corpus.tags import Chunking
 from mnerkit.scoring.counts import Tags, count_entities
+
+SAMPLES = 10_000
+DRAWS_IN_MEMORY = 1 << 22  # numbers of a test's draws, at once
 
 
 class Comparison(TypedDict):
@@ -83,21 +87,16 @@ def paired_counts_test(
     kinds, times = np.unique(counts, axis=0, return_counts=True)
     gold_count, counts_a, counts_b = kinds[:, 0], kinds[:, 1:3], kinds[:, 3:5]
     rng = np.random.default_rng(seed)
-
-    def f1(gold: np.ndarray, system: np.ndarray) -> np.ndarray:
-        denominator = gold + system[..., 0]
-        return np.where(denominator > 0, 200 * system[..., 1] / np.maximum(denominator, 1), 0.0)
-
-    observed_a, observed_b = f1(times @ gold_count, times @ counts_a), f1(times @ gold_count, times @ counts_b)
+    observed_a, observed_b = _f1(times @ gold_count, times @ counts_a), _f1(times @ gold_count, times @ counts_b)
     difference = observed_b - observed_a
 
     moved = rng.binomial(times, 0.5, size=(samples, len(times))) @ (counts_b - counts_a)
-    swapped = f1(times @ gold_count, times @ counts_b - moved) - f1(times @ gold_count, times @ counts_a + moved)
+    swapped = _f1(times @ gold_count, times @ counts_b - moved) - _f1(times @ gold_count, times @ counts_a + moved)
     # the tolerance keeps rounding from separating equal differences
     extreme = int((np.abs(swapped) >= abs(difference) - 1e-9).sum())
 
     weights = rng.multinomial(len(counts), times / len(counts), size=samples)
-    resampled = f1(weights @ gold_count, weights @ counts_b) - f1(weights @ gold_count, weights @ counts_a)
+    resampled = _f1(weights @ gold_count, weights @ counts_b) - _f1(weights @ gold_count, weights @ counts_a)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Comparison(
         f1_a=float(observed_a),
@@ -114,3 +113,78 @@ def paired_counts_test(
 def _totals(gold: Sequence[str], predicted: Sequence[str], chunking: Chunking) -> np.ndarray:
     """(gold, predicted, correct) entities of one post, over all types."""
     return sum(count_entities([gold], [predicted], chunking).values(), np.zeros(3, dtype=np.int64))
+
+
+def _f1(gold: np.ndarray, system: np.ndarray) -> np.ndarray:
+    """F1 in percent from numbers of gold entities, and of predicted and correct ones (..., 2); 0 where undefined."""
+    denominator = gold + system[..., 0]
+    return np.where(denominator > 0, 200 * system[..., 1] / np.maximum(denominator, 1), 0.0)
+
+
+# ------------------------------------------------------------------ many tests, and means of several parts
+
+
+@dataclass(frozen=True)
+class UnitCounts:
+    """What two systems predicted, unit by unit; a unit is swapped and drawn as a whole.
+
+    Attributes:
+        units: (n,) int, each once; one number stands for the same unit in all counts that are tested together.
+        table: (n, 5) gold, predicted and correct of a, predicted and correct of b, for `paired_counts_test`.
+    """
+
+    units: np.ndarray
+    table: np.ndarray
+
+
+def units_in(parts: Sequence[UnitCounts]) -> np.ndarray:
+    """The units that any of the parts was asked about, each once."""
+    return np.unique(np.concatenate([part.units for part in parts]))
+
+
+def paired_mean_test(parts: Sequence[UnitCounts], samples: int = SAMPLES, seed: int = 0) -> tuple[float, float]:
+    """Difference b - a in points and its two-sided p-value.
+
+    Several parts are tested as one: the figure is the mean of the parts' own, and a unit that several parts were asked
+    about changes sides in all of them or in none. One part is tested as `paired_counts_test` does, draw by draw,
+    without its interval, which takes as long again.
+
+    Args:
+        parts: counts, one a column that the figure is the mean of.
+        samples: random draws.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    names = units_in(parts)
+    wide = np.zeros((len(names), 5 * len(parts)), dtype=np.int64)
+    for place, part in enumerate(parts):
+        wide[np.searchsorted(names, part.units), 5 * place : 5 * place + 5] = part.table
+    kinds, times = np.unique(wide, axis=0, return_counts=True)
+    tables = np.split(kinds, len(parts), axis=1)
+    observed = sum(_f1(times @ k[:, 0], times @ k[:, 3:5]) - _f1(times @ k[:, 0], times @ k[:, 1:3]) for k in tables)
+    extreme, left = 0, samples
+    while left:
+        size = min(left, max(1, DRAWS_IN_MEMORY // len(times)))
+        swapped = np.zeros(size)
+        moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) units that change sides
+        for k in tables:
+            a, b = k[:, 1:3], k[:, 3:5]
+            gold, shift = times @ k[:, 0], moved @ (b - a)
+            swapped += _f1(gold, times @ b - shift) - _f1(gold, times @ a + shift)
+        # a hair below, so that rounding does not part equal differences
+        extreme += int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
+        left -= size
+    return float(observed / len(parts)), (1 + extreme) / (1 + samples)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's step-down procedure (Holm, 1979), each at most 1.
+
+    The smallest is multiplied by n, the next by n - 1, and so on; none becomes smaller than one before it.
+    """
+    corrected = [0.0] * len(values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=lambda place: values[place])):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        corrected[place] = largest
+    return corrected

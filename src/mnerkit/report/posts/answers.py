@@ -13,8 +13,8 @@ import numpy as np
 from mnerkit.data.corpus.post import Entity
 from mnerkit.errors import DataError
 from mnerkit.scoring.comparison import Answer, read_answers, units_of
+from mnerkit.scoring.counts import span_confusion
 
-MAX_BYTES = 512 << 20  # of a file of predictions
 Said = frozenset[Entity]
 
 
@@ -78,14 +78,8 @@ class Asked:
 
         The last column counts missed entities, the last row spurious ones, as in `counts.confusion`.
         """
-        number = {kind: place for place, kind in enumerate(types)}
-        matrix = np.zeros((len(types) + 1, len(types) + 1), dtype=np.int64)
-        for place, which in enumerate(self.runs[run]):
-            sides = self.posts[place].gold, self.answers[place][which]
-            gold, said = ({(each.start, each.end): number[each.type] for each in side} for side in sides)
-            for span in gold.keys() | said.keys():
-                matrix[gold.get(span, len(types)), said.get(span, len(types))] += 1
-        return matrix
+        pairs = zip(self.posts, self.answers, self.runs[run], strict=True)
+        return span_confusion(((post.gold, answers[which]) for post, answers, which in pairs), types)
 
 
 class Library:
@@ -116,7 +110,7 @@ class Library:
     def _add(self, path: Path) -> Asked:
         if not path.is_file():
             raise DataError(f"run {path.parent} has no {path.name}, so nothing can be compared post by post")
-        posts = sound_answers(path)
+        posts = read_answers(path)
         digest = hashlib.sha256()
         for post in posts:
             asked = (post.episode, post.id, post.words, sorted(map(_plain, post.gold)), post.types, post.support)
@@ -136,37 +130,5 @@ def file_of(run: Path, split: str) -> Path:
     return run / f"predictions.{split}.jsonl"
 
 
-def sound_answers(path: Path) -> list[Answer]:
-    """The predictions of a file, whose values are of the kinds that mnerkit writes, and whose entities lie in the post.
-
-    Raises:
-        DataError: the file is too large, empty, or no file of predictions with gold entities; in one line.
-    """
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
-    answers = read_answers(path)
-    for line, answer in enumerate(answers, 1):
-        if not _sound(answer):
-            raise DataError(f"{path}:{line}: no prediction with gold entities")
-    return answers
-
-
 def _plain(entity: Entity) -> tuple[int, int, str]:
     return entity.start, entity.end, entity.type
-
-
-def _sound(post: Answer) -> bool:
-    """Whether a line's values are of the kinds that mnerkit writes, and its entities lie in the post."""
-    texts = (post.id, *post.words, *post.types, *post.support)
-    return (
-        all(isinstance(each, str) for each in texts)
-        and isinstance(post.episode, int | None)
-        and all(isinstance(word, int) for word in post.ignored)
-        and all(
-            isinstance(each.start, int)
-            and isinstance(each.end, int)
-            and isinstance(each.type, str)
-            and 0 <= each.start < each.end <= len(post.words)
-            for each in post.gold | post.predicted
-        )
-    )

@@ -10,10 +10,10 @@ from typing import Any
 from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.show import thumbnail
 from mnerkit.errors import DataError
-from mnerkit.report.posts.answers import file_of, sound_answers
+from mnerkit.report.posts.answers import file_of
 from mnerkit.report.templates import render
 from mnerkit.runs.run_folder import RunFolder
-from mnerkit.scoring.comparison import Answer
+from mnerkit.scoring.comparison import Answer, read_answers
 from mnerkit.scoring.counts import prf
 
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
@@ -47,7 +47,7 @@ def read_run(folder: Path, split: str = "test") -> RunCases:
     if not path.is_file():
         remedy = "`mnerkit test --ckpt_path RUN` writes it" if split == "test" else "is it a finished run's folder?"
         raise DataError(f"run {folder} has no {path.name}: {remedy}")
-    cases = {(-1 if case.episode is None else case.episode, case.id): case for case in sound_answers(path)}
+    cases = {(-1 if case.episode is None else case.episode, case.id): case for case in read_answers(path)}
     run = RunFolder(folder)
     content = run.config() if run.started else {}
     config = content if isinstance(content, dict) else {}
@@ -80,14 +80,14 @@ def common(runs: Sequence[RunCases]) -> list[Key]:
 
 def differing(runs: Sequence[RunCases], keys: Sequence[Key]) -> list[Key]:
     """Those of `keys` of which the runs do not all predict the same."""
-    return [key for key in keys if len({run.cases[key].said for run in runs}) > 1]
+    return [key for key in keys if len({run.cases[key].predicted for run in runs}) > 1]
 
 
 def f1(run: RunCases, keys: Sequence[Key]) -> float:
     """Micro F1 over these posts, in percent."""
     cases = [run.cases[key] for key in keys]
-    gold, predicted = (sum(map(len, side)) for side in zip(*((case.gold, case.said) for case in cases), strict=True))
-    return prf(gold, predicted, sum(len(case.gold & case.said) for case in cases))[2]
+    gold, predicted = sum(len(case.gold) for case in cases), sum(len(case.predicted) for case in cases)
+    return prf(gold, predicted, sum(len(case.gold & case.predicted) for case in cases))[2]
 
 
 def page(runs: Sequence[RunCases], keys: Sequence[Key], posts: Mapping[str, Post], limit: int = 50) -> str:
@@ -110,8 +110,8 @@ def page(runs: Sequence[RunCases], keys: Sequence[Key], posts: Mapping[str, Post
 
 def _marks(case: Answer) -> list[tuple[str, Entity]]:
     """Right and wrong entities in order, then those that were missed."""
-    predicted = [("right" if span in case.gold else "wrong", span) for span in sorted(case.said)]
-    return predicted + [("missed", span) for span in sorted(case.gold - case.said)]
+    predicted = [("right" if span in case.gold else "wrong", span) for span in sorted(case.predicted)]
+    return predicted + [("missed", span) for span in sorted(case.gold - case.predicted)]
 
 
 def _picture(post: Post | None) -> tuple[str | None, str | None]:

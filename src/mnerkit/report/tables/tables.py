@@ -11,11 +11,12 @@ from mnerkit.errors import DataError
 from mnerkit.report import folders
 from mnerkit.report.folders import Record
 from mnerkit.report.posts.answers import Library
-from mnerkit.report.tables import marks
+from mnerkit.report.tables import paired_tests
 from mnerkit.report.tables.questions import Question, question, unlike
 from mnerkit.report.tables.reasons import own_reasons
 from mnerkit.report.tables.table_file import Cell, Table
 from mnerkit.scoring.intervals import mean_interval
+from mnerkit.scoring.significance import SAMPLES, holm, paired_mean_test, units_in
 
 Place = tuple[int, int]
 
@@ -49,7 +50,7 @@ class Figure:
     reasons: list[str] = field(default_factory=list)
     asked: frozenset[Question] = frozenset()
     best: bool = False
-    test: marks.Test | None = None
+    test: paired_tests.Test | None = None
     untested: str | None = None
 
     @property
@@ -226,7 +227,7 @@ def _mark_best(column: Sequence[Figure]) -> None:
 
 def _test(filled: Filled, library: Library) -> None:
     """Test each cell against the table's baseline, or else against the best other row of its column and evaluation."""
-    tested: list[tuple[marks.Test, Figure, Figure]] = []
+    tested: list[tuple[paired_tests.Test, Figure, Figure]] = []
     for (row, column), figure in filled.figures.items():
         against = _opponent(filled, row, column)
         if figure.mean is None or against is None:
@@ -241,14 +242,14 @@ def _test(filled: Filled, library: Library) -> None:
         except DataError as problem:
             figure.untested = str(problem)
             continue
-        figure.test = marks.Test(against, *marks.test_of(parts), units=len(marks.units_in(parts)), seeds=seeds)
+        figure.test = paired_tests.Test(against, *paired_mean_test(parts), units=len(units_in(parts)), seeds=seeds)
         tested.append((figure.test, figure, other))
     # of many tests, only with more draws can a p-value stay small after correction
-    samples = marks.DRAWS_A_TEST * len(tested)
-    for test, figure, other in tested if samples > marks.SAMPLES else ():
-        if test.p < marks.LEVEL:
-            test.p = marks.test_of(_parts(filled, other, figure, library)[0], samples)[1]
-    for (test, *_), p_holm in zip(tested, marks.holm([test.p for test, *_ in tested]), strict=True):
+    samples = paired_tests.DRAWS_A_TEST * len(tested)
+    for test, figure, other in tested if samples > SAMPLES else ():
+        if test.p < paired_tests.LEVEL:
+            test.p = paired_mean_test(_parts(filled, other, figure, library)[0], samples)[1]
+    for (test, *_), p_holm in zip(tested, holm([test.p for test, *_ in tested]), strict=True):
         test.p_holm = p_holm
     filled.tests = len(tested)
 
@@ -277,7 +278,7 @@ def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list
         split = filled.table.columns[b.cell.column].split
         if a.cell.metric != b.cell.metric:
             raise DataError(f"{a.cell.metric} against {b.cell.metric}")
-        return [marks.counts_of(library, pairs, split, b.cell.metric)], len(pairs)
+        return [paired_tests.counts_of(library, pairs, split, b.cell.metric)], len(pairs)
     found = [
         _parts(filled, filled.figures[mine], filled.figures[yours], library)
         for mine, yours in zip(a.cell.of, b.cell.of, strict=True)

@@ -11,13 +11,14 @@ from small_runs import BAD, GOLD, GOOD, Write, rows, tags
 
 from mnerkit.errors import DataError
 from mnerkit.report.posts.answers import Library
-from mnerkit.report.tables import marks
+from mnerkit.report.tables import paired_tests
+from mnerkit.scoring import significance
 from mnerkit.scoring.comparison import Answer, compare, read_answers, units_of
 
 
 def test_holm_is_the_worked_example_and_the_closed_test_procedure() -> None:
-    assert marks.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert marks.holm([]) == [] and marks.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([]) == [] and significance.holm([0.9, 0.8]) == [1.0, 1.0]
     # Holm is the closure of Bonferroni: a hypothesis falls when every set that holds it falls
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -30,10 +31,10 @@ def test_holm_is_the_worked_example_and_the_closed_test_procedure() -> None:
             )
             for place in range(5)
         ]
-        assert marks.holm(values) == pytest.approx(closed)
+        assert significance.holm(values) == pytest.approx(closed)
 
 
-def exact(parts: list[marks.Counts], measure) -> tuple[float, float]:
+def exact(parts: list[significance.UnitCounts], measure) -> tuple[float, float]:
     """Difference and p-value of every way to swap units, by enumeration; a unit of several parts is swapped in all."""
 
     def figure(counts: np.ndarray, swap: np.ndarray) -> float:
@@ -57,19 +58,19 @@ def f1(gold: int, said: int, right: int) -> float:
     return 200 * right / (gold + said) if gold + said else 0.0
 
 
-def some_counts(seed: int, size: int = 8, first: int = 0) -> marks.Counts:
+def some_counts(seed: int, size: int = 8, first: int = 0) -> significance.UnitCounts:
     """Counts of the units from `first` on."""
     rng = np.random.default_rng(seed)
     gold, said_a, said_b = (rng.integers(0, 4, size=size) for _ in range(3))
     right_a, right_b = (rng.integers(0, np.minimum(gold, said) + 1) for said in (said_a, said_b))
-    return marks.Counts(first + np.arange(size), np.stack((gold, said_a, right_a, said_b, right_b), axis=1))
+    return significance.UnitCounts(first + np.arange(size), np.stack((gold, said_a, right_a, said_b, right_b), axis=1))
 
 
 @pytest.mark.parametrize("seeds", [(1,), (2,), (3, 4), (5, 6)])
 def test_the_p_value_is_that_of_all_swaps_for_one_cell_and_for_a_mean_of_cells(seeds: tuple[int, ...]) -> None:
     size = 10 // len(seeds)
     parts = [some_counts(seed, size, first=place * size) for place, seed in enumerate(seeds)]
-    difference, p = marks.test_of(parts, samples=40_000)
+    difference, p = significance.paired_mean_test(parts, samples=40_000)
     wanted = exact(parts, f1)
     assert difference == pytest.approx(wanted[0]) and p == pytest.approx(wanted[1], abs=0.012)
 
@@ -77,19 +78,19 @@ def test_the_p_value_is_that_of_all_swaps_for_one_cell_and_for_a_mean_of_cells(s
 @pytest.mark.parametrize("seeds", [(3, 4), (7, 8, 9)])
 def test_a_post_that_several_cells_of_a_mean_were_asked_about_changes_sides_in_all(seeds: tuple[int, ...]) -> None:
     parts = [some_counts(seed, 7, first=2 * place) for place, seed in enumerate(seeds)]  # most units in common
-    difference, p = marks.test_of(parts, samples=40_000)
+    difference, p = significance.paired_mean_test(parts, samples=40_000)
     wanted = exact(parts, f1)
     assert difference == pytest.approx(wanted[0]) and p == pytest.approx(wanted[1], abs=0.012)
     # the same cell twice tells no more than once, draw by draw
-    assert marks.test_of([parts[0], parts[0]]) == marks.test_of(parts[:1])
-    assert len(marks.units_in(parts)) == 7 + 2 * (len(seeds) - 1)
+    assert significance.paired_mean_test([parts[0], parts[0]]) == significance.paired_mean_test(parts[:1])
+    assert len(significance.units_in(parts)) == 7 + 2 * (len(seeds) - 1)
 
 
 def test_draws_in_pieces_are_those_of_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [some_counts(1, 40), some_counts(2, 40, first=20)]
-    whole = marks.test_of(parts)
-    monkeypatch.setattr(marks, "NUMBERS", 1000)
-    assert marks.test_of(parts) == whole
+    whole = significance.paired_mean_test(parts)
+    monkeypatch.setattr(significance, "DRAWS_IN_MEMORY", 1000)
+    assert significance.paired_mean_test(parts) == whole
 
 
 def test_recall_is_tested_as_scipy_does_it() -> None:
@@ -98,7 +99,7 @@ def test_recall_is_tested_as_scipy_does_it() -> None:
     counts = units.table
     gold, zero = counts[:, 0], 0 * counts[:, 0]
     as_recall = np.stack((gold, gold, counts[:, 2], gold, counts[:, 4]), axis=1)
-    difference, p = marks.test_of([marks.Counts(units.units, as_recall)], samples=40_000)
+    difference, p = significance.paired_mean_test([significance.UnitCounts(units.units, as_recall)], samples=40_000)
     assert difference == pytest.approx(100 * (counts[:, 4] - counts[:, 2]).sum() / gold.sum())
     # gold is the same on both sides, so a swap changes the sign of a unit's difference: scipy's paired permutation test
     found = stats.permutation_test(
@@ -107,7 +108,7 @@ def test_recall_is_tested_as_scipy_does_it() -> None:
     assert p == pytest.approx(found.pvalue, abs=0.012)
     as_precision = np.stack((zero, 2 * counts[:, 1], counts[:, 2], 2 * counts[:, 3], counts[:, 4]), axis=1)
     wanted = exact([units], lambda gold, said, right: 100 * right / said if said else 0.0)
-    found_p = marks.test_of([marks.Counts(units.units, as_precision)], samples=40_000)
+    found_p = significance.paired_mean_test([significance.UnitCounts(units.units, as_precision)], samples=40_000)
     assert found_p == (pytest.approx(wanted[0]), pytest.approx(wanted[1], abs=0.012))
 
 
@@ -121,14 +122,14 @@ def test_counts_are_those_of_runs_compare(write_run: Write, episodes: bool) -> N
     b = write_run("b", GOOD, lines=lines(GOOD))
     library = Library()
     wanted = compare([tuple(read_answers(run / "predictions.test.jsonl") for run in (a, b))])
-    counts = marks.counts_of(library, [(a, b)], "test", "f1")
+    counts = paired_tests.counts_of(library, [(a, b)], "test", "f1")
     assert len(counts.units) == wanted["posts"] == (6 if episodes else 24)
-    assert marks.test_of([counts]) == (wanted["difference"], wanted["p"])
-    of_type = marks.counts_of(library, [(a, b)], "test", "type/LOC/f1")
+    assert significance.paired_mean_test([counts]) == (wanted["difference"], wanted["p"])
+    of_type = paired_tests.counts_of(library, [(a, b)], "test", "type/LOC/f1")
     assert of_type.table[:, 0].sum() == wanted["by_type"]["LOC"]["gold"]
     assert f1(*of_type.table[:, :3].sum(0)) == pytest.approx(wanted["by_type"]["LOC"]["f1_a"])
     for name, place in {"precision": 1, "recall": 0}.items():
-        tested = marks.counts_of(library, [(a, b)], "test", name).table.sum(0)
+        tested = paired_tests.counts_of(library, [(a, b)], "test", name).table.sum(0)
         plain = counts.table.sum(0)
         assert f1(*tested[:3]) == pytest.approx(100 * plain[2] / plain[place])
 
@@ -144,9 +145,9 @@ def test_more_seeds_on_the_same_posts_are_no_more_posts(write_run: Write, episod
         for seed in range(3)
     ]
     library = Library()
-    one, three = (marks.counts_of(library, runs[:seeds], "test", "f1") for seeds in (1, 3))
+    one, three = (paired_tests.counts_of(library, runs[:seeds], "test", "f1") for seeds in (1, 3))
     assert (three.units == one.units).all() and (three.table == 3 * one.table).all()
-    assert marks.test_of([three]) == marks.test_of([one])
+    assert significance.paired_mean_test([three]) == significance.paired_mean_test([one])
     answers = [tuple(read_answers(run / "predictions.test.jsonl") for run in pair) for pair in runs]
     once, thrice = compare(answers[:1]), compare(answers)
     for name in ("difference", "low", "high", "p", "posts", "unit"):
@@ -171,13 +172,13 @@ def test_posts_that_a_run_is_asked_twice_and_other_posts_are_units_of_their_own(
 def test_what_can_not_be_tested_is_said(write_run: Write) -> None:
     a, b = write_run("a", BAD), write_run("b", GOOD, lines=rows(GOOD)[:-1])
     with pytest.raises(DataError, match="not asked alike"):
-        marks.counts_of(Library(), [(a, b)], "test", "f1")
+        paired_tests.counts_of(Library(), [(a, b)], "test", "f1")
     with pytest.raises(DataError, match="f1_strict is not counted"):
-        marks.counts_of(Library(), [(a, a)], "test", "f1_strict")
+        paired_tests.counts_of(Library(), [(a, a)], "test", "f1_strict")
     with pytest.raises(DataError, match="no seed"):
-        marks.counts_of(Library(), [], "test", "f1")
+        paired_tests.counts_of(Library(), [], "test", "f1")
     with pytest.raises(DataError, match=r"no predictions\.dev\.jsonl"):
-        marks.counts_of(Library(), [(a, a)], "dev", "f1")
+        paired_tests.counts_of(Library(), [(a, a)], "dev", "f1")
 
 
 def test_a_file_of_predictions_that_lies_is_refused(write_run: Write) -> None:
