@@ -16,13 +16,14 @@ from pathlib import Path
 from mnerkit.reproduce.executors.executor import Outcome, Task
 from mnerkit.reproduce.executors.ray_cluster import RayExecutor
 from mnerkit.reproduce.sweep import alone
+from tests.reproduce.small import Words
 
 
 def perform(task: Task) -> Outcome:
     """A task of the tests: its command says what becomes of it; each try leaves a line in the task's own file."""
     import ray
 
-    what, place = task.command
+    what, place = task.work.command
     where = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
     where |= {"threads": os.environ["OMP_NUM_THREADS"], "slurm": os.environ.get("SLURM_PROCID")}
     with Path(f"{place}.tries").open("a") as stream:
@@ -45,7 +46,7 @@ def main(address: str, folder: Path, whats: list[str]) -> None:
     # a shell that starts the tests in the background lets them ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tasks = [
-        Task(str(number), (what, str(folder / str(number))), folder / "logs" / f"{number}.txt")
+        Task(str(number), Words((what, str(folder / str(number)))), folder / "logs" / f"{number}.txt")
         for number, what in enumerate(whats)
     ]
     with alone(folder), (folder / "outcomes").open("w") as stream:

@@ -6,10 +6,10 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.reproduce import grid
 from mnerkit.reproduce.cells import Grid
 from mnerkit.reproduce.executors.executor import Outcome, Task
 from mnerkit.reproduce.experiments import experiment_files, profiles
@@ -91,11 +91,24 @@ def laid_out(folder: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Words:
+    """Work that a test does by itself, by its words."""
+
+    command: tuple[str, ...] = ()
+
+    def do(self) -> object:
+        raise NotImplementedError
+
+
 def built(folder: Path, *names: str, **given: Any) -> Grid:
     """The grid of some experiments of a folder; of all without names."""
     known = experiment_files.load_all(folder)
     profile = profiles.load(given.pop("profile", "mini"), folder)
-    return grid.build(Builder(profile, **given), [known[name] for name in names or known])
+    builder = Builder(profile, **given)
+    for name in names or known:
+        builder.add(known[name])
+    return builder.grid
 
 
 def finish(command: Sequence[str], f1: float = 50.0) -> RunFolder:
@@ -132,13 +145,14 @@ class Pretend:
         for task in tasks:
             if self.stop_after is not None and len(self.done) >= self.stop_after:
                 raise KeyboardInterrupt
-            if any(word in task.command for word in self.failing):
+            command = task.work.command
+            if any(word in command for word in self.failing):
                 yield Outcome(task.name, 0.1, "mnerkit: no memory")
                 continue
-            if task.command[0] != "fit":  # a figure, say
+            if command[0] != "fit":  # a figure, say
                 yield Outcome(task.name, 0.1)
                 continue
-            finish(task.command)
+            finish(command)
             self.done.append(task.name)
             yield Outcome(task.name, 0.1)
 

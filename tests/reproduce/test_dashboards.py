@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mnerkit.runs.config.options import WandbOptions
 from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
-from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, built
+from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, Words, built
 
 OFFLINE = ("--logger", "wandb", "--wandb.mode", "offline")
 
@@ -152,7 +153,8 @@ def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> N
         path = tmp_path / f"{digest}.yaml"
         path.write_text(yaml_text(sweep_files.configuration(run, made, out)))
         again = configuration_of(["fit", "--config", str(path)]).content
-        assert deciding(again) == deciding(configuration_of(run.command(out / "runs", made.runs)).content), run
+        command = run.training_in(out / "runs", made.runs).command
+        assert deciding(again) == deciding(configuration_of(command).content), run
         assert again["name"] == digest
 
 
@@ -230,15 +232,17 @@ def test_a_run_that_fails_is_closed_and_the_next_one_is_another(
 ) -> None:
     """The processes of a sweep live on: without it the next run would be written into the failed one's record."""
 
-    def begin(task: Task) -> None:
-        assert wandb.run is None
-        wandb.init(id=task.name, mode="offline", dir=str(tmp_path))
-        if task.name == "bad":
-            raise RuntimeError("no memory")
+    @dataclass(frozen=True)
+    class Begin(Words):
+        def do(self) -> object:
+            assert wandb.run is None
+            wandb.init(id=self.command[0], mode="offline", dir=str(tmp_path))
+            if self.command[0] == "bad":
+                raise RuntimeError("no memory")
+            return None
 
     monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(workers, "_work", begin)
-    errors = [workers.perform(Task(name, (name,), tmp_path / "log")).error for name in ("bad", "good")]
+    errors = [workers.perform(Task(name, Begin((name,)), tmp_path / "log")).error for name in ("bad", "good")]
     assert errors == ["RuntimeError: no memory", None]
     found = {each.run.run_id: each.exit_code for each in map(offline, tmp_path.rglob("*.wandb"))}
     assert found == {"bad": 1, "good": 0}

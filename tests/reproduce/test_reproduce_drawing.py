@@ -24,9 +24,9 @@ class Draws(Pretend):
         self.drawn: list[tuple[str, Path]] = []
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        yield from super().run([task for task in tasks if task.command[0] == "fit"])
+        yield from super().run([task for task in tasks if task.work.command[0] == "fit"])
         for task in tasks:
-            verb, kind, run, *rest = task.command
+            verb, kind, run, *rest = task.work.command
             if verb != "draw":
                 continue
             assert rest == ["--split", "test", "--overwrite"] and (Path(run) / "metrics.json").is_file()

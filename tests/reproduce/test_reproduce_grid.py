@@ -14,9 +14,10 @@ from mnerkit import registry
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import head_options
 from mnerkit.reproduce.experiments import experiment_files, profiles
-from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
+from mnerkit.reproduce.experiments.layers import dotted, merged
 from mnerkit.reproduce.experiments.tower_names import papers_model
 from mnerkit.reproduce.table_records import Figures
+from mnerkit.reproduce.work import nested, text_of
 from mnerkit.runs import identity
 from mnerkit.runs.config.requests import configuration_of
 from tests.reproduce.small import EXPERIMENTS, MINI, TABLE, built, finish
@@ -52,7 +53,7 @@ def test_a_score_that_is_no_number_fills_no_cell(
 ) -> None:
     made = built(folder, "paper/sweep")
     digest = made.tables["paper/sweep"].cells[0].runs[0]
-    done = finish(made.runs[digest].command(tmp_path, made.runs))
+    done = finish(made.runs[digest].training_in(tmp_path, made.runs).command)
     done.metrics_file.write_text(done.metrics_file.read_text().replace("50.0", score))
     assert Figures(made, tmp_path).value(digest, "test", "f1") == wanted
 
@@ -77,7 +78,7 @@ def test_an_ablation_wins_over_a_config_file(folder: Path) -> None:
     (folder / "profiles" / "mini.yaml").write_text(MINI.replace("bert: {}", "bert: {configs: {'*': own.yaml}}"))
     made = built(folder, "paper/table1")
     run = made.runs[made.tables["paper/table1"].cells[0].runs[0]]
-    config = resolved(*run.words[1:])
+    config = resolved(*run.training.command[1:])
     assert (config["model"]["head"]["name"], config["model"]["dropout"]) == ("softmax", 0.3)
     assert config["ablation"] == "softmax"
 
@@ -90,7 +91,7 @@ def test_a_run_that_another_needs_comes_first_and_decides_it(folder: Path, tmp_p
     made = built(folder, "paper/table1")
     runs = made.needed(["paper/table1"])
     assert [run.plugin for run in runs] == ["bert", "relevance", "gifr"]
-    command = runs[2].command(tmp_path, made.runs)
+    command = runs[2].training_in(tmp_path, made.runs).command
     file = command[command.index("--data.relevance") + 1]
     assert file == str(runs[1].folder(tmp_path).path / "relevance.jsonl")
 
@@ -119,12 +120,17 @@ def test_a_corpus_that_is_not_there_leaves_its_cells_as_printed(folder: Path, tm
 def test_options_of_a_corpus_are_those_of_its_runs(folder: Path, tmp_path: Path) -> None:
     text = MINI.replace("bert: {}", "bert: {by_corpus: {twitter2015: {model.lr: 0.007}}}")
     (folder / "profiles" / "mini.yaml").write_text(text)
-    assert all("--model.lr" not in run.words for run in built(folder, "paper/table1").runs.values())  # on the probe
+    assert all(
+        "--model.lr" not in run.training.command for run in built(folder, "paper/table1").runs.values()
+    )  # on the probe
     text = text.replace("corpora:\n  posts: {data.corpus: probe, data.variant: default}\n", "")
     (folder / "profiles" / "mini.yaml").write_text(text)
     root = root_with(tmp_path, "twitter2015", "twitter2017")
     runs = built(folder, "paper/table1", root=root).runs.values()
-    assert {(run.corpus, "--model.lr" in run.words) for run in runs} == {("twitter2015", True), ("twitter2017", False)}
+    assert {(run.corpus, "--model.lr" in run.training.command) for run in runs} == {
+        ("twitter2015", True),
+        ("twitter2017", False),
+    }
 
 
 def test_a_profile_differs_on_some_data(folder: Path) -> None:
@@ -395,10 +401,10 @@ def test_a_later_layer_wins_and_another_head_leaves_no_option_behind(
 def test_options_come_back_from_a_command_as_they_were(values: dict[str, Any]) -> None:
     from omegaconf import OmegaConf
 
-    nested: dict[str, Any] = {"model": values} if values else {}
-    words = [f"{name}={text_of(value)}" for name, value in dotted(nested).items()]
+    content: dict[str, Any] = {"model": values} if values else {}
+    words = [f"{name}={text_of(value)}" for name, value in dotted(content).items()]
     found: Any = OmegaConf.to_container(OmegaConf.from_dotlist(words))
-    assert found == nested
+    assert found == content == nested(dotted(content))
 
 
 def test_an_ablation_s_head_is_the_option_that_names_it() -> None:

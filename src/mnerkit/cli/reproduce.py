@@ -121,9 +121,12 @@ def main(argv: Sequence[str]) -> int:
     # on a dashboard a run names all cells that it fills, whatever was asked for
     told = asked.logger == "wandb" or asked.wandb_sweep
     others = [each for each in known.values() if told and each not in chosen]
-    grids.build(builder, chosen)
+    for experiment in chosen:
+        builder.add(experiment)
     builder.check_used(tower=asked.tower is not None)
-    grid = grids.build(builder, others)
+    for experiment in others:
+        builder.add(experiment)
+    grid = builder.grid
     names = [experiment.name for experiment in chosen]
     board = reproduce_wandb.Board(asked, grid, names, profile.name, out)
     wanted = grid.needed(names)
@@ -266,6 +269,6 @@ def _runs_table(wanted: Sequence[Run], left: Sequence[Run], grid: Grid, out: Pat
         state = "complete" if run.digest not in rest else ("cut off" if started else "new")
         fills = named.get(run.digest) or ["needed by others"]
         more = f" (+{len(fills) - 1})" if len(fills) > 1 else ""
-        command = shlex.join(["mnerkit", *run.command(out / "runs", grid.runs)])
+        command = shlex.join(["mnerkit", *run.training_in(out / "runs", grid.runs).command])
         rows.append([run.digest[:8], run.plugin, str(run.seed), state, f"{fills[0]}{more}", command])
     return text_table(["run", "plugin", "seed", "state", "fills", "command"], rows)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError
 from mnerkit.reproduce.experiments.experiment import Experiment
 from mnerkit.reproduce.experiments.printed import Figure
+from mnerkit.reproduce.work import Training
+from mnerkit.runs.config.place import Place
 from mnerkit.runs.run_folder import RunFolder
 
 # stands for the file of another run, until it is known where runs lie
@@ -22,10 +24,11 @@ class Run:
 
     Attributes:
         digest: of all that decides its figures.
+        plugin: its method.
         corpus: the folder of its corpus among run folders.
-        words: its command from `fit` on, without where it writes.
+        seed: its seed.
+        training: how it is trained, without where it writes.
         first: digest of the run that has to be done before, and the file of it that this one reads.
-        telling: options that decide nothing: whom it tells of itself, and what.
         reads: digest of the data and of the weights that it reads.
     """
 
@@ -33,26 +36,27 @@ class Run:
     plugin: str
     corpus: str
     seed: int
-    words: tuple[str, ...]
+    training: Training
     first: tuple[str, str] | None = None
-    telling: tuple[str, ...] = ()
     reads: str = ""
 
-    def place(self) -> str:
-        """Its folder, below the folder of all runs."""
-        return f"{self.plugin}/{self.corpus}/{self.digest}"
-
     def folder(self, runs: Path) -> RunFolder:
-        """Where it writes."""
-        return RunFolder(runs / self.place())
+        """Where it writes, below the folder of all runs."""
+        return RunFolder(runs / self.plugin / self.corpus / self.digest)
 
-    def command(self, runs: Path, known: Mapping[str, Run]) -> list[str]:
-        """The whole command, from `fit` on."""
-        words = list(self.words)
+    def training_in(self, runs: Path, grid: Mapping[str, Run]) -> Training:
+        """How it is trained below the folder of all runs.
+
+        Args:
+            runs: the folder.
+            grid: digest -> run; where the run that this one reads a file of is looked up.
+        """
+        options = self.training.options
         if self.first is not None:
             digest, file = self.first
-            words = [str(known[digest].folder(runs).path / file) if word == FIRST else word for word in words]
-        return [*words, *self.telling, "--runs_dir", str(runs), "--name", self.digest]
+            path = str(grid[digest].folder(runs).path / file)
+            options = {name: path if value == FIRST else value for name, value in options.items()}
+        return replace(self.training, options=options, place=Place(self.digest, str(runs), test=True))
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class Cell:
     """A place in a table: what is printed there, and the runs whose mean is ours.
 
     Attributes:
+        row: number of its row.
+        column: number of its column.
+        figure: the printed figure.
+        metric: name of the score.
+        split: of which it is.
         runs: digests, one a seed.
         of: the cells (row, column) whose mean it is; empty where it has runs of its own.
         reason: why it is as printed alone; None where there are runs.
@@ -97,6 +106,8 @@ class Grid:
     """All tables, and the runs that fill them.
 
     Attributes:
+        tables: name of the experiment -> table.
+        runs: digest -> run.
         absent: corpus -> why it can't be read.
     """
 
@@ -114,12 +125,10 @@ class Grid:
 
 def labels(grid: Grid, names: Sequence[str]) -> dict[str, list[str]]:
     """Digest -> what the run fills, experiment and row, of some experiments."""
-    found: dict[str, list[str]] = {}
+    filled: dict[str, dict[str, None]] = {}
     for name in names:
         table = grid.tables[name]
         for cell in table.cells:
             for digest in cell.runs:
-                said = f"{name}: {table.rows[cell.row]['name']}"
-                if said not in found.setdefault(digest, []):
-                    found[digest].append(said)
-    return found
+                filled.setdefault(digest, {})[f"{name}: {table.rows[cell.row]['name']}"] = None
+    return {digest: list(rows) for digest, rows in filled.items()}

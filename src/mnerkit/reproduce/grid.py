@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
+from mnerkit.data.corpus.catalogue import find_corpus
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run
-from mnerkit.reproduce.experiments.experiment import Experiment, Group, Row
-from mnerkit.reproduce.experiments.layers import dotted, merged, text_of
-from mnerkit.reproduce.experiments.profiles import TOWER, VISION, First, Profile, Settings
-from mnerkit.reproduce.experiments.table_layout import Layout, is_mean
+from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run, Table
+from mnerkit.reproduce.experiments.experiment import Experiment, Group, Metric, Row, column_name
+from mnerkit.reproduce.experiments.layers import dotted, merged
+from mnerkit.reproduce.experiments.profiles import PAPER, TOWER, VISION, Profile, Settings
 from mnerkit.reproduce.experiments.tower_names import is_papers, papers_model, tower_name
-from mnerkit.runs.config.requests import configuration_of
+from mnerkit.reproduce.work import Training
 from mnerkit.runs.identity import digest_of, reads_of
 
 # `--root` among what the command line gives
 ROOT = "<root>"
+# a row of a table, and in a sweep its group; a group's figure, or in a sweep the figure at a point
+Line = tuple[Row, Group | None]
+Column = tuple[Group | None, Metric, Any]
+Cells = Mapping[tuple[int, int], Cell]
 
 
 class Builder:
-    """Makes a grid."""
+    """Makes a grid.
+
+    Attributes:
+        grid: the tables and runs of the experiments that were added.
+    """
 
     def __init__(
         self,
@@ -46,44 +54,48 @@ class Builder:
         self.profile, self.root, self.tower, self.vision = profile, root, tower, vision
         self.seeds = tuple(dict.fromkeys(seeds or ()))
         self.grid = Grid()
-        self._read: set[str] = set()  # of root, tower and vision tower those that some run reads
-        self._resolved: dict[str, dict[str, Any]] = {}
-        self._digests: dict[str, tuple[str, str]] = {}
+        self._used: set[str] = set()  # of root, tower and vision tower those that some run reads
+        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._digests: dict[tuple[Any, ...], tuple[str, str]] = {}
 
     def add(self, experiment: Experiment) -> None:
         """Add an experiment.
 
         Raises:
-            DataError: a command of it is none of mnerkit's.
+            DataError: an option of it does not exist, or does not take its value.
             UsageError: it reads corpora, and no root was given.
         """
-        points = experiment.sweep.points(self.profile.points) if experiment.sweep else ()
-        made = Layout(experiment, points)
-        for place, (row, group) in enumerate(made.lines):
-            reason = self._reason(row)
+        points: tuple[Any, ...] = ()
+        lines: list[Line] = [(row, None) for row in experiment.rows]
+        columns: list[Column] = [(group, metric, None) for group, metric in experiment.columns]
+        if experiment.sweep:
+            points = experiment.sweep.points(self.profile.points)
+            lines = [(row, group) for row in experiment.rows for group in experiment.groups]
+            columns = [(None, metric, point) for metric in experiment.metrics for point in points]
+        cells: dict[tuple[int, int], Cell] = {}
+        for number, (row, of_line) in enumerate(lines):
             # means come after what they are of
-            for number, (column, metric, point) in sorted(enumerate(made.places), key=is_mean):
-                here = column or group
-                assert here is not None
-                where = f"{experiment.file}: {row.name}, {here.name}"
-                figure = experiment.figure(row, here, metric)
-                why = reason
+            for place, (of_column, metric, point) in sorted(enumerate(columns), key=_is_mean):
+                group = of_column or of_line
+                assert group is not None
+                parts = experiment.parts(group) if group.mean else []
+                inner = [(number, columns.index((part, metric, None))) for part in parts]
                 digests: tuple[str, ...] = ()
-                of: tuple[tuple[int, int], ...] = ()
-                if here.mean and not reason:
-                    spots = [made.spot(place, name, metric) for name in here.mean]
-                    inner = [made.cells[spot] for spot in spots]
-                    why = next((each.reason for each in inner if each.reason), None)
-                    of = tuple(spots) if why is None else ()
-                elif not reason:
-                    digests, why = self._runs(experiment, row, here, point, where)
-                parts = [each for each in experiment.groups if each.name in here.mean] or [here]
-                reasons = [each for part in parts for each in self._differs(experiment, row, part.corpus)]
-                differs = tuple(dict.fromkeys(reasons))
-                made.cells[place, number] = Cell(
-                    place, number, figure, metric.metric, metric.split, digests, of, why, differs
+                reason = self._reason(row) or next((cells[spot].reason for spot in inner if cells[spot].reason), None)
+                if reason is None and not inner:
+                    try:
+                        digests = self._runs(experiment, row, group, point)
+                    except _Absent as error:
+                        reason = str(error)
+                figure, of = experiment.figure(row, group, metric), tuple(inner) if reason is None else ()
+                differs = tuple(dict.fromkeys(self._differs(experiment, row, group)))
+                cells[number, place] = Cell(
+                    number, place, figure, metric.metric, metric.split, digests, of, reason, differs
                 )
-        self.grid.tables[experiment.name] = made.table()
+        in_order = tuple(cells[spot] for spot in sorted(cells))
+        rows = [_row(line, [cell for cell in in_order if cell.row == number]) for number, line in enumerate(lines)]
+        heads = [_column(column, experiment) for column in columns]
+        self.grid.tables[experiment.name] = Table(experiment, tuple(rows), tuple(heads), points, in_order)
 
     def check_used(self, tower: bool) -> None:
         """Refuse what was given and is read by no run of the experiments that were added.
@@ -100,12 +112,15 @@ class Builder:
             "--vision": VISION if self.vision is not None else None,
         }
         for option, value in given.items():
-            if value is not None and value not in self._read:
+            if value is not None and value not in self._used:
                 what = "has a corpus below it" if value == ROOT else "leaves that tower open"
                 raise UsageError(
                     f"{option} has no effect: in profile {self.profile.name} no run of these experiments {what}; "
                     "leave it out, or choose another --profile"
                 )
+
+    def _settings(self, plugin: str | None) -> Settings:
+        return self.profile.plugins.get(str(plugin)) or Settings()
 
     def _reason(self, row: Row) -> str | None:
         """Why a row is as printed alone, if it is."""
@@ -115,149 +130,120 @@ class Builder:
             return row.why
         if row.plugin not in self.profile.plugins:
             return f"profile {self.profile.name} has no settings for plugin {row.plugin}"
-        settings = self.profile.plugins[row.plugin]
+        settings = self._settings(row.plugin)
         return row.why if row.pictures and self._reads_captions(settings) else settings.missing
 
     def _reads_captions(self, settings: Settings) -> bool:
         """Whether captions stand in for the pictures of a plugin."""
         return bool(settings.captions) and not self.vision
 
-    def _differs(self, experiment: Experiment, row: Row, corpus: str | None) -> list[str]:
-        """Why figures of a row on a corpus can't be compared with the printed ones."""
-        profile = self.profile
-        said = [*profile.differs, *profile.differs_on.get(experiment.data, ()), *experiment.differs, *row.differs]
-        seeds = self._seeds(experiment)
-        if len(seeds) < len(experiment.seeds):
-            said.append(f"seeds: {len(seeds)}, not {len(experiment.seeds)}")
-        settings = self.profile.plugins.get(row.plugin or "")
-        if settings is not None:
-            said += settings.differs
-            papers = papers_model(self.profile.folder, str(row.plugin), corpus)
+    def _differs(self, experiment: Experiment, row: Row, group: Group) -> Iterator[str]:
+        """Why figures of a row in a group can't be compared with the printed ones; some more than once."""
+        profile, settings = self.profile, self._settings(row.plugin)
+        yield from (*profile.differs, *profile.differs_on.get(experiment.data, ()), *experiment.differs, *row.differs)
+        if (count := len(self._seeds(experiment))) < len(experiment.seeds):
+            yield f"seeds: {count}, not {len(experiment.seeds)}"
+        yield from settings.differs
+        for part in experiment.parts(group):
+            papers = papers_model(profile.folder, str(row.plugin), part.corpus)
             towers = {"text": self.tower if TOWER in settings.options.values() else None}
             towers["vision"] = self.vision if VISION in settings.vision.values() else None
             for kind, tower in towers.items():
                 if tower is not None and not is_papers(tower, papers.get(kind)):
-                    said.append(f"{kind} tower: {tower_name(tower)}, not the paper's")
+                    yield f"{kind} tower: {tower_name(tower)}, not the paper's"
             if self._reads_captions(settings):
-                said.append("pictures: their captions in place of them")
-        return said
+                yield "pictures: their captions in place of them"
 
     def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
-        return self.seeds or (experiment.seeds if self.profile.seeds == "paper" else self.profile.seeds)
+        return self.seeds or (experiment.seeds if self.profile.seeds == PAPER else self.profile.seeds)
 
-    def _runs(
-        self, experiment: Experiment, row: Row, group: Group, point: Any, where: str
-    ) -> tuple[tuple[str, ...], str | None]:
-        """Digests of the runs of a cell, one a seed, or why there are none."""
-        assert row.plugin is not None
-        settings = self.profile.plugins[row.plugin]
+    def _runs(self, experiment: Experiment, row: Row, group: Group, point: Any) -> tuple[str, ...]:
+        """Digests of the runs of a cell, one a seed.
+
+        Raises:
+            _Absent: its corpus is not there.
+        """
+        where = f"{experiment.file}: {row.name}, {group.name}"
+        first = self._settings(row.plugin).first
         last = {experiment.sweep.option: point} if experiment.sweep else {}
-        try:
-            digests = []
-            for seed in self._seeds(experiment):
-                first = None
-                if settings.first is not None:
-                    needed = Row(name=settings.first.plugin, plugin=settings.first.plugin)
-                    first = self._run(experiment, needed, group, {}, seed, where, None)
-                digests.append(self._run(experiment, row, group, last, seed, where, (settings.first, first)))
-            return tuple(digests), None
-        except _Absent as error:
-            return (), str(error)
+        training = self._training(experiment, row, group, {**last, first.option: FIRST} if first else last)
+        if first is None:
+            return tuple(self._run(replace(training, seed=seed), where) for seed in self._seeds(experiment))
+        needed = self._training(experiment, Row(name=first.plugin, plugin=first.plugin), group, {})
+        digests = []
+        for seed in self._seeds(experiment):
+            before = self._run(replace(needed, seed=seed), where)
+            digests.append(self._run(replace(training, seed=seed), where, (before, first.file)))
+        return tuple(digests)
 
-    def _run(
-        self,
-        experiment: Experiment,
-        row: Row,
-        group: Group,
-        point: Mapping[str, Any],
-        seed: int,
-        where: str,
-        first: tuple[First | None, str | None] | None,
-    ) -> str:
+    def _training(self, experiment: Experiment, row: Row, group: Group, last: Mapping[str, Any]) -> Training:
+        file = self._settings(row.plugin).config(group.corpus)
+        options = self.overrides(experiment, row, group, last)
+        return Training(row.plugin, row.ablation, (file,) if file else (), options)
+
+    def _run(self, training: Training, where: str, first: tuple[str, str] | None = None) -> str:
         """Note one run; its digest."""
-        assert row.plugin is not None
-        asked, before = first or (None, None)
-        chosen = self.overrides(experiment, row, group, point)
-        if asked is not None:
-            chosen = merged(chosen, {asked.option: FIRST})
-        corpus = chosen.get("data.corpus", "probe")
-        self._check_corpus(str(corpus), where)
-        config_file = None
-        if row.plugin in self.profile.plugins:
-            config_file = self.profile.plugins[row.plugin].config(group.corpus)
-        words = ["fit", "--plugin", row.plugin]
-        words += ["--ablation", row.ablation] if row.ablation else []
-        words += ["--config", config_file] if config_file else []
-        words += [word for name, value in chosen.items() for word in (f"--{name}", text_of(value))]
-        config = {**self._config(words, where), "seed": seed}
-        key = json.dumps([words, seed, before])
+        self._check_corpus(str(training.options.get("data.corpus", "probe")), where)
+        before = first[0] if first is not None else None
+        config = self._config(training, where)
+        key = (training.command, before)
         if key not in self._digests:
             self._digests[key] = digest_of(config, before), reads_of(config)
         digest, reads = self._digests[key]
-        data = config.get("data") or {}
-        name = Path(str(data.get("corpus", "probe"))).name
-        run = Run(
-            digest,
-            row.plugin,
-            f"{name}-{data['variant']}" if data.get("variant") else name,
-            seed,
-            (*words, "--seed", str(seed), "--test", "--trainer.enable_progress_bar", "false"),
-            (before, asked.file) if asked is not None and before is not None else None,
-            reads=reads,
-        )
+        corpus, variant = Path(str(config["data"]["corpus"])).name, config["data"]["variant"]
+        folder = f"{corpus}-{variant}" if variant else corpus
+        run = Run(digest, config["plugin"], folder, config["seed"], training, first, reads)
         known = self.grid.runs.get(digest)
         # of several commands for one thing the shortest
-        if known is None or (len(run.words), run.words) < (len(known.words), known.words):
+        if known is None or _length(training) < _length(known.training):
             self.grid.runs[digest] = run
         return digest
 
-    def overrides(self, experiment: Experiment, row: Row, group: Group, point: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a run, by their dotted names: of the profile, the data, then of the experiment's own parts."""
-        assert row.plugin is not None
-        settings = self.profile.plugins.get(row.plugin)
-        layers: list[Mapping[str, Any]] = []
+    def overrides(self, experiment: Experiment, row: Row, group: Group, last: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a run, by their dotted names: of the profile, the data, then of the experiment's own parts.
+
+        Args:
+            experiment: the experiment.
+            row: whose method it is.
+            group: whose corpus it is.
+            last: options that win over all others.
+
+        Raises:
+            UsageError: the run reads a corpus or a tower that was not given.
+        """
+        settings = self._settings(row.plugin)
         stand_in = self.profile.corpora.get(experiment.data)
-        if settings is not None:
-            layers += [settings.options, getattr(settings, experiment.data)]
-            layers.append(settings.vision if self.vision else settings.captions)
-            layers.append(settings.by_corpus.get(str(group.corpus), {}) if stand_in is None else {})
-            if settings.vision != settings.captions:
-                self._read.add(VISION)
-        layers.append(self.profile.options)
+        layers: list[Mapping[str, Any]] = [settings.options, getattr(settings, experiment.data)]
+        layers.append(settings.vision if self.vision else settings.captions)
+        if settings.vision != settings.captions:
+            self._used.add(VISION)
         if stand_in is not None:
-            layers.append(stand_in)
+            layers += [self.profile.options, stand_in]
+        elif self.root is None:
+            raise UsageError(
+                f"profile {self.profile.name} reads {group.corpus}: give the folder that holds it as --root DIR"
+            )
         else:
-            if self.root is None:
-                raise UsageError(
-                    f"profile {self.profile.name} reads {group.corpus}: give the folder that holds it as --root DIR"
-                )
+            layers += [settings.by_corpus.get(str(group.corpus), {}), self.profile.options]
             layers.append({"data.corpus": group.corpus, "data.root": self.root})
-            self._read.add(ROOT)
-        # said as options, too: what the experiment and the row say wins over it, the profile does not
-        layers.append(_ablation(row.plugin, row.ablation) if row.ablation else {})
-        layers += [experiment.options, row.options]
-        layers += [group.options] if stand_in is None else []
-        chosen: dict[str, Any] = {}
-        for layer in (*layers, point):
-            chosen = merged(chosen, layer)
-        return {name: self._filled(value) for name, value in chosen.items()}
+            self._used.add(ROOT)
+        # as options, too: what the experiment and the row set wins over the ablation, what the profile sets does not
+        layers.append(_ablation(str(row.plugin), row.ablation) if row.ablation else {})
+        layers += [experiment.options, row.options, group.options if stand_in is None else {}, last]
+        return {name: self._filled(value) for name, value in reduce(merged, layers, {}).items()}
 
     def _filled(self, value: Any) -> Any:
-        if value == TOWER:
-            if self.tower is None:
-                raise UsageError(f"profile {self.profile.name} leaves the text tower open: give it as --tower NAME")
-            self._read.add(TOWER)
-            return self.tower
-        if value == VISION:
-            self._read.add(VISION)
-            return self.vision
-        return value
+        """A value of a profile; those that the command line gives in their places."""
+        if value not in (TOWER, VISION):
+            return value
+        if value == TOWER and self.tower is None:
+            raise UsageError(f"profile {self.profile.name} leaves the text tower open: give it as --tower NAME")
+        self._used.add(value)
+        return self.tower if value == TOWER else self.vision
 
     def _check_corpus(self, corpus: str, where: str) -> None:
         """Refuse a corpus that can't be read, and, with the place `where` it is asked for, one that nobody knows."""
         if corpus not in self.grid.absent and corpus != "probe":
-            from mnerkit.data.corpus.catalogue import find_corpus
-
             try:
                 find_corpus(corpus, self.root)
             except DataError as error:
@@ -267,14 +253,19 @@ class Builder:
         if corpus in self.grid.absent:
             raise _Absent(str(self.grid.absent[corpus]).split("\n")[0])
 
-    def _config(self, words: Sequence[str], where: str) -> dict[str, Any]:
-        key = json.dumps(words)
-        if key not in self._resolved:
+    def _config(self, training: Training, where: str) -> dict[str, Any]:
+        """The configuration of a training; resolving one takes a tenth of a second, and is the same for all seeds."""
+        key = replace(training, seed=None).command
+        if key not in self._configs:
             try:
-                self._resolved[key] = configuration_of(words).content
+                self._configs[key] = training.configuration().content
             except MnerkitError as error:
                 raise DataError(f"{where}: {error}") from None
-        return self._resolved[key]
+        return {**self._configs[key], "seed": training.seed}
+
+
+class _Absent(Exception):
+    """A corpus is not there: its cells are as printed."""
 
 
 @cache
@@ -282,12 +273,31 @@ def _ablation(plugin: str, name: str) -> dict[str, Any]:
     return dotted(registry.get(plugin).ablations[name])
 
 
-class _Absent(Exception):
-    """A corpus is not there: its cells are as printed."""
+def _length(training: Training) -> tuple[int, tuple[str, ...]]:
+    return len(training.command), training.command
 
 
-def build(builder: Builder, experiments: Iterable[Experiment]) -> Grid:
-    """The grid of some experiments."""
-    for experiment in experiments:
-        builder.add(experiment)
-    return builder.grid
+def _is_mean(place: tuple[int, Column]) -> bool:
+    """Whether a numbered column is the mean of others."""
+    group = place[1][0]
+    return group is not None and bool(group.mean)
+
+
+def _row(line: Line, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What `table.json` holds of a row; one whose every cell is as printed says why."""
+    row, group = line
+    name = f"{row.name}, {group.name}" if group is not None and group.name else row.name
+    reason = cells[0].reason if all(cell.reason for cell in cells) else None
+    return {"name": name, "plugin": row.plugin, "ablation": row.ablation, "printed_only": row.missing or reason}
+
+
+def _column(column: Column, experiment: Experiment) -> dict[str, Any]:
+    """What `table.json` holds of a column."""
+    group, metric, point = column
+    if group is not None:
+        name = column_name(group, metric)
+    else:
+        name = f"{experiment.sweep.label} = {point}" if experiment.sweep else ""
+        name += f" {metric.name}" if len(experiment.metrics) > 1 else ""
+    corpus = group.corpus if group is not None else None
+    return {"name": name, "corpus": corpus, "split": metric.split, "metric": metric.metric}

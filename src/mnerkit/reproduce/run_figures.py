@@ -9,6 +9,7 @@ from mnerkit.errors import DataError
 from mnerkit.reproduce.cells import Grid, Table
 from mnerkit.reproduce.executors.executor import Executor, Task
 from mnerkit.reproduce.sweep import complete
+from mnerkit.reproduce.work import Drawing
 from mnerkit.runs.figures import figure_file
 from mnerkit.runs.run_folder import RunFolder
 
@@ -25,7 +26,7 @@ def draw_all(tables: Sequence[Table], grid: Grid, out: Path, executor: Executor)
         executor: what does the work, as commands `mnerkit draw`.
     """
     tasks = {task.name: task for table in tables for task in _tasks(table, grid, out)}
-    for name in [name for name, task in tasks.items() if not RunFolder(Path(task.command[2])).best.is_file()]:
+    for name in [name for name, task in tasks.items() if not RunFolder(Path(task.work.command[2])).best.is_file()]:
         yield f"figure {name}: its run was kept without weights (--keep); --overwrite trains it again"
         del tasks[name]
     for number, outcome in enumerate(executor.run(list(tasks.values())) if tasks else (), 1):
@@ -41,9 +42,8 @@ def _tasks(table: Table, grid: Grid, out: Path) -> Iterator[Task]:
                 continue
             folder = run.folder(out / "runs").path
             if not _there(figure_file.file_of(folder, kind, cell.split)):
-                command = ("draw", kind, str(folder), "--split", cell.split, "--overwrite")
                 name = f"{kind}-{run.plugin}-{run.digest[:8]}-{cell.split}"
-                yield Task(name, command, out / "logs" / f"{name}.txt")
+                yield Task(name, Drawing(kind, folder, cell.split), out / "logs" / f"{name}.txt")
 
 
 def _there(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion, Record, mapping
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
+from mnerkit.reproduce.work import Training
 from mnerkit.runs.config.configuration import filled
-from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.run_folder import RunFolder, deciding
 from mnerkit.strict_json import Unreadable
 
@@ -265,35 +265,23 @@ def _all(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
 
 def _task(run: Run, grid: Grid, out: Path, overwrite: bool) -> Task:
     runs = out / "runs"
-    folder = run.folder(runs)
-    command = run.command(runs, grid.runs)
+    folder, training = run.folder(runs), run.training_in(runs, grid.runs)
+    anew = replace(training, place=replace(training.place, overwrite=True))
     if overwrite or folder.finished:  # damaged, or without a file that another run reads
-        command.append("--overwrite")
-    elif folder.started and not _continues(command, folder):
-        command = _again(run, runs) or [*command, "--overwrite"]
-    return Task(run.digest, tuple(command), out / "logs" / f"{run.plugin}-{run.digest}.txt")
+        training = anew
+    elif folder.started and not _continues(training, folder):
+        # the run may be the same in other words
+        as_begun = Training(files=(str(folder.config_file),), dashboard=training.dashboard, place=training.place)
+        training = as_begun if _continues(as_begun, folder) else anew
+    return Task(run.digest, training, out / "logs" / f"{run.plugin}-{run.digest}.txt")
 
 
-def _continues(command: Sequence[str], folder: RunFolder) -> bool:
-    """Whether a command says in the same words what the folder was begun with."""
+def _continues(training: Training, folder: RunFolder) -> bool:
+    """Whether a training is the one that the folder was begun with; no training is that of a damaged folder."""
     try:
-        there = deciding(filled(folder.config()))
+        return deciding(filled(folder.config())) == deciding(training.configuration().content)
     except (MnerkitError, AttributeError, KeyError, TypeError):
         return False
-    return there == deciding(configuration_of(command).content)
-
-
-def _again(run: Run, runs: Path) -> list[str]:
-    """The command that goes on with a folder whose run is the same in other words; empty for a damaged one."""
-    folder = run.folder(runs)
-    command = ["fit", "--config", str(folder.config_file), "--test", "--trainer.enable_progress_bar", "false"]
-    command += [*run.telling, "--runs_dir", str(runs), "--name", run.digest]
-    try:
-        if _continues(command, folder):
-            return command
-    except UsageError:  # not a configuration at all
-        pass
-    return []
 
 
 def _named(run: Run, named: Mapping[str, Sequence[str]]) -> str:

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mnerkit.reproduce.work import Work
+
 # letters of a complaint; what a run printed stands whole in its log
 LONGEST = 500
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run to be done.
+    """Some work, and its name and log.
 
     Attributes:
         name: tells it from the others.
-        command: of mnerkit, from `fit` on.
+        work: what is to be done.
         log: file that what it prints is added to.
     """
 
     name: str
-    command: tuple[str, ...]
+    work: Work
     log: Path
 
 

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 import traceback
-from pathlib import Path
 
 from mnerkit.errors import RunBusy, line_of
 from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
@@ -22,7 +21,7 @@ def perform(task: Task, patience: float = 10.0) -> Outcome:
     """Train a run, or compute a figure of one, in this process; what it prints goes into the task's log.
 
     Args:
-        task: what to do, as a command.
+        task: what to do.
         patience: seconds to wait for another process that still writes into the run's folder.
     """
     started = time.time()
@@ -49,12 +48,12 @@ def _attempt(task: Task) -> str | None:
     with task.log.open("a+", encoding="utf-8") as stream:
         begin = stream.seek(0, os.SEEK_END)
         # the run notes the command that repeats it
-        sys.argv = ["mnerkit", *task.command]
+        sys.argv = ["mnerkit", *task.work.command]
         failed = True
         try:
             with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
                 try:
-                    _work(task)
+                    task.work.do()
                     failed = False
                 except RunBusy as problem:
                     print(f"mnerkit: {problem}")
@@ -72,22 +71,6 @@ def _attempt(task: Task) -> str | None:
         stream.flush()
         stream.seek(begin)
         return complaint(stream.read()) or "it failed and printed nothing; see its log"
-
-
-def _work(task: Task) -> None:
-    """Train a run, or compute a figure of one."""
-    verb, *words = task.command
-    if verb == "fit":
-        from mnerkit.runs.config.requests import parse, place_of
-        from mnerkit.runs.fit import fit_configured
-
-        request = parse(verb, words)
-        fit_configured(request.configuration(), place_of(request))
-    else:
-        from mnerkit.runs.draw import keep
-
-        kind, folder, _, split, *_ = words  # as `run_figures` makes it
-        keep(kind, Path(folder), split)
 
 
 def _end_dashboard(failed: bool) -> None:

@@ -167,6 +167,8 @@ class Experiment(Content):
             one_of(name, [group.name for group in self.groups if not group.mean], "group")
         if (self.sweep is not None) != (self.what == "sweep"):
             raise ValueError(f"what {self.what!r} and the key 'sweep' do not fit")
+        if self.sweep is not None and any(group.mean for group in self.groups):
+            raise ValueError("groups of a sweep are corpora, not means")
         if self.baseline is not None:
             if self.sweep is not None:
                 raise ValueError("baseline: a sweep has none, since each of its lines is a row in one group")
@@ -199,6 +201,11 @@ class Experiment(Content):
     def columns(self) -> Sequence[tuple[Group, Metric]]:
         """The columns of its table, unless it is a sweep."""
         return [(group, metric) for group in self.groups for metric in self.metrics]
+
+    def parts(self, group: Group) -> list[Group]:
+        """The groups whose mean a group is; itself, where it is one of a corpus."""
+        groups = {part.name: part for part in self.groups}
+        return [groups[name] for name in group.mean] or [group]
 
     @property
     def baseline_row(self) -> int | None:

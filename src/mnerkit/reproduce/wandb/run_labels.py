@@ -104,7 +104,8 @@ def attach(grid: Grid, known: Mapping[str, Place], account: Account, out: Path) 
     for digest, place in known.items():
         path = out / FOLDER / f"{digest}.yaml"
         files[path] = place.settings(account)
-        grid.runs[digest] = replace(grid.runs[digest], telling=("--config", str(path)))
+        run = grid.runs[digest]
+        grid.runs[digest] = replace(run, training=replace(run.training, dashboard=str(path)))
     return files
 
 

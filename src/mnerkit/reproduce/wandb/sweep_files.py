@@ -17,7 +17,6 @@ from mnerkit.errors import UsageError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.wandb.run_labels import Account, places
-from mnerkit.runs.config.requests import configuration_of
 
 
 def write(
@@ -75,7 +74,7 @@ def write(
 
 def configuration(run: Run, grid: Grid, out: Path) -> dict[str, Any]:
     """The resolved configuration of a run, named by its digest."""
-    return {**configuration_of(run.command(out / "runs", grid.runs)).content, "name": run.digest}
+    return {**run.training_in(out / "runs", grid.runs).configuration().content, "name": run.digest}
 
 
 def sweep(name: str, values: Sequence[str], profile: str, account: Account, out: Path) -> dict[str, Any]:
