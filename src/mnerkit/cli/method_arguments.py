@@ -47,52 +47,42 @@ TITLES = {
     "wandb": "Weights & Biases (with --logger wandb)",
     "early_stopping": "stopping early",
 }
-_FILE, _DIR, _NAME = {"metavar": "FILE"}, {"metavar": "DIR"}, {"metavar": "NAME"}
-_FLAGS: dict[str, dict[str, Any]] = {
-    "plugin": {**_NAME, "help": "the method, by name (`mnerkit plugins` lists them)"},
-    "config": {
-        **_FILE,
-        "action": "append",
-        "default": [],
-        "help": "YAML file with sections model, data, trainer, early_stopping and wandb, or the name of one that comes "
-        "with mnerkit; may be given several times. What it leaves out is as in the method's defaults.yaml or, with "
+# name -> what stands for its value, if it has one, and its help
+_FLAGS: dict[str, tuple[str | None, str]] = {
+    "plugin": ("NAME", "the method, by name (`mnerkit plugins` lists them)"),
+    "config": (
+        "FILE",
+        "YAML file with sections model, data, trainer, early_stopping and wandb, or the name of one that comes with "
+        "mnerkit; may be given several times. What it leaves out is as in the method's defaults.yaml or, with "
         "`defaults: false` in it, as in the method's class",
-    },
-    "ablation": {**_NAME, "help": "a named set of overrides of the plugin"},
-    "seed": {"metavar": "N", "help": "seed of weights, data order and episodes (default: 0)"},
-    "seeds": {
-        "metavar": "N",
-        "nargs": "+",
-        "help": "train with each of these seeds: mean, interval, and with --baseline the difference",
-    },
-    "baseline": {
-        "metavar": "RUN",
-        "nargs": "+",
-        "help": "with --seeds: a run, or runs, to compare with, paired by seed",
-    },
-    "name": {**_NAME, "help": "name of the run folder (default: digest of the configuration, and the seed)"},
-    "test": {
-        "action": "store_true",
-        "help": "look at the test split once, with the best checkpoint, when training is over",
-    },
-    "logger": {"metavar": "csv|wandb", "nargs": "+", "help": "csv (always written), or wandb besides"},
-    "runs_dir": {**_DIR, "default": "runs", "help": "where run folders lie (default: runs)"},
-    "overwrite": {"action": "store_true", "help": "replace what is already there"},
-    "ckpt_path": {**_FILE, "help": "a checkpoint (best.ckpt of a run folder)"},
-    "tower_dir": {**_DIR, "help": "folder with a frozen tower's weights, where its own name can't be reached"},
-    "input": {
-        **_FILE,
-        "help": "JSON lines {id, words | text, images}, or a data file of posts; with images optionally, one value for "
-        'each of them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in pixels, or '
-        'with "unit": "shares" in shares of width and height, for methods that look at objects (without, these see '
-        "set places of the picture); relevance, scores from 0 to 1, for methods that need them",
-    },
-    "output": {**_FILE, "help": "JSON lines with entities, word and character offsets"},
-    "images": {**_DIR, "help": "folder of the pictures that the input names (default: the input's folder)"},
-    "support": {
-        **_FILE,
-        "help": "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support",
-    },
+    ),
+    "ablation": ("NAME", "a named set of overrides of the plugin"),
+    "seed": ("N", "seed of weights, data order and episodes (default: 0)"),
+    "seeds": ("N", "train with each of these seeds: mean, interval, and with --baseline the difference"),
+    "baseline": ("RUN", "with --seeds: a run, or runs, to compare with, paired by seed"),
+    "name": ("NAME", "name of the run folder (default: digest of the configuration, and the seed)"),
+    "test": (None, "look at the test split once, with the best checkpoint, when training is over"),
+    "logger": ("csv|wandb", "csv (always written), or wandb besides"),
+    "runs_dir": ("DIR", "where run folders lie (default: runs)"),
+    "overwrite": (None, "replace what is already there"),
+    "ckpt_path": ("FILE", "a checkpoint (best.ckpt of a run folder)"),
+    "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
+    "input": (
+        "FILE",
+        "JSON lines {id, words | text, images}, or a data file of posts; with images optionally, one value for each of "
+        'them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in pixels, or with '
+        '"unit": "shares" in shares of width and height, for methods that look at objects (without, these see set '
+        "places of the picture); relevance, scores from 0 to 1, for methods that need them",
+    ),
+    "output": ("FILE", "JSON lines with entities, word and character offsets"),
+    "images": ("DIR", "folder of the pictures that the input names (default: the input's folder)"),
+    "support": ("FILE", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support"),
+}
+# how those are read that are given otherwise than once, with one value
+_READ: dict[str, dict[str, Any]] = {
+    "config": {"action": "append", "default": []},
+    "runs_dir": {"default": "runs"},
+    **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
 }
 FLAGS = {
     "fit": (
@@ -170,7 +160,11 @@ def parser_of(verb: str) -> Parser:
         allow_abbrev=False,
     )
     for name in FLAGS[verb]:
-        offer(parser.add_argument(f"--{name}", **_FLAGS[name]), _OFFERED.get(name))
+        metavar, about = _FLAGS[name]
+        how: dict[str, Any] = (
+            {"action": "store_true"} if metavar is None else {"metavar": metavar, **_READ.get(name, {})}
+        )
+        offer(parser.add_argument(f"--{name}", help=about, **how), _OFFERED.get(name))
     return parser
 
 
