@@ -93,6 +93,20 @@ class Assembly:
         method.config, method.seed = config, config["seed"]
         return cls(made, method, data, config)
 
+    @classmethod
+    def of_checkpoint(cls, content: dict[str, Any], config: dict[str, Any], tower_dir: str | None) -> Assembly:
+        """The parts of a checkpoint, ready to tag and to be scored.
+
+        Args:
+            content: of the checkpoint (`checkpoint.read`).
+            config: its configuration, and what differs from it here.
+            tower_dir: folder with a frozen tower's weights, where its own name can't be reached.
+        """
+        assembly = cls.of(config, None, [], curve=False)
+        checkpoint.restore(assembly.method, content, tower_dir)
+        assembly.connect()
+        return assembly
+
     def prepare(self) -> None:
         """Read the corpus, build the towers (training tiny ones that will be frozen), and connect both."""
         self._check_mode()
@@ -176,21 +190,14 @@ class Assembly:
         self._last = predicted
         return found
 
-    def best_epoch(self) -> int | None:
-        """Number (from 0) of the epoch that dev selected."""
+    def selection(self) -> dict[str, Any]:
+        """The epoch (from 0) that dev selected, and by which figure, for `metrics.json`; None where nothing was."""
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
-                from mnerkit.methods import checkpoint
-
-                return int(checkpoint.read(callback.best_model_path)["epoch"])
-        return None
-
-    def selected_by(self) -> dict[str, float] | None:
-        """The figure that selected the checkpoint, by its name."""
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_score is not None:
-                return {callback.monitor: float(callback.best_model_score)}
-        return None
+                epoch, score = checkpoint.read(callback.best_model_path)["epoch"], callback.best_model_score
+                figure = None if score is None else {callback.monitor: float(score)}
+                return {"best_epoch": int(epoch), "selected_by": figure}
+        return {"best_epoch": None, "selected_by": None}
 
     def log_final(self, metrics: dict[str, Any]) -> None:
         """Final scores, predictions and confusions to Weights & Biases, where it is on."""

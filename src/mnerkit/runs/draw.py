@@ -32,10 +32,7 @@ def assembled(ckpt_path: str, dotted: Mapping[str, str | None], tower_dir: str |
 
     content = checkpoint.read(ckpt_path)
     configuration = resolve(dotted=dotted, base=content["mnerkit"]["config"])
-    assembly = Assembly.of(configuration.content, None, [], curve=False)
-    checkpoint.restore(assembly.method, content, tower_dir)
-    assembly.connect()
-    return assembly
+    return Assembly.of_checkpoint(content, configuration.content, tower_dir)
 
 
 def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> Iterator[Batch]:

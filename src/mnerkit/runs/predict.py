@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mnerkit.errors import DataError
+from mnerkit.runs.reporting import quiet
 
 
 def predict_file(
@@ -40,8 +41,7 @@ def predict_file(
         DataError: a malformed line, or no posts.
         CheckpointError: no checkpoint, or a damaged one.
     """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    quiet()
     from tqdm import tqdm
 
     from mnerkit.data.batches.inputs import read_input

@@ -8,7 +8,6 @@ taken as it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,14 +132,14 @@ def changed(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any]) -> li
 def notes_of(folder: RunFolder) -> list[Note] | None:
     """What a run noted of its files; None where it did not."""
     try:
-        return [Note(*(str(row[key]) for key in Note._fields)) for row in _environment(folder)["files"]]
+        return [Note(*(str(row[key]) for key in Note._fields)) for row in folder.environment()["files"]]
     except (TypeError, KeyError):
         return None
 
 
 def splits_of(folder: RunFolder) -> dict[str, str]:
     """The digests of its corpus's splits that a run noted; empty where it did not."""
-    digests = _environment(folder).get("corpus")
+    digests = folder.environment().get("corpus")
     return {str(split): str(digest) for split, digest in digests.items()} if isinstance(digests, dict) else {}
 
 
@@ -156,14 +155,6 @@ def changed_split(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any],
     noted, now = splits_of(folder).get(split), assembly.data.content.digests.get(split)
     same = all(_value(own, each) == _value(assembly.config, each) for each in (*PLACES, "data.limit"))
     return now if same and noted not in (None, now) else None
-
-
-def _environment(folder: RunFolder) -> dict[str, Any]:
-    try:
-        content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _corpus_now(config: Mapping[str, Any]) -> Corpus | None:

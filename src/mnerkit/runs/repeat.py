@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,10 +23,7 @@ def repetition(run: RunFolder, runs_dir: str | None = None, name: str | None = N
     """
     if not run.existing().finished:
         raise DataError(f"run {run.path} is not finished; the command that began it continues it")
-    metrics, config = run.metrics(), run.config()
-    if not isinstance(config, dict):
-        raise DataError(f"{run.config_file}: not a configuration")
-    configuration = resolve(base=config)
+    metrics, configuration = run.metrics(), resolve(base=run.config())
     folder = Path(runs_dir) if runs_dir else run.path.resolve().parents[2]
     place = Place(name or f"{run.path.resolve().name}-repeat", folder, test="test" in metrics)
     if place.folder(configuration).path.resolve() == run.path.resolve():
@@ -75,15 +71,13 @@ def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def surroundings(run: RunFolder, again: RunFolder) -> list[str]:
     """What else differs between two runs: versions, device, threads, behaviour, corpus, files; a line each."""
-    found = []
-    for folder in (run, again):
-        try:
-            content = json.loads((folder.path / "env.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+    both = [folder.environment() for folder in (run, again)]
+    for folder, content in zip((run, again), both, strict=True):
+        if not content:
             return [f"  the environment of {folder.path} was not kept"]
-        found.append({key: value for key, value in content.items() if key not in ("command", "files")})
     # what only one has noted is of another version
-    one, other = (dict(_leaves({key: each[key] for key in found[0].keys() & found[1].keys()})) for each in found)
+    shared = (both[0].keys() & both[1].keys()) - {"command", "files"}
+    one, other = (dict(_leaves({key: content[key] for key in shared})) for content in both)
     before, now = read_files.notes_of(run), read_files.notes_of(again)
     if before is not None and now is not None:  # else one is of an older version
         one |= {note.option: note.content for note in before}

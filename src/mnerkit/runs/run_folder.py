@@ -24,7 +24,8 @@ from typing import Any
 from mnerkit.atomic_files import write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
 from mnerkit.file_locks import lock
-from mnerkit.plain_yaml import yaml_text
+from mnerkit.plain_yaml import read_yaml, yaml_text
+from mnerkit.strict_json import read_json
 
 # locked by the process that writes into a run folder
 LOCK = ".lock"
@@ -75,22 +76,22 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
-        import yaml
-
-        try:
-            return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            raise DataError(f"{self.config_file}: {str(error).splitlines()[0]}") from None
+        return read_yaml(self.config_file)
 
     def metrics(self) -> dict[str, Any]:
         """Its `metrics.json`."""
-        try:
-            content = json.loads(self.metrics_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{self.metrics_file}: {str(error).splitlines()[0]}") from None
+        content = read_json(self.metrics_file)
         if not isinstance(content, dict):
             raise DataError(f"{self.metrics_file}: not a metrics file")
         return content
+
+    def environment(self) -> dict[str, Any]:
+        """Its `env.json`; empty where there is none that can be read."""
+        try:
+            content = read_json(self.path / "env.json")
+        except DataError:
+            return {}
+        return content if isinstance(content, dict) else {}
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,18 +68,10 @@ def score(
     values = {name: dict(given) for name, given in (("model", model), ("data", data), ("trainer", trainer)) if given}
     configuration = resolve(plugin, files=config, values=values, dotted=dotted, base=own)
     folder = RunFolder(path if path.is_dir() else path.parent)
-
-    def assembled() -> Assembly:
-        assembly = Assembly.of(configuration.content, None, [], curve=False)
-        checkpoint.restore(assembly.method, content, tower_dir)
-        assembly.connect()
-        return assembly
-
-    given = configuration.given
-    if not folder.finished:  # scores are kept in the folders of finished runs alone
-        return _score(assembled(), given, own, split, folder, False, report)
-    with writing(folder):
-        return _score(assembled(), given, own, split, folder, True, report)
+    keep = folder.finished  # scores are kept in the folders of finished runs alone
+    with writing(folder) if keep else nullcontext():
+        assembly = Assembly.of_checkpoint(content, configuration.content, tower_dir)
+        return _score(assembly, configuration.given, own, split, folder, keep, report)
 
 
 def _score(
