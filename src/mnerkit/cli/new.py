@@ -31,9 +31,11 @@ def main(argv: list[str]) -> int:
         scaffold.new_distribution(options.name, folder, options.parent)
         print(f"wrote plugin {options.name} into {folder}; to go on:")
         print(f"  pip install -e {shlex.quote(str(folder))}")
+        print(f"  pytest {shlex.quote(str(folder))}        # the tests that every plugin passes")
     else:
         folder = scaffold.new_in_checkout(options.name, Path(), options.parent)
         print(f"wrote plugin {options.name} into {folder}, and its lines into setup.cfg; to go on:")
         print("  make install        # or: pip install -e .")
+        print(f"  pytest tests/plugins/test_every_plugin.py -k Test_{options.name}")
     print(f"  mnerkit fit --plugin {options.name}")
     return 0

@@ -35,6 +35,7 @@ class Source:
         module: dotted name of the module with its class.
         attr: the class.
         distribution: name and version of the distribution that brings it; empty for the minimal method.
+        ablations: their names.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     module: str
     attr: str
     distribution: str = ""
+    ablations: tuple[str, ...] = ()
 
     @classmethod
     def installed(cls, name: str) -> Source:
@@ -56,7 +58,8 @@ class Source:
         package = module if plugin.module_file.name == "__init__.py" else module.rpartition(".")[0]
         if not package:
             raise UsageError(f"--from {name}: it is one module ({plugin.module_file}), not a folder; copy it by hand")
-        return cls(name, plugin.folder, package, module, plugin.entry.attr, plugin.distribution)
+        ablations = tuple(plugin.ablations)
+        return cls(name, plugin.folder, package, module, plugin.entry.attr, plugin.distribution, ablations)
 
 
 PLAIN = Source("plain", _HERE / "plain", "plain_mner", "plain_mner.tagger", "PlainTagger")
@@ -87,7 +90,7 @@ def new_distribution(name: str, folder: Path, parent: str | None = None) -> None
         "data": ", ".join(sorted({f'"*{Path(path).suffix}"' for path in files if not path.endswith(".py")})),
     }
     files["pyproject.toml"] = _page("pyproject.toml.txt", words)
-    files[f"tests/test_{name}.py"] = _page("test.py.txt", words)
+    files["tests/test_plugin.py"] = _page("test.py.txt", words)
     _write(folder, files)
 
 
@@ -178,7 +181,9 @@ def _plugin_files(source: Source, name: str, package: str) -> dict[str, bytes]:
 
 
 def _words(source: Source, name: str, package: str) -> dict[str, str]:
-    return {"name": name, "package": package, "parent": source.name, "distribution": source.distribution}
+    ablations = ", ".join(f"`{each}`" for each in source.ablations) or "none"
+    words = {"name": name, "package": package, "parent": source.name, "distribution": source.distribution}
+    return {**words, "ablations": ablations}
 
 
 def _page(name: str, words: Mapping[str, str]) -> bytes:
