@@ -13,7 +13,7 @@ from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.options import CLASSES, SECTIONS
-from mnerkit.runs.config.place import digest
+from mnerkit.runs.run_folder import digest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 

@@ -13,6 +13,7 @@ import yaml
 
 from mnerkit.cli import main, reproduce
 from mnerkit.cli import reproduce_wandb as board
+from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.errors import DataError
 from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text
@@ -21,7 +22,6 @@ from mnerkit.reproduce.executors.executor import Task
 from mnerkit.reproduce.wandb import report_definition, sweep_files
 from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, places
 from mnerkit.runs.config.options import WandbOptions
-from mnerkit.runs.config.requests import configuration_of
 from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
 from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, Words, built

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnerkit import registry
+from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import head_options
 from mnerkit.reproduce.experiments import experiment_files, profiles
@@ -19,7 +20,6 @@ from mnerkit.reproduce.experiments.tower_names import papers_model
 from mnerkit.reproduce.table_records import Figures
 from mnerkit.reproduce.work import nested, text_of
 from mnerkit.runs import identity
-from mnerkit.runs.config.requests import configuration_of
 from tests.reproduce.small import EXPERIMENTS, MINI, TABLE, built, finish
 
 

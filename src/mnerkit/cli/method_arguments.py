@@ -23,9 +23,8 @@ from mnerkit.methods.heads import HEADS
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, declared
 from mnerkit.runs.config import configuration
-from mnerkit.runs.config.config_file import read_file
+from mnerkit.runs.config.config_file import read_file, settings_names
 from mnerkit.runs.config.configuration import SECTIONS, Configuration
-from mnerkit.runs.config.experiment_folder import settings_file, settings_names
 
 HELP = ("-h", "--help")
 # options of how a method is trained; a checkpoint knows how it reads
@@ -288,7 +287,7 @@ def _head(plugin: registry.Plugin | None, dotted: Mapping[str, str | None]) -> s
 
 def _given(plugin: registry.Plugin, head: str | None, files: Sequence[str]) -> dict[str, Any]:
     """What `defaults.yaml` sets, where the files leave it in force; of the head only if it is that one."""
-    if not configuration.takes_defaults([read_file(settings_file(file)) for file in files]):
+    if not configuration.takes_defaults([read_file(file) for file in files]):
         return {}
     content = configuration.head_named(dict(plugin.defaults))
     model = dict(content.get("model") or {})

@@ -11,7 +11,7 @@ from mnerkit.cli.arguments import out_file
 from mnerkit.cli.method_arguments import configured, read, several
 from mnerkit.cli.runs_compare import text
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs.config.place import Place
+from mnerkit.runs.run_folder import Place
 from mnerkit.text_table import table
 
 

@@ -12,8 +12,8 @@ from mnerkit import registry
 from mnerkit.cli import method_arguments
 from mnerkit.cli.arguments import Parser, complete, offer
 from mnerkit.errors import UsageError
+from mnerkit.runs.config.config_file import default
 from mnerkit.runs.config.configuration import resolve
-from mnerkit.runs.config.experiment_folder import default
 from mnerkit.text_table import table
 
 

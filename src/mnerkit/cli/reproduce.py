@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, read
 from mnerkit.errors import UsageError, did_you_mean
-from mnerkit.runs.config.experiment_folder import default
+from mnerkit.runs.config.config_file import default
 from mnerkit.text_table import table as text_table
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
 
 def _by_seed(found: list[run_folder.RunFolder]) -> list[dict[str, Any]]:
     """Finished runs of one configuration in one row: seeds, and mean and half width of the interval of each figure."""
-    from mnerkit.runs.config.place import digest
+    from mnerkit.runs.run_folder import digest
     from mnerkit.scoring.intervals import mean_interval
 
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}

@@ -11,8 +11,7 @@ from mnerkit.errors import DataError
 from mnerkit.reproduce.experiments.experiment import Experiment
 from mnerkit.reproduce.experiments.printed import Figure
 from mnerkit.reproduce.work import Training
-from mnerkit.runs.config.place import Place
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.run_folder import Place, RunFolder
 
 # stands for the file of another run, until it is known where runs lie
 FIRST = "<first>"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from mnerkit.runs import draw, fit
 from mnerkit.runs.config.configuration import Configuration, resolve
-from mnerkit.runs.config.place import Place
+from mnerkit.runs.run_folder import Place
 
 
 class Work(Protocol):

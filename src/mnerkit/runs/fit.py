@@ -16,10 +16,9 @@ from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.release import RELEASE
 from mnerkit.runs import read_files
 from mnerkit.runs.config.configuration import Configuration, filled, resolve
-from mnerkit.runs.config.place import Place
 from mnerkit.runs.identity import behaviours
 from mnerkit.runs.reporting import Report, quiet
-from mnerkit.runs.run_folder import RunFolder, is_first_rank, writing
+from mnerkit.runs.run_folder import Place, RunFolder, is_first_rank, writing
 from mnerkit.runs.summary import summary
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import Any
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import read_files
 from mnerkit.runs.config.configuration import Configuration, resolve
-from mnerkit.runs.config.place import Place
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.run_folder import Place, RunFolder
 
 
 def repetition(run: RunFolder, runs_dir: str | None = None, name: str | None = None) -> tuple[Configuration, Place]:

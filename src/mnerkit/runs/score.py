@@ -12,9 +12,8 @@ from mnerkit.atomic_files import write_json
 from mnerkit.errors import UsageError
 from mnerkit.runs import read_files
 from mnerkit.runs.config.configuration import filled, resolve
-from mnerkit.runs.config.place import digest
 from mnerkit.runs.reporting import Report, quiet
-from mnerkit.runs.run_folder import RunFolder, writing
+from mnerkit.runs.run_folder import RunFolder, digest, writing
 from mnerkit.runs.summary import summary
 
 if TYPE_CHECKING:

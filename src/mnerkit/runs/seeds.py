@@ -10,11 +10,10 @@ from typing import Any
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs.compare import compare_runs
 from mnerkit.runs.config.configuration import Configuration, filled
-from mnerkit.runs.config.place import Place
 from mnerkit.runs.fit import fit_configured
 from mnerkit.runs.reporting import Report
 from mnerkit.runs.run import Run, load_run
-from mnerkit.runs.run_folder import RunFolder, deciding, find
+from mnerkit.runs.run_folder import Place, RunFolder, deciding, find
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,39 @@
-"""A configuration file, read: sections of options, interpolations unresolved."""
+"""Configuration files: where those lie that come with mnerkit, and their sections, interpolations unresolved."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS
-from mnerkit.runs.config.experiment_folder import settings_names
 from mnerkit.runs.config.options import SECTIONS
 
 
-def read_file(path: Path) -> dict[str, Any]:
+def packaged() -> Path | None:
+    """The folder of the installed experiments; None where they are not installed."""
+    spec = find_spec("mnerkit_experiments")
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def default() -> Path:
+    """`experiments` of the working folder, where it has profiles; else the installed ones."""
+    here = Path("experiments")
+    return here if (here / "profiles").is_dir() else packaged() or here
+
+
+def settings_names() -> list[str]:
+    """Names of the settings that come with mnerkit."""
+    folder = packaged()
+    return sorted(path.stem for path in folder.glob("*.yaml")) if folder is not None else []
+
+
+def read_file(name: str | Path) -> dict[str, Any]:
     """The content of a configuration file, interpolations unresolved.
+
+    Args:
+        name: of the file, or of one that comes with mnerkit (`twitter2017-bert`).
 
     Raises:
         UsageError: no such file, or not sections of options.
@@ -20,7 +41,11 @@ def read_file(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from yaml import YAMLError
 
+    path, folder = Path(name), packaged()
+    if not path.is_file() and path.name == str(name) and folder is not None:
+        path = folder / f"{path.name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
+        path = Path(name)
         near = did_you_mean(str(path), settings_names())
         raise UsageError(
             f"--config {path}: no such file, and no settings of this name come with mnerkit{near and '.'}{near}"

@@ -21,7 +21,6 @@ from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, Options, declared, in_its_time, make
 from mnerkit.runs.config.config_file import read_file
-from mnerkit.runs.config.experiment_folder import settings_file
 from mnerkit.runs.config.options import CLASSES, SECTIONS
 
 # keys of a configuration that are no sections
@@ -79,7 +78,7 @@ def resolve(
         UsageError: an unknown name, with the nearest one that there is; or a value that its option does not take.
     """
     dotted = dotted or {}
-    contents = [read_file(settings_file(path)) for path in files]
+    contents = [read_file(file) for file in files]
     name = plugin or next((each["plugin"] for each in reversed(contents) if "plugin" in each), None)
     if base is not None:
         if name and name != base["plugin"]:
