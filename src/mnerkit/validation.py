@@ -32,7 +32,7 @@ MOST_LETTERS = 20_000  # of a text
 SHOWN = 80  # characters of a wrong value in a message
 
 T = TypeVar("T")
-ContentT = TypeVar("ContentT", bound="Content")
+ContentT = TypeVar("ContentT", bound=BaseModel)
 
 Text = Annotated[str, Field(max_length=MOST_LETTERS)]
 Figure = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]  # a finite number, not absurdly large
@@ -62,6 +62,15 @@ WANTED = {
     "too_long": "a list of at most {max_length}",
     "too_short": "a list of at least {min_length}",
 }
+
+
+class Line(BaseModel):
+    """Base of classes that describe one of very many lines: exact types, immutable objects, no slow checks.
+
+    Unknown keys are passed over: others write such files, too.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
 class Content(BaseModel):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mnerkit.data.corpus.post import ImageRef
-from mnerkit.data.pictures.boxes import FoundBox, placed, read_box_lines
+from mnerkit.data.pictures.boxes import PictureBoxes, placed, read_box_lines
 from mnerkit.data.pictures.content import PictureSource, content_digest, read_pixels
 from mnerkit.data.pictures.decoding import PictureFormat, cut
 from mnerkit.data.pictures.voc import read_voc
@@ -33,6 +33,12 @@ def written(path: Path, *rows: Any) -> Path:
     return path
 
 
+def one_box(
+    box: Any, unit: str = "pixels", size: tuple[int, int] | None = None, where: str = "b.jsonl:1"
+) -> PictureBoxes:
+    return PictureBoxes.model_validate({"objects": [{"box": box}], "unit": unit, "size": size, "where": where})
+
+
 def voc(box: tuple[float, ...], extra: str = "", top: str = "", size: str = "") -> str:
     names = ("xmin", "ymin", "xmax", "ymax")
     sides = "".join(f"<{name}>{side}</{name}>" for name, side in zip(names, box, strict=True))
@@ -45,10 +51,9 @@ def test_boxes_in_pixels_come_back_as_shares_that_cut_the_same_pixels(tmp_path_f
     rows = [{"box": list(box), "score": score, "label": label} for box, score, label in found]
     path = written(tmp_path_factory.mktemp("b") / "b.jsonl", {"image": "a.png", "objects": rows})
     read = read_box_lines(path).images["a.png"]
-    assert [(each.box, each.score, each.label) for each in read] == found
-    for (x0, y0, x1, y1), each in zip((box for box, *_ in found), read, strict=True):
-        counts: Counter[str] = Counter()
-        (shown,) = placed([each], REF, counts)
+    assert [(each.box, each.score, each.label) for each in read.objects] == found
+    counts: Counter[str] = Counter()
+    for (x0, y0, x1, y1), shown in zip((box for box, *_ in found), placed(read, REF, counts), strict=True):
         assert shown is not None and shown.box is not None and not counts["clipped"]
         assert np.array_equal(cut(REF.pixels, shown.box), REF.pixels[y0:y1, x0:x1])  # type: ignore[index]
 
@@ -59,13 +64,13 @@ def test_a_box_that_sticks_out_is_clipped_and_one_that_lies_outside_is_refused(b
     x0, y0, x1, y1 = box
     moved = (x0 - left, y0 + down, x1 - left, y1 + down)
     within = max(min(moved[2], WIDTH) - max(moved[0], 0), 0) * max(min(moved[3], HEIGHT) - max(moved[1], 0), 0)
-    found = FoundBox(tuple(map(float, moved)), 1.0, "", "pixels", None, "b.jsonl:1")  # type: ignore[arg-type]
+    found = one_box(moved)
     counts: Counter[str] = Counter()
     if 2 * within < (x1 - x0) * (y1 - y0):
         with pytest.raises(DataError, match=r"b\.jsonl:1: the box .* lies outside picture a\.png, 40 x 30"):
-            placed([found], REF, counts)
+            placed(found, REF, counts)
         return
-    (shown,) = placed([found], REF, counts)
+    (shown,) = placed(found, REF, counts)
     assert shown is not None and shown.box is not None
     assert all(0 <= side <= 1 for side in shown.box) and shown.box[0] < shown.box[2] and shown.box[1] < shown.box[3]
     assert counts["clipped"] == (moved != (max(moved[0], 0), moved[1], moved[2], min(moved[3], HEIGHT)))
@@ -73,10 +78,8 @@ def test_a_box_that_sticks_out_is_clipped_and_one_that_lies_outside_is_refused(b
 
 def test_shares_need_no_picture_and_pixels_need_its_size() -> None:
     lost = ImageRef("lost.png")
-    shares = FoundBox((0.1, 0.2, 0.3, 0.4), 1.0, "", "shares", None, "f:1")
-    pixels = FoundBox((1, 2, 3, 4), 1.0, "", "pixels", None, "f:1")
-    sized = FoundBox((1, 2, 3, 4), 1.0, "", "pixels", (10, 10), "f:1")
-    found = placed([shares, pixels, sized], lost, Counter())
+    files = [one_box((0.1, 0.2, 0.3, 0.4), "shares"), one_box((1, 2, 3, 4)), one_box((1, 2, 3, 4), size=(10, 10))]
+    found = [each for boxes in files for each in placed(boxes, lost, Counter())]
     assert [each and each.box for each in found] == [(0.1, 0.2, 0.3, 0.4), None, (0.1, 0.2, 0.3, 0.4)]
 
 
@@ -86,20 +89,20 @@ def test_boxes_of_another_shape_than_their_picture_are_refused(tmp_path: Path) -
     Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg", exif=turned)  # shown as 100 x 200
     ref = ImageRef("a.jpg", tmp_path / "a.jpg")
     for size in ((100, 200), (50, 100), (33, 67), None):  # the picture's, smaller ones, none
-        (found,) = placed([FoundBox((5, 5, 25, 50), 1.0, "", "pixels", size, "b.jsonl:1")], ref, Counter())
+        (found,) = placed(one_box((5, 5, 25, 50), size=size), ref, Counter())
         assert found is not None
     for unit in ("pixels", "shares"):
-        wrong = FoundBox((0, 0.5, 1, 1), 1.0, "", unit, (200, 100), "b.jsonl:1")  # type: ignore[arg-type]
+        wrong = one_box((0, 0.5, 1, 1), unit, (200, 100))
         with pytest.raises(DataError, match=r"b\.jsonl:1: boxes of a picture of 200 x 100, and a\.jpg is 100 x 200"):
-            placed([wrong], ref, Counter())
+            placed(wrong, ref, Counter())
 
 
 def test_the_size_of_a_picture_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[ImageRef] = []
     monkeypatch.setattr("mnerkit.data.pictures.boxes.picture_size", lambda ref: asked.append(ref) or (WIDTH, HEIGHT))
-    boxes = [FoundBox((1, 2, 3, 4), 1.0, "", "pixels", None, "f:1")] * 9
+    boxes = PictureBoxes.model_validate({"objects": [{"box": [1, 2, 3, 4]}] * 9})
     assert len(placed(boxes, REF, Counter())) == 9 and asked == [REF]
-    assert placed([], REF, Counter()) == [] and asked == [REF]
+    assert placed(PictureBoxes(objects=()), REF, Counter()) == [] and asked == [REF]
 
 
 def test_a_pixel_is_never_lost_and_a_source_of_a_box_decodes_to_its_crop() -> None:
@@ -126,29 +129,30 @@ def test_the_first_line_says_the_unit_of_all_and_a_line_may_say_another(tmp_path
         )
     )
     assert file.about["corpus"] == "x"
-    assert file.images["a.png"][0].unit == "shares" and file.posts["7"][0].unit == "pixels"
+    assert file.images["a.png"].unit == "shares" and file.posts["7"].unit == "pixels"
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ([1], "expected an object"),
-        ({"image": "a.png"}, "expected 'image'"),
-        ({"id": 7, "objects": []}, "expected 'image'"),
-        ({"image": "a.png", "objects": [[0, 0, 1, 1]]}, "must be a list of objects"),
+        ([1], "expected a JSON object"),
+        ({"image": "a.png"}, "the key 'objects' is missing"),
+        ({"id": 7, "objects": []}, "id must be a text, got 7"),
+        ({"objects": []}, "expected either 'image'.* or 'id'"),
+        ({"image": "a.png", "objects": [[0, 0, 1, 1]]}, r"objects\[0\] must be a mapping"),
         ({"image": "a.png", "objects": [{"box": [5, 5, 2, 9]}]}, "has no size"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, 5]}]}, "four finite numbers"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, float("nan"), 5]}]}, "four finite numbers"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, True, 5]}]}, "four finite numbers"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, 10**400, 5]}]}, "four finite numbers"),
-        ({"image": "a.png", "objects": [{"box": [0, -(10**400), 5, 5]}]}, "four finite numbers"),
-        ({"image": "a.png", "id": "a", "objects": []}, "both 'image' and 'id'"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, 5]}]}, r"objects\[0\]: box: value 4 of the list is missing"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, float("nan"), 5]}]}, r"box\[2\] must be a finite number"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, True, 5]}]}, r"box\[2\] must be a number"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, 10**400, 5]}]}, r"box\[2\] must be a number"),
+        ({"image": "a.png", "objects": [{"box": [0, -(10**400), 5, 5]}]}, r"box\[1\] must be a number"),
+        ({"image": "a.png", "id": "a", "objects": []}, "expected either 'image'.* or 'id'"),
         ({"image": "a.png", "objects": [{"box": [0.1, 0.1, 0.5, 0.5]}]}, "smaller than a pixel"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5], "score": 1.5}]}, "from 0 to 1"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5], "label": 5}]}, "a label must be"),
-        ({"image": "a.png", "unit": "percent", "objects": []}, "pixels or shares"),
-        ({"image": "a.png", "size": [0, 4], "objects": []}, "width and height"),
-        ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5]}] * 1001}, "the limit is 1000"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5], "score": 1.5}]}, "score must be 1 at most, got 1.5"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5], "label": 5}]}, "label must be a text"),
+        ({"image": "a.png", "unit": "percent", "objects": []}, "unit must be one of pixels, shares"),
+        ({"image": "a.png", "size": [0, 4], "objects": []}, r"size\[0\] must be more than 0"),
+        ({"image": "a.png", "objects": [{"box": [0, 0, 5, 5]}] * 1001}, "objects must be a list of at most 1000"),
         ({"image": "known.png", "objects": []}, "a second time"),
         ({**HEADER}, "in the first line alone"),
     ],
@@ -172,8 +176,9 @@ def test_voc_corners_count_from_one_and_belong_to_the_box(tmp_path: Path) -> Non
     (tmp_path / "a.xml").write_text(voc((1, 1, 10, 20), "<score>0.5</score>", size=size))
     (tmp_path / "note.txt").write_text("no box")
     file = read_voc(tmp_path)
-    (found,) = file.images["a"]
-    assert (found.box, found.score, found.label, found.size) == ((0, 0, 10, 20), 0.5, "dog", (40, 30))
+    boxes = file.images["a"]
+    (found,) = boxes.objects
+    assert (found.box, found.score, found.label, boxes.size) == ((0, 0, 10, 20), 0.5, "dog", (40, 30))
 
 
 BILLION = "<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]>"

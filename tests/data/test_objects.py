@@ -458,11 +458,14 @@ def test_relevance_is_that_of_the_file_in_the_order_of_the_pictures(tmp_path: Pa
     [
         (lambda rows: rows[:-1], "no scores for 1 of 3 posts, the first is 'train2'"),
         (lambda rows: [*rows[:2], {"id": "train2", "scores": [0.5]}], "1 scores for the 2 pictures of post train2"),
-        (lambda rows: [*rows[:2], {"id": "train2", "scores": [0.5, float("nan")]}], "from 0 to 1"),
-        (lambda rows: [*rows[:2], {"id": "train2", "scores": [0.5, 2]}], "from 0 to 1"),
+        (
+            lambda rows: [*rows[:2], {"id": "train2", "scores": [0.5, float("nan")]}],
+            r"scores\[1\] must be a finite number",
+        ),
+        (lambda rows: [*rows[:2], {"id": "train2", "scores": [0.5, 2]}], r"scores\[1\] must be 1 at most, got 2"),
         (lambda rows: [*rows, rows[0]], "a second time"),
-        (lambda rows: [*rows, {"id": 3}], "expected an object with 'id' and 'scores'"),
-        (lambda rows: [*rows, {"id": 3, "scores": [0.5]}], "the id as a string"),
+        (lambda rows: [*rows, {"id": "train2"}], "the key 'scores' is missing"),
+        (lambda rows: [*rows, {"id": 3, "scores": [0.5]}], "id must be a text, got 3"),
     ],
 )
 def test_bad_files_of_scores_are_refused_in_a_line(tmp_path: Path, change: Any, said: str) -> None:

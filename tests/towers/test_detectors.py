@@ -325,11 +325,11 @@ def test_a_file_of_boxes_that_can_not_be_written_is_named(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"image": ["a"]}', "expected 'image'"),
-        ('{"image": "a.png"}', "expected 'image' (or 'id', as a string) and 'objects'"),
-        ('{"image": "a.png", "objects": [{"box": [0, 0]}]}', "a box must be four finite numbers"),
+        ('{"image": ["a"]}', "image must be a text, got ['a']"),
+        ('{"image": "a.png"}', "the key 'objects' is missing"),
+        ('{"image": "a.png", "objects": [{"box": [0, 0]}]}', "objects[0]: box: value 3 of the list is missing"),
         ('{"id": "a", "objects": []}', "expected 'image', the name of a picture"),
-        ("[1]", "expected an object"),
+        ("[1]", "expected a JSON object"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
     ],

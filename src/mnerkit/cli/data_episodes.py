@@ -6,19 +6,20 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from mnerkit.atomic_files import write_lines
 from mnerkit.cli.arguments import out_file
-from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
 from mnerkit.data.corpus.corpus_files import SPLITS
-from mnerkit.data.corpus.tags import entities
-from mnerkit.data.episodes.episode_file import EpisodeFile, header_of, read_episode_file, write_episode_file
-from mnerkit.data.episodes.protocol import FewShotProtocol
-from mnerkit.data.episodes.sampling import Episodes
 from mnerkit.data.options import EpisodeOptions
 from mnerkit.errors import UsageError
 from mnerkit.options import Option, declared, make
 from mnerkit.text_table import table
+
+if TYPE_CHECKING:
+    from mnerkit.data.corpus.corpus import Corpus
+    from mnerkit.data.episodes.episode_file import EpisodeFile
+    from mnerkit.data.episodes.sampling import Episodes
 
 # training has no last episode: as many as the plan of one epoch
 TRAIN_EPISODES = 500
@@ -82,6 +83,10 @@ def main(options: argparse.Namespace) -> int:
         UsageError: options that do not fit, or a file that exists.
         DataError: see `load_corpus` and `DrawnEpisodes`.
     """
+    from mnerkit.data.corpus.corpus import check_disjoint, load_corpus
+    from mnerkit.data.episodes.episode_file import header_of, read_episode_file
+    from mnerkit.data.episodes.protocol import FewShotProtocol
+
     out = out_file(options.out, options.overwrite)
     if options.limit is not None and options.limit < 1:
         raise UsageError(f"--limit {options.limit}: give at least 1")
@@ -93,7 +98,7 @@ def main(options: argparse.Namespace) -> int:
     source = protocol.draw(options.split, lambda split: corpus.splits[split])
     numbers = _numbers(source, options.split, options.episodes)
     header = header_of(corpus, options.split, protocol, len(numbers))
-    write_episode_file(out, header, _drawn(source, numbers))
+    write_lines(out, [header, *_drawn(source, numbers)])
     print(summary(read_episode_file(out), corpus))
     print(f"wrote {out}", file=sys.stderr)
     return 0
@@ -126,6 +131,8 @@ def _drawn(source: Episodes, numbers: list[int]) -> Iterator[dict[str, Any]]:
 
 def summary(file: EpisodeFile, corpus: Corpus) -> str:
     """Table of a file: posts, and entities of the types in play, by role."""
+    from mnerkit.data.corpus.tags import entities
+
     posts = {split: {post.id: post for post in corpus.splits[split]} for split in {file.split, file.support_split}}
     kinds = sorted({kind for row in file.rows for kind in row.types})
     body = []

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from mnerkit.cli.arguments import positive
-from mnerkit.data.pictures.boxes import FORMAT, VERSION
+from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
 from mnerkit.data.pictures.noun_phrases import MOST_PHRASES, TYPE_PROMPTS
 from mnerkit.errors import UsageError
 
@@ -24,8 +24,9 @@ what --data.boxes reads:
   JSON lines      a line a picture: {{"image": "O_26.jpg", "objects": [{{"box": [x0, y0, x1, y1], "score": 0.9,
                   "label": "dog"}}]}}; "id" in place of "image" where the post has one picture. Boxes are in pixels, or
                   with "unit": "shares" in shares of width and height, from the upper left corner; "size": [width,
-                  height] must be of its shape. The first line may be {{"format": "{FORMAT}", "version":
-                  {VERSION}, "unit": "pixels", "corpus": ..., "detector": ..., "revision": ...}}, as this command writes
+                  height] must be of its shape. The first line may be {{"format": "{BOX_FORMAT}", "version":
+                  {BOX_VERSION}, "unit": "pixels", "corpus": ..., "detector": ..., "revision": ...}}, as this command
+                  writes
   a folder        of Pascal-VOC files, each called like its picture (O_26.xml); corners are pixels counted from 1
   a folder        of crops, <corpus>_aux_images with <split>/crops/ or crops/, and <corpus>_<split>_dict.pth in it or
                   beside the data: the crops are the objects, their boxes are not known

@@ -11,9 +11,16 @@ from typing import Any
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import beginning, check_tags, post_of, read_bio, records
-from mnerkit.data.pictures.boxes import boxes_of, checked_score, placed
+from mnerkit.data.pictures.boxes import PictureBoxes, Score, placed
 from mnerkit.data.pictures.objects import surest
 from mnerkit.errors import DataError
+from mnerkit.validation import Line, ListOf, validated
+
+
+class _Relevance(Line):
+    """A record's relevance scores, one a picture."""
+
+    relevance: ListOf[Score] | None = None
 
 
 def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
@@ -59,15 +66,17 @@ def input_post(record: Any, where: str, default_id: str, folders: ImageFolders) 
         DataError: a value is not what it should be, or a box lies outside its picture.
     """
     post = post_of(record, where, default_id, folders)
-    boxes = _one_each(record, "boxes", post, where)
-    scores = _one_each(record, "relevance", post, where)
+    _one_each(record, "relevance", post, where)
+    scores = validated(_Relevance, record, where).relevance or ()
     images = list(post.images)
-    for place, given in enumerate(boxes):
-        found = boxes_of(_row(given, where), record.get("unit", "pixels"), where)
-        known = placed(found, images[place], Counter())
+    for place, given in enumerate(_one_each(record, "boxes", post, where)):
+        row = given if isinstance(given, dict) else {"objects": given or []}
+        row = {"unit": record.get("unit", "pixels"), **row, "where": where}
+        boxes = validated(PictureBoxes, row, f"{where}: boxes of {images[place].name}")
+        known = placed(boxes, images[place], Counter())
         images[place] = replace(images[place], objects=surest([each for each in known if each is not None]))
     for place, score in enumerate(scores):
-        images[place] = replace(images[place], relevance=checked_score(score, where))
+        images[place] = replace(images[place], relevance=score)
     return replace(post, images=tuple(images))
 
 
@@ -83,15 +92,3 @@ def _one_each(record: dict[str, Any], key: str, post: Post, where: str) -> Seque
             f"{where}: {len(post.images)} images but {len(given)} values of {key!r}; give one for each, in order."
         )
     return given
-
-
-def _row(given: Any, where: str) -> dict[str, Any]:
-    """What is said of the objects in one picture, as a line of a box file says it."""
-    if given is None or isinstance(given, list | tuple):
-        return {"objects": list(given or ())}
-    if isinstance(given, dict) and "objects" in given:
-        return given
-    raise DataError(
-        f"{where}: 'boxes' must hold for each image a list of objects with 'box', or an object with 'objects', found "
-        f"{str(given)[:60]}."
-    )

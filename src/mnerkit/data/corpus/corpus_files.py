@@ -13,6 +13,7 @@ from mnerkit.errors import DataError
 SPLITS = ("train", "dev", "test")
 SPLIT_WORDS = {"train": ("train",), "dev": ("valid", "val", "dev"), "test": ("test",)}
 SUFFIXES = (".txt", ".json", ".jsonl")
+BOX_FORMAT, BOX_VERSION = "mnerkit-boxes", 1  # of a file of objects in the pictures (`pictures.boxes`)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 # The merged release of MNER-MI-Plus calls the picture O_26.jpg of Twitter-2017 `twitter2017-O_26.jpg`.

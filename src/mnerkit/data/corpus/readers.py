@@ -70,6 +70,25 @@ def _decoded(raw: bytes, path: Path, number: int) -> str:
     return text
 
 
+def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place (file and line) and content of each line of a file of JSON objects; blank lines are passed over.
+
+    Raises:
+        DataError: as `lines`; or with file and line: not JSON, or no object.
+    """
+    for number, text in lines(path):
+        if not text.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as problem:
+            raise DataError(f"{where}: not JSON ({str(problem)[:80]}): {text[:60]!r}.") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: expected a JSON object, found {text[:60]!r}.")
+        yield where, row
+
+
 def beginning(path: Path) -> str:
     """The first characters of the first line that is not blank; a long line is not read to its end.
 

@@ -8,35 +8,63 @@ number, types, and the ids of support and query posts. Nothing here imports torc
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from mnerkit.atomic_files import write_lines
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import Self
+
 from mnerkit.data.corpus.corpus import Corpus
-from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.readers import json_lines
 from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episode, Episodes
 from mnerkit.errors import DataError, UsageError
+from mnerkit.validation import Line, ListOf, Place, validated
 
 FORMAT, VERSION = "mnerkit episodes", 1
 MAX_BYTES = 64 << 20  # a hundred thousand episodes and more
 MAX_NUMBER = 1 << 31
 
 
-@dataclass(frozen=True)
-class Row:
-    """One episode of a file, by ids."""
+def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{Counter(names).most_common(1)[0][0][:80]!r} stands there twice")
+    return names
 
-    line: int
-    number: int
-    types: tuple[str, ...]
-    support: tuple[str, ...]
-    query: tuple[str, ...]
+
+_Names = Annotated[ListOf[str], Field(min_length=1), AfterValidator(_check_distinct)]
+
+
+class Header(Line):
+    """The first line of a file: of which posts its episodes are, and how they were drawn."""
+
+    corpus: str
+    variant: str
+    digest: str
+    split: Literal["train", "dev", "test"]
+    episodes: Place
+    protocol: dict[str, Any]
+
+
+class Row(Line):
+    """One episode of a file, by ids; `where` is its file and line."""
+
+    where: str
+    number: Annotated[Place, Field(lt=MAX_NUMBER)]
+    types: Annotated[_Names, AfterValidator(lambda types: tuple(sorted(types)))]
+    support: _Names
+    query: _Names
+
+    @model_validator(mode="after")
+    def _check_roles(self) -> Self:
+        if both := set(self.support).intersection(self.query):
+            raise ValueError(f"the support contains the query {min(both)[:80]!r}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -84,11 +112,6 @@ def header_of(corpus: Corpus, split: str, protocol: FewShotProtocol, episodes: i
     }
 
 
-def write_episode_file(path: Path, header: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
-    """Write header and episodes, whole or not at all."""
-    write_lines(path, [header, *records])
-
-
 def paths_of(given: Sequence[str] | str | None) -> list[Path]:
     """The files that `--data.episode_file` names: a list, or names with commas between them."""
     names = given.split(",") if isinstance(given, str) else given or []
@@ -97,7 +120,7 @@ def paths_of(given: Sequence[str] | str | None) -> list[Path]:
 
 def digests_of(given: Sequence[str] | str | None) -> str:
     """SHA-256 of each named file, joined by commas: the content that a run's configuration stands for."""
-    return ",".join(hashlib.sha256(_content(path)).hexdigest() for path in paths_of(given))
+    return ",".join(_sha256(path) for path in paths_of(given))
 
 
 def read_episode_files(given: Sequence[str] | str | None, corpus: Corpus) -> dict[str, EpisodeFile]:
@@ -125,82 +148,38 @@ def read_episode_file(path: Path) -> EpisodeFile:
     Raises:
         DataError: it can't be read, is too large or malformed, or a number or an episode's id stands there twice.
     """
-    content = _content(path)
-    lines = content.split(b"\n")
-    header = _header(_object(lines[0], f"{path}:1"), f"{path}:1")
+    sha256 = _sha256(path)
+    lines = json_lines(path)
+    where, header = next(lines, (f"{path}:1", {}))
+    if header.get("format") != FORMAT:
+        raise DataError(f"{where}: no episode file of mnerkit (its first line has no format {FORMAT!r})")
+    if header.get("version") != VERSION:
+        raise DataError(f"{where}: version {header.get('version')!r}, and this mnerkit reads version {VERSION}")
+    count, split = validated(Header, header, where).episodes, header["split"]
     rows: dict[int, Row] = {}
-    for line, text in enumerate(lines[1:], 2):
-        if not text.strip():
-            continue
-        row = _row(_object(text, f"{path}:{line}"), line, header["split"], f"{path}:{line}")
+    for where, content in lines:
+        row = validated(Row, {**content, "where": where}, where)
+        if content.get("split") != split:
+            raise DataError(f"{where}: an episode of {str(content.get('split'))[:40]!r} in a file of {split!r}")
         if row.number in rows:
-            raise DataError(f"{path}:{line}: episode {row.number} stands in line {rows[row.number].line} already")
+            raise DataError(f"{where}: episode {row.number} stands in {rows[row.number].where} already")
         rows[row.number] = row
-    if len(rows) != header["episodes"]:
-        raise DataError(f"{path}: its first line says {header['episodes']} episodes, it holds {len(rows)}: cut off?")
+    if len(rows) != count:
+        raise DataError(f"{path}: its first line says {count} episodes, it holds {len(rows)}: cut off?")
     if not rows:
         raise DataError(f"{path}: it holds no episodes")
-    return EpisodeFile(path, hashlib.sha256(content).hexdigest(), header, tuple(rows[each] for each in sorted(rows)))
+    return EpisodeFile(path, sha256, header, tuple(rows[number] for number in sorted(rows)))
 
 
-def _content(path: Path) -> bytes:
+def _sha256(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"--data.episode_file {path}: no such file; `mnerkit data episodes` writes one")
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so no episode file; split it")
     try:
-        with path.open("rb") as handle:
-            content = handle.read(MAX_BYTES + 1)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}") from None
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so no episode file; split it")
-    return content
-
-
-def _object(text: bytes, where: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as problem:
-        raise DataError(f"{where}: not JSON ({str(problem).splitlines()[0][:80]})") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{where}: expected a JSON object")
-    return found
-
-
-def _header(found: dict[str, Any], where: str) -> dict[str, Any]:
-    if found.get("format") != FORMAT:
-        raise DataError(f"{where}: no episode file of mnerkit (its first line has no format {FORMAT!r})")
-    if found.get("version") != VERSION:
-        raise DataError(f"{where}: version {found.get('version')!r}, and this mnerkit reads version {VERSION}")
-    for key, kind in {"corpus": str, "variant": str, "digest": str, "split": str, "protocol": dict}.items():
-        if not isinstance(found.get(key), kind):
-            raise DataError(f"{where}: the header's {key!r} is missing or no {kind.__name__}")
-    if found["split"] not in SPLITS:
-        raise DataError(f"{where}: no split {found['split'][:40]!r}: {', '.join(SPLITS)}")
-    if type(found.get("episodes")) is not int:
-        raise DataError(f"{where}: the header's 'episodes' is missing or no number")
-    return found
-
-
-def _row(found: dict[str, Any], line: int, split: str, where: str) -> Row:
-    number = found.get("number")
-    # `type`, since True is an int too
-    if type(number) is not int or not 0 <= number < MAX_NUMBER:
-        raise DataError(f"{where}: 'number' is missing or no whole number from 0 on")
-    if found.get("split") != split:
-        raise DataError(f"{where}: an episode of {str(found.get('split'))[:40]!r} in a file of {split!r}")
-    lists = {}
-    for key in ("types", "support", "query"):
-        value = found.get(key)
-        if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
-            raise DataError(f"{where}: {key!r} is missing or no list of names")
-        twice = next((each for place, each in enumerate(value) if each in value[:place]), None)
-        if twice is not None:
-            raise DataError(f"{where}: {twice[:80]!r} stands twice in {key!r}")
-        lists[key] = tuple(value)
-    both = set(lists["support"]) & set(lists["query"])
-    if both:
-        raise DataError(f"{where}: the support contains the query {min(both)[:80]!r}")
-    return Row(line, number, tuple(sorted(lists["types"])), lists["support"], lists["query"])
 
 
 class FrozenEpisodes(Episodes):
@@ -230,7 +209,7 @@ class FrozenEpisodes(Episodes):
             self._check_posts(row)
 
     def _check_types(self, row: Row, types: Collection[str]) -> None:
-        where, n_way = f"{self.file.path}:{row.line}", self.protocol.options.n_way
+        where, n_way = row.where, self.protocol.options.n_way
         if len(row.types) != n_way:
             raise DataError(f"{where}: {len(row.types)} types in play, --data.n_way {n_way} wants as many")
         for kind in row.types:
@@ -243,7 +222,7 @@ class FrozenEpisodes(Episodes):
                 )
 
     def _check_posts(self, row: Row) -> None:
-        where = f"{self.file.path}:{row.line}"
+        where = row.where
         whole_posts = self.protocol.options.out_of_play == "drop_sentence"
         for ids, places, posts, split in (
             (row.support, self._support_places, self.support_posts, self.file.support_split),

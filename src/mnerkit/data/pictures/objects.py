@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.corpus_files import ImageFolders, merged_mark
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
-from mnerkit.data.pictures.boxes import BoxFile, FoundBox, placed, read_box_lines
+from mnerkit.data.pictures.boxes import BoxFile, PictureBoxes, placed, read_box_lines
 from mnerkit.data.pictures.crops import CropDict, find_dicts, read_dicts
 from mnerkit.data.pictures.voc import read_voc
 from mnerkit.errors import DataError, UsageError
@@ -128,25 +128,26 @@ class Objects:
             counts["missing_crops"] += sum(not each.present for each in crops)
             return listed is not None, [PictureObject(None, crop=each) for each in crops]
         boxes = self._boxes_of(post, ref)
-        known = placed(boxes or (), ref, counts)
+        known = [] if boxes is None else placed(boxes, ref, counts)
         counts["unplaced"] += known.count(None)
         return boxes is not None, [each for each in known if each is not None]
 
-    def _boxes_of(self, post: Post, ref: ImageRef) -> tuple[FoundBox, ...] | None:
+    def _boxes_of(self, post: Post, ref: ImageRef) -> PictureBoxes | None:
         key = next((key for key in _keys(ref.name, stem=self.kind == "voc") if key in self._boxes.images), None)
-        if post.id not in self._boxes.posts:
+        of_post = self._boxes.posts.get(post.id)
+        if of_post is None:
             return None if key is None else self._boxes.images[key]
         if len(post.images) > 1:
             raise DataError(
-                f"{self._boxes.places[post.id]}: post {post.id} has {len(post.images)} pictures.\n"
+                f"{of_post.where}: post {post.id} has {len(post.images)} pictures.\n"
                 "Say which one has the boxes: 'image' in place of 'id'."
             )
         if key is not None:
             raise DataError(
-                f"{self._boxes.places[post.id]}: boxes of post {post.id}, whose picture {ref.name} has boxes by its "
-                f"name, too ({self._boxes.places[key]}).\nPut all boxes of a picture together."
+                f"{of_post.where}: boxes of post {post.id}, whose picture {ref.name} has boxes by its "
+                f"name, too ({self._boxes.images[key].where}).\nPut all boxes of a picture together."
             )
-        return self._boxes.posts[post.id]
+        return of_post
 
     def _crops(self, split: str, key: str) -> tuple[str, ...] | None:
         return self._dicts[split].crops.get(key) if split in self._dicts else None
@@ -232,8 +233,8 @@ def _near(corpus: Corpus) -> list[Path]:
 
 def _of_crops(corpus: Corpus, crops: Path | None, dicts: dict[str, Path]) -> Objects:
     read = read_dicts(dicts, crops)
-    keys = {key: str(each.path) for each in read.values() for key in each.crops}
-    unknown = _unknown(corpus, keys, keys, stem=False)
+    names = {key: str(each.path) for each in read.values() for key in each.crops}
+    unknown = _unknown(corpus, names, stem=False)
     return Objects("crops", crops, _sha256(dicts.values()), unknown=unknown, _dicts=read)
 
 
@@ -242,24 +243,31 @@ def _of_boxes(corpus: Corpus, path: Path, kind: Literal["boxes", "voc"]) -> Obje
     named = file.about.get("corpus")
     if named is not None and named != corpus.name:
         raise DataError(f"{path}: boxes of the corpus {str(named)[:40]!r}, not of {corpus.name!r}.")
-    if not file.places:
+    if not file.images and not file.posts:
         raise DataError(f"{path}: holds no boxes.")
-    unknown = _unknown(corpus, file.images, file.places, stem=kind == "voc")
-    unknown += _unknown(corpus, file.posts, file.places, stem=False, ids=True)
+    unknown = _unknown(corpus, {name: each.where for name, each in file.images.items()}, stem=kind == "voc")
+    unknown += _unknown(corpus, {id_: each.where for id_, each in file.posts.items()}, stem=False, ids=True)
     files = [path] if kind == "boxes" else sorted(path.glob("*.[xX][mM][lL]"))
     return Objects(kind, path, _sha256(files), file.about, unknown, _boxes=file)
 
 
-def _unknown(corpus: Corpus, names: Iterable[str], places: dict[str, str], stem: bool, ids: bool = False) -> int:
-    """How many names are of no picture (or post) of the corpus; a file of another corpus is refused."""
-    names, known = list(names), corpus.ids if ids else corpus.pictures
-    if known is None or not names:
+def _unknown(corpus: Corpus, places: dict[str, str], stem: bool, ids: bool = False) -> int:
+    """How many names are of no picture (or post) of the corpus; a file of another corpus is refused.
+
+    Args:
+        corpus: the corpus.
+        places: where a file has each name, for the message.
+        stem: names are without endings.
+        ids: they are ids of posts.
+    """
+    known = corpus.ids if ids else corpus.pictures
+    if known is None or not places:
         return 0
     keys = known if ids else {key for name in known for key in _keys(name, stem)}
-    unknown = [name for name in names if name not in keys]
-    if 2 * len(unknown) > len(names):
+    unknown = [name for name in places if name not in keys]
+    if 2 * len(unknown) > len(places):
         raise DataError(
-            f"{places[unknown[0]]}: {len(unknown)} of {len(names)} names are of no {'post' if ids else 'picture'} of "
+            f"{places[unknown[0]]}: {len(unknown)} of {len(places)} names are of no {'post' if ids else 'picture'} of "
             f"{corpus.name}, the first is {unknown[0][:80]!r}.\nIs it of another corpus?"
         )
     return len(unknown)

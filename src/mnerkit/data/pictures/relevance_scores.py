@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +10,20 @@ from typing import Any
 
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.readers import lines
-from mnerkit.data.pictures.boxes import checked_score
+from mnerkit.data.corpus.readers import json_lines
+from mnerkit.data.pictures.boxes import Score
 from mnerkit.errors import DataError, UsageError
+from mnerkit.validation import Line, ListOf, validated
 
 FORMAT = "mnerkit-relevance"
 ORACLE = "oracle"
+
+
+class _ScoreLine(Line):
+    """A line of a file: the scores of one post's pictures, in order."""
+
+    id: str
+    scores: ListOf[Score]
 
 
 @dataclass(frozen=True)
@@ -49,24 +56,14 @@ class Relevance:
         path = Path(given).expanduser()
         scores: dict[str, tuple[str, tuple[float, ...]]] = {}
         about: dict[str, Any] = {}
-        for number, text in lines(path):
-            if not text.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(text)
-            except (ValueError, RecursionError):
-                raise DataError(f"{where}: not JSON: {text[:60]!r}.") from None
-            if isinstance(row, dict) and row.get("format") == FORMAT and not scores:
+        for where, row in json_lines(path):
+            if row.get("format") == FORMAT and not scores:
                 about = row
                 continue
-            if not isinstance(row, dict) or not isinstance(row.get("id"), str) or type(row.get("scores")) is not list:
-                raise DataError(
-                    f"{where}: expected an object with 'id' and 'scores', the id as a string, found {text[:60]!r}."
-                )
-            if row["id"] in scores:
-                raise DataError(f"{where}: a second time scores of post {row['id']!r}.")
-            scores[row["id"]] = where, tuple(checked_score(each, where) for each in row["scores"])
+            line = validated(_ScoreLine, row, where)
+            if line.id in scores:
+                raise DataError(f"{where}: a second time scores of post {line.id!r}.")
+            scores[line.id] = where, line.scores
         return cls(path, hashlib.sha256(path.read_bytes()).hexdigest(), about, scores)
 
     def check_corpus(self, corpus: Corpus) -> None:
@@ -108,14 +105,14 @@ def with_true_relevance(posts: Iterable[Post]) -> list[Post]:
     Raises:
         UsageError: posts that nobody knows the truth of.
     """
-    found = []
+    annotated = []
     for post in posts:
         if post.truth is None:
             raise UsageError(
                 "--data.relevance oracle is for the probe corpus: of others nobody knows the truth; give a file"
             )
-        found.append(_scored(post, "", tuple(float(each) for each in post.truth.relevant)))
-    return found
+        annotated.append(_scored(post, "", tuple(map(float, post.truth.relevant))))
+    return annotated
 
 
 def _scored(post: Post, where: str, scores: tuple[float, ...]) -> Post:

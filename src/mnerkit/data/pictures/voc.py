@@ -8,8 +8,9 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from mnerkit.data.pictures.boxes import BoxFile, FoundBox, check_count, checked_box, checked_score
+from mnerkit.data.pictures.boxes import MAX_LABEL, BoxFile, PictureBoxes
 from mnerkit.errors import DataError
+from mnerkit.validation import validated
 
 MAX_BYTES = 4 << 20  # of one file: hundreds of times what a crowded picture needs
 MAX_DEPTH = 16
@@ -33,33 +34,28 @@ def read_voc(folder: Path) -> BoxFile:
         named = (root.findtext("filename") or "").strip().replace("\\", "/").rsplit("/", 1)[-1]
         if named and Path(named).stem != path.stem and named != path.stem:
             raise DataError(f"{where}: says that it is of {named[:80]!r}.\nThe file must be called like its picture.")
-        objects = root.findall("object")
-        check_count(len(objects), where)
-        size = _size(root, where)
-        file.add("image", path.stem, tuple(_box(each, size, where) for each in objects), where)
+        if path.stem in file.images:
+            raise DataError(f"{where}: a second time boxes of {path.stem!r}.\nPut all boxes of a picture together.")
+        sides = [_number(root, f"size/{name}", where) for name in ("width", "height")]
+        row = {
+            "objects": [_object(each, where) for each in root.findall("object")],
+            "size": [int(side or 0) for side in sides] if all(sides) else None,  # some tools write 0
+            "where": where,
+        }
+        file.images[path.stem] = validated(PictureBoxes, row, where)
     return file
 
 
-def _box(element: Element, size: tuple[int, int] | None, where: str) -> FoundBox:
-    box = element.find("bndbox")
-    sides = [None if box is None else _number(box, name, where) for name in ("xmin", "ymin", "xmax", "ymax")]
-    x0, y0, x1, y1 = (each if each is not None else float("nan") for each in sides)
-    score = next((each for name in ("score", "confidence") if (each := _number(element, name, where)) is not None), 1.0)
-    label = (element.findtext("name") or "").strip()[:200]
-    box_of = checked_box([x0 - 1, y0 - 1, x1, y1], "pixels", where)
-    return FoundBox(box_of, checked_score(score, where), label, "pixels", size, where)
-
-
-def _size(root: Element, where: str) -> tuple[int, int] | None:
-    """Width and height, where they are said and not 0 (as some tools write)."""
-    size = root.find("size")
-    sides = [None if size is None else _number(size, name, where) for name in ("width", "height")]
-    if not all(sides):
-        return None
-    width, height = (int(side or 0) for side in sides)
-    if not (0 < width < 1 << 20 and 0 < height < 1 << 20):
-        raise DataError(f"{where}: the picture's size is said to be {width} x {height}.")
-    return width, height
+def _object(element: Element, where: str) -> dict[str, Any]:
+    """An object as a line of JSON has it."""
+    sides = [_number(element, f"bndbox/{name}", where) for name in ("xmin", "ymin", "xmax", "ymax")]
+    x0, y0, x1, y1 = (side if side is not None else math.nan for side in sides)
+    scores = [_number(element, name, where) for name in ("score", "confidence")]
+    return {
+        "box": [x0 - 1, y0 - 1, x1, y1],
+        "score": next((score for score in scores if score is not None), 1.0),
+        "label": (element.findtext("name") or "").strip()[:MAX_LABEL],
+    }
 
 
 def _number(element: Element, name: str, where: str) -> float | None:

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
-from mnerkit.data.pictures.boxes import FORMAT, VERSION, read_box_lines
+from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
+from mnerkit.data.pictures.boxes import read_box_lines
 from mnerkit.data.pictures.noun_phrases import TYPE_PROMPTS, phrases_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.file_locks import lock
@@ -178,8 +179,8 @@ def write_boxes(
     except (RuntimeError, AssertionError) as problem:
         raise UsageError(f"--device {device}: {str(problem).splitlines()[0]}") from None
     header = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": BOX_FORMAT,
+        "version": BOX_VERSION,
         "unit": "pixels",
         "corpus": corpus.name,
         "variant": corpus.variant,
@@ -237,8 +238,8 @@ def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
         lines = read_box_lines(out)
     except DataError as problem:
         raise DataError(f"{str(problem).splitlines()[0]}\n{ANEW}") from None
-    for name in lines.posts:
-        raise DataError(f"{lines.places[name]}: expected 'image', the name of a picture.\n{ANEW}")
+    for boxes in lines.posts.values():
+        raise DataError(f"{boxes.where}: expected 'image', the name of a picture.\n{ANEW}")
     return set(lines.images)
 
 
