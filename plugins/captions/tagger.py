@@ -29,7 +29,7 @@ class CaptionsTagger(Tagger):
             UsageError: naming the head.
         """
         super().__init__(options, head, **given)
-        if self.options.agreement and not self.head.compares:
+        if self.options.agreement and not self.head.has_divergence:
             raise UsageError(
                 f"agreement compares two distributions over tags: give head crf or softmax, not {self.head.name}"
             )

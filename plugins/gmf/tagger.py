@@ -17,7 +17,7 @@ class GmfTagger(PictureTagger):
         o, text = self.options, self.make_text()
         sight = self.make_sight(text) if o.vcg or o.matching else None
         if sight is not None and sight.kind == "captions" and o.csa:
-            self.noted["switched_off"] = "cross-scale attention: captions have no height and width"
+            self.notes["switched_off"] = "cross-scale attention: captions have no height and width"
         return GmfEncoder(text, sight, o)
 
     def views(self) -> tuple[str, ...]:

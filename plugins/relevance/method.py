@@ -122,7 +122,7 @@ class RelevanceMethod(Method):
                 "give a larger --model.held_out"
             )
         self.worths = {each.post.id: each.worths for each in ranked}
-        self.noted["supervision"] = {
+        self.notes["supervision"] = {
             "preference": o.preference,
             "posts": len(train),
             "held_out_posts": len(apart),
@@ -132,7 +132,7 @@ class RelevanceMethod(Method):
         }
         if o.preference in ("utility", "clip", "file") and all(each.post.truth is not None for each in ranked):
             scores = [(each.post, [*each.worths]) for each in ranked]
-            self.noted["supervision"]["against_truth"] = against_truth(scores, blank=0.0)
+            self.notes["supervision"]["against_truth"] = against_truth(scores, blank=0.0)
         data.train_with([each.post for each in train], [each.post for each in apart])
 
     def _ranked(self, data: MnerData) -> tuple[list[Ranked], float, dict[str, int]]:
@@ -253,10 +253,10 @@ class RelevanceMethod(Method):
                 "blank": each.blank,
             }
 
-    def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
+    def export(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
         """Write R of all pictures of the corpus to `relevance.jsonl`, for `--data.relevance` of the second stage."""
         said = {"format": FORMAT, "plugin": self.plugin, **data.content.header}
-        said |= {"train_on": data.options.train_on, "supervision": self.noted.get("supervision")}
+        said |= {"train_on": data.options.train_on, "supervision": self.notes.get("supervision")}
         rows: list[dict[str, Any]] = [said]
         for split in ("all_train", "dev", "test"):
             rows += self.rows(evaluation.predictions(trainer, self, data, split))

@@ -169,7 +169,7 @@ def test_trained_tiny_towers_lie_where_the_option_says_and_without_a_cache_nowhe
     monkeypatch.chdir(tmp_path)
     without = fit(tmp_path / "runs", "mousing", *TYPES, "--data.cache", "none")
     assert [each.name for each in tmp_path.iterdir()] == ["runs"]
-    assert "(kept for the next run)" not in capsys.readouterr().out
+    assert "(cached for the next run)" not in capsys.readouterr().out
     named = fit(tmp_path / "runs2", "mousing", *TYPES, "--data.cache", str(tmp_path / "own"))
     assert {each.name for each in tmp_path.iterdir()} == {"runs", "runs2", "own"}
     capsys.readouterr()

@@ -130,15 +130,15 @@ def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
     capsys.readouterr()
     assert predict(checkpoint, folder, b"".join(record(**each) for each in rows))[0] == 0
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("mnerkit: ")] == [
-        "mnerkit: 1 pictures without 'boxes' in the input were seen at set places",
-        "mnerkit: 1 of 3 posts have more pictures than the method looks at; the first one was seen",
+        "mnerkit: 1 pictures have no 'boxes' in the input; crops at fixed places were used",
+        "mnerkit: 1 of 3 posts have more pictures than the method reads; the first one was used",
     ]
     assert predict(checkpoint, folder, record(**rows[0]), "--overwrite")[0] == 0
     assert "mnerkit:" not in capsys.readouterr().err
     # in Python, each time anew; a picture that image and objects ask for is missing once
     tagger, absent = mnerkit.load(checkpoint), {"words": ["Ann"], "images": ["absent.jpg"], "boxes": [[]]}
     for records, wanted in (
-        (rows, ["1 pictures without", "1 of 3 posts"]),
+        (rows, ["1 pictures have no", "1 of 3 posts"]),
         (rows[:1], []),
         ([absent], ["1 pictures missing"]),
     ):

@@ -355,7 +355,7 @@ def test_a_batch_without_support_or_with_an_untagged_one_is_refused_in_one_line(
         built(name).decode(states_for(batch), batch)
     batch = batch_of(SUPPORT + QUERY, 3)
     encoded, batch.tags = states_for(batch), None
-    with pytest.raises(DataError, match="carries no tags"):
+    with pytest.raises(DataError, match="has no tags"):
         built(name).decode(encoded, batch)
 
 

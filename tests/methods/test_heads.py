@@ -11,7 +11,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import HEADS, load_head_class
-from mnerkit.methods.heads.head import ABSENT, as_long_as_posts
+from mnerkit.methods.heads.head import ABSENT, pad_to_words
 from mnerkit.towers.interface import WordStates
 
 TYPES = TagSet(("PER", "LOC"))
@@ -245,7 +245,7 @@ def test_tied_transitions_serve_any_number_of_types_and_full_ones_say_that_they_
     many = TagSet(("A", "B", "C"))
     batch = batch_of([["B-A", "I-A", "B-B", "O", "B-C"], ["B-A", "O"]], [False, True], tagset=many)
     assert len(built("prototype_crf").decode(states_of(batch), batch)) == 1
-    with pytest.raises(UsageError, match="2 types, an episode has 3"):
+    with pytest.raises(UsageError, match="2 types, and an episode has 3"):
         built("prototype_crf", transitions="full").decode(states_of(batch), batch)
 
 
@@ -341,4 +341,4 @@ def test_padding_rows_to_the_length_of_the_posts():
     batch = batch_of(QUERY, [True, True])
     from mnerkit.methods.heads.head import words_of
 
-    assert as_long_as_posts([[1], []], batch, words_of(states_of(batch), batch)) == [[1, 0, 0, 0, 0], [0, 0, 0]]
+    assert pad_to_words([[1], []], batch, words_of(states_of(batch), batch)) == [[1, 0, 0, 0, 0], [0, 0, 0]]

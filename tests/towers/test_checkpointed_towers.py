@@ -39,7 +39,7 @@ def test_a_run_is_not_continued_with_other_weights_of_its_frozen_tower(
     assert main(fit) == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert said == [
-        f"mnerkit: tower {tower}: its weights are not those that this run began with; give back the former ones,"
-        " or train anew with --overwrite"
+        f"mnerkit: tower {tower}: its weights have changed since this run began; restore the former weights,"
+        " or start the run again with --overwrite"
     ]
     assert not folder.finished

@@ -1,4 +1,4 @@
-"""Checkpoints: read as plain data, checked, and turned back into a method."""
+"""Checkpoints: reads and checks them as plain data, and rebuilds the method."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from mnerkit.options import make as make_options
 
 AnyMethod = TypeVar("AnyMethod", bound=Method)
 
-# what `Method.record` writes and `restore` reads
+# keys that `Method.record` writes and `restore` reads
 RECORD = {"plugin", "config", "facts", "towers", "support", "trained_on"}
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """A checkpoint appears whole or not at all, whenever the process is killed."""
+    """Writes checkpoints atomically: a killed process leaves a complete file or none."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the target, then move over it."""
+        """Write to a temporary file in the same folder, then replace the target."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -44,10 +44,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, loaded with `weights_only=True`.
+    """Load a checkpoint with `weights_only=True`.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint of mnerkit, or one that holds more than plain data.
+        CheckpointError: the file is missing, is not a checkpoint of mnerkit, or contains more than plain data.
     """
     file = Path(path)
     if file.is_dir():
@@ -59,9 +59,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{file} is not plain tensors and data (a pickle payload?); it is not loaded") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{file} is no checkpoint, or a damaged one: {str(error).splitlines()[0][:120]}"
-        ) from None
+        raise CheckpointError(f"{file} is damaged or not a checkpoint: {str(error).splitlines()[0][:120]}") from None
     record = content.get("mnerkit") if isinstance(content, dict) else None
     if not isinstance(record, dict) or not set(record) >= RECORD or "state_dict" not in content:
         raise CheckpointError(f"{file} was not written by mnerkit")
@@ -69,7 +67,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def make(config: dict[str, Any]) -> Method:
-    """An unbuilt method from a checked configuration."""
+    """Create a method, not yet built, from a checked configuration."""
     plugin, model = registry.get(config["plugin"]), dict(config.get("model") or {})
     head = dict(model.pop("head", None) or {"name": "crf"})
     kind = plugin.load()
@@ -78,22 +76,26 @@ def make(config: dict[str, Any]) -> Method:
         return _of_arguments(kind, options) if takes_arguments(kind) else kind(options)
     name = head.pop("name")
     head_class = head_options(name)
-    made = load_head_class(name)(make_options(head_class, in_its_time(head_class, head)))
-    return _of_arguments(kind, options, head=made) if takes_arguments(kind) else kind(options, made)
+    module = load_head_class(name)(make_options(head_class, in_its_time(head_class, head)))
+    return _of_arguments(kind, options, head=module) if takes_arguments(kind) else kind(options, module)
 
 
-def _of_arguments(kind: type[Method], options: Any, **more: Any) -> Method:
-    """A method of a class that takes its options as arguments."""
-    given: dict[str, Any] = options.plain()
-    method = kind(**given, **more)
-    for name, value in given.items():
-        if not hasattr(method, name):  # what `Method` kept under its own name
+def _of_arguments(kind: type[Method], options: Any, **extra: Any) -> Method:
+    """Create a method whose class takes its options as arguments."""
+    arguments: dict[str, Any] = options.plain()
+    method = kind(**arguments, **extra)
+    for name, value in arguments.items():
+        if not hasattr(method, name):  # options that `Method` stores in its own attributes
             setattr(method, name, value)
     return method
 
 
 def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:
-    """Build `method` as the checkpoint has it and load its weights; in evaluation mode."""
+    """Build `method` from a checkpoint and load its weights; it is returned in evaluation mode.
+
+    Raises:
+        CheckpointError: the checkpoint is of another plugin, or its tensors do not fit.
+    """
     record = content["mnerkit"]
     if method.plugin != record["plugin"]:
         raise CheckpointError(f"the checkpoint was written by plugin {record['plugin']!r}, not {method.plugin!r}")
@@ -102,13 +104,13 @@ def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = 
     method.load_weights(content["state_dict"])
     method.config, method.seed = record["config"], record["config"].get("seed", 0)
     method.support = support_posts(record["support"])
-    # earlier checkpoints lack it: their support holds tags of the types in play alone
+    # older checkpoints lack it: their support only has tags of the types in play
     method.support_types = tuple(record.get("support_types", ()))
     method.trained_on = record["trained_on"].tolist()
     return method.eval()
 
 
 def load(path: str | Path, tower_dir: str | None = None) -> Method:
-    """The method of a checkpoint, ready to predict."""
+    """Load the method of a checkpoint, ready to predict."""
     content = read(path)
     return restore(make(content["mnerkit"]["config"]), content, tower_dir)

@@ -1,4 +1,4 @@
-"""Options of a class that takes them as arguments, as plugins of release 0.1.0 do: a class of options made of these."""
+"""Options classes for plugins of release 0.1.0, whose constructors take options as arguments."""
 
 from __future__ import annotations
 
@@ -10,52 +10,57 @@ from mnerkit.options import Options, option
 
 
 def takes_arguments(kind: type[Any]) -> bool:
-    """Whether a class, or a base of it, has a constructor that takes options by name and not as an object."""
+    """Whether the constructor of a class or of one of its bases takes options by name instead of as an object."""
     return any("options" not in inspect.signature(init).parameters for init in _constructors(kind))
 
 
 def options_of(kind: type[Any], base: type[Options]) -> type[Options]:
-    """A class of options for a class that takes them as arguments.
+    """Make an options class from the constructor arguments of a class.
 
     Args:
         kind: the class.
-        base: declares the options that its constructor passes on.
+        base: options class with the options that the constructor passes on.
     """
     fields = [
-        (name, Any if each.annotation is each.empty else each.annotation, option(each.default, _help(kind, name)))
-        for name, each in _arguments(kind).items()
-        if name != "head" and each.default is not each.empty
+        (
+            name,
+            Any if argument.annotation is argument.empty else argument.annotation,
+            option(argument.default, _help(kind, name)),
+        )
+        for name, argument in _arguments(kind).items()
+        if name != "head" and argument.default is not argument.empty
     ]
     return dataclasses.make_dataclass(f"{kind.__name__}Options", fields, bases=(base,), frozen=True, kw_only=True)
 
 
 def _constructors(kind: type[Any]) -> list[Any]:
-    """The constructors of a class and of its bases, up to the first one that takes an object of options."""
-    found = []
+    """The constructors of a class and of its bases, up to the first one that takes an options object."""
+    constructors = []
     for base in kind.__mro__:
         init = base.__dict__.get("__init__")
         if init is None:
             continue
         if "options" in inspect.signature(init).parameters:
             break
-        found.append(init)
-    return found
+        constructors.append(init)
+    return constructors
 
 
 def _arguments(kind: type[Any]) -> dict[str, inspect.Parameter]:
-    """The named arguments of a class and, where it passes others on, of its bases."""
-    found: dict[str, inspect.Parameter] = {}
+    """The named arguments of a class and, if it passes on other arguments, of its bases."""
+    arguments: dict[str, inspect.Parameter] = {}
     for init in _constructors(kind):
         parameters = inspect.signature(init, eval_str=True).parameters.values()
-        named = [each for each in parameters if each.kind is not each.VAR_KEYWORD and each.name != "self"]
-        found = {**{each.name: each for each in named}, **found}
-        if len(named) + 1 == len(parameters):  # none is passed on
+        named = [argument for argument in parameters if argument.kind is not argument.VAR_KEYWORD]
+        named = [argument for argument in named if argument.name != "self"]
+        arguments = {**{argument.name: argument for argument in named}, **arguments}
+        if len(named) + 1 == len(parameters):  # no **kwargs: nothing is passed on
             break
-    return found
+    return arguments
 
 
 def _help(kind: type[Any], name: str) -> str:
-    """What the docstring of the constructor says of an argument, in its section `Args:`."""
+    """The description of an argument in the section `Args:` of the constructor's docstring."""
     for line in (kind.__init__.__doc__ or "").splitlines():
         if line.strip().startswith(f"{name}:"):
             return line.partition(":")[2].strip().rstrip(".")

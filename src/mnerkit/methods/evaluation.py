@@ -1,4 +1,4 @@
-"""What a method says of a split, and what the pictures contribute to it."""
+"""A method's predictions for a split, and how much the pictures contribute to them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from mnerkit.scoring import probe_measures
 def predictions(
     trainer: lightning.Trainer, method: Method, data: MnerData, split: str, pictures: Pictures | None = None
 ) -> list[Any]:
-    """What a method says of every post (or every query of every episode) of a split, of all ranks, in a fixed order."""
+    """Predictions for every post (or every query of every episode) of a split, from all ranks, in a fixed order."""
     method.predicted = []
     trainer.predict(method, dataloaders=data.loader(split, pictures=pictures), return_predictions=False)
     return gather(method.predicted)
 
 
 def image_use(
-    trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, right: Sequence[Prediction]
+    trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, predicted: Sequence[Prediction]
 ) -> dict[str, Any]:
-    """F1 with right, shuffled and blank pictures, on all, clear and ambiguous entities; pointing where it attends.
+    """F1 with right, shuffled and blank pictures on all, clear and ambiguous entities; pointing, if it has attention.
 
-    Image use is right minus shuffled, on all entities. Only for generated corpora, whose truth is known. `right` holds
-    the predictions with right pictures, with traces where the method has them.
+    Image use is the F1 on all entities with right pictures minus that with shuffled ones. Only for generated corpora,
+    which have ground truth. `predicted` are the predictions with right pictures, with traces if the method has them.
     """
-    figures: dict[str, Any] = {"right": clarity(right)}
+    figures: dict[str, Any] = {"right": clarity(predicted)}
     for pictures in ("shuffled", "blank"):
         figures[pictures] = clarity(predictions(trainer, tagger, data, split, pictures=pictures))  # type: ignore[arg-type]
     figures["image_use"] = figures["right"]["all"] - figures["shuffled"]["all"]
-    attentions = [each.traces.get("attention") for each in right]
-    if right and all(each is not None for each in attentions):
-        figures["pointing"] = probe_measures.pointing([each.post for each in right], attentions)
+    attentions = [each.traces.get("attention") for each in predicted]
+    if predicted and all(each is not None for each in attentions):
+        figures["pointing"] = probe_measures.pointing([each.post for each in predicted], attentions)
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Bases of picture methods as release 0.1.0 had them, for plugins of others; `PictureTagger` has taken their place."""
+"""Base classes of release 0.1.0 for third-party plugins; `PictureTagger` replaces them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnerkit.methods.tagger import PictureTagger
 
 
 class ImagePrefixTagger(PictureTagger):
-    """`mnerkit.tagging.image_prefix` of release 0.1.0; `PictureTagger` has taken its place."""
+    """`mnerkit.tagging.image_prefix` of release 0.1.0; use `PictureTagger` instead."""
 
     options_class = ImageSetOptions
 
@@ -20,6 +20,6 @@ class StagePrefixOptions(ObjectOptions, text="tiny-bert"):
 
 
 class StagePrefixTagger(PictureTagger):
-    """`mnerkit.tagging.stage_prefix` of release 0.1.0; `PictureTagger` has taken its place."""
+    """`mnerkit.tagging.stage_prefix` of release 0.1.0; use `PictureTagger` instead."""
 
     options_class = StagePrefixOptions

@@ -1,4 +1,4 @@
-"""A method: what is trained, kept in checkpoints and run, whatever it says of a post. Nearly every one is a tagger."""
+"""The base class of all methods, which train, save checkpoints and answer for posts. Nearly all are taggers."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
 
 
 class Method(lightning.LightningModule):
-    """Towers, a network over them, optimiser groups and checkpoints: what every plugin's class is.
+    """Base class of every plugin's method: towers, a network over them, optimiser groups and checkpoints.
 
-    A subclass says what it needs (`needs`), builds its network (`make_encoder`), what it is trained by (`losses`), what
-    it says of each post (`answers`), how dev selects its checkpoint (`validation_step`, `monitor`), and what figures
-    and records its answers become (`figures`, `rows`). `mnerkit.methods.tagger.Tagger` does all but the first two for
-    methods that tag words.
+    A subclass declares its inputs (`needs`), builds its network (`make_encoder`), computes its losses (`losses`) and
+    its answers for each post (`answers`), selects the checkpoint on dev (`validation_step`, `monitor`), and turns
+    answers into scores and records (`figures`, `rows`). `mnerkit.methods.tagger.Tagger` implements all but the first
+    two for methods that tag words.
 
-    Made in two steps: options first (the command line), then `build` with what is known of the corpus, or
-    `mnerkit.methods.checkpoint.restore`.
+    A method is created in two steps: first from its options (the command line), then by `build` with the facts of the
+    corpus, or by `mnerkit.methods.checkpoint.restore`.
 
     Attributes:
-        plugin: its name.
-        options_class: declares its options (`--model.X`).
+        plugin: name of the plugin.
+        options_class: declares the options (`--model.X`).
         options: an object of that class.
-        monitor: the figure of dev that selects the checkpoint; the largest is best.
-        train_mode: whether it trains on plain batches or on episodes; the datamodule follows.
+        monitor: the dev score that selects the checkpoint; the largest is best.
+        train_mode: whether it trains on plain batches or on episodes; the datamodule follows it.
         reads_support: whether it answers from a support, so that dev and test are episodes.
-        tunes: whether answering takes gradients.
-        encoder: its network, made by `build`.
+        tunes: whether answering needs gradients.
+        encoder: the network, made by `build`.
         towers: the towers by name; their states go into checkpoints.
-        tracing: names of the traces that answers carry, where the encoder has them.
-        measured: named scalars of the last batch that training logs beside its losses.
-        noted: plain data about its training that the run's metrics tell.
-        support: labelled posts by which a method that reads a support answers where no other ones are given.
-        support_types: the types that are in play in it.
+        tracing: names of the traces that answers include, if the encoder has them.
+        logged_scalars: named scalars of the last batch that training logs beside the losses.
+        notes: plain data about the training for the run's metrics.
+        support: labelled posts from which a method that reads a support answers by default.
+        support_types: types in play in that support.
         trained_on: keys of the training posts (`mnerkit.data.corpus.same_post`).
         predicted: answers of the last `Trainer.predict` on this rank.
     """
@@ -69,24 +69,24 @@ class Method(lightning.LightningModule):
     tunes: bool = False
     encoder: nn.Module
 
-    def __init_subclass__(cls, **more: Any) -> None:
+    def __init_subclass__(cls, **keywords: Any) -> None:
         """Declare the options of a class that takes them as arguments, as plugins of release 0.1.0 do."""
-        super().__init_subclass__(**more)
+        super().__init_subclass__(**keywords)
         if takes_arguments(cls):
             cls.options_class = cast(type[MethodOptions], options_of(cls, cls.options_class))
 
     def __init__(self, options: MethodOptions | None = None, **given: Any) -> None:
-        """Keep the options.
+        """Store the options.
 
         Args:
-            options: an object of `options_class`; default: made of `given`.
+            options: an object of `options_class`; default: made from `given`.
             given: single options by name.
 
         Raises:
-            UsageError: an unknown option, or a value that one does not take.
+            UsageError: an option is unknown or has an invalid value.
         """
         super().__init__()
-        # `options` is the method's own: a class of an earlier release may keep something else under that name
+        # a class of an earlier release may pass something else as the first argument
         if not isinstance(options, Options | None):
             raise TypeError(
                 f"expected {self.options_class.__name__} first, got {type(options).__name__}; pass a head as head=..."
@@ -98,8 +98,8 @@ class Method(lightning.LightningModule):
         self.facts = CorpusFacts(())
         self.seed = 0
         self.tracing: tuple[str, ...] = ()
-        self.measured: dict[str, Tensor] = {}
-        self.noted: dict[str, Any] = {}
+        self.logged_scalars: dict[str, Tensor] = {}
+        self.notes: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
         self.support_types: tuple[str, ...] = ()
@@ -107,17 +107,17 @@ class Method(lightning.LightningModule):
         self.predicted: list[Any] = []
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
-        # frozen towers from outside are not in the state dict; `load_weights` checks what must be there
+        # frozen pretrained towers are not in the state dict; `load_weights` checks the rest
         self.strict_loading = False
 
-    # ------------------------------------------------------------------ what a method writes
+    # ------------------------------------------------------------------ hooks of a method
 
     def make_encoder(self) -> nn.Module:
-        """Build the network; towers come from `self.text_tower` and `self.vision_tower`."""
+        """Build the network; get towers from `self.text_tower` and `self.vision_tower`."""
         raise NotImplementedError
 
     def needs(self) -> Needs:
-        """What the batches must hold; called after `build`."""
+        """What the batches must contain; called after `build`."""
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -125,35 +125,35 @@ class Method(lightning.LightningModule):
         raise NotImplementedError
 
     def loss_weights(self) -> dict[str, float]:
-        """Weights of the named losses; 1 where not named."""
+        """Weights of the named losses; the default is 1."""
         return {}
 
     def other_rates(self) -> dict[str, tuple[list[nn.Module], float | None]]:
-        """Towers or modules of the network with a learning rate of their own, by the name of their group."""
+        """Towers or modules with their own learning rate, by the name of their group."""
         return {}
 
     def prepare(self, data: MnerData) -> None:
-        """Look at the training posts, once before training."""
+        """Read the training posts, once before training."""
 
     def answers(self, batch: Batch) -> list[Any]:
-        """What it says of each row that is asked about; each answer has a `post`, and an `episode` or None."""
+        """An answer for each query row, with the attributes `post` and `episode` (or None)."""
         raise NotImplementedError
 
     def figures(self, answers: Sequence[Any]) -> dict[str, Any]:
-        """The scores of the answers to a split."""
+        """The scores of the answers for a split."""
         raise NotImplementedError
 
     def rows(self, answers: Iterator[Any] | Sequence[Any]) -> Iterator[dict[str, Any]]:
-        """One plain record an answer, as `predictions.<split>.jsonl` and `mnerkit predict` write it."""
+        """One plain record for each answer, as `predictions.<split>.jsonl` and `mnerkit predict` write it."""
         raise NotImplementedError
 
-    def leave(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
-        """Write what others read into the folder of a run that is over; on every rank, with the best weights."""
+    def export(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
+        """Write additional files into the folder of a finished run; called on every rank, with the best weights."""
 
-    # ------------------------------------------------------------------ made in two steps
+    # ------------------------------------------------------------------ construction
 
     def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
-        """The text tower called `name`: new from `spec`, or as the checkpoint has it."""
+        """Create the text tower called `name` from `spec`, or restore it from the checkpoint."""
         if self._saved_towers is None:
             tower = text_tower(spec, facts=self.facts, word_pieces=self._training.word_pieces, **options)
         else:
@@ -162,7 +162,7 @@ class Method(lightning.LightningModule):
         return tower
 
     def vision_tower(self, name: str, spec: str, **options: Any) -> VisionTower:
-        """The vision tower called `name`: new from `spec`, or as the checkpoint has it."""
+        """Create the vision tower called `name` from `spec`, or restore it from the checkpoint."""
         if self._saved_towers is None:
             tower = vision_tower(spec, **options)
         else:
@@ -173,25 +173,25 @@ class Method(lightning.LightningModule):
     def sight(
         self, name: str, spec: str, text: TextTower, freeze: bool = False, augment: bool = False, **options: Any
     ) -> Sight:
-        """What sees the pictures: the vision tower called `name`, or a copy of `text` that reads captions.
+        """Create the sight of the pictures: the vision tower called `name`, or a copy of `text` that reads captions.
 
         Args:
-            name: of the tower.
-            spec: a vision tower, or `captions`.
-            text: the method's text tower. A copy of one from a hub or folder is frozen; one that has new weights would
-                know nothing then, and trains along.
-            freeze: fix the weights of a vision tower.
-            augment: mirror and shift pictures in training, where the tower is not frozen.
-            options: of a vision tower.
+            name: name of the tower.
+            spec: spec of a vision tower, or `captions`.
+            text: the method's text tower. A copy of a pretrained one is frozen; a copy with new weights is trained,
+                since frozen it would carry no information.
+            freeze: freeze the vision tower.
+            augment: mirror and shift pictures in training, unless the tower is frozen.
+            options: options of the vision tower.
         """
         if spec != CAPTIONS:
             return Sight(self.vision_tower(name, spec, freeze=freeze, **options), augment)
-        own = {**text.options, **({"max_tokens": text.reader.max_tokens} if isinstance(text, PieceTower) else {})}
-        return Sight(self.text_tower(name, text.spec, freeze=text.loaded, **own))
+        limits = {"max_tokens": text.reader.max_tokens} if isinstance(text, PieceTower) else {}
+        return Sight(self.text_tower(name, text.spec, freeze=text.loaded, **{**text.options, **limits}))
 
     def _saved(self, name: str) -> Any:
         if name not in (self._saved_towers or {}):
-            raise CheckpointError(f"the checkpoint holds no tower {name!r}; was it written by another plugin?")
+            raise CheckpointError(f"the checkpoint contains no tower {name!r}; was it written by another plugin?")
         return self._saved_towers[name]  # type: ignore[index]
 
     def build(
@@ -205,14 +205,14 @@ class Method(lightning.LightningModule):
 
         Args:
             facts: types and training words of the corpus.
-            n_way: types of an episode, for methods that answer by episodes.
+            n_way: number of types of an episode, for methods that answer by episodes.
             towers: saved states of the towers, when the weights come from a checkpoint.
-            tower_dir: folder of a frozen tower's weights, where its own name can't be reached.
+            tower_dir: folder with the weights of a frozen tower, if the place that its name refers to can't be reached.
         """
         self.facts, self._saved_towers, self._tower_dir = facts, towers, tower_dir
         self.encoder = self.make_encoder()
-        # pretrained networks arrive in eval mode and the Trainer keeps modes: without this they would train without
-        # dropout. Frozen towers stay in eval mode
+        # pretrained networks are loaded in eval mode, and the Trainer does not change modes: without this they would
+        # be trained without dropout. Frozen towers stay in eval mode
         self.train()
 
     # ------------------------------------------------------------------ training
@@ -223,41 +223,43 @@ class Method(lightning.LightningModule):
         total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
         logged["train/loss"] = total.detach()
-        logged |= {f"train/{name}": value for name, value in self.measured.items()}
+        logged |= {f"train/{name}": value for name, value in self.logged_scalars.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return total
 
     def on_train_epoch_start(self) -> None:
-        """Derive all random state from (seed, epoch, rank): a resumed run draws what an undisturbed one draws."""
+        """Derive all random state from (seed, epoch, rank), so that a resumed run equals an uninterrupted one."""
         state = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank]).generate_state(3)
         torch.manual_seed(int(state[0]))
         np.random.seed(int(state[1]))
         random.seed(int(state[2]))
 
     def on_train_epoch_end(self) -> None:
-        """Write the features that frozen towers computed: for the workers, other ranks, and a run after a kill."""
+        """Write the features of frozen towers to disk, for the workers, other ranks, and a resumed run."""
         for tower in self.towers.values():
             if tower.memory is not None:
                 tower.memory.flush()
 
     def trained_modules(self) -> dict[str, tuple[list[nn.Module], float | None]]:
         """Groups of modules with their learning rates (None: `lr`); every trainable tensor is in exactly one."""
-        others = self.other_rates()
-        taken = {id(each) for modules, _ in others.values() for module in modules for each in module.parameters()}
-        towers = [tower for tower in self.towers.values() if not all(id(each) in taken for each in tower.parameters())]
-        taken |= {id(each) for tower in towers for each in tower.parameters()}
-        own = nn.ParameterList(each for each in self.encoder.parameters() if id(each) not in taken)
-        return {"towers": ([*towers], self._training.tower_lr), "encoder": ([own], None), **others}
+        groups = self.other_rates()
+        grouped = {id(weight) for modules, _ in groups.values() for module in modules for weight in module.parameters()}
+        towers = [
+            tower for tower in self.towers.values() if not all(id(weight) in grouped for weight in tower.parameters())
+        ]
+        grouped |= {id(weight) for tower in towers for weight in tower.parameters()}
+        rest = nn.ParameterList(weight for weight in self.encoder.parameters() if id(weight) not in grouped)
+        return {"towers": ([*towers], self._training.tower_lr), "encoder": ([rest], None), **groups}
 
     def rate_groups(self) -> dict[str, tuple[list[nn.Module], float]]:
-        """`trained_modules` with their learning rates as they are."""
+        """`trained_modules` with the default learning rate filled in."""
         return {
             name: (modules, self._training.lr if rate is None else rate)
             for name, (modules, rate) in self.trained_modules().items()
         }
 
     def configure_optimizers(self) -> Any:
-        """AdamW in groups (towers, the method's own modules ...) and a schedule that moves every step."""
+        """AdamW with parameter groups (towers, the method's own modules ...) and a schedule that changes each step."""
         groups = parameter_groups(self.rate_groups(), self, self._training.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         optimiser, schedule = adamw(groups, self._training.schedule, self._training.warmup, steps)
@@ -266,39 +268,39 @@ class Method(lightning.LightningModule):
     # ------------------------------------------------------------------ answering
 
     def predict_step(self, batch: Batch, _index: int) -> None:
-        """Add the answers of a batch to `predicted`, which whoever calls `Trainer.predict` empties before."""
+        """Add the answers for a batch to `predicted`; callers of `Trainer.predict` empty the list first."""
         self.predicted.extend(self.answers(batch))
 
     def on_predict_epoch_end(self) -> None:
-        """As after an epoch of training."""
+        """The same as after an epoch of training."""
         self.on_train_epoch_end()
 
     # ------------------------------------------------------------------ checkpoints
 
     def stored_elsewhere(self) -> tuple[str, ...]:
         """Prefixes of the state dict that a checkpoint leaves out: frozen towers with weights in a hub or folder."""
-        outside = {id(tower) for tower in self.towers.values() if tower.external}
-        return tuple(f"{name}." for name, module in self.named_modules() if id(module) in outside)
+        external = {id(tower) for tower in self.towers.values() if tower.external}
+        return tuple(f"{name}." for name, module in self.named_modules() if id(module) in external)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the trainable weights and, as plain data, all that rebuilds the rest."""
-        left_out = self.stored_elsewhere()
+        """Store the trainable weights and, as plain data, everything that is needed to rebuild the rest."""
+        external = self.stored_elsewhere()
         checkpoint["state_dict"] = {
-            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(left_out or ("\0",))
+            name: value for name, value in checkpoint["state_dict"].items() if not name.startswith(external or ("\0",))
         }
         checkpoint["mnerkit"] = self.record()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue a run with other weights of a frozen tower than those that it began with.
+        """Refuse to continue a run if the weights of a frozen tower have changed.
 
         Raises:
-            TowerError: naming the tower.
+            TowerError: a tower has other weights; the message names it.
         """
         for name, state in checkpoint["mnerkit"]["towers"].items():
             if name in self.towers and not has_weights_of(self.towers[name], state):
                 raise TowerError(
-                    f"tower {state['spec']}: its weights are not those that this run began with; give back the former"
-                    " ones, or train anew with --overwrite"
+                    f"tower {state['spec']}: its weights have changed since this run began; restore the former"
+                    " weights, or start the run again with --overwrite"
                 )
 
     def record(self) -> dict[str, Any]:
@@ -317,24 +319,24 @@ class Method(lightning.LightningModule):
         }
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Load a checkpoint's state dict; every tensor that it must hold is there, and no other.
+        """Load a checkpoint's state dict, which must have exactly the tensors that checkpoints of this model store.
 
         Raises:
-            CheckpointError: tensors are missing, unknown or of another shape.
+            CheckpointError: tensors are missing, unexpected or of another shape.
         """
-        own = self.state_dict()
-        left_out = self.stored_elsewhere()
-        wanted = {name for name in own if not name.startswith(left_out or ("\0",))}
-        if wrong := sorted(wanted ^ set(state)):
+        current = self.state_dict()
+        external = self.stored_elsewhere()
+        expected = {name for name in current if not name.startswith(external or ("\0",))}
+        if different := sorted(expected ^ set(state)):
             raise CheckpointError(
-                f"the checkpoint does not fit the model: {len(wrong)} tensors differ, first {wrong[0]}"
+                f"the checkpoint does not fit the model: {len(different)} tensors differ, first {different[0]}"
             )
         for name, value in state.items():
-            if own[name].shape != value.shape:
-                shapes = f"{tuple(value.shape)}, not {tuple(own[name].shape)}"
+            if current[name].shape != value.shape:
+                shapes = f"{tuple(value.shape)}, not {tuple(current[name].shape)}"
                 raise CheckpointError(f"the checkpoint does not fit the model: {name} is {shapes}")
         self.load_state_dict(state, strict=False)
 
     def trainable_parameters(self) -> int:
-        """How many numbers are learnt."""
+        """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)

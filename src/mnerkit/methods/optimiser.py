@@ -12,20 +12,20 @@ from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["linear", "cosine", "constant"]
 
-# trained numbers from which on a step of AdamW on a processor is bound by memory: those of a whole tower
+# number of parameters (a model tower) above which a step of AdamW on a CPU is bound by memory bandwidth
 FUSED = 10_000_000
 
 
-def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], whole: nn.Module, weight_decay: float) -> list:
-    """AdamW groups from named modules; vectors and scalars (biases, norms) do not decay.
+def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], model: nn.Module, weight_decay: float) -> list:
+    """AdamW groups from named modules; vectors and scalars (biases, norms) have no weight decay.
 
     Args:
         modules: name -> (modules, learning rate).
-        whole: the model all of whose trainable tensors must be in exactly one group.
+        model: the whole model; each of its trainable tensors must be in exactly one group.
         weight_decay: decay of matrices.
 
     Raises:
-        ValueError: a trainable tensor is in no group or in two: such a module would never learn, or learn twice.
+        ValueError: a trainable tensor is in no group or in two.
     """
     owner: dict[int, str] = {}
     groups = []
@@ -39,12 +39,12 @@ def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], whole: n
                 raise ValueError(f"a trainable tensor is in the groups {owner[id(parameter)]!r} and {name!r}")
             owner[id(parameter)] = name
             (decay if parameter.ndim > 1 else plain).append(parameter)
-        for members_, rule in ((decay, weight_decay), (plain, 0.0)):
-            if members_:
-                groups.append({"params": members_, "lr": rate, "weight_decay": rule, "name": name})
-    lost = [name for name, each in whole.named_parameters() if each.requires_grad and id(each) not in owner]
-    if lost:
-        raise ValueError(f"trainable tensors in no parameter group: {', '.join(lost[:5])}")
+        for parameters, rule in ((decay, weight_decay), (plain, 0.0)):
+            if parameters:
+                groups.append({"params": parameters, "lr": rate, "weight_decay": rule, "name": name})
+    missing = [name for name, weight in model.named_parameters() if weight.requires_grad and id(weight) not in owner]
+    if missing:
+        raise ValueError(f"trainable tensors in no parameter group: {', '.join(missing[:5])}")
     return groups
 
 
@@ -56,22 +56,22 @@ def factor(schedule: Schedule, warmup_steps: int, total_steps: int) -> Callable[
             return (step + 1) / (warmup_steps + 1)
         if schedule == "constant":
             return 1.0
-        done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-        return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return 1.0 - progress if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
 
     return at
 
 
 def adamw(groups: list, schedule: Schedule, warmup: float, total_steps: int) -> tuple[Optimizer, LambdaLR]:
-    """AdamW over `groups` with a schedule that moves every step; `warmup` is a share of `total_steps`.
+    """AdamW over `groups` with a schedule that is updated each step; `warmup` is a share of `total_steps`.
 
-    On a processor the step of `FUSED` weights or more is one pass over them. torch takes a dozen by itself, of 47 MB
-    each for the word embeddings of MiniLM alone: 136 ms a step in one thread, in one pass 16 ms. The sums are the same
-    up to rounding.
+    On a CPU, models of at least `FUSED` parameters use the fused step, a single pass over the weights. The default of
+    torch makes a dozen passes, of 47 MB each for the word embeddings of MiniLM alone: 136 ms a step in one thread,
+    against 16 ms fused. The results are the same up to rounding.
     """
     optimiser = AdamW(groups)
-    weights = [each for group in groups for each in group["params"]]
-    if sum(each.numel() for each in weights) >= FUSED and all(each.device.type == "cpu" for each in weights):
+    weights = [weight for group in groups for weight in group["params"]]
+    if sum(weight.numel() for weight in weights) >= FUSED and all(weight.device.type == "cpu" for weight in weights):
         for group in optimiser.param_groups:
             group["fused"] = True
     return optimiser, LambdaLR(optimiser, factor(schedule, round(warmup * total_steps), total_steps))

@@ -1,4 +1,4 @@
-"""Options of all methods, and of those with towers in common. Nothing here imports torch."""
+"""Options of all methods, of taggers, and of methods with text and vision towers. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WordPool = Literal["first", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class MethodOptions(Options):
-    """How a method is trained, and how it reads words."""
+    """Options of all methods: optimiser, schedule, and pieces of words."""
 
     lr: float = option(1e-3, "learning rate of the method's own modules", POSITIVE)
     tower_lr: float | None = option(None, "learning rate of towers that are not frozen; default: lr", POSITIVE)
@@ -33,7 +33,7 @@ class MethodOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerOptions(MethodOptions):
-    """Options of methods that tag words; the head's own are `mnerkit.methods.heads.options`."""
+    """Options of methods that tag words; the options of heads are in `mnerkit.methods.heads.options`."""
 
     head_lr: float | None = option(None, "learning rate of the head; default: lr", POSITIVE)
 
@@ -85,6 +85,6 @@ class ImageSetOptions(
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectOptions(PictureOptions):
-    """Options of taggers that look at the objects in the pictures, too."""
+    """Options of taggers that also look at the objects in the pictures."""
 
     max_objects: int = option(3, "look at this many objects of an image, those with the highest scores", COUNT)

@@ -1,4 +1,4 @@
-"""What a tagger says of posts, its scores, and its records."""
+"""Predictions of a tagger, their scores, and the records that are written to files."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mnerkit.scoring.intervals import counts_by_unit, episode_scores
 
 @dataclass
 class Prediction:
-    """What a tagger says of one post.
+    """A tagger's prediction for one post.
 
     Attributes:
         post: the post.
-        tags: predicted BIO tags, one a word.
-        types: the types that could be predicted: the corpus's, or those in play in the episode.
+        tags: predicted BIO tags, one for each word.
+        types: the types that could be predicted: those of the corpus, or those in play in the episode.
         episode: number of the episode, or None.
         support: ids of the episode's support posts.
         ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
-        traces: per-post arrays to draw or to measure, by the names of the encoder's trace (attention (W, R) ...), when
-            asked for.
+        traces: arrays of the post to draw or to measure, by the names of the encoder's trace (attention (W, R) ...), if
+            requested.
     """
 
     post: Post
@@ -41,13 +41,13 @@ class Prediction:
 
     @property
     def gold(self) -> list[str]:
-        """The post's own tags, types that are not in play made O."""
+        """The post's gold tags, with O in place of types that are not in play."""
         tagset = TagSet(self.types)
         return tagset.decode(tagset.encode(self.post.tags or ["O"] * len(self.post.words), out_of_play="O"))
 
     @property
     def scored(self) -> list[str]:
-        """The predicted tags that are scored: an entity with an ignored word is neither right nor wrong, so O."""
+        """The predicted tags that are scored: O in place of an entity with an ignored word, which does not count."""
         tags = list(self.tags)
         for span in entities(tags) if self.ignored else ():
             if any(span.start <= word < span.end for word in self.ignored):
@@ -72,7 +72,7 @@ def predictions_of(batch: Batch, decoded: Sequence[Sequence[int]]) -> list[Predi
 
 
 class Answer(Protocol):
-    """What a method says of a post."""
+    """A method's answer for a post."""
 
     post: Post
     episode: int | None
@@ -82,58 +82,58 @@ AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
 
 def gather(answers: Sequence[AnyAnswer]) -> list[AnyAnswer]:
-    """Answers of all ranks, in an order that does not depend on the number of ranks."""
-    mine = list(answers)
+    """Gather the answers of all ranks, in an order that does not depend on the number of ranks."""
+    gathered = list(answers)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         parts: list[list[AnyAnswer] | None] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, mine)
-        mine = [answer for part in parts for answer in part or []]
-    return sorted(mine, key=lambda each: (each.episode if each.episode is not None else -1, each.post.id))
+        torch.distributed.all_gather_object(parts, gathered)
+        gathered = [answer for part in parts for answer in part or []]
+    return sorted(gathered, key=lambda each: (each.episode if each.episode is not None else -1, each.post.id))
 
 
 def scores(predicted: Sequence[Prediction]) -> dict[str, float]:
-    """Lenient and strict micro P/R/F1, and per type, in percent; for episodes `intervals.episode_scores`, too.
+    """Lenient and strict micro P/R/F1, and per type, in percent; for episodes also `intervals.episode_scores`.
 
-    `f1` is pooled over all posts: of the entities of all episodes together, as MOUSING's paper reports it.
+    `f1` is pooled over the entities of all posts and episodes, as in MOUSING's paper.
     """
-    gold, said = [each.gold for each in predicted], [each.scored for each in predicted]
-    found = entity_scores(gold, said)
+    gold, tags = [each.gold for each in predicted], [each.scored for each in predicted]
+    values = entity_scores(gold, tags)
     if predicted and all(each.episode is not None for each in predicted):
-        found |= episode_scores(counts_by_unit([each.episode for each in predicted], gold, said))
-    return found
+        values |= episode_scores(counts_by_unit([each.episode for each in predicted], gold, tags))
+    return values
 
 
 def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
-    """One plain record a prediction, as `predictions.<split>.jsonl` and `mnerkit predict` write it.
+    """One plain record for each prediction, as `predictions.<split>.jsonl` and `mnerkit predict` write it.
 
-    `ignored` holds the words that do not count: an entity that holds one of them is shown, and neither right nor wrong.
+    `ignored` lists the words that do not count: an entity with one of them is written, but not scored.
     """
-    for each in predicted:
-        row: dict[str, Any] = {"id": each.post.id, "words": list(each.post.words)}
-        if each.post.text is not None:
-            row["text"] = each.post.text
-        row["entities"] = list(_entities(each))
-        if each.post.tags is not None:
-            row["gold"] = [[span.start, span.end, span.type] for span in entities(each.gold)]
-        if each.episode is not None:
-            row["episode"] = each.episode
-            row["types"] = list(each.types)
-            row["support"] = list(each.support)
-        if each.ignored:
-            row["ignored"] = list(each.ignored)
+    for prediction in predicted:
+        row: dict[str, Any] = {"id": prediction.post.id, "words": list(prediction.post.words)}
+        if prediction.post.text is not None:
+            row["text"] = prediction.post.text
+        row["entities"] = list(_entities(prediction))
+        if prediction.post.tags is not None:
+            row["gold"] = [[span.start, span.end, span.type] for span in entities(prediction.gold)]
+        if prediction.episode is not None:
+            row["episode"] = prediction.episode
+            row["types"] = list(prediction.types)
+            row["support"] = list(prediction.support)
+        if prediction.ignored:
+            row["ignored"] = list(prediction.ignored)
         yield row
 
 
-def _entities(each: Prediction) -> Iterator[dict[str, Any]]:
+def _entities(prediction: Prediction) -> Iterator[dict[str, Any]]:
     """Entities with word offsets, and character offsets into the text (or the words joined by blanks)."""
-    offsets, text = each.post.offsets, each.post.text
+    offsets, text = prediction.post.offsets, prediction.post.text
     if offsets is None or text is None:
-        text, places, position = " ".join(each.post.words), [], 0
-        for word in each.post.words:
+        text, places, position = " ".join(prediction.post.words), [], 0
+        for word in prediction.post.words:
             places.append((position, position + len(word)))
             position += len(word) + 1
         offsets = tuple(places)
-    for span in entities(each.tags):
+    for span in entities(prediction.tags):
         first, last = offsets[span.start][0], offsets[span.end - 1][1]
         yield {
             "type": span.type,

@@ -1,4 +1,4 @@
-"""Posts in, entities (or scores) out: `mnerkit.load(checkpoint).predict(posts)` and `mnerkit predict`."""
+"""Prediction on new posts: `mnerkit.load(checkpoint).predict(posts)` and `mnerkit predict`."""
 
 from __future__ import annotations
 
@@ -28,130 +28,135 @@ _log = logging.getLogger("mnerkit.methods")
 
 
 class Predictor:
-    """A method of a checkpoint with what it needs to read posts.
+    """Predicts entities (or scores) of posts with a trained method.
 
     Args:
         method: a built method with its weights.
-        support: labelled posts that take the place of the checkpoint's own support (methods that read one only).
-        batch_size: posts a step; memory does not grow with the number of posts.
+        support: labelled posts that replace the checkpoint's own support (only for methods that read a support).
+        batch_size: posts in a batch; memory does not grow with the number of posts.
+
+    Raises:
+        UsageError: a support is given and the method reads none.
+        DataError: the support is missing or has no entities.
     """
 
     def __init__(self, method: Method, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
         self.method, self.batch_size = method.eval(), batch_size
         for tower in method.towers.values():
-            # posts to predict are seen once: nothing to remember, and memory stays flat
+            # each post is predicted once: a cache would only use memory
             if tower.memory is not None:
                 tower.memory = FeatureMemory(limit=0)
         needs = method.needs()
         self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
-        # words out of play count in a support as they did in training
+        # words of types out of play count in a support as they did in training
         options = method.config.get("data") or {}
         ignored = method.reads_support and options.get("out_of_play") == "ignore"
-        # likewise the objects that count
+        # the limits of objects are those of training, too
         self._least_score, self._most_objects = options.get("object_score") or 0.0, options.get("max_objects")
         self.collator = Collator(
             needs, self.loader, TagSet(method.facts.types), out_of_play="ignore" if ignored else "O"
         )
-        self._forget()
+        self._reset_counts()
         self.support: list[Post] = []
         self.types = method.facts.types
         if method.reads_support:
             self.support = [self._limited(post) for post in (method.support if support is None else support)]
-            own = method.support_types if support is None and self.support else ()
-            self.types = own or _types_of(self.support)
+            stored = method.support_types if support is None and self.support else ()
+            self.types = stored or _types_of(self.support)
         elif support is not None:
-            raise UsageError(f"plugin {method.plugin!r} takes no support: its head knows its types")
+            raise UsageError(f"plugin {method.plugin!r} takes no support: its head was trained for fixed types")
 
     @classmethod
     def from_checkpoint(
         cls, path: str | Path, tower_dir: str | None = None, support: Sequence[Post] | None = None
     ) -> Predictor:
-        """The predictor of a checkpoint."""
+        """Create the predictor of a checkpoint."""
         return cls(checkpoint.load(path, tower_dir), support)
 
     def stream(self, posts: Iterable[Post]) -> Iterator[Any]:
-        """Answers in the order of `posts`, a batch at a time."""
+        """Yield answers in the order of `posts`, computed batch by batch."""
         source = map(self._limited, self._counted(posts))
         while chunk := list(islice(source, self.batch_size)):
             batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
             # a method that tunes needs gradients
             with torch.no_grad() if self.method.tunes else torch.inference_mode():
                 yield from self.method.answers(batch.to(self.method.device))
-            self._note_pictures(batch)
+            self._count_pictures(batch)
 
-    def _forget(self) -> None:
-        self._posts, self._set_places, self._more = 0, 0, 0
-        self._missing, self._broken, self._first_lost = 0, 0, ""
+    def _reset_counts(self) -> None:
+        self._posts, self._default_crops, self._truncated = 0, 0, 0
+        self._missing, self._broken, self._first_problem = 0, 0, ""
 
     def _counted(self, posts: Iterable[Post]) -> Iterator[Post]:
-        """The posts as they come; counts pictures without objects, and posts with more than the method looks at."""
-        most = self.collator.needs.max_images
+        """Yield the posts and count pictures without objects and posts with more pictures than the method reads."""
+        limit = self.collator.needs.max_images
         for post in posts:
             self._posts += 1
-            self._more += len(post.images) > most
-            self._set_places += sum(
+            self._truncated += len(post.images) > limit
+            self._default_crops += sum(
                 ref.present and all(each.score < self._least_score for each in ref.objects)
-                for ref in post.images[:most]
+                for ref in post.images[:limit]
             )
             yield post
 
     def _limited(self, post: Post) -> Post:
-        """The post with those objects in its pictures that counted in training."""
+        """The post with only those objects in its pictures that would have been used in training."""
         images = tuple(
             replace(ref, objects=surest(ref.objects, self._least_score, self._most_objects)) for ref in post.images
         )
         return replace(post, images=images)
 
-    def _note_pictures(self, batch: Batch) -> None:
-        """Count the pictures of a batch that were missing or broken; of the names only the first is kept."""
+    def _count_pictures(self, batch: Batch) -> None:
+        """Count the missing and broken pictures of a batch; only the first problem is stored."""
         broken = batch.notes.pop("broken", {})
         missing = self.loader.missing if self.loader is not None else {}
-        self._missing += len(missing)  # once a batch, whatever views asked for it
+        self._missing += len(missing)  # once a batch, however many views need it
         self._broken += len(broken)
-        said = [problem.splitlines()[0] for problem in broken.values()] + [f"{name} is missing" for name in missing]
-        self._first_lost = self._first_lost or next(iter(said), "")
+        problems = [problem.splitlines()[0] for problem in broken.values()]
+        problems += [f"{name} is missing" for name in missing]
+        self._first_problem = self._first_problem or next(iter(problems), "")
         missing.clear()
 
-    def remarks(self) -> Iterator[str]:
-        """What was made of the pictures until now, where it was not the plain thing; a line each."""
+    def warnings(self) -> Iterator[str]:
+        """Warnings about the pictures so far, one line each: missing, broken, without boxes, or too many."""
         needs = self.collator.needs
-        if self._first_lost:
+        if self._first_problem:
             counts = f"{self._missing} pictures missing, {self._broken} broken"
-            yield f"{counts}: their posts were tagged without them; the first: {self._first_lost}"
-        if "objects" in needs.views and self._set_places:
-            yield f"{self._set_places} pictures without 'boxes' in the input were seen at set places"
-        if needs.views and self._more:
-            which = f"the first {needs.max_images} were" if needs.max_images > 1 else "the first one was"
-            yield f"{self._more} of {self._posts} posts have more pictures than the method looks at; {which} seen"
+            yield f"{counts}: their posts were tagged without them; the first: {self._first_problem}"
+        if "objects" in needs.views and self._default_crops:
+            yield f"{self._default_crops} pictures have no 'boxes' in the input; crops at fixed places were used"
+        if needs.views and self._truncated:
+            used = f"the first {needs.max_images} were" if needs.max_images > 1 else "the first one was"
+            yield f"{self._truncated} of {self._posts} posts have more pictures than the method reads; {used} used"
 
     def predict(self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None) -> list[dict[str, Any]]:
-        """Entities of posts given as records.
+        """Predict the entities of posts given as records.
 
         Args:
-            posts: `{"words": [...]}` or `{"text": "..."}`, with `id` and `images` (file names) where there are any, and
-                `captions`, `boxes` and `relevance`, one value for each image, where they are known (see `input_post`).
+            posts: `{"words": [...]}` or `{"text": "..."}`, optionally with `id` and `images` (file names), and with
+                `captions`, `boxes` and `relevance`, one value for each image (see `input_post`).
             images: folder of the pictures; default: the working folder.
 
         Returns:
-            One record a post: id, words, text where given, and `entities` with type, word offsets (`start`, `end`),
+            One record for each post: id, words, text if given, and `entities` with type, word offsets (`start`, `end`),
             character offsets (`char_start`, `char_end`) and text.
 
         Raises:
-            DataError: a post is not what it should be, with its number; or the method needs relevance and it has none.
+            DataError: a post is invalid (the message has its number), or lacks the relevance that the method needs.
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
         read = (input_post(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
-        self._forget()  # of a call before
-        found = list(self.method.rows(self.stream(read)))
-        for remark in self.remarks():
-            _log.warning("%s", remark)
-        return found
+        self._reset_counts()
+        rows = list(self.method.rows(self.stream(read)))
+        for warning in self.warnings():
+            _log.warning("%s", warning)
+        return rows
 
 
 def _types_of(support: Sequence[Post]) -> tuple[str, ...]:
     if not support:
-        raise DataError("this method tags by a support set and the checkpoint holds none; give --support FILE")
+        raise DataError("this method tags from a support set and the checkpoint contains none; give --support FILE")
     types = sorted({span.type for post in support for span in entities(post.tags or ())})
     if not types:
-        raise DataError("no post of the support has an entity; label at least one a type")
+        raise DataError("no post of the support has an entity; label at least one entity of each type")
     return tuple(types)

@@ -1,4 +1,4 @@
-"""The support posts that an episodic checkpoint carries, as plain data, so that it can predict on its own."""
+"""The support posts of an episodic checkpoint as plain data, so that it can predict without other files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
 from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError
 
-# a stored picture's longer side at most: above what CLIP (224, 336) reads
+# largest side of a stored picture in pixels: above what CLIP (224, 336) reads
 MAX_SIDE = 384
 
 
 def support_state(posts: Sequence[Post]) -> list[dict[str, Any]]:
-    """Words, tags and pictures (uint8 tensors) of `posts`, with relevance and the objects whose boxes are known.
+    """Words, tags and pictures (uint8 tensors) of `posts`, with relevance and the objects that have boxes.
 
     A picture that can't be read is left out.
     """
@@ -43,31 +43,31 @@ def _picture_state(ref: ImageRef) -> dict[str, Any]:
         except DataError:
             pixels = None
     objects = [{"box": list(each.box), "score": each.score, "label": each.label} for each in ref.objects if each.box]
-    known = {"caption": ref.caption, "relevance": ref.relevance, "objects": objects}
-    return {"name": ref.name, "pixels": pixels, **known}
+    annotations = {"caption": ref.caption, "relevance": ref.relevance, "objects": objects}
+    return {"name": ref.name, "pixels": pixels, **annotations}
 
 
 def support_posts(state: Sequence[dict[str, Any]]) -> list[Post]:
-    """Posts from `support_state`."""
+    """Rebuild posts from `support_state`."""
     return [
         Post(
-            id=each["id"],
-            words=tuple(each["words"]),
-            tags=tuple(each["tags"]),
+            id=row["id"],
+            words=tuple(row["words"]),
+            tags=tuple(row["tags"]),
             images=tuple(
                 ImageRef(
                     name=picture["name"],
                     pixels=None if picture["pixels"] is None else picture["pixels"].numpy(),
                     caption=picture["caption"],
-                    # checkpoints of before hold neither
+                    # older checkpoints have neither relevance nor objects
                     relevance=picture.get("relevance"),
                     objects=tuple(
                         PictureObject(tuple(each["box"]), each["score"], each["label"])
                         for each in picture.get("objects", ())
                     ),
                 )
-                for picture in each["images"]
+                for picture in row["images"]
             ),
         )
-        for each in state
+        for row in state
     ]

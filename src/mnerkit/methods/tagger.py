@@ -1,4 +1,4 @@
-"""The tagger: an encoder and a head, trained and scored. Nearly every method is one, in two or three short methods.
+"""The tagger: an encoder and a head, trained and scored; most plugins subclass it with two or three short methods.
 
 A `PictureTagger` has a text tower and a vision tower.
 """
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 class Tagger(Method):
     """An encoder, a head, optimiser groups and metrics.
 
-    A method subclasses it: `options_class` declares its options, `make_encoder` builds the encoder from towers that
-    `self.text_tower` and `self.vision_tower` hand out, `needs` says what the batches must hold, and, where the paper
-    weighs its losses, `loss_weights`.
+    A subclass declares its options (`options_class`), builds the encoder from towers (`make_encoder`, with
+    `self.text_tower` and `self.vision_tower`), declares what the batches must contain (`needs`) and, if the paper
+    weighs its losses, returns `loss_weights`.
 
     Attributes:
         head: made from its own options (`--model.head NAME --model.head.X VALUE`).
@@ -47,16 +47,16 @@ class Tagger(Method):
     encoder: Encoder
 
     def __init__(self, options: TaggerOptions | None = None, head: Head | None = None, **given: Any) -> None:
-        """Keep the options.
+        """Store the options.
 
         Args:
-            options: an object of `options_class`; default: made of `given`.
+            options: an object of `options_class`; default: made from `given`.
             head: turns word states into tags; default: a `crf`.
             given: single options by name.
         """
         super().__init__(options, **given)
         self.head = load_head_class("crf")() if head is None else head
-        self._known: PostStates | None = None
+        self._post_states: PostStates | None = None
 
     @property
     def train_mode(self) -> Literal["plain", "episodic"]:  # type: ignore[override]
@@ -70,11 +70,11 @@ class Tagger(Method):
 
     @property
     def tunes(self) -> bool:  # type: ignore[override]
-        """Whether tagging takes gradients."""
+        """Whether tagging needs gradients."""
         return self.head.tunes
 
     def make_encoder(self) -> Encoder:
-        """Build the encoder; towers come from `self.text_tower` and `self.vision_tower`."""
+        """Build the encoder; get towers from `self.text_tower` and `self.vision_tower`."""
         raise NotImplementedError
 
     def build(
@@ -86,14 +86,14 @@ class Tagger(Method):
     ) -> None:
         """Create encoder and head; see `Method.build`."""
         super().build(facts, n_way, towers, tower_dir)
-        # plain heads number the types of the training batches, episodic ones those of an episode
+        # plain heads are built for the types of the corpus, episodic ones for the types of an episode
         episodic = self.train_mode == "episodic"
         types = tuple(f"type{number}" for number in range(n_way)) if episodic else facts.types
         self.head.build(self.encoder.width, TagSet(types))
         self.train()
 
     def prepare(self, data: MnerData) -> None:
-        """Keep a support for a model that predicts alone, and let the head look at the training posts."""
+        """Store a support for prediction from the checkpoint, and let the head read the training posts."""
         if self.reads_support:
             self.support_types, self.support = data.own_support()
         self.head.prepare(data.plain_posts(), TagSet(self.facts.types), data.options.out_of_play == "ignore")
@@ -103,15 +103,15 @@ class Tagger(Method):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted losses of a batch."""
         encoded = self.encoder(batch)
-        self.measured = encoded.logged
+        self.logged_scalars = encoded.logged
         return self.losses_of(encoded, batch)
 
     def losses_of(self, encoded: WordStates, batch: Batch) -> dict[str, Tensor]:
-        """Those of states that are known: the head's and the encoder's own."""
+        """Named losses of encoded states: the head's, and the encoder's auxiliary ones."""
         return {"head": self.head.loss(encoded, batch), **encoded.losses}
 
     def on_train_epoch_start(self) -> None:
-        """As every method; and the encoder hears which epoch it is."""
+        """Extend `Method`: pass the number of the epoch to the encoder."""
         super().on_train_epoch_start()
         self.encoder.begin_epoch(self.current_epoch + 1)
 
@@ -123,23 +123,23 @@ class Tagger(Method):
 
     @property
     def _reader(self) -> Encoder | PostStates:
-        """What encodes posts to be scored: while a Trainer scores a split, it knows those that it has met."""
-        # a pass that was broken off ended without a word
+        """The encoder for scoring: with cached states of posts while a Trainer scores a split."""
+        # an interrupted epoch does not run its end hook, so its cache may still be there
         running = self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING
-        return self._known if running and self._known is not None else self.encoder
+        return self._post_states if running and self._post_states is not None else self.encoder
 
-    def _begin_reading(self) -> None:
-        known = self.reads_support and self.encoder.by_post and not self.head.tunes_encoder
-        self._known = PostStates(self.encoder) if known else None
+    def _start_cache(self) -> None:
+        cacheable = self.reads_support and self.encoder.by_post and not self.head.tunes_encoder
+        self._post_states = PostStates(self.encoder) if cacheable else None
 
     def on_predict_epoch_start(self) -> None:
-        """The weights stay for this pass: no post need be encoded twice."""
-        self._begin_reading()
+        """Start a cache of encoder states: the weights do not change during the epoch."""
+        self._start_cache()
 
     def on_predict_epoch_end(self) -> None:
-        """As every method."""
+        """Extend `Method`: drop the cache of encoder states."""
         super().on_predict_epoch_end()
-        self._known = None
+        self._post_states = None
 
     def tag(self, batch: Batch) -> list[Prediction]:
         """Predictions for the query rows of a batch."""
@@ -157,7 +157,7 @@ class Tagger(Method):
         return predictions
 
     def answers(self, batch: Batch) -> list[Prediction]:
-        """What `tag` says."""
+        """The predictions of `tag`."""
         return self.tag(batch)
 
     def figures(self, answers: Sequence[Prediction]) -> dict[str, Any]:
@@ -169,55 +169,55 @@ class Tagger(Method):
         return rows(answers)
 
     def on_validation_epoch_start(self) -> None:
-        """Fresh counts, for each setting of the decoding from which dev chooses."""
-        self._begin_reading()
+        """Start new counts, for each decoding setting from which dev chooses."""
+        self._start_cache()
         self.scores = [EntityScores().to(self.device) for _ in self.head.choices or (None,)]
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Count entities of the dev posts."""
         with self.head.adapted(self._reader, batch, seed=self.seed) as (head, encoded):
             decodings = head.decodings(encoded, batch)
-        for found, decoded in zip(self.scores, decodings, strict=True):
+        for metric, decoded in zip(self.scores, decodings, strict=True):
             predictions = predictions_of(batch, decoded)
-            found.update([each.gold for each in predictions], [each.scored for each in predictions])
+            metric.update([each.gold for each in predictions], [each.scored for each in predictions])
 
     def on_validation_epoch_end(self) -> None:
-        """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint, and the setting of the decoding in it."""
-        self._known = None
-        found = [each.compute() for each in self.scores]
-        best = max(range(len(found)), key=lambda place: found[place]["f1"])  # the first of equals
+        """Log F1 over all ranks; `dev/f1` (lenient) selects the checkpoint and its decoding setting."""
+        self._post_states = None
+        computed = [metric.compute() for metric in self.scores]
+        best = max(range(len(computed)), key=lambda place: computed[place]["f1"])  # the first of equals
         self.head.choose(best)
-        shown = {f"dev/{name}": float(found[best][name]) for name in ("f1", "precision", "recall", "f1_strict")}
-        self.log_dict(shown, prog_bar=False, rank_zero_only=False, sync_dist=False)
-        self.log("dev_f1", shown["dev/f1"], prog_bar=True, logger=False)
+        figures = {f"dev/{name}": float(computed[best][name]) for name in ("f1", "precision", "recall", "f1_strict")}
+        self.log_dict(figures, prog_bar=False, rank_zero_only=False, sync_dist=False)
+        self.log("dev_f1", figures["dev/f1"], prog_bar=True, logger=False)
 
 
 class PictureTagger(Tagger):
-    """Towers, freezing, limits and views of a method that reads a post and looks at its pictures.
+    """Base of methods that read a post and its pictures: towers, freezing, limits and views.
 
-    A method builds its encoder from `make_text` and `make_sight`; the encoder keeps the sight as its `sight`, None
-    where it looks at nothing. `views` says what of the pictures it looks at.
+    A subclass builds its encoder from `make_text` and `make_sight`; the encoder stores the sight as `sight`, None if it
+    uses no pictures. `views` returns the views of the pictures that it reads.
     """
 
     options_class: ClassVar[type[PictureOptions]] = PictureOptions
     encoder: Any
 
     def make_text(self) -> TextTower:
-        """The text tower, as the options `text`, `freeze_text`, `max_tokens` and `word_pool` have it."""
+        """The text tower of the options `text`, `freeze_text`, `max_tokens` and `word_pool`."""
         o = self.options
         return self.text_tower("text", o.text, freeze=o.freeze_text, max_tokens=o.max_tokens, word_pool=o.word_pool)
 
     def make_sight(self, text: TextTower) -> Sight:
-        """The vision tower, or a copy of `text` that reads captions, as `vision` and `freeze_vision` have it."""
+        """The vision tower of the options `vision` and `freeze_vision`, or a copy of `text` that reads captions."""
         o = self.options
         return self.sight("vision", o.vision, text, freeze=o.freeze_vision, augment=getattr(o, "augment", False))
 
     def views(self) -> tuple[str, ...]:
-        """What is looked at: `whole`, `objects`, or both."""
+        """Views of the pictures: `whole`, `objects`, or both."""
         return ("whole",)
 
     def needs(self) -> Needs:
-        """The views, of so many images and objects, with their relevance where the encoder reads it."""
+        """The views, with the limits of images and objects, and the relevance of images if the encoder reads it."""
         reader, sight = self.towers["text"].reader, self.encoder.sight
         if sight is None:
             return Needs(reader=reader)
@@ -226,10 +226,10 @@ class PictureTagger(Tagger):
         return replace(needs, max_objects=o.max_objects) if isinstance(o, ObjectOptions) else needs
 
     def prepare(self, data: MnerData) -> None:
-        """As every tagger; and posts without a relevance score that the encoder reads are refused before training.
+        """Extend `Tagger`: if the encoder reads relevance, check before training that every picture has a score.
 
         Raises:
-            DataError: a training post has a picture without a score.
+            DataError: a training post has a picture without a relevance score.
         """
         super().prepare(data)
         needs = self.needs()
@@ -237,4 +237,4 @@ class PictureTagger(Tagger):
             return
         for post in data.posts("train"):
             if any(ref.relevance is None for ref in post.images[: needs.max_images]):
-                data.collator()([post])  # refuses, naming the picture
+                data.collator()([post])  # raises an error that names the picture

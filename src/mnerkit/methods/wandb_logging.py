@@ -1,4 +1,4 @@
-"""What a run tells Weights & Biases: the cells of tables that it fills, and its final scores and predictions."""
+"""Logging of a run to Weights & Biases: the table cells that it fills, and its final scores and predictions."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ TAG = 64
 
 
 def account(config: Mapping[str, Any], corpus: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A configuration whose section `wandb` is ready for W&B, and the cells of tables that the run fills.
+    """A configuration whose section `wandb` is ready for W&B, and the table cells that the run fills.
 
     Args:
         config: the resolved configuration.
-        corpus: the folder of the run's corpus; with the plugin it is the run's tags where none are given.
+        corpus: folder name of the run's corpus; plugin and corpus are the default tags.
     """
-    asked = dict(config.get("wandb") or {})
-    cells = asked.pop("cells", None) or {}
-    asked["tags"] = [str(tag)[:TAG] for tag in asked.get("tags") or (config["plugin"], corpus)]
-    return {**config, "wandb": asked}, dict(cells)
+    section = dict(config.get("wandb") or {})
+    cells = section.pop("cells", None) or {}
+    section["tags"] = [str(tag)[:TAG] for tag in section.get("tags") or (config["plugin"], corpus)]
+    return {**config, "wandb": section}, dict(cells)
 
 
 def note(loggers: Iterable[Logger], **facts: Any) -> None:
-    """Add to the configuration that W&B shows of a run."""
+    """Add facts to the configuration that W&B shows for a run."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_hyperparams(facts)
 
 
 def log_results(logger: WandbLogger, metrics: dict[str, Any], answers: Sequence[Any]) -> None:
-    """Summary figures; of a tagger the predictions of the split that was scored last, too, and word-level confusions.
+    """Log the summary and, for a tagger, a table of predictions and a word-level confusion matrix of the last split.
 
     Closes the run.
     """
@@ -51,7 +51,7 @@ def log_results(logger: WandbLogger, metrics: dict[str, Any], answers: Sequence[
     run.summary["protocol"] = metrics["protocol"]
     if predicted := [each for each in answers if isinstance(each, Prediction)]:
         _log_predictions(run, predicted)
-    # the offline file is whole only when the run is closed
+    # the offline file is complete only after the run is closed
     run.finish()
 
 
@@ -59,13 +59,13 @@ def _log_predictions(run: Any, predicted: Sequence[Prediction]) -> None:
     import wandb
 
     table = wandb.Table(columns=["id", "words", "gold", "predicted", "right"])
-    for row, each in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
-        named = [f"{span['text']} ({span['type']})" for span in row["entities"]]
-        gold = [f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", [])]
-        table.add_data(row["id"], " ".join(row["words"]), "; ".join(gold), "; ".join(named), each.gold == each.scored)
+    for row, prediction in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
+        entities = "; ".join(f"{span['text']} ({span['type']})" for span in row["entities"])
+        gold = "; ".join(f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", []))
+        table.add_data(row["id"], " ".join(row["words"]), gold, entities, prediction.gold == prediction.scored)
     run.log({"predictions": table})
     names = ["O", *sorted({kind for each in predicted for kind in each.types})]
     number = {name: place for place, name in enumerate(names)}
     gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
-    said_words = [number[tag[2:] or "O"] for each in predicted for tag in each.scored]
-    run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=said_words, class_names=names)})
+    predicted_words = [number[tag[2:] or "O"] for each in predicted for tag in each.scored]
+    run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=predicted_words, class_names=names)})

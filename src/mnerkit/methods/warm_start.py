@@ -1,4 +1,4 @@
-"""A tiny vision tower that will be frozen is trained against a text tower first, so that it knows something."""
+"""Pretraining of a frozen tiny vision tower against a text tower, so that its features carry information."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _log = logging.getLogger("mnerkit.methods")
 def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
     """Train a frozen tiny vision tower and a tiny text tower against each other on the training posts, or load them.
 
-    A `tiny` text tower keeps what it learnt whether it is frozen or goes on learning with the method; where the method
-    has none of the vision tower's width, one that is thrown away afterwards takes its place. Does nothing where the
-    vision tower learns with the method or comes from outside. The result is kept under the digest of the corpus, the
-    seed, the towers' shapes and the behaviour number of the training, in the cache folder of `data` if any.
+    A `tiny` text tower keeps the trained weights, whether it is frozen or not. If the method has no such tower of the
+    vision tower's width, a temporary one is used. Nothing is done if the vision tower is not frozen or pretrained. The
+    result is stored in the cache folder of `data`, if there is one, under the digest of the corpus, the seed, the
+    towers' shapes and the behaviour number of the training.
     """
     towers = list(method.towers.values())
     vision = next((tower for tower in towers if isinstance(tower, TinyVision) and tower.frozen), None)
     if vision is None:
         return
-    # tiny-bert is not among them: on preset default this left its states in one direction, whence it did not recover
+    # not tiny-bert: on preset default all its states then point in one direction, and training does not recover
     texts = [tower for tower in towers if isinstance(tower, TinyText) and tower.width == vision.width]
     text = texts[0] if texts else TinyText(data.facts, width=vision.width)
-    # towers are to know words and pictures at large, as pretrained ones do: no tag and no ranking is read
+    # like pretrained towers, they learn from words and pictures only: no tag and no ranking is read
     posts = data.posts("train" if data.options.train_on == "all_train" else "all_train", pictures="right")
     shapes = [[name, list(value.shape)] for tower in (text, vision) for name, value in tower.state_dict().items()]
     facts = [data.content.digest, len(posts), data.seed, shapes, torch.__version__, BEHAVIOUR]
@@ -48,14 +48,14 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
         try:
             pair.load_state_dict(load_file(path))
             with suppress(OSError):
-                os.utime(path)  # `mnerkit cache clear --older-than` goes by the last use
+                os.utime(path)  # `mnerkit cache clear --older-than` uses the time of the last use
             return
-        except Exception:  # a damaged file is made again
+        except Exception:  # a damaged file is computed again
             path.unlink(missing_ok=True)
     if show:
-        kept = "" if path is None else " (kept for the next run)"
-        print(f"training the tiny towers against each other on the training posts{kept}", flush=True)
-    pretrain(text, vision, posts, seed=data.seed, progress=_say if show else None)
+        cached = "" if path is None else " (cached for the next run)"
+        print(f"training the tiny towers against each other on the training posts{cached}", flush=True)
+    pretrain(text, vision, posts, seed=data.seed, progress=_print_loss if show else None)
     if path is None:
         return
     try:
@@ -64,5 +64,5 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
         _log.warning("%s: %s; the towers are trained again next time", problem.filename or path, problem.strerror)
 
 
-def _say(epoch: int, loss: float) -> None:
+def _print_loss(epoch: int, loss: float) -> None:
     print(f"  epoch {epoch + 1}: loss {loss:.3f}", flush=True)

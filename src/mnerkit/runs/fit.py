@@ -165,12 +165,12 @@ def _train(
         **assembly.selection(),
         "parameters": method.trainable_parameters(),
         "protocol": protocol,
-        **method.noted,
+        **method.notes,
     }
     for split in splits:
         metrics |= assembly.score(split, folder)
     metrics["looks_at_test"] = int("test" in metrics)
-    method.leave(trainer, data, folder.path)
+    method.export(trainer, data, folder.path)
     metrics["seconds"] = {
         "prepare": round(ready - started, 2),
         "train": round(trained - ready, 2),

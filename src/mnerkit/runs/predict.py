@@ -68,4 +68,4 @@ def predict_file(
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
-    return count, list(predictor.remarks())
+    return count, list(predictor.warnings())

@@ -1,4 +1,4 @@
-"""Heads by the name the user types. Importing this package imports no torch."""
+"""Heads by name. Importing this package does not import torch."""
 
 from __future__ import annotations
 

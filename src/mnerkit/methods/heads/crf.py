@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads.head import Head, Words, add_boundary, as_long_as_posts, mean_over_rows, words_of
+from mnerkit.methods.heads.head import Head, Words, add_boundary, mean_over_rows, pad_to_words, words_of
 from mnerkit.methods.heads.options import CRFOptions
 from mnerkit.nn.linear_chain import CRF, TiedCRF, crf_divergence, crf_nll, viterbi
 from mnerkit.towers.interface import WordStates
 
 
 class CRFHead(Head):
-    """A linear layer and a linear-chain CRF; the loss is the mean over posts of the tag sequence's log-loss."""
+    """A linear layer and a linear-chain CRF; the loss is the negative log-likelihood, averaged over posts."""
 
     name: ClassVar[str] = "crf"
     options_class = CRFOptions
-    compares: ClassVar[bool] = True
+    has_divergence: ClassVar[bool] = True
 
     def __init__(self, options: CRFOptions | None = None, **given: Any) -> None:
         super().__init__(options, **given)
@@ -38,7 +38,7 @@ class CRFHead(Head):
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Negative log-likelihood of the gold tags: mean over query rows, summed over environments.
 
-        Where a word's tag does not count, it is summed over all tags.
+        For words whose tag does not count, the likelihood is summed over all tags.
         """
         words = words_of(encoded, batch)
         with torch.autocast(words.states.device.type, enabled=False):
@@ -69,4 +69,4 @@ class CRFHead(Head):
         with torch.autocast(words.states.device.type, enabled=False):
             emissions = self._emissions(words, encoded).mean(0)
         decoded = viterbi(emissions, words.mask, scores.constrained() if self.options.constrain_bio else scores)
-        return as_long_as_posts(decoded, batch, words)
+        return pad_to_words(decoded, batch, words)

@@ -1,6 +1,6 @@
-"""A head turns word states into entities: a loss in training, tags after it; and what heads share.
+"""The base class of heads, which turn word states into a loss and tags, and functions that heads share.
 
-That is the query and support words of a batch, and what is done with scores of words.
+The shared functions select the query and support words of a batch and handle scores of words.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from mnerkit.towers.interface import Encoder, WordStates
 class Head(nn.Module):
     """Base of all heads.
 
-    A head is made from its options alone (`--model.head.X`); `build` gives it the width of the word states and the
-    tags, and creates its weights. Losses of the E environments are summed, their emissions are averaged.
-    Only rows of `batch.query` are scored; only words of `batch.text.read_mask` are seen, and of those, words that
-    `batch.play_mask` leaves out are in no loss and no support.
+    A head is created from its options (`--model.head.X`); `build` creates its weights for a width of the word states
+    and a set of tags. Losses of the E environments are summed, their emissions are averaged. Only rows of `batch.query`
+    are scored, and only words of `batch.text.read_mask` are read; words outside `batch.play_mask` contribute to no loss
+    and no support.
 
     Attributes:
-        name: what the user types (`--model.head NAME`).
+        name: name of the head (`--model.head NAME`).
         options_class: declares its options (`--model.head.X`).
-        train_mode: whether it trains on plain batches or on episodes; the datamodule follows.
+        train_mode: whether it trains on plain batches or on episodes; the datamodule follows it.
         reads_support: whether it tags from a support, so that dev and test are episodes. A head that trains on plain
-            batches and reads a support is built with the training types.
-        tunes: whether tagging takes gradients.
-        tunes_encoder: whether tagging changes the encoder, too, for the time of an episode.
-        compares: whether it has a `divergence`.
-        choices: settings of the decoding from which dev chooses; empty for most heads.
+            batches and reads a support is built for the training types.
+        tunes: whether tagging needs gradients.
+        tunes_encoder: whether tagging also changes the encoder, for the time of an episode.
+        has_divergence: whether it implements `divergence`.
+        choices: decoding settings from which dev chooses; empty for most heads.
     """
 
     name: ClassVar[str]
@@ -48,18 +48,18 @@ class Head(nn.Module):
     reads_support: ClassVar[bool] = False
     tunes: ClassVar[bool] = False
     tunes_encoder: bool = False
-    compares: ClassVar[bool] = False
+    has_divergence: ClassVar[bool] = False
     choices: Sequence[float] = ()
 
     def __init__(self, options: HeadOptions | None = None, **given: Any) -> None:
-        """Keep the options.
+        """Store the options.
 
         Args:
-            options: of the class's `options_class`; default: made of `given`.
+            options: an object of `options_class`; default: made from `given`.
             given: single options by name.
 
         Raises:
-            UsageError: an unknown option, or a value that one does not take.
+            UsageError: an option is unknown or has an invalid value.
         """
         super().__init__()
         self.options: Any = make(self.options_class, given) if options is None else options
@@ -69,12 +69,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def prepare(self, posts: Sequence[Post], tagset: TagSet, ignore: bool = False) -> None:
-        """Look at the training posts, once before training; what is learnt from them goes into buffers.
+        """Read the training posts, once before training, and store statistics in buffers.
 
         Args:
             posts: the training posts.
-            tagset: the training types.
-            ignore: tags of other types are unknown, not O.
+            tagset: tags of the training types.
+            ignore: whether tags of other types are unknown instead of O.
         """
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
@@ -82,22 +82,22 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def divergence(self, encoded: WordStates, batch: Batch, rows: Tensor) -> Tensor:
-        """How far the tags of the second environment are from those of the first: a KL divergence, a scalar in float32.
+        """KL divergence of the second environment's tag distribution from the first's, a scalar in float32.
 
-        The first is the teacher: no gradient goes through it. In the unit of `loss` (a post, or a word), a mean over
-        those query rows that are in `rows`.
+        The first environment is the teacher and gets no gradient. The unit (a post, or a word) is that of `loss`; the
+        result is the mean over the query rows in `rows`.
 
         Args:
             encoded: states of two environments.
-            batch: what they were read from.
+            batch: the batch of the states.
             rows: (B,) bool.
         """
         raise NotImplementedError
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """One list of tag numbers (of `batch.tagset`) for each query row, as long as the post has words.
+        """Decode each query row: a list with one tag number (of `batch.tagset`) for each word of the post.
 
-        Words that the tower did not see are O.
+        Words that the tower did not read are O.
         """
         raise NotImplementedError
 
@@ -105,37 +105,37 @@ class Head(nn.Module):
     def adapted(
         self, encoder: Encoder | PostStates, batch: Batch, *, trace: bool = False, seed: int = 0
     ) -> Iterator[tuple[Head, WordStates]]:
-        """The head that decodes this batch and the states that it decodes; other than this head where it `tunes`.
+        """The head for decoding this batch, and the encoded batch; the head itself unless it `tunes`.
 
-        What is tuned is as before when the context ends.
+        Tuned weights are restored when the context ends.
 
         Args:
-            encoder: encodes the batch; an `Encoder` where the head `tunes_encoder`.
-            batch: what will be decoded.
-            trace: ask the encoder for its trace.
+            encoder: encodes the batch; must be an `Encoder` if the head `tunes_encoder`.
+            batch: the batch to decode.
+            trace: whether the encoder returns its trace.
             seed: with the episode's number, the only source of randomness.
         """
         yield self, encoder(batch, trace=trace)
 
     def decodings(self, encoded: WordStates, batch: Batch) -> list[list[list[int]]]:
-        """What `decode` would return under each of `choices`; without choices, what it returns."""
+        """The results of `decode` for each of `choices`; a single one without choices."""
         return [self.decode(encoded, batch)]
 
     def choose(self, place: int) -> None:
-        """Decode with `choices[place]` from now on; kept in a buffer, so that checkpoints carry it."""
+        """Decode with `choices[place]` from now on; the choice is a buffer, so checkpoints contain it."""
 
 
-# emission of a tag that the support says nothing of: finite, so that nothing turns into NaN, and out of reach
+# emission of a tag that the support does not contain: finite, to avoid NaN, and too low to be chosen
 ABSENT = -1e4
 
 
 class Words(NamedTuple):
-    """Some rows of a batch.
+    """Words of some rows of a batch.
 
     Attributes:
         states: (E, R, W, d) float32.
-        mask: (R, W) bool, words that were read.
-        play: (R, W) bool, those of them whose tag counts.
+        mask: (R, W) bool, words that the tower read.
+        play: (R, W) bool, words that were read and whose tag counts.
         rows: (R,) long, numbers of the rows.
     """
 
@@ -148,10 +148,10 @@ class Words(NamedTuple):
         """(R, W) tag numbers of these rows.
 
         Raises:
-            DataError: the posts carry no tags.
+            DataError: the posts have no tags.
         """
         if batch.tags is None:
-            raise DataError(f"post {batch.posts[0].id!r} carries no tags: training and support posts need one a word")
+            raise DataError(f"post {batch.posts[0].id!r} has no tags: training and support posts need one a word")
         return batch.tags[self.rows]
 
 
@@ -167,32 +167,32 @@ def support_of(encoded: WordStates, batch: Batch, head: str) -> tuple[Tensor, Te
     """States (E, m, d) and tags (m,) of the m support words whose tags count, m > 0.
 
     Args:
-        encoded: what the encoder returned.
+        encoded: output of the encoder.
         batch: an episode.
-        head: name of the head that asks.
+        head: name of the head, for the error message.
 
     Raises:
-        DataError: there is no such word, or the support carries no tags.
+        DataError: there is no such word, or the support has no tags.
     """
     words = words_of(encoded, batch, query=False)
     if not words.play.any():
-        raise DataError(f"{head} learns the types from support posts, and the batch holds none with words")
+        raise DataError(f"{head} learns the types from support posts, and the batch contains none with words")
     return words.states[:, words.play], words.tags(batch)[words.play]
 
 
 def in_rows(values: Tensor, words: Words) -> Tensor:
-    """Values (E, n, K) of the n words that were read, put back in their rows: (E, R, W, K), 0 elsewhere."""
+    """Put values (E, n, K) of the n words that were read back into rows: (E, R, W, K), 0 elsewhere."""
     rows = values.new_zeros(len(values), *words.mask.shape, values.shape[-1])
     rows[:, words.mask] = values
     return rows
 
 
 def add_boundary(emissions: Tensor, encoded: WordStates, words: Words) -> Tensor:
-    """Add an encoder's B/I/O emissions, where it has any, to those of all tags of the same role.
+    """Add an encoder's B/I/O emissions, if it has any, to the emissions of all tags with the same role.
 
     Args:
         emissions: (E, R, W, K) over O, B-x, I-x, B-y, I-y ...
-        encoded: what the encoder returned.
+        encoded: output of the encoder.
         words: the rows.
     """
     if encoded.boundary is None:
@@ -203,7 +203,7 @@ def add_boundary(emissions: Tensor, encoded: WordStates, words: Words) -> Tensor
 
 
 def mean_over_rows(losses: Tensor, mask: Tensor) -> Tensor:
-    """Sum over environments of the mean over the rows that have a word; zero (with a gradient) where none has.
+    """Sum over environments of the mean over rows with words; zero (with a gradient) if there are none.
 
     Args:
         losses: (E, R), zero in rows without words.
@@ -213,7 +213,7 @@ def mean_over_rows(losses: Tensor, mask: Tensor) -> Tensor:
 
 
 def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:
-    """Sum over environments of the mean over words; zero (with a gradient) where there is no word.
+    """Sum over environments of the mean over words; zero (with a gradient) if there are none.
 
     Args:
         log_p: (E, R, W, K).
@@ -224,20 +224,21 @@ def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:
     return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
 
 
-def likeliest(scores: Tensor, words: Words) -> list[list[int]]:
-    """Numbers of the highest scores (R, W, K), the first where several are, of the words that were read."""
-    read = words.mask.sum(1).tolist()
-    return [row[:count] for row, count in zip(scores.argmax(-1).tolist(), read, strict=True)]
+def most_likely(scores: Tensor, words: Words) -> list[list[int]]:
+    """Indices of the highest of the scores (R, W, K) of each word that was read; of equal ones the first."""
+    counts = words.mask.sum(1).tolist()
+    return [row[:count] for row, count in zip(scores.argmax(-1).tolist(), counts, strict=True)]
 
 
 def from_io(classes: Iterable[Sequence[int]]) -> list[list[int]]:
-    """BIO tags of IO classes (0 is O, k is the k-th type): words of one type that stand together are one entity."""
+    """BIO tags of IO classes (0 is O, k is the k-th type): adjacent words of one type are one entity."""
     return [
-        [this and 2 * this - (before != this) for before, this in zip([0, *row], row, strict=False)] for row in classes
+        [kind and 2 * kind - (previous != kind) for previous, kind in zip([0, *row], row, strict=False)]
+        for row in classes
     ]
 
 
-def as_long_as_posts(decoded: Sequence[Sequence[int]], batch: Batch, words: Words) -> list[list[int]]:
-    """Tag numbers for every word of the query posts: O (0) for words that the tower did not see."""
+def pad_to_words(decoded: Sequence[Sequence[int]], batch: Batch, words: Words) -> list[list[int]]:
+    """Tag numbers for every word of the query posts: O (0) for words that the tower did not read."""
     lengths = batch.text.word_mask[words.rows].sum(1).tolist()
     return [[*row, *[0] * (length - len(row))] for row, length in zip(decoded, lengths, strict=True)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.methods.heads.head import as_long_as_posts, from_io, in_rows, likeliest, support_of, words_of
+from mnerkit.methods.heads.head import from_io, in_rows, most_likely, pad_to_words, support_of, words_of
 from mnerkit.methods.heads.options import NearestOptions
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.nn.prototypes import distances
@@ -19,8 +19,8 @@ class NearestHead(TransferHead):
     """Trains a softmax on the source types; then each query word gets the IO tag of its nearest support word.
 
     NNShot (Yang and Katiyar, 2020, "Simple and effective few-shot named entity recognition with structured nearest
-    neighbor learning"). Neighbouring words of one type are one entity. Distances are averaged over environments, in
-    each of which the nearest word of every tag is sought apart.
+    neighbor learning"). Adjacent words of one type are one entity. The distance to the nearest word of each tag is
+    computed in each environment and then averaged.
     """
 
     name: ClassVar[str] = "nearest"
@@ -34,7 +34,7 @@ class NearestHead(TransferHead):
             words that were not read.
 
         Raises:
-            DataError: there is no support, or it carries no tags.
+            DataError: there is no support, or it has no tags.
         """
         support, tags = support_of(encoded, batch, self.name)
         query = words_of(encoded, batch)
@@ -42,13 +42,13 @@ class NearestHead(TransferHead):
         with torch.autocast(words.device.type, enabled=False):
             if self.options.normalise:
                 support, words = (nn.functional.normalize(each, dim=-1) for each in (support, words))
-            apart = distances(words, support)  # (E, n, m)
-            classes = ((tags + 1) // 2).expand_as(apart)
-            closest = apart.new_full((*apart.shape[:2], 1 + len(batch.tagset.types)), torch.inf)
-            return in_rows(-closest.scatter_reduce(2, classes, apart, "amin"), query)
+            to_words = distances(words, support)  # (E, n, m)
+            classes = ((tags + 1) // 2).expand_as(to_words)
+            closest = to_words.new_full((*to_words.shape[:2], 1 + len(batch.tagset.types)), torch.inf)
+            return in_rows(-closest.scatter_reduce(2, classes, to_words, "amin"), query)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """The tag of the nearest support word; of equally near ones O, then the first type."""
+        """The tag of the nearest support word; ties go to O, then to the first type."""
         words = words_of(encoded, batch)
-        classes = likeliest(self.similarity(encoded, batch).mean(0), words)
-        return as_long_as_posts(from_io(classes), batch, words)
+        classes = most_likely(self.similarity(encoded, batch).mean(0), words)
+        return pad_to_words(from_io(classes), batch, words)

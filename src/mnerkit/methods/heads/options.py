@@ -20,14 +20,14 @@ class HeadOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxOptions(HeadOptions):
-    """Of the head `softmax`."""
+    """Options of the head `softmax`."""
 
     dropout: float = option(0.0, "share of the word states' features dropped before the linear layer", DROPOUT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CRFOptions(HeadOptions):
-    """Of the head `crf`."""
+    """Options of the head `crf`."""
 
     transitions: Transitions = option(
         "full", "a score for each pair of tags, or one for each pair of roles (O->B, B->I same ...), for all types"
@@ -42,7 +42,7 @@ class CRFOptions(HeadOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeOptions(HeadOptions):
-    """Of the head `prototype`."""
+    """Options of the head `prototype`."""
 
     distance: Literal["sq_euclid", "euclid", "cosine"] = option(
         "sq_euclid", "distance of a word to a prototype; cosine is one minus the cosine"
@@ -68,7 +68,7 @@ class PrototypeOptions(HeadOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeCRFOptions(PrototypeOptions):
-    """Of the head `prototype_crf`."""
+    """Options of the head `prototype_crf`."""
 
     transitions: Transitions = option(
         "tied",
@@ -86,7 +86,7 @@ class PrototypeCRFOptions(PrototypeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class NearestOptions(HeadOptions):
-    """Of the head `nearest`."""
+    """Options of the head `nearest`."""
 
     normalise: bool = option(True, "bring word states to length 1 before squared Euclidean distances are taken")
     dropout: float = option(
@@ -96,7 +96,7 @@ class NearestOptions(HeadOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StructOptions(NearestOptions):
-    """Of the head `struct`."""
+    """Options of the head `struct`."""
 
     tau: float | None = option(
         None,
@@ -108,7 +108,7 @@ class StructOptions(NearestOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(HeadOptions):
-    """Of the head `finetune`."""
+    """Options of the head `finetune`."""
 
     layer: Layer = option("softmax", "layer that is trained on the source types and, fresh, tuned on each support")
     scope: Literal["head", "all"] = option(

@@ -13,11 +13,11 @@ from mnerkit.methods.heads.head import (
     ABSENT,
     Head,
     add_boundary,
-    as_long_as_posts,
     cross_entropy,
     from_io,
     in_rows,
-    likeliest,
+    most_likely,
+    pad_to_words,
     support_of,
     words_of,
 )
@@ -29,9 +29,9 @@ from mnerkit.towers.interface import WordStates
 class PrototypeHead(Head):
     """Prototypes of the support words, and a softmax over the distances of each query word to them.
 
-    Prototypical networks (Snell et al., 2017) over words, O a class like any other (ProtoBERT; MOUSING, Eq. 10-11).
-    Only words are seen, never image nodes. The prototypes of an environment come from its own states. In the loss, a
-    gold tag of which the support says nothing counts as O.
+    Prototypical networks (Snell et al., 2017) over words, with O as a class of its own (ProtoBERT; MOUSING, Eq. 10-11).
+    Only words are used, never image nodes. Each environment computes prototypes from its own states. In the loss, a
+    gold tag that does not occur in the support counts as O.
     """
 
     name: ClassVar[str] = "prototype"
@@ -42,38 +42,38 @@ class PrototypeHead(Head):
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Set the scale of the distances; `tagset` is not used."""
-        usual = {"sq_euclid": width**-0.5, "euclid": 1.0, "cosine": 10.0}
-        self.scale = usual[self.options.distance] if self.options.dist_scale is None else self.options.dist_scale
+        defaults = {"sq_euclid": width**-0.5, "euclid": 1.0, "cosine": 10.0}
+        self.scale = defaults[self.options.distance] if self.options.dist_scale is None else self.options.dist_scale
         if self.options.o_proto == "learned_bias":
             self.o_bias = nn.Parameter(torch.tensor(0.5).log())
 
     # ------------------------------------------------------------------ emissions
 
     def _centres(self, support: Tensor, tags: Tensor, num_tags: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Prototypes (E, C, d), which of them the support knows (C,), and the support words that are O (m,)."""
+        """Prototypes (E, C, d), which of them the support defines (C,), and which support words are O (m,)."""
         io = self.options.proto_classes == "io"
         classes = (tags + 1) // 2 if io else tags
         centres, counts = prototypes(support, classes, (num_tags + 1) // 2 if io else num_tags)
-        known = counts > 0
+        defined = counts > 0
         if not io:
             begin, inside = slice(1, None, 2), slice(2, None, 2)
-            # an orphan I-x may be all that the support has of a type, so B-x borrows, too
+            # B-x also borrows, since an orphan I-x may be the only word of a type in the support
             borrowed = [(begin, inside), (inside, begin)] if self.options.missing_I == "from_B" else [(begin, inside)]
-            own, had = centres, known
-            centres, known = own.clone(), had.clone()
-            for to, source in borrowed:
-                centres[:, to] = torch.where(had[to].unsqueeze(-1), own[:, to], own[:, source])
-                known[to] = had[to] | had[source]
+            means, present = centres, defined
+            centres, defined = means.clone(), present.clone()
+            for target, source in borrowed:
+                centres[:, target] = torch.where(present[target].unsqueeze(-1), means[:, target], means[:, source])
+                defined[target] = present[target] | present[source]
         outside = classes == 0
-        if not known[0]:
-            # a support without O words: O is then what lies between the entities
+        if not defined[0]:
+            # without O words in the support, O is the mean of all words
             centres = torch.cat((support.mean(1, keepdim=True), centres[:, 1:]), dim=1)
             outside = torch.ones_like(outside)
-        known[0] = True
-        return centres, known, outside
+        defined[0] = True
+        return centres, defined, outside
 
     def _logits(self, support: Tensor, tags: Tensor, query: Tensor, num_tags: int) -> tuple[Tensor, Tensor]:
-        """Negative scaled distances (E, n, C) of query words to classes, and which classes the support knows (C,).
+        """Negative scaled distances (E, n, C) of query words to classes, and which classes the support defines (C,).
 
         Args:
             support: (E, m, d) states of the support words.
@@ -81,59 +81,59 @@ class PrototypeHead(Head):
             query: (E, n, d) states of the query words.
             num_tags: K.
         """
-        centres, known, outside = self._centres(support, tags, num_tags)
-        apart = distances(query, centres, self.options.distance)  # (E, n, C)
+        centres, defined, outside = self._centres(support, tags, num_tags)
+        to_centres = distances(query, centres, self.options.distance)  # (E, n, C)
         if self.options.o_proto != "mean":
-            others, entities = support[:, outside], centres[:, 1:][:, known[1:]]
+            o_words, entities = support[:, outside], centres[:, 1:][:, defined[1:]]
             if self.options.o_proto == "nearest":
-                to_o = nearest(query, others, self.options.distance)  # (E, n)
+                to_o = nearest(query, o_words, self.options.distance)  # (E, n)
             elif entities.shape[1]:
-                usual = nearest(others, entities, self.options.distance).mean(1, keepdim=True)  # (E, 1)
-                to_o = (self.o_bias.exp() * usual).expand_as(apart[..., 0])
-            else:  # no entity in the support, so O is certain whatever its distance
-                to_o = self.o_bias.expand_as(apart[..., 0])
-            apart = torch.cat((to_o.unsqueeze(-1), apart[..., 1:]), -1)
-        return -self.scale * apart, known
+                mean = nearest(o_words, entities, self.options.distance).mean(1, keepdim=True)  # (E, 1)
+                to_o = (self.o_bias.exp() * mean).expand_as(to_centres[..., 0])
+            else:  # without an entity in the support, O is certain at any distance
+                to_o = self.o_bias.expand_as(to_centres[..., 0])
+            to_centres = torch.cat((to_o.unsqueeze(-1), to_centres[..., 1:]), -1)
+        return -self.scale * to_centres, defined
 
     def emissions(self, encoded: WordStates, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Emissions of the query words in each environment (MOUSING, Eq. 11), an encoder's boundary emissions added.
+        """Emissions of the query words in each environment (MOUSING, Eq. 11), plus an encoder's boundary emissions.
 
         Returns:
-            (E, Q, W, K) float32, `ABSENT` for tags of which the support says nothing and 0 in the padding, and (K,)
-            bool, the tags of which it says something.
+            (E, Q, W, K) float32, `ABSENT` for tags that the support does not define and 0 in the padding, and (K,)
+            bool, the tags that it defines.
 
         Raises:
-            DataError: there is no support, or it carries no tags.
+            DataError: there is no support, or it has no tags.
         """
         support, tags = support_of(encoded, batch, self.name)
         query, num_tags = words_of(encoded, batch), len(batch.tagset)
         with torch.autocast(query.states.device.type, enabled=False):
-            logits, known = self._logits(support, tags, query.states[:, query.mask], num_tags)
-            log_p = logits.masked_fill(~known, -torch.inf).log_softmax(-1)
-            scores = (log_p.exp() if self.reads_probabilities else log_p).masked_fill(~known, ABSENT)
+            logits, defined = self._logits(support, tags, query.states[:, query.mask], num_tags)
+            log_p = logits.masked_fill(~defined, -torch.inf).log_softmax(-1)
+            scores = (log_p.exp() if self.reads_probabilities else log_p).masked_fill(~defined, ABSENT)
             if self.options.proto_classes == "io":
-                of_tag = (torch.arange(num_tags, device=scores.device) + 1) // 2
-                scores, known = scores[..., of_tag], known[of_tag]
-            return add_boundary(in_rows(scores, query), encoded, query), known
+                class_of_tag = (torch.arange(num_tags, device=scores.device) + 1) // 2
+                scores, defined = scores[..., class_of_tag], defined[class_of_tag]
+            return add_boundary(in_rows(scores, query), encoded, query), defined
 
     # ------------------------------------------------------------------ loss and tags
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Cross-entropy: mean over the words of all query rows, summed over environments."""
         words = words_of(encoded, batch)
-        log_p, known = self.emissions(encoded, batch)
+        log_p, defined = self.emissions(encoded, batch)
         if encoded.boundary is not None:
             log_p = log_p.log_softmax(-1)
         gold = words.tags(batch)
-        return cross_entropy(log_p, gold * known[gold], words.play)
+        return cross_entropy(log_p, gold * defined[gold], words.play)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """The likeliest tag of each word, under the mean of the environments' log-probabilities.
+        """The most likely tag of each word, by the mean of the environments' log-probabilities.
 
-        Where `B-` and `I-` share prototypes, neighbouring words of one type are one entity.
+        If `B-` and `I-` share prototypes, adjacent words of one type are one entity.
         """
         words = words_of(encoded, batch)
-        best = likeliest(self.emissions(encoded, batch)[0].mean(0), words)
+        best = most_likely(self.emissions(encoded, batch)[0].mean(0), words)
         if self.options.proto_classes == "io" and encoded.boundary is None:
             best = from_io([(tag + 1) // 2 for tag in row] for row in best)
-        return as_long_as_posts(best, batch, words)
+        return pad_to_words(best, batch, words)

@@ -1,4 +1,4 @@
-"""Few-shot tagging: distances to the prototypes of a support set, and a CRF over them (MOUSING)."""
+"""Few-shot tagging by distances to the prototypes of a support set and a CRF (MOUSING)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
-from mnerkit.methods.heads.head import as_long_as_posts, mean_over_rows, words_of
+from mnerkit.methods.heads.head import mean_over_rows, pad_to_words, words_of
 from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype import PrototypeHead
 from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll, viterbi
@@ -26,24 +26,24 @@ class PrototypeCRFHead(PrototypeHead):
 
     @property
     def reads_probabilities(self) -> bool:  # type: ignore[override]
-        """Whether the CRF reads probabilities in place of their logarithms."""
+        """Whether the CRF reads probabilities instead of their logarithms."""
         return self.options.emission == "p"
 
     def build(self, width: int, tagset: TagSet) -> None:
-        """Create the CRF; of `tagset`, `full` transitions use the number of types, nothing else is used."""
+        """Create the CRF; only `full` transitions use `tagset`, for the number of types."""
         super().build(width, tagset)
         self.num_types = len(tagset.types)
         self.crf = CRF(len(tagset), batch_first=True) if self.options.transitions == "full" else TiedCRF()
 
     def _scores(self, batch: Batch) -> Scores:
-        """The CRF's scores of the episode's tags."""
+        """The CRF's scores for the tags of the episode."""
         num_types = len(batch.tagset.types)
         scores = self.crf.scores(num_types)
         if self.options.transitions == "tied":
             return scores
         if num_types != self.num_types:
             raise UsageError(
-                f"transitions: full was built for {self.num_types} types, an episode has {num_types}; use tied"
+                f"transitions: full was built for {self.num_types} types, and an episode has {num_types}; use tied"
             )
         if not self.options.slot_shuffle:
             return scores
@@ -54,9 +54,9 @@ class PrototypeCRFHead(PrototypeHead):
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Negative log-likelihood of the gold tags (MOUSING, Eq. 12): mean over query rows, sum over environments."""
         words = words_of(encoded, batch)
-        emissions, known = self.emissions(encoded, batch)
+        emissions, defined = self.emissions(encoded, batch)
         gold = words.tags(batch)
-        gold = gold * known[gold]
+        gold = gold * defined[gold]
         worlds = len(emissions)
         losses = crf_nll(
             emissions.flatten(0, 1),
@@ -73,4 +73,4 @@ class PrototypeCRFHead(PrototypeHead):
         emissions, _ = self.emissions(encoded, batch)
         scores = self._scores(batch)
         decoded = viterbi(emissions.mean(0), words.mask, scores.constrained() if self.options.constrain_bio else scores)
-        return as_long_as_posts(decoded, batch, words)
+        return pad_to_words(decoded, batch, words)

@@ -1,4 +1,4 @@
-"""Each word on its own: a linear layer and a softmax over the tags."""
+"""A linear layer and a softmax over the tags of each word."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch.nn.functional import kl_div
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads.head import Head, Words, add_boundary, as_long_as_posts, cross_entropy, likeliest, words_of
+from mnerkit.methods.heads.head import Head, Words, add_boundary, cross_entropy, most_likely, pad_to_words, words_of
 from mnerkit.methods.heads.options import SoftmaxOptions
 from mnerkit.towers.interface import WordStates
 
 
 class SoftmaxHead(Head):
-    """A linear layer and a softmax over the tags of every word; the loss is the mean over words."""
+    """A linear layer and a softmax over the tags of each word; the loss is the cross-entropy, averaged over words."""
 
     name: ClassVar[str] = "softmax"
     options_class = SoftmaxOptions
-    compares: ClassVar[bool] = True
+    has_divergence: ClassVar[bool] = True
 
     def __init__(self, options: SoftmaxOptions | None = None, **given: Any) -> None:
         super().__init__(options, **given)
@@ -49,6 +49,6 @@ class SoftmaxHead(Head):
         return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """The likeliest tag of each word, under the mean of the environments' log-probabilities."""
+        """The most likely tag of each word, by the mean of the environments' log-probabilities."""
         words = words_of(encoded, batch)
-        return as_long_as_posts(likeliest(self._log_p(words, encoded).mean(0), words), batch, words)
+        return pad_to_words(most_likely(self._log_p(words, encoded).mean(0), words), batch, words)

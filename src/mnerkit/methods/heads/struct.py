@@ -11,7 +11,7 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads.head import ABSENT, as_long_as_posts, from_io, words_of
+from mnerkit.methods.heads.head import ABSENT, from_io, pad_to_words, words_of
 from mnerkit.methods.heads.nearest import NearestHead
 from mnerkit.methods.heads.options import StructOptions
 from mnerkit.nn.abstract_transitions import ABSTRACT, count_transitions, spread
@@ -19,16 +19,16 @@ from mnerkit.nn.linear_chain import Scores, viterbi
 from mnerkit.towers.interface import WordStates
 
 TAUS = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-# the public default, until dev has chosen
-USUAL = TAUS.index(0.1)
+# the authors' default, until dev selects another
+DEFAULT = TAUS.index(0.1)
 
 
 class StructHead(NearestHead):
-    """`nearest` with transitions: scores of each IO tag, a softmax, and Viterbi over counted transitions.
+    """`nearest` with transitions: a softmax over the scores of IO tags, and Viterbi with counted transitions.
 
-    StructShot (Yang and Katiyar, 2020). The frequencies of seven abstract transitions (`nn.abstract_transitions`) are
-    counted on the source types' training posts and spread over the types in play; `tau` is their power. Counts and the
-    chosen `tau` are buffers: a checkpoint carries them.
+    StructShot (Yang and Katiyar, 2020). Seven abstract transitions (`nn.abstract_transitions`) are counted on the
+    training posts of the source types and spread over the types in play; `tau` is the power of their probabilities.
+    Counts and the selected `tau` are buffers, so checkpoints contain them.
     """
 
     name: ClassVar[str] = "struct"
@@ -43,9 +43,9 @@ class StructHead(NearestHead):
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the softmax for the source types, and the buffers."""
         super().build(width, tagset)
-        # whole numbers: no precision of the Trainer changes them
+        # integers, which the Trainer's precision does not change
         self.register_buffer("counts", torch.zeros(len(ABSTRACT), dtype=torch.long))
-        self.register_buffer("chosen", torch.tensor(USUAL))
+        self.register_buffer("chosen", torch.tensor(DEFAULT))
 
     def prepare(self, posts: Sequence[Post], tagset: TagSet, ignore: bool = False) -> None:
         """Count the abstract transitions of the training posts."""
@@ -64,28 +64,28 @@ class StructHead(NearestHead):
     def _emissions(self, encoded: WordStates, batch: Batch) -> Tensor:
         """(Q, W, 1 + N) mean of the environments' log-probabilities; `ABSENT` for tags that no support word has.
 
-        The softmax is the paper's; it moves all tags of a word alike, and so changes no path.
+        The paper's softmax shifts the scores of all tags of a word equally, so it does not change the best path.
         """
         log_p = self.similarity(encoded, batch).log_softmax(-1).mean(0)
         return log_p.masked_fill(log_p == -torch.inf, ABSENT)
 
     def _decoded(self, emissions: Tensor, batch: Batch, encoded: WordStates, tau: float) -> list[list[int]]:
         words = words_of(encoded, batch)
-        counted = spread(self.counts.cpu(), len(batch.tagset.types), tau)
-        scores = Scores(*(each.to(emissions.device) for each in counted))
-        return as_long_as_posts(from_io(viterbi(emissions, words.mask, scores)), batch, words)
+        transitions = spread(self.counts.cpu(), len(batch.tagset.types), tau)
+        scores = Scores(*(part.to(emissions.device) for part in transitions))
+        return pad_to_words(from_io(viterbi(emissions, words.mask, scores)), batch, words)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """Viterbi (without `B-`: neighbouring words of one type are one entity)."""
+        """Viterbi over IO tags: adjacent words of one type are one entity."""
         return self._decoded(self._emissions(encoded, batch), batch, encoded, self.tau)
 
     def decodings(self, encoded: WordStates, batch: Batch) -> list[list[list[int]]]:
-        """Decoded under each tau of `choices`, from the same emissions."""
+        """Decode the same emissions with each tau of `choices`."""
         emissions = self._emissions(encoded, batch)
         return [self._decoded(emissions, batch, encoded, tau) for tau in self.choices or (self.tau,)]
 
 
 def _classes(post: Post, tagset: TagSet, ignore: bool) -> list[int | None]:
-    """IO classes of a post: 0 for O and, unless they are unknown (`ignore`), for other types."""
+    """IO classes of a post: 0 for O and for other types, or with `ignore` None for other types."""
     place = {kind: number for number, kind in enumerate(tagset.types, start=1)}
     return [0 if tag == "O" else place.get(tag[2:], None if ignore else 0) for tag in post.tags or ()]

@@ -1,4 +1,4 @@
-"""What heads share that train a layer of their own on the source types, and tag other types from a support."""
+"""The base of heads that train a layer on the source types and tag other types from a support."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mnerkit.towers.interface import WordStates
 
 
 class TransferHead(Head):
-    """Base: a softmax (or CRF) that trains the encoder on plain batches of the source types and is dropped after.
+    """Base of heads that train the encoder with a softmax (or CRF) on the source types and do not use it afterwards.
 
-    Boundary emissions of an encoder train with that layer. Its options have `dropout`, of the layer's input.
+    Boundary emissions of an encoder are trained with that layer. Subclasses have an option `dropout` for its input.
 
     Attributes:
         layer: `softmax` or `crf`.
@@ -28,16 +28,16 @@ class TransferHead(Head):
     layer: Literal["softmax", "crf"] = "softmax"
 
     def new_layer(self, width: int, tagset: TagSet) -> SoftmaxHead | CRFHead:
-        """A layer for states of `width` and the tags of `tagset`, with new weights."""
+        """Create a layer for states of `width` and the tags of `tagset`, with new weights."""
         kind: type[SoftmaxHead | CRFHead] = SoftmaxHead if self.layer == "softmax" else CRFHead
-        made = kind(dropout=self.options.dropout)
-        made.build(width, tagset)
-        return made
+        layer = kind(dropout=self.options.dropout)
+        layer.build(width, tagset)
+        return layer
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the layer for the source types."""
         self.source = self.new_layer(width, tagset)
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
-        """The layer's own loss on the source types."""
+        """The loss of the layer on the source types."""
         return self.source.loss(encoded, batch)
