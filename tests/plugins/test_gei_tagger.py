@@ -55,10 +55,6 @@ def total(made: GeiTagger, batch: Batch) -> Tensor:
     return torch.stack([weights[name] * value for name, value in made.losses(batch).items()]).sum()
 
 
-def test_the_command_line_reads_the_options_that_the_tagger_is_made_of() -> None:
-    assert PLUGIN.options_class is GeiTagger.options_class
-
-
 def test_the_objective_weighs_both_losses() -> None:
     made, batch = tagger(lambda_span=0.25, lambda_mner=2.0)
     made.eval()  # no dropout, so that both are of the same states
@@ -164,18 +160,6 @@ def test_figures_hold_those_of_spans_where_they_are_detected() -> None:
 
 def test_the_ablations_are_the_papers_rows() -> None:
     assert list(PLUGIN.ablations) == ["no_entity", "no_span", "regions"]
-
-
-@pytest.mark.parametrize("name", list(PLUGIN.ablations))
-def test_every_ablation_learns_leaves_no_tensor_idle_and_differs_from_the_full_model(name: str) -> None:
-    full, batch = tagger()
-    made, own = tagger(**PLUGIN.ablations[name]["model"])
-    total(made, own).backward()
-    assert not [key for key, each in made.encoder.named_parameters() if each.requires_grad and each.grad is None]
-    assert made.eval().tag(own)
-    shared = {key: value for key, value in full.state_dict().items() if key in made.state_dict()}
-    made.load_state_dict(shared, strict=False)
-    assert (full.eval().encoder(batch).states - made.encoder(own).states).abs().max() > 1e-3
 
 
 def rank(number: int, folder: Path) -> None:

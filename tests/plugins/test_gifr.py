@@ -134,16 +134,6 @@ def test_the_order_of_the_images_counts_only_where_it_is_told(kind, pos, follows
     assert torch.allclose(states(made, posts), states(made, turned), atol=1e-5) == follows
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_a_post_is_read_alike_alone_and_among_others(kind) -> None:
-    made = tagger(kind)
-    posts = [*judged(POSTS), replace(POSTS[0], images=())]
-    together = states(made, posts)
-    for row, post in enumerate(posts):
-        alone = states(made, [post])[0]
-        torch.testing.assert_close(together[row, : len(post.words)], alone, atol=1e-5, rtol=1e-4)
-
-
 def test_states_are_as_many_as_words_and_traces_tell_of_the_images() -> None:
     made = tagger()
     batch = batch_of(made, judged(POSTS))
@@ -261,11 +251,6 @@ def test_a_tower_that_takes_no_prefix_and_heads_that_do_not_fit_are_refused(kind
         tagger(kind, text="tiny")
     with pytest.raises(UsageError, match=r"--model\.heads 7"):
         tagger(kind, heads=7)
-
-
-def test_the_command_line_reads_the_options_that_the_taggers_are_made_of() -> None:
-    for kind, made in KINDS.items():
-        assert registry.get(kind).options_class is made.options_class
 
 
 def test_the_ablations_are_the_rows_of_table_3() -> None:

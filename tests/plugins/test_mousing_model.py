@@ -292,14 +292,6 @@ def test_padding_changes_nothing(options: dict[str, Any]) -> None:
     torch.testing.assert_close(after, plain.trace["updated_adjacency"])
 
 
-def test_a_post_does_not_depend_on_its_batch_mates() -> None:
-    model, batch = encoder().eval(), episode()
-    others = copy.deepcopy(batch)
-    others.text.word_ids[1:] = torch.randint(2, 100, (3, WORDS))  # type: ignore[index]
-    others.crops[1:] = 0  # type: ignore[index]
-    torch.testing.assert_close(model(others).states[:, 0], model(batch).states[:, 0])
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"view_weight": "linear", "view_rank": 4}, {"num_layers": 2}, *ABLATIONS.values()]
 )

@@ -86,14 +86,6 @@ def test_the_blank_image_does_not_depend_on_the_batch_in_training_either() -> No
     torch.testing.assert_close(made.blank_vector(torch.zeros(1)), vector)
 
 
-def test_every_weight_is_trained_with_and_without_images() -> None:
-    for posts in (POSTS[:4], [replace(post, images=()) for post in POSTS[:4]]):
-        made = encoder().train()
-        scores, mask = made(collator(made)(posts)).with_blank()
-        (scores * mask).sum().backward()
-        assert [name for name, each in made.named_parameters() if each.grad is None] == []
-
-
 def test_the_oracle_ranks_relevant_images_above_the_blank_one_and_the_others_below() -> None:
     ranked = preference.oracle(POSTS, 3)
     for each, post in zip(ranked, POSTS, strict=True):

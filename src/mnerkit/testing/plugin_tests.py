@@ -108,6 +108,11 @@ def collated(data: MnerData, posts: Sequence[Post], like: Batch) -> Batch:
     return data.collator().episode(posts[:size], posts[size:], like.tagset.types, like.episode)
 
 
+def without_pictures(post: Post) -> Post:
+    """The post with nothing to look at."""
+    return replace(post, images=(), truth=None)
+
+
 def training_loss(method: Method, batch: Batch) -> float:
     """The loss of a training step, whose gradients are left in the weights."""
     method.train().zero_grad()
@@ -201,8 +206,9 @@ class BasePluginTest:
 
     @pytest.fixture(scope="class")
     def posts(self, bench: Workbench) -> list[Post]:
-        """Some posts of several lengths."""
-        return bench.learnt.data.posts("train")[:6]
+        """Posts of several lengths; the first one has another's picture besides its own, the last one has none."""
+        first, *others, last = bench.learnt.data.posts("train")[:6]
+        return [replace(first, images=first.images + last.images), *others, without_pictures(last)]
 
     # ------------------------------------------------------------------ learning
 
@@ -246,12 +252,11 @@ class BasePluginTest:
     def assert_trains(self, made: Assembly) -> None:
         """A step reaches every weight, also where no post has a picture, and afterwards the method answers."""
         batch = next(iter(made.data.train_dataloader()))
-        bare = [replace(post, images=(), truth=None) for post in batch.posts]
-        for each in (batch, collated(made.data, bare, batch)):
+        for each in (batch, collated(made.data, [*map(without_pictures, batch.posts)], batch)):
             assert math.isfinite(training_loss(made.method, each))
-            weights = made.method.named_parameters()
+            weights = {name: each for name, each in made.method.named_parameters() if each.requires_grad}
             # a weight without a gradient stops distributed training
-            assert [name for name, weight in weights if weight.requires_grad and weight.grad is None] == []
+            assert [name for name, each in weights.items() if each.grad is None or not each.grad.isfinite().all()] == []
         question = next(iter(made.data.loader("dev"))) if made.method.reads_support else batch
         assert len(answers(made.method, question)) == int(question.query.sum())
 
@@ -283,7 +288,9 @@ class BasePluginTest:
     # ------------------------------------------------------------------ documentation
 
     def test_every_option_is_explained_in_a_line(self) -> None:
-        for name, option in declared(registry.get(self.plugin).options_class).items():
+        plugin = registry.get(self.plugin)
+        assert plugin.options_class is plugin.load().options_class  # what help pages show is what the method takes
+        for name, option in declared(plugin.options_class).items():
             assert re.fullmatch(r"\S.* .*[^\s.]", option.help), name
 
     def test_the_page_names_every_ablation_and_the_source(self) -> None:
