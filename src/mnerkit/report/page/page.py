@@ -7,6 +7,7 @@ there into text nodes alone. The page's policy lets only its own script run, and
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -24,7 +25,7 @@ from mnerkit.release import RELEASE
 from mnerkit.report.figures.gallery import Gallery
 from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.posts import browser
-from mnerkit.report.posts.answers import Library, file_of
+from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.report.posts.corrected import counts
 from mnerkit.report.tables import formats
 from mnerkit.report.tables.reasons import missing
@@ -35,6 +36,7 @@ from mnerkit.report.templates import asset, render
 PACKAGE = "mnerkit.report.page"
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 MOST_TYPES = 40  # of a table of confusion
+SHOWN_SCORE = re.compile(r"f1|precision|recall|f1_strict|type/.*/f1", re.DOTALL)
 # rules of a few-shot protocol that a figure's signature names
 _RULES = ("n_way", "k_shot", "train_types", "test_types", "support", "out_of_play", "query_has_entity", "episode_seed")
 
@@ -147,7 +149,7 @@ def _table(filled: Filled, number: dict[Path, int]) -> dict[str, Any]:
 
 def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> dict[str, Any]:
     cell, test = figure.cell, figure.test
-    said: dict[str, Any] = {
+    content = {
         "r": cell.row,
         "c": cell.column,
         "state": figure.state,
@@ -163,8 +165,8 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
         "runs": [number[record.path.resolve()] for record in figure.records],
     }
     if test is not None:
-        said["test"] = [test.against, test.difference, test.p, test.p_holm, test.mark]
-    return said
+        content["test"] = [test.against, test.difference, test.p, test.p_holm, test.mark]
+    return content
 
 
 # ------------------------------------------------------------------ runs
@@ -172,7 +174,7 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
 
 def _run(record: Record, library: Library) -> dict[str, Any]:
     """A run with the signature of its figures, its scores and its confusion of types."""
-    said: dict[str, Any] = {
+    content: dict[str, Any] = {
         "label": record.label,
         "path": record.path.as_posix(),
         "plugin": record.plugin,
@@ -183,30 +185,24 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
         "signature": signature(record),
         "command": shlex.join(map(str, sequence(record.env.get("command")))),
         "repeat": shlex.join(["mnerkit", "runs", "repeat", record.path.as_posix()]),
+        "scores": {
+            split: {
+                key: value
+                for key, value in record.metrics[split].items()
+                if SHOWN_SCORE.fullmatch(key) and is_figure(value)
+            }
+            for split in record.splits()
+        },
     }
-    said["scores"] = {
-        split: {key: value for key, value in mapping(record.metrics[split]).items() if _is_plain_score(key, value)}
-        for split in record.splits()
-    }
-    for split in record.splits():
-        if file_of(record.path, split).is_file():
-            try:
-                asked = library.of(record.path, split)
-            except DataError:
-                break  # told with the error browser
-            types = asked.types
-            if len(types) <= MOST_TYPES:
-                said["confusion"] = [split, types, asked.confusion(file_of(record.path, split), types).tolist()]
-            break
-    return said
-
-
-def _is_plain_score(key: str, value: Any) -> bool:
-    return is_figure(value) and (key in ("f1", "precision", "recall", "f1_strict") or _is_type_f1(key))
-
-
-def _is_type_f1(key: str) -> bool:
-    return key.startswith("type/") and key.endswith("/f1")
+    split = predicted_split(record)
+    if split:
+        # what is wrong with predictions stands among the problems already
+        with contextlib.suppress(DataError):
+            posts = library.of(record.path, split)
+            if len(posts.types) <= MOST_TYPES:
+                matrix = posts.confusion(file_of(record.path, split), posts.types)
+                content["confusion"] = [split, posts.types, matrix.tolist()]
+    return content
 
 
 def signature(record: Record) -> list[tuple[str, str]]:
@@ -214,7 +210,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
     protocol, model = record.protocol, mapping(record.settings.get("model"))
     data = mapping(record.settings.get("data"))
     release = protocol.get("release")
-    said = [
+    return [
         ("corpus", record.corpus),
         ("release", str(release) if release else "not known"),
         ("digest", str(protocol.get("digest") or "?")[:12]),
@@ -231,7 +227,6 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("behaviour", _behaviour(record.env)),
         ("device", str(record.env.get("device") or "not kept")),
     ]
-    return said
 
 
 def _behaviour(env: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from mnerkit.data.corpus.post import Entity, ImageRef, Post
 from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.report.folders import Record, mapping
-from mnerkit.report.posts.answers import Asked, Library, file_of
+from mnerkit.report.posts.answers import Library, PostSet, file_of, predicted_split
+from mnerkit.scoring.comparison import Answer
 
 SIDE = 160  # pixels of a thumbnail's longer side
 MOST_POSTS = 20_000  # in a page, of all sets together
@@ -25,21 +27,21 @@ MISSING, DAMAGED, LEFT_OUT, UNKNOWN = -1, -2, -3, -4  # in place of a picture's 
 
 @dataclass
 class Shown:
-    """A set of posts that some runs were asked about alike.
+    """A set of posts for the browser.
 
     Attributes:
-        asked: the posts and answers.
+        set: the posts and answers.
         split: the split.
         runs: numbers of the runs, in the page's list, and the files of their predictions.
-        kept: places of the posts that are shown.
-        posts: the corpus's own, by id, where they are known.
+        places: places of the posts that are shown.
+        corpus: the corpus's own posts by id, where they are known.
     """
 
-    asked: Asked
+    set: PostSet
     split: str
-    runs: dict[int, Path]
-    kept: list[int] = field(default_factory=list)
-    posts: dict[str, Post] = field(default_factory=dict)
+    runs: dict[int, Path] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)
+    corpus: dict[str, Post] = field(default_factory=dict)
 
 
 class Pictures:
@@ -92,61 +94,50 @@ def thumbnail(ref: ImageRef, side: int = SIDE) -> str:
 
 
 def sets(records: Sequence[Record], library: Library, root: Path | None, limit: int) -> tuple[list[Shown], list[str]]:
-    """The sets of posts that the runs were asked about, and what was wrong.
-
-    Of each run, its first split with predictions counts (test before dev).
+    """The sets of posts on which the runs were scored, and what was wrong.
 
     Args:
-        records: the runs, in the page's order.
+        records: the runs, in the page's order; of each, its first split with predictions counts.
         library: where predictions are read.
         root: folder of the corpora; that of each run's configuration where None.
         limit: at most so many posts of a set.
     """
-    found: dict[int, Shown] = {}
+    shown_by_set: dict[PostSet, Shown] = {}
     problems = []
     for number, record in enumerate(records):
-        splits = [split for split in record.splits() if file_of(record.path, split).is_file()]
-        if not splits:
-            continue
+        split = predicted_split(record)
         try:
-            asked = library.of(record.path, splits[0])
+            posts = library.of(record.path, split) if split else None
         except DataError as problem:
             problems.append(str(problem))
             continue
-        shown = found.setdefault(id(asked), Shown(asked, splits[0], {}))
-        shown.runs[number] = file_of(record.path, splits[0])
-    for shown in found.values():
-        shown.kept = _kept(shown.asked, min(limit, max(FEWEST_POSTS, MOST_POSTS // len(found))))
+        if split and posts:
+            shown_by_set.setdefault(posts, Shown(posts, split)).runs[number] = file_of(record.path, split)
+    for shown in shown_by_set.values():
+        record = records[next(iter(shown.runs))]
+        most = min(limit, max(FEWEST_POSTS, MOST_POSTS // len(shown_by_set)))
+        everything = range(len(shown.set.posts))
+        # where posts are left out, those stay on which runs differ
+        shown.places = sorted(_by_interest(shown.set, everything)[:most]) if len(everything) > most else [*everything]
         try:
-            shown.posts = _posts(records[next(iter(shown.runs))], shown, root)
+            known = corpus_posts(record, shown.split, root)
         except MnerkitError as problem:
-            said = f"pictures of {records[next(iter(shown.runs))].corpus} are left out: {str(problem).splitlines()[0]}"
-            problems += [said] if said not in problems else []
-    return list(found.values()), problems
+            line = f"pictures of {record.corpus} are left out: {str(problem).splitlines()[0]}"
+            problems += [line] if line not in problems else []
+            continue
+        words = {post.id: post.words for post in shown.set.posts}
+        shown.corpus = {name: post for name, post in known.items() if words.get(name) == post.words}
+    return list(shown_by_set.values()), problems
 
 
-def _kept(asked: Asked, limit: int) -> list[int]:
-    """Places of at most `limit` posts, in order; where some are left out, those stay of which runs differ."""
-    if len(asked.posts) <= limit:
-        return list(range(len(asked.posts)))
-    return sorted(_by_interest(asked, range(len(asked.posts)))[:limit])
-
-
-def _by_interest(asked: Asked, places: Iterable[int]) -> list[int]:
+def _by_interest(posts: PostSet, places: Iterable[int]) -> list[int]:
     """Places of posts: first where runs differ, then where all are wrong alike, then where all are right."""
 
     def rank(place: int) -> int:
-        answers = asked.answers[place]
-        return 0 if len(answers) > 1 else 1 if answers[0] != asked.posts[place].gold else 2
+        answers = posts.answers[place]
+        return 0 if len(answers) > 1 else 1 if answers[0] != posts.posts[place].gold else 2
 
     return sorted(places, key=rank)
-
-
-def _posts(record: Record, shown: Shown, root: Path | None) -> dict[str, Post]:
-    """The corpus's posts by id, as far as their words are those that the runs saw."""
-    words = {post.id: post.words for post in shown.asked.posts}
-    known = corpus_posts(record, shown.split, root)
-    return {name: post for name, post in known.items() if words.get(name) == post.words}
 
 
 def corpus_posts(record: Record, split: str, root: Path | None) -> dict[str, Post]:
@@ -177,43 +168,41 @@ def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
     A post is `[id, words, gold, flags, pictures, episode, types]`; entities are flat: `[start, end, type, ...]`, types
     by number; flags: 1 ambiguous, 2 a picture is there; pictures: `[name, number, caption]`.
     """
-    asked = shown.asked
-    types = asked.types
-    number = {kind: place for place, kind in enumerate(types)}
+    posts = shown.set
+    number = {kind: place for place, kind in enumerate(posts.types)}
     numbers = _pictures(shown, pictures)
     ambiguous = _ambiguous(shown)
 
     def flat(entities: Iterable[Entity]) -> list[int]:
-        return [value for each in sorted(entities) for value in (each.start, each.end, number[each.type])]
+        return [value for span in sorted(entities) for value in (span.start, span.end, number[span.type])]
 
-    posts = []
-    for place in shown.kept:
-        post, known = asked.posts[place], shown.posts.get(asked.posts[place].id)
-        refs = known.images[:MOST_PICTURES] if known else ()
+    rows = []
+    for place in shown.places:
+        post = posts.posts[place]
+        refs = shown.corpus[post.id].images[:MOST_PICTURES] if post.id in shown.corpus else ()
         shots = [[ref.name, numbers[place, at], ref.caption or ""] for at, ref in enumerate(refs)]
         flags = int(place in ambiguous) + 2 * any(ref.present for ref in refs)
-        posts.append([post.id, list(post.words), flat(post.gold), flags, shots, post.episode, list(post.types)])
+        rows.append([post.id, list(post.words), flat(post.gold), flags, shots, post.episode, list(post.types)])
     return {
         "split": shown.split,
-        "total": len(asked.posts),
-        "types": types,
-        "posts": posts,
-        "answers": [[flat(said) for said in asked.answers[place]] for place in shown.kept],
-        "said": {str(run): asked.runs[file][shown.kept].tolist() for run, file in shown.runs.items()},
-        "truth": any(post.truth for post in shown.posts.values()),
+        "total": len(posts.posts),
+        "types": list(number),
+        "posts": rows,
+        "answers": [[flat(answer) for answer in posts.answers[place]] for place in shown.places],
+        "said": {str(run): posts.runs[file][shown.places].tolist() for run, file in shown.runs.items()},
+        "truth": any(post.truth for post in shown.corpus.values()),
     }
 
 
 def _pictures(shown: Shown, pictures: Pictures) -> dict[tuple[int, int], int]:
     """Number of each picture; the first ones of the posts that matter most come first, since bytes may run out."""
-    places = _by_interest(shown.asked, shown.kept)
-    found = {}
-    for at in range(MOST_PICTURES):
-        for place in places:
-            post = shown.posts.get(shown.asked.posts[place].id)
-            if post is not None and at < len(post.images):
-                found[place, at] = pictures.number(post.images[at])
-    return found
+    posts = [(place, shown.corpus.get(shown.set.posts[place].id)) for place in _by_interest(shown.set, shown.places)]
+    return {
+        (place, at): pictures.number(post.images[at])
+        for at in range(MOST_PICTURES)
+        for place, post in posts
+        if post is not None and at < len(post.images)
+    }
 
 
 def _ambiguous(shown: Shown) -> set[int]:
@@ -222,20 +211,17 @@ def _ambiguous(shown: Shown) -> set[int]:
     A generated corpus knows them. In others an entity counts whose words are gold with another type elsewhere in the
     set.
     """
-    if any(post.truth for post in shown.posts.values()):
-        known = {
-            post.id
-            for post in shown.posts.values()
-            if post.truth and any(each.ambiguous for each in post.truth.entities)
-        }
-        return {place for place, post in enumerate(shown.asked.posts) if post.id in known}
-    surfaces: dict[tuple[str, ...], set[str]] = {}
-    of_post: list[set[tuple[str, ...]]] = []
-    for post in shown.asked.posts:
-        own = set()
-        for each in post.gold:
-            surface = tuple(word.lower() for word in post.words[each.start : each.end])
-            surfaces.setdefault(surface, set()).add(each.type)
-            own.add(surface)
-        of_post.append(own)
-    return {place for place, own in enumerate(of_post) if any(len(surfaces[each]) > 1 for each in own)}
+    posts = list(enumerate(shown.set.posts))
+    truths = {post.id: post.truth for post in shown.corpus.values() if post.truth}
+    if truths:
+        ids = {name for name, truth in truths.items() if any(entity.ambiguous for entity in truth.entities)}
+        return {place for place, post in posts if post.id in ids}
+
+    def surface(post: Answer, span: Entity) -> tuple[str, ...]:
+        return tuple(word.lower() for word in post.words[span.start : span.end])
+
+    types: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for _, post in posts:
+        for span in post.gold:
+            types[surface(post, span)].add(span.type)
+    return {place for place, post in posts if any(len(types[surface(post, span)]) > 1 for span in post.gold)}

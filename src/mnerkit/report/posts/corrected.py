@@ -19,33 +19,30 @@ def counts(filled: Filled, library: Library) -> list[dict[str, Any]]:
     baseline = filled.table.baseline_row
     if "counts" not in filled.table.draw or baseline is None:
         return []
-    found = []
+    rows = []
     for (row, column), figure in filled.figures.items():
         other = filled.at(baseline, column)
         if row == baseline or other is None:
             continue
-        of_other = {record.seed: record.path for record in other.records}
-        pairs = [(of_other[record.seed], record.path) for record in figure.records if record.seed in of_other]
+        runs = {record.seed: record.path for record in other.records}
+        pairs = [(runs[record.seed], record.path) for record in figure.records if record.seed in runs]
         try:
-            told = [_of_pair(library, a, b, filled.table.columns[column].split) for a, b in pairs]
+            counts_by_seed = [_of_pair(library, a, b, filled.table.columns[column].split) for a, b in pairs]
         except DataError:
             continue
-        if told:
-            sums = [sum(each) / len(told) for each in zip(*told, strict=True)]
-            found.append({"r": row, "c": column, "corrected": sums[0], "spoiled": sums[1], "gold": sums[2]})
-    return found
+        if pairs:
+            corrected, spoiled, gold = (sum(values) / len(pairs) for values in zip(*counts_by_seed, strict=True))
+            rows.append({"r": row, "c": column, "corrected": corrected, "spoiled": spoiled, "gold": gold})
+    return rows
 
 
 def _of_pair(library: Library, a: Path, b: Path, split: str) -> tuple[int, int, int]:
     """Corrected, spoiled and gold entities of a run b against a run a."""
-    asked = library.of(a, split)
-    if library.of(b, split) is not asked:
-        raise DataError(f"{a} and {b} were not asked alike: other posts, types or episodes")
-    of_a, of_b = asked.runs[file_of(a, split)], asked.runs[file_of(b, split)]
+    posts = library.of_pair(a, b, split)
+    predicted_a, predicted_b = (posts.predicted(file_of(run, split)) for run in (a, b))
     corrected = spoiled = gold = 0
-    for place, post in enumerate(asked.posts):
-        found_a, found_b = (post.gold & asked.answers[place][of[place]] for of in (of_a, of_b))
-        corrected += len(found_b - found_a)
-        spoiled += len(found_a - found_b)
+    for post, in_a, in_b in zip(posts.posts, predicted_a, predicted_b, strict=True):
+        corrected += len(post.gold & in_b - in_a)
+        spoiled += len(post.gold & in_a - in_b)
         gold += len(post.gold)
     return corrected, spoiled, gold

@@ -65,17 +65,15 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
         raise DataError(f"{metric} is not counted from the predictions, so it has no paired test")
     units, found = [], []
     for a, b in pairs:
-        asked = library.of(a, split)
-        if library.of(b, split) is not asked:
-            raise DataError(f"{a} and {b} were not asked alike: other posts, types or episodes")
-        of_a, of_b = asked.counts(file_of(a, split), kind), asked.counts(file_of(b, split), kind)
+        posts = library.of_pair(a, b, split)
+        of_a, of_b = (posts.counts(file_of(run, split), kind) for run in (a, b))
         gold = of_a[:, 0]
         columns = {
             "f1": (gold, of_a[:, 1], of_a[:, 2], of_b[:, 1], of_b[:, 2]),
             "recall": (gold, gold, of_a[:, 2], gold, of_b[:, 2]),
             "precision": (0 * gold, 2 * of_a[:, 1], of_a[:, 2], 2 * of_b[:, 1], of_b[:, 2]),
         }[name]
-        units.append(asked.units)
+        units.append(posts.units)
         found.append(np.stack(columns, axis=1))
     if not found:
         raise DataError("there is no seed that both were run with")
