@@ -201,8 +201,8 @@ def test_posts_that_runs_differ_on_are_kept_and_get_pictures_first(write_run: Wr
     asked = browser.Library()
     good, bad = write_run("good", GOOD), write_run("bad", [*GOOD[:-4], *BAD[-4:]], seed=1)
     both = [asked.of(run, "test") for run in (good, bad)]
-    assert both[0] is both[1] and browser._kept(both[0], 3) == [20, 21, 22]
-    assert browser._kept(both[0], 100) == list(range(24))
+    assert both[0] is both[1] and browser._chosen(both[0], 3) == [20, 21, 22]
+    assert browser._chosen(both[0], 100) == list(range(24))
 
 
 def test_pictures_stop_at_the_budget_and_damaged_ones_are_named(tmp_path: Path) -> None:

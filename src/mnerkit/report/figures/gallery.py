@@ -6,13 +6,13 @@ the run's folder (`figure_file`).
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import entities
@@ -22,7 +22,7 @@ from mnerkit.report.posts.answers import file_of
 from mnerkit.report.posts.browser import MOST_PICTURES, UNKNOWN, Pictures, corpus_posts
 from mnerkit.report.tables.tables import Filled
 from mnerkit.runs.figures import figure_file
-from mnerkit.runs.figures.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES, KINDS
+from mnerkit.runs.figures.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES
 
 LARGE = 320  # pixels of the longer side of a picture that a figure is drawn on
 MOST_POSTS = 12  # with R under their pictures
@@ -34,22 +34,22 @@ ABOUT_R = (
 )
 SERIES = (("relevant/histogram", "relevant images"), ("irrelevant/histogram", "irrelevant images"))
 Drawn = dict[str, Any]
+DRAWN = (FROM_SCORES, FROM_PREDICTIONS, *figure_file.COMPUTED)
 
 
 def kinds_of(record: Record) -> list[tuple[str, str]]:
     """Kind and split of the figures that a run has of its own, whatever table asks for them."""
-    found = [
+    kinds = [
         (kind, split)
         for split in ("test", "dev", "train")
         for kind in figure_file.COMPUTED
         if figure_file.file_of(record.path, kind, split).is_file()
     ]
-    scored = [split for split in ("test", "dev") if "histogram" in mapping(record.metrics.get(split))]
-    for split in scored[:1]:
-        found.append((FROM_SCORES, split))
-        if file_of(record.path, split).is_file():
-            found.append((FROM_PREDICTIONS, split))
-    return found
+    for split in ("test", "dev"):
+        if "histogram" in mapping(record.metrics.get(split)):
+            predicted = file_of(record.path, split).is_file()
+            return [*kinds, (FROM_SCORES, split), *([(FROM_PREDICTIONS, split)] if predicted else [])]
+    return kinds
 
 
 @dataclass
@@ -73,42 +73,40 @@ class Gallery:
 
     def of_table(self, filled: Filled) -> list[Drawn]:
         """The figures that a table asks for, one for each of its runs of the first seed."""
-        found: list[Drawn] = []
+        drawn: list[Drawn] = []
         for kind in filled.table.draw:
             if kind == CASES:
-                found += self._cases(filled)
-            elif kind in KINDS:
-                seen = set()
-                for (row, column), figure in filled.figures.items():
-                    key = tuple(record.path for record in figure.records)
-                    if key and key not in seen:
-                        seen.add(key)
-                        name, split = filled.table.rows[row].name, filled.table.columns[column].split
-                        found.append(self._one(kind, figure.records, split, f"{name}, {figure.records[0].corpus}"))
-        return found
+                drawn += self._cases(filled)
+            done = set()
+            for (row, column), figure in filled.figures.items() if kind in DRAWN else ():
+                runs = tuple(record.path for record in figure.records)
+                if runs and runs not in done:
+                    done.add(runs)
+                    name, split = filled.table.rows[row].name, filled.table.columns[column].split
+                    drawn.append(self._one(kind, figure.records, split, f"{name}, {figure.records[0].corpus}"))
+        return drawn
 
     def of_run(self, record: Record) -> Drawn | None:
         """The figures of a run that no table asked for; None where there are none."""
-        found = [
+        drawn = [
             self._one(kind, [record], split, f"{kind}, {split}")
             for kind, split in kinds_of(record)
             if (record.path, kind, split) not in self._done
         ]
-        return {"title": record.label, "note": f"Run {record.path.as_posix()}", "drawn": found} if found else None
+        return {"title": record.label, "note": f"Run {record.path.as_posix()}", "drawn": drawn} if drawn else None
 
     def _one(self, kind: str, records: Sequence[Record], split: str, name: str) -> Drawn:
         """A figure, or why it is not there."""
         self._done |= {(record.path, kind, split) for record in records}
-        first = records[0]
-        said: Drawn = {"kind": kind, "name": name, "run": self.number.get(first.path.resolve())}
+        head: Drawn = {"kind": kind, "name": name, "run": self.number.get(records[0].path.resolve())}
         try:
             if kind == FROM_SCORES:
-                return said | _histogram(records, split)
+                return head | _histogram(records, split)
             if kind == FROM_PREDICTIONS:
-                return said | self._relevance(first, split)
-            return said | self._kept(kind, first, split)
+                return head | self._relevance(records[0], split)
+            return head | self._kept(kind, records[0], split)
         except DataError as problem:
-            return said | {"kind": "absent", "about": str(problem)}
+            return head | {"kind": "absent", "about": str(problem)}
 
     # ------------------------------------------------------------------ kept in run folders
 
@@ -127,43 +125,38 @@ class Gallery:
         if kind in figure_file.POINTS:
             return {key: content[key] for key in ("about", "types", "points")}
         types = sorted({kind for post in content["posts"] for side in ("gold", "said") for _, _, kind in post[side]})
-        known = self._corpus(record, split)
-
-        def plain(post: dict[str, Any]) -> Drawn:
-            own = known.get(post["id"])
-            own = own if own is not None and list(own.words) == post["words"] else None
-            sides = {side: _flat(post[side], types) for side in ("gold", "said")}
-            return {**post, **sides, "shots": self._shots(own)}
-
-        return {"about": content["about"], "types": types, "posts": [plain(post) for post in content["posts"]]}
+        corpus = self._corpus(record, split)
+        for post in content["posts"]:
+            own = corpus.get(post["id"])
+            shots = self._shots(own if own is not None and list(own.words) == post["words"] else None)
+            post |= {"gold": _flat(post["gold"], types), "said": _flat(post["said"], types), "shots": shots}
+        return {"about": content["about"], "types": types, "posts": content["posts"]}
 
     # ------------------------------------------------------------------ relevance
 
     def _relevance(self, record: Record, split: str) -> Drawn:
-        rows = list(_scored(file_of(record.path, split)))
-        known = self._corpus(record, split)
-        several = sorted(rows, key=lambda row: sum(value is not None for value in row[2]) < 2)
+        rows = _scored(file_of(record.path, split))
+        rows.sort(key=lambda row: sum(score is not None for score in row.relevance) < 2)
+        corpus = self._corpus(record, split)
         posts: list[Drawn] = []
-        for name, images, scores in several[:MOST_POSTS]:
-            own = known.get(name)
-            if own is not None and [ref.name for ref in own.images] != images:
-                own = None
-            gold = [] if own is None else [[each.start, each.end, each.type] for each in entities(own.tags or ())]
-            shots = self._shots(own) or [[image, UNKNOWN, ""] for image in images[:MOST_PICTURES]]
-            truth = list(own.truth.relevant) if own is not None and own.truth is not None else None
+        for row in rows[:MOST_POSTS]:
+            post = corpus.get(row.id)
+            if post is not None and [ref.name for ref in post.images] != row.images:
+                post = None
+            shots = self._shots(post) or [[image, UNKNOWN, ""] for image in row.images[:MOST_PICTURES]]
             posts.append(
                 {
-                    "id": name,
-                    "words": [] if own is None else list(own.words),
-                    "gold": gold,
+                    "id": row.id,
+                    "words": list(post.words) if post else [],
+                    "gold": [(span.start, span.end, span.type) for span in entities(post.tags or ())] if post else [],
                     "shots": shots,
-                    "scores": scores[: len(shots)],
-                    "truth": truth,
+                    "scores": row.relevance[: len(shots)],
+                    "truth": list(post.truth.relevant) if post and post.truth else None,
                 }
             )
-        types = sorted({kind for post in posts for _, _, kind in post["gold"]})
-        for post in posts:
-            post["gold"] = _flat(post["gold"], types)
+        types = sorted({kind for content in posts for _, _, kind in content["gold"]})
+        for content in posts:
+            content["gold"] = _flat(content["gold"], types)
         return {"about": ABOUT_R.format(split=split), "types": types, "posts": posts, "total": len(rows)}
 
     # ------------------------------------------------------------------ cases
@@ -210,35 +203,44 @@ def _histogram(records: Sequence[Record], split: str) -> Drawn:
     series = []
     for key, name in names or [("histogram", "images")]:
         counts = [_counts(record, split, key) for record in records]
-        if not counts[0] or len({len(each) for each in counts}) > 1:
+        if not counts[0] or len(set(map(len, counts))) > 1:
             raise DataError(f"run {records[0].path} has no histogram of R of {split!r}")
-        series.append([name, [sum(each) for each in zip(*counts, strict=True)]])
+        series.append([name, list(map(sum, zip(*counts, strict=True)))])
     seeds = f"; sums over {len(records)} seeds" if len(records) > 1 else ""
     return {"about": f"Images of {split} by their R; the blank image has 0.5{seeds}.", "series": series}
 
 
 def _counts(record: Record, split: str, key: str) -> list[int]:
     """Counts in bins; nothing where there are none, or they are no counts."""
-    found = sequence(mapping(record.metrics.get(split)).get(key))
-    sound = len(found) <= MOST_BINS and all(type(each) is int and each >= 0 for each in found)
-    return list(found) if sound else []
+    counts = sequence(mapping(record.metrics.get(split)).get(key))
+    sound = len(counts) <= MOST_BINS and all(type(count) is int and count >= 0 for count in counts)
+    return list(counts) if sound else []
 
 
-def _scored(path: Path) -> Iterator[tuple[str, list[str], list[float | None]]]:
-    """Of every line that the discriminator left: id, names of images, and R of the first ones (None: not read)."""
+class ScoredImages(BaseModel):
+    """A line of the discriminator's predictions: a post, its images and their R; `raw` is None where none was read."""
+
+    id: str
+    images: list[str]
+    scores: list[Annotated[float, Field(ge=0, le=1)]]
+    raw: list[float | None]
+
+    @property
+    def relevance(self) -> list[float | None]:
+        """R of the first images; None of one that was not read."""
+        return [None if raw is None else score for score, raw in zip(self.scores, self.raw, strict=False)]
+
+
+def _scored(path: Path) -> list[ScoredImages]:
+    """The lines of a file."""
+    rows = []
     try:
         if path.stat().st_size > MAX_BYTES * 8:
             raise DataError(f"{path} has more than {MAX_BYTES * 8 >> 20} MB")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        for line in path.read_text(encoding="utf-8").splitlines():
+            rows.append(ScoredImages.model_validate_json(line))
+    except ValidationError:
+        raise DataError(f"{path}:{len(rows) + 1}: no line with the R of images") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{path}: {str(problem).splitlines()[0]}") from None
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            name, raw, images = str(row["id"]), row["raw"], [str(image) for image in row["images"]]
-            scores = [None if value is None else float(score) for score, value in zip(row["scores"], raw, strict=False)]
-            if not all(each is None or (math.isfinite(each) and 0 <= each <= 1) for each in scores):
-                raise ValueError("R lies between 0 and 1")
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            raise DataError(f"{path}:{number}: no line with the R of images") from None
-        yield name, images, scores
+    return rows

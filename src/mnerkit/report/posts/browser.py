@@ -116,9 +116,7 @@ def sets(records: Sequence[Record], library: Library, root: Path | None, limit: 
     for shown in shown_by_set.values():
         record = records[next(iter(shown.runs))]
         most = min(limit, max(FEWEST_POSTS, MOST_POSTS // len(shown_by_set)))
-        everything = range(len(shown.set.posts))
-        # where posts are left out, those stay on which runs differ
-        shown.places = sorted(_by_interest(shown.set, everything)[:most]) if len(everything) > most else [*everything]
+        shown.places = _chosen(shown.set, most)
         try:
             known = corpus_posts(record, shown.split, root)
         except MnerkitError as problem:
@@ -128,6 +126,12 @@ def sets(records: Sequence[Record], library: Library, root: Path | None, limit: 
         words = {post.id: post.words for post in shown.set.posts}
         shown.corpus = {name: post for name, post in known.items() if words.get(name) == post.words}
     return list(shown_by_set.values()), problems
+
+
+def _chosen(posts: PostSet, most: int) -> list[int]:
+    """Places of at most so many posts, in order; where some are left out, those stay on which runs differ."""
+    places = range(len(posts.posts))
+    return sorted(_by_interest(posts, places)[:most])
 
 
 def _by_interest(posts: PostSet, places: Iterable[int]) -> list[int]:
