@@ -16,8 +16,8 @@ from PIL import Image
 
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.pictures.boxes import PictureBoxes, placed, read_box_lines
-from mnerkit.data.pictures.content import PictureSource, content_digest, read_pixels
 from mnerkit.data.pictures.decoding import PictureFormat, cut
+from mnerkit.data.pictures.picture_loader import PictureSource, content_digest, read_pixels
 from mnerkit.data.pictures.voc import read_voc
 from mnerkit.errors import DataError
 

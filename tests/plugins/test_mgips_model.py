@@ -16,9 +16,9 @@ from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.data.pictures.controls import blanked
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
+from mnerkit.data.split_posts import blanked
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.optimiser import parameter_groups

@@ -21,9 +21,8 @@ from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.features import feature_store
 from mnerkit.data.pictures import decoding
-from mnerkit.data.pictures.content import content_digest
 from mnerkit.data.pictures.decoding import PictureFormat
-from mnerkit.data.pictures.picture_loader import PictureLoader, Policy
+from mnerkit.data.pictures.picture_loader import PictureLoader, Policy, content_digest
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, freeze, keep_on_disk
 from mnerkit.towers.vision.tiny_cnn import TinyVision

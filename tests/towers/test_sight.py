@@ -12,7 +12,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.pictures import content
+from mnerkit.data.pictures import picture_loader
 from mnerkit.methods.heads import load_head_class
 from mnerkit.methods.tagger import Tagger
 from mnerkit.towers import text_tower, vision_tower
@@ -132,7 +132,7 @@ def test_objects_that_a_frozen_tower_knows_are_seen_without_decoding(
     before = data.collator()(posts)
     assert before.crops is not None
     expected = sight.objects(before), sight.whole(before)
-    monkeypatch.setattr(content, "read_pixels", None)
+    monkeypatch.setattr(picture_loader, "read_pixels", None)
     after = data.collator()(posts)
     assert after.crops is None and after.images is None
     for now, then in zip((sight.objects(after), sight.whole(after)), expected, strict=True):

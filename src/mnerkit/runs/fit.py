@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.release import RELEASE
-from mnerkit.runs import read_files
+from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import Configuration, filled, resolve
 from mnerkit.runs.identity import behaviours
 from mnerkit.runs.reporting import Report, quiet
@@ -96,7 +96,7 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
             _train(configuration, folder, loggers, place.test, state, report)
             return Run(folder.path)
     known = folder.metrics()
-    read_files.check_finished(folder, place.test)
+    identity.check_finished(folder, place.test)
     if place.test and "test" not in known:
         from mnerkit.runs.score import score
 
@@ -129,9 +129,9 @@ def _train(
             assembly.data.posts(split)
         assembly.data.check_seen()
         protocol = assembly.data.protocol()
-        files = read_files.files_of(assembly)
+        files = identity.files_of(assembly)
         if state == "resume":
-            read_files.check_resumed(folder, files, assembly.data.content)
+            identity.check_resumed(folder, files, assembly.data.content)
     except MnerkitError:
         if state == "new" and is_first_rank():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)

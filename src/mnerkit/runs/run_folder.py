@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.atomic_files import write_text
+from mnerkit.atomic_files import lock, write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
-from mnerkit.file_locks import lock
 from mnerkit.plain_yaml import read_yaml, yaml_text
 from mnerkit.runs.config.configuration import Configuration
 from mnerkit.strict_json import read_json

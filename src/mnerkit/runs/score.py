@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import UsageError
-from mnerkit.runs import read_files
+from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import filled, resolve
 from mnerkit.runs.reporting import Report, quiet
 from mnerkit.runs.run_folder import RunFolder, digest, writing
@@ -87,16 +87,16 @@ def _score(
         assembly.check_unseen()
     assembly.data.posts(split)  # with these, objects are looked for
     before = filled(own)
-    others = read_files.changed(run, assembly, before)
+    others = identity.changed(run, assembly, before)
     folder = run if keep else None
     known = folder.metrics() if folder is not None else {}
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
     changed: dict[str, Any] = {name: given.get(name) for name in sections}
     if others:
         changed["files"] = {each.option: each.content for each in others}
-    if posts := read_files.changed_split(run, assembly, before, split):
+    if posts := identity.changed_split(run, assembly, before, split):
         changed["posts"] = posts
-        others.append(read_files.Note("data.corpus", str(assembly.data.content.files.get(split, split)), posts))
+        others.append(identity.Note("data.corpus", str(assembly.data.content.files.get(split, split)), posts))
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{digest({'data': changed})}"
     scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:

@@ -12,7 +12,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 
 if TYPE_CHECKING:
-    from mnerkit.data.pictures.content import PictureSource
+    from mnerkit.data.pictures.picture_loader import PictureSource
 
 Moved = TypeVar("Moved", bound="_Movable")
 
@@ -112,7 +112,7 @@ class PictureBatch:
         """
         if self.decoded is not None:
             return self.decoded if row is None else self.decoded[row : row + 1]
-        from mnerkit.data.pictures.content import read_pixels
+        from mnerkit.data.pictures.picture_loader import read_pixels
 
         assert self.sources is not None
         wanted = self.sources if row is None else self.sources[row : row + 1]

@@ -17,8 +17,7 @@ from mnerkit.data.pictures.objects import shown_objects
 from mnerkit.errors import DataError
 
 if TYPE_CHECKING:
-    from mnerkit.data.pictures.content import PictureSource
-    from mnerkit.data.pictures.picture_loader import PictureLoader
+    from mnerkit.data.pictures.picture_loader import PictureLoader, PictureSource
 
 _Place = tuple[int, int]  # row of the post, column of the picture
 _Seen = Any  # a sequence of arrays, None for each that can't be had; or None for all of them

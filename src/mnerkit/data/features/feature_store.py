@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit.atomic_files import write_json
+from mnerkit.atomic_files import lock, write_json
 from mnerkit.data.features.shards import (
     Arrays,
     DamagedShard,
@@ -29,7 +29,6 @@ from mnerkit.data.features.shards import (
     remove_stale_drafts,
     write_shard,
 )
-from mnerkit.file_locks import lock
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from mnerkit.data.corpus.post import DrawnObject, EntityTruth, ImageRef, PictureObject, Post, Truth
 from mnerkit.data.corpus.tags import tags_of
 from mnerkit.data.probe.painting import COLOURS, NOUNS, SIZE, Item, Placed, caption, paint
-from mnerkit.data.probe.pictogram_rng import Dice
 from mnerkit.data.probe.presets import PRESETS, Preset
 from mnerkit.data.probe.sentences import Mention, name, write
+from mnerkit.data.random_draws import Dice
 from mnerkit.errors import UsageError, did_you_mean
 
 VERSION = 1

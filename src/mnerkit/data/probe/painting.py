@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from mnerkit.data.probe.pictogram_rng import Dice
 from mnerkit.data.probe.presets import Preset
+from mnerkit.data.random_draws import Dice
 from mnerkit.plain_yaml import packaged_yaml
 
 Polygon = tuple[tuple[int, int], ...]

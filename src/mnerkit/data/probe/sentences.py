@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mnerkit.data.corpus.post import Entity
 from mnerkit.data.probe.painting import COLOURS
-from mnerkit.data.probe.pictogram_rng import Dice
+from mnerkit.data.random_draws import Dice
 from mnerkit.plain_yaml import packaged_yaml
 
 SYLLABLES = packaged_yaml("mnerkit.data.probe", "phrases.yaml")["syllables"]

@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
+from mnerkit.atomic_files import lock
 from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
 from mnerkit.data.pictures.boxes import read_box_lines
 from mnerkit.data.pictures.noun_phrases import TYPE_PROMPTS, phrases_of
 from mnerkit.errors import DataError, UsageError
-from mnerkit.file_locks import lock
 
 if TYPE_CHECKING:
     import numpy as np
