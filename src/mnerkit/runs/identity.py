@@ -153,8 +153,7 @@ def content_now(name: str) -> str:
     return f"folder {whole.hexdigest()}"
 
 
-# many runs of a sweep read the same files
-content_of = cache(content_now)
+content_of = cache(content_now)  # many runs of a sweep read the same files
 
 
 def _file_digest(path: Path) -> str:
