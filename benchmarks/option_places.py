@@ -16,7 +16,7 @@ Counted are the places in a plugin's method, encoder and options, and in the sha
 Not counted are
 
 - uses, which may be as many as the method has: in an expression, as an argument of a call, in a condition, as a weight
-  that `loss_weights` returns, in what a run's metrics record (`self.noted[...]`);
+  that `loss_weights` returns, in what a run's metrics record (`self.notes[...]`);
 - what the option is only a namesake of: an encoder's parameter that is a tower or sight, not the name of one; the
   parameters of blocks in the plugin's folder and of encoders' shared bases; local variables of other functions than
   `__init__`; attributes that every encoder must have, such as `width`;
@@ -223,7 +223,7 @@ def _written(each: _Class, name: str, encoders: set[str], contract: set[str]) ->
 
 def _is_record(node: ast.Assign) -> bool:
     """Whether something is noted for a run's metrics."""
-    return ast.unparse(node.targets[0]).startswith("self.noted[")
+    return ast.unparse(node.targets[0]).startswith("self.notes[")
 
 
 def _called(each: _Class, call: ast.Call, name: str, encoders: set[str], bare: bool) -> Iterator[Place]:

@@ -203,7 +203,7 @@ class NewEncoder(Encoder):
 NEW_TAGGER = """
 class NewTagger(Tagger):
     def prepare(self) -> None:
-        self.noted["rates"] = {"alpha": self.options.alpha}
+        self.notes["rates"] = {"alpha": self.options.alpha}
 """
 BASE_OPTIONS = '''
 @dataclass(frozen=True, kw_only=True)
