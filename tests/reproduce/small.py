@@ -106,8 +106,8 @@ def built(folder: Path, *names: str, **given: Any) -> Grid:
     known = experiment_files.load_all(folder)
     profile = profiles.load(given.pop("profile", "mini"), folder)
     builder = Builder(profile, **given)
-    for name in names or known:
-        builder.add(known[name])
+    builder.grid.chosen += names or known
+    builder.add(known[name] for name in names or known)
     return builder.grid
 
 

@@ -85,14 +85,14 @@ def test_a_run_that_others_read_from_is_in_their_group(folder: Path, tmp_path: P
     (folder / "profiles" / "mini.yaml").write_text(MINI.replace("bilstm: {}", first))
     path = folder / "paper" / "table1.yaml"
     path.write_text(path.read_text().replace("plugin: bert}", "plugin: gifr}"))
-    made = built(folder)
-    found = {made.runs[digest].plugin: place for digest, place in places(made, ["paper/table1"], "mini").items()}
+    out = tmp_path / "out"
+    made = built(folder, "paper/table1", out=out)
+    found = {made.runs[digest].plugin: place for digest, place in places(made, ["paper/table1"]).items()}
     assert (found["relevance"].group, found["relevance"].variant) == ("paper/table1", "relevance")
     assert (found["relevance"].cells, found["gifr"].variant) == ({}, "BERT-CRF")
     assert found["relevance"].tags == ("mini", "relevance", "probe-default", "paper/table1")
     # in its sweep it comes first, and the head of the file says so
-    out = tmp_path / "out"
-    (sweep,) = sweep_files.write(tmp_path / "sw", made, ["paper/table1"], "mini", Account(), out)
+    (sweep,) = sweep_files.write(tmp_path / "sw", made, Account())
     values = yaml.safe_load(sweep.read_text())["parameters"]["config"]["values"]
     plugins = [yaml.safe_load(Path(value).read_text())["plugin"] for value in values]
     assert plugins == ["relevance", "bert", "gifr"]
@@ -148,12 +148,12 @@ def test_sweep_files_hold_the_runs_of_the_grid(go: Any, folder: Path, tmp_path: 
 
 def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> None:
     """For all experiments of the papers at the size of `mini`."""
-    made, out = built(EXPERIMENTS), tmp_path / "out"
+    made = built(EXPERIMENTS, out=tmp_path / "out")
     for digest, run in made.runs.items():
         path = tmp_path / f"{digest}.yaml"
-        path.write_text(yaml_text(sweep_files.configuration(run, made, out)))
+        path.write_text(yaml_text(sweep_files.configuration(run, made)))
         again = configuration_of(["fit", "--config", str(path)]).content
-        command = run.training_in(out / "runs", made.runs).command
+        command = made.training(run).command
         assert deciding(again) == deciding(configuration_of(command).content), run
         assert again["name"] == digest
 
@@ -178,18 +178,20 @@ def test_the_report_draws_bars_of_tables_and_points_of_sweeps(go: Any, tmp_path:
     assert f"wandb_report {file}" in capsys.readouterr().out
     assert go("--wandb-report", str(file))[0] == 2
     content = report_definition.read(file)
-    assert content["project"] == "mner"
-    sweep, table = content["sections"]
-    assert sweep["tags"] == ["mini", "paper/sweep", "probe-default"]
-    panels = [(panel["kind"], panel["y"], panel.get("x"), panel.get("by")) for panel in sweep["panels"]]
-    assert panels[0] == ("points", "final/test/f1", "cells.paper/sweep.point", None)
-    panels = [(panel["kind"], panel["y"], panel["by"]) for panel in table["panels"]]
+    assert content.project == "mner"
+    sweep, table = content.sections
+    assert sweep.tags == ("mini", "paper/sweep", "probe-default")
+    panels = [(panel.kind, panel.y, panel.x, panel.by) for panel in sweep.panels]
+    assert panels[0] == ("points", "final/test/f1", "cells.paper/sweep.point", "")
+    groups = [(panel.kind, panel.y, panel.by) for panel in table.panels]
     by = "cells.paper/table1.variant"
-    assert panels == [(k, f"final/test/{m}", by) for k, m in (("bars", "precision"), ("bars", "f1"))] + [
+    assert groups == [(k, f"final/test/{m}", by) for k, m in (("bars", "precision"), ("bars", "f1"))] + [
         ("lines", "dev/f1", by)
     ]
     file.write_text(file.read_text().replace('"bars"', '"pies"'))
-    with pytest.raises(DataError, match="no kind of panel 'pies': bars"):
+    with pytest.raises(
+        DataError, match=r"sections\[1\]: panels\[0\]: kind must be one of bars, points, lines, got 'pies'"
+    ):
         report_definition.read(file)
     assert report_definition.main([str(tmp_path / "none.json")]) == 1
 

@@ -17,7 +17,6 @@ from mnerkit.methods.heads import head_options
 from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.experiments.layers import dotted, merged
 from mnerkit.reproduce.experiments.tower_names import papers_model
-from mnerkit.reproduce.table_records import Figures
 from mnerkit.reproduce.work import nested, text_of
 from mnerkit.runs import identity
 from tests.reproduce.small import EXPERIMENTS, MINI, TABLE, built, finish
@@ -51,11 +50,11 @@ def test_corpora_collapse_and_identical_runs_are_one(folder: Path) -> None:
 def test_a_score_that_is_no_number_fills_no_cell(
     folder: Path, tmp_path: Path, score: str, wanted: float | None
 ) -> None:
-    made = built(folder, "paper/sweep")
-    digest = made.tables["paper/sweep"].cells[0].runs[0]
-    done = finish(made.runs[digest].training_in(tmp_path, made.runs).command)
+    made = built(folder, "paper/sweep", out=tmp_path)
+    run = made.runs[made.tables["paper/sweep"].cells[0].runs[0]]
+    done = finish(made.training(run).command)
     done.metrics_file.write_text(done.metrics_file.read_text().replace("50.0", score))
-    assert Figures(made, tmp_path).value(digest, "test", "f1") == wanted
+    assert score(run, made, "test", "f1") == wanted
 
 
 def test_seeds_multiply_runs_and_not_cells(folder: Path) -> None:
@@ -88,12 +87,12 @@ def test_a_run_that_another_needs_comes_first_and_decides_it(folder: Path, tmp_p
     (folder / "profiles" / "mini.yaml").write_text(MINI.replace("bilstm: {}", first))
     text = TABLE.replace("plugin: bert}", "plugin: gifr}")
     (folder / "paper" / "table1.yaml").write_text(text)
-    made = built(folder, "paper/table1")
+    made = built(folder, "paper/table1", out=tmp_path)
     runs = made.needed(["paper/table1"])
     assert [run.plugin for run in runs] == ["bert", "relevance", "gifr"]
-    command = runs[2].training_in(tmp_path, made.runs).command
+    command = made.training(runs[2]).command
     file = command[command.index("--data.relevance") + 1]
-    assert file == str(runs[1].folder(tmp_path).path / "relevance.jsonl")
+    assert file == str(made.folder(runs[1]).path / "relevance.jsonl")
 
 
 def root_with(folder: Path, *corpora: str) -> str:

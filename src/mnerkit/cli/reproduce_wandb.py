@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,28 +46,28 @@ def add_options(parser: Parser) -> None:
     )
 
 
-def check(asked: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> None:
     """Refuse options that go with no other, and a W&B that has no key.
 
     Raises:
         UsageError: one of them.
     """
-    defines = bool(asked.wandb_sweep or asked.wandb_report)
-    if defines and (asked.dry_run or asked.logger == "wandb"):
-        other = "--dry-run" if asked.dry_run else "--logger wandb"
+    idle = defines(options)
+    if idle and (options.dry_run or options.logger == "wandb"):
+        other = "--dry-run" if options.dry_run else "--logger wandb"
         raise UsageError(f"--wandb-sweep and --wandb-report run nothing: they do not go with {other}")
     for name in ACCOUNT:
-        if getattr(asked, f"wandb_{name}") and not defines and asked.logger != "wandb":
+        if getattr(options, f"wandb_{name}") and not idle and options.logger != "wandb":
             raise UsageError(f"--wandb.{name} has no effect without --logger wandb, --wandb-sweep or --wandb-report")
-    if asked.logger == "wandb" and not asked.dry_run and _online(asked) and not _has_key():
+    if options.logger == "wandb" and not options.dry_run and _online(options) and not _has_key():
         raise UsageError(
             "--logger wandb: this machine knows no W&B key.\n"
             "Type `wandb login`, or give --wandb.mode offline and send the runs later with `wandb sync`."
         )
 
 
-def _online(asked: argparse.Namespace) -> bool:
-    return asked.wandb_mode != "offline" and os.environ.get("WANDB_MODE", "online") in ("online", "shared")
+def _online(options: argparse.Namespace) -> bool:
+    return options.wandb_mode != "offline" and os.environ.get("WANDB_MODE", "online") in ("online", "shared")
 
 
 def _has_key() -> bool:
@@ -79,54 +80,53 @@ def _has_key() -> bool:
         return True
 
 
-def account(asked: argparse.Namespace) -> Account:
+def defines(options: argparse.Namespace) -> bool:
+    """Whether files for W&B are options for, and nothing is to be run."""
+    return bool(options.wandb_sweep or options.wandb_report)
+
+
+def _account(options: argparse.Namespace) -> Account:
     """Where the runs are shown."""
     from mnerkit.reproduce.wandb.run_labels import Account
 
-    return Account(asked.wandb_project, asked.wandb_entity, asked.wandb_mode, tuple(asked.wandb_tags or ()))
+    tags = tuple(options.wandb_tags or ())
+    return Account(options.wandb_project, options.wandb_entity, options.wandb_mode, tags)
 
 
-def define(asked: argparse.Namespace, grid: Grid, names: Sequence[str], profile: str, out: Path) -> int:
-    """Write the sweep files and the definition of the report, as far as they are asked for."""
+def define(options: argparse.Namespace, grid: Grid) -> int:
+    """Write the sweep files and the definition of the report, as far as they are options for."""
     from mnerkit.atomic_files import write_json
     from mnerkit.reproduce.wandb import report_definition, sweep_files
 
-    mine = account(asked)
-    report = out_file(asked.wandb_report, asked.overwrite, "--wandb-report") if asked.wandb_report else None
-    if asked.wandb_sweep:
-        folder = Path(asked.wandb_sweep)
-        sweeps = sweep_files.write(folder, grid, names, profile, mine, out, asked.overwrite)
+    account = _account(options)
+    report = out_file(options.wandb_report, options.overwrite, "--wandb-report") if options.wandb_report else None
+    if options.wandb_sweep:
+        sweeps = sweep_files.write(Path(options.wandb_sweep), grid, account, options.overwrite)
         print("\n".join(f"wandb sweep {path}" for path in sweeps))
-        print(f"{len(sweeps)} sweeps; after `wandb sweep FILE` start agents here, as it says; runs: {out / 'runs'}")
+        print(f"{len(sweeps)} sweeps; after `wandb sweep FILE` start agents here, as it says; runs: {grid.runs_dir}")
     if report is not None:
-        write_json(report, report_definition.definition(grid, names, profile, mine))
+        write_json(report, report_definition.definition(grid, account))
         print(f"report: python -m mnerkit.reproduce.wandb_report {report}  (needs: pip install wandb-workspaces)")
     return 0
 
 
-class Board:
-    """What the runs of a sweep say of themselves, where `--logger wandb` asks for it; else nothing."""
+def attach(options: argparse.Namespace, grid: Grid) -> dict[Path, dict[str, Any]]:
+    """With `--logger wandb`: let the runs name the files that tell their places; these files, not yet written."""
+    if options.logger != "wandb":
+        return {}
+    from mnerkit.reproduce.wandb import run_labels
 
-    def __init__(self, asked: argparse.Namespace, grid: Grid, names: Sequence[str], profile: str, out: Path) -> None:
-        """Let the runs' commands name the files that tell their places."""
-        self.files: Mapping[Path, Mapping[str, Any]] = {}
-        self.runs = out / "runs"
-        if asked.logger == "wandb":
-            from mnerkit.reproduce.wandb import run_labels
+    return run_labels.attach(grid, _account(options))
 
-            self.files = run_labels.attach(grid, run_labels.places(grid, names, profile), account(asked), out)
 
-    def __enter__(self) -> None:
-        """Write these files."""
-        if self.files:
-            from mnerkit.reproduce.wandb import run_labels
+@contextlib.contextmanager
+def written(dashboards: Mapping[Path, Mapping[str, Any]], grid: Grid) -> Iterator[None]:
+    """Write what `attach` made; at the end, print how offline records are sent, also when the sweep was stopped."""
+    from mnerkit.reproduce.wandb import run_labels
 
-            run_labels.write(self.files)
-
-    def __exit__(self, *_: object) -> None:
-        """Say how offline records are sent, also when the sweep was stopped."""
-        if self.files:
-            from mnerkit.reproduce.wandb import run_labels
-
-            if waiting := run_labels.offline(self.runs):
-                print(f"{len(waiting)} offline records; to send them: {run_labels.sync_command(self.runs)}")
+    run_labels.write(dashboards)
+    try:
+        yield
+    finally:
+        if dashboards and (waiting := run_labels.offline(grid.runs_dir)):
+            print(f"{len(waiting)} offline records; to send them: {run_labels.sync_command(grid.runs_dir)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +39,6 @@ class Run:
     training: Training
     first: tuple[str, str] | None = None
     reads: str = ""
-
-    def folder(self, runs: Path) -> RunFolder:
-        """Where it writes, below the folder of all runs."""
-        return RunFolder(runs / self.plugin / self.corpus / self.digest)
-
-    def training_in(self, runs: Path, grid: Mapping[str, Run]) -> Training:
-        """How it is trained below the folder of all runs.
-
-        Args:
-            runs: the folder.
-            grid: digest -> run; where the run that this one reads a file of is looked up.
-        """
-        options = self.training.options
-        if self.first is not None:
-            digest, file = self.first
-            path = str(grid[digest].folder(runs).path / file)
-            options = {name: path if value == FIRST else value for name, value in options.items()}
-        return replace(self.training, options=options, place=Place(self.digest, str(runs), test=True))
 
 
 @dataclass(frozen=True)
@@ -102,32 +85,61 @@ class Table:
 
 @dataclass
 class Grid:
-    """All tables, and the runs that fill them.
+    """All tables, the runs that fill them, and the folder that these are done in.
 
     Attributes:
+        profile: name of the profile.
+        out: the folder of the sweep; run folders lie in its `runs`.
+        chosen: names of the experiments that were asked for.
         tables: name of the experiment -> table.
         runs: digest -> run.
         absent: corpus -> why it can't be read.
     """
 
+    profile: str
+    out: Path
+    chosen: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     absent: dict[str, DataError] = field(default_factory=dict)
 
+    @property
+    def runs_dir(self) -> Path:
+        """Where run folders lie."""
+        return self.out / "runs"
+
+    def folder(self, run: Run) -> RunFolder:
+        """The folder of a run."""
+        return RunFolder(self.runs_dir / run.plugin / run.corpus / run.digest)
+
+    def training(self, run: Run) -> Training:
+        """How a run is trained in its folder."""
+        options = run.training.options
+        if run.first is not None:
+            digest, file = run.first
+            path = str(self.folder(self.runs[digest]).path / file)
+            options = {name: path if value == FIRST else value for name, value in options.items()}
+        return replace(run.training, options=options, place=Place(run.digest, str(self.runs_dir), test=True))
+
     def needed(self, names: Sequence[str]) -> list[Run]:
         """The runs of some experiments, and those that have to be done before them, in the order to do them in."""
-        wanted = {digest for name in names for digest in self.tables[name].runs()}
-        wanted |= {first[0] for digest in wanted if (first := self.runs[digest].first) is not None}
-        runs = [run for digest, run in self.runs.items() if digest in wanted]
+        digests = {digest for name in names for digest in self.tables[name].runs()}
+        digests |= {first[0] for digest in digests if (first := self.runs[digest].first) is not None}
+        runs = [run for digest, run in self.runs.items() if digest in digests]
         return sorted(runs, key=lambda run: (run.first is not None, run.seed))
 
+    @property
+    def wanted(self) -> list[Run]:
+        """The runs of the chosen experiments, and those that have to be done before them."""
+        return self.needed(self.chosen)
 
-def labels(grid: Grid, names: Sequence[str]) -> dict[str, list[str]]:
-    """Digest -> what the run fills, experiment and row, of some experiments."""
-    filled: dict[str, dict[str, None]] = {}
-    for name in names:
-        table = grid.tables[name]
-        for cell in table.cells:
-            for digest in cell.runs:
-                filled.setdefault(digest, {})[f"{name}: {table.rows[cell.row]['name']}"] = None
-    return {digest: list(rows) for digest, rows in filled.items()}
+    @cached_property
+    def fills(self) -> dict[str, list[str]]:
+        """Digest -> what the run fills of the chosen experiments: experiment and row."""
+        filled: dict[str, dict[str, None]] = {}
+        for name in self.chosen:
+            table = self.tables[name]
+            for cell in table.cells:
+                for digest in cell.runs:
+                    filled.setdefault(digest, {})[f"{name}: {table.rows[cell.row]['name']}"] = None
+        return {digest: list(rows) for digest, rows in filled.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, reduce
 from pathlib import Path
@@ -14,7 +14,7 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run, Table
 from mnerkit.reproduce.experiments.experiment import Experiment, Group, Metric, Row, column_name
 from mnerkit.reproduce.experiments.layers import dotted, merged
-from mnerkit.reproduce.experiments.profiles import PAPER, TOWER, VISION, Profile, Settings
+from mnerkit.reproduce.experiments.profiles import TOWER, VISION, Profile, Settings
 from mnerkit.reproduce.experiments.tower_names import is_papers, papers_model, tower_name
 from mnerkit.reproduce.work import Training
 from mnerkit.runs.identity import digest_of, reads_of
@@ -37,6 +37,7 @@ class Builder:
     def __init__(
         self,
         profile: Profile,
+        out: Path = Path("runs"),
         root: str | None = None,
         tower: str | None = None,
         vision: str | None = None,
@@ -46,6 +47,7 @@ class Builder:
 
         Args:
             profile: the size.
+            out: the folder of the sweep.
             root: the folder of the corpora.
             tower: the text tower, where the profile leaves it open.
             vision: the vision tower; None lets captions stand in for pictures where the profile does.
@@ -53,18 +55,22 @@ class Builder:
         """
         self.profile, self.root, self.tower, self.vision = profile, root, tower, vision
         self.seeds = tuple(dict.fromkeys(seeds or ()))
-        self.grid = Grid()
+        self.grid = Grid(profile.name, out)
         self._used: set[str] = set()  # of root, tower and vision tower those that some run reads
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self._digests: dict[tuple[Any, ...], tuple[str, str]] = {}
 
-    def add(self, experiment: Experiment) -> None:
-        """Add an experiment.
+    def add(self, experiments: Iterable[Experiment]) -> None:
+        """Add experiments.
 
         Raises:
-            DataError: an option of it does not exist, or does not take its value.
-            UsageError: it reads corpora, and no root was given.
+            DataError: an option of one does not exist, or does not take its value.
+            UsageError: one reads corpora, and no root was given.
         """
+        for experiment in experiments:
+            self.grid.tables[experiment.name] = self._table(experiment)
+
+    def _table(self, experiment: Experiment) -> Table:
         points: tuple[Any, ...] = ()
         lines: list[Line] = [(row, None) for row in experiment.rows]
         columns: list[Column] = [(group, metric, None) for group, metric in experiment.columns]
@@ -95,7 +101,7 @@ class Builder:
         in_order = tuple(cells[spot] for spot in sorted(cells))
         rows = [_row(line, [cell for cell in in_order if cell.row == number]) for number, line in enumerate(lines)]
         heads = [_column(column, experiment) for column in columns]
-        self.grid.tables[experiment.name] = Table(experiment, tuple(rows), tuple(heads), points, in_order)
+        return Table(experiment, tuple(rows), tuple(heads), points, in_order)
 
     def check_used(self, tower: bool) -> None:
         """Refuse what was given and is read by no run of the experiments that were added.
@@ -155,7 +161,7 @@ class Builder:
                 yield "pictures: their captions in place of them"
 
     def _seeds(self, experiment: Experiment) -> tuple[int, ...]:
-        return self.seeds or (experiment.seeds if self.profile.seeds == PAPER else self.profile.seeds)
+        return self.seeds or (experiment.seeds if self.profile.seeds == "paper" else self.profile.seeds)
 
     def _runs(self, experiment: Experiment, row: Row, group: Group, point: Any) -> tuple[str, ...]:
         """Digests of the runs of a cell, one a seed.
@@ -230,7 +236,8 @@ class Builder:
         # as options, too: what the experiment and the row set wins over the ablation, what the profile sets does not
         layers.append(_ablation(str(row.plugin), row.ablation) if row.ablation else {})
         layers += [experiment.options, row.options, group.options if stand_in is None else {}, last]
-        return {name: self._filled(value) for name, value in reduce(merged, layers, {}).items()}
+        options: Mapping[str, Any] = reduce(merged, layers)
+        return {name: self._filled(value) for name, value in options.items()}
 
     def _filled(self, value: Any) -> Any:
         """A value of a profile; those that the command line gives in their places."""

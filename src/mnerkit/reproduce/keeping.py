@@ -27,7 +27,7 @@ from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
 from mnerkit.reproduce.sweep import complete, done, foreign
 from mnerkit.runs.run_folder import RunFolder
-from mnerkit.strict_json import read_json
+from mnerkit.strict_json import read_format
 
 FORMAT, VERSION = "mnerkit-kept", 1
 SPLIT = "test"  # whose predictions tables and report read
@@ -63,15 +63,13 @@ class Kept:
             raise DataError(f"--keep {folder} is a file; give a folder")
         for path in sorted(folder.glob("*.json")):
             try:
-                row = read_json(path)
+                row = read_format(path, "kept run", FORMAT, VERSION)
             except DataError:
                 if path.exists():
                     raise
                 continue  # another sweep has just put a newer one in its place
-            if not isinstance(row, dict) or row.get("format") != FORMAT or not isinstance(row.get("digest"), str):
-                raise DataError(f"{path} is no kept run (format {FORMAT!r}); give another --keep")
-            if row.get("version") != VERSION:
-                raise DataError(f"{path} is of version {row.get('version')!r}; this mnerkit reads version {VERSION}")
+            if not isinstance(row.get("digest"), str):
+                raise DataError(f"{path} is damaged: it has no digest")
             kept.rows[row["digest"]], kept.files[row["digest"]] = row, path
         return kept
 
@@ -89,30 +87,25 @@ class Kept:
             row["curve"] = curve.read_bytes().decode()  # with its own ends of lines
         row |= self._answers(record, folder.path / PREDICTIONS)
         name = f"{run.plugin}-{run.corpus}-s{run.seed}-"
-        older = {
-            digest: each
-            for digest, each in self.rows.items()
-            if self.files[digest].name.startswith(name)
-            and all(each.get(part) == row[part] for part in ("config", "reads"))
-        }
+        same = {part: row[part] for part in ("config", "reads")}
+        older = [
+            digest
+            for digest, other in self.rows.items()
+            if self.files[digest].name.startswith(name) and same.items() <= other.items()
+        ]
         path = self.folder / f"{name}{run.digest}.json"
         write_json(path, row)
-        for digest in older:
-            del self.rows[digest]
-            before = self.files.pop(digest)
-            if before != path:
-                before.unlink(missing_ok=True)
+        unused = {posts for digest in older if (posts := self.rows.pop(digest).get("asked")) is not None}
+        for file in {self.files.pop(digest) for digest in older} - {path}:
+            file.unlink(missing_ok=True)
         self.rows[run.digest], self.files[run.digest] = row, path
-        self._forget({each["asked"] for each in older.values() if "asked" in each})
-
-    def _forget(self, names: set[str]) -> None:
-        """Remove what nobody was asked any more; another sweep may have added runs."""
         try:
-            used = {each.get("asked") for each in Kept.read(self.folder, {}).rows.values()} if names else set()
-        except DataError:  # whoever begins to read the folder is told
+            # another sweep may have added runs
+            unused -= {other.get("asked") for other in Kept.read(self.folder, {}).rows.values()} if unused else set()
+        except DataError:  # reported to whoever begins to read the folder
             return
-        for gone in names - used:
-            self._asked(gone).unlink(missing_ok=True)
+        for posts in unused:
+            self._asked(posts).unlink(missing_ok=True)
 
     def _answers(self, record: folders.Record, file: Path) -> Row:
         """What a run said, once what it was asked is on file; nothing where that would not come back byte by byte."""
@@ -198,7 +191,7 @@ def _text(lines: Sequence[Row]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
+def exchange(kept: Kept, grid: Grid) -> int:
     """Restore wanted runs that are kept and not there, and take those in that are there and not kept.
 
     One of which a run that is left reads a file is done again: nothing that is kept has such files.
@@ -208,32 +201,33 @@ def exchange(kept: Kept, grid: Grid, wanted: Sequence[Run], runs: Path) -> int:
     """
     restored = 0
     whole = kept.holds()
-    for run in done(wanted, runs, whole):
-        if foreign(run, runs) is not None:
-            continue  # told by the sweep
-        if not complete(run, runs):
-            restored += kept.restore(run, run.folder(runs))
+    for run in done(grid, whole):
+        if foreign(run, grid) is not None:
+            continue  # reported by the sweep
+        if not complete(run, grid):
+            restored += kept.restore(run, grid.folder(run))
         elif run.digest not in whole and _may_stay(run, grid):
-            kept.add(run, run.folder(runs))
+            kept.add(run, grid.folder(run))
     return restored
 
 
 def _may_stay(run: Run, grid: Grid) -> bool:
     """Whether nobody reads another file of a run's folder."""
-    return all(each.first is None or each.first[0] != run.digest for each in grid.runs.values())
+    return all(other.first is None or other.first[0] != run.digest for other in grid.runs.values())
 
 
+@dataclass
 class Keeping:
     """An executor whose finished runs are kept."""
 
-    def __init__(self, inner: Executor, kept: Kept, grid: Grid, runs: Path) -> None:
-        self.inner, self.kept, self.grid, self.runs = inner, kept, grid, runs
-        self.jobs = inner.jobs
+    inner: Executor
+    kept: Kept
+    grid: Grid
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do the tasks; a run that came to its end is on file before its outcome is told."""
+        """Do the tasks; a run that came to its end is on file before its outcome is reported."""
         for outcome in self.inner.run(tasks):
             run = self.grid.runs.get(outcome.name)
-            if run is not None and outcome.error is None and complete(run, self.runs) and _may_stay(run, self.grid):
-                self.kept.add(run, run.folder(self.runs))
+            if run is not None and outcome.error is None and complete(run, self.grid) and _may_stay(run, self.grid):
+                self.kept.add(run, self.grid.folder(run))
             yield outcome

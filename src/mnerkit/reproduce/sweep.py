@@ -1,9 +1,10 @@
-"""Doing what is left of a grid: complete runs are skipped, others begun or continued, and every step is told."""
+"""Doing what is left of a grid: complete runs are skipped, others begun or continued, and every step is reported."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,64 +22,68 @@ from mnerkit.runs.config.configuration import filled
 from mnerkit.runs.run_folder import RunFolder, deciding
 from mnerkit.strict_json import Unreadable
 
-Tell = Callable[[str], None]
+# ------------------------------------------------------------------ what runs have left
 
 
-def complete(run: Run, runs: Path) -> bool:
+def complete(run: Run, grid: Grid) -> bool:
     """Whether a run came to its end, scored on test; its folder's name says that it is this very run.
 
     One that a report could not read is damaged, and done again.
     """
-    return metrics_of(run, runs) is not None
+    return metrics_of(run, grid) is not None
 
 
-def metrics_of(run: Run, runs: Path) -> Mapping[str, Any] | None:
+def metrics_of(run: Run, grid: Grid) -> Mapping[str, Any] | None:
     """The `metrics.json` of a complete run; None for all others."""
-    found = _read(run.folder(runs))
-    return found.metrics if isinstance(found, Record) and "test" in found.metrics else None
+    record = _read(grid.folder(run))
+    return record.metrics if isinstance(record, Record) and "test" in record.metrics else None
 
 
-def done(wanted: Sequence[Run], runs: Path, kept: Collection[str] = ()) -> list[Run]:
-    """The runs that need not be done: complete or kept, with the files there that runs which are left read of them.
+def score(run: Run, grid: Grid, split: str, metric: str) -> float | None:
+    """One figure of a run; None where it is not complete, or has none."""
+    figure = mapping((metrics_of(run, grid) or {}).get(split)).get(metric)
+    return float(figure) if is_figure(figure) else None
+
+
+def done(grid: Grid, kept: Collection[str] = ()) -> list[Run]:
+    """The wanted runs that need not be done: complete or kept, with the files there that runs which are left read.
 
     Args:
-        wanted: the runs, those that others need among them.
-        runs: the folder of run folders.
+        grid: the runs.
         kept: digests of runs that can be restored, without such files.
     """
-    known = {run.digest for run in wanted if run.digest in kept or complete(run, runs)}
-    read = files_read(run for run in wanted if run.digest not in known)
+    ready = {run.digest for run in grid.wanted if run.digest in kept or complete(run, grid)}
+    read = _files_read(run for run in grid.wanted if run.digest not in ready)
     return [
         run
-        for run in wanted
-        if run.digest in known and (run.digest not in read or lacking(run, runs, read[run.digest]) is None)
+        for run in grid.wanted
+        if run.digest in ready and (run.digest not in read or _lacking(run, grid, read[run.digest]) is None)
     ]
 
 
-def files_read(others: Iterable[Run]) -> dict[str, set[str]]:
+def _files_read(runs: Iterable[Run]) -> Mapping[str, set[str]]:
     """Digest -> the files of that run that some other runs read."""
-    found: dict[str, set[str]] = {}
-    for run in others:
-        if run.first is not None:
-            found.setdefault(run.first[0], set()).add(run.first[1])
-    return found
+    files: dict[str, set[str]] = defaultdict(set)
+    for digest, file in (run.first for run in runs if run.first is not None):
+        files[digest].add(file)
+    return files
 
 
-def lacking(run: Run, runs: Path, files: Collection[str]) -> str | None:
+def _lacking(run: Run, grid: Grid, files: Collection[str]) -> str | None:
     """What a run has not left of its figures and of files that others read; None where all is there."""
-    if not complete(run, runs):
+    if not complete(run, grid):
         return "it left no figures of test"
-    gone = [file for file in sorted(files) if not (run.folder(runs).path / file).is_file()]
-    return f"it left no {gone[0]}" if gone else None
+    missing = [file for file in sorted(files) if not (grid.folder(run).path / file).is_file()]
+    return f"it left no {missing[0]}" if missing else None
 
 
-def foreign(run: Run, runs: Path) -> str | None:
+def foreign(run: Run, grid: Grid) -> str | None:
     """What is wrong with a finished run that may be whole, and is not to be lost; None for all others.
 
     One of another version, or one that can't be read now.
     """
-    found = _read(run.folder(runs))
-    return str(found) if isinstance(found, OtherVersion | Unreadable) else None
+    problem = _read(grid.folder(run))
+    return str(problem) if isinstance(problem, OtherVersion | Unreadable) else None
 
 
 def _read(folder: RunFolder) -> Record | DataError | None:
@@ -94,10 +99,10 @@ def _read(folder: RunFolder) -> Record | DataError | None:
 
 def _stamp(file: Path) -> tuple[int, int]:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return 0, 0
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 @lru_cache(maxsize=4096)
@@ -108,6 +113,54 @@ def _read_once(path: Path, stamps: tuple[tuple[int, int], ...]) -> Record | Data
         raise
     except DataError as problem:
         return problem
+
+
+# ------------------------------------------------------------------ time
+
+
+@dataclass
+class Clock:
+    """How long runs take: as they took before, by plugin; else as the profile says."""
+
+    guess: float | None = None
+    jobs: int = 1
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, plugin: str, seconds: float) -> None:
+        """Remember a run."""
+        self.times.setdefault(plugin, []).append(seconds)
+
+    def learn(self, grid: Grid) -> None:
+        """Read what the wanted runs took that are complete."""
+        for run in grid.wanted:
+            seconds = (metrics_of(run, grid) or {}).get("seconds")
+            if isinstance(seconds, dict):
+                self.note(run.plugin, sum(value for value in seconds.values() if isinstance(value, int | float)))
+
+    def left(self, runs: Iterable[Run]) -> float | None:
+        """Seconds that some runs will take; None where nothing is known."""
+        of_all = [seconds for times in self.times.values() for seconds in times]
+        usual = sum(of_all) / len(of_all) if of_all else self.guess
+        total = 0.0
+        for run in runs:
+            mine = self.times.get(run.plugin)
+            seconds = sum(mine) / len(mine) if mine else usual
+            if seconds is None:
+                return None
+            total += seconds
+        return total / self.jobs
+
+
+def span(seconds: float | None) -> str:
+    """A time for people."""
+    if seconds is None:
+        return "time unknown until a run is finished"
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+# ------------------------------------------------------------------ doing the runs
 
 
 @contextlib.contextmanager
@@ -133,139 +186,82 @@ def alone(out: Path) -> Iterator[None]:
         raise
 
 
-@dataclass
-class Clock:
-    """How long runs take: as they took before, by plugin; else as the profile says."""
-
-    guess: float | None = None
-    jobs: int = 1
-    known: dict[str, list[float]] = field(default_factory=dict)
-
-    def note(self, plugin: str, seconds: float) -> None:
-        """Remember a run."""
-        self.known.setdefault(plugin, []).append(seconds)
-
-    def learn(self, done: Iterable[Run], runs: Path) -> None:
-        """Read what finished runs took."""
-        for run in done:
-            seconds = (metrics_of(run, runs) or {}).get("seconds")
-            if isinstance(seconds, dict):
-                self.note(run.plugin, sum(value for value in seconds.values() if isinstance(value, int | float)))
-
-    def left(self, runs: Iterable[Run]) -> float | None:
-        """Seconds that some runs will take; None where nothing is known."""
-        every = [value for values in self.known.values() for value in values]
-        usual = sum(every) / len(every) if every else self.guess
-        total = 0.0
-        for run in runs:
-            mine = self.known.get(run.plugin)
-            each = sum(mine) / len(mine) if mine else usual
-            if each is None:
-                return None
-            total += each
-        return total / self.jobs
-
-
-def span(seconds: float | None) -> str:
-    """A time for people."""
-    if seconds is None:
-        return "time unknown until a run is finished"
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
-
-
 def run_all(
-    grid: Grid,
-    wanted: Sequence[Run],
-    out: Path,
-    executor: Executor,
-    clock: Clock,
-    named: Mapping[str, Sequence[str]],
-    tell: Tell,
-    overwrite: bool = False,
+    grid: Grid, executor: Executor, clock: Clock, report: Callable[[str], None], overwrite: bool = False
 ) -> dict[str, str]:
-    """Do the runs that are not done; inside `alone`.
+    """Do the wanted runs that are not done; inside `alone`.
 
     Args:
-        grid: where runs that others need are looked up.
-        wanted: the runs, in order.
-        out: the folder of the sweep; run folders lie in its `runs`.
+        grid: the runs.
         executor: what does them.
         clock: estimates.
-        named: digest -> what the run fills, for what is told.
-        tell: takes a line of progress.
+        report: takes a line of progress.
         overwrite: do complete ones again, too.
 
     Returns:
         Digest -> complaint, of the runs that failed.
     """
-    runs = out / "runs"
-    ready = set() if overwrite else {run.digest for run in done(wanted, runs)}
-    left = [run for run in wanted if run.digest not in ready]
-    read = files_read(left)
-    for run in wanted:
-        if run not in left:  # a kill may have come before this
-            run.folder(runs).last.unlink(missing_ok=True)
+    ready = set() if overwrite else {run.digest for run in done(grid)}
+    left = [run for run in grid.wanted if run.digest not in ready]
+    read = _files_read(left)
+    for run in grid.wanted:
+        if run.digest in ready:  # a kill may have come before this
+            grid.folder(run).last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
     numbers, total = itertools.count(1), len(left)
 
-    def step(run: Run, said: str) -> None:
-        tell(f"{next(numbers)}/{total} {_named(run, named)}: {said}")
+    def end(run: Run, error: str | None, more: str = "") -> None:
+        """Note and report how a run ended."""
+        if error is not None:
+            failed[run.digest] = error
+        report(f"{next(numbers)}/{total} {_name(run, grid)}: {_result(run, grid, error)}{more}")
 
     for run in list(left) if not overwrite else ():
-        found = _read(run.folder(runs))  # one look: what can't be read now may be readable at the next one
-        if isinstance(found, OtherVersion | Unreadable):
+        record = _read(grid.folder(run))  # one look: what can't be read now may be readable at the next one
+        if isinstance(record, OtherVersion | Unreadable):
             left.remove(run)
-            failed[run.digest] = f"{found}; --overwrite does it again"
-            step(run, _said(run, runs, failed[run.digest]))
-        elif isinstance(found, DataError):
-            tell(f"{_named(run, named)}: {found}; it is done again")
-        elif isinstance(found, Record) and lacking(run, runs, read.get(run.digest, ())) is None:
+            end(run, f"{record}; --overwrite does it again")
+        elif isinstance(record, DataError):
+            report(f"{_name(run, grid)}: {record}; it is done again")
+        elif record is not None and _lacking(run, grid, read[run.digest]) is None:
             left.remove(run)  # it could not be read before
-            step(run, _said(run, runs, None))
+            end(run, None)
     for stage in (False, True):  # what others read comes first
-        here = [run for run in left if (run.first is not None) == stage]
-        for run in [run for run in here if run.first is not None and run.first[0] in failed]:
-            assert run.first is not None
-            failed[run.digest] = f"the run that it needs failed: {failed[run.first[0]]}"
-            here.remove(run)
-            step(run, _said(run, runs, failed[run.digest]))
-        known = {run.digest: run for run in here}
-        waiting = {run.digest for run in left if run in here or (not stage and run.first is not None)}
-        for outcome in _all(executor, [_task(run, grid, out, overwrite) for run in here]):
-            run = known[outcome.name]
+        runs = {run.digest: run for run in left if (run.first is not None) == stage}
+        for run in list(runs.values()):
+            if run.first is not None and run.first[0] in failed:
+                del runs[run.digest]
+                end(run, f"the run that it needs failed: {failed[run.first[0]]}")
+        waiting = {run.digest for run in left if run.digest in runs or (not stage and run.first is not None)}
+        for outcome in _outcomes(executor, [_task(run, grid, overwrite) for run in runs.values()]):
+            run = runs[outcome.name]
             waiting.discard(run.digest)
-            error = lacking(run, runs, read.get(run.digest, ()))
+            error = _lacking(run, grid, read[run.digest])
             # one that left all before it failed is done; with `overwrite` that may be what was there before
             if outcome.error is not None and (overwrite or error is not None):
                 error = outcome.error
             if error is None:
                 clock.note(run.plugin, outcome.seconds)
                 # thrice as large as the weights, and of use to a run that goes on alone
-                run.folder(runs).last.unlink(missing_ok=True)
-            else:
-                failed[run.digest] = error
-            later = clock.left(each for each in left if each.digest in waiting) if waiting else 0.0
-            rest = f"; {span(later)} left" if waiting else ""
-            said = _said(run, runs, error) + (f", then {outcome.error}" if outcome.error and error is None else "")
-            step(run, f"{said} ({outcome.seconds:.0f} s{rest})")
+                grid.folder(run).last.unlink(missing_ok=True)
+            rest = f"; {span(clock.left(run for run in left if run.digest in waiting))} left" if waiting else ""
+            then = f", then {outcome.error}" if outcome.error and error is None else ""
+            end(run, error, f"{then} ({outcome.seconds:.0f} s{rest})")
     return failed
 
 
-def _all(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """The outcomes of all tasks: one of which the executor has told nothing has failed."""
+def _outcomes(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """The outcomes of all tasks; one that the executor has reported nothing of has failed."""
     silent = {task.name: task for task in tasks}
     for outcome in executor.run(tasks):
         silent.pop(outcome.name, None)
         yield outcome
     for task in silent.values():
-        yield Outcome(task.name, 0.0, f"nobody told what became of it; see {task.log}")
+        yield Outcome(task.name, 0.0, f"nobody reported what became of it; see {task.log}")
 
 
-def _task(run: Run, grid: Grid, out: Path, overwrite: bool) -> Task:
-    runs = out / "runs"
-    folder, training = run.folder(runs), run.training_in(runs, grid.runs)
+def _task(run: Run, grid: Grid, overwrite: bool) -> Task:
+    folder, training = grid.folder(run), grid.training(run)
     anew = replace(training, place=replace(training.place, overwrite=True))
     if overwrite or folder.finished:  # damaged, or without a file that another run reads
         training = anew
@@ -273,7 +269,7 @@ def _task(run: Run, grid: Grid, out: Path, overwrite: bool) -> Task:
         # the run may be the same in other words
         as_begun = Training(files=(str(folder.config_file),), dashboard=training.dashboard, place=training.place)
         training = as_begun if _continues(as_begun, folder) else anew
-    return Task(run.digest, training, out / "logs" / f"{run.plugin}-{run.digest}.txt")
+    return Task(run.digest, training, grid.out / "logs" / f"{run.plugin}-{run.digest}.txt")
 
 
 def _continues(training: Training, folder: RunFolder) -> bool:
@@ -284,19 +280,15 @@ def _continues(training: Training, folder: RunFolder) -> bool:
         return False
 
 
-def _named(run: Run, named: Mapping[str, Sequence[str]]) -> str:
-    fills = named.get(run.digest) or ["needed by others"]
+def _name(run: Run, grid: Grid) -> str:
+    """How a line of progress calls a run."""
+    fills = grid.fills.get(run.digest) or ["needed by others"]
     more = f" and {len(fills) - 1} more" if len(fills) > 1 else ""
     return f"{run.plugin} s{run.seed} {run.digest[:8]} [{fills[0]}{more}]"
 
 
-def _said(run: Run, runs: Path, error: str | None) -> str:
+def _result(run: Run, grid: Grid, error: str | None) -> str:
     if error is not None:
         return f"failed: {error}"
-    f1 = mapping((metrics_of(run, runs) or {}).get("test")).get("f1")
-    return f"test F1 {f1:.1f}" if is_figure(f1) else "done"
-
-
-def outcomes(failed: Mapping[str, str]) -> list[str]:
-    """The failures for the end, one line each."""
-    return [f"failed: {digest[:8]}: {error}" for digest, error in failed.items()]
+    f1 = score(run, grid, "test", "f1")
+    return "done" if f1 is None else f"test F1 {f1:.1f}"

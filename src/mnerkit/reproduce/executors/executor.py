@@ -40,8 +40,6 @@ class Outcome:
 class Executor(Protocol):
     """Does tasks. One that fails, or takes its process with it, is an outcome like another; the rest goes on."""
 
-    jobs: int
-
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do the tasks; each one's outcome as soon as it is known. A caller that stops asking ends what is running."""
         ...

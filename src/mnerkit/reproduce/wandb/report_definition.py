@@ -8,42 +8,71 @@ experiment on one corpus, found by their tags; the definition can be edited in b
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.errors import MnerkitError, UsageError
 from mnerkit.reproduce.cells import Grid, Table
 from mnerkit.reproduce.wandb.run_labels import Account
+from mnerkit.strict_json import read_format
+from mnerkit.validation import Content, ListOf, Text, validated
 
 FORMAT, VERSION = "mnerkit-wandb-report", 1
 # columns and rows of W&B's own grid
 WIDTH, HEIGHT = 12, 8
-KINDS = ("bars", "points", "lines")
 
 
-def definition(grid: Grid, names: Sequence[str], profile: str, account: Account) -> dict[str, Any]:
-    """What is drawn of some experiments.
+class Panel(Content):
+    """One chart: what it shows (`y`) over what (`x`), and by what its bars or lines are grouped."""
+
+    kind: Literal["bars", "points", "lines"]
+    title: Text
+    y: Text
+    x: Text = ""
+    by: Text = ""
+
+
+class Section(Content):
+    """A grid of panels over the runs that have all these tags."""
+
+    title: Text
+    note: Text
+    tags: ListOf[Text]
+    panels: ListOf[Panel]
+
+
+class Definition(Content):
+    """What the file of a report holds."""
+
+    format: Text
+    version: int
+    title: Text = "mnerkit"
+    entity: Text | None = None
+    project: Text = "mnerkit"
+    sections: ListOf[Section]
+
+
+def definition(grid: Grid, account: Account) -> dict[str, Any]:
+    """What is drawn of the chosen experiments.
 
     Bars are the mean over seeds (and over splits of one corpus, where a table has several) of a variant's final figure,
     with its standard deviation; points are the final figures of a sweep over its option; lines are dev F1 by epoch.
     """
-    sections = [each for name in names for each in _sections(grid, grid.tables[name], profile)]
     return {
         "format": FORMAT,
         "version": VERSION,
-        "title": f"mnerkit: tables and ablations, profile {profile}",
+        "title": f"mnerkit: tables and ablations, profile {grid.profile}",
         "entity": account.entity,
         "project": account.project or "mnerkit",
-        "sections": sections,
+        "sections": [section for name in grid.chosen for section in _sections(grid, grid.tables[name])],
     }
 
 
-def _sections(grid: Grid, table: Table, profile: str) -> list[dict[str, Any]]:
+def _sections(grid: Grid, table: Table) -> Iterator[dict[str, Any]]:
+    """A section for each corpus of an experiment."""
     experiment = table.experiment
-    corpora = list(dict.fromkeys(grid.runs[digest].corpus for cell in table.cells for digest in cell.runs))
     key = f"cells.{experiment.name}"
     panels: list[dict[str, Any]] = []
     for metric in experiment.metrics:
@@ -53,39 +82,25 @@ def _sections(grid: Grid, table: Table, profile: str) -> list[dict[str, Any]]:
         else:
             panels.append({"kind": "bars", **figure, "by": f"{key}.variant"})
     if any(metric.metric == "f1" for metric in experiment.metrics):
-        panels.append(
-            {"kind": "lines", "title": "dev F1 by epoch", "y": "dev/f1", "x": "epoch", "by": f"{key}.variant"}
-        )
-    return [
-        {
-            "title": experiment.title + (f" ({corpus})" if len(corpora) > 1 else ""),
-            "note": experiment.note,
-            "tags": [profile, experiment.name, corpus],
-            "panels": panels,
-        }
-        for corpus in corpora
-    ]
+        lines = {"kind": "lines", "title": "dev F1 by epoch", "y": "dev/f1", "x": "epoch", "by": f"{key}.variant"}
+        panels.append(lines)
+    corpora = list(dict.fromkeys(grid.runs[digest].corpus for cell in table.cells for digest in cell.runs))
+    for corpus in corpora:
+        title = experiment.title + (f" ({corpus})" if len(corpora) > 1 else "")
+        tags = [grid.profile, experiment.name, corpus]
+        yield {"title": title, "note": experiment.note, "tags": tags, "panels": panels}
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Definition:
     """A definition from its file.
 
     Raises:
         DataError: it is none, or of another version, or has a panel of an unknown kind.
     """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {str(error).splitlines()[0]}") from None
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
-        raise DataError(f"{path}: not a {FORMAT} of version {VERSION}, as `mnerkit reproduce --wandb-report` writes it")
-    kinds = [panel.get("kind") for section in content["sections"] for panel in section["panels"]]
-    if wrong := [kind for kind in kinds if kind not in KINDS]:
-        raise DataError(f"{path}: no kind of panel {wrong[0]!r}: {', '.join(KINDS)}")
-    return content
+    return validated(Definition, read_format(path, "definition of a W&B report", FORMAT, VERSION), path)
 
 
-def made(content: Mapping[str, Any], entity: str | None = None) -> Any:
+def made(report: Definition, entity: str | None = None) -> Any:
     """The `wandb_workspaces` report of a definition, not yet saved.
 
     Raises:
@@ -96,26 +111,26 @@ def made(content: Mapping[str, Any], entity: str | None = None) -> Any:
         from wandb_workspaces import expr
     except ImportError:
         raise UsageError("making the report needs W&B's own package: pip install wandb-workspaces") from None
-    owner = entity or content["entity"]
-    where = {"project": content["project"], **({"entity": owner} if owner else {})}
+    owner = entity or report.entity
+    where: dict[str, Any] = {"project": report.project, **({"entity": owner} if owner else {})}
     blocks: list[Any] = []
-    for section in content["sections"]:
-        filters = expr.And(*(expr.Tags().isin([tag]) for tag in section["tags"]))
-        runs = wr.Runset(**where, name=" ".join(section["tags"]), filters=filters)
-        panels = [_panel(wr, panel, number) for number, panel in enumerate(section["panels"])]
-        blocks += [wr.H2(section["title"]), wr.P(section["note"]), wr.PanelGrid(runsets=[runs], panels=panels)]
-    return wr.Report(**where, title=content["title"], width="fluid", blocks=[wr.TableOfContents(), *blocks])
+    for section in report.sections:
+        filters = expr.And(*(expr.Tags().isin([tag]) for tag in section.tags))
+        runs = wr.Runset(**where, name=" ".join(section.tags), filters=filters)
+        panels = [_panel(wr, panel, number) for number, panel in enumerate(section.panels)]
+        blocks += [wr.H2(section.title), wr.P(section.note), wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(**where, title=report.title, width="fluid", blocks=[wr.TableOfContents(), *blocks])
 
 
-def _panel(wr: Any, panel: Mapping[str, Any], number: int) -> Any:
+def _panel(wr: Any, panel: Panel, number: int) -> Any:
     place = wr.Layout(x=WIDTH * (number % 2), y=HEIGHT * (number // 2), w=WIDTH, h=HEIGHT)
-    if panel["kind"] == "points":
-        x, y = wr.Config(panel["x"]), wr.SummaryMetric(panel["y"])
-        return wr.ScatterPlot(title=panel["title"], x=x, y=y, layout=place)
-    grouped = {"groupby": wr.Config(panel["by"]), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
-    if panel["kind"] == "bars":
-        return wr.BarPlot(title=panel["title"], metrics=[wr.SummaryMetric(panel["y"])], layout=place, **grouped)
-    return wr.LinePlot(title=panel["title"], x=panel["x"], y=[panel["y"]], layout=place, **grouped)
+    if panel.kind == "points":
+        x, y = wr.Config(panel.x), wr.SummaryMetric(panel.y)
+        return wr.ScatterPlot(title=panel.title, x=x, y=y, layout=place)
+    grouped = {"groupby": wr.Config(panel.by), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+    if panel.kind == "bars":
+        return wr.BarPlot(title=panel.title, metrics=[wr.SummaryMetric(panel.y)], layout=place, **grouped)
+    return wr.LinePlot(title=panel.title, x=panel.x, y=[panel.y], layout=place, **grouped)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m mnerkit.reproduce.wandb_report", description=main.__doc__)
     parser.add_argument("file", metavar="FILE", help="what `mnerkit reproduce --wandb-report FILE` wrote")
     parser.add_argument("--entity", help="user or team (default: the definition's, else your own)")
-    asked = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     try:
-        report = made(read(Path(asked.file)), asked.entity)
+        report = made(read(Path(options.file)), options.entity)
     except MnerkitError as error:
         print(f"mnerkit: {error}", file=sys.stderr)
         return error.exit_code

@@ -53,56 +53,53 @@ class Place:
         return {"logger": "wandb", "wandb": {**wandb, "cells": dict(self.cells)}}
 
 
-def places(grid: Grid, names: Sequence[str], profile: str) -> dict[str, Place]:
+def places(grid: Grid, names: Sequence[str]) -> dict[str, Place]:
     """The place of every run that some experiments need, by digest.
 
     Args:
         grid: all experiments whose cells are to be named.
         names: those that are asked for; the first of them that a run fills is its group.
-        profile: its name.
     """
     order = [*names, *(name for name in grid.tables if name not in names)]
     cells: dict[str, dict[str, Any]] = {}
     for name in order:
-        for digest, found in _cells(grid, name).items():
-            cells.setdefault(digest, {})[name] = found
+        for digest, filled in _cells(grid, name).items():
+            cells.setdefault(digest, {})[name] = filled
     made = {}
     for run in grid.needed(names):
         here = cells.get(run.digest, {})
         # a run that fills no cell is there for those that read what it left
-        among = [*here] or [each for each in order if _reads(grid, each, run.digest)]
-        group = among[0]
-        variant = here[group]["variant"] if here else run.plugin
-        tags = (profile, run.plugin, run.corpus, *among)
-        made[run.digest] = Place(group, variant, tags, here)
+        among = [*here] or [name for name in order if _reads(grid, name, run.digest)]
+        variant = here[among[0]]["variant"] if here else run.plugin
+        made[run.digest] = Place(among[0], variant, (grid.profile, run.plugin, run.corpus, *among), here)
     return made
 
 
 def _reads(grid: Grid, name: str, digest: str) -> bool:
     """Whether a run of an experiment reads what another run left."""
-    firsts = (grid.runs[each].first for each in grid.tables[name].runs())
+    firsts = (grid.runs[reader].first for reader in grid.tables[name].runs())
     return any(first is not None and first[0] == digest for first in firsts)
 
 
 def _cells(grid: Grid, name: str) -> dict[str, dict[str, Any]]:
     """Digest -> what the run is in an experiment: the first row that it fills, and all its cells."""
     table = grid.tables[name]
-    found: dict[str, dict[str, Any]] = {}
+    runs: dict[str, dict[str, Any]] = {}
     for cell in table.cells:
         row, column = table.rows[cell.row]["name"], table.columns[cell.column]["name"]
         for digest in cell.runs:
-            here = found.setdefault(digest, {"variant": row})
+            here = runs.setdefault(digest, {"variant": row})
             if table.points:
                 here.setdefault("point", table.points[cell.column % len(table.points)])
             here.setdefault("fills", []).append({"row": cell.row, "column": cell.column, "name": f"{row}: {column}"})
-    return found
+    return runs
 
 
-def attach(grid: Grid, known: Mapping[str, Place], account: Account, out: Path) -> dict[Path, dict[str, Any]]:
-    """Let the commands of runs name the files that tell their places; these files, not yet written."""
+def attach(grid: Grid, account: Account) -> dict[Path, dict[str, Any]]:
+    """Let the wanted runs name the files that tell their places; these files, not yet written."""
     files = {}
-    for digest, place in known.items():
-        path = out / FOLDER / f"{digest}.yaml"
+    for digest, place in places(grid, grid.chosen).items():
+        path = grid.out / FOLDER / f"{digest}.yaml"
         files[path] = place.settings(account)
         run = grid.runs[digest]
         grid.runs[digest] = replace(run, training=replace(run.training, dashboard=str(path)))
@@ -117,8 +114,8 @@ def write(files: Mapping[Path, Mapping[str, Any]]) -> None:
 
 def offline(runs: Path) -> list[Path]:
     """Folders of offline records below the folder of all runs that were not sent yet."""
-    found = sorted(runs.glob("*/*/*/wandb/offline-run-*"))
-    return [each for each in found if any(each.glob("*.wandb")) and not any(each.glob("*.wandb.synced"))]
+    records = sorted(runs.glob("*/*/*/wandb/offline-run-*"))
+    return [path for path in records if any(path.glob("*.wandb")) and not any(path.glob("*.wandb.synced"))]
 
 
 def sync_command(runs: Path) -> str:

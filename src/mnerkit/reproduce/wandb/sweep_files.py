@@ -19,24 +19,13 @@ from mnerkit.reproduce.cells import Grid, Run
 from mnerkit.reproduce.wandb.run_labels import Account, places
 
 
-def write(
-    folder: Path,
-    grid: Grid,
-    names: Sequence[str],
-    profile: str,
-    account: Account,
-    out: Path,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Write sweeps of experiments: `<folder>/<experiment>.yaml`, and the files of its runs in `<folder>/<experiment>/`.
+def write(folder: Path, grid: Grid, account: Account, overwrite: bool = False) -> list[Path]:
+    """Write sweeps of the chosen experiments: `<folder>/<experiment>.yaml`, and its runs' files in `<experiment>/`.
 
     Args:
         folder: where they go.
-        grid: the runs.
-        names: the experiments; one without runs at this profile has no sweep.
-        profile: its name.
+        grid: the runs; an experiment without runs at this profile has no sweep.
         account: where the runs are shown.
-        out: the folder of `mnerkit reproduce`; run folders lie in its `runs`.
         overwrite: replace files that are there.
 
     Returns:
@@ -47,22 +36,22 @@ def write(
     """
     files: dict[Path, str] = {}
     sweeps = []
-    for name in names:
-        needed = grid.needed([name])
-        if not needed:
+    for name in grid.chosen:
+        runs = grid.needed([name])
+        if not runs:
             continue
         # a grid is done in the order of its values
-        firsts = {run.first[0] for run in needed if run.first is not None}
-        runs = [run for run in needed if run.digest in firsts] + [run for run in needed if run.digest not in firsts]
-        known = places(grid, [name], profile)
+        firsts = {run.first[0] for run in runs if run.first is not None}
+        runs.sort(key=lambda run: run.digest not in firsts)
+        known = places(grid, [name])
         values = []
         for run in runs:
             path = folder / name / f"{_slug(known[run.digest].variant)}-s{run.seed}-{run.digest[:8]}.yaml"
-            settings = {**configuration(run, grid, out), **known[run.digest].settings(account)}
+            settings = {**configuration(run, grid), **known[run.digest].settings(account)}
             files[path] = yaml_text(settings, f"A run of {name}: mnerkit fit --config {path}")
             values.append(str(path))
         path = folder / f"{name}.yaml"
-        files[path] = yaml_text(sweep(name, values, profile, account, out), *_comments(path, len(firsts)))
+        files[path] = yaml_text(sweep(name, values, grid, account), *_comments(path, len(firsts)))
         sweeps.append(path)
     if (there := [path for path in files if path.exists()]) and not overwrite:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
@@ -72,35 +61,35 @@ def write(
     return sweeps
 
 
-def configuration(run: Run, grid: Grid, out: Path) -> dict[str, Any]:
+def configuration(run: Run, grid: Grid) -> dict[str, Any]:
     """The resolved configuration of a run, named by its digest."""
-    return {**run.training_in(out / "runs", grid.runs).configuration().content, "name": run.digest}
+    return {**grid.training(run).configuration().content, "name": run.digest}
 
 
-def sweep(name: str, values: Sequence[str], profile: str, account: Account, out: Path) -> dict[str, Any]:
+def sweep(name: str, values: Sequence[str], grid: Grid, account: Account) -> dict[str, Any]:
     """What `wandb sweep` reads."""
     owner = {"entity": account.entity} if account.entity else {}
     return {
-        "name": f"{name} ({profile})",
+        "name": f"{name} ({grid.profile})",
         **owner,
         "project": account.project or "mnerkit",
         "method": "grid",
         "program": "mnerkit",
-        "command": ["${env}", "${program}", "fit", "${args}", "--test", "--runs_dir", str(out / "runs")],
+        "command": ["${env}", "${program}", "fit", "${args}", "--test", "--runs_dir", str(grid.runs_dir)],
         "parameters": {"config": {"values": list(values)}},
     }
 
 
 def _comments(path: Path, firsts: int) -> list[str]:
-    said = [
+    lines = [
         f"wandb sweep {path}",
         "then `wandb agent` as it says, once or on several machines, in the folder where the paths here begin.",
         "Runs are named by a digest of options, data and behaviour: after a change of these write the files anew.",
     ]
     if firsts:
         number = "run leaves" if firsts == 1 else f"{firsts} runs leave"
-        said.append(f"The first {number} files that others read: begin with `wandb agent --count {firsts}`, alone.")
-    return said
+        lines.append(f"The first {number} files that others read: begin with `wandb agent --count {firsts}`, alone.")
+    return lines
 
 
 def _slug(text: str) -> str:
