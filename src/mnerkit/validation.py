@@ -145,7 +145,7 @@ def _line(problem: ValidationError, content: Any) -> str:
     wanted = " or ".join(dict.fromkeys(map(_wanted, here)))
     value = repr(error["input"])
     value = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
-    choices = [choice for each in here if each["type"] == "literal_error" for choice in _choices(each)]
+    choices = [choice for other in here if other["type"] == "literal_error" for choice in _choices(other)]
     near = did_you_mean(error["input"], choices) if isinstance(error["input"], str) else ""
     return f"{_names(place, content) or 'the content'} must be {wanted}, got {value}{near and '.'}{near}"
 
@@ -175,8 +175,8 @@ def _names(place: Iterable[int | str], content: Any) -> str:
     return text
 
 
-def _joined(place: str, said: str) -> str:
-    return f"{place}: {said}" if place else said
+def _joined(place: str, problem: str) -> str:
+    return f"{place}: {problem}" if place else problem
 
 
 def _wanted(error: Mapping[str, Any]) -> str:

@@ -174,15 +174,15 @@ def test_a_run_whose_posts_another_sweep_took_away_is_done_again(
 def test_a_run_that_makes_room_while_the_folder_is_read_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read_json(path: Path) -> Any:
+    def read(path: Path, *kind: Any) -> Any:
         if path.name.startswith("older"):
             path.unlink()
-        return json.loads(path.read_text()) if path.exists() else real(path)
+        return json.loads(path.read_text()) if path.exists() else real(path, *kind)
 
-    real = keeping.read_json
+    real = keeping.read_format
     for name in ("older", "newer"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"format": "mnerkit-kept", "version": 1, "digest": name}))
-    monkeypatch.setattr(keeping, "read_json", read_json)
+    monkeypatch.setattr(keeping, "read_format", read)
     assert set(keeping.Kept.read(tmp_path, {}).rows) == {"newer"}
 
 

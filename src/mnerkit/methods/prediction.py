@@ -112,7 +112,7 @@ def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {"id": prediction.post.id, "words": list(prediction.post.words)}
         if prediction.post.text is not None:
             row["text"] = prediction.post.text
-        row["entities"] = list(_entities(prediction))
+        row["entities"] = list(prediction.post.records(entities(prediction.tags)))
         if prediction.post.tags is not None:
             row["gold"] = [[span.start, span.end, span.type] for span in entities(prediction.gold)]
         if prediction.episode is not None:
@@ -122,24 +122,3 @@ def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
         if prediction.ignored:
             row["ignored"] = list(prediction.ignored)
         yield row
-
-
-def _entities(prediction: Prediction) -> Iterator[dict[str, Any]]:
-    """Entities with word offsets, and character offsets into the text (or the words joined by blanks)."""
-    offsets, text = prediction.post.offsets, prediction.post.text
-    if offsets is None or text is None:
-        text, places, position = " ".join(prediction.post.words), [], 0
-        for word in prediction.post.words:
-            places.append((position, position + len(word)))
-            position += len(word) + 1
-        offsets = tuple(places)
-    for span in entities(prediction.tags):
-        first, last = offsets[span.start][0], offsets[span.end - 1][1]
-        yield {
-            "type": span.type,
-            "start": span.start,
-            "end": span.end,
-            "char_start": first,
-            "char_end": last,
-            "text": text[first:last],
-        }

@@ -1,7 +1,7 @@
-"""`mnerkit reproduce`: experiment files become a grid of runs, runs are done, and what they found becomes tables.
+"""`mnerkit reproduce`: experiment files become a grid of runs, the runs are done, and their figures become tables.
 
-`experiment_files.py` reads the files, `profiles.py` says at what size, `grid.py` makes runs and cells of both
-(`cells.py`), `identity.py` tells one run from another, `sweep.py` does what is left through an executor
-(`executors.py`, `local.py`), `tables.py` writes what the cells hold. Nothing
-here imports torch; only the executor's processes do.
+`experiments/` reads experiments, profiles and printed figures; `grid.py` makes runs and cells of them (`cells.py`);
+`sweep.py` does what is left through an executor (`executors/`: processes of this machine, or a Ray cluster), whose
+processes do `work.py`; `keeping.py` keeps finished runs; `table_records.py` writes what the cells hold; `wandb/` writes
+what Weights & Biases reads. Nothing here imports torch; only the processes of an executor do.
 """

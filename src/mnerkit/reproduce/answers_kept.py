@@ -1,6 +1,6 @@
 """Predictions of a run without words and gold entities, which the corpus has: small, and nobody's data is published.
 
-What many runs were asked alike (posts, episodes) is one packed text, what each of them said another one.
+The questions (posts, episodes), which many runs have in common, are one packed text; the answers of a run are another.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.tags import entities
 
 Row = dict[str, Any]
@@ -37,27 +37,27 @@ def unpack(text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-def name_of(asked: str) -> str:
-    """Sixteen hex digits that name what runs were asked."""
-    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+def name_of(questions: str) -> str:
+    """Sixteen hex digits that name packed questions."""
+    return hashlib.sha256(questions.encode()).hexdigest()[:16]
 
 
 def parted(lines: Iterable[Row]) -> tuple[str, str]:
-    """What a run was asked, and what it said, both packed."""
-    asked, said = [], []
+    """The questions and the answers of a run's predictions, both packed."""
+    questions, answers = [], []
     for line in lines:
         rules = {name: line[name] for name in RULES if name in line}
-        asked.append([line["id"], rules] if rules else [line["id"]])
-        said.append([[each["type"], each["start"], each["end"]] for each in line["entities"]])
-    return pack(asked), pack(said)
+        questions.append([line["id"], rules] if rules else [line["id"]])
+        answers.append([[entity["type"], entity["start"], entity["end"]] for entity in line["entities"]])
+    return pack(questions), pack(answers)
 
 
-def joined(asked: str, said: str, posts: Mapping[str, Post]) -> list[Row]:
+def joined(questions: str, answers: str, posts: Mapping[str, Post]) -> list[Row]:
     """The lines that were parted; gold entities are those of the types in play.
 
     Args:
-        asked: what the run was asked, packed.
-        said: what it said, packed.
+        questions: packed posts and episodes.
+        answers: packed entities.
         posts: id -> post.
 
     Raises:
@@ -65,25 +65,11 @@ def joined(asked: str, said: str, posts: Mapping[str, Post]) -> list[Row]:
         KeyError: a post is not known.
     """
     lines = []
-    for (name, *more), found in zip(unpack(asked), unpack(said), strict=True):
+    for (name, *more), answer in zip(unpack(questions), unpack(answers), strict=True):
         rules, post = more[0] if more else {}, posts[name]
-        line = {"id": name, "words": list(post.words), "entities": list(_entities(found, post.words))}
-        gold = [
-            [each.start, each.end, each.type]
-            for each in entities(post.tags or ())
-            if each.type in rules.get("types", (each.type,))
-        ]
-        lines.append({**line, "gold": gold, **{rule: rules[rule] for rule in RULES if rule in rules}})
+        spans = [Entity(start, end, kind) for kind, start, end in answer]
+        gold = [span for span in entities(post.tags or ()) if span.type in rules.get("types", (span.type,))]
+        line = {"id": name, "words": list(post.words), "entities": list(post.records(spans))}
+        line["gold"] = [[span.start, span.end, span.type] for span in gold]
+        lines.append(line | {rule: rules[rule] for rule in RULES if rule in rules})
     return lines
-
-
-def _entities(flat: Sequence[Sequence[Any]], words: Sequence[str]) -> Iterable[Row]:
-    """Entities with their places in the words, and in the words joined by blanks."""
-    text, starts, place = " ".join(words), [], 0
-    for word in words:
-        starts.append(place)
-        place += len(word) + 1
-    for kind, start, end in flat:
-        first, last = starts[start], starts[end - 1] + len(words[end - 1])
-        spot = {"start": start, "end": end, "char_start": first, "char_end": last}
-        yield {"type": kind, **spot, "text": text[first:last]}

@@ -199,9 +199,9 @@ class Builder:
         corpus, variant = Path(str(config["data"]["corpus"])).name, config["data"]["variant"]
         folder = f"{corpus}-{variant}" if variant else corpus
         run = Run(digest, config["plugin"], folder, config["seed"], training, first, reads)
-        known = self.grid.runs.get(digest)
+        other = self.grid.runs.get(digest)
         # of several commands for one thing the shortest
-        if known is None or _length(training) < _length(known.training):
+        if other is None or _length(training) < _length(other.training):
             self.grid.runs[digest] = run
         return digest
 

@@ -1,11 +1,11 @@
 """Finished runs in a folder, small enough to be committed: what it holds is not run again (`--keep DIR`).
 
-<plugin>-<corpus>-s<seed>-<digest>.json  format `mnerkit-kept`: configuration, environment, scores, curve, and what the
-                                         run said of the test posts
-asked/<name>.txt                         posts and episodes, once for all runs that were asked them
+<plugin>-<corpus>-s<seed>-<digest>.json  format `mnerkit-kept`: configuration, environment, scores, curve, and the
+                                         answers to the test posts (`said`)
+asked/<name>.txt                         the questions: posts and episodes, once for all runs that had them
 
 Words and gold entities of posts, weights and paths are left out, so a run folder that is restored from here serves
-tables, tests and the report, and nothing that asks its checkpoint.
+tables, tests and the report, and nothing that needs its checkpoint.
 """
 
 from __future__ import annotations
@@ -105,67 +105,62 @@ class Kept:
         except DataError:  # reported to whoever begins to read the folder
             return
         for posts in unused:
-            self._asked(posts).unlink(missing_ok=True)
+            self._questions(posts).unlink(missing_ok=True)
 
     def _answers(self, record: folders.Record, file: Path) -> Row:
-        """What a run said, once what it was asked is on file; nothing where that would not come back byte by byte."""
+        """A run's answers, with its questions on file; nothing where the file would not come back byte by byte."""
         if not file.is_file():
             return {}
         try:
             text = file.read_bytes().decode()
-            asked, said = parted(json.loads(line) for line in text.split("\n") if line)
-            if _text(joined(asked, said, self._posts_of(record))) != text:
+            questions, answers = parted(json.loads(line) for line in text.split("\n") if line)
+            if _text(joined(questions, answers, self._posts_of(record))) != text:
                 return {}
         except (ValueError, KeyError, TypeError, MnerkitError):
             return {}
-        name = name_of(asked)
-        if not self._asked(name).is_file():
-            write_text(self._asked(name), asked + "\n")
-        return {"asked": name, "said": said}
+        name = name_of(questions)
+        if not self._questions(name).is_file():
+            write_text(self._questions(name), questions + "\n")
+        return {"asked": name, "said": answers}
 
-    def _asked(self, name: str) -> Path:
+    def _questions(self, name: str) -> Path:
         return self.folder / "asked" / f"{name}.txt"
 
     def holds(self) -> set[str]:
-        """Digests of the runs that can be restored; not of one whose posts another sweep took for unused."""
+        """Digests of the runs that can be restored; not of one whose questions another sweep took for unused."""
         return {
-            digest for digest, row in self.rows.items() if "asked" not in row or self._asked(row["asked"]).is_file()
+            digest for digest, row in self.rows.items() if "asked" not in row or self._questions(row["asked"]).is_file()
         }
 
     def restore(self, run: Run, folder: RunFolder) -> bool:
         """Write the folder of a run that is kept; its scores come last.
 
         Returns:
-            False where its posts have gone meanwhile, and nothing was written.
+            False where its questions have gone meanwhile, and nothing was written.
 
         Raises:
             DataError: what is kept of it is damaged.
         """
         row = self.rows[run.digest]
         try:
-            asked = self._asked(row["asked"]).read_text("utf-8").strip() if "said" in row else ""
-        except FileNotFoundError:
-            return False
-        except (OSError, ValueError, KeyError) as error:
-            raise self._damaged(run, error) from None
-        try:
             content = self.moved({name: row[name] for name in ("config", "env", "metrics")}, back=True)
+            files = {CURVE: row["curve"]} if "curve" in row else {}
+            if "said" in row:
+                questions = self._questions(row["asked"])
+                if not questions.is_file():
+                    return False
+                posts = self._posts_of(folders.Record(folder.path, **content))
+                files[PREDICTIONS] = _text(joined(questions.read_text("utf-8").strip(), row["said"], posts))
             with folder.writing():
                 folder.clear()
                 write_text(folder.config_file, yaml_text(content["config"]))
                 write_json(folder.path / "env.json", content["env"])
-                if "curve" in row:
-                    write_text(folder.path / CURVE, row["curve"])
-                if "said" in row:
-                    record = folders.Record(folder.path, content["config"], content["metrics"], content["env"])
-                    write_text(folder.path / PREDICTIONS, _text(joined(asked, row["said"], self._posts_of(record))))
+                for name, text in files.items():
+                    write_text(folder.path / name, text)
                 write_json(folder.metrics_file, content["metrics"])
         except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise self._damaged(run, error) from None
+            raise DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300]) from None
         return True
-
-    def _damaged(self, run: Run, error: Exception) -> DataError:
-        return DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300])
 
     def _posts_of(self, record: folders.Record) -> dict[str, Post]:
         """The test posts of a run's corpus, by id."""
@@ -176,9 +171,9 @@ class Kept:
     def moved(self, content: Any, back: bool) -> Any:
         """Plain data with paths in place of what stands for them (`back`), or the other way round."""
         if isinstance(content, Mapping):
-            return {key: self.moved(each, back) for key, each in content.items()}
+            return {key: self.moved(value, back) for key, value in content.items()}
         if isinstance(content, list | tuple):
-            return [self.moved(each, back) for each in content]
+            return [self.moved(value, back) for value in content]
         if isinstance(content, str):
             for name, place in self.places.items():
                 old, new = (name, place) if back else (place, name)

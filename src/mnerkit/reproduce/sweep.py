@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain, count
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mnerkit.atomic_files import is_figure
@@ -139,16 +140,10 @@ class Clock:
 
     def left(self, runs: Iterable[Run]) -> float | None:
         """Seconds that some runs will take; None where nothing is known."""
-        of_all = [seconds for times in self.times.values() for seconds in times]
-        usual = sum(of_all) / len(of_all) if of_all else self.guess
-        total = 0.0
-        for run in runs:
-            mine = self.times.get(run.plugin)
-            seconds = sum(mine) / len(mine) if mine else usual
-            if seconds is None:
-                return None
-            total += seconds
-        return total / self.jobs
+        means = {plugin: fmean(times) for plugin, times in self.times.items()}
+        usual = fmean(chain(*self.times.values())) if means else self.guess
+        seconds = [means.get(run.plugin, usual) for run in runs]
+        return None if None in seconds else sum(filter(None, seconds)) / self.jobs
 
 
 def span(seconds: float | None) -> str:
@@ -208,7 +203,7 @@ def run_all(
         if run.digest in ready:  # a kill may have come before this
             grid.folder(run).last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
-    numbers, total = itertools.count(1), len(left)
+    numbers, total = count(1), len(left)
 
     def end(run: Run, error: str | None, more: str = "") -> None:
         """Note and report how a run ended."""

@@ -68,8 +68,8 @@ def _filled(table: Table, grid: Grid, failed: Mapping[str, str]) -> dict[tuple[i
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
 def write(table: Table, grid: Grid, failed: Mapping[str, str]) -> Path:

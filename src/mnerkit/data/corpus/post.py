@@ -125,6 +125,20 @@ class Post:
     offsets: tuple[tuple[int, int], ...] | None = None
     truth: Truth | None = None
 
+    def records(self, spans: Iterable[Entity]) -> Iterator[dict[str, Any]]:
+        """Entities as plain data: word offsets, and character offsets into the text (or the words joined by blanks)."""
+        offsets, text = self.offsets, self.text
+        if offsets is None or text is None:
+            text, places, position = " ".join(self.words), [], 0
+            for word in self.words:
+                places.append((position, position + len(word)))
+                position += len(word) + 1
+            offsets = tuple(places)
+        for span in spans:
+            first, last = offsets[span.start][0], offsets[span.end - 1][1]
+            words = {"type": span.type, "start": span.start, "end": span.end}
+            yield {**words, "char_start": first, "char_end": last, "text": text[first:last]}
+
 
 @dataclass(frozen=True)
 class CorpusFacts:

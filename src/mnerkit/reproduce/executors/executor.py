@@ -45,14 +45,14 @@ class Executor(Protocol):
         ...
 
 
-def complaint(said: str) -> str:
+def complaint(printed: str) -> str:
     """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing.
 
     A warning of mnerkit's before a crash is not what it failed of.
     """
-    lines = said.strip().split("\n")
+    lines = printed.strip().split("\n")
     begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
     mine = lines[begins[-1] :] if begins else []
     crashed = any(line.startswith("Traceback (most recent call last)") for line in mine)
-    found = " ".join(mine if mine and not crashed else lines[-1:])
-    return found if len(found) <= LONGEST else f"{found[:LONGEST]} ..."
+    line = " ".join(mine if mine and not crashed else lines[-1:])
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."

@@ -9,9 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from typing import Any
 
 from mnerkit.reproduce.executors.executor import Outcome, Task
 
@@ -20,12 +19,37 @@ Perform = Callable[[Task], Outcome]
 WATCH = 0.5
 
 
-@dataclass
 class _Worker:
-    process: SpawnProcess
-    line: Connection
-    task: Task | None = None
-    since: float = 0.0
+    """A process, and the task that it does."""
+
+    def __init__(self, perform: Perform, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.line, there = context.Pipe()
+        with environment(OMP_NUM_THREADS=str(threads)):
+            self.process = context.Process(target=serve, args=(there, perform, os.getpid()), daemon=True)
+            self.process.start()
+        there.close()
+
+    def give(self, task: Task) -> None:
+        """Let the process do a task."""
+        self.task, self.since = task, time.time()
+        with contextlib.suppress(OSError):  # a process that has just died is noticed when its answer is read
+            self.line.send(task)
+
+    def outcome(self) -> Outcome:
+        """What became of the task, once the line has something to read."""
+        try:
+            return self.line.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            died = f"its process died (exit code {self.process.exitcode}); see {self.task.log}"
+            return Outcome(self.task.name, time.time() - self.since, died)
+
+    def end(self) -> None:
+        """End the process; a run that is cut off is continued the next time."""
+        self.process.kill()
+        self.process.join()
+        self.line.close()
 
 
 class LocalExecutor:
@@ -44,54 +68,26 @@ class LocalExecutor:
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do the tasks; a process that dies fails its task alone, and another one takes its place."""
         waiting = list(reversed(tasks))
-        workers = [self._start() for _ in range(min(self.jobs, len(tasks)))]
+        idle: list[_Worker] = []
+        busy: dict[Any, _Worker] = {}
+        threads = max(1, (os.cpu_count() or 1) // self.jobs)
+        outcomes: list[Outcome] = []
         try:
-            for place in range(len(workers)):
-                self._give(workers, place, waiting)
-            while any(worker.task is not None for worker in workers):
-                busy = {worker.line: place for place, worker in enumerate(workers) if worker.task is not None}
-                for line in wait(list(busy)):
-                    place = busy[line]  # type: ignore[index]
-                    worker = workers[place]
-                    assert worker.task is not None
-                    try:
-                        outcome = worker.line.recv()
-                    except (EOFError, OSError):
-                        worker.process.join()
-                        died = f"its process died (exit code {worker.process.exitcode}); see {worker.task.log}"
-                        outcome = Outcome(worker.task.name, time.time() - worker.since, died)
-                    worker.task = None
-                    self._give(workers, place, waiting)
-                    yield outcome
+            while waiting or busy:
+                while waiting and len(busy) < self.jobs:
+                    worker = idle.pop() if idle else _Worker(self.perform, threads)
+                    worker.give(waiting.pop())
+                    busy[worker.line] = worker
+                yield from outcomes
+                ready = [busy.pop(line) for line in wait(list(busy))]
+                outcomes = [worker.outcome() for worker in ready]
+                idle += [worker for worker in ready if worker.process.is_alive()]
+            yield from outcomes
         finally:
-            for worker in workers:
-                worker.process.kill()  # a run that is cut off is continued the next time
-            for worker in workers:
-                worker.process.join()
-                worker.line.close()
-
-    def _start(self) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
-        with environment(OMP_NUM_THREADS=threads):
-            process = context.Process(target=serve, args=(there, self.perform, os.getpid()), daemon=True)
-            process.start()
-        there.close()
-        return _Worker(process, here)
-
-    def _give(self, workers: list[_Worker], place: int, waiting: list[Task]) -> None:
-        """Give the process at a place its next task, if any is left; one that has died makes way for another one."""
-        if not waiting:
-            return
-        if not workers[place].process.is_alive():
-            workers[place].line.close()
-            workers[place] = self._start()
-        worker = workers[place]
-        worker.task, worker.since = waiting.pop(), time.time()
-        # a process that has just died is noticed when its answer is read
-        with contextlib.suppress(OSError):
-            worker.line.send(worker.task)
+            for worker in (*idle, *busy.values()):
+                worker.process.kill()  # all at once, before any is waited for
+            for worker in (*idle, *busy.values()):
+                worker.end()
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ class RayExecutor:
         Raises:
             UsageError: Ray is not installed, or no cluster answers.
         """
-        self.asked, self.perform, self.address, self.shared = jobs, perform, address, shared
+        self.wanted_jobs, self.perform, self.address, self.shared = jobs, perform, address, shared
         _ray()
         here = {"CPU": max(os.cpu_count() or 1, jobs or 1)}
         self.jobs = Share.of([here] if address is None else nodes_at(address), jobs).jobs
@@ -115,18 +115,18 @@ class RayExecutor:
             folder.mkdir(parents=True, exist_ok=True)
         waiting, tries = list(reversed(tasks)), dict.fromkeys((task.name for task in tasks), 0)
         running: dict[Any, tuple[Task, float]] = {}
-        with connected(self.address, self.asked) as ray:
-            share = Share.of(_nodes(ray), self.asked)
+        with connected(self.address, self.wanted_jobs) as ray:
+            share = Share.of(_nodes(ray), self.wanted_jobs)
             # no retries of Ray's own: they are counted here, whatever took the process away
             work = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)(_work)
-            given = self.perform, os.getcwd(), self.shared, _variables(share)
-            seen = time.time()
+            common = self.perform, os.getcwd(), self.shared, _variables(share)
+            last_room = time.time()
             try:
                 while waiting or running:
                     while waiting and len(running) < share.jobs:
                         task = waiting.pop()
                         tries[task.name] += 1
-                        running[work.remote(task, *given)] = task, time.time()
+                        running[work.remote(task, *common)] = task, time.time()
                     ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
                     for reference in ready:
                         task, since = running.pop(reference)
@@ -136,8 +136,8 @@ class RayExecutor:
                         else:
                             yield outcome
                     if ready or share.fits(_nodes(ray)):
-                        seen = time.time()
-                    elif time.time() - seen > DESERTED:
+                        last_room = time.time()
+                    elif time.time() - last_room > DESERTED:
                         need = f"{share.cpus} cores" + (" and a GPU" if share.gpus else "")
                         none = f"no node with {need} is left in the Ray cluster"
                         left = [*(task for task, _ in running.values()), *waiting]
@@ -210,12 +210,12 @@ def nodes_at(address: str) -> list[dict[str, float]]:
             raise UsageError(f"--ray-address {address}: no host can be called {host!r}; give HOST:PORT") from None
     command = [sys.executable, "-c", f"from {__name__} import tell_nodes; tell_nodes({address!r})"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=GREETING, check=False)
-        return json.loads(asked.stdout.strip().rpartition("\n")[2])
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=GREETING, check=False)
+        return json.loads(answer.stdout.strip().rpartition("\n")[2])
     except subprocess.TimeoutExpired:
         why = f"no word in {GREETING:.0f} s"
     except ValueError:
-        why = asked.stderr.rpartition("mnerkit: ")[2].strip().partition("\n")[0]
+        why = answer.stderr.rpartition("mnerkit: ")[2].strip().partition("\n")[0]
     raise UsageError(f"--ray-address {address}: no Ray cluster that this machine is a node of answers there ({why})")
 
 

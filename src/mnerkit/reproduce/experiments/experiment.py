@@ -179,7 +179,7 @@ class Experiment(Content):
                 one_of(erratum.column, [column_name(*column) for column in self.columns], "column")
         for row in self.rows:
             for group, metric in self.columns:
-                self.figure(row, group, metric)  # each must be found, or be said not to be there
+                self.figure(row, group, metric)  # each must exist, or be declared as missing
         return self
 
     @property

@@ -54,9 +54,8 @@ def is_papers(tower: str, papers: str | None) -> bool:
 
 @cache
 def _papers(folder: Path) -> Mapping[str, Settings]:
-    """What the profile of the papers says of each plugin; nothing where there is no such profile."""
-    there = (folder / PROFILES / f"{PAPER}.yaml").is_file()
-    return load(PAPER, folder).plugins if there else {}
+    """The settings of each plugin in the profile of the papers; none where there is no such profile."""
+    return load(PAPER, folder).plugins if (folder / PROFILES / f"{PAPER}.yaml").is_file() else {}
 
 
 @cache
@@ -78,9 +77,5 @@ def papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any
         return {}
     file = settings.config(corpus)
     filled = OmegaConf.create(read_yaml(Path(file)) if file is not None else {})
-    said = dotted(cast(dict[str, Any], OmegaConf.to_container(filled, resolve=True)))
-    return {
-        name.removeprefix("model."): value
-        for name, value in merged(said, settings.options).items()
-        if name.startswith("model.")
-    }
+    options = merged(dotted(cast(dict[str, Any], OmegaConf.to_container(filled, resolve=True))), settings.options)
+    return {name.removeprefix("model."): value for name, value in options.items() if name.startswith("model.")}
