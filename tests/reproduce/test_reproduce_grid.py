@@ -14,6 +14,7 @@ from mnerkit import registry
 from mnerkit.cli.method_arguments import configuration_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import head_options
+from mnerkit.reproduce import sweep
 from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.experiments.layers import dotted, merged
 from mnerkit.reproduce.experiments.tower_names import papers_model
@@ -37,9 +38,9 @@ def test_corpora_collapse_and_identical_runs_are_one(folder: Path) -> None:
     assert table.rows[2]["printed_only"] == "UMT is not here"
     assert [(cell.figure.value, cell.figure.raw) for cell in crf[:2]] == [(None, None), (12.0, "12")]
     # softmax, CRF, and CRF with two other dropouts: that of the sweep's best is the default of plugin bert
-    sweep = made.tables["paper/sweep"]
-    assert sweep.points == (0.0, 0.2, 0.4)
-    assert sweep.cells[1].runs == crf[0].runs
+    swept = made.tables["paper/sweep"]
+    assert swept.points == (0.0, 0.2, 0.4)
+    assert swept.cells[1].runs == crf[0].runs
     assert len(made.runs) == 4
     assert [run.seed for run in made.needed(["paper/table1"])] == [0, 0]
 
@@ -54,7 +55,7 @@ def test_a_score_that_is_no_number_fills_no_cell(
     run = made.runs[made.tables["paper/sweep"].cells[0].runs[0]]
     done = finish(made.training(run).command)
     done.metrics_file.write_text(done.metrics_file.read_text().replace("50.0", score))
-    assert score(run, made, "test", "f1") == wanted
+    assert sweep.score(run, made, "test", "f1") == wanted
 
 
 def test_seeds_multiply_runs_and_not_cells(folder: Path) -> None:

@@ -106,7 +106,7 @@ def test_one_of_which_nothing_is_heard_has_failed(sweep: Any, tmp_path: Path, ca
 
     assert sweep(Silent(), "paper/table1") == 1
     said = capsys.readouterr().out
-    assert "failed: nobody told what became of it" in said and "1 of 2 runs failed" in said
+    assert "failed: nobody reported what became of it" in said and "1 of 2 runs failed" in said
     assert {cell["state"] for cell in table(tmp_path)["cells"]} == {"done", "failed", "printed_only"}
 
 

@@ -26,24 +26,15 @@ ACCOUNT = {
 
 def add_options(parser: Parser) -> None:
     """The options of `mnerkit reproduce` that have to do with Weights & Biases; names as in `mnerkit fit`."""
-    group = parser.add_argument_group("Weights & Biases")
-    group.add_argument(
-        "--logger", default="csv", choices=("csv", "wandb"), help="csv (always written), or wandb besides"
-    )
+    add = parser.add_argument_group("Weights & Biases").add_argument
+    add("--logger", default="csv", choices=("csv", "wandb"), help="csv (always written), or wandb besides")
+    takes: dict[str, Any] = {"mode": {"choices": ("online", "offline")}, "tags": {"metavar": "TAGS", "nargs": "+"}}
     for name, meaning in ACCOUNT.items():
-        several: dict[str, Any] = {"nargs": "+"} if name == "tags" else {}
-        choices = {"choices": ("online", "offline")} if name == "mode" else {"metavar": name.upper()}
-        group.add_argument(
-            f"--wandb.{name}", f"--wandb-{name}", dest=f"wandb_{name}", help=meaning, **several, **choices
-        )
-    group.add_argument(
-        "--wandb-sweep",
-        metavar="DIR",
-        help="run nothing; write a W&B sweep file of each experiment, and its runs' files",
-    )
-    group.add_argument(
-        "--wandb-report", metavar="FILE", help="run nothing; write the definition of a W&B report (JSON)"
-    )
+        how = takes.get(name, {"metavar": name.upper()})
+        add(f"--wandb.{name}", f"--wandb-{name}", dest=f"wandb_{name}", help=meaning, **how)
+    sweep, report = "a W&B sweep file of each experiment, and its runs' files", "the definition of a W&B report (JSON)"
+    add("--wandb-sweep", metavar="DIR", help=f"run nothing; write {sweep}")
+    add("--wandb-report", metavar="FILE", help=f"run nothing; write {report}")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -112,13 +112,9 @@ class Builder:
         Raises:
             UsageError: with the option.
         """
-        given = {
-            "--root": ROOT if self.root is not None else None,
-            "--tower": TOWER if tower else None,
-            "--vision": VISION if self.vision is not None else None,
-        }
-        for option, value in given.items():
-            if value is not None and value not in self._used:
+        given = {"--root": self.root is not None, "--tower": tower, "--vision": self.vision is not None}
+        for (option, is_given), value in zip(given.items(), (ROOT, TOWER, VISION), strict=True):
+            if is_given and value not in self._used:
                 what = "has a corpus below it" if value == ROOT else "leaves that tower open"
                 raise UsageError(
                     f"{option} has no effect: in profile {self.profile.name} no run of these experiments {what}; "
