@@ -35,7 +35,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_format(path: Path, what: str, name: str, version: int) -> dict[str, Any]:
-    """The content of a JSON file that names its format and version.
+    """The content of a JSON file that names its format and version, without these.
 
     Args:
         path: the file.
@@ -48,10 +48,10 @@ def read_format(path: Path, what: str, name: str, version: int) -> dict[str, Any
         DataError: it is damaged, of another format, or of another version.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != name:
+    if not isinstance(content, dict) or content.pop("format", None) != name:
         raise DataError(f"{path} is no {what} (format {name!r})")
-    if content.get("version") != version:
-        raise DataError(f"{path} is of version {content.get('version')!r}; this mnerkit reads version {version}")
+    if (given := content.pop("version", None)) != version:
+        raise DataError(f"{path} is of version {given!r}; this mnerkit reads version {version}")
     return content
 
 

@@ -70,7 +70,8 @@ class Kept:
                 continue  # another sweep has just put a newer one in its place
             if not isinstance(row.get("digest"), str):
                 raise DataError(f"{path} is damaged: it has no digest")
-            kept.rows[row["digest"]], kept.files[row["digest"]] = row, path
+            kept.rows[row["digest"]] = {"format": FORMAT, "version": VERSION, **row}
+            kept.files[row["digest"]] = path
         return kept
 
     def add(self, run: Run, folder: RunFolder) -> None:

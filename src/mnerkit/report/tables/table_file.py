@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from mnerkit.errors import DataError
-from mnerkit.strict_json import read_json
+from mnerkit.strict_json import read_format
 from mnerkit.validation import Content, Figure, ListOf, Place, RowOf, Text, validated
 
 FORMAT, VERSION = "mnerkit-table", 1
@@ -173,9 +172,4 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: it is no table file, of another version, or has a key, value or place that can't be; in one line.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise DataError(f"{path} is no table file (format {FORMAT!r})")
-    if (version := content.pop("version", None)) != VERSION:
-        raise DataError(f"{path} is of version {version!r}; this mnerkit reads version {VERSION}")
-    return validated(Table, content, path, folder=path.parent)
+    return validated(Table, read_format(path, "table file", FORMAT, VERSION), path, folder=path.parent)

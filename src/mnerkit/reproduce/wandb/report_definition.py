@@ -46,8 +46,6 @@ class Section(Content):
 class Definition(Content):
     """What the file of a report holds."""
 
-    format: Text
-    version: int
     title: Text = "mnerkit"
     entity: Text | None = None
     project: Text = "mnerkit"

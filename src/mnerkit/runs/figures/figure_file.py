@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from mnerkit.atomic_files import write_text
 from mnerkit.errors import DataError
-from mnerkit.strict_json import read_json
+from mnerkit.strict_json import read_format
 from mnerkit.validation import Content, Figure, ListOf, Place, RowOf, Text, validated
 
 FORMAT, VERSION = "mnerkit-figure", 1
@@ -111,9 +111,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it is no figure, damaged, or of another version; in one line.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or content.get("kind") not in COMPUTED:
-        raise DataError(f"{path} is no figure (format {FORMAT!r})")
-    if (version := content.pop("version", None)) != VERSION:
-        raise DataError(f"{path} is of version {version!r}; this mnerkit reads version {VERSION}")
+    content = read_format(path, "figure", FORMAT, VERSION)
+    if content.get("kind") not in COMPUTED:
+        raise DataError(f"{path} is no figure of {', '.join(COMPUTED)}, but of {content.get('kind')!r}")
     return validated(Maps if content["kind"] in MAPS else Points, content, path).model_dump(mode="json")
