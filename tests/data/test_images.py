@@ -18,7 +18,7 @@ from mnerkit.data.corpus.corpus_files import ImageFolders, crop_folder, image_fo
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.decoding import PictureFormat, check, decode, picture_size
-from mnerkit.data.pictures.picture_loader import PictureLoader
+from mnerkit.data.pictures.picture_loader import PictureLoader, read_pixels, sources_of
 from mnerkit.errors import DataError, UsageError
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
@@ -178,11 +178,11 @@ def test_format_normalises_and_survives_its_state() -> None:
 
 def test_grid_cells_are_row_major_and_tile_the_picture() -> None:
     pixels = np.arange(9, dtype=np.uint8).repeat(3).reshape(3, 3, 3) * 20
-    loader = PictureLoader(PictureFormat(4, (0.0,) * 3, (1.0,) * 3))
-    cells = loader.grid(ImageRef("g", pixels=pixels.repeat(5, 0).repeat(7, 1)), 3)
+    form = PictureFormat(4, (0.0,) * 3, (1.0,) * 3)
+    cells = read_pixels(sources_of(ImageRef("g", pixels=pixels.repeat(5, 0).repeat(7, 1)), form, 3))
     assert cells.shape == (9, 3, 4, 4)
     assert np.allclose(cells.mean((1, 2, 3)) * 255, np.arange(9) * 20, atol=1e-3)
-    assert loader.grid(ImageRef("thin", pixels=pixels[:1, :2]), 3).shape == (9, 3, 4, 4)
+    assert read_pixels(sources_of(ImageRef("thin", pixels=pixels[:1, :2]), form, 3)).shape == (9, 3, 4, 4)
 
 
 def test_policy_decides_about_missing_and_broken_pictures(tmp_path: Path) -> None:
@@ -190,7 +190,11 @@ def test_policy_decides_about_missing_and_broken_pictures(tmp_path: Path) -> Non
     form = PictureFormat(8)
     for policy in ("blank", "skip"):
         loader = PictureLoader(form, policy)
-        assert loader.whole(missing) is None and loader.grid(broken, 2) is None and loader.whole(good) is not None
+        assert (
+            loader.whole(missing) is None
+            and loader.read(sources_of(broken, form, 2)) == [None] * 4
+            and loader.whole(good) is not None
+        )
         assert list(loader.missing) == ["m.jpg"] and list(loader.broken) == ["b.jpg"]
     loader = PictureLoader(form, "skip")
     assert [loader.usable(Post("1", ("a",), images=(good, each))) for each in (missing, broken, good)] == [
@@ -202,7 +206,7 @@ def test_policy_decides_about_missing_and_broken_pictures(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"m\.jpg is missing"):
         strict.whole(missing)
     with pytest.raises(DataError, match=r"b\.jpg is not a picture"):
-        strict.grid(broken, 2)
+        strict.read(sources_of(broken, form, 2))
     with pytest.raises(UsageError, match="Did you mean 'blank'"):
         PictureLoader(form, "blanc")  # type: ignore[arg-type]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,13 @@ from mnerkit.data.batches.needs import VIEWS, Needs, Reader
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.objects import shown_objects
+from mnerkit.data.pictures.picture_loader import PictureSource, object_sources, sources_of
 from mnerkit.errors import DataError
 
 if TYPE_CHECKING:
-    from mnerkit.data.pictures.picture_loader import PictureLoader, PictureSource
+    from mnerkit.data.pictures.picture_loader import PictureLoader
 
 _Place = tuple[int, int]  # row of the post, column of the picture
-_Seen = Any  # a sequence of arrays, None for each that can't be had; or None for all of them
 _PIXELS = {"whole", "grid", "objects"}
 
 
@@ -104,10 +104,8 @@ class Collator:
                     batch.play_mask[row, : len(post.words)] = torch.tensor(tagset.in_play(tags), dtype=torch.bool)
         if "whole" in views:
             self._add_whole(batch)
-        if "grid" in views:
-            self._add_grid(batch)
-        if "objects" in views:
-            self._add_objects(batch)
+        for view in views & {"grid", "objects"}:
+            self._add_crops(batch, view)
         if "captions" in views:
             self._add_captions(batch)
         self._add_relevance(batch)
@@ -122,50 +120,17 @@ class Collator:
         return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
     def _add_whole(self, batch: Batch) -> None:
-        loader = self._loader
-        m = self._axis(batch.posts)
-        pixels, sources, mask = self._read(batch.posts, m, 1, lambda ref: _one(loader.whole(ref)), loader.sources)
+        pixels, sources, mask = self._read(self._sources(batch, "whole"), len(batch), 1)
         batch.image_mask = mask[:, :, 0]  # (B, m)
         batch.image_sources = sources
         batch.images = None if pixels is None else pixels.squeeze(2)  # (B, m, 3, H, W)
 
-    def _add_grid(self, batch: Batch) -> None:
-        k, loader = self.needs.grid, self._loader
-        self._add_crops(batch, "grid", k * k, lambda ref: loader.grid(ref, k), lambda ref: loader.sources(ref, k))
-        m = self._axis(batch.posts)
-        batch.boxes = _cells(k).repeat(m, 1).expand(len(batch), -1, -1).clone()  # (B, m k k, 4)
-
-    def _add_objects(self, batch: Batch) -> None:
-        most, loader, m = self.needs.max_objects, self._loader, self._axis(batch.posts)
-        shown = {id(ref): shown_objects(ref, most) for post in batch.posts for ref in post.images[:m]}
-        o = max([1, *(len(each) for each in shown.values())])
-        self._add_crops(
-            batch,
-            "objects",
-            o,
-            lambda ref: loader.objects(ref, shown[id(ref)]),
-            lambda ref: loader.object_sources(ref, shown[id(ref)]),
-        )
-        boxes = torch.zeros(len(batch), m, o, 4)
-        for row, post in enumerate(batch.posts):
-            for column, ref in enumerate(post.images[:m]):
-                for place, each in enumerate(shown[id(ref)]):
-                    if each.box is not None:
-                        boxes[row, column, place] = torch.tensor(each.box)
-        assert batch.crop_mask is not None
-        batch.boxes = boxes.flatten(1, 2) * batch.crop_mask.unsqueeze(-1)  # (B, m o, 4)
-
-    def _add_crops(
-        self,
-        batch: Batch,
-        view: str,
-        places: int,
-        decode: Callable[[ImageRef], _Seen],
-        tell: Callable[[ImageRef], Sequence[PictureSource | None] | None],
-    ) -> None:
-        """Crops, `places` of each picture; see `_read`."""
-        m = self._axis(batch.posts)
-        pixels, sources, mask = self._read(batch.posts, m, places, decode, tell)
+    def _add_crops(self, batch: Batch, view: str) -> None:
+        """The cells of a grid, or the objects, in each picture."""
+        wanted, k = self._sources(batch, view), self.needs.grid
+        places = k * k if view == "grid" else max([1, *map(len, wanted.values())])
+        pixels, sources, mask = self._read(wanted, len(batch), places)
+        m = mask.shape[1]
         batch.crop_view = view
         batch.crop_mask = mask.flatten(1)  # (B, m places)
         batch.crop_sources = sources
@@ -173,76 +138,83 @@ class Collator:
         batch.crop_image = torch.arange(m).repeat_interleave(places).expand(len(batch), -1).clone()
         if batch.image_mask is None:
             batch.image_mask = mask.any(2)
+        if view == "grid":
+            batch.boxes = _cells(k).repeat(m, 1).expand(len(batch), -1, -1).clone()  # (B, m k k, 4)
+            return
+        boxes = torch.zeros(len(batch), m, places, 4)
+        for (row, column), parts in wanted.items():
+            boxes[row, column, : len(parts)] = torch.tensor([part.box or (0.0,) * 4 for part in parts])
+        batch.boxes = boxes.flatten(1, 2) * batch.crop_mask.unsqueeze(-1)  # (B, m o, 4)
 
-    @property
-    def _loader(self) -> PictureLoader:
+    def _sources(self, batch: Batch, view: str) -> dict[_Place, list[PictureSource]]:
+        """What a view shows of each picture."""
         assert self.loader is not None
-        return self.loader
+        format, needs = self.loader.format, self.needs
+        refs = self._refs(batch)
+        if view == "objects":
+            most = needs.max_objects
+            return {place: object_sources(ref, format, shown_objects(ref, most)) for place, ref in refs.items()}
+        return {place: sources_of(ref, format, needs.grid if view == "grid" else 0) for place, ref in refs.items()}
+
+    def _refs(self, batch: Batch) -> dict[_Place, ImageRef]:
+        """The pictures that are looked at: the first m of each post."""
+        most = self.needs.max_images
+        return {
+            (row, column): ref for row, post in enumerate(batch.posts) for column, ref in enumerate(post.images[:most])
+        }
 
     def _read(
-        self,
-        posts: Sequence[Post],
-        m: int,
-        places: int,
-        decode: Callable[[ImageRef], _Seen],
-        tell: Callable[[ImageRef], Sequence[PictureSource | None] | None],
+        self, wanted: Mapping[_Place, list[PictureSource]], size: int, places: int
     ) -> tuple[Tensor | None, list[PictureSource | None] | None, Tensor]:
-        """What is seen of the first m pictures of each post.
+        """Pixels of pictures, or where they come from.
 
         Args:
-            posts: B of them.
-            m: length of the image axis.
+            wanted: what is seen of each picture, in order.
+            size: B, number of posts.
             places: the most that is seen of a picture.
-            decode: a picture to what is seen of it, in order; None for what can't be had.
-            tell: likewise, what stands for each.
 
         Returns:
             Pixels (B, m, places, 3, size, size), zeros where masked, None where all are known; B * m * places sources,
             None where nobody knows any; the mask (B, m, places).
         """
-        size = self._loader.format.size
-        refs = {(row, column): ref for row, post in enumerate(posts) for column, ref in enumerate(post.images[:m])}
-        sources: dict[_Place, Sequence[PictureSource | None]] = {}
+        assert self.loader is not None
+        loader, m = self.loader, max([1, *(column + 1 for _, column in wanted)])
+        sources: dict[_Place, list[PictureSource | None]] = {place: [*parts] for place, parts in wanted.items()}
         known: set[_Place] = set()
         if self.known is not None:
-            told = {place: tell(ref) for place, ref in refs.items()}
-            sources = {place: each for place, each in told.items() if each is not None and any(each)}
-            refs = {place: refs[place] for place in sources}
+            identified = {place: loader.identified(parts) for place, parts in wanted.items()}
+            sources = {place: parts for place, parts in identified.items() if any(parts)}
             known = {
-                place for place, each in sources.items() if all(one is None or one.digest in self.known for one in each)
+                place
+                for place, parts in sources.items()
+                if all(part is None or part.digest in self.known for part in parts)
             }
-
-        def decoded(wanted: Iterable[_Place]) -> dict[_Place, Sequence[Any]]:
-            tried = {place: decode(refs[place]) for place in wanted}
-            return {place: each for place, each in tried.items() if each is not None}
-
-        seen = decoded(place for place in refs if place not in known)
-        if seen or not known:  # all of them are decoded, or none
-            seen |= decoded(known)
-            pixels = torch.zeros(len(posts), m, places, 3, size, size)
+        seen: dict[_Place, Sequence[Any]] = {
+            place: loader.read(parts) for place, parts in sources.items() if place not in known
+        }
+        readable = any(part is not None for parts in seen.values() for part in parts)
+        pixels = None
+        if readable or not known:  # all of them are decoded, or none
+            seen |= {place: loader.read(sources[place]) for place in known}
+            pixels = torch.zeros(size, m, places, 3, loader.format.size, loader.format.size)
         else:
-            seen, pixels = {place: sources[place] for place in known}, None
-        mask = torch.zeros(len(posts), m, places, dtype=torch.bool)
+            seen = {place: sources[place] for place in known}
+        mask = torch.zeros(size, m, places, dtype=torch.bool)
         listed: list[PictureSource | None] = [None] * mask.numel()
         for (row, column), parts in seen.items():
             for place, part in enumerate(parts):
                 if part is None:
                     continue
                 mask[row, column, place] = True
+                listed[(row * m + column) * places + place] = sources[row, column][place]
                 if pixels is not None:
                     pixels[row, column, place] = torch.from_numpy(part)
-                if sources:
-                    listed[(row * m + column) * places + place] = sources[row, column][place]
         return pixels, None if self.known is None else listed, mask
 
     def _add_relevance(self, batch: Batch) -> None:
         """The images' scores where all are known; a method that needs them can't do without one."""
         m = self._axis(batch.posts)
-        scores = {
-            (row, column): ref.relevance
-            for row, post in enumerate(batch.posts)
-            for column, ref in enumerate(post.images[:m])
-        }
+        scores = {place: ref.relevance for place, ref in self._refs(batch).items()}
         lacking = next((place for place, score in scores.items() if score is None), None)
         if lacking is None and (scores or self.needs.relevance):
             batch.relevance = torch.zeros(len(batch), m)
@@ -266,10 +238,6 @@ class Collator:
             rows += captions + [[]] * (m - len(captions))
         batch.captions = reader.collate(rows)
         batch.caption_mask = torch.tensor([bool(row) for row in rows]).view(len(batch), m)
-
-
-def _one(picture: np.ndarray | None) -> _Seen:
-    return None if picture is None else [picture]
 
 
 def _cells(k: int) -> Tensor:

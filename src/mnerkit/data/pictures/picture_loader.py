@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
@@ -56,7 +57,7 @@ class PictureSource:
     Attributes:
         ref: the picture.
         format: what the tower reads.
-        content: digest of the picture (`content_digest`).
+        content: digest of the picture (`content_digest`); empty where nobody needs it.
         grid: k of the k x k grid; 0 for the whole picture.
         cell: which cell, row by row.
         box: x0 y0 x1 y1 as shares of width and height; None for what is no box.
@@ -64,7 +65,7 @@ class PictureSource:
 
     ref: ImageRef
     format: PictureFormat
-    content: str
+    content: str = ""
     grid: int = 0
     cell: int = 0
     box: tuple[float, float, float, float] | None = None
@@ -77,14 +78,30 @@ class PictureSource:
             part = "box " + " ".join(f"{side:.6f}" for side in self.box)
         return hashlib.sha256(f"{self.content} {part}".encode()).hexdigest()
 
+    def view(self, pixels: np.ndarray) -> np.ndarray:
+        """(3, size, size) float32 of the picture's pixels (H, W, 3)."""
+        if self.box is not None:
+            pixels = cut(pixels, self.box)
+        elif self.grid:
+            pixels = cells_of(pixels, self.grid)[self.cell]
+        return self.format.apply(pixels)
 
-def sources_of(ref: ImageRef, format: PictureFormat, content: str, k: int = 0) -> list[PictureSource]:
+
+def sources_of(ref: ImageRef, format: PictureFormat, k: int = 0) -> list[PictureSource]:
     """The whole picture, or the k * k cells of its grid, row by row."""
-    return [PictureSource(ref, format, content, k, cell) for cell in range(max(1, k * k))]
+    return [PictureSource(ref, format, grid=k, cell=cell) for cell in range(max(1, k * k))]
+
+
+def object_sources(ref: ImageRef, format: PictureFormat, objects: Sequence[PictureObject]) -> list[PictureSource]:
+    """The objects in a picture: a box of it, or a crop that is a picture of its own."""
+    return [
+        PictureSource(ref, format, box=each.box) if each.crop is None else PictureSource(each.crop, format)
+        for each in objects
+    ]
 
 
 def read_pixels(sources: Sequence[PictureSource]) -> np.ndarray:
-    """Decode pictures: (N, 3, size, size) float32. Cells of one picture that stand together are cut from one decoding.
+    """Decode pictures: (N, 3, size, size) float32. Parts of one picture that stand together are cut from one decoding.
 
     Raises:
         DataError: a file that is gone or broken by now.
@@ -92,15 +109,10 @@ def read_pixels(sources: Sequence[PictureSource]) -> np.ndarray:
     import numpy as np
 
     views: list[np.ndarray] = []
-    last: ImageRef | None = None
-    pixels = None
-    for source in sources:
-        if pixels is None or source.ref is not last:
-            last, pixels = source.ref, decoding.decode(source.ref)
-        view = cells_of(pixels, source.grid)[source.cell] if source.grid else pixels
-        if source.box is not None:
-            view = cut(pixels, source.box)
-        views.append(source.format.apply(view))
+    for _, parts in groupby(sources, key=lambda source: id(source.ref)):
+        first = next(parts)
+        pixels = decoding.decode(first.ref)
+        views += [source.view(pixels) for source in (first, *parts)]
     return np.stack(views)
 
 
@@ -131,61 +143,30 @@ class PictureLoader:
         self.broken: dict[str, str] = {}
         self._faults: dict[str, str] = {}  # by content: a broken file is decoded in vain once
 
-    def sources(self, ref: ImageRef, k: int = 0) -> list[PictureSource] | None:
-        """The sources of the pixels of `whole`, or of `grid` where k is given; nothing is decoded; None as there.
-
-        A broken file is recognised once `whole` or `grid` has tried to decode it.
-        """
-        if not ref.present:
-            self._note_missing(ref)
-            return None
-        try:
-            content = content_digest(ref)
-            if content in self._faults:
-                raise DataError(self._faults[content])
-        except DataError as problem:
-            self._note_broken(ref, problem)
-            return None
-        return sources_of(ref, self.format, content, k)
-
     def whole(self, ref: ImageRef) -> np.ndarray | None:
         """(3, size, size) float32, or None where the picture is missing or broken."""
-        pixels = self._pixels(ref)
-        return None if pixels is None else self.format.apply(pixels)
+        return self.read(sources_of(ref, self.format))[0]
 
-    def grid(self, ref: ImageRef, k: int) -> np.ndarray | None:
-        """(k * k, 3, size, size) float32: the cells of a k x k grid, row by row; None as in `whole`."""
-        import numpy as np
+    def read(self, sources: Sequence[PictureSource | None]) -> list[np.ndarray | None]:
+        """(3, size, size) float32 of each source; None where its picture is missing or broken. One is decoded once."""
+        refs = {id(source.ref): source.ref for source in sources if source is not None}
+        decoded = {key: self._pixels(ref) for key, ref in refs.items()}
 
-        pixels = self._pixels(ref)
-        if pixels is None:
-            return None
-        return np.stack([self.format.apply(cell) for cell in cells_of(pixels, k)])
+        def view(source: PictureSource | None) -> np.ndarray | None:
+            pixels = None if source is None else decoded[id(source.ref)]
+            return None if source is None or pixels is None else source.view(pixels)
 
-    def objects(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[np.ndarray | None]:
-        """(3, size, size) float32 of each object; None where the picture, or a crop of its own, can't be had."""
-        boxed = any(one.crop is None for one in objects)
-        pixels = self._pixels(ref) if boxed else None
+        return [view(source) for source in sources]
 
-        def view(one: PictureObject) -> np.ndarray | None:
-            if one.crop is not None:
-                return self.whole(one.crop)
-            return None if pixels is None or one.box is None else self.format.apply(cut(pixels, one.box))
+    def identified(self, sources: Sequence[PictureSource]) -> list[PictureSource | None]:
+        """The sources with the digests of their pictures; None as in `read`. Nothing is decoded.
 
-        return [view(one) for one in objects]
-
-    def object_sources(self, ref: ImageRef, objects: Sequence[PictureObject]) -> list[PictureSource | None]:
-        """The sources of the pixels of `objects`; None as there."""
-        boxed = any(one.crop is None for one in objects)
-        whole = self.sources(ref) if boxed else None
-
-        def source(one: PictureObject) -> PictureSource | None:
-            if one.crop is not None:
-                crop = self.sources(one.crop)
-                return None if crop is None else crop[0]
-            return None if whole is None else replace(whole[0], box=one.box)
-
-        return [source(one) for one in objects]
+        A broken file is recognised once `read` has tried to decode it.
+        """
+        refs = {id(source.ref): source.ref for source in sources}
+        contents = {key: self._content(ref) for key, ref in refs.items()}
+        pairs = [(source, contents[id(source.ref)]) for source in sources]
+        return [None if content is None else replace(source, content=content) for source, content in pairs]
 
     def usable(self, post: Post, most: int | None = None) -> bool:
         """Whether the post's first `most` pictures are there and can be decoded (under `skip`; decodes cheaply)."""
@@ -199,6 +180,20 @@ class PictureLoader:
                 self.broken[ref.name] = str(problem)
                 return False
         return True
+
+    def _content(self, ref: ImageRef) -> str | None:
+        """Digest of a picture; None where it is missing, or known to be broken."""
+        if not ref.present:
+            self._note_missing(ref)
+            return None
+        try:
+            content = content_digest(ref)
+            if content in self._faults:
+                raise DataError(self._faults[content])
+        except DataError as problem:
+            self._note_broken(ref, problem)
+            return None
+        return content
 
     def _pixels(self, ref: ImageRef) -> np.ndarray | None:
         if not ref.present:
