@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from mnerkit.cli import main
-from mnerkit.runs import sizes
+from mnerkit.methods import parameter_counts
 from mnerkit.towers.architectures import without_weights
 from mnerkit.towers.hub import new_model, read_config, source_of
 
@@ -100,7 +100,7 @@ def test_a_method_that_looks_at_its_weights_when_it_is_made_is_counted_with_weig
         return encoder
 
     monkeypatch.setattr(BertTagger, "make_encoder", curious)
-    parts, _ = sizes.count({"plugin": "bert", "model": {"text": "tiny"}, "data": {}})
+    parts, _ = parameter_counts.count({"plugin": "bert", "model": {"text": "tiny"}, "data": {}})
     assert made == ["meta", "cpu"] and sum(each.trainable for each in parts) > 0
 
 

@@ -76,7 +76,10 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
         UsageError: an option that does not exist.
         TowerError: a tower of the hub that `ARCHITECTURES` lacks, and the hub is out of reach.
     """
-    from mnerkit.runs.sizes import count
+    from mnerkit.runs.reporting import quiet
+
+    quiet()
+    from mnerkit.methods.parameter_counts import count
 
     options = method_arguments.parse("plugins NAME --params", argv)
     files = options.config or [str(path) for path in _experiments(plugin)[:1]]

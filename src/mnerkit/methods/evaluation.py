@@ -24,6 +24,29 @@ def predictions(
     return gather(method.predicted)
 
 
+def scored(
+    trainer: lightning.Trainer, method: Method, data: MnerData, split: str
+) -> tuple[dict[str, dict[str, Any]], list[Any]]:
+    """Figures of a split, and the predictions that they are of.
+
+    Returns:
+        The scores by the empty text and, of a generated corpus, by `:image_use` those of clear and ambiguous entities;
+        the predictions, with traces of the attention where these are needed for that.
+    """
+    # only of a generated corpus is known which entities are ambiguous
+    tagger = method if isinstance(method, Tagger) and data.options.corpus == "probe" else None
+    sees = bool(method.needs().views)
+    method.tracing = ("attention",) if tagger is not None and sees else ()
+    predicted = predictions(trainer, method, data, split)
+    method.tracing = ()
+    figures: dict[str, dict[str, Any]] = {"": method.figures(predicted)}
+    if tagger is not None:
+        figures[":image_use"] = (
+            image_use(trainer, tagger, data, split, predicted) if sees else {"unseen": clarity(predicted)}
+        )
+    return figures, predicted
+
+
 def image_use(
     trainer: lightning.Trainer, tagger: Tagger, data: MnerData, split: str, predicted: Sequence[Prediction]
 ) -> dict[str, Any]:

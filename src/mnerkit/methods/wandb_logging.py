@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -29,6 +31,28 @@ def account(config: Mapping[str, Any], corpus: str) -> tuple[dict[str, Any], dic
     return {**config, "wandb": section}, dict(cells)
 
 
+def logger_of(config: Mapping[str, Any], folder: Path) -> WandbLogger:
+    """The logger of a run.
+
+    Args:
+        config: see `account`.
+        folder: the run's; that above it names the corpus.
+    """
+    options, corpus = config["wandb"], folder.parts[-2]
+    return WandbLogger(
+        name=folder.name,
+        id=re.sub(r"[^\w-]", "-", f"{config['plugin']}-{corpus}-{folder.name}")[:100],
+        project=options["project"],
+        group=options["group"] or f"{config['plugin']}/{corpus}",
+        job_type=options["job_type"] or config.get("ablation") or "full",
+        save_dir=str(folder),
+        offline=options["mode"] == "offline",
+        config={key: value for key, value in config.items() if key != "wandb"},
+        entity=options["entity"],
+        tags=options["tags"],
+    )
+
+
 def note(loggers: Iterable[Logger], **facts: Any) -> None:
     """Add facts to the configuration that W&B shows for a run."""
     for logger in loggers:
@@ -36,12 +60,17 @@ def note(loggers: Iterable[Logger], **facts: Any) -> None:
             logger.log_hyperparams(facts)
 
 
-def log_results(logger: WandbLogger, metrics: dict[str, Any], answers: Sequence[Any]) -> None:
+def log_results(loggers: Iterable[Logger], metrics: dict[str, Any], answers: Sequence[Any]) -> None:
     """Log the summary and, for a tagger, a table of predictions and a word-level confusion matrix of the last split.
 
     Closes the run.
     """
-    run = logger.experiment
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _log_results(logger.experiment, metrics, answers)
+
+
+def _log_results(run: Any, metrics: dict[str, Any], answers: Sequence[Any]) -> None:
     for split in ("dev", "test"):
         for name, value in metrics.get(split, {}).items():
             run.summary[f"final/{split}/{name}"] = value

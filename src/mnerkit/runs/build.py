@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mnerkit import registry
 from mnerkit.atomic_files import write_lines
@@ -19,13 +18,13 @@ from mnerkit.data.corpus.same_post import check_unseen, keys_of
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.options import DataOptions
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.methods import checkpoint, evaluation
+from mnerkit.methods import checkpoint, evaluation, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger
 from mnerkit.methods.warm_start import warm_start
 from mnerkit.options import in_its_time, make
-from mnerkit.runs.config.options import TrainerOptions, WandbOptions
+from mnerkit.runs.config.options import TrainerOptions
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
@@ -174,21 +173,10 @@ class Assembly:
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
         """Score a split and write its predictions; for generated corpora tell clear from ambiguous entities, too."""
         key = key or split
-        # only of a generated corpus is known which entities are ambiguous
-        tagger = self.method if isinstance(self.method, Tagger) and self.data.options.corpus == "probe" else None
-        sees = bool(self.method.needs().views)
-        self.method.tracing = ("attention",) if tagger is not None and sees else ()
-        predicted = evaluation.predictions(self.trainer, self.method, self.data, split)
-        self.method.tracing = ()
-        found: dict[str, Any] = {key: self.method.figures(predicted)}
-        if tagger is not None and sees:
-            found[f"{key}:image_use"] = evaluation.image_use(self.trainer, tagger, self.data, split, predicted)
-        elif tagger is not None:
-            found[f"{key}:image_use"] = {"unseen": evaluation.clarity(predicted)}
+        figures, self._last = evaluation.scored(self.trainer, self.method, self.data, split)
         if folder is not None and self.trainer.is_global_zero:
-            write_lines(folder.path / f"predictions.{key}.jsonl", self.method.rows(predicted))
-        self._last = predicted
-        return found
+            write_lines(folder.path / f"predictions.{key}.jsonl", self.method.rows(self._last))
+        return {f"{key}{part}": content for part, content in figures.items()}
 
     def selection(self) -> dict[str, Any]:
         """The epoch (from 0) that dev selected, and by which figure, for `metrics.json`; None where nothing was."""
@@ -201,11 +189,7 @@ class Assembly:
 
     def log_final(self, metrics: dict[str, Any]) -> None:
         """Final scores, predictions and confusions to Weights & Biases, where it is on."""
-        for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                from mnerkit.methods.wandb_logging import log_results
-
-                log_results(logger, metrics, self._last)
+        wandb_logging.log_results(self.trainer.loggers, metrics, self._last)
 
 
 def _callbacks(config: dict[str, Any], folder: RunFolder, monitor: str) -> list[lightning.Callback]:
@@ -223,20 +207,5 @@ def _loggers(config: dict[str, Any], folder: RunFolder | None, names: list[str])
     assert folder is not None
     made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
     if "wandb" in names:
-        options = make(WandbOptions, in_its_time(WandbOptions, config.get("wandb") or {}))
-        corpus = folder.path.parts[-2]
-        made.append(
-            WandbLogger(
-                name=folder.path.name,
-                id=re.sub(r"[^\w-]", "-", f"{config['plugin']}-{corpus}-{folder.path.name}")[:100],
-                project=options.project,
-                group=options.group or f"{config['plugin']}/{corpus}",
-                job_type=options.job_type or config.get("ablation") or "full",
-                save_dir=str(folder.path),
-                offline=options.mode == "offline",
-                config={key: value for key, value in config.items() if key != "wandb"},
-                entity=options.entity,
-                tags=options.tags,
-            )
-        )
+        made.append(wandb_logging.logger_of(config, folder.path))
     return made

@@ -33,9 +33,6 @@ class Part:
 
 def count(config: dict[str, Any]) -> tuple[list[Part], int]:
     """The parts of a configured method, towers first, and the number of types that its head is built for."""
-    from mnerkit.runs.reporting import quiet
-
-    quiet()
     import torch
 
     from mnerkit.methods import checkpoint
