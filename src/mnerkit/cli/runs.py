@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,18 @@ from mnerkit.report.tables import run_query
 from mnerkit.runs import run_folder
 from mnerkit.text_table import table
 
+VERBS = {"compare": "runs_compare", "repeat": "runs_repeat"}
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
+HEADS = ("dev F1", "test F1", "strict")
 ABOUT = """A table of runs and their scores. Other verbs: `mnerkit runs compare A B` tests one run against another;
 `mnerkit runs repeat RUN [--dry-run]` trains a run again, or prints the command, and says whether the figures are the
 same."""
 
 
 def main(argv: list[str]) -> int:
-    """Print the runs below a folder, or compare two."""
-    if argv[:1] == ["compare"]:
-        from mnerkit.cli import runs_compare
-
-        return runs_compare.main(argv[1:])
-    if argv[:1] == ["repeat"]:
-        from mnerkit.cli import runs_repeat
-
-        return runs_repeat.main(argv[1:])
+    """Print the runs below a folder, or run one of the other verbs."""
+    if argv[:1] and argv[0] in VERBS:
+        return import_module(f"mnerkit.cli.{VERBS[argv[0]]}").main(argv[1:])
     parser = _parser()
     options = read(parser, argv)
     out = None
@@ -41,12 +38,12 @@ def main(argv: list[str]) -> int:
     root = Path(options.folder)
     if not root.is_dir():
         raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
-    found = list(run_folder.find(root))
+    folders = list(run_folder.find(root))
     if conditions:
-        facts = [run_query.facts_of(folder) | _row(folder) for folder in found]
+        facts = [run_query.facts_of(folder) | _row(folder) for folder in folders]
         run_query.check_keys(conditions, facts)
-        found = [folder for folder, own in zip(found, facts, strict=True) if run_query.passes(own, conditions)]
-    rows = _by_seed(found) if options.by_seed else [_row(folder) for folder in found]
+        folders = [folder for folder, own in zip(folders, facts, strict=True) if run_query.passes(own, conditions)]
+    rows = _by_seed(folders) if options.by_seed else [_row(folder) for folder in folders]
     if options.sort:
         rows = run_query.in_order(rows, options.sort, FIGURES)
     if out is not None:
@@ -59,11 +56,15 @@ def main(argv: list[str]) -> int:
         kind = "finished " if options.by_seed else ""
         print(f"no {kind}runs below {root}{' of which all of that holds' if conditions else ''}")
     elif options.by_seed:
-        print(_seeds_table(rows))
+        body = [
+            [row["plugin"], row["corpus"], row["ablation"], row["config"], " ".join(row["seeds"])]
+            + [_mean(row[key]) for key in FIGURES]
+            for row in rows
+        ]
+        print(table(["plugin", "corpus", "ablation", "configuration", "seeds", *HEADS], body))
     else:
-        heads = ["plugin", "corpus", "name", "ablation", "seed", "state", "epochs", "dev F1", "test F1", "strict"]
-        keys = ("plugin", "corpus", "name", "ablation", "seed", "state", "epochs", *FIGURES)
-        print(table(heads, [[row[key] for key in keys] for row in rows]))
+        keys = ["plugin", "corpus", "name", "ablation", "seed", "state", "epochs"]
+        print(table([*keys, *HEADS], [[row[key] for key in (*keys, *FIGURES)] for row in rows]))
     return 0
 
 
@@ -103,8 +104,6 @@ def _row(folder: run_folder.RunFolder) -> dict[str, Any]:
     row |= {"ablation": None, "seed": None, "state": "unfinished", "epochs": None, **dict.fromkeys(FIGURES)}
     try:
         config = folder.config()
-        if not isinstance(config, dict):
-            raise DataError(f"{folder.config_file}: not a configuration")
         run_folder.deciding(config)
         row |= {"ablation": config.get("ablation"), "seed": config.get("seed")}
         if folder.finished:
@@ -120,50 +119,38 @@ def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
     """A score of a run; None where it has none.
 
     Raises:
-        DataError: what stands there is no number.
+        DataError: it is no number.
     """
     scores = metrics.get(split)
-    found = scores.get(name) if isinstance(scores, Mapping) else None
-    if found is not None and not is_figure(found):
+    score = scores.get(name) if isinstance(scores, Mapping) else None
+    if score is not None and not is_figure(score):
         raise DataError(f"{split} {name} is no figure")
-    return found
+    return score
 
 
-def _by_seed(found: list[run_folder.RunFolder]) -> list[dict[str, Any]]:
+def _by_seed(folders: list[run_folder.RunFolder]) -> list[dict[str, Any]]:
     """Finished runs of one configuration in one row: seeds, and mean and half width of the interval of each figure."""
-    from mnerkit.runs.run_folder import digest
     from mnerkit.scoring.intervals import mean_interval
 
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for folder in found:
+    for folder in folders:
         row = _row(folder)
         if row["state"] == "finished":
-            config = folder.config()
-            named = (row["plugin"], row["corpus"], str(config.get("ablation") or "full"), digest(config))
-            groups.setdefault(named, []).append(row)
-    made = []
-    for (plugin, corpus, ablation, name), rows in groups.items():
-        seeds = sorted({str(row["seed"]) for row in rows}, key=lambda seed: (len(seed), seed))
-        row = {"plugin": plugin, "corpus": corpus, "ablation": ablation, "config": name, "seeds": seeds}
-        for key in FIGURES:
+            key = (row["plugin"], row["corpus"], str(row["ablation"] or "full"), run_folder.digest(folder.config()))
+            groups.setdefault(key, []).append(row)
+    means: list[dict[str, Any]] = []
+    for group, rows in groups.items():
+        mean: dict[str, Any] = dict(zip(("plugin", "corpus", "ablation", "config"), group, strict=True))
+        mean["seeds"] = sorted({str(row["seed"]) for row in rows}, key=lambda seed: (len(seed), seed))
+        for figure in FIGURES:
             # two runs of one seed (under two names) are one measurement
-            values = {str(each["seed"]): each[key] for each in rows if each[key] is not None}
-            row[key] = dict(mean_interval(list(values.values()))._asdict()) if values else None
-        made.append({**row, "runs": [each["path"] for each in rows]})
-    return made
+            values = {str(row["seed"]): row[figure] for row in rows if row[figure] is not None}
+            mean[figure] = mean_interval(list(values.values()))._asdict() if values else None
+        means.append(mean | {"runs": [row["path"] for row in rows]})
+    return means
 
 
-def _seeds_table(rows: list[dict[str, Any]]) -> str:
-    heads = ["plugin", "corpus", "ablation", "configuration", "seeds", "dev F1", "test F1", "strict"]
-    body = [
-        [row["plugin"], row["corpus"], row["ablation"], row["config"], " ".join(row["seeds"])]
-        + [_figure(row[key]) for key in FIGURES]
-        for row in rows
-    ]
-    return table(heads, body)
-
-
-def _figure(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _mean(mean: dict[str, Any] | None) -> str:
+    if mean is None:
         return "-"
-    return f"{found['mean']:.2f}" + ("" if found["half"] is None else f" ± {found['half']:.2f}")
+    return f"{mean['mean']:.2f}" + ("" if mean["half"] is None else f" ± {mean['half']:.2f}")

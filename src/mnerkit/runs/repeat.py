@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import Configuration, resolve
-from mnerkit.runs.run_folder import Place, RunFolder
+from mnerkit.runs.run_folder import Place, RunFolder, dotted
 
 
 def repetition(run: RunFolder, runs_dir: str | None = None, name: str | None = None) -> tuple[Configuration, Place]:
@@ -52,20 +52,12 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     # scores that were added later (`test` on another corpus) are not repeated
     kept = [key for key in before if key in after and key not in ("seconds", "looks_at_test")]
     kept += [key for key in before if key not in after and "@" not in key and key not in ("seconds", "looks_at_test")]
-    of_before, of_after = (dict(_leaves({key: each.get(key) for key in kept})) for each in (before, after))
+    of_before, of_after = (dotted({key: each.get(key) for key in kept}) for each in (before, after))
     return [
         f"  {key}: {of_before.get(key, 'none')} before, {of_after.get(key, 'none')} now"
         for key in sorted(of_before.keys() | of_after.keys())
         if of_before.get(key) != of_after.get(key)
     ]
-
-
-def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping) and content:
-        for key, value in content.items():
-            yield from _leaves(value, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, content
 
 
 def surroundings(run: RunFolder, again: RunFolder) -> list[str]:
@@ -76,7 +68,7 @@ def surroundings(run: RunFolder, again: RunFolder) -> list[str]:
             return [f"  the environment of {folder.path} was not kept"]
     # what only one has noted is of another version
     shared = (both[0].keys() & both[1].keys()) - {"command", "files"}
-    one, other = (dict(_leaves({key: content[key] for key in shared})) for content in both)
+    one, other = (dotted({key: content[key] for key in shared}) for content in both)
     before, now = identity.notes_of(run), identity.notes_of(again)
     if before is not None and now is not None:  # else one is of an older version
         one |= {note.option: note.content for note in before}

@@ -234,6 +234,16 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept, default=str))
 
 
+def dotted(content: Any, name: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted names: `{"model": {"lr": 1}}` becomes `{"model.lr": 1}`."""
+    if not isinstance(content, Mapping) or not content:
+        return {name: content} if name else {}
+    leaves: dict[str, Any] = {}
+    for key, value in content.items():
+        leaves |= dotted(value, f"{name}.{key}" if name else str(key))
+    return leaves
+
+
 def as_written(config: Mapping[str, Any]) -> dict[str, Any]:
     """What `config.yaml` holds of a configuration: not whom the run tells of itself."""
     return json.loads(json.dumps({key: value for key, value in config.items() if key not in ("wandb", "logger")}))

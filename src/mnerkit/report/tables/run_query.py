@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError, did_you_mean
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.run_folder import RunFolder, dotted
 
 COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
@@ -30,10 +30,10 @@ def condition(text: str) -> tuple[str, str, str]:
     Raises:
         UsageError: it is none.
     """
-    found = re.fullmatch(r"([^=<>!]+)(!=|>=|<=|=|>|<)(.*)", text, flags=re.S)
-    if found is None:
+    parts = re.fullmatch(r"([^=<>!]+)(!=|>=|<=|=|>|<)(.*)", text, flags=re.S)
+    if parts is None:
         raise UsageError(f"--where {text!r}: expected KEY=VALUE, for instance plugin=bert, model.lr<1e-3, test>=80")
-    return found.group(1).strip(), found.group(2), found.group(3).strip()
+    return parts[1].strip(), parts[2], parts[3].strip()
 
 
 def check_keys(conditions: Sequence[tuple[str, str, str]], facts: Sequence[Mapping[str, Any]]) -> None:
@@ -54,28 +54,14 @@ def passes(facts: Mapping[str, Any], conditions: Sequence[tuple[str, str, str]])
 
 
 def facts_of(folder: RunFolder) -> dict[str, Any]:
-    """What can be asked of a run besides its columns: options by their dotted names, scores as `split/score`."""
+    """What a condition may name besides a run's columns: options by dotted names, scores as `split/score`."""
     facts: dict[str, Any] = {}
-    with contextlib.suppress(DataError):  # the run's row says that it is damaged
-        facts |= _dotted(folder.config())
-        if folder.finished:
-            facts |= {
-                f"{split}/{name}": value
-                for split, scores in folder.metrics().items()
-                if isinstance(scores, Mapping)
-                for name, value in scores.items()
-            }
+    with contextlib.suppress(DataError):  # the run's row shows that it is damaged
+        facts |= dotted(folder.config())
+        metrics = folder.metrics() if folder.finished else {}
+        scores = {split: content for split, content in metrics.items() if isinstance(content, Mapping)}
+        facts |= {f"{split}/{name}": value for split in scores for name, value in scores[split].items()}
     return facts
-
-
-def _dotted(content: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(content, Mapping):
-        return {name: content} if name else {}
-    return {
-        key: leaf
-        for inner, value in content.items()
-        for key, leaf in _dotted(value, f"{name}.{inner}" if name else str(inner)).items()
-    }
 
 
 def _holds(value: Any, how: str, wanted: str) -> bool:
@@ -93,27 +79,21 @@ def _holds(value: Any, how: str, wanted: str) -> bool:
     return COMPARED[how](str(value), wanted)
 
 
-def in_order(rows: list[dict[str, Any]], asked: str, figures: Collection[str]) -> list[dict[str, Any]]:
+def in_order(rows: list[dict[str, Any]], column: str, figures: Collection[str]) -> list[dict[str, Any]]:
     """Rows by a column: figures from the highest, texts from A; `-` turns that round. Rows without a value come last.
 
     Raises:
         UsageError: there is no such column.
     """
-    key = asked.removeprefix("-")
+    key = column.removeprefix("-")
     if rows and key not in rows[0]:
-        raise UsageError(f"--sort {asked}: no such column.{did_you_mean(key, rows[0])} Columns: {', '.join(rows[0])}")
-
-    def value(row: Mapping[str, Any]) -> Any:
-        found = row[key]
-        if isinstance(found, Mapping):
-            return found["mean"]
-        return found if found is None or isinstance(found, int | float) else str(found)
-
-    there = [row for row in rows if value(row) is not None]
-    texts = any(isinstance(value(row), str) for row in there)
-    high_first = (key in figures) != asked.startswith("-")
-    there.sort(key=lambda row: str(value(row)) if texts else value(row), reverse=high_first)
-    return there + [row for row in rows if value(row) is None]
+        raise UsageError(f"--sort {column}: no such column.{did_you_mean(key, rows[0])} Columns: {', '.join(rows[0])}")
+    values = [row[key]["mean"] if isinstance(row[key], Mapping) else row[key] for row in rows]
+    filled = [(value, row) for value, row in zip(values, rows, strict=True) if value is not None]
+    as_text = not all(isinstance(value, int | float) for value, _ in filled)
+    high_first = (key in figures) != column.startswith("-")
+    filled.sort(key=lambda pair: str(pair[0]) if as_text else pair[0], reverse=high_first)
+    return [row for _, row in filled] + [row for value, row in zip(values, rows, strict=True) if value is None]
 
 
 def exported(rows: Sequence[Mapping[str, Any]], suffix: str, figures: Collection[str]) -> str:

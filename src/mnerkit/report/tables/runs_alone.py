@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mnerkit.report.folders import Record
 from mnerkit.report.tables.questions import Question, distinctions, question
 from mnerkit.report.tables.table_file import Cell, Column, Row, Table
-from mnerkit.runs.run_folder import deciding
+from mnerkit.runs.run_folder import deciding, dotted
 
 
 def of_runs(records: Sequence[Record]) -> Table | None:
@@ -96,27 +95,25 @@ def ablations(records: Iterable[Record]) -> list[Table]:
 def _nearest(variants: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, list[Record]]:
     """Runs of one configuration of each variant, the full method first."""
 
-    def apart(one: list[Record], other: list[Record]) -> int:
-        a, b = (dict(_leaves(deciding(each[0].settings))) for each in (one, other))
+    def distance(one: list[Record], other: list[Record]) -> int:
+        a, b = (_options(records[0]) for records in (one, other))
         return sum(a.get(key) != b.get(key) for key in a.keys() | b.keys())
 
+    def to_others(full: list[Record]) -> int:
+        return sum(min(distance(full, runs) for runs in variants[name].values()) for name in others)
+
     others = [name for name in sorted(variants) if name]
-
-    def total(full: list[Record]) -> int:
-        return sum(min(apart(full, each) for each in variants[name].values()) for name in others)
-
-    full = min(variants[""].values(), key=lambda each: (total(each), -len(each)))
-    nearest = {name: min(variants[name].values(), key=lambda each: (apart(full, each), -len(each))) for name in others}
+    full = min(variants[""].values(), key=lambda runs: (to_others(runs), -len(runs)))
+    nearest = {
+        name: min(variants[name].values(), key=lambda runs: (distance(full, runs), -len(runs))) for name in others
+    }
     return {"": full, **nearest}
 
 
-def _leaves(content: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            if name or key not in ("seed", "ablation"):
-                yield from _leaves(value, f"{name}.{key}")
-    else:
-        yield name, str(content)
+def _options(record: Record) -> dict[str, str]:
+    """Every option that decides the result, but for seed and ablation."""
+    options = dotted(deciding(record.settings))
+    return {key: str(value) for key, value in options.items() if key not in ("seed", "ablation")}
 
 
 def _one_a_seed(records: Sequence[Record]) -> tuple[Path, ...]:
