@@ -9,7 +9,6 @@ from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.probe import generate, types_of
-from mnerkit.data.split_posts import blanked
 from mnerkit.towers.text.tiny import TinyText
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 from mnerkit_plugins.cross.model import CrossEncoder

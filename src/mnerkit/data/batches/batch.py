@@ -27,6 +27,10 @@ class _Movable:
                 setattr(self, each.name, change(value))
         return self
 
+    def _tensors(self, rows: Tensor) -> dict[str, Any]:
+        """The rows of these numbers (R,) of every tensor, by name."""
+        return {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+
     def to(self: Moved, device: torch.device | str, non_blocking: bool = False) -> Moved:
         """Move every tensor, in place."""
         return self._each(lambda value: value.to(device, non_blocking=non_blocking))
@@ -76,8 +80,7 @@ class TextBatch(_Movable):
 
     def select(self, rows: Tensor) -> TextBatch:
         """The rows of these numbers (R,), with their padding."""
-        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, words=[self.words[row] for row in rows.tolist()], **tensors)
+        return replace(self, words=[self.words[row] for row in rows.tolist()], **self._tensors(rows))
 
 
 @dataclass
@@ -197,26 +200,22 @@ class Batch(_Movable):
 
     def select(self, rows: Tensor) -> Batch:
         """The rows of these numbers (R,), with their padding and without notes."""
-        tensors: dict[str, Any] = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
-        captions = self.captions
-        if captions is not None:
-            pictures = len(captions.words) // len(self)
-            captions = captions.select((rows.unsqueeze(1) * pictures + torch.arange(pictures).to(rows)).flatten())
+
+        def places(count: int) -> Tensor:
+            """The places of the rows on an axis of `count` places, as many for each post."""
+            of_post = count // len(self)
+            return (rows.unsqueeze(1) * of_post + torch.arange(of_post).to(rows)).flatten()
+
+        def select(sources: list[PictureSource | None] | None) -> list[PictureSource | None] | None:
+            return None if sources is None else [sources[place] for place in places(len(sources)).tolist()]
+
         return replace(
             self,
             posts=[self.posts[row] for row in rows.tolist()],
             text=self.text.select(rows),
-            captions=captions,
-            image_sources=self._select_sources(self.image_sources, rows),
-            crop_sources=self._select_sources(self.crop_sources, rows),
+            captions=None if self.captions is None else self.captions.select(places(len(self.captions.words))),
+            image_sources=select(self.image_sources),
+            crop_sources=select(self.crop_sources),
             notes={},
-            **tensors,
+            **self._tensors(rows),
         )
-
-    def _select_sources(
-        self, sources: list[PictureSource | None] | None, rows: Tensor
-    ) -> list[PictureSource | None] | None:
-        if sources is None:
-            return None
-        each = len(sources) // len(self)
-        return [source for row in rows.tolist() for source in sources[row * each : (row + 1) * each]]

@@ -87,11 +87,11 @@ class Corpus:
         if all(header.get(key) in (None, self.header[key]) for key in ("corpus", content)):
             return ""
 
-        def told(said: Mapping[str, Any]) -> str:
-            name, variant, digest = (str(said.get(key, "?"))[:40] for key in ("corpus", "variant", "digest"))
+        def named(header: Mapping[str, Any]) -> str:
+            name, variant, digest = (str(header.get(key, "?"))[:40] for key in ("corpus", "variant", "digest"))
             return f"{name} ({variant}, digest {digest[:12]})"
 
-        return f"of {told(header)}, and this is {told(self.header)}"
+        return f"of {named(header)}, and this is {named(self.header)}"
 
 
 def load_corpus(
@@ -131,28 +131,31 @@ def load_corpus(
         )
     posts = {split: read_posts(file, None if place.own else (*TYPES, *LABELS)) for split, file in place.files.items()}
     digests = {split: content_digest(posts[split]) for split in posts}
-    found = {tag[2:] for each in posts.values() for post in each for tag in post.tags or () if tag != "O"}
+    every_post = [post for each in posts.values() for post in each]
+    types = {LABELS.get(tag[2:], tag[2:]) for post in every_post for tag in post.tags or () if tag != "O"}
     corpus = Corpus(
         name=place.name,
         variant=variant or "default",
         digest=combined_digest(digests),
         release=matching_release(digests),
-        types=_ordered({LABELS.get(kind, kind) for kind in found}) if place.own else TYPES,
+        types=(*(kind for kind in TYPES if kind in types), *sorted(types.difference(TYPES))) if place.own else TYPES,
         splits={},
         digests=digests,
         files=place.files,
         folders=image_folders(place.name, place.folder, place.root, place.own),
         crops=crop_folder(place.name, place.folder, place.root),
         root=place.root,
-        pictures=frozenset(ref.name for each in posts.values() for post in each for ref in post.images),
-        ids=frozenset(post.id for each in posts.values() for post in each),
+        pictures=frozenset(ref.name for post in every_post for ref in post.images),
+        ids=frozenset(post.id for post in every_post),
         split_ids={split: frozenset(post.id for post in each) for split, each in posts.items()},
     )
     counts: Counter[str] = Counter()
-    known, corpus.captions = _captions(captions, place)
-    finder = ImageFolders(corpus.folders)
+    texts, corpus.captions = _captions(captions, place)
+    files = ImageFolders(corpus.folders)
     for split in splits:
-        corpus.splits[split] = [_completed(post, finder, known, counts) for post in _kept(posts[split][:limit], counts)]
+        corpus.splits[split] = [
+            _completed(post, files, texts, counts) for post in _usable(posts[split][:limit], counts)
+        ]
     if captions not in (None, "none") and counts["without_caption"]:
         refs = (ref for each in corpus.splits.values() for post in each for ref in post.images)
         first = next(ref.name for ref in refs if ref.caption is None)
@@ -165,14 +168,14 @@ def load_corpus(
 
 
 def content_digest(posts: Iterable[Post]) -> str:
-    """SHA-256 of what posts say: ids, words, tags as the file has them, names of pictures.
+    """SHA-256 of the content of posts: ids, words, tags as the file has them, names of pictures.
 
     Line ends, blank lines and the file format do not matter, so the digest also certifies the reading.
     """
     whole = hashlib.sha256()
     for post in posts:
-        said = [post.id, post.words, post.tags, [ref.name for ref in post.images]]
-        whole.update(json.dumps(said, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+        content = [post.id, post.words, post.tags, [ref.name for ref in post.images]]
+        whole.update(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
     return whole.hexdigest()
 
 
@@ -205,7 +208,7 @@ def _probe(preset: str, splits: Sequence[str], limit: int | None) -> Corpus:
     sizes = {split: min(probe.SIZES[split], limit or probe.SIZES[split]) for split in splits}
     posts = {split: probe.generate(preset, split, size=sizes[split]) for split in splits}
     digests = {split: probe.digest(posts[split]) for split in posts}
-    images = sum(len(post.images) for each in posts.values() for post in each)
+    every_post = [post for each in posts.values() for post in each]
     return Corpus(
         name="probe",
         variant=preset,
@@ -213,21 +216,14 @@ def _probe(preset: str, splits: Sequence[str], limit: int | None) -> Corpus:
         release=f"probe-{preset} version {probe.VERSION}",
         types=types,
         splits=posts,
-        counts={"images": images},
+        counts={"images": sum(len(post.images) for post in every_post)},
         digests=digests,
-        pictures=None
-        if limit
-        else frozenset(ref.name for each in posts.values() for post in each for ref in post.images),
-        ids=None if limit else frozenset(post.id for each in posts.values() for post in each),
+        pictures=None if limit else frozenset(ref.name for post in every_post for ref in post.images),
+        ids=None if limit else frozenset(post.id for post in every_post),
     )
 
 
-def _ordered(types: set[str]) -> tuple[str, ...]:
-    """The usual types in the usual order, then others by name."""
-    return (*(kind for kind in TYPES if kind in types), *sorted(types - set(TYPES)))
-
-
-def _kept(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
+def _usable(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
     """Posts with words, under ids that are unique within the split."""
     seen: Counter[str] = Counter()
     for post in posts:
@@ -241,12 +237,10 @@ def _kept(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
         yield post
 
 
-def _completed(post: Post, finder: ImageFolders, captions: dict[str, str], counts: Counter[str]) -> Post:
+def _completed(post: Post, files: ImageFolders, captions: dict[str, str], counts: Counter[str]) -> Post:
     """The post with mapped labels, and with files and captions of its pictures."""
     tags = tuple(f"{tag[:2]}{LABELS.get(tag[2:], tag[2:])}" if tag != "O" else tag for tag in post.tags or ())
-    images = tuple(
-        replace(ref, path=finder.find(ref.name), caption=_caption(ref.name, captions)) for ref in post.images
-    )
+    images = tuple(replace(ref, path=files.find(ref.name), caption=_caption(ref.name, captions)) for ref in post.images)
     counts["orphans"] += orphans(tags)
     counts["switches"] += switches(tags)
     counts["mapped_labels"] += sum(new != old for new, old in zip(tags, post.tags or (), strict=True))
@@ -268,11 +262,11 @@ def _captions(given: str | Path | None, place: Place) -> tuple[dict[str, str], P
     path = Path(given) if given is not None else place.root / "captions" / f"{place.name}.txt"
     if given is None and not path.is_file():
         return {}, None
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for number, text in lines(path):
         name, separator, caption = text.partition(" :")
         if text.strip() and not separator:
             raise DataError(f"{path}:{number}: expected '<picture> :<caption>', found {text[:60]!r}.")
         if separator:
-            found[name] = caption
-    return found, path
+            texts[name] = caption
+    return texts, path

@@ -12,11 +12,11 @@ import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, safe_name
+from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, ImageFolders, safe_name
 from mnerkit.errors import DataError
 
 MAX_BYTES = 64 << 20
@@ -34,14 +34,14 @@ class CropDict:
     Attributes:
         path: the dict's file.
         crops: names of crops, by the name of the picture.
-        folders: existing folders where crops are looked up, in this order.
+        files: existing folders where crops are looked up, in this order.
         unsure: names that the dict of another split gives to another picture, where crops are looked up in a folder
             that is not the split's own: nobody knows whose they are.
     """
 
     path: Path
     crops: dict[str, tuple[str, ...]]
-    folders: tuple[Path, ...]
+    files: ImageFolders = field(default_factory=lambda: ImageFolders(()))
     unsure: frozenset[str] = frozenset()
 
 
@@ -89,7 +89,7 @@ def read_dicts(dicts: Mapping[str, Path], crops: Path | None) -> dict[str, CropD
     )
     for split, each in read.items():
         if own := _existing(base / word / part for word in SPLIT_WORDS[split] for part in ("crops", "")):
-            read[split] = replace(each, folders=own)
+            read[split] = replace(each, files=ImageFolders(own))
             continue
         other = next((name for name, words in SPLIT_WORDS.items() if base.name in words and name != split), None)
         if other is not None:
@@ -97,7 +97,7 @@ def read_dicts(dicts: Mapping[str, Path], crops: Path | None) -> dict[str, CropD
                 f"{crops}: the crops of the {other} split, and {each.path.name} is of {split}.\n"
                 f"Give {base.parent}, the folder of all splits' crops."
             )
-        read[split] = replace(each, folders=_existing([base / "crops", base]), unsure=unsure)
+        read[split] = replace(each, files=ImageFolders(_existing([base / "crops", base])), unsure=unsure)
     return read
 
 
@@ -136,4 +136,4 @@ def read_dict(path: Path) -> CropDict:
         if not isinstance(image, str) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{path}: expected names, found {str(image)[:40]!r}: {str(names)[:60]}.")
         crops[safe_name(image, str(path))] = tuple(safe_name(name, str(path)) for name in names)
-    return CropDict(path, crops, ())
+    return CropDict(path, crops)

@@ -27,6 +27,9 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error),
     AssertionError,  # Pillow's, of a palette that is none
 )
+# EXIF's orientation -> Pillow's name of what turns the picture upright
+_TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+_TURNS |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 _BEHIND_PIXELS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts of a PNG that may turn it
 _MOST_CHUNKS = 1 << 16
 _END_OF_JPEG = b"\xff\xd9"
@@ -182,23 +185,14 @@ def _flat(image: Image.Image) -> Image.Image:
     """Upright, opaque, RGB."""
     from PIL import Image
 
-    turn = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             orientation = image.getexif().get(0x0112)
         except _BROKEN:  # damaged metadata does not damage the picture
             orientation = None
-    if orientation in turn:
-        image = image.transpose(turn[orientation])
+    if orientation in _TURNS:
+        image = image.transpose(Image.Transpose[_TURNS[orientation]])
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

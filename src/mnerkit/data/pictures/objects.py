@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnerkit.data.corpus.corpus import Corpus
-from mnerkit.data.corpus.corpus_files import ImageFolders, merged_mark
+from mnerkit.data.corpus.corpus_files import merged_mark
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
 from mnerkit.data.pictures.boxes import BoxFile, PictureBoxes, placed, read_box_lines
 from mnerkit.data.pictures.crops import CropDict, find_dicts, read_dicts
@@ -73,7 +73,6 @@ class Objects:
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     _boxes: BoxFile = field(default_factory=BoxFile, repr=False)
     _dicts: dict[str, CropDict] = field(default_factory=dict, repr=False)
-    _finders: dict[str, ImageFolders] = field(default_factory=dict, repr=False)
 
     def annotated(self, split: str, posts: Sequence[Post], score: float = 0.0, most: int | None = None) -> list[Post]:
         """The posts with the objects in their pictures, the surest first.
@@ -93,14 +92,15 @@ class Objects:
             for post in posts
         ]
         if counts["crops"] and counts["missing_crops"] == counts["crops"]:
+            crops = self._dicts[split]
             if counts["unsure_crops"] == counts["crops"]:
                 raise DataError(
-                    f"{self._dicts[split].path}: other dicts use the names of all its {counts['crops']} crops.\n"
+                    f"{crops.path}: other dicts use the names of all its {counts['crops']} crops.\n"
                     "Give each split's crops a folder: train/crops, val/crops and test/crops, beside the dicts."
                 )
-            where = ", ".join(str(folder) for folder in self._dicts[split].folders) or "any folder"
+            where = ", ".join(map(str, crops.files.folders)) or "any folder"
             raise DataError(
-                f"{self._dicts[split].path}: none of its {counts['crops']} crops is in {where}.\n"
+                f"{crops.path}: none of its {counts['crops']} crops is in {where}.\n"
                 "Give the folder of the crops as --data.boxes, or none to do without."
             )
         return done
@@ -122,11 +122,12 @@ class Objects:
         if self.kind == "truth":
             return True, ref.objects
         if self.kind == "crops":
-            listed = next((each for key in _keys(ref.name) if (each := self._crops(split, key)) is not None), None)
-            crops = [] if listed is None else [self._crop(split, name) for name in listed]
+            known_crops = self._dicts[split].crops if split in self._dicts else {}
+            key = next((key for key in _keys(ref.name) if key in known_crops), "")
+            crops = [self._crop(split, name) for name in known_crops.get(key, ())]
             counts["crops"] += len(crops)
             counts["missing_crops"] += sum(not each.present for each in crops)
-            return listed is not None, [PictureObject(None, crop=each) for each in crops]
+            return key in known_crops, [PictureObject(None, crop=each) for each in crops]
         boxes = self._boxes_of(post, ref)
         known = [] if boxes is None else placed(boxes, ref, counts)
         counts["unplaced"] += known.count(None)
@@ -149,13 +150,8 @@ class Objects:
             )
         return of_post
 
-    def _crops(self, split: str, key: str) -> tuple[str, ...] | None:
-        return self._dicts[split].crops.get(key) if split in self._dicts else None
-
     def _crop(self, split: str, name: str) -> ImageRef:
-        if split not in self._finders:
-            self._finders[split] = ImageFolders(self._dicts[split].folders)
-        path = self._finders[split].find(name)
+        path = self._dicts[split].files.find(name)
         if path is not None and name in self._dicts[split].unsure:
             self.counts[split]["unsure_crops"] += 1
             path = None
