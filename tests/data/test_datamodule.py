@@ -174,12 +174,12 @@ def test_a_missing_picture_of_any_split_is_refused_before_training(tmp_path: Pat
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     said = r"picture z0\.jpg is missing, and 3 more of the test split are\.\nUnder"
     with pytest.raises(DataError, match=said) as caught:
-        connected(corpus=str(tmp_path), missing_images="error").check_seen()
+        connected(corpus=str(tmp_path), missing_images="error").split_posts.check_pictures_and_captions()
     assert len(str(caught.value).splitlines()) == 2
     # the others are counted, grey ones stand for them, and a method that looks at none misses none
-    connected(corpus=str(tmp_path)).check_seen()
-    connected(corpus=str(tmp_path), missing_images="error", pictures="blank").check_seen()
-    connected(views=(), corpus=str(tmp_path), missing_images="error").check_seen()
+    connected(corpus=str(tmp_path)).split_posts.check_pictures_and_captions()
+    connected(corpus=str(tmp_path), missing_images="error", pictures="blank").split_posts.check_pictures_and_captions()
+    connected(views=(), corpus=str(tmp_path), missing_images="error").split_posts.check_pictures_and_captions()
 
 
 def several_pictures(folder: Path, *there: str) -> str:
@@ -209,7 +209,7 @@ def test_only_pictures_that_are_looked_at_decide_and_count(tmp_path: Path, caplo
     assert "train: 1 of 2 pictures are missing (--data.missing_images blank)" in caplog.text
     assert [post.id for post in under("skip").posts("train")] == ["train0", "train2"]
     with pytest.raises(DataError, match=r"picture train2\.png is missing\.\n"):
-        under("error").check_seen()
+        under("error").split_posts.check_pictures_and_captions()
 
 
 def reading_captions(data: MnerData, view: str, **limits: int) -> MnerData:
@@ -243,11 +243,11 @@ def test_pictures_without_a_caption_are_counted_where_captions_are_read(
     with pytest.raises(
         DataError, match="reads captions, and none of the 2 pictures of the train split has one"
     ) as told:
-        data.check_seen()
+        data.split_posts.check_pictures_and_captions()
     assert len(str(told.value).splitlines()) == 2 and "--data.captions" in str(told.value)
     assert len(data.posts("test")) == 3 and data.protocol()["missing_captions"]  # scoring needs no training captions
     data = reading_captions(MnerData(**corpus, captions="none"), view)
-    data.check_seen()
+    data.split_posts.check_pictures_and_captions()
     assert len(data.posts("train")) == 3
     assert data.protocol()["missing_captions"]["train"] == {"missing": 2, "of": 2}
 

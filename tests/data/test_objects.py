@@ -198,7 +198,9 @@ def test_boxes_are_counted_and_told_once(tmp_path: Path, caplog: pytest.LogCaptu
     rows[0]["objects"] = []
     rows[1]["objects"][0]["box"] = [20, 4, 33, 10]
     source = data(str(folder), boxes=lines(tmp_path / "b.jsonl", *rows[:-1], {"image": "other.png", "objects": []}))
-    said = {split: source.posts(split) and source.objects.summary(split) for split in ("train", "dev", "test")}  # type: ignore[union-attr]
+    said = {
+        split: source.posts(split) and source.split_posts.objects.summary(split) for split in ("train", "dev", "test")
+    }  # type: ignore[union-attr]
     source.posts("test")
     assert "1 pictures without objects are seen at set places" in said["test"]
     assert "1 boxes clipped to their picture" in said["test"]
@@ -279,9 +281,9 @@ def test_a_name_of_two_splits_in_a_folder_of_both_is_nobodys_crop(tmp_path: Path
     for split, name in (("train", "1.png"), ("dev", "2.png")):
         objects = source.posts(split)[0].images[0].objects
         assert [each.crop and each.crop.name for each in objects] == [name]
-        counts = source.objects.counts[split]  # type: ignore[union-attr]
+        counts = source.split_posts.objects.counts[split]  # type: ignore[union-attr]
         assert counts["missing_crops"] == counts["unsure_crops"] == 1
-    assert "1 of these lie in a folder of several splits" in source.objects.summary("dev")  # type: ignore[union-attr]
+    assert "1 of these lie in a folder of several splits" in source.split_posts.objects.summary("dev")  # type: ignore[union-attr]
 
 
 def test_the_limit_of_objects_counts_crops_that_are_there(tmp_path: Path) -> None:

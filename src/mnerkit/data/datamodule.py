@@ -24,12 +24,10 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.data.episodes.episode_file import EpisodeFile
 from mnerkit.data.episodes.sampling import Episodes
 from mnerkit.data.episodes.split_episodes import SplitEpisodes
 from mnerkit.data.features.cache_folder import FEATURES, cache_folder
 from mnerkit.data.options import DataOptions, Pictures, TrainMode
-from mnerkit.data.pictures.objects import Objects
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.split_posts import SplitPosts
 from mnerkit.errors import UsageError
@@ -123,11 +121,6 @@ class MnerData(lightning.LightningDataModule):
         return self.split_posts.corpus
 
     @property
-    def objects(self) -> Objects | None:
-        """Where the objects in the pictures come from; None until a method has looked at some."""
-        return self.split_posts.objects
-
-    @property
     def facts(self) -> CorpusFacts:
         """Types (in a few-shot run the training types) and training words."""
         if self._facts is None:
@@ -136,7 +129,7 @@ class MnerData(lightning.LightningDataModule):
 
     @property
     def _plain_types(self) -> tuple[str, ...]:
-        return self.train_types if self.few_shot else self.content.types
+        return self.split_episodes.protocol.train_types if self.few_shot else self.content.types
 
     def posts(self, split: str, pictures: Pictures | None = None) -> list[Post]:
         """The posts of a split that the options leave, with the pictures that `pictures` says (`SplitPosts.of`).
@@ -145,10 +138,6 @@ class MnerData(lightning.LightningDataModule):
             DataError: the split is empty.
         """
         return self.split_posts.of(split, pictures)
-
-    def check_seen(self) -> None:
-        """Refuse missing pictures or captions before training (`SplitPosts.check_pictures_and_captions`)."""
-        self.split_posts.check_pictures_and_captions()
 
     def train_with(self, train: list[Post], selection: list[Post]) -> None:
         """Train on posts that a method made of the training split, and select the checkpoint on others in place of dev.
@@ -166,25 +155,6 @@ class MnerData(lightning.LightningDataModule):
         """Whether dev and test are episodes."""
         return self.reads_support or self.train_mode == "episodic" or self.options.train_types is not None
 
-    @property
-    def train_types(self) -> tuple[str, ...]:
-        """Types of training (and, by default, of dev) episodes."""
-        return self.split_episodes.protocol.train_types
-
-    @property
-    def test_types(self) -> tuple[str, ...]:
-        """Types of test episodes.
-
-        Raises:
-            UsageError: one of them is a training type, or none is left.
-        """
-        return self.split_episodes.protocol.test_types
-
-    @property
-    def frozen(self) -> dict[str, EpisodeFile]:
-        """The episode files by split (`SplitEpisodes.files`)."""
-        return self.split_episodes.files
-
     def episodes(self, split: str, pictures: Pictures | None = None) -> Episodes:
         """The episodes of a split: of the file that names it, else drawn."""
         return self.split_episodes.of(split, pictures)
@@ -197,7 +167,7 @@ class MnerData(lightning.LightningDataModule):
         """
         if not self.few_shot:
             return self.posts("train")
-        return self.split_episodes.plain_posts(self._types or self.train_types)
+        return self.split_episodes.plain_posts(self._types or self._plain_types)
 
     def own_support(self) -> tuple[tuple[str, ...], list[Post]]:
         """The types in play and the support of the first training episode: for a model that predicts alone."""

@@ -127,7 +127,7 @@ def _train(
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:
             assembly.data.posts(split)
-        assembly.data.check_seen()
+        assembly.data.split_posts.check_pictures_and_captions()
         protocol = assembly.data.protocol()
         files = identity.files_of(assembly)
         if state == "resume":

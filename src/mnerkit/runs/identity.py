@@ -202,7 +202,7 @@ def files_of(assembly: Assembly, sections: Sequence[str] = ("model", "data")) ->
     if captions is not None and (views & {"captions", "second"} or _value(config, "data.captions") is not None):
         files["data.captions"] = str(captions)
     notes = []
-    objects = data.objects
+    objects = data.split_posts.objects
     if objects is not None and objects.path is not None:
         if objects.kind == "boxes":
             files["data.boxes"] = str(objects.path)
