@@ -6,17 +6,12 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.cli.method_arguments import dotted_of
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
-
-if TYPE_CHECKING:
-    from mnerkit.data.corpus.post import Post
-    from mnerkit.report.posts.cases import RunCases
 
 _ABOUT = """Figures from checkpoints and runs.
 
@@ -176,32 +171,18 @@ def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
 def _cases(options: argparse.Namespace) -> int:
     out = out_file(options.out, options.overwrite)
     from mnerkit.report.posts import cases
+    from mnerkit.report.posts.browser import split_posts
 
     runs = [cases.read_run(Path(run), options.split) for run in options.runs]
     keys = cases.common(runs)
     if options.differ:
         keys = cases.differing(runs, keys)
-    posts = _posts(runs[0], options)
+    try:
+        posts = split_posts(runs[0].data, options.split, options.root)
+    except MnerkitError as problem:
+        print(f"mnerkit: pictures are left out: {str(problem).splitlines()[0]}", file=sys.stderr)
+        posts = {}
     content = cases.page(runs, keys, posts, options.limit)
     write_text(out, content)
     print(f"wrote {out}: {min(len(keys), options.limit)} posts ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
     return 0
-
-
-def _posts(run: RunCases, options: argparse.Namespace) -> dict[str, Post]:
-    """The corpus's posts by id, for their pictures; without the corpus there are none, and that is said."""
-    from mnerkit.data.corpus.corpus import load_corpus
-
-    data = run.data
-    try:
-        corpus = load_corpus(
-            str(data.get("corpus", "probe")),
-            options.root or data.get("root"),
-            data.get("variant"),
-            splits=(options.split,),
-            limit=data.get("limit"),
-        )
-    except MnerkitError as problem:
-        print(f"mnerkit: pictures are left out: {str(problem).splitlines()[0]}", file=sys.stderr)
-        return {}
-    return {post.id: post for post in corpus.splits[options.split]}

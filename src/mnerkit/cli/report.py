@@ -26,16 +26,13 @@ def main(argv: list[str]) -> int:
         DataError: nothing that was named can be reported on.
     """
     options = _options(argv)
+    from mnerkit.report.folders import run_folders
     from mnerkit.report.page.writing import Report, check_folder
 
     out = Path(options.out)
     check_folder(out, options.overwrite)
-    from mnerkit.report.folders import found
-
-    tables = _tables(options.tables)
-    runs = found(options.runs)
     report = Report(options.title, options.root, options.posts, options.picture_mb * 1_000_000)
-    done = report.write(out, tables, runs)
+    done = report.write(out, _tables(options.tables), run_folders(options.runs))
     for problem in done.problems:
         print(f"mnerkit: {problem}", file=sys.stderr)
     page = out / "index.html"
@@ -46,10 +43,7 @@ def main(argv: list[str]) -> int:
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
-        "mnerkit report",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "mnerkit report", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders, folders above them, or patterns")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the report; made where it is missing")
@@ -90,11 +84,11 @@ def _megabytes(text: str) -> int:
 
 def _tables(names: Sequence[str]) -> list[Path]:
     """The table files that are named, or lie below a folder that is named."""
-    found: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for name in names:
         path = Path(name)
         files = sorted(path.rglob("table.json")) if path.is_dir() else [path]
         if not files or not files[0].exists():
             raise DataError(f"no table file at {name}; `mnerkit reproduce` writes them, one table.json a table")
-        found |= dict.fromkeys(files)
-    return list(found)
+        paths |= dict.fromkeys(files)
+    return list(paths)

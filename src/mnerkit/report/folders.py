@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,6 @@ from mnerkit.release import RELEASE
 from mnerkit.runs.config.configuration import filled, is_whole
 from mnerkit.runs.run_folder import RunFolder, deciding, find
 from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
-
-PREDICTIONS = re.compile(r"predictions\.([\w@-]{1,80})\.jsonl")
 
 
 class OtherVersion(DataError):
@@ -50,8 +47,7 @@ class Record:
     @property
     def ablation(self) -> str | None:
         """Name of the ablation, if it is one."""
-        found = self.config.get("ablation")
-        return str(found) if found else None
+        return str(self.config["ablation"]) if self.config.get("ablation") else None
 
     @property
     def seed(self) -> int:
@@ -90,13 +86,13 @@ class Record:
     @property
     def configuration(self) -> str:
         """Eight hex digits that name the configuration, the seed apart."""
-        kept = {key: value for key, value in deciding(self.settings).items() if key != "seed"}
-        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        options = {key: value for key, value in deciding(self.settings).items() if key != "seed"}
+        return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
 
     def splits(self) -> list[str]:
-        """Splits of which it has scores, the best known first."""
-        known = [key for key, value in self.metrics.items() if isinstance(value, Mapping) and "f1" in value]
-        return sorted(known, key=lambda key: (key != "test", key != "dev", key))
+        """Splits of which it has scores: test, dev, then others."""
+        splits = [key for key, value in self.metrics.items() if "f1" in mapping(value)]
+        return sorted(splits, key=lambda split: (split != "test", split != "dev", split))
 
     def figure(self, split: str, metric: str) -> float:
         """One of its scores; `a/b` names what is inside of `a` where no score has that whole name.
@@ -104,22 +100,19 @@ class Record:
         Raises:
             DataError: it has no such score, or that is no number.
         """
-        found: Any = self.metrics.get(split)
-        if not isinstance(found, Mapping):
-            known = ", ".join(self.splits()) or "none"
-            raise DataError(f"run {self.path} has no scores of {split!r} (it has: {known})")
-        if metric in found:
-            found = found[metric]
-        else:
-            for part in metric.split("/"):
-                found = found.get(part) if isinstance(found, Mapping) else None
-        if not is_figure(found):
+        score: Any = self.metrics.get(split)
+        if not isinstance(score, Mapping):
+            splits = ", ".join(self.splits()) or "none"
+            raise DataError(f"run {self.path} has no scores of {split!r} (it has: {splits})")
+        for part in [metric] if metric in score else metric.split("/"):
+            score = mapping(score).get(part)
+        if not is_figure(score):
             raise DataError(f"run {self.path} has no score {metric!r} of {split!r}")
-        return float(found)
+        return float(score)
 
 
 def corpus_name(protocol: Mapping[str, Any], run: Path) -> str:
-    """The corpus of a protocol (else the one that the run's folder tells), and its variant where it has one."""
+    """The corpus of a protocol (else the one by which the run's folder lies), and its variant where it has one."""
     name = str(protocol.get("corpus") or run.parent.name)
     variant = protocol.get("variant") or "default"
     return name if variant == "default" else f"{name}-{variant}"
@@ -148,10 +141,10 @@ def read(path: Path) -> Record:
         raise DataError(f"run {path}: no config.yaml, so it is no run folder")
     if not run.finished:
         raise DataError(f"run {path} is not finished; the command that began it continues it")
-    config = _config(run.config_file)
+    config = _config(run)
     metrics = read_json(run.metrics_file)
     env = read_json(path / "env.json") if (path / "env.json").is_file() else {}
-    for name, content in {"config.yaml": config, "metrics.json": metrics, "env.json": env}.items():
+    for name, content in {"metrics.json": metrics, "env.json": env}.items():
         if not isinstance(content, dict):
             raise DataError(f"run {path}: {name} is damaged: it holds no mapping")
     if not isinstance(config.get("plugin"), str):
@@ -166,27 +159,27 @@ def read(path: Path) -> Record:
     return Record(path, config, metrics, env)
 
 
-def _config(path: Path) -> Any:
+def _config(run: RunFolder) -> dict[str, Any]:
     """A configuration; one with aliases is refused, since a few of them unfold to gigabytes."""
     import yaml
 
+    path = run.config_file
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, so it is no configuration")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+        events = yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        if any(isinstance(event, yaml.AliasEvent) for event in events):
             raise DataError(f"{path}: aliases (*name) are in no configuration that mnerkit writes")
-        content = yaml.safe_load(text)
-        if isinstance(content, dict):
-            deciding(content)
-        return content
+        config = run.config()
+        deciding(config)
+        return config
     except OSError as problem:
         raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
     except (ValueError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as problem:
         raise DataError(f"{path} is damaged: {str(problem).splitlines()[0]}") from None
 
 
-def found(arguments: Iterable[str]) -> list[Path]:
+def run_folders(arguments: Iterable[str]) -> list[Path]:
     """Run folders that are named, or matched by a pattern, or lie below a folder that is named; each once.
 
     Raises:
@@ -194,8 +187,8 @@ def found(arguments: Iterable[str]) -> list[Path]:
     """
     paths: dict[Path, Path] = {}
     for argument in arguments:
-        tops = [Path(argument)] if Path(argument).is_dir() else [Path(each) for each in sorted(glob.glob(argument))]
-        runs = [run.path for top in tops for run in find(top)]
+        tops = [argument] if Path(argument).is_dir() else sorted(glob.glob(argument))
+        runs = [run.path for top in tops for run in find(Path(top))]
         if not runs:
             raise DataError(f"no run at {argument}; `mnerkit runs --json` tells the paths of runs")
         for run in runs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mnerkit.errors import DataError, UsageError
 from mnerkit.release import RELEASE
 from mnerkit.report import folders
 from mnerkit.report.figures.gallery import kinds_of
+from mnerkit.report.folders import mapping, sequence
 from mnerkit.report.page.page import Source, page
 from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library
@@ -18,6 +19,7 @@ from mnerkit.report.tables import formats
 from mnerkit.report.tables.runs_alone import ablations, of_runs
 from mnerkit.report.tables.table_file import Table, read_table
 from mnerkit.report.tables.tables import Filled, Shelf, fill
+from mnerkit.strict_json import read_json
 
 MARKER = "report.json"
 PAGE = "index.html"
@@ -59,58 +61,54 @@ class Report:
     def write(self, out: Path, tables: Sequence[Path], runs: Sequence[Path]) -> Written:
         """Write a report; see `mnerkit.report.write`."""
         check_folder(out)
-        done = Written(out)
-        read = self._read(tables, done)
-        shelf, library = Shelf(runs), Library()
-        filled = [fill(table, shelf, library) for table in read]
-        used = {
-            record.path.resolve() for each in filled for figure in each.figures.values() for record in figure.records
-        }
-        alone = of_runs([record for path, record in shelf.records.items() if path not in used])
-        if alone is not None:
-            filled.append(fill(alone, shelf, library))
-        left_out = [fill(table, shelf, library) for table in ablations(shelf.records.values())]
+        shelf, library, done = Shelf(runs), Library(), Written(out)
+        done.tables = [fill(table, shelf, library) for table in _tables(tables, done.problems)]
+        figures = [figure for filled in done.tables for figure in filled.figures.values()]
+        used = {record.path.resolve() for figure in figures for record in figure.records}
+        rest = of_runs([record for path, record in shelf.records.items() if path not in used])
+        if rest is not None:
+            done.tables.append(fill(rest, shelf, library))
+        records = list(shelf.records.values())
+        without_parts = [fill(table, shelf, library) for table in ablations(records)]
         done.problems += shelf.problems.values()
-        if not filled and not any(kinds_of(record) for record in shelf.records.values()):
+        if not done.tables and not any(map(kinds_of, records)):
             raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
-        done.tables = filled
         texts: dict[str, str] = {}
-        for each in [*filled, *left_out]:
+        for filled in [*done.tables, *without_parts]:
             for suffix, text_of in formats.FORMATS.items():
-                name = f"tables/{each.table.experiment}.{suffix}"
+                name = f"tables/{filled.table.experiment}.{suffix}"
                 if name in texts:
                     raise DataError(f"two tables would be written to {name}")
-                texts[name] = text_of(each)
-        records = list(shelf.records.values())
+                texts[name] = text_of(filled)
         sets, problems = browser.sets(records, library, self.root, self.posts)
         done.problems += problems
-        source = Source(self.title, filled, left_out, records, done.problems, library, sets, self.root)
+        source = Source(self.title, done.tables, without_parts, records, done.problems, library, sets, self.root)
         texts[PAGE] = page(source, self.picture_bytes)
-        before = _listed(out)
+        done.files = list(texts)
+        before = _files_of_report(out)
         # first, so that what a kill leaves half written is known to be a report's
-        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": RELEASE, "files": sorted(before)})
+        _mark(out, before)
         for name, text in texts.items():
             write_text(out / name, text)
-        done.files = list(texts)
         for name in before - texts.keys():
             (out / name).unlink(missing_ok=True)
-        write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": RELEASE, "files": sorted(done.files)})
+        _mark(out, done.files)
         return done
 
-    def _read(self, paths: Sequence[Path], done: Written) -> list[Table]:
-        """The tables that can be read; two of one name are told apart by a number."""
-        found: dict[str, Table] = {}
-        paths_by_name: dict[str, Path] = {}
-        for path in paths:
-            try:
-                table = read_table(path)
-                first = paths_by_name.setdefault(table.experiment, path)
-                if table.experiment in found:
-                    raise DataError(f"{path}: a second table {table.experiment}, besides {first}")
-                found[table.experiment] = table
-            except DataError as problem:
-                done.problems.append(str(problem))
-        return list(found.values())
+
+def _tables(paths: Sequence[Path], problems: list[str]) -> list[Table]:
+    """The tables that can be read; of two with one name the first."""
+    tables: dict[str, tuple[Table, Path]] = {}
+    for path in paths:
+        try:
+            table = read_table(path)
+            if table.experiment in tables:
+                first = tables[table.experiment][1]
+                raise DataError(f"{path}: a second table {table.experiment}, besides {first}")
+            tables[table.experiment] = table, path
+        except DataError as problem:
+            problems.append(str(problem))
+    return [table for table, _ in tables.values()]
 
 
 def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None = None) -> tuple[str, list[str]]:
@@ -133,17 +131,19 @@ def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None =
     return page(source), source.problems
 
 
-def _listed(out: Path) -> set[str]:
-    """Files of the report that lies in a folder."""
-    from mnerkit.report.folders import mapping, sequence
-    from mnerkit.strict_json import read_json
+def _mark(out: Path, files: Iterable[str]) -> None:
+    """Say that the folder is a report's, and which files it holds."""
+    write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": RELEASE, "files": sorted(files)})
 
+
+def _files_of_report(out: Path) -> set[str]:
+    """Files of the report that lies in a folder."""
     try:
-        listed = sequence(mapping(read_json(out / MARKER)).get("files"))
+        files = sequence(mapping(read_json(out / MARKER)).get("files"))
     except DataError:
         return set()
-    names = {name for name in listed if isinstance(name, str) and (name == PAGE or name.startswith("tables/"))}
-    return {name for name in names if ".." not in name and not name.startswith("/") and "\\" not in name}
+    names = {name for name in files if isinstance(name, str) and (name == PAGE or name.startswith("tables/"))}
+    return {name for name in names if ".." not in name and "\\" not in name}
 
 
 def check_folder(out: Path, overwrite: bool = True) -> None:

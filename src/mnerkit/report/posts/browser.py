@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,9 +155,13 @@ def corpus_posts(record: Record, split: str, root: Path | None) -> dict[str, Pos
     Raises:
         MnerkitError: the corpus can't be read.
     """
-    data = mapping(record.config.get("data"))
+    return split_posts(mapping(record.config.get("data")), split, root)
+
+
+def split_posts(data: Mapping[str, Any], split: str, root: Path | str | None) -> dict[str, Post]:
+    """`corpus_posts` of a run whose configuration has this section `data`."""
     name, own_root, variant = data.get("corpus", "probe"), data.get("root"), data.get("variant")
-    if "@" in split or any(each is not None and not isinstance(each, str) for each in (name, own_root, variant)):
+    if "@" in split or any(value is not None and not isinstance(value, str) for value in (name, own_root, variant)):
         return {}
     corpus = load_corpus(str(name or "probe"), root or own_root, variant, splits=(split,))
     return {post.id: post for post in corpus.splits[split]}
