@@ -18,6 +18,7 @@ from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.untyped_spans import bounds_of_spans
 from mnerkit.runs.figures import figure_file, maps, points
+from mnerkit.validation import validated
 from mnerkit_plugins.bert.tagger import BertTagger
 from mnerkit_plugins.cross.tagger import CrossTagger
 from mnerkit_plugins.gei.tagger import GeiTagger
@@ -49,7 +50,7 @@ def batches(data: MnerData) -> Iterator[Batch]:
 
 def fair(post: dict[str, Any]) -> dict[str, Any]:
     """The post, once it has passed the checks of the file that it will be kept in."""
-    return figure_file._post(post, "a post")
+    return validated(figure_file.MappedPost, post, "a post").model_dump(mode="json")
 
 
 @pytest.mark.parametrize("case", PICTURES)
