@@ -163,6 +163,15 @@ def test_a_mistake_in_a_file_is_said_in_one_line(folder: Path, old: str, new: st
     assert "table" in str(caught.value)
 
 
+def test_a_sweep_has_no_means_since_its_lines_are_rows_in_groups(folder: Path) -> None:
+    path = folder / "paper" / "sweep.yaml"
+    group = "  - {name: T15, corpus: twitter2015}\n"
+    assert group in SWEEP
+    path.write_text(SWEEP.replace(group, f"{group}  - {{name: Mean, mean: [T15]}}\n"))
+    with pytest.raises(DataError, match="groups of a sweep are corpora, not means"):
+        experiment_files.load(path, folder)
+
+
 @pytest.mark.parametrize("values", ["[[1, 2], [1, 2]]", "[0.2, 0.2]", "[]"])
 def test_values_of_a_sweep_are_some_and_different(folder: Path, values: str) -> None:
     path = folder / "paper" / "sweep.yaml"

@@ -86,14 +86,7 @@ def seed(text: str) -> int:
 def main(argv: Sequence[str]) -> int:
     """Expand the grid, do what is left, write the tables; 1 if a run failed."""
     options = read(parser(), argv)
-    if options.executor not in EXECUTORS:
-        near = did_you_mean(options.executor, EXECUTORS)
-        raise UsageError(f"no executor {options.executor!r}: {', '.join(EXECUTORS)}.{near}")
-    if options.ray_address is not None and options.executor != "ray":
-        raise UsageError("--ray-address is an option of --executor ray")
-    if options.root is not None and not Path(options.root).is_dir():
-        raise UsageError(f"--root {options.root}: there is no such folder")
-    reproduce_wandb.check(options)
+    _check(options)
     from mnerkit.reproduce import keeping, sweep
     from mnerkit.reproduce.experiments import experiment_files, profiles, tower_names
     from mnerkit.reproduce.grid import Builder
@@ -125,10 +118,10 @@ def main(argv: Sequence[str]) -> int:
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(options))
     clock.learn(grid)
     kept = keeping.Kept.read(Path(options.keep), _places(options, out, tower)) if options.keep else None
-    done = set()
+    left = grid.wanted
     if not options.overwrite:
         done = {run.digest for run in sweep.done(grid, kept.holds() if kept is not None else ())}
-    left = [run for run in grid.wanted if run.digest not in done]
+        left = [run for run in grid.wanted if run.digest not in done]
     print(_opening(profile, grid, left, clock), flush=True)
     if executor is None:
         print(_runs_table(grid, left))
@@ -140,6 +133,18 @@ def main(argv: Sequence[str]) -> int:
             restored = 0 if options.overwrite else keeping.exchange(kept, grid)
             print(f"{restored} of the complete runs are restored from {options.keep}", flush=True)
         return _sweep(grid, list(experiments), clock, performer, options.overwrite)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that can't be, before anything is imported."""
+    if options.executor not in EXECUTORS:
+        near = did_you_mean(options.executor, EXECUTORS)
+        raise UsageError(f"no executor {options.executor!r}: {', '.join(EXECUTORS)}.{near}")
+    if options.ray_address is not None and options.executor != "ray":
+        raise UsageError("--ray-address is an option of --executor ray")
+    if options.root is not None and not Path(options.root).is_dir():
+        raise UsageError(f"--root {options.root}: there is no such folder")
+    reproduce_wandb.check(options)
 
 
 def _places(options: argparse.Namespace, out: Path, tower: str | None) -> dict[str, str]:

@@ -166,8 +166,7 @@ def alone(out: Path) -> Iterator[None]:
         UsageError: another one is writing there.
     """
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(RunFolder(out).writing())
+        with RunFolder(out).writing():
             yield
     except RunBusy as error:
         if error.folder != out:
