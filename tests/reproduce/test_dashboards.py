@@ -20,7 +20,7 @@ from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.executors import workers
 from mnerkit.reproduce.executors.executor import Task
 from mnerkit.reproduce.wandb import report_definition, sweep_files
-from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, places
+from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, labels
 from mnerkit.runs.config.options import WandbOptions
 from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
@@ -87,7 +87,7 @@ def test_a_run_that_others_read_from_is_in_their_group(folder: Path, tmp_path: P
     path.write_text(path.read_text().replace("plugin: bert}", "plugin: gifr}"))
     out = tmp_path / "out"
     made = built(folder, "paper/table1", out=out)
-    found = {made.runs[digest].plugin: place for digest, place in places(made, ["paper/table1"]).items()}
+    found = {made.runs[digest].plugin: label for digest, label in labels(made, ["paper/table1"]).items()}
     assert (found["relevance"].group, found["relevance"].variant) == ("paper/table1", "relevance")
     assert (found["relevance"].cells, found["gifr"].variant) == ({}, "BERT-CRF")
     assert found["relevance"].tags == ("mini", "relevance", "probe-default", "paper/table1")

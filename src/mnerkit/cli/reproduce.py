@@ -181,11 +181,11 @@ def _sweep(grid: Grid, names: Sequence[str], clock: Clock, executor: Executor, o
     from mnerkit import report
     from mnerkit.reproduce import run_figures, sweep, table_records
 
-    tell = functools.partial(print, flush=True)
+    progress = functools.partial(print, flush=True)
     failed: dict[str, str] = {}
     tables = [grid.tables[name] for name in grid.chosen]
     try:
-        failed = sweep.run_all(grid, executor, clock, tell, overwrite)
+        failed = sweep.run_all(grid, executor, clock, progress, overwrite)
     finally:
         for table in tables:
             table_records.write(table, grid, failed)
@@ -193,7 +193,7 @@ def _sweep(grid: Grid, names: Sequence[str], clock: Clock, executor: Executor, o
         print(f"\n{table_records.summary(table, grid, failed)}")
     print(f"\ntables: {grid.out}/<paper>/<name>/{table_records.NAME}; runs: {grid.runs_dir}")
     for line in run_figures.draw_all(grid, executor):
-        tell(line)
+        progress(line)
     finished = [grid.folder(run).path for run in grid.wanted if sweep.complete(run, grid)]
     files = [path for name in names if (path := grid.out / name / table_records.NAME).is_file()]
     for problem in report.write(grid.out / "report", files, finished).problems:

@@ -67,7 +67,7 @@ def _has_key() -> bool:
 
     try:
         return wandb.login(prompt=False, verify=False)
-    except TypeError:  # an older wandb can only ask: the runs will say
+    except TypeError:  # an older wandb can only prompt: the runs will fail with its message
         return True
 
 
@@ -102,7 +102,7 @@ def define(options: argparse.Namespace, grid: Grid) -> int:
 
 
 def attach(options: argparse.Namespace, grid: Grid) -> dict[Path, dict[str, Any]]:
-    """With `--logger wandb`: let the runs name the files that tell their places; these files, not yet written."""
+    """With `--logger wandb`: let the runs read the settings of their labels from files; the files' content."""
     if options.logger != "wandb":
         return {}
     from mnerkit.reproduce.wandb import run_labels

@@ -38,7 +38,7 @@ class Training:
         files: configuration files.
         options: values by dotted name (`model.head.distance`); that of `model.head` is the head's name.
         seed: of weights, data order and episodes; None: that of the files.
-        dashboard: a configuration file that decides nothing: whom the run tells of itself, and what.
+        dashboard: a configuration file with the settings of the W&B dashboard; it decides no figure.
         place: where the run is kept; the command leaves it out where it has no name.
     """
 

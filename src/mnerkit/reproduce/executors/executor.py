@@ -1,4 +1,4 @@
-"""What does the runs: an executor takes tasks and tells, in any order, what became of each."""
+"""The interface of executors: they take tasks and yield, in any order, the outcome of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Task:
     """Some work, and its name and log.
 
     Attributes:
-        name: tells it from the others.
+        name: unique among the tasks.
         work: what is to be done.
         log: file that what it prints is added to.
     """
@@ -46,7 +46,7 @@ class Executor(Protocol):
 
 
 def complaint(printed: str) -> str:
-    """What a failed run complained of, cause and advice in one line; its last line where mnerkit said nothing.
+    """The error of a failed run, cause and advice in one line; the last line printed, where mnerkit reported none.
 
     A warning of mnerkit's before a crash is not what it failed of.
     """

@@ -193,7 +193,7 @@ def connected(address: str | None, jobs: int | None = None) -> Iterator[Any]:
 def nodes_at(address: str) -> list[dict[str, float]]:
     """The resources of the nodes of a cluster.
 
-    Another process asks, since Ray may take down the one that meets something else than Ray at an address.
+    A process of its own connects: where something other than Ray answers, Ray may end the process that tried.
 
     Raises:
         UsageError: no cluster answers there.
@@ -208,7 +208,7 @@ def nodes_at(address: str) -> list[dict[str, float]]:
             raise UsageError(f"--ray-address {address}: nothing answers there ({error.strerror or error})") from None
         except UnicodeError:  # what names of hosts are encoded with refuses empty and long parts
             raise UsageError(f"--ray-address {address}: no host can be called {host!r}; give HOST:PORT") from None
-    command = [sys.executable, "-c", f"from {__name__} import tell_nodes; tell_nodes({address!r})"]
+    command = [sys.executable, "-c", f"from {__name__} import print_nodes; print_nodes({address!r})"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=GREETING, check=False)
         return json.loads(answer.stdout.strip().rpartition("\n")[2])
@@ -219,8 +219,8 @@ def nodes_at(address: str) -> list[dict[str, float]]:
     raise UsageError(f"--ray-address {address}: no Ray cluster that this machine is a node of answers there ({why})")
 
 
-def tell_nodes(address: str) -> None:
-    """Print the resources of a cluster's nodes as JSON; what `nodes_at` asks of another process."""
+def print_nodes(address: str) -> None:
+    """Print the resources of a cluster's nodes as JSON, for `nodes_at`."""
     try:
         with connected(address) as ray:
             print(json.dumps(_nodes(ray)), flush=True)

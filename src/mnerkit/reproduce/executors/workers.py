@@ -12,8 +12,8 @@ import traceback
 from mnerkit.errors import RunBusy, line_of
 from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
 
-# seconds that a process which can't be asked may hold its locks, once its machine is lost: NFS gives them up after 90,
-# and Ray ends what it has lost sight of after 60
+# seconds that a process may hold its locks once its machine is lost: NFS releases them after 90, and Ray ends processes
+# that it no longer reaches after 60
 LOST = 180.0
 
 
@@ -74,7 +74,7 @@ def _attempt(task: Task) -> str | None:
 
 
 def _end_dashboard(failed: bool) -> None:
-    """Close what a run tells Weights & Biases: a failed one's next is another run, and this process may be killed."""
+    """Close the W&B record of a run: the next run needs one of its own, and this process may be killed."""
     wandb = sys.modules.get("wandb")
     if wandb is not None:
         if wandb.run is not None:

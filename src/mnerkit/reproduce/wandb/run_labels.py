@@ -1,4 +1,4 @@
-"""What each run of a grid says of itself to Weights & Biases: its place in the papers' tables.
+"""The label of each run on Weights & Biases: its place in the papers' tables.
 
 group     the experiment; of several that the run fills, the first one that was asked for
 job type  the variant: the row of that experiment's table; of a run that others only read from, its plugin
@@ -21,7 +21,7 @@ from mnerkit.atomic_files import write_text
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid
 
-# below the folder of a sweep: what its runs are told about themselves
+# below the folder of a sweep: a file of settings for each run
 FOLDER = "dashboards"
 
 
@@ -36,8 +36,8 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A run's place among the experiments."""
+class Label:
+    """What a run says of its place among the experiments."""
 
     group: str
     variant: str
@@ -45,7 +45,7 @@ class Place:
     cells: Mapping[str, Mapping[str, Any]]
 
     def settings(self, account: Account) -> dict[str, Any]:
-        """The sections of a configuration that tell `mnerkit fit` all this."""
+        """The sections of a configuration that pass the label to `mnerkit fit`."""
         given = {"project": account.project, "entity": account.entity, "mode": account.mode}
         wandb: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         wandb |= {"group": self.group, "job_type": self.variant}
@@ -53,8 +53,8 @@ class Place:
         return {"logger": "wandb", "wandb": {**wandb, "cells": dict(self.cells)}}
 
 
-def places(grid: Grid, names: Sequence[str]) -> dict[str, Place]:
-    """The place of every run that some experiments need, by digest.
+def labels(grid: Grid, names: Sequence[str]) -> dict[str, Label]:
+    """The label of every run that some experiments need, by digest.
 
     Args:
         grid: all experiments whose cells are to be named.
@@ -65,13 +65,13 @@ def places(grid: Grid, names: Sequence[str]) -> dict[str, Place]:
     for name in order:
         for digest, filled in _cells(grid, name).items():
             cells.setdefault(digest, {})[name] = filled
-    made = {}
+    made: dict[str, Label] = {}
     for run in grid.needed(names):
         here = cells.get(run.digest, {})
         # a run that fills no cell is there for those that read what it left
         among = [*here] or [name for name in order if _reads(grid, name, run.digest)]
         variant = here[among[0]]["variant"] if here else run.plugin
-        made[run.digest] = Place(among[0], variant, (grid.profile, run.plugin, run.corpus, *among), here)
+        made[run.digest] = Label(among[0], variant, (grid.profile, run.plugin, run.corpus, *among), here)
     return made
 
 
@@ -96,11 +96,11 @@ def _cells(grid: Grid, name: str) -> dict[str, dict[str, Any]]:
 
 
 def attach(grid: Grid, account: Account) -> dict[Path, dict[str, Any]]:
-    """Let the wanted runs name the files that tell their places; these files, not yet written."""
+    """Let the wanted runs read the settings of their labels from files; the files' content, not yet written."""
     files = {}
-    for digest, place in places(grid, grid.chosen).items():
+    for digest, label in labels(grid, grid.chosen).items():
         path = grid.out / FOLDER / f"{digest}.yaml"
-        files[path] = place.settings(account)
+        files[path] = label.settings(account)
         run = grid.runs[digest]
         grid.runs[digest] = replace(run, training=replace(run.training, dashboard=str(path)))
     return files

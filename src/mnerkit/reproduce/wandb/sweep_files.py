@@ -16,7 +16,7 @@ from mnerkit.atomic_files import write_text
 from mnerkit.errors import UsageError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.reproduce.cells import Grid, Run
-from mnerkit.reproduce.wandb.run_labels import Account, places
+from mnerkit.reproduce.wandb.run_labels import Account, labels
 
 
 def write(folder: Path, grid: Grid, account: Account, overwrite: bool = False) -> list[Path]:
@@ -43,11 +43,11 @@ def write(folder: Path, grid: Grid, account: Account, overwrite: bool = False) -
         # a grid is done in the order of its values
         firsts = {run.first[0] for run in runs if run.first is not None}
         runs.sort(key=lambda run: run.digest not in firsts)
-        labels = places(grid, [name])
+        of_run = labels(grid, [name])
         values = []
         for run in runs:
-            path = folder / name / f"{_slug(labels[run.digest].variant)}-s{run.seed}-{run.digest[:8]}.yaml"
-            settings = {**configuration(run, grid), **labels[run.digest].settings(account)}
+            path = folder / name / f"{_slug(of_run[run.digest].variant)}-s{run.seed}-{run.digest[:8]}.yaml"
+            settings = {**configuration(run, grid), **of_run[run.digest].settings(account)}
             files[path] = yaml_text(settings, f"A run of {name}: mnerkit fit --config {path}")
             values.append(str(path))
         path = folder / f"{name}.yaml"
