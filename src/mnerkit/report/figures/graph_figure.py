@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mnerkit.data.corpus.show import visible
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import UsageError
 from mnerkit.runs.figures.graphs import PostGraph
+from mnerkit.templates import visible
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; one an entity type
 COLOURS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

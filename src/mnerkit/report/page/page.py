@@ -31,7 +31,7 @@ from mnerkit.report.tables import formats
 from mnerkit.report.tables.reasons import missing
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
-from mnerkit.report.templates import asset, render
+from mnerkit.templates import asset, render
 
 PACKAGE = "mnerkit.report.page"
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

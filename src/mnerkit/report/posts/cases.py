@@ -11,10 +11,10 @@ from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.show import thumbnail
 from mnerkit.errors import DataError
 from mnerkit.report.posts.answers import file_of
-from mnerkit.report.templates import render
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.scoring.comparison import Answer, read_answers
 from mnerkit.scoring.counts import prf
+from mnerkit.templates import render
 
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
 SIDE = 160  # pixels of a picture's longer side

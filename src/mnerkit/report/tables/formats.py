@@ -8,10 +8,9 @@ import re
 from collections.abc import Callable
 from itertools import groupby
 
-from mnerkit.data.corpus.show import visible
 from mnerkit.report.tables.table_file import Cell
 from mnerkit.report.tables.tables import Figure, Filled
-from mnerkit.report.templates import render
+from mnerkit.templates import render, visible
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
 _LATEX: dict[str, str | int | None] = {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from mnerkit.data.corpus.show import visible
+
+def visible(text: str) -> Iterator[str]:
+    """Characters of a text; those that a page may not hold as the replacement character."""
+    return ("\ufffd" if ord(letter) < 32 or 127 <= ord(letter) < 160 else letter for letter in text)
 
 
 def render(package: str, name: str, escaped: Callable[[str], str] = escape, **values: Any) -> str:
