@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field, ValidationInfo, model_validator
 
 from mnerkit.errors import DataError
@@ -81,6 +83,28 @@ def test_what_is_wrong_is_one_line_with_the_place(content: Any, line: str) -> No
     assert str(caught.value).startswith("f.json: ")
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+KEYS = st.sampled_from(["rows", "what", "seeds", "name", "score", "points", "tags"]) | st.text()
+JSON = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=12)
+
+
+@given(JSON)
+def test_any_content_fits_or_is_refused_in_one_line(content: Any) -> None:
+    try:
+        validated(Table, content, "f.json")
+    except DataError as problem:
+        assert str(problem).startswith("f.json: ") and len(str(problem).splitlines()) == 1
+
+
+def test_a_wrong_value_is_shown_in_short_however_deep_it_is() -> None:
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(DataError, match=r"what must be one of table, sweep, got \[\[\[") as caught:
+        validated(Table, {"rows": [], "what": deep}, "f.json")
+    assert len(str(caught.value)) < 120
 
 
 def test_a_validator_reads_the_context() -> None:

@@ -20,6 +20,7 @@ Importing this module imports pydantic (0.1 s), so modules that `mnerkit --help`
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -71,6 +72,11 @@ class Line(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+
+# a wrong value in a message: short, however long or deep the value is
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = SHOWN
 
 
 class Content(BaseModel):
@@ -143,11 +149,10 @@ def _line(problem: ValidationError, content: Any) -> str:
     if error["type"] in ("value_error", "assertion_error"):
         return _joined(_names(place, content), str(error["ctx"]["error"]))
     wanted = " or ".join(dict.fromkeys(map(_wanted, here)))
-    value = repr(error["input"])
-    value = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
     choices = [choice for other in here if other["type"] == "literal_error" for choice in _choices(other)]
-    near = did_you_mean(error["input"], choices) if isinstance(error["input"], str) else ""
-    return f"{_names(place, content) or 'the content'} must be {wanted}, got {value}{near and '.'}{near}"
+    value = error["input"]
+    near = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"{_names(place, content) or 'the content'} must be {wanted}, got {_SHORT.repr(value)}{near and '.'}{near}"
 
 
 def _place(loc: Iterable[int | str], content: Any) -> tuple[int | str, ...]:
