@@ -41,7 +41,7 @@ def assembled(bench: Bench, system: str, posts: int) -> Assembly:
     """A system's method and data, ready to train on so many posts."""
     config = bench.config(Cell(system, 0))
     config["data"] |= {"train_limit": posts, "cache": bench.runs}
-    made = Assembly.of({**config, "seed": 0}, None, [], curve=False)
+    made = Assembly.of({**config, "seed": 0})
     made.prepare()
     return made
 

@@ -126,9 +126,9 @@ def test_tuning_switches_inference_mode_off(tmp_path: Path) -> None:
     from mnerkit.runs.build import Assembly
 
     config = {"plugin": "bert", "seed": 0, "model": {"head": {"name": "finetune"}}, "data": {"corpus": "probe"}}
-    assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is False
+    assert Assembly.of(config).trainer.predict_loop.inference_mode is False
     config["model"] = {"head": {"name": "nearest"}}
-    assert Assembly.of(config, None, [], curve=False).trainer.predict_loop.inference_mode is True
+    assert Assembly.of(config).trainer.predict_loop.inference_mode is True
 
 
 def test_prototypes_of_frozen_states_need_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

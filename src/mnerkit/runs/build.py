@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from mnerkit import registry
 from mnerkit.atomic_files import write_lines
 from mnerkit.data.batches.loading import TrainEpisodeSampler
 from mnerkit.data.corpus.same_post import check_unseen, keys_of
@@ -48,35 +47,26 @@ class Assembly:
     config: dict[str, Any]
 
     @classmethod
-    def of(cls, config: dict[str, Any], folder: RunFolder | None, loggers: list[str], curve: bool) -> Assembly:
+    def of(cls, config: dict[str, Any], folder: RunFolder | None = None, loggers: Collection[str] = ()) -> Assembly:
         """Make the parts from a resolved configuration.
 
         Args:
             config: sections model, data, trainer.
-            folder: the run's folder; None where nothing is trained.
-            loggers: `csv`, `wandb`.
-            curve: whether metrics of every epoch and checkpoints are written.
+            folder: the run's, for metrics of every epoch and checkpoints; None where nothing is trained.
+            loggers: besides `csv`, which is always written, `wandb`.
         """
         # hints and the list of accelerators; set here since importing Lightning sets its own level
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
-        plugin = registry.get(config["plugin"])
-        kind: type[Method] = plugin.load()
-        options = {name: config.get(name) or {} for name in ("data", "trainer")}
-        trainer = make(TrainerOptions, in_its_time(TrainerOptions, options["trainer"])).plain()
-        data = MnerData(make(DataOptions, in_its_time(DataOptions, options["data"])), seed=config["seed"])
+        sections = {name: config.get(name) or {} for name in ("data", "trainer")}
+        trainer = make(TrainerOptions, in_its_time(TrainerOptions, sections["trainer"])).plain()
+        data = MnerData(make(DataOptions, in_its_time(DataOptions, sections["data"])), seed=config["seed"])
         method = checkpoint.make(config)
         if method.tunes:
             trainer["inference_mode"] = False  # answering takes gradients
-        trainer |= {
-            "logger": _loggers(config, folder, loggers) if curve else False,
-            "use_distributed_sampler": False,
-            "callbacks": _callbacks(config, folder, kind.monitor) if curve and folder else [],
-            "enable_checkpointing": curve,
-            "plugins": [AtomicCheckpoints()] if curve else [],
-        }
+        trainer |= {"use_distributed_sampler": False, "enable_checkpointing": folder is not None, "logger": False}
         if folder is not None:
-            trainer["default_root_dir"] = str(folder.path)
+            trainer |= _record(config, folder, loggers, method.monitor)
         try:
             made = lightning.Trainer(**trainer)
         except MnerkitError:
@@ -101,7 +91,7 @@ class Assembly:
             config: its configuration, and what differs from it here.
             tower_dir: folder with a frozen tower's weights, where its own name can't be reached.
         """
-        assembly = cls.of(config, None, [], curve=False)
+        assembly = cls.of(config)
         checkpoint.restore(assembly.method, content, tower_dir)
         assembly.connect()
         return assembly
@@ -192,20 +182,22 @@ class Assembly:
         wandb_logging.log_results(self.trainer.loggers, metrics, self._last)
 
 
-def _callbacks(config: dict[str, Any], folder: RunFolder, monitor: str) -> list[lightning.Callback]:
+def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str], monitor: str) -> dict[str, Any]:
+    """What the Trainer needs to write a run's folder: loggers, callbacks, checkpoints."""
+    made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
+    if "wandb" in loggers:
+        made.append(wandb_logging.logger_of(config, folder.path))
     shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
-    made: list[lightning.Callback] = []
+    callbacks: list[lightning.Callback] = [
+        ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared),
+        ModelCheckpoint(filename="last", monitor=None, **shared),
+    ]
     patience = (config.get("early_stopping") or {}).get("patience")
     if patience is not None:
-        made.append(_Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True))
-    made.append(ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared))
-    made.append(ModelCheckpoint(filename="last", monitor=None, **shared))
-    return made
-
-
-def _loggers(config: dict[str, Any], folder: RunFolder | None, names: list[str]) -> list[Logger]:
-    assert folder is not None
-    made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
-    if "wandb" in names:
-        made.append(wandb_logging.logger_of(config, folder.path))
-    return made
+        callbacks.insert(0, _Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True))
+    return {
+        "default_root_dir": str(folder.path),
+        "logger": made,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpoints()],
+    }

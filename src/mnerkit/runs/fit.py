@@ -122,7 +122,7 @@ def _train(
     try:
         if "wandb" in loggers:
             config, cells = wandb_logging.account(config, folder.path.parts[-2])
-        assembly = Assembly.of(config, folder, loggers, curve=True)
+        assembly = Assembly.of(config, folder, loggers)
         assembly.prepare()
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:

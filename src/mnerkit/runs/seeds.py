@@ -13,7 +13,7 @@ from mnerkit.runs.config.configuration import Configuration, filled
 from mnerkit.runs.fit import fit_configured
 from mnerkit.runs.reporting import Report
 from mnerkit.runs.run import Run, load_run
-from mnerkit.runs.run_folder import Place, RunFolder, deciding, find
+from mnerkit.runs.run_folder import Place, RunFolder, digest, find
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ def _scores(runs: Sequence[Run], split: str) -> dict[str, Any]:
 
 def _baseline_runs(given: Sequence[str | Path], seeds: Sequence[int]) -> list[RunFolder]:
     """The baseline's run of each seed: those that are given, or the one that is and those beside it."""
-    runs = [load_run(each).folder for each in given]
+    runs = [load_run(path).folder for path in given]
     if not runs:
         return []
     if len(runs) == 1:
-        wanted = _without_seed(runs[0])
-        runs = [each for each in find(runs[0].path.resolve().parent) if _without_seed(each) == wanted]
+        settings = _settings(runs[0])
+        runs = [run for run in find(runs[0].path.resolve().parent) if _settings(run) == settings]
     by_seed = {int(run.config().get("seed", 0)): run for run in runs if run.finished}
     for seed in seeds:
         if seed not in by_seed:
@@ -90,10 +90,9 @@ def _baseline_runs(given: Sequence[str | Path], seeds: Sequence[int]) -> list[Ru
     return [by_seed[seed] for seed in seeds]
 
 
-def _without_seed(run: RunFolder) -> dict[str, Any] | None:
-    """What a run's configuration decides but for the seed; None where it can't be read."""
+def _settings(run: RunFolder) -> str | None:
+    """What a run's configuration decides but for the seed, as a digest; None where it can't be read."""
     try:
-        content = deciding(filled(run.config()))
+        return digest(filled(run.config()))
     except (DataError, UsageError, KeyError, TypeError):
         return None
-    return {key: value for key, value in content.items() if key != "seed"}

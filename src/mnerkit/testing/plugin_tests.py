@@ -77,7 +77,7 @@ class Workbench:
         method.config = content
         key = json.dumps([content["data"], method.train_mode, method.reads_support])
         if key not in self._assemblies:
-            self._assemblies[key] = Assembly.of(content, None, [], curve=False)
+            self._assemblies[key] = Assembly.of(content)
         made = replace(self._assemblies[key], method=method, config=content)
         made.data.split_posts.replacements.clear()  # what another method chose to train on
         torch.manual_seed(0)
