@@ -15,7 +15,7 @@ from small_runs import BAD, GOLD, GOOD, Write
 from mnerkit.errors import DataError
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables import formats
-from mnerkit.report.tables.runs_alone import ablations, of_runs
+from mnerkit.report.tables.run_tables import ablations, of_runs
 from mnerkit.report.tables.table_file import read_table
 from mnerkit.report.tables.tables import Filled, Shelf, fill
 
@@ -140,7 +140,7 @@ def test_few_shot_runs_are_ranked_among_those_of_the_same_episodes(write_run: Wr
     files = {"episode_files": {"test": {"sha256": "e"}}}
     frozen = [write_run(f"f{k}", GOOD, **{**rules, **files, "k_shot": k}) for k in (1, 5)]
     alike = filled(write_table([[run] for run in frozen]))
-    assert alike.figures[0, 0].asked == alike.figures[1, 0].asked != found.figures[0, 0].asked
+    assert alike.figures[0, 0].evaluations == alike.figures[1, 0].evaluations != found.figures[0, 0].evaluations
 
 
 def test_a_cell_that_is_the_mean_of_others_is_tested_as_such(write_run: Write, write_table: Write):

@@ -28,6 +28,7 @@ from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.report.posts.corrected import counts
 from mnerkit.report.tables import formats
+from mnerkit.report.tables.evaluation_setting import joined
 from mnerkit.report.tables.reasons import missing
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
@@ -245,17 +246,13 @@ def _pictures(record: Record) -> str:
     objects = mapping(protocol.get("objects"))
     source = "set places" if objects.get("source") == "none" else objects.get("file") or objects.get("source")
     boxes = f"; objects: {mapping(objects.get('about')).get('detector') or source}" if objects else ""
-    counted = missing(protocol)
-    said = f"{protocol.get('pictures')}, up to {most} a post; missing ones: {protocol.get('missing_images')}"
-    return f"{said}{f' ({counted})' if counted else ''}{boxes}"
+    counts = f" ({absent})" if (absent := missing(protocol)) else ""
+    policy = f"missing ones: {protocol.get('missing_images')}{counts}"
+    return f"{protocol.get('pictures')}, up to {most} a post; {policy}{boxes}"
 
 
 def _protocol(record: Record) -> str:
     protocol = record.protocol
     if not protocol.get("episodic"):
         return "all posts"
-
-    def value(found: Any) -> str:
-        return "+".join(map(str, found)) if isinstance(found, list) else str(found)
-
-    return "episodes: " + ", ".join(f"{rule} {value(protocol[rule])}" for rule in _RULES if rule in protocol)
+    return "episodes: " + ", ".join(f"{rule} {joined(protocol[rule])}" for rule in _RULES if rule in protocol)

@@ -16,7 +16,7 @@ from mnerkit.report.page.page import Source, page
 from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables import formats
-from mnerkit.report.tables.runs_alone import ablations, of_runs
+from mnerkit.report.tables.run_tables import ablations, of_runs
 from mnerkit.report.tables.table_file import Table, read_table
 from mnerkit.report.tables.tables import Filled, Shelf, fill
 from mnerkit.strict_json import read_json
@@ -49,7 +49,7 @@ class Report:
     Attributes:
         title: of the page.
         root: folder of the corpora, for the pictures; that of each run's configuration where None.
-        posts: at most so many posts of each question asked (corpus, split, episodes) in the error browser.
+        posts: at most so many posts of each set (corpus, split, episodes) in the error browser.
         picture_bytes: at most so many bytes of pictures in the page.
     """
 

@@ -42,9 +42,9 @@ class Test:
 
 
 def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, metric: str) -> UnitCounts:
-    """UnitCounts of the units of all pairs of runs, whose F1 is then the metric.
+    """Counts of the units of all pairs of runs, whose F1 is then the metric.
 
-    A unit that several pairs were asked, for instance with several seeds, is one, with the sum of its counts.
+    A unit that several pairs were scored on, for instance with several seeds, is one, with the sum of its counts.
 
     With gold g, predicted p and correct c, its F1 is 200 c / (g + p). For recall p is set to g; for precision g to
     nothing and p is doubled.
@@ -56,14 +56,14 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
         metric: `f1`, `precision` or `recall`, or one of them of a type: `type/PER/f1`.
 
     Raises:
-        DataError: no such counts can be had, or the two were not asked alike.
+        DataError: no such counts can be had, or the two were scored on other posts, types or episodes.
     """
     name, kind = metric, None
     if metric.startswith("type/") and metric.count("/") == 2:
         _, kind, name = metric.split("/")
     if name not in TESTABLE:
         raise DataError(f"{metric} is not counted from the predictions, so it has no paired test")
-    units, found = [], []
+    units, counts = [], []
     for a, b in pairs:
         posts = library.of_pair(a, b, split)
         of_a, of_b = (posts.counts(file_of(run, split), kind) for run in (a, b))
@@ -74,10 +74,10 @@ def counts_of(library: Library, pairs: Sequence[tuple[Path, Path]], split: str, 
             "precision": (0 * gold, 2 * of_a[:, 1], of_a[:, 2], 2 * of_b[:, 1], of_b[:, 2]),
         }[name]
         units.append(posts.units)
-        found.append(np.stack(columns, axis=1))
-    if not found:
+        counts.append(np.stack(columns, axis=1))
+    if not counts:
         raise DataError("there is no seed that both were run with")
     names, places = np.unique(np.concatenate(units), return_inverse=True)
     whole = np.zeros((len(names), 5), dtype=np.int64)
-    np.add.at(whole, places, np.concatenate(found))
+    np.add.at(whole, places, np.concatenate(counts))
     return UnitCounts(names, whole)

@@ -12,7 +12,7 @@ from mnerkit.report import folders
 from mnerkit.report.folders import Record
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables import paired_tests
-from mnerkit.report.tables.questions import Question, question, unlike
+from mnerkit.report.tables.evaluation_setting import Evaluation, difference_between, evaluation_of
 from mnerkit.report.tables.reasons import own_reasons
 from mnerkit.report.tables.table_file import Cell, Table
 from mnerkit.scoring.intervals import mean_interval
@@ -34,7 +34,7 @@ class Figure:
         state: `done`, `missing`, `failed` or `printed_only`, as it was found to be.
         why: reason of a failure.
         reasons: why ours can't be compared with the printed figure; empty where it can.
-        asked: what its runs' scores are of; it is ranked and tested among figures of the same alone.
+        evaluations: what its runs' scores are of; it is ranked and tested among figures of the same alone.
         best: whether no other such row of the column has a higher mean.
         test: of it against another row.
         untested: why there is no test.
@@ -48,7 +48,7 @@ class Figure:
     state: str = "missing"
     why: str | None = None
     reasons: list[str] = field(default_factory=list)
-    asked: frozenset[Question] = frozenset()
+    evaluations: frozenset[Evaluation] = frozenset()
     best: bool = False
     test: paired_tests.Test | None = None
     untested: str | None = None
@@ -108,7 +108,7 @@ class Filled:
 
 
 class Shelf:
-    """Run folders that were asked for, each read once, and what was wrong with others."""
+    """Run folders, each read once, and what is wrong with those that can't be read."""
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
         self.records: dict[Path, Record] = {}
@@ -173,7 +173,7 @@ def _figure(table: Table, cell: Cell, shelf: Shelf) -> Figure:
             figure.reasons.append("runs: not all of them are there")
             figure.state = "failed" if figure.state == "done" else figure.state
         figure.records.sort(key=lambda record: record.seed)
-        figure.asked = frozenset(question(record, column.split) for record in figure.records)
+        figure.evaluations = frozenset(evaluation_of(record, column.split) for record in figure.records)
         figure.reasons += [reason for reason in own_reasons(column, figure.records) if reason not in figure.reasons]
     elif cell.value is not None and not cell.runs:
         figure.mean, figure.state = cell.value, "done"
@@ -206,16 +206,16 @@ def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
         figure.values = {seed: sum(part.values[seed] for part in parts) / len(parts) for seed in sorted(seeds)}
         figure.mean, figure.half = mean_interval(list(figure.values.values()))[:2]
     figure.records = [record for part in parts for record in part.records]
-    figure.asked = frozenset[Question]().union(*(part.asked for part in parts))
+    figure.evaluations = frozenset[Evaluation]().union(*(part.evaluations for part in parts))
     return figure
 
 
 def _mark_best(column: Sequence[Figure]) -> None:
-    """Mark the highest of at least two means of the same question, as they are printed, with two digits."""
-    groups: dict[frozenset[Question], list[tuple[Figure, float]]] = {}
+    """Mark the highest of at least two means of the same evaluation, as they are printed, with two digits."""
+    groups: dict[frozenset[Evaluation], list[tuple[Figure, float]]] = {}
     for figure in column:
         if figure.mean is not None:
-            groups.setdefault(figure.asked, []).append((figure, round(figure.mean, 2)))
+            groups.setdefault(figure.evaluations, []).append((figure, round(figure.mean, 2)))
     for group in groups.values():
         highest = max(mean for _, mean in group)
         for figure, mean in group:
@@ -236,8 +236,8 @@ def _test(filled: Filled, library: Library) -> None:
         try:
             if not figure.records or not other.records:
                 raise DataError("one of the two has no runs")
-            if figure.asked != other.asked:
-                raise DataError(f"not asked alike: {unlike(figure.asked, other.asked)}")
+            if figure.evaluations != other.evaluations:
+                raise DataError(f"not asked alike: {difference_between(figure.evaluations, other.evaluations)}")
             parts, seeds = _parts(filled, other, figure, library)
         except DataError as problem:
             figure.untested = str(problem)
@@ -264,7 +264,7 @@ def _opponent(filled: Filled, row: int, column: int) -> int | None:
     others = {
         place[0]: figure.mean
         for place, figure in filled.figures.items()
-        if place[1] == column and place[0] != row and figure.mean is not None and figure.asked == own.asked
+        if place[1] == column and place[0] != row and figure.mean is not None and figure.evaluations == own.evaluations
     }
     return max(others, key=lambda each: others[each]) if others else None
 
