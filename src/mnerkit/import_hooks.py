@@ -156,11 +156,11 @@ def _load_real_operators() -> None:
     """Load torchvision's compiled part, as its own import will do again, to see whether it can."""
     import torch
 
-    found = importlib.util.find_spec("torchvision")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
         return
     suffixes = importlib.machinery.EXTENSION_SUFFIXES
-    for file in Path(found.origin).parent.glob("_C*"):
+    for file in Path(spec.origin).parent.glob("_C*"):
         if not file.name.endswith(tuple(suffixes)):
             continue
         try:

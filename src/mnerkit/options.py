@@ -219,9 +219,9 @@ class Options:
         """Give options of the bases another default: `class MyOptions(PictureOptions, text="tiny-bert")`."""
         super().__init_subclass__()
         for name, value in defaults.items():
-            known = declared(cls.__mro__[1])[name]
-            cls.__annotations__[name] = known.type
-            setattr(cls, name, option(value, known.help, known.rule, since=known.since, aliases=known.aliases))
+            base = declared(cls.__mro__[1])[name]
+            cls.__annotations__[name] = base.type
+            setattr(cls, name, option(value, base.help, base.rule, since=base.since, aliases=base.aliases))
 
     def __post_init__(self) -> None:
         for each in declared(type(self)).values():
@@ -250,11 +250,11 @@ def _declared(cls: Any) -> dict[str, Option]:
     origin = {
         name: number for number, base in [*enumerate(cls.__mro__)][::-1] for name in inspect.get_annotations(base)
     }
-    found = {}
-    for each in sorted(dataclasses.fields(cls), key=lambda field: origin[field.name]):
-        default = each.default_factory() if each.default_factory is not dataclasses.MISSING else each.default
-        found[each.name] = Option(each.name, hints[each.name], default, **each.metadata)
-    return found
+    options = {}
+    for field in sorted(dataclasses.fields(cls), key=lambda field: origin[field.name]):
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        options[field.name] = Option(field.name, hints[field.name], default, **field.metadata)
+    return options
 
 
 def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = None) -> dict[str, Any]:
@@ -326,14 +326,14 @@ def in_its_time(cls: type[Options], content: Mapping[str, Any]) -> dict[str, Any
     An option that the file lacks has the default of the file's time (`option(since=...)`); one that has been renamed
     is found under its earlier name. Names that are no option's are left as they are.
     """
-    found = dict(content)
+    values = dict(content)
     for each in declared(cls).values():
         for alias in each.aliases:
-            if alias in found and each.name not in found:
-                found[each.name] = found.pop(alias)
-        if each.name not in found:
-            found[each.name] = copy.deepcopy(each.default if each.since is None else each.since[1])
-    return found
+            if alias in values and each.name not in values:
+                values[each.name] = values.pop(alias)
+        if each.name not in values:
+            values[each.name] = copy.deepcopy(each.default if each.since is None else each.since[1])
+    return values
 
 
 def _short(value: Any) -> str:

@@ -121,10 +121,10 @@ def plugins() -> dict[str, Plugin]:
 @cache
 def _on_path(path: tuple[str, ...]) -> dict[str, Plugin]:
     """Plugins of the distributions on a path; reading what these declare takes milliseconds each time."""
-    found: dict[str, Plugin] = {}
+    plugins_by_name: dict[str, Plugin] = {}
     for entry in entry_points(group=GROUP):
-        found.setdefault(entry.name, Plugin(entry.name, entry))
-    return dict(sorted(found.items()))
+        plugins_by_name.setdefault(entry.name, Plugin(entry.name, entry))
+    return dict(sorted(plugins_by_name.items()))
 
 
 def get(name: str) -> Plugin:
@@ -133,8 +133,8 @@ def get(name: str) -> Plugin:
     Raises:
         UsageError: there is none, with the nearest name and the list of what is installed.
     """
-    known = plugins()
-    if name not in known:
-        have = ", ".join(known) or "none"
-        raise UsageError(f"no plugin {name!r}.{did_you_mean(name, known)} Installed: {have}")
-    return known[name]
+    installed = plugins()
+    if name not in installed:
+        have = ", ".join(installed) or "none"
+        raise UsageError(f"no plugin {name!r}.{did_you_mean(name, installed)} Installed: {have}")
+    return installed[name]

@@ -104,7 +104,7 @@ def below(
         UsageError: an option, argument or verb that does not exist.
     """
     complete(parser)
-    word = next((each for each in argv if not each.startswith("-")), None)
+    word = next((word for word in argv if not word.startswith("-")), None)
     if word is not None and word not in verbs:
         raise UsageError(f"no verb {word!r} of {parser.prog}: {', '.join(verbs)}.{did_you_mean(word, verbs)}")
     plain, others = _without_dotted(argv) if word in dotted else (argv, [])
@@ -121,10 +121,10 @@ def _without_dotted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     plain: list[str] = []
     dotted: list[str] = []
     value = False  # whether the next argument is that of such an option
-    for each in argv:
-        begins = each.startswith("--") and "." in each.partition("=")[0]
-        (dotted if begins or (value and not each.startswith("--")) else plain).append(each)
-        value = begins and "=" not in each
+    for word in argv:
+        begins = word.startswith("--") and "." in word.partition("=")[0]
+        (dotted if begins or (value and not word.startswith("--")) else plain).append(word)
+        value = begins and "=" not in word
     return plain, dotted
 
 
@@ -135,9 +135,9 @@ def refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
         UsageError: with the nearest option that there is.
     """
     if rest:
-        known = [name for action in parser._actions for name in action.option_strings]
+        names = [name for action in parser._actions for name in action.option_strings]
         wrong, kind = rest[0].split("=")[0], "option" if rest[0].startswith("-") else "argument"
-        raise UsageError(f"no {kind} {wrong!r} of {parser.prog}.{did_you_mean(wrong, known)}")
+        raise UsageError(f"no {kind} {wrong!r} of {parser.prog}.{did_you_mean(wrong, names)}")
 
 
 def out_file(name: str, overwrite: bool, option: str = "--out") -> Path:

@@ -31,18 +31,18 @@ def main(argv: list[str]) -> int:
         DataError: the folder is a file.
     """
     parser, verbs = _parsers()
-    read = below(parser, verbs, argv)
-    if read is None:
+    parsed = below(parser, verbs, argv)
+    if parsed is None:
         return 0
-    options, _ = read
+    options, _ = parsed
     root = Path(options.folder).expanduser() if options.folder else cache_folder()
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is a file, not a cache folder")
-    found = kept(root)
+    things = kept(root)
     if options.older_than is not None:
         before = time.time() - options.older_than * DAY
-        found = [each for each in found if each.used < before]
-    return _info(root, found, options.json) if options.verb == "info" else _clear(root, found, options)
+        things = [thing for thing in things if thing.used < before]
+    return _info(root, things, options.json) if options.verb == "info" else _clear(root, things, options)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
@@ -72,32 +72,31 @@ def _days(text: str) -> float:
     return days
 
 
-def _info(root: Path, found: list[Kept], as_json: bool) -> int:
+def _info(root: Path, things: list[Kept], as_json: bool) -> int:
     if as_json:
-        print(
-            json.dumps({"folder": str(root), "bytes": _bytes(found), "kept": [_row(each) for each in found]}, indent=2)
-        )
+        content = {"folder": str(root), "bytes": _bytes(things), "kept": [_row(thing) for thing in things]}
+        print(json.dumps(content, indent=2))
         return 0
-    if not found:
+    if not things:
         print(f"nothing is kept in {root}")
         return 0
     rows = [
-        [each.kind, each.path.name[:12], _printable(each.about), each.entries, _size(each.bytes), _age(each.used)]
-        for each in found
-        if not each.problem
+        [thing.kind, thing.path.name[:12], _printable(thing.about), thing.entries, _size(thing.bytes), _age(thing.used)]
+        for thing in things
+        if not thing.problem
     ]
-    print(f"{root}: {_size(_bytes(found))}")
+    print(f"{root}: {_size(_bytes(things))}")
     if rows:
         print(table(["kind", "name", "what", "inputs", "size", "last used"], rows))
-    _say_problems(found)
+    _print_problems(things)
     return 0
 
 
-def _clear(root: Path, found: list[Kept], options: argparse.Namespace) -> int:
-    own = [each for each in found if not each.problem]
-    files = sum(len(each.files) for each in own)
+def _clear(root: Path, things: list[Kept], options: argparse.Namespace) -> int:
+    own = [thing for thing in things if not thing.problem]
+    files = sum(len(thing.files) for thing in own)
     if not options.json:
-        _say_problems(found)
+        _print_problems(things)
     if own and not options.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"{root}: would delete {files} files ({_size(_bytes(own))}); give --yes to do so")
@@ -105,38 +104,38 @@ def _clear(root: Path, found: list[Kept], options: argparse.Namespace) -> int:
             print("nothing was deleted")
             return 0
     count, freed = clear(own)
-    left = [each for each in found if each.problem]
+    left = [thing for thing in things if thing.problem]
     if options.json:
-        said = {"folder": str(root), "files": count, "bytes": freed, "left": [_row(each) for each in left]}
-        print(json.dumps(said, indent=2))
+        report = {"folder": str(root), "files": count, "bytes": freed, "left": [_row(thing) for thing in left]}
+        print(json.dumps(report, indent=2))
     else:
         print(f"deleted {count} files, {_size(freed)}, in {root}")
     return 1 if left else 0
 
 
-def _say_problems(found: list[Kept]) -> None:
-    for each in found:
-        if each.problem:
+def _print_problems(things: list[Kept]) -> None:
+    for thing in things:
+        if thing.problem:
             print(
-                f"mnerkit: {_printable(str(each.path))} {_printable(each.problem)}; it is left alone", file=sys.stderr
+                f"mnerkit: {_printable(str(thing.path))} {_printable(thing.problem)}; it is left alone", file=sys.stderr
             )
 
 
-def _row(each: Kept) -> dict[str, Any]:
+def _row(thing: Kept) -> dict[str, Any]:
     return {
-        "kind": each.kind,
-        "path": str(each.path),
-        "about": each.about,
-        "entries": each.entries,
-        "files": len(each.files),
-        "bytes": each.bytes,
-        "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(each.used)),
-        "problem": each.problem or None,
+        "kind": thing.kind,
+        "path": str(thing.path),
+        "about": thing.about,
+        "entries": thing.entries,
+        "files": len(thing.files),
+        "bytes": thing.bytes,
+        "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(thing.used)),
+        "problem": thing.problem or None,
     }
 
 
-def _bytes(found: list[Kept]) -> int:
-    return sum(each.bytes for each in found)
+def _bytes(things: list[Kept]) -> int:
+    return sum(thing.bytes for thing in things)
 
 
 def _size(count: int) -> str:

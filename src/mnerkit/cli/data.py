@@ -33,10 +33,10 @@ def main(argv: list[str]) -> int:
         DataError: see `corpora.load_corpus`.
     """
     parser, verbs = _parsers()
-    read = below(parser, verbs, argv)
-    if read is None:
+    parsed = below(parser, verbs, argv)
+    if parsed is None:
         return 0
-    options, _ = read
+    options, _ = parsed
     run = {
         "stats": _stats,
         "verify": _verify,
@@ -78,8 +78,8 @@ def _stats(options: argparse.Namespace) -> int:
     from mnerkit.data.corpus.stats import corpus_stats, table
 
     there = find_corpus(options.corpus, options.root, options.variant).files if options.corpus != "probe" else SPLITS
-    found = corpus_stats(load_corpus(options.corpus, options.root, options.variant, options.captions, tuple(there)))
-    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else table(found))
+    stats = corpus_stats(load_corpus(options.corpus, options.root, options.variant, options.captions, tuple(there)))
+    print(json.dumps(stats, indent=2, ensure_ascii=False) if options.json else table(stats))
     return 0
 
 

@@ -252,7 +252,7 @@ def described(verb: str, argv: Sequence[str], everything: bool = False) -> Parse
 def _describe(parser: Parser, verb: str, options: argparse.Namespace, everything: bool) -> None:
     plugin = registry.get(options.plugin) if options.plugin else None
     head = _head(plugin, options.dotted)
-    known = configuration.schema(plugin, head)
+    schema = configuration.schema(plugin, head)
     # a checkpoint has values of its own
     given = _given(plugin, head, options.config) if plugin is not None and verb == "fit" else {}
     if plugin is None:
@@ -261,7 +261,7 @@ def _describe(parser: Parser, verb: str, options: argparse.Namespace, everything
             description=f"the method's own options: `mnerkit {verb} --plugin NAME --help`; installed: {installed}"
         )
     else:
-        model = {name: option for name, option in known["model"].items() if verb == "fit" or name not in TRAINING}
+        model = {name: option for name, option in schema["model"].items() if verb == "fit" or name not in TRAINING}
         of_head = {name: option for name, option in model.items() if name == "head" or name.startswith("head.")}
         own = {name: option for name, option in model.items() if name not in of_head}
         _group(parser, f"method {plugin.name} ({plugin.summary})", "model", own, given)
@@ -271,7 +271,7 @@ def _describe(parser: Parser, verb: str, options: argparse.Namespace, everything
             parser.add_argument_group(description=f"ablations: {', '.join(plugin.ablations)}")
     for section, title in TITLES.items():
         if section in SECTIONS_OF[verb]:
-            shown = known[section]
+            shown = schema[section]
             if section == "trainer" and not everything:
                 shown = {name: shown[name] for name in TRAINER_SHOWN}
             _group(parser, title, section, shown, given)
@@ -331,11 +331,11 @@ def _ablations(parsed_args: argparse.Namespace, **_: Any) -> Iterable[str]:
     return plugin.ablations if plugin is not None else ()
 
 
-def _configs(**known: Any) -> list[str]:
+def _configs(**given: Any) -> list[str]:
     """Files, and the names of those that come with mnerkit."""
     from argcomplete.completers import FilesCompleter
 
-    return [*settings_names(), *FilesCompleter()(**known)]
+    return [*settings_names(), *FilesCompleter()(**given)]
 
 
 _OFFERED: dict[str, Any] = {

@@ -39,11 +39,12 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"no option {rest[0]!r} for `mnerkit plugins`; it takes a name, --params and --json")
     if options.name:
         return _one(registry.get(options.name), options.json)
-    found = registry.plugins().values()
+    installed = registry.plugins().values()
     if options.json:
-        print(json.dumps([_facts(each) for each in found], indent=2))
+        print(json.dumps([_facts(plugin) for plugin in installed], indent=2))
     else:
-        print(table(["plugin", "what", "from"], [[each.name, each.summary, each.distribution] for each in found]))
+        rows = [[plugin.name, plugin.summary, plugin.distribution] for plugin in installed]
+        print(table(["plugin", "what", "from"], rows))
     return 0
 
 
@@ -88,11 +89,11 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
     total, trainable = sum(each.parameters for each in parts), sum(each.trainable for each in parts)
     settings = ", ".join(files) or "its defaults (no file in experiments/ names it; --config FILE does)"
     if as_json:
-        found = {"plugin": plugin.name, "settings": files, "types": types, "parts": [asdict(each) for each in parts]}
-        print(json.dumps({**found, "parameters": total, "trainable": trainable}, indent=2))
+        counts = {"plugin": plugin.name, "settings": files, "types": types, "parts": [asdict(part) for part in parts]}
+        print(json.dumps({**counts, "parameters": total, "trainable": trainable}, indent=2))
         return 0
     print(f"{plugin.name}, settings: {settings}; head of {types} types; towers without their weights\n")
-    rows = [[each.part, each.about, f"{each.parameters:>13,}", f"{each.trainable:>13,}"] for each in parts]
+    rows = [[part.part, part.about, f"{part.parameters:>13,}", f"{part.trainable:>13,}"] for part in parts]
     print(
         table(
             ["part", "what", "   parameters", "    trainable"],
@@ -107,14 +108,14 @@ def _experiments(plugin: registry.Plugin) -> list[Path]:
     from yaml import YAMLError, safe_load
 
     for folder in dict.fromkeys((Path("experiments"), default())):
-        found = []
+        files = []
         for path in sorted(folder.glob("*.yaml")):
             try:
                 content = safe_load(path.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError, YAMLError):
                 continue
             if isinstance(content, dict) and content.get("plugin") == plugin.name:
-                found.append(path)
-        if found:
-            return found
+                files.append(path)
+        if files:
+            return files
     return []

@@ -142,15 +142,15 @@ class Assembly:
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
-        asked = "train_types" if self.data.options.train_types is not None else "episode_file"
+        option = "train_types" if self.data.options.train_types is not None else "episode_file"
         if not self.method.reads_support and (
             self.data.options.train_types is not None or self.data.options.episode_file
         ):
-            named = f"head {self.method.head.name!r}" if isinstance(self.method, Tagger) else self.method.plugin
+            name = f"head {self.method.head.name!r}" if isinstance(self.method, Tagger) else self.method.plugin
             raise UsageError(
-                f"--data.{asked} makes dev and test episodes, and {named} learns nothing from a support:"
+                f"--data.{option} makes dev and test episodes, and {name} learns nothing from a support:"
                 " take one that does (--model.head prototype, prototype_crf, nearest, struct or finetune), or"
-                f" --data.{asked} null"
+                f" --data.{option} null"
             )
 
     def settle(self, folder: RunFolder, report: Callable[[str], None]) -> None:

@@ -36,7 +36,7 @@ def assembled(ckpt_path: str, dotted: Mapping[str, str | None], tower_dir: str |
 
 
 def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> Iterator[Batch]:
-    """Batches that hold the asked posts as queries, or all batches of the split; only those are read.
+    """Batches that hold the named posts as queries, or all batches of the split; only those are read.
 
     Raises:
         DataError: the split has no such post.
@@ -46,20 +46,20 @@ def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> 
     if ids is None:
         yield from loader
         return
-    known = {post.id for post in data.posts(split)}
+    names = {post.id for post in data.posts(split)}
     for name in ids:
-        if name not in known:
-            raise DataError(f"--post {name}: no such post in the split {split}.{did_you_mean(name, known)}")
-    wanted, seen, dataset = set(ids), set(), loader.dataset
+        if name not in names:
+            raise DataError(f"--post {name}: no such post in the split {split}.{did_you_mean(name, names)}")
+    wanted, drawn, dataset = set(ids), set(), loader.dataset
     for key in loader.sampler:
         here = _scored(dataset, key)
-        if found := wanted & {post.id for post in here}:
-            seen |= found
+        if matches := wanted & {post.id for post in here}:
+            drawn |= matches
             batch: Any = dataset[key]
             if isinstance(batch, MnerkitError):
                 raise batch
             yield batch
-    if missing := sorted(wanted - seen):
+    if missing := sorted(wanted - drawn):
         raise DataError(
             f"--post {missing[0]}: no episode of the split {split} asks for it (no entity of a type in play)"
         )
@@ -120,10 +120,10 @@ def keep(
                         taken.add(post["id"])
                         yield post
 
-        found = list(islice(drawn(), min(limit, figure_file.MOST_POSTS)))
-    if not found:
+        posts = list(islice(drawn(), min(limit, figure_file.MOST_POSTS)))
+    if not posts:
         raise DataError(
             f"run {run}: no {'one of these posts' if ids else f'post of the split {split}'} has something to draw "
             f"(an entity and a picture, and at most {figure_file.MOST_CELLS:,} weights)"
         )
-    return figure_file.write(run, kind, split, {"about": maps.ABOUT[kind], "posts": found})
+    return figure_file.write(run, kind, split, {"about": maps.ABOUT[kind], "posts": posts})

@@ -95,15 +95,15 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         if state != "done":
             _train(configuration, folder, loggers, place.test, state, report)
             return Run(folder.path)
-    known = folder.metrics()
+    metrics = folder.metrics()
     identity.check_finished(folder, place.test)
-    if place.test and "test" not in known:
+    if place.test and "test" not in metrics:
         from mnerkit.runs.score import score
 
         score(folder.best, "test", report=report)
     elif first:
         report(f"already finished: {folder.path} (--overwrite trains it again)")
-        report(summary(known))
+        report(summary(metrics))
     return Run(folder.path)
 
 
@@ -139,9 +139,9 @@ def _train(
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if is_first_rank():
         report(f"{'continuing' if state == 'resume' else 'run'} {folder.path}")
-        noted = {"behaviours": behaviours(config), "corpus": assembly.data.content.digests}
-        noted |= {"files": [each._asdict() for each in files]}
-        write_json(folder.path / "env.json", environment(trainer) | noted)
+        record = {"behaviours": behaviours(config), "corpus": assembly.data.content.digests}
+        record |= {"files": [note._asdict() for note in files]}
+        write_json(folder.path / "env.json", environment(trainer) | record)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)
     ready = time.time()

@@ -48,7 +48,7 @@ class Run:
         return self.folder.finished
 
     def predictions(self, split: str = "test") -> list[dict[str, Any]]:
-        """What the best checkpoint said of each post of a split, as `predictions.<split>.jsonl` has it.
+        """The best checkpoint's answers for each post of a split, as `predictions.<split>.jsonl` has it.
 
         Raises:
             DataError: the run has no predictions of the split.
@@ -79,8 +79,8 @@ class Run:
     def __repr__(self) -> str:
         scores = ""
         if self.finished:
-            splits = ((name, found) for name, found in self.metrics.items() if isinstance(found, dict))
-            scores = "".join(f", {name} F1 {found['f1']:.2f}" for name, found in splits if "f1" in found)
+            splits = ((name, value) for name, value in self.metrics.items() if isinstance(value, dict))
+            scores = "".join(f", {name} F1 {figures['f1']:.2f}" for name, figures in splits if "f1" in figures)
         return f"Run({str(self.path)!r}{scores or ', not finished'})"
 
 

@@ -226,12 +226,12 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Nor where its values came from (`defaults`).
     """
-    kept = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "defaults")}
+    decisive = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "defaults")}
     trainer = config.get("trainer") or {}
-    kept["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
+    decisive["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
     if isinstance(config.get("data"), Mapping):
-        kept["data"] = {key: value for key, value in config["data"].items() if key != "cache"}
-    return json.loads(json.dumps(kept, default=str))
+        decisive["data"] = {key: value for key, value in config["data"].items() if key != "cache"}
+    return json.loads(json.dumps(decisive, default=str))
 
 
 def dotted(content: Any, name: str = "") -> dict[str, Any]:
@@ -308,5 +308,5 @@ class Place:
 
 def digest(given: Mapping[str, Any]) -> str:
     """Eight hex digits that name what is given, seed apart; what does not change a result is left out."""
-    kept = {key: value for key, value in deciding(given).items() if key != "seed"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+    decisive = {key: value for key, value in deciding(given).items() if key != "seed"}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]

@@ -89,28 +89,28 @@ def _score(
     before = filled(own)
     others = identity.changed(run, assembly, before)
     folder = run if keep else None
-    known = folder.metrics() if folder is not None else {}
+    metrics = folder.metrics() if folder is not None else {}
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
     changed: dict[str, Any] = {name: given.get(name) for name in sections}
     if others:
-        changed["files"] = {each.option: each.content for each in others}
+        changed["files"] = {note.option: note.content for note in others}
     if posts := identity.changed_split(run, assembly, before, split):
         changed["posts"] = posts
         others.append(identity.Note("data.corpus", str(assembly.data.content.files.get(split, split)), posts))
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{digest({'data': changed})}"
     scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
-        for each in others:
+        for note in others:
             print(
-                f"mnerkit: {each.file} (--{each.option}) is not what it was when the run was trained; scores as {key}",
+                f"mnerkit: {note.file} (--{note.option}) is not what it was when the run was trained; scores as {key}",
                 file=sys.stderr,
             )
         if folder is not None:
             if split == "test":
-                scores["looks_at_test"] = int(known.get("looks_at_test", 0)) + 1
+                scores["looks_at_test"] = int(metrics.get("looks_at_test", 0)) + 1
             if changed:
                 scores[f"{key}:protocol"] = assembly.data.protocol()
-            write_json(folder.metrics_file, {**known, **scores})
+            write_json(folder.metrics_file, {**metrics, **scores})
         report(summary({"plugin": own["plugin"], **scores}))
         if folder is not None:
             report(f"run {folder.path}")

@@ -8,36 +8,37 @@ from mnerkit.atomic_files import is_figure
 from mnerkit.text_table import table
 
 
-def _of_episodes(split: str, found: dict[str, Any]) -> str:
+def _of_episodes(split: str, figures: dict[str, Any]) -> str:
     """Both F1s of a few-shot split with their intervals, in a line."""
 
     def figure(name: str) -> str:
-        return f"{found[name]:.2f} [{found[f'{name}_low']:.2f}, {found[f'{name}_high']:.2f}]"
+        return f"{figures[name]:.2f} [{figures[f'{name}_low']:.2f}, {figures[f'{name}_high']:.2f}]"
 
     return (
-        f"{split}, {found['episodes']} episodes: F1 {figure('f1')} pooled, as in the paper; {figure('f1_episode')} "
-        f"by episode ({found['episodes_without_entities']} without entities left out); 95 % bootstrap"
+        f"{split}, {figures['episodes']} episodes: F1 {figure('f1')} pooled, as in the paper; {figure('f1_episode')} "
+        f"by episode ({figures['episodes_without_entities']} without entities left out); 95 % bootstrap"
     )
 
 
-def _judged(key: str, found: Any) -> bool:
+def _has_judged_images(key: str, figures: Any) -> bool:
     """Whether these are the figures of a split whose images were judged."""
-    return key.partition("@")[0] in ("dev", "test") and isinstance(found, dict) and "mean_r" in found
+    return key.partition("@")[0] in ("dev", "test") and isinstance(figures, dict) and "mean_r" in figures
 
 
-def _of_images(split: str, found: dict[str, Any]) -> str:
-    """How relevant the images of a split were said to be, and, where the truth is known, how rightly."""
-    said = f"{split}, {found['images']} images: mean R {found['mean_r']:.3f}, {found['above_blank']:.1f} % above blank"
-    if not all(is_figure(found.get(name)) for name in ("pair_accuracy", "separated", "auc")):
-        return said  # the truth is not known, or all images are of one kind
+def _of_images(split: str, figures: dict[str, Any]) -> str:
+    """How relevant the images of a split were judged to be, and, where the truth is known, how rightly."""
+    line = f"{split}, {figures['images']} images: mean R {figures['mean_r']:.3f}"
+    line += f", {figures['above_blank']:.1f} % above blank"
+    if not all(is_figure(figures.get(name)) for name in ("pair_accuracy", "separated", "auc")):
+        return line  # the truth is not known, or all images are of one kind
     kinds = "; ".join(
-        f"R of {name} ones {found[f'{name}/mean_r']:.3f}"
+        f"R of {name} ones {figures[f'{name}/mean_r']:.3f}"
         for name in ("relevant", "irrelevant")
-        if f"{name}/mean_r" in found
+        if f"{name}/mean_r" in figures
     )
     return (
-        f"{said}\n  pairs in order {found['pair_accuracy']:.1f} %, right side of blank {found['separated']:.1f} %, "
-        f"AUC {found['auc']:.3f}; {kinds}"
+        f"{line}\n  pairs in order {figures['pair_accuracy']:.1f} %, right side of blank {figures['separated']:.1f} %, "
+        f"AUC {figures['auc']:.3f}; {kinds}"
     )
 
 
@@ -59,7 +60,7 @@ def summary(metrics: dict[str, Any]) -> str:
         for split in splits
     ]
     text = table(head, body) if body else ""
-    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _judged(key, metrics[key]))
+    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _has_judged_images(key, metrics[key]))
     text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
     for split in splits:
         use = metrics.get(f"{split}:image_use")

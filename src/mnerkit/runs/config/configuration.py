@@ -92,10 +92,10 @@ def resolve(
     layers = [*_layers(method, contents, ablation, base), *([_plain(values)] if values else [])]
     layers = [head_named(layer) for layer in layers]
     head = chosen_head(layers, dotted) if has_head(method) else None
-    known = schema(method, head)
-    given = _merged(layers, dotted, known, OF_CORPUS if base is None else OF_RELEASE)
+    options = schema(method, head)
+    given = _merged(layers, dotted, options, OF_CORPUS if base is None else OF_RELEASE)
     given |= {"plugin": name, "seed": _checked_seed(given.get("seed", 0) if seed is None else seed)}
-    _check_names(given, known)
+    _check_names(given, options)
     _note_episode_files(given, (base or {}).get("data") or {})
     return Configuration(filled(given, new=base is None), given)
 
