@@ -49,7 +49,7 @@ def shuffled(posts: Sequence[Post], seed: int = 0) -> list[Post]:
 def blanked(posts: Sequence[Post]) -> list[Post]:
     """Replace every picture by an evenly grey one without a caption; a missing picture becomes grey too.
 
-    It keeps the name, and how relevant the picture was said to be.
+    It keeps the name and the relevance score of the picture.
     """
     import numpy as np
 

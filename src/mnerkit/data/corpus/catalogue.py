@@ -125,5 +125,5 @@ def _check_variant(name: str, variant: str, base: Path, tried: list[Path]) -> No
         inside = base / "variants"
         there = sorted(path.name for path in inside.iterdir() if path.is_dir()) if inside.is_dir() else []
         names = [each.removeprefix(f"{name}-") for each in there if each.startswith(f"{name}-")]
-        known = f"there are {', '.join(names)}" if names else f"{inside} holds none of {name}"
-        raise UsageError(f"no variant {variant!r} of {name}: {known}.{did_you_mean(variant, names)}")
+        existing = f"there are {', '.join(names)}" if names else f"{inside} holds none of {name}"
+        raise UsageError(f"no variant {variant!r} of {name}: {existing}.{did_you_mean(variant, names)}")

@@ -38,11 +38,11 @@ class Corpus:
 
     Attributes:
         name: a name of `CORPORA`, or a folder's.
-        variant: whose release of the labels was asked for (`default` where none), or the preset of `probe`.
-        digest: SHA-256 over the annotation content of all its files, whichever splits were asked for.
+        variant: whose release of the labels it is (`default` where none was named), or the preset of `probe`.
+        digest: SHA-256 over the annotation content of all its files, whichever splits were read.
         release: the known release that this content is, or None.
         types: entity types, in a fixed order.
-        splits: posts of each split that was asked for.
+        splits: posts of each split that was read.
         counts: of those posts, by the names of `COUNTS`.
         digests: SHA-256 of each split's annotation content.
         files: annotation file of each split.
@@ -50,7 +50,7 @@ class Corpus:
         crops: the folder of grounded crops, where there is one.
         captions: the file of captions that is in use.
         root: the folder that holds it; None for a generated one.
-        pictures: names of the pictures of all its posts, whatever was asked for; None where not all are known.
+        pictures: names of the pictures of all its posts, whichever splits were read; None where not all are known.
         ids: ids of these posts, as the files have them; None likewise.
         split_ids: the same by split; empty where not all are known.
     """
@@ -80,8 +80,8 @@ class Corpus:
     def unlike(self, header: Mapping[str, Any]) -> str:
         """The corpus that a file's first line names, and this one, where they differ; empty where they do not.
 
-        What the line does not say is not compared. The digest of generated posts is of those that `limit` left, so
-        they are told by their release where the line says one.
+        Keys that the line lacks are not compared. The digest of generated posts is that of those which `limit` left, so
+        they are compared by their release where the line names one.
         """
         content = "release" if self.root is None and header.get("release") is not None else "digest"
         if all(header.get(key) in (None, self.header[key]) for key in ("corpus", content)):
@@ -192,8 +192,8 @@ def check_disjoint(train: Iterable[Post], test: Iterable[Post]) -> None:
     Raises:
         DataError: an id is in both, with the number of such ids and the first.
     """
-    seen = {post.id for post in train}
-    common = [post.id for post in test if post.id in seen]
+    train_ids = {post.id for post in train}
+    common = [post.id for post in test if post.id in train_ids]
     if common:
         raise DataError(
             f"{len(common)} ids of the test posts are also in training, the first is {common[0]!r}.\n"
@@ -202,7 +202,7 @@ def check_disjoint(train: Iterable[Post], test: Iterable[Post]) -> None:
 
 
 def _probe(preset: str, splits: Sequence[str], limit: int | None) -> Corpus:
-    from mnerkit.data import probe  # here: generated only when asked for
+    from mnerkit.data import probe  # here: generated only when it is needed
 
     types = probe.types_of(preset)
     sizes = {split: min(probe.SIZES[split], limit or probe.SIZES[split]) for split in splits}
@@ -225,15 +225,15 @@ def _probe(preset: str, splits: Sequence[str], limit: int | None) -> Corpus:
 
 def _usable(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
     """Posts with words, under ids that are unique within the split."""
-    seen: Counter[str] = Counter()
+    id_counts: Counter[str] = Counter()
     for post in posts:
         if not post.words:
             counts["without_words"] += 1
             continue
-        seen[post.id] += 1
-        if seen[post.id] > 1:
+        id_counts[post.id] += 1
+        if id_counts[post.id] > 1:
             counts["repeated_ids"] += 1
-            post = replace(post, id=f"{post.id}#{seen[post.id]}")
+            post = replace(post, id=f"{post.id}#{id_counts[post.id]}")
         yield post
 
 

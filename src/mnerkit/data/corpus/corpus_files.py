@@ -51,8 +51,8 @@ def safe_name(name: str, where: str) -> str:
 
 def merged_mark(name: str) -> str:
     """What a merged release puts before the name of another corpus's picture (`twitter2017-`), or an empty string."""
-    found = _MERGED.match(name)
-    return found.group() if found else ""
+    mark = _MERGED.match(name)
+    return mark.group() if mark else ""
 
 
 def is_image_name(name: str) -> bool:
@@ -81,9 +81,9 @@ class ImageFolders:
         """
         for candidate in _candidates(name):
             for folder in self.folders:
-                found = self._in(folder, candidate)
-                if found is not None:
-                    return found
+                path = self._in(folder, candidate)
+                if path is not None:
+                    return path
         return None
 
     def _in(self, folder: Path, name: str) -> Path | None:
@@ -115,22 +115,24 @@ def _contained(path: Path, folder: Path) -> Path:
     return path
 
 
-def split_files(folder: Path, prefix: str = "") -> dict[str, Path]:
-    """The annotation files of a folder, by split: `<prefix>train.txt`, `.json` or `.jsonl`, dev also `val`, `valid`.
+def split_files(folder: Path, prefix: str = "", suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """The files of a folder by split: `<prefix>train<suffix>` and so on, dev also `val`, `valid`.
+
+    The suffixes are those of annotation files, unless given.
 
     Raises:
         DataError: two files could be the same split.
     """
-    found: dict[str, Path] = {}
+    files_by_split: dict[str, Path] = {}
     for split, words in SPLIT_WORDS.items():
-        names = [f"{prefix}{word}{suffix}" for word in words for suffix in SUFFIXES]
+        names = [f"{prefix}{word}{suffix}" for word in words for suffix in suffixes]
         files = [folder / name for name in names if (folder / name).is_file()]
         if len(files) > 1:
             names = [file.name for file in files]
             raise DataError(f"{folder}: {' and '.join(names)} are both the {split} split.\nKeep one of them there.")
         if files:
-            found[split] = files[0]
-    return found
+            files_by_split[split] = files[0]
+    return files_by_split
 
 
 def image_folders(name: str, folder: Path, root: Path, own: bool) -> list[Path]:

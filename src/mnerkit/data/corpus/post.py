@@ -159,8 +159,8 @@ class CorpusFacts:
     def of(cls, types: Iterable[str], posts: Iterable[Post]) -> CorpusFacts:
         """Facts of a corpus with these `types` and training `posts`."""
         counts = Counter(word.lower() for post in posts for word in _texts(post))
-        kept = sorted((word for word, count in counts.items() if count >= cls.MIN_COUNT), key=lambda w: (-counts[w], w))
-        return cls(tuple(types), tuple(kept))
+        by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
+        return cls(tuple(types), tuple(word for word in by_frequency if counts[word] >= cls.MIN_COUNT))
 
     def state(self) -> dict[str, Any]:
         """Plain data; `CorpusFacts.from_state` reads it back."""

@@ -41,12 +41,12 @@ def check_unseen(posts: Iterable[Post], corpus: str, trained_on: Iterable[int]) 
     Raises:
         DataError: with the number of such posts and the first.
     """
-    known = set(trained_on)
-    seen = [post.id for post in posts if not known.isdisjoint(post_keys(post, corpus))]
-    if seen:
+    train_keys = set(trained_on)
+    common = [post.id for post in posts if not train_keys.isdisjoint(post_keys(post, corpus))]
+    if common:
         raise DataError(
-            f"the checkpoint was trained with {len(seen)} of the test posts of {corpus}, the first is {seen[0]!r}.\n"
-            "A test figure with them means nothing: train without them, or take them out of the test split."
+            f"the checkpoint was trained with {len(common)} of the test posts of {corpus}, the first is {common[0]!r}."
+            "\nA test figure with them means nothing: train without them, or take them out of the test split."
         )
 
 
@@ -64,5 +64,5 @@ def _stem(name: str) -> str:
 
 
 def _hash(*parts: str) -> int:
-    said = "\n".join(parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(said).digest()[:8], "big", signed=True)
+    text = "\n".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big", signed=True)

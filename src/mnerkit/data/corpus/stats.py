@@ -64,11 +64,11 @@ def shared(splits: dict[str, list[Post]], key: Any) -> dict[Any, dict[str, list[
         splits: posts by split.
         key: function of a post.
     """
-    seen: dict[Any, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    ids_by_key: dict[Any, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, posts in splits.items():
         for post in posts:
-            seen[key(post)][split].append(post.id)
-    return {each: {split: ids[split] for split in ids} for each, ids in seen.items() if len(ids) > 1}
+            ids_by_key[key(post)][split].append(post.id)
+    return {shared_key: dict(ids) for shared_key, ids in ids_by_key.items() if len(ids) > 1}
 
 
 def duplicate_texts(splits: dict[str, list[Post]]) -> dict[tuple[str, ...], dict[str, list[str]]]:

@@ -20,16 +20,16 @@ def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity
     `lenient` is the CoNLL rule (seqeval's default): an orphan `I-` (after O) and a switch (an `I-` after another type)
     start an entity. `strict` is IOB2: they belong to no entity.
     """
-    found: list[Entity] = []
+    spans: list[Entity] = []
     start, kind = -1, ""
     for position, tag in enumerate([*tags, "O"]):
         role, _, this = tag.partition("-")
         if start >= 0 and (role != "I" or this != kind):
-            found.append(Entity(start, position, kind))
+            spans.append(Entity(start, position, kind))
             start = -1
         if role == "B" or (role == "I" and start < 0 and chunking == "lenient"):
             start, kind = position, this
-    return found
+    return spans
 
 
 def orphans(tags: Sequence[str]) -> int:

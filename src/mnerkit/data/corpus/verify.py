@@ -41,8 +41,7 @@ def verify(corpus: Corpus, pictures: bool = True) -> Verdict:
     """
     verdict = Verdict()
     stats = corpus_stats(corpus, pictures=False)
-    known = corpus.name in CORPORA and corpus.name != "probe"
-    if known:
+    if corpus.name in CORPORA and corpus.name != "probe":
         _release(corpus, verdict)
         _printed(corpus.name, stats, verdict)
     for id_, places in list(shared(corpus.splits, lambda post: post.id).items())[:1]:
@@ -69,11 +68,11 @@ def verify(corpus: Corpus, pictures: bool = True) -> Verdict:
 
 
 def _release(corpus: Corpus, verdict: Verdict) -> None:
-    known = [name for name, release in table()["releases"].items() if release["corpus"] == corpus.name]
+    releases = [name for name, release in table()["releases"].items() if release["corpus"] == corpus.name]
     if corpus.release is not None:
         verdict.remarks.append(f"release {corpus.release}, from {table()['releases'][corpus.release]['source']}")
-    elif known:
-        verdict.remarks.append(f"digest {corpus.digest[:16]} is of no release that is known ({', '.join(known)})")
+    elif releases:
+        verdict.remarks.append(f"digest {corpus.digest[:16]} is of no release that is known ({', '.join(releases)})")
     else:
         verdict.remarks.append(f"no digest of {corpus.name} is on record; the counts alone are compared")
 
@@ -82,13 +81,13 @@ def _printed(name: str, stats: dict[str, Any], verdict: Verdict) -> None:
     printed = table()["printed"][name]
     differences = []
     for place, split in enumerate(SPLITS):
-        found = stats["splits"][split]
-        if found["posts"] != printed["posts"][place]:
-            verdict.reasons.append(f"{split} has {found['posts']} posts, {printed['by']}: {printed['posts'][place]}")
-        images = sum(found["images"].values())
+        figures = stats["splits"][split]
+        if figures["posts"] != printed["posts"][place]:
+            verdict.reasons.append(f"{split} has {figures['posts']} posts, {printed['by']}: {printed['posts'][place]}")
+        images = sum(figures["images"].values())
         if "images" in printed and images != printed["images"][place]:
             verdict.reasons.append(f"{split} names {images} pictures, {printed['by']}: {printed['images'][place]}")
-        for kind, count in found["entities"]["strict"].items():
+        for kind, count in figures["entities"]["strict"].items():
             if kind in printed and count != printed[kind][place]:
                 differences.append(f"{split} {kind} {count} ({printed[kind][place]})")
     if differences:

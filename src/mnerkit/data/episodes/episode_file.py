@@ -130,16 +130,16 @@ def read_episode_files(given: Sequence[str] | str | None, corpus: Corpus) -> dic
         DataError: one can't be read, is malformed (file and line are named), or of another corpus.
         UsageError: two are of the same split.
     """
-    found: dict[str, EpisodeFile] = {}
+    files: dict[str, EpisodeFile] = {}
     for path in paths_of(given):
         file = read_episode_file(path)
         file.check_corpus(corpus)
-        if file.split in found:
+        if file.split in files:
             raise UsageError(
-                f"--data.episode_file: {found[file.split].path} and {path} both hold {file.split} episodes"
+                f"--data.episode_file: {files[file.split].path} and {path} both hold {file.split} episodes"
             )
-        found[file.split] = file
-    return found
+        files[file.split] = file
+    return files
 
 
 def read_episode_file(path: Path) -> EpisodeFile:

@@ -314,13 +314,13 @@ def named_types(names: Sequence[str] | str, all_types: Sequence[str], option: st
     Raises:
         UsageError: a name is not among `all_types`.
     """
-    known = {kind.lower(): kind for kind in all_types}
-    known |= {other.lower(): kind for other, kind in LABELS.items() if kind in all_types and other.lower() not in known}
+    kinds = {kind.lower(): kind for kind in all_types}
+    kinds |= {other.lower(): kind for other, kind in LABELS.items() if kind in all_types and other.lower() not in kinds}
     given = [names] if isinstance(names, str) else names
     chosen = set()
     for name in (part.strip() for each in given for part in str(each).replace(",", "+").split("+")):
-        if name.lower() not in known:
+        if name.lower() not in kinds:
             guess = did_you_mean(name.upper(), all_types)
             raise UsageError(f"{option}: no type {name!r} among {', '.join(all_types)}.{guess}")
-        chosen.add(known[name.lower()])
+        chosen.add(kinds[name.lower()])
     return tuple(kind for kind in all_types if kind in chosen)

@@ -120,10 +120,10 @@ def read_box_lines(path: Path) -> BoxFile:
             unit = validated(PictureBoxes, {"unit": unit, **row, "objects": []}, where).unit
             continue
         line = validated(_BoxLine, {"unit": unit, **row, "where": where}, where)
-        known, name = (file.images, line.image) if line.image is not None else (file.posts, line.id)
-        if name in known:
+        boxes_by_name, name = (file.images, line.image) if line.image is not None else (file.posts, line.id)
+        if name in boxes_by_name:
             raise DataError(f"{where}: a second time boxes of {name!r}.\nPut all boxes of a picture together.")
-        known[str(name)] = line
+        boxes_by_name[str(name)] = line
     return file
 
 
@@ -160,8 +160,8 @@ def _placed(
     if boxes.unit == "pixels":
         x0, y0, x1, y1 = x0 / size[0], y0 / size[1], x1 / size[0], y1 / size[1]
     inside = (max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0))
-    seen = max(inside[2] - inside[0], 0.0) * max(inside[3] - inside[1], 0.0)
-    if seen <= 0 or seen < (1 - MOST_OUTSIDE - 1e-9) * (x1 - x0) * (y1 - y0):  # up to rounding
+    area = max(inside[2] - inside[0], 0.0) * max(inside[3] - inside[1], 0.0)
+    if area <= 0 or area < (1 - MOST_OUTSIDE - 1e-9) * (x1 - x0) * (y1 - y0):  # up to rounding
         box = f"{boxes.where}: the box {[round(side, 3) for side in each.box]} ({boxes.unit}) lies outside picture "
         raise DataError(
             f"{box}{ref.name}, {size[0]} x {size[1]}.\n"

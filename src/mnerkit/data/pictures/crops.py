@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, ImageFolders, safe_name
+from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, ImageFolders, safe_name, split_files
 from mnerkit.errors import DataError
 
 MAX_BYTES = 64 << 20
@@ -53,15 +53,8 @@ def find_dicts(folders: Iterable[Path], name: str) -> dict[str, Path]:
     """
     for folder in folders:
         for prefix in (f"{name}_", ""):
-            found: dict[str, Path] = {}
-            for split, words in SPLIT_WORDS.items():
-                files = [each for word in words if (each := folder / f"{prefix}{word}_dict.pth").is_file()]
-                if len(files) > 1:
-                    raise DataError(f"{folder}: {files[0].name} and {files[1].name} are both of {split}; keep one.")
-                if files:
-                    found[split] = files[0]
-            if found:
-                return found
+            if dicts := split_files(folder, prefix, ("_dict.pth",)):
+                return dicts
     return {}
 
 
@@ -126,9 +119,8 @@ def read_dict(path: Path) -> CropDict:
             warnings.simplefilter("ignore")  # of the pickle's protocol
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as problem:
-        said = str(problem).rpartition("WeightsUnpickler error: ")[2].strip() or type(problem).__name__
-        said = said.splitlines()[0][:120]
-        raise DataError(f"{path}: not a dict of plain data: {said}") from None
+        reason = str(problem).rpartition("WeightsUnpickler error: ")[2].strip() or type(problem).__name__
+        raise DataError(f"{path}: not a dict of plain data: {reason.splitlines()[0][:120]}") from None
     if not isinstance(content, dict) or not all(isinstance(each, list | tuple) for each in content.values()):
         raise DataError(f"{path}: expected a dict of picture -> list of crops, found {type(content).__name__}.")
     crops: dict[str, tuple[str, ...]] = {}

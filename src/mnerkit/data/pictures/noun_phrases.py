@@ -34,7 +34,7 @@ def noun_phrases(words: Sequence[str]) -> list[str]:
 
     Mentions, links and numbers belong to no phrase; a hashtag is a word. Punctuation ends a phrase.
     """
-    found: list[str] = []
+    phrases: list[str] = []
     run: list[str] = []
     for word in [*words, "."]:
         inner = None if _SKIPPED.match(word) else _INNER.search(word)
@@ -43,9 +43,9 @@ def noun_phrases(words: Sequence[str]) -> list[str]:
         if belongs:
             run.append(text)
         if run and (not belongs or (inner is not None and word[inner.end() :].strip("'\u2019\""))):
-            found.append(" ".join(run[-MOST_WORDS:]))
+            phrases.append(" ".join(run[-MOST_WORDS:]))
             run = []
-    return list(dict.fromkeys(found))[:MOST_PHRASES]
+    return list(dict.fromkeys(phrases))[:MOST_PHRASES]
 
 
 def phrases_of(texts: Iterable[Sequence[str]]) -> list[str]:

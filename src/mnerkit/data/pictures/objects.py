@@ -43,13 +43,13 @@ COUNTS = {
 
 def shown_objects(ref: ImageRef, most: int) -> tuple[PictureObject, ...]:
     """The surest `most` objects of a picture that can be had; of one without any, the first `most` of `FALLBACK`."""
-    found = tuple(each for each in ref.objects if each.crop is None or each.crop.present)
-    return found[:most] or FALLBACK[:most]
+    objects = tuple(each for each in ref.objects if each.crop is None or each.crop.present)
+    return objects[:most] or FALLBACK[:most]
 
 
-def surest(found: Iterable[PictureObject], score: float = 0.0, most: int | None = None) -> tuple[PictureObject, ...]:
+def surest(objects: Iterable[PictureObject], score: float = 0.0, most: int | None = None) -> tuple[PictureObject, ...]:
     """The `most` objects of at least a score, the surest first; equally sure ones in their order."""
-    return tuple(sorted((each for each in found if each.score >= score), key=lambda each: -each.score)[:most])
+    return tuple(sorted((each for each in objects if each.score >= score), key=lambda each: -each.score)[:most])
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Objects:
         sha256: of the content of the files.
         about: what a file of boxes says of itself: detector, revision, threshold ...
         unknown: names in the file that no picture or post of the corpus has.
-        counts: by split, of the pictures that were asked for; by the names of `COUNTS`, and `pictures`.
+        counts: by split, of the pictures that a method looks at; by the names of `COUNTS`, and `pictures`.
     """
 
     kind: Kind
@@ -107,17 +107,17 @@ class Objects:
 
     def _with_objects(self, split: str, post: Post, ref: ImageRef, score: float, most: int | None) -> ImageRef:
         counts = self.counts[split]
-        listed, found = self._found(split, post, ref)
-        kept = surest((each for each in found if each.crop is None or each.crop.present), score, most)
-        ref = replace(ref, objects=kept)
+        listed, objects = self._listed(split, post, ref)
+        shown = surest((each for each in objects if each.crop is None or each.crop.present), score, most)
+        ref = replace(ref, objects=shown)
         counts["pictures"] += ref.present
-        if ref.present and not kept:
+        if ref.present and not shown:
             counts["fallback"] += 1
             counts["unlisted"] += not listed and self.kind != "none"
         return ref
 
-    def _found(self, split: str, post: Post, ref: ImageRef) -> tuple[bool, Sequence[PictureObject]]:
-        """Whether the file speaks of a picture, and its objects."""
+    def _listed(self, split: str, post: Post, ref: ImageRef) -> tuple[bool, Sequence[PictureObject]]:
+        """Whether the file lists a picture, and its objects."""
         counts = self.counts[split]
         if self.kind == "truth":
             return True, ref.objects
@@ -129,9 +129,9 @@ class Objects:
             counts["missing_crops"] += sum(not each.present for each in crops)
             return key in known_crops, [PictureObject(None, crop=each) for each in crops]
         boxes = self._boxes_of(post, ref)
-        known = [] if boxes is None else placed(boxes, ref, counts)
-        counts["unplaced"] += known.count(None)
-        return boxes is not None, [each for each in known if each is not None]
+        objects = [] if boxes is None else placed(boxes, ref, counts)
+        counts["unplaced"] += objects.count(None)
+        return boxes is not None, [each for each in objects if each is not None]
 
     def _boxes_of(self, post: Post, ref: ImageRef) -> PictureBoxes | None:
         key = next((key for key in _keys(ref.name, stem=self.kind == "voc") if key in self._boxes.images), None)
@@ -256,10 +256,10 @@ def _unknown(corpus: Corpus, places: dict[str, str], stem: bool, ids: bool = Fal
         stem: names are without endings.
         ids: they are ids of posts.
     """
-    known = corpus.ids if ids else corpus.pictures
-    if known is None or not places:
+    names = corpus.ids if ids else corpus.pictures
+    if names is None or not places:
         return 0
-    keys = known if ids else {key for name in known for key in _keys(name, stem)}
+    keys = names if ids else {key for name in names for key in _keys(name, stem)}
     unknown = [name for name in places if name not in keys]
     if 2 * len(unknown) > len(places):
         raise DataError(

@@ -80,7 +80,7 @@ class Relevance:
 
         Raises:
             DataError: a post without scores, or with another number of them than it has pictures.
-            UsageError: the truth is asked for, and nobody knows it.
+            UsageError: `oracle`, of a corpus that is not generated.
         """
         if self.path is None:
             return with_true_relevance(posts)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import XML, Element, ParseError, TreeBuilder, XMLParser
 
 from mnerkit.data.pictures.boxes import MAX_LABEL, BoxFile, PictureBoxes
 from mnerkit.errors import DataError
@@ -71,39 +70,38 @@ def _number(element: Element, name: str, where: str) -> float | None:
     return number
 
 
+class _Elements(TreeBuilder):
+    """Builds elements. What a document type could declare (entities, files to fetch) is refused, and deep nesting."""
+
+    depth = 0
+
+    def start(self, tag: str, attrs: dict[Any, Any]) -> Element:
+        """Begin an element."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise DataError(f"elements within elements, more than {MAX_DEPTH} deep.")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str) -> Element:
+        """End an element."""
+        self.depth -= 1
+        return super().end(tag)
+
+    def doctype(self, *_: object) -> None:
+        """Refuse a document type."""
+        raise DataError("has a document type or entities, which no file of boxes needs.\nTake them out.")
+
+
 def _parsed(path: Path) -> Element:
-    """The elements of an XML file. What a document type could declare (entities, files to fetch) is refused."""
+    """The elements of an XML file."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise DataError(f"{path} has {size} bytes; the limit is {MAX_BYTES}.")
-        content = path.read_bytes()
+            raise DataError(f"has {size} bytes; the limit is {MAX_BYTES}.")
+        return XML(path.read_bytes(), XMLParser(target=_Elements()))
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
-    builder, depth = TreeBuilder(), 0
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise DataError(f"{path}: elements within elements, more than {MAX_DEPTH} deep.")
-        builder.start(tag, attributes)
-
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag)
-
-    def refuse(*_: object) -> Any:
-        raise DataError(f"{path}: has a document type or entities, which no file of boxes needs.\nTake them out.")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
-    parser.ExternalEntityRefHandler = parser.UnparsedEntityDeclHandler = refuse
-    try:
-        parser.Parse(content, True)
-    except (expat.ExpatError, ValueError, LookupError) as problem:
+    except (ParseError, ValueError, LookupError) as problem:
         raise DataError(f"{path}: not XML: {problem}.") from None
-    return builder.close()
+    except DataError as problem:
+        raise DataError(f"{path}: {problem}") from None

@@ -82,10 +82,10 @@ def _post(dice: Dice, preset: Preset, split: str, post_id: str) -> Post:
         images.append(
             ImageRef(f"{post_id}-{number}.png", pixels=pixels, caption=caption(placed), objects=_objects(placed))
         )
-    found = {each.item.entity: (image, each) for image, placed in enumerate(drawn) for each in placed}
+    places = {each.item.entity: (image, each) for image, placed in enumerate(drawn) for each in placed}
     entities = []
     for number, (span, mention) in enumerate(zip(spans, mentions, strict=True)):
-        image, each = found.get(number, (None, None))
+        image, each = places.get(number, (None, None))
         where = (image, each.box, each.cell) if each is not None else (None, None, None)
         entities.append(EntityTruth(span, mention.ambiguous, *where))
     truth = Truth(
