@@ -4,7 +4,7 @@ Everything goes through the command line, run folders and Lightning's own classe
 what they name is moved or renamed this file follows, while no golden value changes:
 
 - `_Decisions`: every head decodes through a function that is called `viterbi(emissions, mask, scores)` or
-  `likeliest(scores, words)` in a module of the heads.
+  `most_likely(scores, words)` in a module of the heads.
 - `_answers`: a method collects its answers in `predicted` while Lightning predicts; each has `post.id`, `episode` and,
   where words are tagged, `tags`.
 - `registered` and `behaviour`: the table of heads, and the behaviour numbers of a configuration.
@@ -188,7 +188,7 @@ def _answers(model: Any, margins: list[list[float]]) -> list[dict[str, Any]]:
 
 
 class _Decisions:
-    """While it is entered, notes how clearly each word's tag was chosen by `viterbi` or `likeliest`.
+    """While it is entered, notes how clearly each word's tag was chosen by `viterbi` or `most_likely`.
 
     Attributes:
         margins: a list a row that was decoded: the score of the best choice, less that of the best other tag there.
@@ -199,7 +199,7 @@ class _Decisions:
         self._patches = ExitStack()
 
     def __enter__(self) -> _Decisions:
-        for name, watch in (("viterbi", self._of_paths), ("likeliest", self._of_words)):
+        for name, watch in (("viterbi", self._of_paths), ("most_likely", self._of_words)):
             # of the heads alone: an encoder may find paths of its own
             for key, module in list(sys.modules.items()):
                 if re.match(r"mnerkit\..*\bheads\b", key) and callable(original := vars(module).get(name)):
@@ -219,13 +219,13 @@ class _Decisions:
         return viterbi
 
     def _of_words(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def likeliest(scores: Tensor, words: Any) -> Any:
+        def most_likely(scores: Tensor, words: Any) -> Any:
             lengths = words.mask.sum(1).tolist()
             rows = scores.detach().double()
             self.margins += [margins_of(row[:length]) for row, length in zip(rows, lengths, strict=True)]
             return original(scores, words)
 
-        return likeliest
+        return most_likely
 
 
 def margins_of(scores: Tensor) -> list[float]:
