@@ -7,6 +7,7 @@ import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,13 @@ class _Drawing:
 
     def __init__(self, graph: PostGraph, figure_class: Any) -> None:
         self.graph = graph
-        self.colours = {kind: COLOURS[number % len(COLOURS)] for number, kind in enumerate(graph.types)}
+        self.colours = dict(zip(graph.types, cycle(COLOURS), strict=False))
         self.labels = [_short(label) for label in graph.labels]
+        # of each word that is a node, the colour of its entity
+        types = {place: span.type for span in entities(graph.gold) for place in range(span.start, span.end)}
+        self.word_colours = [
+            self.colours.get(types[place], "black") if place in types else None for place in graph.places
+        ]
         count = len(graph.places)
         patch = min(CELL, PATCHES / max(1, len(self.labels) - count))
         sizes = np.where(np.arange(len(self.labels)) < count, CELL, patch)
@@ -75,19 +81,18 @@ class _Drawing:
         self.second = self.first + self.side + 0.35
         self.width = self.second + self.side + 0.85
         self.header = list(self._header())
-        below = max(self.side + room, PICTURE + 1.2)
-        self.height = 0.3 + 0.2 * len(self.header) + 0.42 + below + 0.15
         self.top = 0.3 + 0.2 * len(self.header) + 0.42  # of maps and pictures, from above
+        self.height = self.top + max(self.side + room, PICTURE + 1.2) + 0.15
         self.figure = figure_class(figsize=(self.width, self.height), dpi=DPI, facecolor="white")
 
     def png(self) -> bytes:
         self._write_header()
-        shown = self.graph.before.min(initial=0), self.graph.after.min(initial=0)
-        signed = min(shown) < -0.005
+        lowest = min(self.graph.before.min(initial=0), self.graph.after.min(initial=0))
+        signed = lowest < -0.005
         style = {"cmap": "RdBu" if signed else "Blues", "vmin": -1 if signed else 0, "vmax": 1}
         self._map(self.first, self.graph.before, "A, before", style, named=True)
         drawn = self._map(self.second, self.graph.after, "A', after", style, named=False)
-        bar = self.figure.add_axes(self._box(self.second + self.side + 0.15, self.top, 0.14, self.side))
+        bar = self._axes(self.second + self.side + 0.15, self.top, 0.14, self.side)
         self.figure.colorbar(drawn, cax=bar)
         bar.tick_params(labelsize=7)
         self._pictures()
@@ -97,14 +102,10 @@ class _Drawing:
             self.figure.savefig(content, format="png", metadata={"Software": None})
         return content.getvalue()
 
-    def _box(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """Inches from the upper left corner to matplotlib's shares from the lower left one."""
-        return (
-            left / self.width,
-            (self.height - top - height) / self.height,
-            width / self.width,
-            height / self.height,
-        )
+    def _axes(self, left: float, top: float, width: float, height: float) -> Any:
+        """Axes in inches from the upper left corner; matplotlib takes shares from the lower left one."""
+        corner = left / self.width, (self.height - top - height) / self.height
+        return self.figure.add_axes((*corner, width / self.width, height / self.height))
 
     def _write(self, left: float, top: float, text: str, **style: Any) -> None:
         style = {"fontsize": 9, "va": "top", **style}
@@ -112,24 +113,25 @@ class _Drawing:
 
     # ------------------------------------------------------------------ words above
 
-    def _header(self) -> Iterator[tuple[str, str]]:
-        """Lines and their weight: the post, its words, gold and predicted entities."""
+    def _header(self) -> Iterator[str]:
+        """The post; then its words, gold and predicted entities."""
         graph = self.graph
-        told = [f"post {graph.post.id}", *([] if graph.episode is None else [f"episode {graph.episode}"])]
-        yield _shown("   ".join([*told, "types " + ", ".join(graph.types)])), "bold"
-        room = int(self.width * 72 / (9 * 0.56))
+        episode = "" if graph.episode is None else f"   episode {graph.episode}"
+        yield _shown(f"post {graph.post.id}{episode}   types {', '.join(graph.types)}")
+        known = graph.post.tags is not None
         lines = {
-            "words": " ".join(graph.post.words),
-            "gold": self._named(graph.gold) if graph.post.tags is not None else "unknown",
-            "predicted": self._named(graph.tags, graph.gold if graph.post.tags is not None else None),
+            "words:": " ".join(graph.post.words),
+            "gold:": self._named(graph.gold) if known else "unknown",
+            "predicted:": self._named(graph.tags, graph.gold if known else None),
         }
+        room = int(self.width * 72 / (9 * 0.56)) - 14
         for name, text in lines.items():
-            for number, line in enumerate(textwrap.wrap(_shown(text), room - 14) or ["-"]):
-                yield (f"{name + ':' if not number else '':<11}" + line), "normal"
+            for number, line in enumerate(textwrap.wrap(_shown(text), room) or ["-"]):
+                yield f"{'' if number else name:<11}{line}"
 
     def _named(self, tags: Sequence[str], gold: Sequence[str] | None = None) -> str:
         """Entities as text; right (✓) or wrong (✗) where `gold` is given."""
-        right = set(entities(gold)) if gold is not None else set()
+        right = set(entities(gold or ()))
         parts = []
         for span in entities(tags):
             mark = "" if gold is None else (" ✓" if span in right else " ✗")
@@ -137,38 +139,28 @@ class _Drawing:
         return ",   ".join(parts) or "no entity"
 
     def _write_header(self) -> None:
-        for number, (line, weight) in enumerate(self.header):
-            family = {"family": "monospace"} if number else {}
-            size = 11 if not number else 8
-            self._write(
-                MARGIN, 0.2 + 0.2 * number + (0.06 if number else 0), line, fontweight=weight, fontsize=size, **family
-            )
+        title, *lines = self.header
+        self._write(MARGIN, 0.2, title, fontweight="bold", fontsize=11)
+        for number, line in enumerate(lines, 1):
+            self._write(MARGIN, 0.2 + 0.2 * number + 0.06, line, fontweight="normal", fontsize=8, family="monospace")
 
     # ------------------------------------------------------------------ heat maps
 
     def _map(self, left: float, values: Any, title: str, style: dict[str, Any], named: bool) -> Any:
-        axes = self.figure.add_axes(self._box(left, self.top, self.side, self.side))
+        axes = self._axes(left, self.top, self.side, self.side)
         drawn = axes.pcolormesh(self.edges, self.edges, values, **style)
         axes.invert_yaxis()
         axes.set_title(title, fontsize=10, loc="left", pad=16)
         length, count = len(self.labels), len(self.graph.places)
-        border = {"color": "#222222", "linewidth": 1.4}
         if 0 < count < length:
-            axes.axhline(self.edges[count], **border)
-            axes.axvline(self.edges[count], **border)
+            axes.axhline(self.edges[count], color="#222222", linewidth=1.4)
+            axes.axvline(self.edges[count], color="#222222", linewidth=1.4)
             for start, end, kind in ((0, count, "words"), (count, length, "image")):
                 if end - start >= 3:
                     middle = (self.edges[start] + self.edges[end]) / 2
-                    axes.annotate(
-                        kind,
-                        (middle, 1),
-                        (0, 3),
-                        ("data", "axes fraction"),
-                        "offset points",
-                        fontsize=7.5,
-                        ha="center",
-                        color="#555555",
-                    )
+                    above = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+                    look = {"fontsize": 7.5, "ha": "center", "color": "#555555"}
+                    axes.annotate(kind, (middle, 1), (0, 3), **above, **look)
         ticks = [place for place in range(length) if place < count or (place - count) % self.step == self.step // 2]
         names = [self.labels[place] for place in ticks]
         middles = (self.edges[1:] + self.edges[:-1])[ticks] / 2
@@ -177,11 +169,10 @@ class _Drawing:
         axes.set_yticks(middles)
         axes.set_yticklabels(names if named else [""] * len(names), fontsize=FONT, parse_math=False)
         axes.tick_params(length=0, pad=3)
-        kinds = {place: span.type for span in entities(self.graph.gold) for place in range(span.start, span.end)}
-        for tick, *texts in zip(ticks, axes.get_xticklabels(), axes.get_yticklabels(), strict=True):
-            entity = kinds.get(self.graph.places[tick]) if tick < count else None
-            for text in texts if entity else ():
-                text.set(color=self.colours.get(str(entity), "black"), fontweight="bold")
+        for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+            for colour, label in zip(self.word_colours, labels, strict=False):  # words are the first nodes
+                if colour:
+                    label.set(color=colour, fontweight="bold")
         for spine in axes.spines.values():
             spine.set_color("#999999")
         return drawn
@@ -189,30 +180,30 @@ class _Drawing:
     # ------------------------------------------------------------------ pictures
 
     def _pictures(self) -> None:
-        top, left = self.top, MARGIN
-        limit = (self.side - 0.3) / max(1, len(self.graph.pictures)) if len(self.graph.pictures) > 1 else PICTURE
-        for number, pixels in enumerate(self.graph.pictures):
+        graph, top, left = self.graph, self.top, MARGIN
+        limit = (self.side - 0.3) / len(graph.pictures) if len(graph.pictures) > 1 else PICTURE
+        for number, pixels in enumerate(graph.pictures):
             if pixels is None:
                 self._write(left, top, f"picture {number + 1} is missing", color="#777777", style="italic")
                 top += 0.35
                 continue
             height, width = pixels.shape[:2]
             scale = min(PICTURE / width, limit / height)
-            axes = self.figure.add_axes(self._box(left, top, scale * width, scale * height))
+            axes = self._axes(left, top, scale * width, scale * height)
             axes.imshow(pixels, aspect="auto", interpolation="nearest" if max(width, height) <= 128 else "antialiased")
             axes.set_xticks([])
             axes.set_yticks([])
             self._grid(axes, width, height, number)
             top += scale * height + 0.15
-            if number < len(self.graph.captions):
-                for line in textwrap.wrap(_shown(self.graph.captions[number]), 50)[:6]:
+            for caption in graph.captions[number : number + 1]:
+                for line in textwrap.wrap(_shown(caption), 50)[:6]:
                     self._write(left, top, line, fontsize=8, style="italic")
                     top += 0.18
-        if not self.graph.pictures:
+        if not graph.pictures:
             self._write(left, top, "no picture", color="#777777", style="italic")
             top += 0.35
         for kind, colour in self.colours.items():
-            if any(tag[2:] == kind for tag in self.graph.gold):
+            if any(tag[2:] == kind for tag in graph.gold):
                 self._write(left, top + 0.05, f"■ {_shown(kind)}", color=colour, fontweight="bold")
                 left += 0.25 + 0.1 * (len(kind) + 2)
 
