@@ -16,6 +16,7 @@ from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
+from mnerkit.methods.prediction import Prediction
 from mnerkit.report.figures.graph_figure import load_figure, png
 from mnerkit.runs.figures.graphs import PostGraph, post_graphs
 from mnerkit_plugins.mousing.tagger import MousingTagger
@@ -35,11 +36,7 @@ def graph(captions: bool = False, pictures: int = 1, words: tuple[str, ...] = WO
     tags = ["B-PER", "I-PER", *["O"] * (len(words) - 2)]
     post = Post("a/b: c", words, tuple(tags), refs)
     return PostGraph(
-        post,
-        ["O", "B-LOC", *tags[2:]],
-        tags,
-        ("LOC", "PER"),
-        3,
+        Prediction(post, ["O", "B-LOC", *tags[2:]], ("LOC", "PER"), 3),
         labels,
         list(range(len(words))),
         before,
@@ -115,7 +112,7 @@ def test_the_graph_of_a_post_is_the_encoders_without_padding(source: str | None)
     for batch in data.loader("dev"):
         (found,) = post_graphs(tagger, batch)
         post, row = batch.posts[-1], len(batch) - 1
-        assert found.post is post and found.episode == batch.episode
+        assert found.prediction.post is post and found.prediction.episode == batch.episode
         count = len(post.words)
         assert found.labels[:count] == list(post.words) and found.places == list(range(count))
         if source == "captions":

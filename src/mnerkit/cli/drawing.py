@@ -137,9 +137,9 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     for batch in batches_of(assembly, options.split, options.post):
         with torch.inference_mode():
             for graph in post_graphs(assembly.method, batch.to(assembly.method.device)):
-                if drawn == limit or (options.post and graph.post.id not in options.post):
+                if drawn == limit or (options.post and graph.prediction.post.id not in options.post):
                     continue
-                target = out / _file_name(graph.post.id, graph.episode, taken)
+                target = out / _file_name(graph.prediction.post.id, graph.prediction.episode, taken)
                 if target.exists() and not options.overwrite:
                     raise UsageError(f"{target} is there already; --overwrite replaces it")
                 write_bytes(target, png(graph))

@@ -61,10 +61,10 @@ class _Drawing:
 
     def __init__(self, graph: PostGraph, figure_class: Any) -> None:
         self.graph = graph
-        self.colours = dict(zip(graph.types, cycle(COLOURS), strict=False))
+        self.colours = dict(zip(graph.prediction.types, cycle(COLOURS), strict=False))
         self.labels = [_short(label) for label in graph.labels]
         # of each word that is a node, the colour of its entity
-        types = {place: span.type for span in entities(graph.gold) for place in range(span.start, span.end)}
+        types = {place: span.type for span in entities(graph.prediction.gold) for place in range(span.start, span.end)}
         self.word_colours = [
             self.colours.get(types[place], "black") if place in types else None for place in graph.places
         ]
@@ -115,14 +115,14 @@ class _Drawing:
 
     def _header(self) -> Iterator[str]:
         """The post; then its words, gold and predicted entities."""
-        graph = self.graph
-        episode = "" if graph.episode is None else f"   episode {graph.episode}"
-        yield _shown(f"post {graph.post.id}{episode}   types {', '.join(graph.types)}")
-        known = graph.post.tags is not None
+        prediction = self.graph.prediction
+        episode = "" if prediction.episode is None else f"   episode {prediction.episode}"
+        yield _shown(f"post {prediction.post.id}{episode}   types {', '.join(prediction.types)}")
+        gold = prediction.gold if prediction.post.tags is not None else None
         lines = {
-            "words:": " ".join(graph.post.words),
-            "gold:": self._named(graph.gold) if known else "unknown",
-            "predicted:": self._named(graph.tags, graph.gold if known else None),
+            "words:": " ".join(prediction.post.words),
+            "gold:": "unknown" if gold is None else self._named(gold),
+            "predicted:": self._named(prediction.tags, gold),
         }
         room = int(self.width * 72 / (9 * 0.56)) - 14
         for name, text in lines.items():
@@ -135,7 +135,7 @@ class _Drawing:
         parts = []
         for span in entities(tags):
             mark = "" if gold is None else (" ✓" if span in right else " ✗")
-            parts.append(" ".join(self.graph.post.words[span.start : span.end]) + f" [{span.type}]{mark}")
+            parts.append(" ".join(self.graph.prediction.post.words[span.start : span.end]) + f" [{span.type}]{mark}")
         return ",   ".join(parts) or "no entity"
 
     def _write_header(self) -> None:
@@ -203,7 +203,7 @@ class _Drawing:
             self._write(left, top, "no picture", color="#777777", style="italic")
             top += 0.35
         for kind, colour in self.colours.items():
-            if any(tag[2:] == kind for tag in graph.gold):
+            if any(tag[2:] == kind for tag in graph.prediction.gold):
                 self._write(left, top + 0.05, f"■ {_shown(kind)}", color=colour, fontweight="bold")
                 left += 0.25 + 0.1 * (len(kind) + 2)
 

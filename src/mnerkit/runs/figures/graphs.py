@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch
     from mnerkit.methods.method import Method
+    from mnerkit.methods.prediction import Prediction
 
 TRACES = ("adjacency", "updated_adjacency", "node_mask", "is_image")
 
@@ -24,11 +25,7 @@ class PostGraph:
     """A post's graph of L real nodes: its words, then what its pictures gave.
 
     Attributes:
-        post: the post.
-        tags: predicted BIO tags, one a word of the post.
-        gold: its own tags, types that are not in play made O; all O where it has none.
-        types: the types that could be predicted.
-        episode: number of the episode, or None.
+        prediction: the post and its tags, with the method's traces.
         labels: L names of nodes: words, and then caption words, or numbers of cells (`a1` ... with several pictures).
         places: word of the post that each word node is; as many as there are word nodes.
         before: (L, L) A, mean over environments.
@@ -39,11 +36,7 @@ class PostGraph:
         regions: of each node that is no word, the number of its picture, and its place there, from 0.
     """
 
-    post: Post
-    tags: list[str]
-    gold: list[str]
-    types: tuple[str, ...]
-    episode: int | None
+    prediction: Prediction
     labels: list[str]
     places: list[int]
     before: np.ndarray
@@ -64,41 +57,35 @@ def traced(tagger: Method, batch: Batch, names: Sequence[str]) -> list[Any]:
 
 
 def post_graphs(tagger: Method, batch: Batch) -> Iterator[PostGraph]:
-    """Graphs of the posts of a batch that are scored, with what the tagger says of them.
+    """Graphs of the posts of a batch that are scored, with what the tagger predicts for them.
 
     Raises:
         UsageError: the method's encoder traces no graph.
     """
-    predictions = traced(tagger, batch, TRACES)
     views = tagger.needs().views
     as_captions = "captions" in views
     axis = batch.caption_mask if as_captions else batch.image_mask
-    for each in predictions:
-        if missing := [name for name in TRACES if name not in each.traces]:
+    for prediction in traced(tagger, batch, TRACES):
+        post, traces = prediction.post, prediction.traces
+        if missing := [name for name in TRACES if name not in traces]:
             raise UsageError(f"plugin {tagger.plugin!r} has no graph to draw (its encoder traces no {missing[0]})")
-        is_image = each.traces["is_image"] > 0
-        count, total = int((~is_image).sum()), int(is_image.sum())
+        total = int((traces["is_image"] > 0).sum())
+        count = len(traces["is_image"]) - total
         per_picture = total // (axis.shape[1] if axis is not None and total else 1)
-        real = np.flatnonzero(each.traces["node_mask"] > 0)
+        real = np.flatnonzero(traces["node_mask"] > 0)
         places = [int(place) for place in real if place < count]
-        labels = [each.post.words[place] for place in places]
         regions = [divmod(int(place) - count, per_picture) for place in real if place >= count]
-        labels += region_names(each.post, regions, views)
-        before, after = (each.traces[name].mean(0)[np.ix_(real, real)] for name in TRACES[:2])
+        before, after = (traces[name].mean(0)[np.ix_(real, real)] for name in TRACES[:2])
         yield PostGraph(
-            each.post,
-            each.tags,
-            each.gold,
-            each.types,
-            each.episode,
-            labels,
-            places,
-            before,
-            after,
-            [_pixels(each.post, number) for number in range(len(each.post.images))],
-            0 if as_captions or not total else round(per_picture**0.5),
-            tuple(ref.caption or "" for ref in each.post.images) if as_captions else (),
-            tuple(regions),
+            prediction,
+            labels=[post.words[place] for place in places] + region_names(post, regions, views),
+            places=places,
+            before=before,
+            after=after,
+            pictures=[_pixels(ref) for ref in post.images],
+            cells=0 if as_captions or not total else round(per_picture**0.5),
+            captions=tuple(ref.caption or "" for ref in post.images) if as_captions else (),
+            regions=tuple(regions),
         )
 
 
@@ -116,8 +103,8 @@ def letter(picture: int) -> str:
     return chr(ord("a") + picture)
 
 
-def _pixels(post: Post, number: int) -> np.ndarray | None:
+def _pixels(ref: ImageRef) -> np.ndarray | None:
     try:
-        return decode(post.images[number])
+        return decode(ref)
     except DataError:
         return None

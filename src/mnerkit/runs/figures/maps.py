@@ -15,7 +15,7 @@ import torch
 from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.errors import UsageError
 from mnerkit.runs.figures.figure_file import MOST_CELLS
-from mnerkit.runs.figures.graphs import PostGraph, letter, post_graphs, region_names, traced
+from mnerkit.runs.figures.graphs import letter, post_graphs, region_names, traced
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch
@@ -40,17 +40,17 @@ def posts(kind: str, method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
     Raises:
         UsageError: the method traces nothing of the kind.
     """
-    found = _graphs(method, batch) if kind == "adjacency" else _looks(method, batch)
-    for post in found:
+    for post in _graphs(method, batch) if kind == "adjacency" else _looks(method, batch):
         if 0 < len(post["rows"]) * len(post["columns"]) <= MOST_CELLS:
             yield post
 
 
-def _plain(said: Prediction | PostGraph, **more: Any) -> dict[str, Any]:
-    """What a map says of its post besides."""
-    sides = {"gold": said.gold, "said": said.tags}
+def _plain(prediction: Prediction, **maps: Any) -> dict[str, Any]:
+    """Maps with their post and its entities."""
+    sides = {"gold": prediction.gold, "said": prediction.tags}
     spans = {name: [[span.start, span.end, span.type] for span in entities(tags)] for name, tags in sides.items()}
-    return {"id": said.post.id, "episode": said.episode, "words": list(said.post.words), **spans, **more}
+    post = prediction.post
+    return {"id": post.id, "episode": prediction.episode, "words": list(post.words), **spans, **maps}
 
 
 def _rounded(weights: np.ndarray) -> list[list[float]]:
@@ -68,15 +68,14 @@ def _cell(place: int, side: int) -> list[float]:
 
 def _graphs(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
     for graph in post_graphs(method, batch):
-        kinds = {place: span.type for span in entities(graph.gold) for place in range(span.start, span.end)}
+        kinds = {place: span.type for span in entities(graph.prediction.gold) for place in range(span.start, span.end)}
         nodes: list[Node] = [[graph.labels[number], None, None] for number in range(len(graph.places))]
         for name, (picture, place) in zip(graph.labels[len(nodes) :], graph.regions, strict=True):
             nodes.append([name, picture, _cell(place, graph.cells) if graph.cells else None])
         types = [kinds.get(place, "") for place in graph.places] + [""] * len(graph.regions)
-        drawn = [["A, before", _rounded(graph.before)], ["A', after", _rounded(graph.after)]]
-        yield _plain(
-            graph, rows=[list(each) for each in zip(graph.labels, types, strict=True)], columns=nodes, maps=drawn
-        )
+        rows = [[label, kind] for label, kind in zip(graph.labels, types, strict=True)]
+        maps = [["A, before", _rounded(graph.before)], ["A', after", _rounded(graph.after)]]
+        yield _plain(graph.prediction, rows=rows, columns=nodes, maps=maps)
 
 
 # ------------------------------------------------------------------ attention
