@@ -52,7 +52,7 @@ def steps(model: Any, rows: int, pieces: int, positions: int) -> dict[str, Calla
     def step(make: Callable[[], Prefix | None]) -> None:
         model.zero_grad(set_to_none=True)
         passing = Passing(model, "timed", make())
-        states = passing.arrived(model(ids, attention_mask=attended, **passing.options).last_hidden_state)
+        states = passing.check_used(model(ids, attention_mask=attended, **passing.options).last_hidden_state)
         states.pow(2).mean().backward()
 
     def given() -> Prefix:

@@ -1,4 +1,4 @@
-"""BERT as an encoder of words: the text tower's word states, dropout, and, where asked for, a BiLSTM."""
+"""BERT as an encoder of words: the text tower's word states, dropout, and an optional BiLSTM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch
 from mnerkit.nn.recurrent import run_lstm
 from mnerkit.towers.interface import TextTower
-from mnerkit.towers.words import WordEncoder
+from mnerkit.towers.word_encoder import WordEncoder
 from mnerkit_plugins.bert.options import BertOptions
 
 
@@ -26,5 +26,5 @@ class BertEncoder(WordEncoder):
         words = super().words(batch)
         if self.bilstm is None:
             return words
-        # a word that was cut off is a step of zeros
+        # words beyond the length limit are steps of zeros
         return self.dropout(run_lstm(self.bilstm, words, batch.text.word_mask.sum(1)))

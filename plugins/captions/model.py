@@ -1,4 +1,4 @@
-"""The picture's caption as second segment: words see it through the text tower's own attention."""
+"""The picture's caption as a second segment, to which words attend in the text tower."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.interface import TextTower, WordStates
-from mnerkit.towers.words import WordEncoder
+from mnerkit.towers.word_encoder import WordEncoder
 from mnerkit_plugins.captions.options import CaptionsOptions, View
 
 
 class CaptionsEncoder(WordEncoder):
-    """h = Drop(Tower([words; caption])), the states of the words alone; in two views also h' = Drop(Tower(words)).
+    """h = Drop(Tower([words; caption])), only the states of the words; with two views also h' = Drop(Tower(words)).
 
     Raises:
-        UsageError: the tower is causal (CLIP's): no word would see the caption.
+        UsageError: the tower is causal (CLIP's), so words can't attend to the caption.
     """
 
     def __init__(self, tower: TextTower, o: CaptionsOptions) -> None:
         if tower.causal:
             raise UsageError(
-                f"tower {tower.spec} is causal: its words do not see a caption that stands behind them.\n"
+                f"tower {tower.spec} is causal: its words can't attend to a caption that follows them.\n"
                 "Give a tower like BERT or RoBERTa as --model.text."
             )
         super().__init__(tower, o.dropout)
@@ -38,11 +38,11 @@ class CaptionsEncoder(WordEncoder):
         return self.dropout(self.tower(text).words)
 
     def alone(self, batch: Batch) -> Tensor:
-        """(B, W, d), after dropout: the words read without any caption."""
+        """(B, W, d), after dropout: the words read without captions."""
         return self.dropout(self.tower(text_alone(batch.text)).words)
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
-        """(1, B, W, d), or (2, B, W, d) where both views are read: with the caption, and the text alone."""
+        """(1, B, W, d), or (2, B, W, d) if both views are read: text with caption, and text alone."""
         view: View = self.options.read
         if self.training:
             view = "both" if self.options.agreement else "caption"
@@ -52,16 +52,16 @@ class CaptionsEncoder(WordEncoder):
 
 
 def second_segment(text: TextBatch) -> Tensor:
-    """(B, n) bool, the pieces of second segments; (B, V) for towers that read whole words, separator included."""
+    """(B, n) bool, the pieces of second segments; for towers of whole words (B, V), separators included."""
     if text.word_ids is None:
         assert text.attn_mask is not None and text.type_ids is not None
         return text.attn_mask & (text.type_ids == 1)
-    behind = torch.arange(text.word_ids.shape[1], device=text.word_ids.device) >= text.word_mask.sum(1, keepdim=True)
-    return behind & (text.word_ids > 0)
+    after = torch.arange(text.word_ids.shape[1], device=text.word_ids.device) >= text.word_mask.sum(1, keepdim=True)
+    return after & (text.word_ids > 0)
 
 
 def without_captions(text: TextBatch, rows: Tensor) -> TextBatch:
-    """The batch with the second segment of `rows` (B,) bool made padding (of pieces, RoBERTa's separator stays)."""
+    """Mask the second segment of the rows in `rows` (B,) bool; with pieces, RoBERTa's separator stays."""
     hidden = rows.unsqueeze(1) & second_segment(text)
     if text.word_ids is None:
         assert text.attn_mask is not None
@@ -76,7 +76,7 @@ def without_captions(text: TextBatch, rows: Tensor) -> TextBatch:
 
 
 def text_alone(text: TextBatch) -> TextBatch:
-    """The batch without second segments, no wider than its longest text: reading it costs what it cost without them."""
+    """The batch without second segments, cut to its longest text, which costs no more than a batch without captions."""
     text = without_captions(text, torch.ones(len(text.words), dtype=torch.bool, device=text.word_mask.device))
     by_piece = ("input_ids", "attn_mask", "type_ids", "piece_word")
     by_word = ("word_ids", "shapes", "chars")

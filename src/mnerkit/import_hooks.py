@@ -47,6 +47,7 @@ MOVED = {
     "mnerkit.encoders.vision": "mnerkit.towers.vision.pretrained",
     "mnerkit.encoders.tiny_vit": "mnerkit.towers.vision.tiny_vit",
     "mnerkit.encoders.frozen": "mnerkit.towers.frozen.memory",
+    "mnerkit.encoders.words": "mnerkit.towers.word_encoder",
     **{
         f"mnerkit.encoders.{name}": f"mnerkit.towers.fusion.{name}"
         for name in ("captions", "dual_stream", "image_prefix", "prefix", "sight")

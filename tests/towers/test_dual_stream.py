@@ -100,7 +100,7 @@ def test_a_text_layer_attends_to_the_other_streams_keys_of_the_layer_before(towe
         k = torch.cat([split(keys), split(attention.key(previous))], 2)
         v = torch.cat([split(values), split(attention.value(previous))], 2)
         scores = split(attention.query(previous)) @ k.transpose(-1, -2) / math.sqrt(size)
-        mask = torch.cat([other.given, one.mask], 1)[:, None, None]
+        mask = torch.cat([other.shared, one.mask], 1)[:, None, None]
         mixed = (scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v).transpose(1, 2).flatten(2)
         expected = layer.feed_forward_chunk(layer.attention.output(mixed, previous))
         real = one.mask
@@ -113,7 +113,7 @@ def test_neither_masked_crops_nor_padding_change_anything(towers):
     states, patches = dual(one, other)
     changed = pictures().masked_fill(~MASK[..., None, None, None], 7.0)
     again = dual(*streams(towers, changed, MASK, embedding))
-    real = other.given
+    real = other.shared
     torch.testing.assert_close(again[0][-1], states[-1])
     torch.testing.assert_close(again[1][-1][real], patches[-1][real])
     one.states = torch.where(one.mask[..., None], one.states, torch.full_like(one.states, 3.0))
@@ -141,7 +141,7 @@ def test_without_positions_permuted_patches_permute_their_states_and_leave_words
     one, other = streams(towers, pictures(), everything, embedding)
     states, patches = dual(one, other)
     order = torch.tensor([0, 8, 3, 5, 1, 2, 7, 4, 6])  # the class token stays
-    again = dual(one, Stream(other.states[:, order], other.mask, other.given))
+    again = dual(one, Stream(other.states[:, order], other.mask, other.shared))
     torch.testing.assert_close(again[0][-1], states[-1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(again[1][-1], patches[-1][:, order], rtol=1e-4, atol=1e-5)
 
@@ -175,7 +175,7 @@ def test_towers_that_can_not_step_together_are_refused(folder_of, tmp_path):
     from transformers import BertConfig, BertModel, BertTokenizer
 
     text = text_tower(folder_of("bert"), facts=CorpusFacts(()))
-    with pytest.raises(UsageError, match="can't step beside"):
+    with pytest.raises(UsageError, match="can't run beside"):
         DualStream(text, vision_tower("tiny"))  # type: ignore[arg-type]
     BertTokenizer(vocab={"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}).save_pretrained(tmp_path)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}

@@ -194,11 +194,11 @@ def test_every_wrong_name_is_a_short_message(
         "bert-base-uncased": "bert-base-uncased: the model hub can't be reached.*\nGive a local folder",
         "./nowhere": "no such folder",
         str(tmp_path): "has no config.json",
-        str(bare): "holds no weights.*\n.*random:",
+        str(bare): "has no weights.*\n.*random:",
         str(cut): "can't read weights",
         str(deeper): "lack 32 tensors",
         str(odd): "can't read",
-        folder_of("vit"): "holds no tokenizer",
+        folder_of("vit"): "has no tokenizer",
         f"random:{tmp_path}": "has no config.json",
     }
     for spec, message in cases.items():

@@ -14,7 +14,7 @@ from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.saved_state import tower_from_state, tower_state
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit.towers.text.text_reader import reader_from_state
-from mnerkit.towers.text.tiny import BESIDE, TinyBert, turned, waves
+from mnerkit.towers.text.tiny import OFFSETS, TinyBert, rotation, waves
 from mnerkit.towers.text.vocabulary import SHAPES, shape_of
 from mnerkit.towers.tiny_pretraining import pretrain
 from mnerkit.towers.vision.tiny_cnn import TinyVision
@@ -107,14 +107,14 @@ def test_the_first_layer_starts_by_looking_at_the_words_beside():
     tower.model.set_attn_implementation("eager")
     text = tower.reader.collate([["the"] * 12])
     seen = tower.model(text.input_ids, attention_mask=text.attn_mask, output_attentions=True).attentions[0][0]
-    for head, offset in enumerate(BESIDE):
+    for head, offset in enumerate(OFFSETS):
         places = torch.arange(3, 10)
         assert torch.equal(seen[head, places].argmax(-1), places + offset)
 
 
 def test_a_turn_takes_the_waves_of_a_place_to_those_of_another():
     places = torch.tensor([0.0, 3.0, 41.0])
-    torch.testing.assert_close(waves(places, 16) @ turned(-2, 16).T, waves(places - 2, 16), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(waves(places, 16) @ rotation(-2, 16).T, waves(places - 2, 16), atol=1e-5, rtol=1e-4)
 
 
 def test_an_option_that_it_does_not_have_is_refused():

@@ -126,7 +126,7 @@ def test_a_resnet_file_with_a_pickle_payload_is_refused(tmp_path: Path) -> None:
     torch.save({"x": Payload()}, tmp_path / "bad.pth")
     (tmp_path / "text.pth").write_text("hello")
     for name in ("bad.pth", "text.pth"):
-        with pytest.raises(TowerError, match="holds no plain weights"):
+        with pytest.raises(TowerError, match="contains no plain weights"):
             vision_tower(f"resnet18:{tmp_path / name}")
     assert not (tmp_path / "owned").exists()
     with pytest.raises(TowerError, match="no such file"):
@@ -160,7 +160,7 @@ def test_a_tower_is_rebuilt_from_plain_data(folder_of: Folder, name: str, frozen
 
 
 def test_a_text_model_is_no_vision_tower(folder_of: Folder) -> None:
-    with pytest.raises(TowerError, match="'bert' is no vision encoder"):
+    with pytest.raises(TowerError, match="'bert' is not a vision encoder"):
         vision_tower(folder_of("bert"))
     with pytest.raises(UsageError, match="has no option 'size'"):
         vision_tower("random:resnet18", size=3)

@@ -1,4 +1,4 @@
-"""Towers (text and vision networks behind one interface each) and what every encoder returns."""
+"""Towers (text and vision networks, each kind behind one interface) and the return types of encoders."""
 
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import freeze, weight_digest

@@ -1,4 +1,4 @@
-"""Sizes of public pretrained networks, so that a method can be counted at full size without their files."""
+"""Sizes of public pretrained networks, to count the parameters of a method without downloading their files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LARGE_CLIP: dict[str, Any] = {
     },
 }
 
-# name on the hub, without its owner -> class of the configuration, and what differs from that class's defaults
+# name on the hub, without its owner -> class of the configuration, and differences from the defaults of that class
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-base-uncased": ("BertConfig", {"vocab_size": 30522}),
     "bert-base-cased": ("BertConfig", {"vocab_size": 28996}),
@@ -41,14 +41,14 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def without_weights(spec: str, folder: Path) -> str | None:
-    """The spec of a tower of the same architecture with new weights, for which no file is read or fetched.
+    """The spec of a tower with the same architecture and new weights, which needs no download.
 
     Args:
-        spec: of a tower: one of `ARCHITECTURES` (with its owner or not), a ResNet of torchvision, or a local folder.
-        folder: where the configuration is written, with a tokenizer that knows single letters.
+        spec: one of `ARCHITECTURES` (with or without its owner), a ResNet of torchvision, or a local folder.
+        folder: folder for the configuration and a tokenizer of single letters.
 
     Returns:
-        None where `spec` is none of these.
+        The spec, or None if `spec` is none of these.
     """
     if spec.split(":", 1)[0] in RESNETS:
         return f"random:{spec.split(':', 1)[0]}"
@@ -59,11 +59,11 @@ def without_weights(spec: str, folder: Path) -> str | None:
         return None
     import transformers
 
-    place = folder / name
-    if not place.exists():
+    target = folder / name
+    if not target.exists():
         family, differences = ARCHITECTURES[name]
-        getattr(transformers, family)(**differences).save_pretrained(place)
+        getattr(transformers, family)(**differences).save_pretrained(target)
         pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
         vocabulary = {piece: number for number, piece in enumerate(pieces)}
-        transformers.BertTokenizer(vocab=vocabulary).save_pretrained(place)
-    return f"random:{place}"
+        transformers.BertTokenizer(vocab=vocabulary).save_pretrained(target)
+    return f"random:{target}"

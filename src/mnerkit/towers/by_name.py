@@ -1,14 +1,14 @@
 """Towers by name.
 
-A tower is named by a spec:
+A spec names a tower:
 
 | spec | tower |
 |---|---|
 | `tiny` | trains from scratch in a minute (text and vision) |
-| `tiny-bert` | likewise, with BERT's architecture: takes a prefix, reads pieces (text) |
-| `tiny-vit` | likewise, with the architecture of CLIP's vision half (vision) |
+| `tiny-bert` | the same with BERT's architecture: takes a prefix, reads pieces (text) |
+| `tiny-vit` | the same with the architecture of CLIP's vision half (vision) |
 | `bilstm` | word vectors, characters, BiLSTM (text) |
-| a folder | config.json, tokenizer and weights as `save_pretrained` writes them |
+| a folder | config.json, tokenizer and weights as written by `save_pretrained` |
 | a hub name | `bert-base-uncased`, `openai/clip-vit-large-patch14`, `google/vit-base-patch16-224` ... |
 | `resnet50`, `resnet50:FILE` | torchvision's ResNets (18 to 152), from its site or from a .pth or .safetensors file |
 | `random:X` | the architecture of folder X (or its config.json), or of `random:resnet50`, with new weights |
@@ -57,20 +57,20 @@ def text_tower(
     """Make a text tower.
 
     Args:
-        spec: which one (see the module).
-        facts: what is known of the corpus, for towers with a vocabulary.
-        freeze: fix its weights.
-        max_tokens: most pieces of a row, special pieces included; lowered to what the tower's positions allow.
-        word_pieces: most pieces of a word, its first ones; None: all. Towers that read whole words do not ask.
+        spec: name of the tower (see the module).
+        facts: facts about the corpus, for towers with a vocabulary.
+        freeze: freeze the weights.
+        max_tokens: maximum number of pieces of a row, special pieces included; lowered to the tower's positions.
+        word_pieces: maximum number of pieces of a word, its first ones; None: all. Ignored by towers of whole words.
         word_pool: a word is its first piece, or the mean over its pieces.
-        second_words: most words of a second segment.
+        second_words: maximum number of words of a second segment.
         last_layers: states are the mean over this many last layers.
-        pos_interp: CLIP: stretch the position embeddings to `max_tokens`, where that is more than they are.
-        options: those of the tiny towers or the BiLSTM; another tower of pieces has no more.
+        pos_interp: for CLIP: stretch the position embeddings to `max_tokens`, if there are fewer.
+        options: options of the tiny towers or the BiLSTM; other towers have none.
 
     Raises:
-        TowerError: files that can't be had or do not fit.
-        UsageError: an option that the tower does not have.
+        TowerError: files are unavailable or do not fit.
+        UsageError: the tower does not have an option.
 
     """
     tower: TextTower
@@ -80,9 +80,9 @@ def text_tower(
         if spec == "tiny-bert":
             from mnerkit.towers.text.tiny import tiny_reader
 
-            own = {"word_pool": word_pool, "last_layers": last_layers}
+            pooling = {"word_pool": word_pool, "last_layers": last_layers}
             reader = tiny_reader(facts, max_tokens, second_words, word_pieces)
-            tower = build_tiny_bert(reader, own, options)
+            tower = build_tiny_bert(reader, pooling, options)
         else:
             tower = build_word_tower(spec, VocabularyReader(facts.words, second_words), options)
     else:
@@ -93,8 +93,8 @@ def text_tower(
             reader = PieceReader.of(read_tokenizer(source), max_tokens, second_words, word_pieces)
         except TowerError as error:
             raise error if spec in str(error) else TowerError(f"tower {spec}: {error}") from None
-        own = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
-        tower = build_piece_tower(source, config, reader, own)
+        pooling = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
+        tower = build_piece_tower(source, config, reader, pooling)
     return fix(tower) if freeze else tower
 
 
@@ -102,13 +102,13 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
     """Make a vision tower.
 
     Args:
-        spec: which one (see the module).
-        freeze: fix its weights, BatchNorm statistics included.
-        options: those of the tiny towers; others have none.
+        spec: name of the tower (see the module).
+        freeze: freeze the weights, BatchNorm statistics included.
+        options: options of the tiny towers; other towers have none.
 
     Raises:
-        TowerError: files that can't be had or do not fit.
-        UsageError: an option that the tower does not have.
+        TowerError: files are unavailable or do not fit.
+        UsageError: the tower does not have an option.
 
     """
     tower: VisionTower
@@ -134,7 +134,7 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
 
 
 def build_word_tower(spec: str, reader: Any, options: dict[str, Any]) -> TextTower:
-    """A tower of whole words for the vocabulary of `reader`, with new weights."""
+    """Build a tower of whole words for the vocabulary of `reader`, with new weights."""
     from mnerkit.towers.text.tiny import TinyText
 
     tower: TextTower
@@ -144,32 +144,34 @@ def build_word_tower(spec: str, reader: Any, options: dict[str, Any]) -> TextTow
         tower = TinyText(CorpusFacts((), reader.words), **options)
     else:
         tower = BiLstmTower(reader.words, **options)
-        # a checkpoint's user need not have the file of vectors: what is kept is the width that it decided
+        # store only the width of the vectors, so that a checkpoint does not need their file
         options = {**options, "word_width": tower.word_width, "vectors": None}
     tower.reader, tower.options = reader, options
     return tower
 
 
-def build_tiny_bert(reader: PieceReader, own: dict[str, Any], sizes: dict[str, Any]) -> TextTower:
-    """A small BERT for the words of a corpus, with new weights."""
+def build_tiny_bert(reader: PieceReader, pooling: dict[str, Any], sizes: dict[str, Any]) -> TextTower:
+    """Build a small BERT for the words of a corpus, with new weights."""
     from mnerkit.towers.text.tiny import TinyBert, tiny_config
 
     _refuse("tiny-bert", sizes, [name for name in inspect.signature(tiny_config).parameters if name != "vocabulary"])
-    tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **own)
-    tower.options = {**own, **sizes}
+    tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **pooling)
+    tower.options = {**pooling, **sizes}
     return tower
 
 
 def build_piece_tower(
     source: Source | None, config: Any, reader: Any, options: dict[str, Any], spec: str = ""
 ) -> PieceTower:
-    """A tower of pieces: with the weights of `source`, or new ones where it is None."""
+    """Build a tower of pieces with the weights of `source`, or with new weights if it is None."""
     clip = config.model_type in ("clip", "clip_text_model")
     if clip:
         config = _clip_half(config, "text_config")
     spec = source.spec if source is not None else spec
     if not hasattr(config, "vocab_size") or not hasattr(config, "hidden_size"):
-        raise TowerError(f"tower {spec}: {config.model_type!r} is no text encoder; give one like BERT, RoBERTa or CLIP")
+        raise TowerError(
+            f"tower {spec}: {config.model_type!r} is not a text encoder; give one like BERT, RoBERTa or CLIP"
+        )
     if config.vocab_size < reader.vocabulary:
         raise TowerError(
             f"tower {spec}: the tokenizer has {reader.vocabulary} pieces and the model {config.vocab_size}: "
@@ -200,10 +202,10 @@ def _of_patches(source: Source) -> VisionTower:
 
 
 def build_patch_tower(spec: str, model: Any, picture: PictureFormat, loaded: bool) -> VisionTower:
-    """A tower of patches around a CLIP or ViT model.
+    """Build a tower of patches around a CLIP or ViT model.
 
     Args:
-        spec: its name.
+        spec: name of the tower.
         model: the transformers model.
         picture: size and normalisation of its pictures.
         loaded: whether the model has pretrained weights.
@@ -215,7 +217,7 @@ def build_patch_tower(spec: str, model: Any, picture: PictureFormat, loaded: boo
 
 def _check_patches(spec: str, config: Any) -> None:
     if not all(isinstance(getattr(config, name, None), int) for name in ("image_size", "patch_size", "hidden_size")):
-        raise TowerError(f"tower {spec}: {config.model_type!r} is no vision encoder; give a CLIP, a ViT or a ResNet")
+        raise TowerError(f"tower {spec}: {config.model_type!r} is not a vision encoder; give a CLIP, a ViT or a ResNet")
 
 
 def _clip_half(config: Any, half: str) -> Any:
@@ -235,7 +237,7 @@ def _clip_class(name: str) -> Any:
 
 
 def clip_vision_class(clip: bool) -> Any:
-    """The transformers class of CLIP's vision half; None, for the architecture's own class, of another model."""
+    """The transformers class of CLIP's vision half; for other models None, which stands for the default class."""
     return _clip_class("CLIPVisionModelWithProjection") if clip else None
 
 
@@ -253,7 +255,7 @@ def _resnet(spec: str) -> ResNetTower:
     return tower
 
 
-def _refuse(spec: str, options: dict[str, Any], known: Any) -> None:
+def _refuse(spec: str, options: dict[str, Any], names: Any) -> None:
     for name in options:
-        if name not in known:
-            raise UsageError(f"tower {spec} has no option {name!r}.{did_you_mean(name, known)}")
+        if name not in names:
+            raise UsageError(f"tower {spec} has no option {name!r}.{did_you_mean(name, names)}")

@@ -1,6 +1,6 @@
-"""Where a pretrained tower's files come from: a folder, the hub, or only its architecture.
+"""Files of pretrained towers: from a folder, from the hub, or only the architecture.
 
-Nothing of a model is ever run as code (`trust_remote_code` is off), and weights load as safetensors or weights only.
+Code of a model is never executed (`trust_remote_code` is off), and weights load as safetensors or weights only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.m
 
 @dataclass(frozen=True)
 class Source:
-    """Where a tower's files lie.
+    """Location of a tower's files.
 
     Attributes:
-        spec: how the user named the tower.
+        spec: the user's name for the tower.
         kind: `folder`, `hub`, or `random` (an architecture without weights, from a folder).
-        place: the folder or the hub's name.
-        revision: the hub's commit, where one is known.
+        place: the folder or the name on the hub.
+        revision: the commit on the hub, if known.
 
     """
 
@@ -43,16 +43,16 @@ class Source:
 
 
 def source_of(spec: str, tower_dir: str | Path | None = None, revision: str | None = None) -> Source:
-    """Find out where a tower's files are.
+    """Locate a tower's files.
 
     Args:
         spec: a folder, a hub name, or `random:` with a folder or a config.json.
-        tower_dir: a folder to look in first: it is the tower's own folder, or holds one by the name of the tower
+        tower_dir: a folder to look in first: the tower's own folder, or one with a subfolder named like the tower
             (`bert-base-uncased`, `openai--clip-vit-large-patch14` or `clip-vit-large-patch14`).
-        revision: the hub's commit.
+        revision: the commit on the hub.
 
     Raises:
-        TowerError: a folder or file that is not there or lacks its config.json.
+        TowerError: a folder is missing or has no config.json.
 
     """
     if spec.startswith("random:"):
@@ -62,9 +62,9 @@ def source_of(spec: str, tower_dir: str | Path | None = None, revision: str | No
         _check_folder(spec, place)
         return Source(spec, "random", str(place))
     if tower_dir is not None:
-        found = _in_folder(spec, Path(tower_dir).expanduser())
-        if found is not None:
-            return Source(spec, "folder", str(found))
+        folder = _in_folder(spec, Path(tower_dir).expanduser())
+        if folder is not None:
+            return Source(spec, "folder", str(folder))
     place = Path(spec).expanduser()
     if place.is_dir():
         _check_folder(spec, place)
@@ -90,10 +90,10 @@ def _check_folder(spec: str, folder: Path) -> None:
 
 
 def read_config(source: Source) -> Any:
-    """The architecture (`transformers.PretrainedConfig`).
+    """Read the architecture (`transformers.PretrainedConfig`).
 
     Raises:
-        TowerError: it can't be had or is not understood.
+        TowerError: the file is unavailable or invalid.
 
     """
     from transformers import AutoConfig
@@ -103,10 +103,10 @@ def read_config(source: Source) -> Any:
 
 
 def config_from_dict(architecture: dict[str, Any]) -> Any:
-    """The architecture from plain data (`architecture_of`).
+    """Rebuild the architecture from plain data (`architecture_of`).
 
     Raises:
-        TowerError: the installed transformers knows no such architecture.
+        TowerError: the installed transformers has no such architecture.
 
     """
     from transformers import AutoConfig
@@ -118,22 +118,22 @@ def config_from_dict(architecture: dict[str, Any]) -> Any:
 
 
 def architecture_of(config: Any) -> dict[str, Any]:
-    """A transformers configuration as plain data, all defaults written out."""
+    """A transformers configuration as plain data, with all defaults."""
     plain = json.loads(config.to_json_string(use_diff=False))
     plain.pop("_name_or_path", None)  # a path of this machine
     return plain
 
 
 def read_tokenizer(source: Source) -> Any:
-    """The fast tokenizer.
+    """Read the fast tokenizer.
 
     Raises:
-        TowerError: it can't be had.
+        TowerError: it is unavailable.
 
     """
     if source.kind != "hub" and not any((Path(source.place) / name).is_file() for name in _TOKENIZERS):
-        # transformers would make up an empty one
-        raise TowerError(f"tower {source.spec}: {source.place} holds no tokenizer ({' or '.join(_TOKENIZERS[:2])})")
+        # transformers would create an empty one
+        raise TowerError(f"tower {source.spec}: {source.place} has no tokenizer ({' or '.join(_TOKENIZERS[:2])})")
     from transformers import AutoTokenizer
 
     with explained(source, "a tokenizer (tokenizer.json or vocab.txt)"):
@@ -141,35 +141,35 @@ def read_tokenizer(source: Source) -> Any:
 
 
 def read_json(source: Source, name: str) -> dict[str, Any]:
-    """A JSON file beside the weights; empty where there is none."""
+    """Read a JSON file beside the weights; empty if there is none."""
     from transformers.utils import cached_file
 
     with explained(source, name):
-        found = cached_file(source.place, name, _raise_exceptions_for_missing_entries=False, **source_options(source))
-        content = json.loads(Path(found).read_text(encoding="utf-8")) if found is not None else {}
+        path = cached_file(source.place, name, _raise_exceptions_for_missing_entries=False, **source_options(source))
+        content = json.loads(Path(path).read_text(encoding="utf-8")) if path is not None else {}
     if not isinstance(content, dict):
-        raise TowerError(f"tower {source.spec}: {name} holds no settings")
+        raise TowerError(f"tower {source.spec}: {name} contains no settings")
     return content
 
 
 def read_model(source: Source, config: Any, model_class: Any = None) -> nn.Module:
-    """A model with its weights in float32, or with new ones where the source is `random`.
+    """Load a model with its weights in float32, or with new ones if the source is `random`.
 
     Args:
-        source: where the files are.
+        source: location of the files.
         config: the architecture.
-        model_class: a class of transformers; default: the one that belongs to the architecture.
+        model_class: a class of transformers; default: the class of the architecture.
 
     Raises:
-        TowerError: weights that can't be had, or that lack tensors of the architecture.
+        TowerError: the weights are unavailable, or lack tensors of the architecture.
 
     """
     if source.kind == "random":
         return new_model(config, model_class)
     if source.kind == "folder" and not any((Path(source.place) / name).is_file() for name in _WEIGHTS):
         raise TowerError(
-            f"tower {source.spec}: {source.place} holds no weights ({_WEIGHTS[0]}).\n"
-            f"For its architecture without weights give random:{source.place}"
+            f"tower {source.spec}: {source.place} has no weights ({_WEIGHTS[0]}).\n"
+            f"For its architecture with new weights give random:{source.place}"
         )
     from transformers import AutoModel
 
@@ -179,23 +179,23 @@ def read_model(source: Source, config: Any, model_class: Any = None) -> nn.Modul
         )
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
     if missing or report["mismatched_keys"]:
-        odd = missing or sorted(str(each[0]) for each in report["mismatched_keys"])
+        names = missing or sorted(str(each[0]) for each in report["mismatched_keys"])
         raise TowerError(
-            f"tower {source.spec}: the weights lack {len(odd)} tensors of the architecture, first {odd[0]}.\n"
-            "They belong to another config.json, or are those of a part of the model."
+            f"tower {source.spec}: the weights lack {len(names)} tensors of the architecture, first {names[0]}.\n"
+            "They belong to another config.json, or to a part of the model."
         )
     return model
 
 
 def new_model(config: Any, model_class: Any = None) -> nn.Module:
-    """A model with new weights."""
+    """Create a model with new weights."""
     from transformers import AutoModel
 
     return model_class._from_config(config) if model_class is not None else AutoModel.from_config(config)
 
 
 def source_options(source: Source) -> dict[str, Any]:
-    """What transformers' `from_pretrained` is to be told of a source."""
+    """Arguments of transformers' `from_pretrained` for a source."""
     options: dict[str, Any] = {"trust_remote_code": False}
     if source.kind == "hub":
         options["local_files_only"] = not hub_reachable()
@@ -206,7 +206,7 @@ def source_options(source: Source) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def hub_reachable() -> bool:
-    """Whether the model hub answers within a few seconds; asked once, so that an offline machine need not wait long."""
+    """Whether the model hub answers within a few seconds; checked once, so that an offline machine waits only once."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session
 
@@ -214,20 +214,20 @@ def hub_reachable() -> bool:
         return False
     try:
         get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
-    except Exception:  # whatever the HTTP library raises, it means the same
+    except Exception:  # any error of the HTTP library means that the hub can't be reached
         return False
     return True
 
 
 @contextmanager
 def explained(source: Source, part: str) -> Iterator[None]:
-    """Turn what transformers raises into one line that says what can't be had, and how to go on."""
+    """Turn errors of transformers into one line that says what is unavailable, and how to go on."""
     from safetensors import SafetensorError
-    from transformers.utils import logging as their_logging
+    from transformers.utils import logging as hub_logging
 
-    level, bars = their_logging.get_verbosity(), their_logging.is_progress_bar_enabled()
-    their_logging.set_verbosity(logging.CRITICAL)
-    their_logging.disable_progress_bar()
+    level, bars = hub_logging.get_verbosity(), hub_logging.is_progress_bar_enabled()
+    hub_logging.set_verbosity(logging.CRITICAL)
+    hub_logging.disable_progress_bar()
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
@@ -242,9 +242,9 @@ def explained(source: Source, part: str) -> Iterator[None]:
             ) from None
         raise TowerError(f"tower {source.spec}: can't read {part}: {_first_line(error)}") from None
     finally:
-        their_logging.set_verbosity(level)
+        hub_logging.set_verbosity(level)
         if bars:
-            their_logging.enable_progress_bar()
+            hub_logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What a tower takes and returns: the one interface behind every pretrained or tiny network."""
+"""The interface of towers (every pretrained or tiny network) and encoders, and the types that they return."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class TextStates:
-    """What a text tower returns for B rows of W words and n pieces.
+    """Output of a text tower for B rows of W words and n pieces.
 
     Attributes:
         words: (B, W, d), zeros where a word is padding or was cut off.
         pooled: (B, d), the tower's sentence vector (`[CLS]`, end of text), or the masked mean of the words.
         pieces: (B, n, d), last states of the pieces; None for towers that read whole words.
-        layers: states after each layer, (B, n, d) each (pieces), embeddings first; empty unless asked for.
+        layers: states of the pieces after each layer, (B, n, d) each, embeddings first; empty unless requested.
 
     """
 
@@ -33,13 +33,13 @@ class TextStates:
 
 @dataclass
 class ImageStates:
-    """What a vision tower returns for N pictures.
+    """Output of a vision tower for N pictures.
 
     Attributes:
-        pooled: (N, d_pooled), one vector a picture, in the joint text-image space where the tower has one.
-        regions: (N, R, d), one vector a patch, row-major.
+        pooled: (N, d_pooled), one vector for each picture, in the joint text-image space if the tower has one.
+        regions: (N, R, d), one vector for each patch, row-major.
         grid: rows and columns of the patches, R = rows * columns.
-        stages: maps (N, c, h, w) of increasing depth where the tower is a pyramid (ResNet), else empty.
+        stages: maps (N, c, h, w) of increasing depth if the tower is a pyramid (ResNet), else empty.
         tokens: (N, 1 + R, d) with the class token, for transformers; else None.
 
     """
@@ -53,14 +53,14 @@ class ImageStates:
 
 @dataclass
 class WordStates:
-    """What every encoder returns: one vector a word, in each of E environments (E = 1 for all but MOUSING).
+    """Output of every encoder: one vector for each word in each of E environments (E = 1 for all but MOUSING).
 
     Attributes:
         states: (E, B, W, d).
         losses: named, unweighted auxiliary losses, scalars.
         boundary: (B, W, 3) B/I/O emissions that a head may add, or None.
-        trace: named tensors to draw, one row a post (attention (B, W, R), adjacency (B, E, L, L), gates ...); empty
-            unless asked for.
+        trace: named tensors to draw, one row for each post (attention (B, W, R), adjacency (B, E, L, L), gates ...);
+            empty unless requested.
         logged: named scalars without gradient that training logs each epoch (edge density ...).
 
     """
@@ -73,18 +73,17 @@ class WordStates:
 
 
 class Tower(nn.Module):
-    """What text and vision towers share.
+    """Base of text and vision towers.
 
     Attributes:
-        spec: how the user named it (`bert-base-uncased`, a folder, `tiny`).
+        spec: the user's name for the tower (`bert-base-uncased`, a folder, `tiny`).
         width: d of the states.
-        frozen: whether its weights are fixed (`mnerkit.towers.frozen.memory.freeze`); then it stays in eval mode.
-        loaded: whether its weights came from a hub or folder.
+        frozen: whether the weights are fixed (`mnerkit.towers.frozen.memory.freeze`); then it stays in eval mode.
+        loaded: whether the weights came from a hub or folder.
         options: options of the factory that made it, as plain data.
         reader: turns words into a text tower's input (`mnerkit.data.batches.needs.Reader`).
         picture: size and normalisation that a vision tower expects (a `PictureFormat`).
-        memory: what it returned before, once it is frozen (`mnerkit.towers.frozen.memory.FeatureMemory`); None where
-            it remembers nothing.
+        memory: cache of the outputs while it is frozen (`mnerkit.towers.frozen.memory.FeatureMemory`); None: no cache.
 
     """
 
@@ -99,7 +98,7 @@ class Tower(nn.Module):
 
     @property
     def external(self) -> bool:
-        """Whether its weights lie in a hub or folder and have not changed: a checkpoint leaves them out."""
+        """Whether the weights are those of a hub or folder; then checkpoints leave them out."""
         return self.frozen and self.loaded
 
     def train(self, mode: bool = True) -> Self:
@@ -108,10 +107,10 @@ class Tower(nn.Module):
 
 
 class TextTower(Tower):
-    """Words to states.
+    """Base of text towers: words to states.
 
     Attributes:
-        causal: whether a word sees only what stands before it.
+        causal: whether a word attends only to preceding words.
 
     """
 
@@ -126,16 +125,16 @@ class TextTower(Tower):
         return self.width
 
     def joint(self, states: Tensor) -> Tensor:
-        """Map word or piece states (..., width) into the space shared with pictures; themselves where there is none."""
+        """Map word or piece states (..., width) into the space shared with pictures; the identity if there is none."""
         return states
 
 
 class VisionTower(Tower):
-    """Pictures to states; `width` is d of the regions.
+    """Base of vision towers: pictures to states; `width` is d of the regions.
 
     Attributes:
         pooled_width: width of the pooled vector.
-        stage_widths: channels of each of its stages; empty for a tower without stages.
+        stage_widths: channels of each stage; empty for a tower without stages.
 
     """
 
@@ -146,22 +145,22 @@ class VisionTower(Tower):
         raise NotImplementedError
 
     def see(self, pictures: PictureBatch) -> ImageStates:
-        """The states of a batch's pictures (`Batch.pictures`): what a frozen tower knows already is not decoded.
+        """The states of a batch's pictures (`Batch.pictures`); those cached by a frozen tower are not decoded.
 
-        A tower may pool crops in another way than whole pictures, which `forward` and `pool` take theirs for.
+        A tower may pool crops differently from whole pictures; `forward` and `pool` treat all as whole pictures.
         """
         return self(pictures.pixels())
 
     def see_stages(self, pictures: PictureBatch) -> ImageStates:
-        """As `see`, with stages and tokens where the tower has them; a frozen tower computes them each time."""
+        """Like `see`, with stages and tokens if the tower has them; a frozen tower computes them each time."""
         return self(pictures.pixels())
 
     def see_pooled(self, pictures: PictureBatch) -> Tensor:
-        """Their pooled vectors (N, pooled_width) alone."""
+        """Like `see`, but only the pooled vectors (N, pooled_width)."""
         return self.pool(pictures.pixels())
 
     def pool(self, pixels: Tensor) -> Tensor:
-        """The pooled vectors (N, pooled_width) alone, for whom regions would be computed in vain."""
+        """Only the pooled vectors (N, pooled_width), without computing regions where possible."""
         return self(pixels).pooled
 
     @property
@@ -170,17 +169,17 @@ class VisionTower(Tower):
         return self.width
 
     def joint(self, regions: Tensor) -> Tensor:
-        """Map regions (..., width) into the space shared with text; themselves where there is none."""
+        """Map regions (..., width) into the space shared with text; the identity if there is none."""
         return regions
 
 
 class Encoder(nn.Module):
-    """A method without its head: a batch becomes one state per word.
+    """Base of encoders, which map a batch to one state for each word.
 
     Attributes:
         width: d of `WordStates.states`.
-        by_post: whether, in evaluation, a post's states depend on the post alone, up to rounding, and nothing but what
-            is returned is read after a call. Then a post that comes back in other episodes is encoded once.
+        by_post: whether, in evaluation, a post's states depend only on the post, up to rounding, and only the return
+            value is used after a call. Then a post that appears in several episodes is encoded once.
     """
 
     width: int
@@ -190,7 +189,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def begin_epoch(self, epoch: int) -> None:
-        """Hear that an epoch of training begins, for what changes with it; the first one is 1.
+        """Called when an epoch of training begins, with its number (from 1), for schedules.
 
-        The random state is that of the epoch by then, also in a run that is resumed.
+        The random state is already that of the epoch, also in a resumed run.
         """

@@ -1,4 +1,4 @@
-"""Towers to plain data for a checkpoint, and back."""
+"""Conversion of towers to plain data for checkpoints, and back."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mnerkit.towers.vision.resnet_files import read_resnet
 
 
 def tower_state(tower: Tower) -> dict[str, Any]:
-    """All that `tower_from_state` rebuilds a tower from, as plain data; without weights.
+    """Plain data from which `tower_from_state` rebuilds a tower, without weights.
 
-    A frozen tower whose weights lie in a hub or folder is stored as its spec and weight digest; any other tower's
-    weights must be stored beside this.
+    A frozen pretrained tower is stored as its spec and weight digest; the weights of any other tower must be stored
+    separately.
     """
     state: dict[str, Any] = {
         "family": type(tower).__name__,
@@ -55,16 +55,16 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
     """Rebuild a tower from `tower_state`.
 
     Args:
-        state: from a checkpoint.
-        tower_dir: where to look first for the weights of a tower that is stored by its spec: its own folder (or, for a
-            ResNet, its file), or a folder that holds it by name.
+        state: state from a checkpoint.
+        tower_dir: first place to look for the weights of a tower that is stored by its spec: its own folder (or, for a
+            ResNet, its file), or a folder that contains it by name.
 
     Returns:
-        The tower. Where the checkpoint stores its weights, they are still to be loaded.
+        The tower. Weights that the checkpoint stores are not loaded yet.
 
     Raises:
-        TowerError: weights that can't be had, or that are not the ones it was trained with.
-        CheckpointError: the state is of no known tower.
+        TowerError: the weights are unavailable, or differ from those that the checkpoint was trained with.
+        CheckpointError: the state is not that of a known tower.
 
     """
     families: dict[str, Callable[[dict[str, Any], str | Path | None], Tower]] = {
@@ -88,14 +88,14 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
     if not has_weights_of(tower, state):
         where = f"{tower_dir} or {state['spec']}" if tower_dir else state["spec"]
         raise TowerError(
-            f"tower {state['spec']}: the weights found ({where}) are not those that the checkpoint was trained with.\n"
+            f"tower {state['spec']}: the weights in {where} are not those that the checkpoint was trained with.\n"
             "Give the folder with the same release of the weights as --tower_dir."
         )
     return tower
 
 
 def has_weights_of(tower: Tower, state: dict[str, Any]) -> bool:
-    """Whether a tower has the weights whose digest `tower_state` stored; True where it stored none."""
+    """Whether a tower's weights have the digest that `tower_state` stored; True if it stored none."""
     return not state["external"] or weight_digest(tower) == state["digest"]
 
 
@@ -118,10 +118,10 @@ def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
     config, reader = config_from_dict(state["architecture"]), reader_from_state(state["reader"])
     if not isinstance(reader, PieceReader):
         raise CheckpointError("tower tiny-bert of the checkpoint does not read pieces")
-    # its sizes are those of the architecture
+    # the architecture already contains the sizes
     sizes = inspect.signature(tiny_config).parameters
-    own = {name: value for name, value in state["options"].items() if name not in sizes}
-    return TinyBert(state["spec"], new_model(config), reader, **own)
+    pooling = {name: value for name, value in state["options"].items() if name not in sizes}
+    return TinyBert(state["spec"], new_model(config), reader, **pooling)
 
 
 def _saved_patches(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:

@@ -1,4 +1,4 @@
-"""What the tiny towers have in common, so that they share a joint space and read the same pictures."""
+"""Sizes of the tiny towers, which share a joint space and read the same pictures."""
 
 from mnerkit.data.pictures.decoding import PictureFormat
 

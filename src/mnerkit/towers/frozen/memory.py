@@ -1,4 +1,4 @@
-"""Frozen towers: fixed weights, their digest, and outputs that are computed once."""
+"""Frozen towers: fixed weights, their digest, and a cache of their outputs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ AnyTower = TypeVar("AnyTower", bound=Tower)
 
 MEMORY_BYTES = 512 << 20
 
-_Shapes = dict[str, tuple[int, ...]]  # of the parts of what is kept of an input
+_Shapes = dict[str, tuple[int, ...]]  # shapes of the cached tensors of an input, by name
 
 
 def freeze(tower: AnyTower) -> AnyTower:
-    """Fix a tower's weights: no gradient, and eval mode from now on (dropout off, BatchNorm statistics fixed).
+    """Freeze a tower's weights: no gradients, and eval mode from now on (dropout off, BatchNorm statistics fixed).
 
     Returns:
         The same tower.
@@ -40,7 +40,7 @@ def freeze(tower: AnyTower) -> AnyTower:
 def weight_digest(module: nn.Module) -> str:
     """SHA-256 over names, types, shapes and values of a module's state dict, as hex.
 
-    It does not depend on the device, nor on the order in which weights were created.
+    It depends neither on the device nor on the order in which weights were created.
     """
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -64,17 +64,17 @@ def _bytes(value: Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a frozen tower reads: all that, beside the input, decides its output.
+    """Settings of a frozen tower that, together with the input, determine its output.
 
     Attributes:
         weights: digest of the tower's weights.
-        view: what is read: `text` or `picture`. That a picture is a cell of another one is part of its digest.
-        preprocessing: the reader's or the picture format's settings, as text.
-        length_limit: most pieces of a text; 0 for pictures.
-        layers: how many last layers are averaged.
-        pooling: how pieces become words (`first`, `mean`); `pooled` where only a picture's pooled vector is kept.
-        projection: whether states lie in the joint space.
-        dtype: type of the numbers that it computes with; what is kept is float32.
+        view: `text` or `picture`. Whether a picture is a cell of another one is part of the input's digest.
+        preprocessing: settings of the reader or the picture format, as text.
+        length_limit: maximum number of pieces of a text; 0 for pictures.
+        layers: number of last layers that are averaged.
+        pooling: how pieces become words (`first`, `mean`); `pooled` if only a picture's pooled vector is cached.
+        projection: whether states are in the joint space.
+        dtype: type of the tower's computations; cached values are float32.
 
     """
 
@@ -89,17 +89,16 @@ class Reading:
 
 
 class FeatureMemory:
-    """What a frozen tower returned, so that no input is computed twice: in memory, and on disk where there is a folder.
+    """A cache of a frozen tower's outputs: in main memory and, if a folder is given, on disk.
 
-    An input that is met for the first time is computed alone: what is kept does not depend on its batch mates, and a
-    resumed run computes the same numbers. Once the limit is reached, and where the disk takes nothing, nothing more is
-    kept, and new inputs are computed together: an epoch meets every post once, so giving up the oldest would lose each
-    before it comes again.
+    A new input is computed alone, so that cached values do not depend on batch mates and a resumed run computes the
+    same numbers. When the memory limit is reached and the disk takes no more, new inputs are computed together and not
+    cached. Nothing is evicted: an epoch reads every post once, so an evicted entry would always be missed later.
 
     Args:
-        limit: most bytes that are kept in main memory.
-        folder: where the features of all towers are kept on disk (`FeatureStore`); None keeps them in memory alone.
-        about: the tower, in words for people who look at that folder.
+        limit: maximum number of bytes in main memory.
+        folder: folder of the features of all towers on disk (`FeatureStore`); None caches in memory only.
+        about: description of the tower for people who look at that folder.
 
     """
 
@@ -109,44 +108,44 @@ class FeatureMemory:
         self._reading: tuple[tuple[int, ...], Reading] | None = None
 
     def __len__(self) -> int:
-        return sum(len(shelf.kept) for shelf in self._shelves.values())
+        return sum(len(shelf.cached) for shelf in self._shelves.values())
 
     @property
     def off(self) -> bool:
-        """Whether nothing is ever kept."""
+        """Whether the cache is turned off."""
         return self.limit <= 0 and self.folder is None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a copy of a tower (another process, fine-tuning) starts with nothing but the disk
+        # a copy of a tower (another process, fine-tuning) starts with an empty memory and the same folder
         return (FeatureMemory, (self.limit, self.folder, self.about))
 
     def text(
         self, tower: Any, text: TextBatch, compute: Callable[[TextBatch], TextStates], stages: int = 0
     ) -> TextStates:
-        """What `compute` returns for a batch, without pieces.
+        """The result of `compute` for a batch, without pieces, cached row by row.
 
         Args:
             tower: a frozen tower with `reading()`.
             text: the batch.
             compute: runs the tower.
-            stages: how many `layers`, (B, W, d) each, it returns and are kept besides.
+            stages: number of `layers`, (B, W, d) each, to return and cache in addition.
 
         """
         ids, mask, owner = text.input_ids, text.attn_mask, text.piece_word
         if self.off or ids is None or mask is None or owner is None:
             return compute(text)
-        used, counts = mask.sum(1).tolist(), text.word_mask.sum(1).tolist()
+        lengths, counts = mask.sum(1).tolist(), text.word_mask.sum(1).tolist()
         inputs = torch.stack([ids, owner], -1).cpu()  # (B, n, 2)
-        # the number of words is part of the input: posts that differ only in words that were cut off are not the same
+        # the number of words is part of the input, since posts may differ only in words that were cut off
         sizes = inputs.new_tensor([[count, -1] for count in counts]).unsqueeze(1)  # (B, 1, 2)
-        keys = [input_digest(torch.cat((inputs[row, :length], sizes[row]))) for row, length in enumerate(used)]
+        keys = [input_digest(torch.cat((inputs[row, :length], sizes[row]))) for row, length in enumerate(lengths)]
         parts = ["words", *(f"stage{number}" for number in range(1, stages + 1))]
         shapes: list[_Shapes] = [
             {**dict.fromkeys(parts, (max(1, count), tower.width)), "pooled": (tower.width,)} for count in counts
         ]
 
         def alone(row: int) -> dict[str, Tensor]:
-            states = compute(_row(text, row, used[row], max(1, counts[row])))
+            states = compute(_row(text, row, lengths[row], max(1, counts[row])))
             named = zip(parts, (states.words, *states.layers[:stages]), strict=True)
             return {**{part: value[0] for part, value in named}, "pooled": states.pooled[0]}
 
@@ -158,17 +157,17 @@ class FeatureMemory:
             return compute(text)
         like = next(tower.parameters())
         words, *layers = (like.new_zeros(*text.word_mask.shape, tower.width) for _ in parts)
-        for row, found in enumerate(rows):
-            for part, whole in zip(parts, (words, *layers), strict=True):
-                whole[row, : len(found[part])] = found[part].to(like.device)
-        return TextStates(words, torch.stack([found["pooled"] for found in rows]).to(like.device), layers=tuple(layers))
+        for number, row in enumerate(rows):
+            for part, batch in zip(parts, (words, *layers), strict=True):
+                batch[number, : len(row[part])] = row[part].to(like.device)
+        return TextStates(words, torch.stack([row["pooled"] for row in rows]).to(like.device), layers=tuple(layers))
 
     def images(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], ImageStates]) -> ImageStates:
-        """What `compute` returns for pictures, without tokens and stages; zeros for places that are masked.
+        """The result of `compute` for pictures, without tokens and stages, cached; zeros for masked pictures.
 
         Args:
             tower: a frozen tower with `reading()`, `grid_of` and `picture`.
-            pictures: N of them; those that are known are not decoded.
+            pictures: N pictures; cached ones are not decoded.
             compute: runs the tower on pixels.
 
         """
@@ -182,37 +181,37 @@ class FeatureMemory:
             states = compute(pixels)
             return {"pooled": states.pooled, "regions": states.regions}
 
-        found = self._pictures(tower, pictures, self.reading(tower), shapes, parts)
-        if found is None:
+        features = self._pictures(tower, pictures, self.reading(tower), shapes, parts)
+        if features is None:
             return compute(pictures.pixels())
-        return ImageStates(found["pooled"], found["regions"], grid)
+        return ImageStates(features["pooled"], features["regions"], grid)
 
     def pooled(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """The pooled vectors (N, d) that `compute` returns, a hundredth of what `images` keeps; else as there."""
+        """Like `images`, but only for pooled vectors (N, d), which need a hundredth of the space."""
         if self.off:
             return compute(pictures.pixels())
         shapes: _Shapes = {"pooled": (tower.pooled_width,)}
         reading = pooled_only(self.reading(tower))
-        found = self._pictures(tower, pictures, reading, shapes, lambda pixels: {"pooled": compute(pixels)})
-        return compute(pictures.pixels()) if found is None else found["pooled"]
+        features = self._pictures(tower, pictures, reading, shapes, lambda pixels: {"pooled": compute(pixels)})
+        return compute(pictures.pixels()) if features is None else features["pooled"]
 
-    def knows(self, reading: Reading, key: str) -> bool:
-        """Whether what the tower returned for an input (its digest) is kept; on disk it may yet prove damaged."""
+    def has(self, reading: Reading, key: str) -> bool:
+        """Whether the output for an input (given by its digest) is cached; an entry on disk may still be damaged."""
         shelf = self._shelf(reading)
-        return key in shelf.kept or (shelf.store is not None and key in shelf.store)
+        return key in shelf.cached or (shelf.store is not None and key in shelf.store)
 
     def flush(self) -> None:
-        """Write what is not on disk yet, for other processes and for the next run."""
+        """Write new features to disk, for other processes and for the next run."""
         for shelf in self._shelves.values():
             if shelf.store is not None:
                 shelf.store.flush()
 
     def reading(self, tower: Any) -> Reading:
-        """The tower's `reading()`, taken again when a weight was replaced, moved or written to."""
-        # a state dict would take as long to make as a small batch to read
+        """The tower's `reading()`, computed again when a weight was replaced, moved or written to."""
+        # building a state dict would take as long as running a small batch
         values = chain(tower.parameters(), tower.buffers())
         version = tuple(
-            each for value in values for each in (value.data_ptr(), 0 if value.is_inference() else value._version)
+            part for value in values for part in (value.data_ptr(), 0 if value.is_inference() else value._version)
         )
         if self._reading is None or self._reading[0] != version:
             self._reading = version, tower.reading()
@@ -229,7 +228,7 @@ class FeatureMemory:
         shapes: _Shapes,
         compute: Callable[[Tensor], dict[str, Tensor]],
     ) -> dict[str, Tensor] | None:
-        """The parts of N pictures' states that `shapes` names, (N, ...) each; None where there is no room to keep."""
+        """The features of N pictures named in `shapes`, (N, ...) each; None if the cache is full."""
         if pictures.sources is None:
             keys: list[str | None] = [input_digest(picture) for picture in pictures.pixels().cpu()]
         else:
@@ -244,12 +243,12 @@ class FeatureMemory:
         )
         if rows is None:
             return None
-        device, found = next(tower.parameters()).device, {}
+        device, features = next(tower.parameters()).device, {}
         for part, shape in shapes.items():
-            found[part] = torch.zeros(len(keys), *shape)
+            features[part] = torch.zeros(len(keys), *shape)
             for row, parts in zip(real, rows, strict=True):
-                found[part][row] = parts[part]
-        return {part: tensor.to(device) for part, tensor in found.items()}
+                features[part][row] = parts[part]
+        return {part: tensor.to(device) for part, tensor in features.items()}
 
     def _recall(
         self,
@@ -258,25 +257,25 @@ class FeatureMemory:
         shapes: Sequence[_Shapes],
         alone: Callable[[int], dict[str, Tensor]],
     ) -> list[dict[str, Tensor]] | None:
-        """The tensors of each key, computed and kept where they are new; None where there is no room for new ones."""
-        shelf, found = self._shelf(reading), []
+        """The tensors of each key; new ones are computed and cached. None if the cache has no room for a new one."""
+        shelf, rows = self._shelf(reading), []
         for row, key in enumerate(keys):
-            tensors = shelf.kept.get(key)
+            tensors = shelf.cached.get(key)
             if tensors is None and shelf.store is not None:
                 arrays = shelf.store.get(key, shapes[row])
                 tensors = None if arrays is None else {part: torch.from_numpy(each) for part, each in arrays.items()}
             if tensors is None:
-                taken = shelf.store is not None and shelf.store.usable
-                if self.used >= self.limit and not taken:
+                on_disk = shelf.store is not None and shelf.store.usable
+                if self.used >= self.limit and not on_disk:
                     return None
                 tensors = {part: tensor.detach().float().cpu().clone() for part, tensor in alone(row).items()}
                 if self.used < self.limit:
-                    shelf.kept[key] = tensors
+                    shelf.cached[key] = tensors
                     self.used += sum(tensor.nbytes for tensor in tensors.values())
-                if taken and shelf.store is not None:
+                if on_disk and shelf.store is not None:
                     shelf.store.put(key, {part: tensor.numpy() for part, tensor in tensors.items()})
-            found.append(tensors)
-        return found
+            rows.append(tensors)
+        return rows
 
     def _shelf(self, reading: Reading) -> _Shelf:
         if reading not in self._shelves:
@@ -287,54 +286,54 @@ class FeatureMemory:
 
 @dataclass
 class _Shelf:
-    """What is kept of one reading, by the digest of the input."""
+    """The cached outputs of one reading, by the digest of the input."""
 
-    kept: dict[str, dict[str, Tensor]]
+    cached: dict[str, dict[str, Tensor]]
     store: FeatureStore | None
 
 
 def pooled_only(reading: Reading) -> Reading:
-    """The reading of which nothing but pooled vectors is kept."""
+    """The same reading for the cache of pooled vectors."""
     return replace(reading, pooling="pooled")
 
 
 def keep_on_disk(towers: Iterable[Tower], folder: Path | None) -> None:
-    """Let frozen towers keep their outputs in the features' folder of a cache; None: in memory alone.
+    """Let frozen towers cache their outputs in the features' folder of a cache; None: in memory only.
 
-    Only those whose weights came from a hub or folder. Tiny and random ones have other weights in each run, so nothing
-    would be found again.
+    Only pretrained towers use the disk. Tiny and random ones have new weights in each run, so their features would
+    never be read again.
     """
     for tower in towers:
-        place = folder if tower.external else None
-        if tower.memory is not None and tower.memory.folder != place:
-            tower.memory = FeatureMemory(tower.memory.limit, place, f"{type(tower).__name__} {tower.spec}")
+        target = folder if tower.external else None
+        if tower.memory is not None and tower.memory.folder != target:
+            tower.memory = FeatureMemory(tower.memory.limit, target, f"{type(tower).__name__} {tower.spec}")
 
 
 class KnownPictures:
-    """Digests of the pictures that all vision towers of a method know, so that the collator need not decode them.
+    """Digests of the pictures that all vision towers of a method have cached, so the collator does not decode them.
 
-    A picture that one of them does know in another way than it will be asked (its pooled vector, but not its regions)
-    is decoded later, by the process that asks.
+    If a tower has cached another output than is needed (the pooled vector, but not the regions), the picture is decoded
+    later, when the tower runs.
 
     Args:
-        towers: frozen vision towers with a `memory`; asked under the precision that the method will run in.
+        towers: frozen vision towers with a `memory`; create the object under the precision of the method.
 
     """
 
     def __init__(self, towers: Sequence[Any]) -> None:
         readings = [tower.memory.reading(tower) for tower in towers]
-        self._known = [(tower.memory, (each, pooled_only(each))) for tower, each in zip(towers, readings, strict=True)]
+        self._caches = [(tower.memory, (each, pooled_only(each))) for tower, each in zip(towers, readings, strict=True)]
 
     @classmethod
     def of(cls, towers: Iterable[Tower]) -> KnownPictures | None:
-        """What the vision towers among `towers` know; None where one of them remembers nothing, or there is none."""
+        """The pictures that the vision towers among `towers` have cached; None if there is none or one has no cache."""
         visions = [tower for tower in towers if isinstance(tower, VisionTower)]
         if not visions or not all(tower.frozen and tower.memory is not None for tower in visions):
             return None
         return cls(visions)
 
     def __contains__(self, digest: object) -> bool:
-        return all(any(memory.knows(reading, str(digest)) for reading in readings) for memory, readings in self._known)
+        return all(any(memory.has(reading, str(digest)) for reading in readings) for memory, readings in self._caches)
 
 
 def _row(text: TextBatch, row: int, pieces: int, words: int) -> TextBatch:

@@ -1,4 +1,4 @@
-"""Captions in place of pixels: what a vision tower returns, from a text tower that reads the picture's caption."""
+"""Captions instead of pixels: a text tower that reads captions and returns the states of a vision tower."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ STAGES = 4
 
 
 class CaptionAdapter(nn.Module):
-    """Stands in for a vision tower; what it returns of N captions of up to C words is an `ImageStates`.
+    """Replaces a vision tower: returns an `ImageStates` for N captions of up to C words.
 
-    Pooled is the mean over the words, regions are the words' states (a 1 x C grid, padded: the mask tells), stages are
-    the words' states after four evenly spaced layers, (N, d, 1, C) each, where the tower has layers, and tokens are
-    pooled and regions. There is no height and width in it.
+    Pooled is the mean over the words; regions are the words' states (a 1 x C grid, padded; see the mask); stages are
+    the words' states after four evenly spaced layers, (N, d, 1, C) each, if the tower has layers; tokens are pooled and
+    regions. The states have no height and width.
 
     Args:
-        tower: reads the captions.
+        tower: text tower that reads the captions.
     """
 
     def __init__(self, tower: TextTower) -> None:
@@ -42,7 +42,7 @@ class CaptionAdapter(nn.Module):
         maps: tuple[Tensor, ...] = ()
         if stages and isinstance(self.tower, PieceTower):
             states = self.tower.staged(captions, STAGES)
-            maps = tuple(each.transpose(1, 2).unsqueeze(2) for each in states.layers)  # (N, d, 1, C)
+            maps = tuple(layer.transpose(1, 2).unsqueeze(2) for layer in states.layers)  # (N, d, 1, C)
         else:
             states = self.tower(captions)
         words = states.words * mask.unsqueeze(-1)  # (N, C, d)

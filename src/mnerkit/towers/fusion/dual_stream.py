@@ -1,4 +1,4 @@
-"""Two towers whose layers step side by side and hand each other keys and values (MGIPS-CL, Eq. 2-4; MKGFormer)."""
+"""Two towers that run layer by layer and exchange keys and values (MGIPS-CL, Eq. 2-4; MKGFormer)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
-from mnerkit.towers.fusion.prefix import ARGUMENT, Joining, joined_mask, let_in, put_before, with_unused
+from mnerkit.towers.fusion.prefix import ARGUMENT, Joining, accept_joining, joined_mask, prepend, with_unused
 from mnerkit.towers.interface import Tower
 from mnerkit.towers.text.piece_tower import BertTower
 from mnerkit.towers.vision.pretrained import ClipVisionTower
@@ -22,37 +22,36 @@ FirstLayer = Literal["raw", "projected", "none"]
 
 @dataclass
 class Stream:
-    """States on their way through the layers of one tower.
+    """Input of one of the two streams.
 
     Attributes:
         states: (B, n, d), embeddings before the first layer.
         mask: (B, n) bool, positions that the stream's own queries attend to.
-        given: (B, n) bool, positions that the other stream's queries attend to.
+        shared: (B, n) bool, positions that the other stream's queries attend to.
     """
 
     states: Tensor
     mask: Tensor
-    given: Tensor
+    shared: Tensor
 
 
 class DualStream(nn.Module):
-    """Layer l of each stream attends to its own keys and values, and to those of the other stream before them.
+    """Two streams in which layer l attends to its own keys and values, preceded by those of the other stream.
 
-    K = [K_foreign; H W^k], V = [V_foreign; H W^v], where the foreign part is what layer l - 1 of the other stream
-    attended with (its own part alone, so that sequences do not grow). The layers are the towers' own, called as they
-    are; the rest of each is the pretrained one. A stream of whose partner nothing is real is computed exactly as its
-    tower alone computes it.
+    K = [K_foreign; H W^k], V = [V_foreign; H W^v], where the foreign part are the keys and values of layer l - 1 of the
+    other stream (without its own foreign part, so that sequences do not grow). The layers are those of the towers,
+    unchanged. A stream whose partner is fully masked is computed exactly as by its tower alone.
 
     Args:
         text: a BERT-like tower.
-        vision: CLIP's vision tower; or a BERT-like one, for a stream of words in place of patches.
-        source: the foreign part of layer l is from layer l - 1 of the other stream, both ways (`previous`); or vision
-            steps first, and text gets what vision's layer l attended with (`same_layer_vision_first`).
-        first_layer: the foreign part of the first layer, which has no layer before it: the other stream's embedding as
-            keys and values alike (`raw`, Eq. 3), those that its first layer makes of it (`projected`), or `none`.
+        vision: CLIP's vision tower; or a BERT-like one, for a stream of words instead of patches.
+        source: `previous`: the foreign part of layer l comes from layer l - 1 of the other stream, in both directions;
+            `same_layer_vision_first`: vision runs first, and text gets the keys and values of vision's layer l.
+        first_layer: the foreign part of the first layer: `raw` (the other stream's embeddings as keys and values,
+            Eq. 3), `projected` (the keys and values of its first layer), or `none`.
 
     Raises:
-        UsageError: towers of other kinds, or of different depth.
+        UsageError: the towers are of other kinds, or of different depth.
     """
 
     def __init__(
@@ -64,24 +63,26 @@ class DualStream(nn.Module):
     ) -> None:
         super().__init__()
         self.source, self.first_layer = source, first_layer
-        # kept out of this module's parameters: the towers belong to whoever made them
+        # a tuple, so that the towers' parameters are not registered here: the encoder owns the towers
         self._stacks = (_Stack(text), _Stack(vision))
-        one, other = self._stacks
-        if len(one.layers) != len(other.layers):
+        first, second = self._stacks
+        if len(first.layers) != len(second.layers):
             raise UsageError(
-                f"tower {text.spec} has {len(one.layers)} layers and {vision.spec} {len(other.layers)}: "
+                f"tower {text.spec} has {len(first.layers)} layers and {vision.spec} {len(second.layers)}: "
                 "two streams step layer by layer; give towers of one depth"
             )
-        same = (one.width, one.heads) == (other.width, other.heads)
-        # a linear map where heads do not fit: keys and values of each layer, each way
+        equal = (first.width, first.heads) == (second.width, second.heads)
+        # linear maps if the heads do not fit: for keys and values of each layer, in both directions
         self.joints = nn.ModuleList(
-            nn.ModuleList(nn.Identity() if same else nn.Linear(giver.width, taker.width, bias=False) for _ in range(2))
-            for giver, taker in ((other, one), (one, other))
-            for _ in one.layers
+            nn.ModuleList(
+                nn.Identity() if equal else nn.Linear(source.width, target.width, bias=False) for _ in range(2)
+            )
+            for source, target in ((second, first), (first, second))
+            for _ in first.layers
         )
 
     def forward(self, text: Stream, vision: Stream) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Step both streams.
+        """Run both streams.
 
         Args:
             text: n pieces.
@@ -95,40 +96,43 @@ class DualStream(nn.Module):
         for stack in self._stacks:
             stack.prepare()
         masks = [stack.own_mask(stream) for stack, stream in zip(self._stacks, streams, strict=True)]
-        told = torch.stack([each for stream in streams for each in (stream.given.any(), stream.given.all())]).tolist()
-        active, full = told[::2], told[1::2]
+        # one transfer from the device for all four flags
+        flags = torch.stack(
+            [flag for stream in streams for flag in (stream.shared.any(), stream.shared.all())]
+        ).tolist()
+        active, full = flags[::2], flags[1::2]
         history: tuple[list[Tensor], list[Tensor]] = ([text.states], [vision.states])
         last: list[tuple[Tensor, Tensor] | None] = list(self._first(streams, masks))
 
         for number in range(len(self._stacks[0].layers)):
-            given = list(last)
+            exchanged = list(last)
             for side in (1, 0):  # vision, text
-                foreign = given[1 - side] if active[1 - side] else None
+                foreign = exchanged[1 - side] if active[1 - side] else None
                 if foreign is not None:
                     foreign = self._joined(side, number, *foreign)
-                crossing = _Crossing(foreign, streams[1 - side].given, full[1 - side])
+                crossing = _Crossing(foreign, streams[1 - side].shared, full[1 - side])
                 states = self._stacks[side].layers[number](history[side][-1], masks[side], **{ARGUMENT: crossing})
                 history[side].append(states)
-                last[side] = crossing.own()
+                last[side] = crossing.keys_values()
                 if self.source == "same_layer_vision_first" and side == 1:
-                    given[1] = last[1]
+                    exchanged[1] = last[1]
         # maps that no layer used on this rank
         unused = [] if all(active) and self.first_layer != "none" else list(self.joints.parameters())
         history[0][-1] = with_unused(history[0][-1], unused)
         return tuple(history[0]), tuple(history[1])
 
     def _first(self, streams: Sequence[Stream], masks: Sequence[Any]) -> list[tuple[Tensor, Tensor] | None]:
-        """What each stream gives before its first layer (Eq. 3)."""
+        """Keys and values of each stream for the other one's first layer (Eq. 3)."""
         if self.first_layer == "raw":
             return [(stream.states, stream.states) for stream in streams]
         if self.first_layer == "none":
             return [None, None]
-        found: list[tuple[Tensor, Tensor] | None] = []
+        pairs: list[tuple[Tensor, Tensor] | None] = []
         for stack, stream, mask in zip(self._stacks, streams, masks, strict=True):
-            probe = _Crossing(None, stream.given, False)
-            stack.layers[0](stream.states, mask, **{ARGUMENT: probe})  # for its keys and values alone
-            found.append(probe.own())
-        return found
+            probe = _Crossing(None, stream.shared, False)
+            stack.layers[0](stream.states, mask, **{ARGUMENT: probe})  # only its keys and values are used
+            pairs.append(probe.keys_values())
+        return pairs
 
     def _joined(self, side: int, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         joint: Any = self.joints[side * len(self._stacks[0].layers) + number]
@@ -147,19 +151,19 @@ class _Stack:
             self.layers = self.model.encoder.layer
         else:
             raise UsageError(
-                f"tower {tower.spec}: its layers can't step beside another tower's; give a tower like BERT or RoBERTa "
+                f"tower {tower.spec}: its layers can't run beside another tower's; give a tower like BERT or RoBERTa "
                 "for text, and a CLIP for pictures"
             )
         self.spec = tower.spec
         self.width, self.heads = self.model.config.hidden_size, self.model.config.num_attention_heads
-        # `let_in` asks the model that has the switch
-        self._switch = tower.model
+        # the attention implementation is set on the outer model
+        self._outer = tower.model
 
     def prepare(self) -> None:
-        let_in(self._switch, self.spec)
+        accept_joining(self._outer, self.spec)
 
     def own_mask(self, stream: Stream) -> Any:
-        """The mask as the library makes it of (B, n): None where nothing is padding."""
+        """The library's attention mask for (B, n): None without padding."""
         from transformers.masking_utils import create_bidirectional_mask
 
         return create_bidirectional_mask(
@@ -168,58 +172,58 @@ class _Stack:
 
 
 class _Crossing(Joining):
-    """What one layer takes from the other stream, and keeps of its own for it.
+    """Joins the other stream's keys and values to those of one layer, and records the layer's own.
 
     Args:
         foreign: keys and values (B, P, d); None: nothing.
-        mask: (B, P) bool, which are real.
-        full: whether all are.
+        mask: (B, P) bool, which of them are real.
+        full: whether all are real.
     """
 
     def __init__(self, foreign: tuple[Tensor, Tensor] | None, mask: Tensor, full: bool) -> None:
         self.foreign, self.mask, self.full = foreign, mask, full
         self._own: tuple[Tensor, Tensor] | None = None
 
-    def own(self) -> tuple[Tensor, Tensor]:
+    def keys_values(self) -> tuple[Tensor, Tensor]:
         """The layer's own keys and values, (B, n, d) each, head h in columns h * d_head to (h + 1) * d_head."""
         if self._own is None:
             raise UsageError(
-                "a layer did not look its attention up where it can be joined; give another release of transformers"
+                "a layer does not take its attention from the registry; install another release of transformers"
             )
-        keys, values = (each.transpose(1, 2).flatten(2) for each in self._own)
+        keys, values = (part.transpose(1, 2).flatten(2) for part in self._own)
         return keys, values
 
     def join(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """As the base."""
+        """See `Joining.join`."""
         self._own = key, value
         if self.foreign is None:
             return None
         keys, values = self.foreign
-        return put_before(keys, key), put_before(values, value), joined_mask(mask, self.mask, query, causal, self.full)
+        return prepend(keys, key), prepend(values, value), joined_mask(mask, self.mask, query, causal, self.full)
 
 
 def text_embedding(tower: BertTower, text: TextBatch) -> Tensor:
     """Piece, position and segment embeddings with their LayerNorm and dropout (Eq. 1), (B, n, d)."""
-    text = tower.heard(text)
+    text = tower.with_unknown_words(text)
     options = {"token_type_ids": text.type_ids} if tower.typed else {}
     return tower.model.embeddings(input_ids=text.input_ids, **options)
 
 
 class CropEmbedding(nn.Module):
-    """Patches of o crops as one sequence: CLIP's patches, a position for each place, the class token before them.
+    """Patches of o crops as one sequence: the class token, then CLIP's patches with new position embeddings.
 
-    The whole picture is no part of it. The patches' positions are new, for CLIP's are those of one whole picture; those
-    are fixed, since nothing reads them here.
+    The whole picture is not part of it. The position embeddings are new, because CLIP's are for one whole picture;
+    CLIP's own are frozen, since nothing reads them here.
 
     Args:
-        tower: CLIP's.
-        crops: o, most crops of a post.
+        tower: CLIP's vision tower.
+        crops: o, maximum number of crops of a post.
         size: height and width of a crop in pixels, a multiple of the tower's patch.
 
     Raises:
-        UsageError: a size that the patches do not fill.
+        UsageError: `size` is not a multiple of the tower's patch.
     """
 
     def __init__(self, tower: ClipVisionTower, crops: int, size: int) -> None:
@@ -230,7 +234,7 @@ class CropEmbedding(nn.Module):
                 f"--model.crop_size {size}: tower {tower.spec} has patches of {config.patch_size} pixels; "
                 "give a multiple of that"
             )
-        self._model = (tower.model.vision_model,)  # the tower's, not a part of this module
+        self._model = (tower.model.vision_model,)  # a tuple, so that it is not registered as a submodule
         self.patches = (size // config.patch_size) ** 2  # of a crop
         self.position = nn.Parameter(torch.randn(crops * self.patches, config.hidden_size) * config.initializer_range)
         tower.model.vision_model.embeddings.position_embedding.requires_grad_(False)
@@ -244,11 +248,11 @@ class CropEmbedding(nn.Module):
         """Embed crops (Eq. 2.2 of the paper's section on visual embedding).
 
         Args:
-            crops: (B, o, 3, size, size), o may be less than what was promised.
+            crops: (B, o, 3, size, size), o may be smaller than the maximum.
             crop_mask: (B, o) bool.
 
         Returns:
-            (B, 1 + o * patches, d) and its mask; the class token is real where a crop is.
+            (B, 1 + o * patches, d) and its mask; the class token is real if a crop is.
         """
         model: Any = self._model[0]
         rows, count = crop_mask.shape

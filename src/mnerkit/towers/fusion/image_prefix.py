@@ -1,4 +1,4 @@
-"""The images of a post as a prefix of its text tower: each image is one position that words attend to in each layer."""
+"""An encoder with the images of a post as a prefix of the text tower: words attend to each image in each layer."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from mnerkit.towers.text.piece_tower import PieceTower, pieces_of
 Relevance = Literal["given", "ones"]
 Irrelevant = Literal["weight", "drop"]
 
-# an image is relevant if it is ranked above the blank one (GIFR, Eq. 2)
+# an image is relevant if it ranks above the blank one (GIFR, Eq. 2)
 RELEVANT = 0.5
 
 
 class ImagePrefixEncoder(Encoder):
-    """Pooled image vectors V -> U (they look at each other) -> keys and values of each layer -> word states.
+    """Pooled image vectors V -> U (images attend to each other) -> keys and values of each layer -> word states.
 
-    TPM-MI and GIFR are this; they differ in how the images look at each other and in the prompts.
+    The encoder of TPM-MI and GIFR, which differ in the attention among images and in the prompts.
 
     Args:
-        text: the text tower; its words attend to the prefix in all its layers.
-        sight: sees the images.
+        text: the text tower; its words attend to the prefix in all layers.
+        sight: reads the images.
         graph: V to U; None: U = V.
         prompts: U to keys and values.
-        relevance: R of each image from the batch (`given`), or 1.
-        irrelevant: images with R <= 0.5 are weighted like the others, or dropped: not seen by the other images, and no
-            part of the prefix.
-        dropout: on word states.
+        relevance: `given`: R of each image from the batch; `ones`: R = 1.
+        irrelevant: `weight`: images with R <= 0.5 are weighted like the others; `drop`: they are masked for the other
+            images and in the prefix.
+        dropout: dropout of the word states.
 
     Raises:
-        UsageError: the text tower takes no prefix, or has no maps that prompts could share.
+        UsageError: the text tower takes no prefix, or has no maps for prompts to share.
     """
 
     by_post = True
@@ -59,44 +59,44 @@ class ImagePrefixEncoder(Encoder):
         self.width, self.relevance, self.irrelevant = text.width, relevance, irrelevant
         self.dropout = nn.Dropout(dropout)
         if self._shares:
-            key_value_maps(self.text)  # complains now if it has none
+            key_value_maps(self.text)  # raises an error early if it has none
 
     @property
     def _shares(self) -> bool:
-        """Whether the prompts pass through the text tower's own W_k and W_v."""
+        """Whether the prompts use the text tower's own W_k and W_v."""
         return isinstance(self.prompts, LayerPrompts) and self.prompts.keys is None
 
-    def weights(self, batch: Batch, seen: Seen) -> tuple[Tensor | None, Tensor]:
-        """R of the images (B, m), None where all are 1, and which of them take part, (B, m) bool.
+    def weights(self, batch: Batch, images: Seen) -> tuple[Tensor | None, Tensor]:
+        """R of the images (B, m), None if all are 1, and the mask of the images to use, (B, m) bool.
 
         Raises:
             ValueError: the batch was collated without relevance.
         """
         if self.relevance == "ones":
-            return None, seen.mask
+            return None, images.mask
         if batch.relevance is None:
             raise ValueError("the batch lacks the relevance of its images (`Needs.relevance`)")
-        # it was judged before and is not trained here
+        # relevance is an input and is not trained here
         r = batch.relevance.detach()
-        taking = seen.mask & (r > RELEVANT) if self.irrelevant == "drop" else seen.mask
-        return r.to(seen.pooled.dtype), taking
+        mask = images.mask & (r > RELEVANT) if self.irrelevant == "drop" else images.mask
+        return r.to(images.pooled.dtype), mask
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
-        seen = self.sight.whole(batch, regions=False)
-        vectors, (r, taking) = seen.pooled, self.weights(batch, seen)  # (B, m, d_v)
+        images = self.sight.whole(batch, regions=False)
+        vectors, (r, mask) = images.pooled, self.weights(batch, images)  # (B, m, d_v)
         if self.graph is None:
             u, attention = vectors, None
         else:
-            u, attention = self.graph(vectors, taking, r)  # (B, m, d_v), (B, m, m)
-        prefix = Prefix(*self.prefix(u), taking)
+            u, attention = self.graph(vectors, mask, r)  # (B, m, d_v), (B, m, m)
+        prefix = Prefix(*self.prefix(u), mask)
         states = self.dropout(self.text(batch.text, prefix=prefix).words)  # (B, W, d)
-        kept: dict[str, Any] = {}
+        traces: dict[str, Any] = {}
         if trace:
-            kept["relevance"] = (torch.ones_like(taking, dtype=states.dtype) if r is None else r) * seen.mask
-            kept["image_mask"] = seen.mask
+            traces["relevance"] = (torch.ones_like(mask, dtype=states.dtype) if r is None else r) * images.mask
+            traces["image_mask"] = images.mask
             if attention is not None:
-                kept["image_attention"] = attention
-        return WordStates(states.unsqueeze(0), trace=kept)
+                traces["image_attention"] = attention
+        return WordStates(states.unsqueeze(0), trace=traces)
 
     def prefix(self, u: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Keys and values of each layer, (B, m, d) each."""
@@ -106,7 +106,7 @@ class ImagePrefixEncoder(Encoder):
 
 
 def layers_of(text: TextTower) -> int:
-    """How many layers a tower has that takes a prefix."""
+    """Number of layers of a tower that takes a prefix."""
     return pieces_of(text).config.num_hidden_layers
 
 
@@ -114,17 +114,17 @@ def key_value_maps(text: PieceTower) -> Maps:
     """W_k and W_v of each layer of a tower like BERT or CLIP.
 
     Raises:
-        UsageError: its layers are built in another way.
+        UsageError: its layers have another structure.
     """
     model: Any = text.model
     try:
         if hasattr(model, "text_model"):
             attentions = [layer.self_attn for layer in model.text_model.encoder.layers]
-            return [(each.k_proj, each.v_proj) for each in attentions]
-        inner = [layer.attention.self for layer in model.encoder.layer]
-        return [(each.key, each.value) for each in inner]
+            return [(attention.k_proj, attention.v_proj) for attention in attentions]
+        attentions = [layer.attention.self for layer in model.encoder.layer]
+        return [(attention.key, attention.value) for attention in attentions]
     except AttributeError:
         raise UsageError(
-            f"tower {text.spec} ({text.config.model_type}) has no layers like BERT's whose keys and values prompts "
-            "could share; give --model.prompt_kv own"
+            f"tower {text.spec} ({text.config.model_type}) has no key and value maps like BERT's for prompts to share; "
+            "give --model.prompt_kv own"
         ) from None

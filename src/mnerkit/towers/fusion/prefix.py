@@ -1,9 +1,9 @@
-"""Prefix attention: keys and values that stand before a text tower's own in each layer (Li and Liang 2021; HVPNet).
+"""Prefix attention: keys and values that precede a text tower's own in each layer (Li and Liang 2021; HVPNet).
 
-The layers of transformers' models look their attention function up by name. Two names are added to that public
-registry, and to the one of masks, each of which hands on to the library's own function: with nothing to add it is
-called with what came, so that a tower without a prefix computes the library's own numbers. The prefix travels as a
-keyword argument through the model's `forward` to its layers: nothing is kept in the model or anywhere else.
+The layers of transformers' models look up their attention function by name. This module adds two names to that public
+registry, and to the registry of masks. Both call the library's own function; without a prefix they pass the arguments
+on unchanged, so that a tower without a prefix computes exactly what the library computes. The prefix is a keyword
+argument that the model's `forward` passes to its layers; no state is stored in the model or elsewhere.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _NAMES = {"sdpa": "mnerkit_prefix_sdpa", "eager": "mnerkit_prefix_eager"}
 
 @dataclass
 class Prefix:
-    """What pieces attend to besides each other: P positions, keys and values only.
+    """Additional keys and values of P positions for the pieces to attend to.
 
     Attention of a layer with a prefix is softmax(Q [keys; K]^T / sqrt(d_head)) [values; V] in each head, so the number
-    of states stays what it is.
+    of states does not change.
 
     Attributes:
-        keys: for each layer (B, P, d), head h in columns h * d_head to (h + 1) * d_head; None: no prefix there.
-        values: likewise; None where the keys are None.
+        keys: for each layer (B, P, d), head h in columns h * d_head to (h + 1) * d_head; None: no prefix in this layer.
+        values: the same for values; None where the keys are None.
         mask: (B, P) bool, positions that are real.
     """
 
@@ -46,35 +46,35 @@ class Prefix:
 
 
 class Joining:
-    """What may put keys and values before those of an attention module, given to its layer as `ARGUMENT`."""
+    """Base of objects that prepend keys and values in an attention module; passed to its layer as `ARGUMENT`."""
 
     def join(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Keys, values (B, heads, P + n, d_head) and mask to attend with; None: as they came.
+        """Keys, values (B, heads, P + n, d_head) and mask to attend with; None: the arguments unchanged.
 
         Args:
             module: the attention module.
             query: (B, heads, n, d_head).
-            key: the module's own, likewise.
-            value: likewise.
-            mask: of its own keys, broadcast to (B, 1, n, n), True or 0 where one may look; None: everywhere.
-            causal: whether a position sees only what stands before it.
+            key: the module's own keys, (B, heads, n, d_head).
+            value: the module's own values, (B, heads, n, d_head).
+            mask: mask of its own keys, broadcast to (B, 1, n, n), True or 0 where attention is allowed; None: all.
+            causal: whether a position attends only to preceding ones.
         """
         raise NotImplementedError
 
 
 class Passing(Joining):
-    """A prefix on its way through one forward pass of one model.
+    """A prefix in one forward pass of one model.
 
     Args:
-        model: a transformers model whose layers look their attention up in the registry.
-        spec: its tower's name, for errors.
-        prefix: None or all masked: the model computes what it computes without one.
+        model: a transformers model whose layers take their attention function from the registry.
+        spec: name of its tower, for error messages.
+        prefix: the prefix; if it is None or fully masked, the model computes the same as without one.
 
     Raises:
-        TowerError: the model's attention is not one that takes a prefix.
-        ValueError: a prefix of another number of layers, or of another shape than the model's states.
+        TowerError: the model's attention implementation takes no prefix.
+        ValueError: the prefix does not fit the number of layers or the width of the model.
     """
 
     def __init__(self, model: Any, spec: str, prefix: Prefix | None) -> None:
@@ -89,20 +89,20 @@ class Passing(Joining):
         self.active, self.full = torch.stack([prefix.mask.any(), prefix.mask.all()]).tolist()
         self.active = self.active and bool(prefix.tensors)
         if self.active:
-            let_in(model, spec)
+            accept_joining(model, spec)
 
     @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments for the model's `forward`."""
         return {ARGUMENT: self} if self.active else {}
 
-    def arrived(self, states: Tensor) -> Tensor:
-        """The states that the pass returned, once every layer has met the prefix.
+    def check_used(self, states: Tensor) -> Tensor:
+        """Check after the pass that every layer has used the prefix, and return the states.
 
-        A prefix that was masked altogether gets a gradient of zeros, so that no process of several lacks one.
+        A fully masked prefix gets a gradient of zeros, so that every rank of a distributed run has one.
 
         Raises:
-            TowerError: a layer of the model never asked for its part.
+            TowerError: a layer of the model did not use its part.
         """
         if self.active and len(self._order) != self.layers:
             raise TowerError(
@@ -114,49 +114,49 @@ class Passing(Joining):
         return states
 
     def layer(self, module: nn.Module) -> int:
-        """Number of the layer that an attention module belongs to: layers are met in their order."""
+        """Number of the layer that an attention module belongs to; layers are numbered in the order of their calls."""
         return self._order.setdefault(id(module), len(self._order))
 
     def join(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """As the base; the layer's own part of the prefix."""
+        """See `Joining.join`; prepends the layer's part of the prefix."""
         assert self.prefix is not None
         number = self.layer(module)
         keys, values = self.prefix.keys[number], self.prefix.values[number]
         if keys is None or values is None:
             return None
-        return put_before(keys, key), put_before(values, value), self.mask(mask, query, causal)
+        return prepend(keys, key), prepend(values, value), self.mask(mask, query, causal)
 
     def mask(self, own: Tensor | None, query: Tensor, causal: bool) -> Tensor | None:
-        """The mask of prefix and own keys, (B, 1, n, P + n), from that of the own keys; made once for all layers."""
+        """The mask of prefix and own keys, (B, 1, n, P + n), from that of the own keys; cached for all layers."""
         assert self.prefix is not None
-        known = self._masks.get(id(own))
-        if known is None or known[0] is not own:
-            known = self._masks[id(own)] = own, joined_mask(own, self.prefix.mask, query, causal, self.full)
-        return known[1]
+        cached = self._masks.get(id(own))
+        if cached is None or cached[0] is not own:
+            cached = self._masks[id(own)] = own, joined_mask(own, self.prefix.mask, query, causal, self.full)
+        return cached[1]
 
     def _check(self, prefix: Prefix, width: int) -> None:
         if not len(prefix.keys) == len(prefix.values) == self.layers:
-            found = f"{len(prefix.keys)} keys and {len(prefix.values)} values"
-            raise ValueError(f"tower {self.spec} has {self.layers} layers, and the prefix {found}")
+            counts = f"{len(prefix.keys)} keys and {len(prefix.values)} values"
+            raise ValueError(f"tower {self.spec} has {self.layers} layers, and the prefix {counts}")
         for keys, values in zip(prefix.keys, prefix.values, strict=True):
             if (keys is None) != (values is None):
                 raise ValueError("a layer of the prefix has keys without values, or values without keys")
-            for each in (keys, values):
-                if each is not None and each.shape != (*prefix.mask.shape, width):
-                    wanted = (*prefix.mask.shape, width)
-                    raise ValueError(f"keys and values of a prefix are {wanted} here, not {tuple(each.shape)}")
+            for part in (keys, values):
+                expected = (*prefix.mask.shape, width)
+                if part is not None and part.shape != expected:
+                    raise ValueError(f"keys and values of a prefix must be {expected}, not {tuple(part.shape)}")
 
 
 def with_unused(states: Tensor, unused: Iterable[Tensor]) -> Tensor:
-    """The states as they are; what was not used in them gets a gradient of zeros, which DDP waits for."""
+    """Return the states unchanged; the unused tensors get gradients of zeros, which DDP waits for."""
     trained = [each for each in unused if each.requires_grad]
     return _Unused.apply(states, *trained) if trained and torch.is_grad_enabled() else states
 
 
 class _Unused(torch.autograd.Function):
-    """The first tensor as it is; the others take part with gradients of zeros."""
+    """Returns the first tensor unchanged; the others get gradients of zeros."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, *unused: Tensor) -> Tensor:
@@ -168,15 +168,15 @@ class _Unused(torch.autograd.Function):
         return gradients[0], *(torch.zeros(shape, dtype=kind, device=at) for shape, kind, at in ctx.like)
 
 
-def joined_mask(own: Tensor | None, ahead: Tensor, query: Tensor, causal: bool, full: bool) -> Tensor | None:
-    """The mask (B, 1, n, P + n) of P keys before n own ones; None where all may be looked at.
+def joined_mask(own: Tensor | None, prefix: Tensor, query: Tensor, causal: bool, full: bool) -> Tensor | None:
+    """The mask (B, 1, n, P + n) of P prefix keys and n own ones; None if nothing is masked.
 
     Args:
-        own: of the own keys, as a layer got it.
-        ahead: (B, P) bool, keys before them that are real.
+        own: mask of the own keys, as passed to the layer.
+        prefix: (B, P) bool, prefix keys that are real.
         query: (B, heads, n, d_head).
-        causal: whether a position sees only what stands before it, keys ahead apart.
-        full: whether all of `ahead` is true.
+        causal: whether a position attends only to the prefix and to preceding positions.
+        full: whether all of `prefix` is true.
     """
     count = query.shape[2]
     if own is None:
@@ -184,41 +184,41 @@ def joined_mask(own: Tensor | None, ahead: Tensor, query: Tensor, causal: bool, 
             return None
         own = torch.ones(1, 1, count, count, dtype=torch.bool, device=query.device)
         own = own.tril() if causal else own
-    ahead = ahead[:, None, None, :].to(own.device)  # (B, 1, 1, P)
+    prefix = prefix[:, None, None, :].to(own.device)  # (B, 1, 1, P)
     if own.dtype != torch.bool:
-        nothing = torch.zeros((), dtype=own.dtype, device=own.device)
-        ahead = torch.where(ahead, nothing, torch.finfo(own.dtype).min)
-    rows = len(ahead)
-    return torch.cat([ahead.expand(rows, 1, count, -1), own.expand(rows, 1, count, -1)], -1)
+        zero = torch.zeros((), dtype=own.dtype, device=own.device)
+        prefix = torch.where(prefix, zero, torch.finfo(own.dtype).min)
+    rows = len(prefix)
+    return torch.cat([prefix.expand(rows, 1, count, -1), own.expand(rows, 1, count, -1)], -1)
 
 
-def put_before(ahead: Tensor, own: Tensor) -> Tensor:
-    """(B, P, d) split into heads and put before (B, heads, n, d_head)."""
+def prepend(prefix: Tensor, own: Tensor) -> Tensor:
+    """Split a prefix (B, P, d) into heads and prepend it to (B, heads, n, d_head)."""
     rows, heads, _, width = own.shape
-    return torch.cat([ahead.to(own.dtype).view(rows, -1, heads, width).transpose(1, 2), own], 2)
+    return torch.cat([prefix.to(own.dtype).view(rows, -1, heads, width).transpose(1, 2), own], 2)
 
 
 def _joining(base: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
-    """The attention function that lets a `Joining` add keys and values, and then calls `base`'s."""
+    """An attention function that lets a `Joining` add keys and values, and then calls the function of `base`."""
 
     def attend(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> Any:
-        given: Joining | None = kwargs.pop(ARGUMENT, None)
-        if given is not None:
+        joining: Joining | None = kwargs.pop(ARGUMENT, None)
+        if joining is not None:
             causal = kwargs.get("is_causal")
             causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
-            joined = given.join(module, query, key, value, attention_mask, causal)
+            joined = joining.join(module, query, key, value, attention_mask, causal)
             if joined is not None:
                 key, value, attention_mask = joined
-                kwargs["is_causal"] = False  # it is in the mask
+                kwargs["is_causal"] = False  # the mask contains it
         return base(module)(module, query, key, value, attention_mask, **kwargs)
 
     return attend
 
 
-def let_in(model: Any, spec: str) -> None:
-    """Let a model's layers look up the function that knows of prefixes; done once a model."""
+def accept_joining(model: Any, spec: str) -> None:
+    """Make a model's layers use the attention function that accepts a `Joining`; has an effect once for each model."""
     current = model.config._attn_implementation
     if current in _NAMES.values():
         return
@@ -234,7 +234,7 @@ def _register() -> None:
     attention, masks = AttentionInterface(), AttentionMaskInterface()
     if _NAMES["sdpa"] in attention:
         return
-    # looked up at each call: whoever replaces the library's function replaces it here too
+    # looked up at each call, so that a replaced library function is used here too
     AttentionInterface.register(_NAMES["sdpa"], _joining(lambda _: attention["sdpa"]))
     AttentionInterface.register(_NAMES["eager"], _joining(_eager))
     for base, name in _NAMES.items():
@@ -242,8 +242,8 @@ def _register() -> None:
 
 
 def _eager(module: nn.Module) -> Callable[..., Any]:
-    """The plain attention function of the file that a module's class stands in: each architecture has its own."""
-    found = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    if found is None:
-        raise TowerError(f"{type(module).__name__} has no plain attention function that a prefix could be given to")
-    return found
+    """The eager attention function in the file of a module's class: each architecture has its own."""
+    function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if function is None:
+        raise TowerError(f"{type(module).__name__} has no eager attention function that accepts a prefix")
+    return function

@@ -1,4 +1,4 @@
-"""What a method sees of a post's pictures: pixels through a vision tower, or captions in their place; stage maps."""
+"""The states of a post's pictures: from pixels by a vision tower, or from captions; and their stage maps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mnerkit.towers.vision.augment import flipped_and_shifted
 
 @dataclass
 class StageMaps:
-    """What is seen of B posts with k pictures each: their images first, then the objects in these.
+    """Stage maps of B posts with k pictures each: first the images, then the objects in them.
 
     Attributes:
-        maps: (R, c_i, h_i, w_i) each, of the R pictures of the batch that are real.
+        maps: (R, c_i, h_i, w_i) each, of the R real pictures of the batch.
         rows: (R,) long, number b * k + j of each.
         mask: (B, k) bool, which pictures are real.
         words: (R, C) bool, which positions of a caption are real; None for pixels.
-        images: the first so many of the k are whole images.
+        images: number of whole images, the first of the k pictures.
     """
 
     maps: tuple[Tensor, ...]
@@ -40,41 +40,41 @@ class StageMaps:
 
     @classmethod
     def of(cls, sight: Sight, batch: Batch, images: bool = True, objects: bool = True) -> StageMaps:
-        """Look at the images of each post, and at the objects in them.
+        """Read the images of each post, and the objects in them.
 
         Args:
             sight: pixels (views `whole` and `objects`) or captions; with captions there are no objects.
             batch: the posts.
-            images: whether to look at the images.
-            objects: whether to look at the objects.
+            images: whether to read the images.
+            objects: whether to read the objects.
         """
-        looks = [sight.whole] * images + [sight.objects] * (objects and sight.kind == "pixels")
-        seen = [look(batch, stages=True) for look in looks]
-        real = [torch.nonzero(each.mask.flatten()).flatten() for each in seen]
-        mask = torch.cat([each.mask for each in seen], 1)  # (B, k)
-        total, before, rows = mask.shape[1], 0, []
-        for each, chosen in zip(seen, real, strict=True):
-            size = each.mask.shape[1]
-            rows.append(chosen // max(size, 1) * total + before + chosen % max(size, 1))
-            before += size
-        parts = [[stage[chosen] for stage in each.states.stages] for each, chosen in zip(seen, real, strict=True)]
+        readers = [sight.whole] * images + [sight.objects] * (objects and sight.kind == "pixels")
+        groups = [reader(batch, stages=True) for reader in readers]
+        real = [torch.nonzero(group.mask.flatten()).flatten() for group in groups]
+        mask = torch.cat([group.mask for group in groups], 1)  # (B, k)
+        total, offset, rows = mask.shape[1], 0, []
+        for group, chosen in zip(groups, real, strict=True):
+            size = group.mask.shape[1]
+            rows.append(chosen // max(size, 1) * total + offset + chosen % max(size, 1))
+            offset += size
+        parts = [[stage[chosen] for stage in group.states.stages] for group, chosen in zip(groups, real, strict=True)]
         maps = tuple(torch.cat(stage) for stage in zip(*parts, strict=True))
         words = None
         if sight.kind == "captions":
-            words = seen[0].region_mask.flatten(0, 1)[real[0]]
-        return cls(maps, torch.cat(rows), mask, words, seen[0].mask.shape[1] if images else 0)
+            words = groups[0].region_mask.flatten(0, 1)[real[0]]
+        return cls(maps, torch.cat(rows), mask, words, groups[0].mask.shape[1] if images else 0)
 
     def position_mask(self, positions: int) -> Tensor:
-        """(R, P) bool, which positions of each real picture are real: all of them, or the words of its caption."""
+        """(R, P) bool, which positions of each real picture are real: all, or the words of its caption."""
         return self.mask.new_ones(len(self.rows), positions) if self.words is None else self.words
 
     def spread(self, values: Tensor) -> Tensor:
-        """(R, ...) to (B, k, ...), zeros for pictures that are not real."""
+        """(R, ...) to (B, k, ...), zeros for masked pictures."""
         places = values.new_zeros(self.mask.numel(), *values.shape[1:])
         return places.index_copy(0, self.rows, values).unflatten(0, self.mask.shape)
 
     def prefix(self, keys_values: Tensor) -> Prefix:
-        """The prefix of each post, its pictures' positions one after the other.
+        """The prefix of each post: the positions of its pictures one after the other.
 
         Args:
             keys_values: (R, L, P, 2d), keys and values of each layer.
@@ -87,7 +87,7 @@ class StageMaps:
 
 
 def idle(modules: Iterable[nn.Module]) -> Tensor:
-    """0 with a gradient of zeros for every weight of some modules: of a batch that gives them nothing to do."""
+    """0 with a gradient of zeros for every weight of some modules, for a batch that does not use them."""
     weights = [weight.sum() for module in modules for weight in module.parameters() if weight.requires_grad]
     return torch.stack(weights).sum() * 0.0 if weights else torch.zeros(())
 
@@ -101,9 +101,9 @@ class Seen:
 
     Attributes:
         states: B * k rows, row b * k + j is picture j of post b; zeros where masked.
-        mask: (B, k) bool, which are real.
+        mask: (B, k) bool, which pictures are real.
         region_mask: (B, k, R) bool, which of their regions are real.
-        image: (B, k) long, the image that each is or was cut from.
+        image: (B, k) long, number of the image that each picture is or was cut from.
     """
 
     states: ImageStates
@@ -125,17 +125,17 @@ class Seen:
 class Sight(nn.Module):
     """Pixels or captions behind one interface; made by `Method.sight`.
 
-    A tower reads what is real and nothing else: a masked picture has no part in its BatchNorm statistics and costs
-    nothing. Where nothing of a batch is real the states are zeros that hang on the tower's weights with a gradient of
-    zero, so that no rank leaves parameters unused.
+    The tower reads only real pictures: a masked one costs nothing and does not change BatchNorm statistics. If a batch
+    has no real picture, the states are zeros with a gradient of zero for the tower's weights, so that no rank leaves
+    parameters unused.
 
     Args:
-        tower: a vision tower; or a text tower, which reads captions in place of pictures.
-        augment: mirror and shift pictures in training; a frozen tower's and captions stay as they are.
+        tower: a vision tower; or a text tower, which reads captions instead of pictures.
+        augment: mirror and shift pictures in training; has no effect on captions and with a frozen tower.
 
     Attributes:
         reads: the vision tower, or the adapter around the text tower.
-        kind: `pixels` or `captions`. With captions there are no objects, and a stage map has no height.
+        kind: `pixels` or `captions`. With captions there are no objects, and stage maps have height 1.
         width: d of the regions.
         pooled_width: width of the pooled vector.
         stage_widths: channels of each stage map; empty for a tower without stages.
@@ -157,20 +157,20 @@ class Sight(nn.Module):
 
     @property
     def tower(self) -> VisionTower | TextTower:
-        """What reads the pictures or the captions."""
+        """The tower that reads the pictures or the captions."""
         return self.reads.tower if isinstance(self.reads, CaptionAdapter) else self.reads
 
     @property
     def picture(self) -> PictureFormat | None:
-        """What the vision tower reads; None for captions."""
+        """Size and normalisation of the vision tower's pictures; None for captions."""
         return self.tower.picture if self.kind == "pixels" else None
 
     def needs(self, reader: Any, views: Iterable[str] = ("whole",), **limits: Any) -> Needs:
-        """What batches must hold.
+        """What batches must contain.
 
         Args:
-            reader: that of the method's text tower.
-            views: `whole`, `objects` or both; with captions they all become `captions`.
+            reader: reader of the method's text tower.
+            views: `whole`, `objects` or both; replaced by `captions` for captions.
             limits: `max_images`, `max_objects`, `relevance` of `Needs`.
         """
         if self.kind == "captions":
@@ -178,29 +178,29 @@ class Sight(nn.Module):
         return Needs(reader, frozenset(views), picture=self.picture, **limits)
 
     def whole(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
-        """See the images of each post, (B, m) of them.
+        """Read the images of each post, (B, m) of them.
 
         Args:
-            batch: with the view `whole`, or `captions`.
-            stages: whether stage maps are wanted; then a frozen tower computes them each time.
-            regions: whether regions are wanted; without them (and stages) pixels have one region of zeros a picture,
-                which spares a tower whose pooled vector does not come from them.
+            batch: a batch with the view `whole`, or `captions`.
+            stages: whether to return stage maps; a frozen tower computes them each time.
+            regions: whether to return regions. Without them (and stages), each picture has one region of zeros, and
+                towers that pool without regions need not compute them.
         """
         if self.kind == "captions":
             return self._captions(batch, stages)
-        mask = _given(batch.image_mask, "whole")
+        mask = _present(batch.image_mask, "whole")
         image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
         return self._pictures(batch.pictures("whole"), mask, image, stages, regions)
 
     def objects(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
-        """See the objects of each post, (B, o) of them, as `whole`; (B, 0) with captions."""
+        """Read the objects of each post, (B, o) of them, as in `whole`; (B, 0) with captions."""
         if self.kind == "captions":
             return self._nothing(batch, stages)
-        mask, image = _given(batch.crop_mask, "objects"), _given(batch.crop_image, "objects")
+        mask, image = _present(batch.crop_mask, "objects"), _present(batch.crop_image, "objects")
         return self._pictures(batch.pictures("objects"), mask, image, stages, regions)
 
     def blank(self) -> ImageStates:
-        """The states of one black picture, with stages, whatever the batch."""
+        """The states of one black picture, with stages; independent of the batch."""
         return _blank(self.tower, next(self.tower.parameters()))
 
     def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool, regions: bool) -> Seen:
@@ -208,15 +208,15 @@ class Sight(nn.Module):
         assert isinstance(tower, VisionTower)
         real = torch.nonzero(mask.flatten()).flatten()
         rows = len(pictures)
-        some = pictures if len(real) == rows else pictures.select(real)
+        selected = pictures if len(real) == rows else pictures.select(real)
         if len(real) and self.augment and self.training:
-            some = PictureBatch(flipped_and_shifted(some.pixels()), crops=some.crops)
+            selected = PictureBatch(flipped_and_shifted(selected.pixels()), crops=selected.crops)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
             if len(real) and not (regions or stages):
-                states = self._pooled(tower.see_pooled(some))
+                states = self._pooled(tower.see_pooled(selected))
             else:
-                read = tower.see_stages if stages else tower.see
-                states = read(some) if len(real) else _blank(tower, mask)
+                see = tower.see_stages if stages else tower.see
+                states = see(selected) if len(real) else _blank(tower, mask)
         if len(real) < rows:
             states = _scattered(states, real, rows)
         region_mask = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
@@ -226,7 +226,7 @@ class Sight(nn.Module):
         return ImageStates(pooled, pooled.new_zeros(len(pooled), 1, self.width), (1, 1))
 
     def _captions(self, batch: Batch, stages: bool) -> Seen:
-        captions, mask = _given(batch.captions, "captions"), _given(batch.caption_mask, "captions")
+        captions, mask = _present(batch.captions, "captions"), _present(batch.caption_mask, "captions")
         assert isinstance(self.reads, CaptionAdapter)
         tower = self.reads.tower
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
@@ -245,7 +245,7 @@ class Sight(nn.Module):
         return Seen(states, mask, mask.unsqueeze(-1), torch.zeros(empty, dtype=torch.long, device=device))
 
 
-def _given(value: Any, view: str) -> Any:
+def _present(value: Any, view: str) -> Any:
     if value is None:
         raise ValueError(f"the batch lacks the view {view!r}")
     return value
@@ -254,16 +254,16 @@ def _given(value: Any, view: str) -> Any:
 def _masked(states: ImageStates, mask: Tensor) -> ImageStates:
     """The states with zeros where `mask` (N,) is false."""
 
-    def kept(part: Tensor) -> Tensor:
+    def masked(part: Tensor) -> Tensor:
         return part * mask.view(-1, *(1,) * (part.dim() - 1))
 
-    tokens = None if states.tokens is None else kept(states.tokens)
-    stages = tuple(kept(each) for each in states.stages)
-    return ImageStates(kept(states.pooled), kept(states.regions), states.grid, stages, tokens)
+    tokens = None if states.tokens is None else masked(states.tokens)
+    stages = tuple(masked(stage) for stage in states.stages)
+    return ImageStates(masked(states.pooled), masked(states.regions), states.grid, stages, tokens)
 
 
 def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
-    """The first states, each at its row of `count`; zeros elsewhere."""
+    """Scatter the first states to their rows among `count`; zeros elsewhere."""
 
     def spread(part: Tensor) -> Tensor:
         return part.new_zeros(count, *part.shape[1:]).index_copy(0, rows, part[: len(rows)])
@@ -272,13 +272,13 @@ def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
         spread(states.pooled),
         spread(states.regions),
         states.grid,
-        tuple(spread(each) for each in states.stages),
+        tuple(spread(stage) for stage in states.stages),
         None if states.tokens is None else spread(states.tokens),
     )
 
 
 def _blank(tower: Any, like: Tensor) -> ImageStates:
-    """The states of one black picture, of which nothing is to be used but the shapes and the weights behind them."""
+    """The states of one black picture; only their shapes and their gradient path to the weights are used."""
     side = tower.picture.size
     with evaluating(tower):
         return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)))

@@ -1,7 +1,7 @@
-"""The classic tower without downloads: word vectors, characters, and a BiLSTM.
+"""The classic tower, which needs no download: word vectors, characters, and a BiLSTM.
 
-Characters by a CNN as in CNN-BiLSTM-CRF (Ma and Hovy 2016, section 2.1), or by an LSTM as in HBiLSTM-CRF (Lample et
-al. 2016, section 4.1).
+Characters are read by a CNN as in CNN-BiLSTM-CRF (Ma and Hovy 2016, section 2.1), or by an LSTM as in HBiLSTM-CRF
+(Lample et al. 2016, section 4.1).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_VECTOR_LINE = 1 << 16
 
 
 class CharCnn(nn.Module):
-    """Character vectors, a convolution of window 3, and the largest value of each channel over the word."""
+    """Character vectors, a convolution of window 3, and max pooling over the word."""
 
     def __init__(self, characters: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class CharCnn(nn.Module):
     def forward(self, chars: Tensor) -> Tensor:
         """(N, C) character numbers, 0 pads, to (N, width)."""
         embedded = self.dropout(self.embedding(chars)).transpose(1, 2)  # (N, e, C)
-        seen = self.convolution(embedded).masked_fill((chars == 0).unsqueeze(1), float("-inf"))  # (N, width, C)
-        return seen.amax(-1)
+        channels = self.convolution(embedded).masked_fill((chars == 0).unsqueeze(1), float("-inf"))  # (N, width, C)
+        return channels.amax(-1)
 
 
 class CharLstm(nn.Module):
@@ -62,20 +62,20 @@ class CharLstm(nn.Module):
 
 
 class BiLstmTower(TextTower):
-    """Word vectors, joined by a shape vector and what the characters say, through a BiLSTM.
+    """Word vectors with shape and character features, through a BiLSTM.
 
     Args:
         words: the vocabulary (training words).
         chars: how characters are read.
         width: d of the states, both directions together; even.
-        word_width: width of word vectors; a file of vectors decides it where one is given.
-        char_width: width of what the characters say; even.
-        dropout: on the LSTM's input and on character vectors.
-        forget: share of words that are read as unknown while training, so that the unknown word is learnt.
-        vectors: a text file of pretrained word vectors (GloVe's form: a word, then its numbers, a line each).
+        word_width: width of word vectors; a file of vectors overrides it.
+        char_width: width of the character features; even.
+        dropout: dropout of the LSTM's input and of character vectors.
+        forget: share of words that are replaced by the unknown word in training, so that its vector is trained.
+        vectors: a text file of pretrained word vectors (GloVe's format: on each line a word and its numbers).
 
     Raises:
-        TowerError: the file of vectors is missing, malformed, or knows none of the words.
+        TowerError: the file of vectors is missing or malformed, or contains none of the words.
 
     """
 
@@ -93,14 +93,14 @@ class BiLstmTower(TextTower):
         super().__init__()
         self.spec, self.width, self.forget = "bilstm", width, forget
         self.reader = VocabularyReader(words)
-        known = read_vectors(Path(vectors), self.reader.words) if vectors else None
-        word_width = known[0].shape[1] if known else word_width
+        pretrained = read_vectors(Path(vectors), self.reader.words) if vectors else None
+        word_width = pretrained[0].shape[1] if pretrained else word_width
         self.word_width = word_width
         self.word = nn.Embedding(self.reader.n_words, word_width, padding_idx=0)
         with torch.no_grad():
             self.word.weight[1:].uniform_(-((3 / word_width) ** 0.5), (3 / word_width) ** 0.5)
-            if known:
-                self.word.weight[known[1]] = known[0]
+            if pretrained:
+                self.word.weight[pretrained[1]] = pretrained[0]
         self.shape = nn.Embedding(self.reader.n_shapes, 10, padding_idx=0)
         readers = {"cnn": CharCnn, "lstm": CharLstm}
         self.chars = readers[chars](self.reader.n_chars, char_width, dropout) if chars != "none" else None
@@ -109,7 +109,7 @@ class BiLstmTower(TextTower):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, text: TextBatch) -> TextStates:
-        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W and what a second segment adds
+        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W plus the second segment
         if word_ids is None or shapes is None or text.chars is None:
             raise ValueError("a BiLSTM tower reads whole words: the batch must come from its own reader")
         mask = word_ids > 0
@@ -133,49 +133,49 @@ class BiLstmTower(TextTower):
             at = flat.new_zeros(1, dtype=torch.long)
         letters = chars.flatten(0, 1)[at]
         letters[:, 0].clamp_(min=1)  # a word has at least one character
-        read = self.chars(letters)  # (N, char_width)
-        out = read.new_zeros(len(flat), read.shape[-1]).index_copy(0, at, read)
+        features = self.chars(letters)  # (N, char_width)
+        out = features.new_zeros(len(flat), features.shape[-1]).index_copy(0, at, features)
         return (out * flat.unsqueeze(-1)).view(*mask.shape, -1)
 
 
 def read_vectors(path: Path, words: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Read the vectors of known words from a text file (GloVe's form).
+    """Read the vectors of a vocabulary's words from a text file (GloVe's format).
 
     Args:
-        path: a UTF-8 file with a word and its numbers, parted by blanks, on each line; a first line of two numbers
-            (word2vec's form) is passed over.
+        path: a UTF-8 file with a word and its numbers, separated by blanks, on each line; a first line of two numbers
+            (word2vec's format) is skipped.
         words: a vocabulary in lower case; word i has number i + 2.
 
     Returns:
         (N, e) vectors, and (N,) the numbers of their words.
 
     Raises:
-        TowerError: the file is missing, no UTF-8, malformed, or knows none of the words.
+        TowerError: the file is missing, malformed or not UTF-8, or contains none of the words.
 
     """
-    wanted = {word: number for number, word in enumerate(words, start=2)}
-    found: dict[int, list[float]] = {}
+    numbers_of = {word: number for number, word in enumerate(words, start=2)}
+    vectors: dict[int, list[float]] = {}
     width = 0
     try:
         with path.open("rb") as file:
             for line, raw in enumerate(iter(lambda: file.readline(MAX_VECTOR_LINE), b""), start=1):
-                # some words of GloVe hold blanks themselves
+                # some words of GloVe contain blanks
                 word, *numbers = raw.decode("utf-8").rstrip().rsplit(" ", width or -1)
                 if line == 1 and len(numbers) == 1:
                     continue
                 width = width or len(numbers)
                 if len(numbers) != width or width < 2:
                     raise TowerError(f"{path}:{line}: {len(numbers)} numbers after the word; expected {max(width, 2)}")
-                number = wanted.get(word.lower())
+                number = numbers_of.get(word.lower())
                 # "The" and "the" share a number: the spelling in lower case wins
-                if number is not None and (number not in found or word == word.lower()):
-                    found[number] = [float(each) for each in numbers]
+                if number is not None and (number not in vectors or word == word.lower()):
+                    vectors[number] = [float(value) for value in numbers]
     except OSError as error:
         raise TowerError(f"word vectors {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise TowerError(f"{path}:{line}: not UTF-8; give a text file in GloVe's form") from None
     except ValueError:
         raise TowerError(f"{path}:{line}: a value is not a number; give a text file in GloVe's form") from None
-    if not found:
+    if not vectors:
         raise TowerError(f"word vectors {path}: none of the {len(words)} training words is in it")
-    return torch.tensor(list(found.values())), torch.tensor(list(found))
+    return torch.tensor(list(vectors.values())), torch.tensor(list(vectors))

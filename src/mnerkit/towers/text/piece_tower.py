@@ -34,7 +34,7 @@ def pool_words(pieces: Tensor, text: TextBatch, pool: WordPool) -> Tensor:
     """
     first, owner = text.first_piece, text.piece_word
     if first is None or owner is None:
-        raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
+        raise ValueError("the batch contains no pieces: it must come from the tower's own reader")
     if pool == "first":
         places = first.clamp_min(0).unsqueeze(-1).expand(-1, -1, pieces.shape[-1])
         return pieces.gather(1, places) * (first >= 0).unsqueeze(-1)
@@ -44,16 +44,16 @@ def pool_words(pieces: Tensor, text: TextBatch, pool: WordPool) -> Tensor:
 
 
 class PieceTower(TextTower):
-    """Base of the towers that read pieces: a transformers model, its reader, and how pieces become words.
+    """Base of the towers that read pieces: a transformers model, its reader, and the pooling of pieces to words.
 
-    A frozen one remembers what it returned for each row (`FeatureMemory`), and then returns neither pieces nor layers
-    unless `keep_layers` is on.
+    A frozen tower caches its output for each row (`FeatureMemory`), and returns neither pieces nor layers unless
+    `keep_layers` is on.
 
     Attributes:
         model: the transformers model.
         config: its configuration.
-        revision: the hub's commit that the weights came from, where known.
-        keep_layers: whether to return the states of all layers (and of the pieces, where frozen).
+        revision: the commit of the weights on the hub, if known.
+        keep_layers: whether to return the states of all layers (and of the pieces, if frozen).
 
     """
 
@@ -62,12 +62,12 @@ class PieceTower(TextTower):
     def __init__(
         self, spec: str, model: Any, reader: PieceReader, word_pool: WordPool = "first", last_layers: int = 1
     ) -> None:
-        """Put a model behind the interface.
+        """Wrap a model.
 
         Args:
-            spec: how the user named it.
+            spec: the user's name for the tower.
             model: a transformers model that reads `input_ids`.
-            reader: its tokenizer; its length limit is lowered to what the model's positions allow.
+            reader: its tokenizer; its length limit is lowered to the number of the model's positions.
             word_pool: a word is its first piece, or the mean over its pieces.
             last_layers: the states are the mean over this many last layers.
 
@@ -86,13 +86,13 @@ class PieceTower(TextTower):
         return architecture_of(self.config)
 
     def _positions(self) -> int:
-        """Most pieces that the position embeddings allow."""
+        """Maximum number of pieces that the position embeddings allow."""
         return getattr(self.config, "max_position_embeddings", self.reader.max_tokens)
 
     def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """States of the pieces (B, n, d), and of each layer where wanted, embeddings first.
+        """States of the pieces (B, n, d) and, if `want_layers`, of each layer, embeddings first.
 
-        `options` are handed to the model.
+        `options` are passed to the model.
         """
         raise NotImplementedError
 
@@ -105,14 +105,14 @@ class PieceTower(TextTower):
 
         Args:
             text: from the tower's own reader.
-            prefix: what the pieces attend to besides each other in each layer.
+            prefix: additional keys and values of each layer.
         """
         if self.frozen and not self.keep_layers and prefix is None:
             return self.memory.text(self, text, self._states)
         return self._states(text, prefix)
 
     def staged(self, text: TextBatch, count: int) -> TextStates:
-        """The states, whose `layers` are those of the words (B, W, d) after `count` evenly spaced layers."""
+        """The states, with the words' states (B, W, d) after `count` evenly spaced layers as `layers`."""
         if self.frozen:
             return self.memory.text(self, text, lambda rows: self._staged(rows, count), count)
         return self._staged(text, count)
@@ -120,13 +120,13 @@ class PieceTower(TextTower):
     def _staged(self, text: TextBatch, count: int) -> TextStates:
         pieces, layers = self._read(text, True)
         last = torch.stack(layers[-self.last_layers :]).mean(0) if self.last_layers > 1 else pieces
-        depth = len(layers) - 1  # the embeddings stand first
+        depth = len(layers) - 1  # the embeddings come first
         chosen = [layers[depth * stage // count] for stage in range(1, count + 1)]
         words, *stages = (pool_words(each, text, self.word_pool) for each in (last, *chosen))
         return TextStates(words, self._sentence(last, text), layers=tuple(stages))
 
     def reading(self) -> Reading:
-        """How it reads, for the address of what it returns."""
+        """Settings that determine the output, as part of the cache key."""
         settings = json.dumps(self.reader.state(), sort_keys=True)
         return Reading(
             weights=weight_digest(self),
@@ -141,7 +141,7 @@ class PieceTower(TextTower):
         want_layers = self.keep_layers or self.last_layers > 1
         passing = Passing(self.model, self.spec, prefix)
         pieces, layers = self._read(text, want_layers, **passing.options)
-        pieces = passing.arrived(pieces)
+        pieces = passing.check_used(pieces)
         if self.last_layers > 1:
             pieces = torch.stack(layers[-self.last_layers :]).mean(0)
         words = pool_words(pieces, text, self.word_pool)
@@ -149,7 +149,7 @@ class PieceTower(TextTower):
 
 
 def pieces_of(text: TextTower) -> PieceTower:
-    """The text tower as one that takes a prefix.
+    """Check that a text tower takes a prefix, and return it.
 
     Raises:
         UsageError: it reads whole words.
@@ -162,12 +162,12 @@ def pieces_of(text: TextTower) -> PieceTower:
 
 
 class BertTower(PieceTower):
-    """BERT, RoBERTa and their like (whatever transformers' `AutoModel` makes an encoder of).
+    """BERT, RoBERTa and similar encoders (any that transformers' `AutoModel` loads).
 
-    The pooler is left out: a word's state does not pass it, and a layer that nothing trains stops DDP.
+    The pooler is removed: word states do not pass through it, and DDP fails on a layer without gradients.
 
     Attributes:
-        typed: whether the model tells segments apart.
+        typed: whether the model distinguishes segments.
     """
 
     def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
@@ -180,7 +180,7 @@ class BertTower(PieceTower):
 
     def _positions(self) -> int:
         limit = super()._positions()
-        # RoBERTa's positions start behind the number of its padding piece
+        # RoBERTa's positions start after the number of its padding piece
         offset = getattr(getattr(self.model, "embeddings", None), "padding_idx", None)
         return limit if offset is None or not self._offset_positions() else limit - offset - 1
 
@@ -188,14 +188,14 @@ class BertTower(PieceTower):
         positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         return getattr(positions, "padding_idx", None) is not None
 
-    def heard(self, text: TextBatch) -> TextBatch:
-        """The batch as the tower reads it, for whom some words may be unknown while it trains."""
+    def with_unknown_words(self, text: TextBatch) -> TextBatch:
+        """The batch that the tower reads: a subclass may replace some words by the unknown word in training."""
         return text
 
     def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if text.input_ids is None or text.attn_mask is None:
-            raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
-        text = self.heard(text)
+            raise ValueError("the batch contains no pieces: it must come from the tower's own reader")
+        text = self.with_unknown_words(text)
         if self.typed:
             options["token_type_ids"] = text.type_ids
         out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
@@ -203,18 +203,18 @@ class BertTower(PieceTower):
 
 
 class ClipTextTower(PieceTower):
-    """CLIP's text half. It is causal: a piece sees only what stands before it.
+    """CLIP's text half. It is causal: a piece attends only to preceding pieces.
 
-    States are those after the final layer norm; `joint` maps them into the space shared with pictures. That
-    projection is kept as pretrained, since most methods never pass through it.
+    States are those after the final layer norm; `joint` maps them into the space shared with pictures. That projection
+    is frozen, since most methods never use it.
     """
 
     causal = True
 
     def __init__(self, spec: str, model: Any, reader: PieceReader, pos_interp: bool = False, **options: Any) -> None:
-        """As `PieceTower`; `model` is a `CLIPTextModelWithProjection`.
+        """See `PieceTower`; `model` is a `CLIPTextModelWithProjection`.
 
-        `pos_interp` stretches the position embeddings to the reader's length limit, where that is more.
+        `pos_interp` stretches the position embeddings to the reader's length limit, if that is larger.
         """
         limit = reader.max_tokens
         super().__init__(spec, model, reader, **options)
@@ -223,7 +223,7 @@ class ClipTextTower(PieceTower):
         self.model.text_projection.requires_grad_(False)
 
     def _stretch(self, positions: int) -> None:
-        """Interpolate the position embeddings linearly to so many; the first and the last stay what they are."""
+        """Interpolate the position embeddings linearly to `positions`; the first and the last do not change."""
         embeddings: Any = self.model.text_model.embeddings
         table = embeddings.position_embedding.weight
         with torch.no_grad():
@@ -243,9 +243,9 @@ class ClipTextTower(PieceTower):
 
     def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if text.input_ids is None:
-            raise ValueError("the batch holds no pieces: it must come from the tower's own reader")
+            raise ValueError("the batch contains no pieces: it must come from the tower's own reader")
         inner: Any = self.model.text_model
-        # right padding under a causal mask is never seen, so no mask is passed
+        # no mask is needed: under causal attention, pieces never attend to the padding on their right
         out = inner(text.input_ids, output_hidden_states=want_layers, **options)
         layers = tuple(inner.final_layer_norm(each) for each in out.hidden_states) if want_layers else ()
         return out.last_hidden_state, layers

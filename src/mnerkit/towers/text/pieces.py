@@ -1,4 +1,4 @@
-"""Words to sub-word pieces, by any fast tokenizer, with the word of every piece kept."""
+"""Words to sub-word pieces by any fast tokenizer, with a map from pieces to words."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor
 from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import TowerError
 
-# Rows are cut once and kept, so threads inside the tokenizer gain nothing, and they warn when a loader forks.
+# Rows are tokenized once and cached, so threads inside the tokenizer gain nothing, and they warn when a loader forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-MAX_KEPT_ROWS = 65_536
+MAX_CACHED_ROWS = 65_536
 _PLAIN = ("?", ".", *string.ascii_lowercase, *string.digits, *string.ascii_uppercase)
 
 
 class _Cut(NamedTuple):
-    """A row of words as pieces: their ids, and how many each word has (at least one)."""
+    """A row of words as pieces: their ids, and the number of pieces of each word (at least one)."""
 
     ids: np.ndarray
     counts: np.ndarray
@@ -40,20 +40,20 @@ class _Frame(NamedTuple):
 
 
 class PieceReader:
-    """Reads words as the pieces of a fast (Rust) tokenizer: BERT, RoBERTa, CLIP and their like.
+    """Turns words into the pieces of a fast (Rust) tokenizer: BERT, RoBERTa, CLIP and similar ones.
 
-    The special pieces and their places are asked of the tokenizer itself. Words are cut apart from each other, as
+    The special pieces and their positions are determined with the tokenizer itself. Words are tokenized one by one, as
     `is_split_into_words` does; text that looks like a special piece (`[SEP]`, `<|endoftext|>`) is read as plain text.
-    A word without pieces (a lone no-break space or zero-width space) becomes the unknown piece; where a tokenizer has
-    none of its own (CLIP's doubles as end of text), the piece of `?` stands in.
+    A word without pieces (a lone no-break space or zero-width space) becomes the unknown piece; if a tokenizer has
+    none of its own (CLIP's is also its end of text), the piece of `?` is used.
 
-    A row of more than `max_tokens` pieces is cut at its end, and words whose first piece is lost have `first_piece`
-    -1. A second segment gets what room the first leaves: it is cut first, and left out where no room is left.
+    A row of more than `max_tokens` pieces is truncated, and words whose first piece is cut off have `first_piece` -1. A
+    second segment is truncated first, to the space that the first leaves, and omitted if there is none.
 
     Attributes:
-        max_tokens: most pieces of a row, special pieces included.
-        second_words: most words of a second segment.
-        word_pieces: most pieces of a word, or None.
+        max_tokens: maximum number of pieces of a row, special pieces included.
+        second_words: maximum number of words of a second segment.
+        word_pieces: maximum number of pieces of a word, or None.
         vocabulary: number of piece ids.
     """
 
@@ -71,13 +71,13 @@ class PieceReader:
 
         Args:
             tokenizer: a `tokenizers.Tokenizer`, or the text of its `tokenizer.json`.
-            unknown: its unknown piece, or None where it has none.
-            max_tokens: most pieces of a row, special pieces included; at least 8.
-            second_words: most words of a second segment.
-            word_pieces: most pieces of a word, its first ones; None keeps all.
+            unknown: its unknown piece, or None if it has none.
+            max_tokens: maximum number of pieces of a row, special pieces included; at least 8.
+            second_words: maximum number of words of a second segment.
+            word_pieces: maximum number of pieces of a word, its first ones; None: all.
 
         Raises:
-            TowerError: the text is no tokenizer, or it cuts no plain letter into pieces.
+            TowerError: the text is not a tokenizer, or it has no piece for any plain letter.
         """
         source = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
         self._source = _with_prefix_space(source)
@@ -91,18 +91,18 @@ class PieceReader:
         self._unknown_name = unknown
         self._frame = self._find_frame()
         self._unknown = self._find_unknown(unknown)
-        # Only now: the frame is asked with special pieces, a tweet's words never are.
+        # only from here on: finding the frame needs special pieces, words of a tweet must not become any
         self._tokenizer.encode_special_tokens = True
         if max_tokens < 8:
             raise TowerError(f"max_tokens is {max_tokens}; at least 8 are needed")
         self.max_tokens, self.second_words, self.word_pieces = max_tokens, second_words, word_pieces
-        self._kept: dict[tuple[str, ...], _Cut] = {}
+        self._cached: dict[tuple[str, ...], _Cut] = {}
 
     @classmethod
     def of(
         cls, tokenizer: Any, max_tokens: int = 128, second_words: int = 24, word_pieces: int | None = None
     ) -> PieceReader:
-        """A reader from a transformers tokenizer.
+        """Create a reader from a transformers tokenizer.
 
         Raises:
             TowerError: it is not a fast tokenizer.
@@ -114,16 +114,16 @@ class PieceReader:
 
     @property
     def pad_id(self) -> int:
-        """Id that fills padding; it is masked, so any id serves, and the tokenizer's unknown piece always exists."""
+        """Id of padding; any id works, since padding is masked, and the unknown piece always exists."""
         return self._unknown
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """Ids of the special pieces after a lone first segment (`[SEP]`, `<|endoftext|>`)."""
+        """Ids of the special pieces after a single segment (`[SEP]`, `<|endoftext|>`)."""
         return self._frame.end
 
     def state(self) -> dict[str, Any]:
-        """Plain data that `reader_from_state` rebuilds this from, without a hub."""
+        """Plain data from which `reader_from_state` rebuilds the reader, without the hub."""
         return {
             "kind": self.kind,
             "tokenizer": self._source,
@@ -135,16 +135,17 @@ class PieceReader:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> PieceReader:
-        """The reader of `state()`."""
-        limits = state["max_tokens"], state["second_words"], state.get("word_pieces")  # checkpoints of before lack it
+        """Rebuild the reader from `state()`."""
+        # older checkpoints lack word_pieces
+        limits = state["max_tokens"], state["second_words"], state.get("word_pieces")
         return cls(state["tokenizer"], state["unknown"], *limits)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A tokenizer unpickled by itself forgets that special pieces are plain text (loader workers that spawn).
+        # a pickled tokenizer would lose the setting that special pieces are plain text (in spawned loader workers)
         return (PieceReader.from_state, (self.state(),))
 
     def length(self, words: Sequence[str]) -> int:
-        """Pieces of a lone segment of these words, special pieces included, after cutting."""
+        """Number of pieces of a single segment of these words, special pieces included, after truncation."""
         cut = self._cut([tuple(words)])[0]
         return min(len(cut.ids) + len(self._frame.start) + len(self._frame.end), self.max_tokens)
 
@@ -161,9 +162,9 @@ class PieceReader:
         words = [tuple(row) for row in rows]
         tails = [tuple(row)[: self.second_words] for row in second] if second is not None else [()] * len(words)
         cuts, tail_cuts = self._cut(words), self._cut(tails)
-        laid = [self._lay(cut, tail) for cut, tail in zip(cuts, tail_cuts, strict=True)]
+        framed = [self._framed(cut, tail) for cut, tail in zip(cuts, tail_cuts, strict=True)]
         size, width = len(words), max([1, *map(len, words)])
-        longest = max([1, *(len(ids) for ids, *_ in laid)])
+        longest = max([1, *(len(ids) for ids, *_ in framed)])
         input_ids = np.full((size, longest), self.pad_id, dtype=np.int64)
         attn_mask = np.zeros((size, longest), dtype=bool)
         type_ids = np.zeros((size, longest), dtype=np.int64)
@@ -171,41 +172,41 @@ class PieceReader:
         first_piece = np.full((size, width), -1, dtype=np.int64)
         word_mask = np.zeros((size, width), dtype=bool)
         start = len(self._frame.start)
-        for row, ((ids, seen, second_at), cut) in enumerate(zip(laid, cuts, strict=True)):
+        for row, ((ids, length, second_at), cut) in enumerate(zip(framed, cuts, strict=True)):
             total, count = len(ids), len(cut.counts)
             input_ids[row, :total] = ids
             attn_mask[row, :total] = True
             type_ids[row, second_at:total] = 1
-            piece_word[row, start : start + seen] = np.repeat(np.arange(count), cut.counts)[:seen]
+            piece_word[row, start : start + length] = np.repeat(np.arange(count), cut.counts)[:length]
             begins = np.cumsum(cut.counts) - cut.counts
-            first_piece[row, :count] = np.where(begins < seen, begins + start, -1)
+            first_piece[row, :count] = np.where(begins < length, begins + start, -1)
             word_mask[row, :count] = True
         arrays = (word_mask, input_ids, attn_mask, type_ids, piece_word, first_piece)
-        tensors: list[Tensor] = [torch.from_numpy(each) for each in arrays]
+        tensors: list[Tensor] = [torch.from_numpy(array) for array in arrays]
         return TextBatch(words, *tensors)
 
-    def _lay(self, cut: _Cut, tail: _Cut) -> tuple[np.ndarray, int, int]:
-        """Ids of one row, how many pieces of its first segment are left, and where the second segment starts."""
+    def _framed(self, cut: _Cut, tail: _Cut) -> tuple[np.ndarray, int, int]:
+        """Ids of one row, the number of pieces of its first segment, and the start of the second segment."""
         start, end, middle, close = self._frame
         length = len(cut.ids)
         room = self.max_tokens - len(start) - len(middle) - len(close) - length
         if len(tail.ids) and room > 0:
             parts = [start, cut.ids, middle, tail.ids[:room], close]
             return _joined(parts), length, len(start) + length + len(middle)
-        seen = min(length, self.max_tokens - len(start) - len(end))
-        ids = _joined([start, cut.ids[:seen], end])
-        return ids, seen, len(ids)
+        length = min(length, self.max_tokens - len(start) - len(end))
+        ids = _joined([start, cut.ids[:length], end])
+        return ids, length, len(ids)
 
     def _cut(self, rows: Sequence[tuple[str, ...]]) -> list[_Cut]:
-        """Cut rows into pieces; rows met before are looked up."""
-        new = [row for row in dict.fromkeys(rows) if row not in self._kept]
-        if len(self._kept) + len(new) > MAX_KEPT_ROWS:
-            self._kept.clear()
+        """Cut rows into pieces, with a cache."""
+        new = [row for row in dict.fromkeys(rows) if row not in self._cached]
+        if len(self._cached) + len(new) > MAX_CACHED_ROWS:
+            self._cached.clear()
             new = list(dict.fromkeys(rows))
         if new:
             codes = self._tokenizer.encode_batch(new, is_pretokenized=True, add_special_tokens=False)
-            self._kept.update((row, self._counted(row, code)) for row, code in zip(new, codes, strict=True))
-        return [self._kept[row] for row in rows]
+            self._cached.update((row, self._counted(row, code)) for row, code in zip(new, codes, strict=True))
+        return [self._cached[row] for row in rows]
 
     def _counted(self, row: tuple[str, ...], code: Encoding) -> _Cut:
         ids = np.asarray(code.ids, dtype=np.int64)
@@ -215,7 +216,8 @@ class PieceReader:
             ids = np.insert(ids, np.cumsum(counts)[empty], self._unknown)
             counts[empty] = 1
         if self.word_pieces is not None:
-            place = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each piece in its word
+            # place of each piece within its word
+            place = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
             ids, counts = ids[place < self.word_pieces], np.minimum(counts, self.word_pieces)
         return _Cut(ids, counts)
 
@@ -223,7 +225,7 @@ class PieceReader:
         code = self._tokenizer
         plain = next((word for word in _PLAIN if code.encode([word], is_pretokenized=True, **_BARE).ids), None)
         if plain is None:
-            raise TowerError("the tokenizer cuts no plain letter into pieces: its vocabulary is empty or not its own")
+            raise TowerError("the tokenizer has no piece for any plain letter: its vocabulary is empty or not its own")
         one = code.encode([plain], is_pretokenized=True)
         two = code.encode([plain], [plain], is_pretokenized=True)
         (start, end), (_, middle, close) = _around(one, (0,)), _around(two, (0, 1))
@@ -231,7 +233,7 @@ class PieceReader:
 
     def _find_unknown(self, unknown: str | None) -> int:
         number = self._tokenizer.token_to_id(unknown) if unknown is not None else None
-        special = {each for part in self._frame for each in part}
+        special = {piece for part in self._frame for piece in part}
         if number is not None and number not in special:
             return number
         for word in _PLAIN:
@@ -246,14 +248,14 @@ _BARE = {"add_special_tokens": False}
 
 def _around(code: Encoding, segments: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Special pieces before, between and after the segments of an encoding."""
-    parts, rest = [], 0
+    parts, start = [], 0
     owners = code.sequence_ids
     for segment in segments:
         at = [place for place, owner in enumerate(owners) if owner == segment]
-        parts.append(tuple(code.ids[rest : at[0]]))
-        rest = at[-1] + 1
-    used = sum(code.attention_mask)  # a stored padding setting may still be on
-    return [*parts, tuple(code.ids[rest:used])]
+        parts.append(tuple(code.ids[start : at[0]]))
+        start = at[-1] + 1
+    length = sum(code.attention_mask)  # the tokenizer's file may turn padding on
+    return [*parts, tuple(code.ids[start:length])]
 
 
 def _joined(parts: Sequence[Any]) -> np.ndarray:
@@ -261,16 +263,16 @@ def _joined(parts: Sequence[Any]) -> np.ndarray:
 
 
 def _with_prefix_space(source: str) -> str:
-    """Let a byte-level tokenizer (RoBERTa) read every word as one that follows a blank: words come split already.
+    """Make a byte-level tokenizer (RoBERTa) read every word as if it follows a blank, since words are split already.
 
-    CLIP's byte level, which marks the end of a word instead, is left as it is.
+    CLIP's byte-level tokenizer marks the end of a word instead and is not changed.
     """
     try:
         settings = json.loads(source)
     except ValueError as error:
         raise TowerError(f"not a tokenizer.json: {error}") from None
-    before = settings.get("pre_tokenizer") or {} if isinstance(settings, dict) else {}
-    if before.get("type") != "ByteLevel" or before.get("add_prefix_space"):
+    pre_tokenizer = settings.get("pre_tokenizer") or {} if isinstance(settings, dict) else {}
+    if pre_tokenizer.get("type") != "ByteLevel" or pre_tokenizer.get("add_prefix_space"):
         return source
-    before["add_prefix_space"] = True
+    pre_tokenizer["add_prefix_space"] = True
     return json.dumps(settings, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The readers of text towers in one place: words to the tensors that a tower takes. Also the tokenizer of raw text."""
+"""All readers of text towers, which turn words into a tower's input tensors, and the tokenizer of raw text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def reader_from_state(state: dict[str, Any]) -> Reader:
     """Rebuild a reader from its `state()`.
 
     Raises:
-        CheckpointError: the data is of no known reader.
+        CheckpointError: the state is not that of a known reader.
     """
     kinds: dict[str, Callable[[dict[str, Any]], Reader]] = {
         "pieces": PieceReader.from_state,

@@ -1,6 +1,6 @@
-"""Text towers that train from scratch in a minute on two cores: BERT's stand-ins on the probe corpus.
+"""Text towers that train from scratch in a minute on two cores; they replace BERT on the probe corpus.
 
-`TinyText` is a BiLSTM; a tiny BERT is for methods that reach into the layers of their text tower.
+`TinyText` is a BiLSTM; `TinyBert` is for methods that use the layers of their text tower.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mnerkit.towers.tiny_sizes import WIDTH
 
 
 class TinyText(TextTower):
-    """Word and shape embeddings, then one BiLSTM; the joint space with `TinyVision` is that of its states.
+    """Word and shape embeddings, then one BiLSTM; its states are in the joint space with `TinyVision`.
 
     Results do not depend on padding or on batch mates.
 
     Args:
-        facts: gives the vocabulary.
+        facts: facts about the corpus with the vocabulary.
         width: d of the states, even.
-        dropout: on embeddings, while training.
-        forget: share of words that are read as unknown while training, so that the unknown word is learnt.
+        dropout: dropout of the embeddings.
+        forget: share of words that are replaced by the unknown word in training, so that its vector is trained.
 
     """
 
@@ -46,7 +46,7 @@ class TinyText(TextTower):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, text: TextBatch) -> TextStates:
-        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W and what a second segment adds
+        word_ids, shapes = text.word_ids, text.shapes  # (B, V), V = W plus the second segment
         if word_ids is None or shapes is None:
             raise ValueError("a tiny text tower reads whole words: the batch must come from its own reader")
         if self.training and self.forget:
@@ -60,24 +60,24 @@ class TinyText(TextTower):
 
 
 POSITIONS = 128
-# standard deviation of the word embeddings, and height of the position waves
+# standard deviation of the word embeddings, and amplitude of the position waves
 LOUDNESS = 0.1
-# how far beside a word the first layer's heads look, and how sharply
-BESIDE = (-1, 1, -2, 2)
+# offsets to which the first layer's heads attend, and sharpness of their attention
+OFFSETS = (-1, 1, -2, 2)
 SHARPNESS = 5.0
 UNKNOWN = "[UNK]"
 SPECIAL = ("[PAD]", UNKNOWN, "[CLS]", "[SEP]")
 
-# Marks from a private plane, which no tweet holds: a word's shape is a piece of its own before the word.
+# marks from a private plane, which no tweet contains: a word's shape is a separate piece before the word
 _BEGIN, _LINK, _MENTION, _NUMBER, _TAG, _CAPITALS, _CAPITALISED, _MIXED = (chr(0xF0000 + each) for each in range(8))
 _SHAPES = (_LINK, _MENTION, _NUMBER, _TAG, _CAPITALS, _CAPITALISED, _MIXED)
 
 
 def tiny_tokenizer(words: Sequence[str]) -> Any:
-    """A fast tokenizer that knows whole words in lower case, and of other words their shape.
+    """A fast tokenizer of whole words in lower case and shapes of words.
 
-    A link, a mention or a word with digits is one piece, its shape. Any other word is a piece, or the unknown piece,
-    and where it has capitals or is a hashtag its shape stands before it. Known words are looked up in lower case.
+    A link, a mention or a word with digits becomes one piece, its shape. Any other word is a piece, or the unknown
+    piece; if it has capitals or is a hashtag, its shape precedes it. Words are looked up in lower case.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -95,7 +95,7 @@ def tiny_tokenizer(words: Sequence[str]) -> Any:
         (r"(?=.*\p{Lu})", _MIXED),
         (r"", ""),
     )
-    # each rule takes the mark at the beginning away, so the first that fits a word is the only one
+    # each rule removes the mark at the beginning, so only the first rule that matches a word applies
     replaced = [normalizers.Replace(Regex(_BEGIN + pattern), mark) for pattern, mark in rules]
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_BEGIN), *replaced, normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(f"[{_SHAPES[0]}-{_SHAPES[-1]}]"), behavior="isolated")
@@ -125,23 +125,24 @@ def tiny_config(vocabulary: int, width: int = WIDTH, layers: int = 3, heads: int
 class TinyBert(BertTower):
     """BERT's architecture over `tiny_tokenizer`, with new weights.
 
-    A few thousand posts are few for a transformer: from noise it needs most of them to learn who stands beside whom. So
-    it starts from there (`look_beside`). The joint space with `TinyVision` is that of its states.
+    From random weights, a transformer needs most of a few thousand posts to learn which words are adjacent, so its
+    first heads are initialised to attend to adjacent words (`init_neighbour_heads`). Its states are in the joint space
+    with `TinyVision`.
 
     Attributes:
-        forget: share of words that are read as unknown while training, so that the unknown word is learnt.
+        forget: share of words that are replaced by the unknown word in training, so that its vector is trained.
     """
 
     forget = 0.05
 
     def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
-        """As `PieceTower`."""
+        """See `PieceTower`."""
         super().__init__(spec, model, reader, **options)
-        look_beside(self.model)
+        init_neighbour_heads(self.model)
         self.unknown: int = reader.pad_id
 
-    def heard(self, text: TextBatch) -> TextBatch:
-        """The batch with some known words made unknown, while training."""
+    def with_unknown_words(self, text: TextBatch) -> TextBatch:
+        """In training, the batch with some words replaced by the unknown word."""
         ids = text.input_ids
         if not self.training or not self.forget or ids is None:
             return text
@@ -150,16 +151,16 @@ class TinyBert(BertTower):
         return replace(text, input_ids=ids.masked_fill(forgotten, self.unknown))
 
 
-def look_beside(model: Any) -> None:
-    """Give a BERT with new weights first heads that attend to the words before and behind.
+def init_neighbour_heads(model: Any) -> None:
+    """Initialise a BERT so that the heads of its first layer attend to the words before and after.
 
-    Positions are waves (Vaswani et al. 2017, 3.5) in as many columns as a head has, where words have none, and the
-    queries of the first layer's heads are its keys turned by one or two places. What heads pass on, and the queries of
-    the later layers, is loud from the start: at BERT's deviation of 0.02, which is made for a width of 768, a prefix is
-    not heard for many epochs.
+    Positions are waves (Vaswani et al. 2017, 3.5) in as many columns as a head has, in which words are zero, and the
+    queries of the first layer's heads are its keys rotated by one or two places. Values, outputs and the queries of
+    later layers get larger weights: with BERT's deviation of 0.02, which suits a width of 768, a prefix has no effect
+    for many epochs.
     """
     embeddings, attention = model.embeddings, model.encoder.layer[0].attention
-    loud = model.config.hidden_size**-0.5
+    deviation = model.config.hidden_size**-0.5
     heads = model.config.num_attention_heads
     columns = model.config.hidden_size // heads // 2 * 2
     table = embeddings.position_embeddings.weight
@@ -170,25 +171,25 @@ def look_beside(model: Any) -> None:
         table.zero_()
         table[:, :columns] = LOUDNESS * waves(torch.arange(len(table)), columns)
         for number, layer in enumerate(model.encoder.layer):
-            heard = (layer.attention.self.value, layer.attention.output.dense)
-            for each in heard if number == 0 else (layer.attention.self.query, *heard):
-                each.weight.normal_(0.0, loud)
+            outputs = (layer.attention.self.value, layer.attention.output.dense)
+            for linear in outputs if number == 0 else (layer.attention.self.query, *outputs):
+                linear.weight.normal_(0.0, deviation)
         size = model.config.hidden_size // heads
-        for head, offset in zip(range(heads), BESIDE, strict=False):
+        for head, offset in zip(range(heads), OFFSETS, strict=False):
             rows = slice(head * size, head * size + columns)
-            for part, turn in ((attention.self.query, offset), (attention.self.key, 0)):
-                part.weight[head * size : (head + 1) * size] = 0.0
-                part.weight[rows, :columns] = SHARPNESS**0.5 * turned(turn, columns)
+            for linear, places in ((attention.self.query, offset), (attention.self.key, 0)):
+                linear.weight[head * size : (head + 1) * size] = 0.0
+                linear.weight[rows, :columns] = SHARPNESS**0.5 * rotation(places, columns)
 
 
 def waves(places: Tensor, columns: int) -> Tensor:
-    """Sine and cosine of each place at evenly spaced rates: (n,) to (n, columns)."""
+    """Sine and cosine of each position at evenly spaced rates: (n,) to (n, columns)."""
     angles = places.unsqueeze(-1) * _rates(columns)
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)
 
 
-def turned(places: float, columns: int) -> Tensor:
-    """The matrix (columns, columns) that takes the waves of a place to those of the place so many further."""
+def rotation(places: float, columns: int) -> Tensor:
+    """The matrix (columns, columns) that maps the waves of a position to those of the position `places` further."""
     blocks = [
         torch.tensor(
             [[math.cos(rate * places), math.sin(rate * places)], [-math.sin(rate * places), math.cos(rate * places)]]
@@ -199,10 +200,10 @@ def turned(places: float, columns: int) -> Tensor:
 
 
 def _rates(columns: int) -> Tensor:
-    # of place and neighbour the slow waves are alike, and the fast ones tell them apart
+    # the slow waves of adjacent positions are similar, and the fast ones distinguish them
     return torch.linspace(0.2, 2.5, columns // 2)
 
 
 def tiny_reader(facts: CorpusFacts, max_tokens: int, second_words: int, word_pieces: int | None = None) -> PieceReader:
-    """The reader of a new `TinyBert`."""
+    """Create the reader of a new `TinyBert`."""
     return PieceReader(tiny_tokenizer(facts.words), UNKNOWN, max_tokens, second_words, word_pieces)

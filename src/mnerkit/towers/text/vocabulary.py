@@ -12,7 +12,7 @@ import torch
 from mnerkit.data.batches.batch import TextBatch
 
 MAX_CHARS = 24
-MAX_KEPT_WORDS = 200_000
+MAX_CACHED_WORDS = 200_000
 SHAPES = (
     "padding",
     "url",
@@ -30,7 +30,7 @@ SHAPES = (
 
 
 def shape_of(word: str) -> int:
-    """Number of a word's shape in `SHAPES`."""
+    """Index of a word's shape in `SHAPES`."""
     return SHAPES.index(_shape_name(word))
 
 
@@ -45,7 +45,7 @@ def _shape_name(word: str) -> str:
     if not letters:
         return "other"
     if all(letter.isupper() for letter in letters):
-        # A single capital ("I", "A") opens sentences as often as it abbreviates: it counts as capitalised.
+        # a single capital ("I", "A") begins sentences as often as it abbreviates: it counts as capitalised
         return "capitals" if len(letters) > 1 else "capitalised"
     if letters[0].isupper() and word[1:] == word[1:].lower():
         return "capitalised"
@@ -56,15 +56,15 @@ _SEPARATOR = (1, SHAPES.index("separator"), np.array([1]))
 
 
 class VocabularyReader:
-    """Reads words as numbers of a fixed vocabulary, with shapes and characters.
+    """Turns words into numbers of a fixed vocabulary, with shapes and characters.
 
-    Words are looked up in lower case; a word's case lives in its shape and characters. The characters are printable
-    ASCII and those of the vocabulary, in both cases.
+    Words are looked up in lower case; their case is in the shape and the characters. The characters are printable ASCII
+    and those of the vocabulary, in both cases.
 
     Attributes:
-        words: the vocabulary, in lower case; word i has number i + 2 (0 pads, 1 is unknown).
-        characters: the known characters; character i has number i + 2.
-        second_words: most words of a second segment.
+        words: the vocabulary, in lower case; word i has number i + 2 (0 is padding, 1 is unknown).
+        characters: the character vocabulary; character i has number i + 2.
+        second_words: maximum number of words of a second segment.
     """
 
     kind = "vocabulary"
@@ -78,7 +78,7 @@ class VocabularyReader:
             letters.update(word, word.upper())
         self.characters = "".join(sorted(letters))
         self._letters = {letter: number for number, letter in enumerate(self.characters, start=2)}
-        self._kept: dict[str, tuple[int, int, np.ndarray]] = {}
+        self._cached: dict[str, tuple[int, int, np.ndarray]] = {}
 
     @property
     def n_words(self) -> int:
@@ -96,12 +96,12 @@ class VocabularyReader:
         return len(SHAPES)
 
     def state(self) -> dict[str, Any]:
-        """Plain data that `reader_from_state` rebuilds this from."""
+        """Plain data from which `reader_from_state` rebuilds the reader."""
         return {"kind": self.kind, "words": list(self.words), "second_words": self.second_words}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> VocabularyReader:
-        """The reader of `state()`."""
+        """Rebuild the reader from `state()`."""
         return cls(state["words"], state["second_words"])
 
     def length(self, words: Sequence[str]) -> int:
@@ -113,28 +113,28 @@ class VocabularyReader:
 
         Args:
             rows: the words of each row; a row may be empty.
-            second: the words of each row's second segment. They stand behind the row's words and a separator (an
-                unknown word of its own shape), and are no part of `word_mask`; an empty segment adds nothing.
+            second: the words of each row's second segment. They follow the row's words and a separator (an unknown word
+                with its own shape), and are not in `word_mask`; an empty segment adds nothing.
 
         Returns:
             The batch: (B, V) numbers and shapes, (B, V, C) characters; V and C at least 1, C at most `MAX_CHARS`.
 
         """
         words = [tuple(row) for row in rows]
-        known = [[self._read(word) for word in row] for row in words]
+        features = [[self._read(word) for word in row] for row in words]
         width = max([1, *map(len, words)])
         word_mask = np.arange(width) < np.array([len(row) for row in words])[:, None]  # (B, W)
         if second is not None:
-            for row, tail in zip(known, second, strict=True):
+            for row, tail in zip(features, second, strict=True):
                 if tail:
                     row += [_SEPARATOR, *(self._read(word) for word in tail[: self.second_words])]
-        size, columns = len(words), max([width, *map(len, known)])
-        letters = max([1, *(len(chars) for row in known for *_, chars in row)])
+        size, columns = len(words), max([width, *map(len, features)])
+        letters = max([1, *(len(chars) for row in features for *_, chars in row)])
         word_ids = np.zeros((size, columns), dtype=np.int64)
         shapes = np.zeros((size, columns), dtype=np.int64)
         chars = np.zeros((size, columns, letters), dtype=np.int64)
-        for line, facts in enumerate(known):
-            for place, (number, shape, spelling) in enumerate(facts):
+        for line, row_features in enumerate(features):
+            for place, (number, shape, spelling) in enumerate(row_features):
                 word_ids[line, place] = number
                 shapes[line, place] = shape
                 chars[line, place, : len(spelling)] = spelling
@@ -147,11 +147,11 @@ class VocabularyReader:
         )
 
     def _read(self, word: str) -> tuple[int, int, np.ndarray]:
-        """Number, shape and character numbers of a word; words met before are looked up."""
-        kept = self._kept.get(word)
-        if kept is None:
-            if len(self._kept) >= MAX_KEPT_WORDS:
-                self._kept.clear()
+        """Number, shape and character numbers of a word, with a cache."""
+        cached = self._cached.get(word)
+        if cached is None:
+            if len(self._cached) >= MAX_CACHED_WORDS:
+                self._cached.clear()
             spelling = np.array([self._letters.get(letter, 1) for letter in word[:MAX_CHARS]], dtype=np.int64)
-            kept = self._kept[word] = (self._numbers.get(word.lower(), 1), shape_of(word), spelling)
-        return kept
+            cached = self._cached[word] = (self._numbers.get(word.lower(), 1), shape_of(word), spelling)
+        return cached

@@ -1,4 +1,4 @@
-"""Light augmentation of pictures, on the device and without a loop."""
+"""Light augmentation of pictures, vectorised and on the device."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def flipped_and_shifted(pixels: Tensor, shift: float = SHIFT) -> Tensor:
 
     Args:
         pixels: (N, C, H, W).
-        shift: largest roll in either direction, as a share of the side; what leaves on one side enters on the other.
+        shift: largest roll in either direction, as a share of the side; pixels wrap around.
 
     Returns:
-        (N, C, H, W), drawn from torch's global random state.
+        (N, C, H, W). Uses torch's global random state.
 
     """
     count, channels, height, width = pixels.shape
@@ -31,5 +31,5 @@ def flipped_and_shifted(pixels: Tensor, shift: float = SHIFT) -> Tensor:
 
 
 def _rolls(count: int, side: int, shift: float, device: torch.device) -> Tensor:
-    most = int(side * shift)
-    return torch.randint(-most, most + 1, (count, 1), device=device)
+    limit = int(side * shift)
+    return torch.randint(-limit, limit + 1, (count, 1), device=device)

@@ -1,4 +1,4 @@
-"""A file of the objects in a corpus's pictures, written by a detector; one that was cut off is continued."""
+"""Writes a file with the objects that a detector finds in a corpus's pictures, and continues an incomplete one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from mnerkit.towers.vision.detectors import Detection, Detector
 
 ANEW = "Give --overwrite to begin anew."
-# in the message of an error that is of no class of its own: the device is at fault, not the picture
+# texts in messages of errors without a class of their own that the device causes, not the picture
 OF_DEVICE = ("CUDA error", "out of memory", "can't allocate memory")
 
 
 class Picture(NamedTuple):
-    """A picture of the corpus, and the words of the posts that have it."""
+    """A picture of the corpus, and the words of the posts that contain it."""
 
     ref: ImageRef
     posts: list[tuple[str, ...]]
@@ -38,15 +38,15 @@ class Picture(NamedTuple):
 
 @dataclass
 class BoxWriter:
-    """Looks for objects in pictures and writes a line for each.
+    """Detects objects in pictures and writes one line for each picture.
 
     Attributes:
-        detector: what looks for them.
+        detector: the detector.
         header: the first line of the file: corpus, detector and settings.
-        broken: name of each picture that can't be decoded -> why.
-        refused: name of each picture that the detector can't read -> why.
-        before: how many pictures the file held already.
-        written: how many were added.
+        broken: name of each picture that can't be decoded -> reason.
+        refused: name of each picture that the detector can't read -> reason.
+        before: number of pictures that were in the file already.
+        written: number of pictures that were added.
     """
 
     detector: Detector
@@ -57,11 +57,11 @@ class BoxWriter:
     written: int = 0
 
     def write(self, out: Path, pictures: dict[str, Picture], batch_size: int, overwrite: bool) -> None:
-        """Detect what is not in the file yet.
+        """Detect the objects of all pictures that are not in the file yet.
 
         Raises:
-            UsageError: another process writes the file, it was written with other settings, or the device is at fault.
-            DataError: the file can't be written, a line of it is damaged, or the detector can read no picture at all.
+            UsageError: another process writes the file, it was written with other settings, or the device fails.
+            DataError: the file can't be written, a line of it is damaged, or the detector can't read any picture.
         """
         with ExitStack() as stack:
             with _writing(out):  # what can't be opened is reported before the first picture is read
@@ -82,7 +82,7 @@ class BoxWriter:
             raise DataError(f"{next(iter(self.refused.values()))}\nSo are all others: give another --detector.")
 
     def _rows(self, pictures: dict[str, Picture], batch_size: int) -> Iterator[dict[str, Any]]:
-        """A line for each picture that can be decoded and that the detector reads."""
+        """Yield a line for each picture that can be decoded and that the detector can read."""
         from tqdm import tqdm
 
         with tqdm(total=len(pictures), unit=" pictures", disable=None) as bar:
@@ -96,7 +96,7 @@ class BoxWriter:
                 bar.update(len(chunk))
 
     def _decoded(self, ref: ImageRef) -> Iterator[np.ndarray]:
-        """The pixels of a picture; of a broken one none."""
+        """Yield the pixels of a picture; nothing if it is broken."""
         from mnerkit.data.pictures.decoding import decode
 
         try:
@@ -109,22 +109,22 @@ class BoxWriter:
     def _detected(
         self, pictures: Sequence[tuple[str, np.ndarray, list[tuple[str, ...]]]]
     ) -> list[tuple[str, np.ndarray, list[Detection]]]:
-        """Name, pixels and objects of each picture; where detecting fails, it is tried picture by picture.
+        """Name, pixels and objects of each picture; if a batch fails, its pictures are tried one by one.
 
         Raises:
-            UsageError: one picture alone does not fit into the device's memory, or the device is at fault.
+            UsageError: a single picture does not fit into the device's memory, or the device fails.
         """
         if not pictures:
             return []
         phrases = [phrases_of(posts) if self.header["prompts"] == "phrases" else [] for *_, posts in pictures]
-        prompts = [each or list(TYPE_PROMPTS) for each in phrases]
+        prompts = [of_post or list(TYPE_PROMPTS) for of_post in phrases]
         try:
-            found = self.detector.find([pixels for _, pixels, _ in pictures], prompts, self.header["score"])
-            return [(name, pixels, objects) for (name, pixels, _), objects in zip(pictures, found, strict=True)]
+            detections = self.detector.find([pixels for _, pixels, _ in pictures], prompts, self.header["score"])
+            return [(name, pixels, objects) for (name, pixels, _), objects in zip(pictures, detections, strict=True)]
         except (ValueError, RuntimeError) as problem:
             reason = (str(problem).splitlines() or [type(problem).__name__])[0][:100]
             of_device = _of_device(problem)
-        # not in the block above, where the traceback still holds the tensors of the whole batch
+        # outside the block above, in which the traceback still references the tensors of the whole batch
         if len(pictures) > 1:
             return [row for picture in pictures for row in self._detected([picture])]
         name, pixels, _ = pictures[0]
@@ -147,26 +147,26 @@ def write_boxes(
     device: str = "cpu",
     overwrite: bool = False,
 ) -> BoxWriter:
-    """Look for the objects in the pictures of a corpus and write their boxes to a file.
+    """Detect the objects in the pictures of a corpus and write their boxes to a file.
 
     Args:
-        corpus: whose pictures.
+        corpus: the corpus of the pictures.
         detector: `detr`, `grounding-dino`, `owlv2`, another hub name, or a folder.
-        out: the JSON lines; a file that was cut off is continued.
-        score: least score; default: the detector's usual one.
-        most: at most so many boxes a picture.
-        prompts: noun phrases of the post, or what the usual entity types look like, for detectors that take prompts.
-        batch_size: pictures at once.
+        out: the JSON lines file; an incomplete one is continued.
+        score: minimum score; default: the detector's default.
+        most: maximum number of boxes for each picture.
+        prompts: for detectors with prompts: noun phrases of the post, or descriptions of the usual entity types.
+        batch_size: pictures in a batch.
         device: `cpu`, `cuda`, `cuda:1` ...
-        overwrite: begin anew where the file exists.
+        overwrite: begin anew if the file exists.
 
     Returns:
-        What it came to: pictures written, there before, and broken.
+        The writer, with the numbers of pictures written and already in the file, and the broken ones.
 
     Raises:
-        UsageError: the device is not there; see `BoxWriter.write`.
-        DataError: no picture of the corpus is there; see `BoxWriter.write`.
-        TowerError: a detector that can't be had.
+        UsageError: the device is not available; see `BoxWriter.write`.
+        DataError: the corpus has no pictures on disk; see `BoxWriter.write`.
+        TowerError: the detector is unavailable.
     """
     pictures = _pictures(corpus)
     if not pictures:
@@ -198,7 +198,7 @@ def write_boxes(
 
 
 def _pictures(corpus: Corpus) -> dict[str, Picture]:
-    """The pictures that are there, by name."""
+    """The pictures that exist on disk, by name."""
     pictures: dict[str, Picture] = {}
     for posts in corpus.splits.values():
         for post in posts:
@@ -209,9 +209,9 @@ def _pictures(corpus: Corpus) -> dict[str, Picture]:
 
 
 def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
-    """Names of the pictures that a file holds already; a last line that a kill left unfinished is cut off.
+    """Names of the pictures in a file; an incomplete last line, left by a killed process, is removed.
 
-    None for a file without a whole header, empty or cut off within it.
+    None for a file that is empty or ends within the header.
 
     Raises:
         UsageError: it was written with other settings.
@@ -245,7 +245,7 @@ def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """What fails here is the fault of the file of boxes, and of no picture."""
+    """Turn an `OSError` into an error about the file of boxes, not about a picture."""
     try:
         yield
     except OSError as problem:
@@ -263,7 +263,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _of_device(problem: Exception) -> bool:
-    """Whether the device is at fault, or its memory too small."""
+    """Whether an error comes from the device or its memory."""
     import torch
 
     memory = torch.cuda.OutOfMemoryError
@@ -272,7 +272,7 @@ def _of_device(problem: Exception) -> bool:
 
 
 def _within(detection: Detection, width: int, height: int) -> Iterator[dict[str, Any]]:
-    """A detection within its picture; nothing where rounding leaves nothing of it."""
+    """Yield a detection clipped to its picture; nothing if less than a pixel remains."""
     x0, y0, x1, y1 = detection.box
     box = [round(max(x0, 0.0), 2), round(max(y0, 0.0), 2), round(min(x1, width), 2), round(min(y1, height), 2)]
     if box[2] - box[0] >= 1 and box[3] - box[1] >= 1:

@@ -1,4 +1,4 @@
-"""Detectors of objects, run through transformers: DETR, and those that take prompts (Grounding DINO, OWLv2)."""
+"""Object detectors of transformers: DETR, and those with text prompts (Grounding DINO, OWLv2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnerkit.towers.hub import Source, explained, read_config, read_model, sourc
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of detector: where its weights are by default, which model class it has, its usual threshold."""
+    """A kind of detector: default weights, model class, default threshold, and whether it takes prompts."""
 
     hub: str
     revision: str | None
@@ -27,7 +27,7 @@ class Family:
 
 
 FAMILIES = {
-    # the revision without timm's backbone, which would be one more dependency
+    # this revision has no backbone from timm, which would be another dependency
     "detr": Family("facebook/detr-resnet-50", "no_timm", "AutoModelForObjectDetection", 0.5, False),
     "grounding-dino": Family(
         "IDEA-Research/grounding-dino-tiny", None, "AutoModelForZeroShotObjectDetection", 0.3, True
@@ -38,7 +38,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Detection:
-    """An object: x0 y0 x1 y1 in pixels, how sure the detector is, and what it calls it."""
+    """A detected object: x0 y0 x1 y1 in pixels, the detector's confidence, and the label."""
 
     box: tuple[float, float, float, float]
     score: float
@@ -50,10 +50,10 @@ class Detector:
 
     Attributes:
         kind: a name of `FAMILIES`.
-        spec: its name on the hub, or that of its folder.
-        revision: the hub's commit; of a folder, the digest of its weights.
-        threshold: the family's usual one.
-        prompted: whether it looks for what it is told.
+        spec: the name on the hub, or of the folder.
+        revision: the commit on the hub; for a folder, the digest of the weights.
+        threshold: default threshold of the family.
+        prompted: whether it detects what prompts describe.
     """
 
     def __init__(self, spec: str) -> None:
@@ -63,10 +63,10 @@ class Detector:
             spec: a name of `FAMILIES`, a hub name, or a folder with config.json, weights and processor.
 
         Raises:
-            TowerError: files that can't be had, or that are of no known detector.
+            TowerError: the files are unavailable, or not those of a known detector.
         """
-        known = FAMILIES.get(spec)
-        source = Source(known.hub, "hub", known.hub, known.revision) if known else source_of(spec)
+        default = FAMILIES.get(spec)
+        source = Source(default.hub, "hub", default.hub, default.revision) if default else source_of(spec)
         config = read_config(source)
         self.kind = str(config.model_type)
         self.spec = Path(source.place).resolve().name if source.kind == "folder" else source.place
@@ -91,7 +91,7 @@ class Detector:
             return make.from_pretrained(source.place, **source_options(source))
 
     def to(self, device: str) -> Detector:
-        """Move the weights."""
+        """Move the weights to a device."""
         self.model.to(device)
         return self
 
@@ -99,51 +99,51 @@ class Detector:
     def find(
         self, pictures: Sequence[np.ndarray], prompts: Sequence[Sequence[str]], threshold: float
     ) -> list[list[Detection]]:
-        """The objects in pictures, the surest first.
+        """Detect the objects in pictures, sorted by descending score.
 
         Args:
             pictures: (H, W, 3) uint8 each.
-            prompts: what to look for in each; not read by a detector that takes no prompts, else at least one each.
-            threshold: objects of which it is less sure are left out.
+            prompts: prompts for each picture, at least one; ignored by a detector without prompts.
+            threshold: minimum score of an object.
         """
         sizes = [picture.shape[:2] for picture in pictures]
         inputs = self._inputs(list(pictures), prompts).to(self.model.device)
         outputs = self.model(**inputs)
         if self.kind == "detr":
-            found = self.processor.post_process_object_detection(outputs, threshold, sizes)
+            results = self.processor.post_process_object_detection(outputs, threshold, sizes)
             names = self.model.config.id2label
-            labels = [[names.get(int(each), "") for each in one["labels"]] for one in found]
+            labels = [[names.get(int(number), "") for number in result["labels"]] for result in results]
         elif self.kind == "owlv2":
-            most = max(len(each) for each in prompts)
-            padded = [[*each, *[""] * (most - len(each))] for each in prompts]
-            found = self.processor.post_process_grounded_object_detection(
+            longest = max(len(texts) for texts in prompts)
+            padded = [[*texts, *[""] * (longest - len(texts))] for texts in prompts]
+            results = self.processor.post_process_grounded_object_detection(
                 outputs, threshold=threshold, target_sizes=torch.tensor(sizes), text_labels=padded
             )
-            labels = [one["text_labels"] for one in found]
+            labels = [result["text_labels"] for result in results]
         else:
-            found = self.processor.post_process_grounded_object_detection(
+            results = self.processor.post_process_grounded_object_detection(
                 outputs, inputs["input_ids"], threshold, 0.25, target_sizes=sizes
             )
-            labels = [one["text_labels"] for one in found]
-        return [_sorted(one, named, self.prompted) for one, named in zip(found, labels, strict=True)]
+            labels = [result["text_labels"] for result in results]
+        return [_sorted(result, texts, self.prompted) for result, texts in zip(results, labels, strict=True)]
 
     def _inputs(self, pictures: list[np.ndarray], prompts: Sequence[Sequence[str]]) -> Any:
-        # said, since a processor takes a side of 1 or 3 pixels for the channels
+        # the format is explicit, since a processor takes a side of 1 or 3 pixels for the channels
         options: dict[str, Any] = {"images": pictures, "input_data_format": "channels_last", "return_tensors": "pt"}
         if self.kind == "grounding-dino":
-            options |= {"text": ["".join(f"{each}. " for each in some) for some in prompts], "padding": True}
+            options |= {"text": ["".join(f"{text}. " for text in texts) for texts in prompts], "padding": True}
             options |= {"truncation": True, "max_length": self.model.config.max_text_len}
         elif self.kind == "owlv2":
-            options |= {"text": [list(some) for some in prompts], "padding": "max_length"}
+            options |= {"text": [list(texts) for texts in prompts], "padding": "max_length"}
             options |= {"truncation": True, "max_length": self._positions}
         return self.processor(**options)
 
 
-def _sorted(found: Any, labels: Sequence[str], prompted: bool) -> list[Detection]:
-    rows = [
+def _sorted(result: Any, labels: Sequence[str], prompted: bool) -> list[Detection]:
+    detections = [
         Detection((box[0], box[1], box[2], box[3]), score, label)
-        for box, score, label in zip(found["boxes"].tolist(), found["scores"].tolist(), labels, strict=True)
-        # without its prompt an object of a prompted detector is one of the padding
+        for box, score, label in zip(result["boxes"].tolist(), result["scores"].tolist(), labels, strict=True)
+        # an object without a label matches the padding of the prompts
         if label or not prompted
     ]
-    return sorted(rows, key=lambda each: -each.score)
+    return sorted(detections, key=lambda detection: -detection.score)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import TowerError
-from mnerkit.towers.frozen.remembering import RememberingTower
+from mnerkit.towers.frozen.caching_tower import CachingTower
 from mnerkit.towers.hub import architecture_of
 from mnerkit.towers.interface import ImageStates
 
@@ -22,28 +22,28 @@ def picture_of(config: Any, preprocessor: dict[str, Any], default: tuple[Any, An
     """Size and normalisation that a transformer expects.
 
     Args:
-        config: its configuration: the position embeddings decide the size.
+        config: its configuration: the position embeddings determine the size.
         preprocessor: its preprocessor_config.json, or empty.
-        default: mean and std where the preprocessor names none.
+        default: mean and std if the preprocessor has none.
 
     Raises:
-        TowerError: values that are no numbers of three channels.
+        TowerError: the values are not numbers of three channels.
 
     """
     mean, std = (
         preprocessor.get(name) or value for name, value in zip(("image_mean", "image_std"), default, strict=True)
     )
     try:
-        found = PictureFormat(int(config.image_size), tuple(map(float, mean)), tuple(map(float, std)))  # type: ignore[arg-type]
+        picture = PictureFormat(int(config.image_size), tuple(map(float, mean)), tuple(map(float, std)))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise TowerError(f"preprocessor_config.json: image_mean {mean!r}, image_std {std!r} are no numbers") from None
-    if len(found.mean) != 3 or len(found.std) != 3 or min(found.std) <= 0:
+    if len(picture.mean) != 3 or len(picture.std) != 3 or min(picture.std) <= 0:
         raise TowerError("preprocessor_config.json: image_mean and image_std need three numbers each, std above 0")
-    return found
+    return picture
 
 
-class _PatchTower(RememberingTower):
-    """Base of the towers that cut a picture into patches: the class token, then the patches row by row."""
+class _PatchTower(CachingTower):
+    """Base of the towers that split a picture into patches: the class token, then the patches row by row."""
 
     model: Any
     grid: tuple[int, int]
@@ -66,13 +66,13 @@ class _PatchTower(RememberingTower):
 
 
 class VitTower(_PatchTower):
-    """ViT and its like (DeiT, DINOv2): states after the final layer norm; pooled is the class token's.
+    """ViT and similar models (DeiT, DINOv2): states after the final layer norm; pooled is the class token's state.
 
-    The pooler is left out, as in the text towers. Extra tokens before the patches (distillation) are dropped.
+    The pooler is removed, as in the text towers. Extra tokens before the patches (distillation) are dropped.
     """
 
     def __init__(self, spec: str, model: Any, picture: PictureFormat) -> None:
-        """As the base; `model` is a transformers model with `pixel_values`."""
+        """See the base class; `model` is a transformers model with `pixel_values`."""
         if hasattr(model, "pooler"):
             model.pooler = None
         super().__init__(spec, model, picture)
@@ -84,14 +84,14 @@ class VitTower(_PatchTower):
 
 
 class ClipVisionTower(_PatchTower):
-    """CLIP's vision half: pooled lies in the space shared with text, regions are the last layer's patches.
+    """CLIP's vision half: pooled is in the space shared with text, regions are the last layer's patches.
 
-    `joint` takes regions through the same layer norm and projection as the class token (they were trained on that
-    token alone). Both are kept as pretrained, since a method that reads regions never passes through them.
+    `joint` applies the layer norm and projection of the class token to regions (they were trained on that token only).
+    Both are frozen, since a method that reads regions never uses them.
     """
 
     def __init__(self, spec: str, model: Any, picture: PictureFormat) -> None:
-        """As the base; `model` is a `CLIPVisionModelWithProjection`."""
+        """See the base class; `model` is a `CLIPVisionModelWithProjection`."""
         super().__init__(spec, model, picture)
         self.model.vision_model.post_layernorm.requires_grad_(False)
         self.model.visual_projection.requires_grad_(False)
@@ -111,13 +111,13 @@ class ClipVisionTower(_PatchTower):
         return ImageStates(self.joint(states[:, 0]), states[:, 1:], self.grid, tokens=states)
 
 
-class ResNetTower(RememberingTower):
-    """A ResNet of torchvision: regions from the last map, stages of four maps, pooled is their mean.
+class ResNetTower(CachingTower):
+    """A ResNet of torchvision: regions from the last map, stages of four maps, pooled is the mean of the regions.
 
-    Pictures of any size are taken; 224 x 224 give 7 x 7 regions.
+    It takes pictures of any size; 224 x 224 pixels give 7 x 7 regions.
 
     Args:
-        spec: how the user named it.
+        spec: the user's name for the tower.
         name: one of `RESNETS`.
         picture: size and normalisation; default: 224 pixels, ImageNet's.
 
@@ -140,10 +140,10 @@ class ResNetTower(RememberingTower):
         return {"name": self.name}
 
     def load_torchvision(self, state: dict[str, Tensor]) -> None:
-        """Take the weights of torchvision's own state dict; its classifier is left out.
+        """Load the weights of torchvision's state dict, without the classifier.
 
         Raises:
-            TowerError: the state dict is not of this network.
+            TowerError: the state dict is not that of this network.
 
         """
         stem = {"conv1": "stem.0", "bn1": "stem.1"}

@@ -20,25 +20,25 @@ def read_resnet(spec: str, name: str, tower_dir: str | Path | None = None) -> di
     Args:
         spec: `resnet50`, or `resnet50:FILE`.
         name: the network (`resnet50`).
-        tower_dir: a file, or a folder that holds one by the name of the network, to look in first.
+        tower_dir: first place to look: a file, or a folder with a file named like the network.
 
     Raises:
-        TowerError: the weights can't be had.
+        TowerError: the weights are unavailable.
 
     """
-    _, _, given = spec.partition(":")
-    found = _in_folder(name, Path(tower_dir).expanduser()) if tower_dir is not None else None
-    if found is None and given:
-        found = Path(given).expanduser()
-    return _from_file(spec, found) if found is not None else _from_site(spec, name)
+    _, _, path = spec.partition(":")
+    file = _in_folder(name, Path(tower_dir).expanduser()) if tower_dir is not None else None
+    if file is None and path:
+        file = Path(path).expanduser()
+    return _from_file(spec, file) if file is not None else _from_site(spec, name)
 
 
 def _in_folder(name: str, folder: Path) -> Path | None:
     if folder.is_file():
         return folder if folder.suffix in _SUFFIXES else None
     # torchvision names its files resnet50-11ad3fa6.pth
-    found = sorted(file for file in folder.glob(f"{name}[-.]*") if file.suffix in _SUFFIXES)
-    return found[-1] if found else None
+    files = sorted(file for file in folder.glob(f"{name}[-.]*") if file.suffix in _SUFFIXES)
+    return files[-1] if files else None
 
 
 def _from_file(spec: str, file: Path) -> dict[str, Tensor]:
@@ -52,9 +52,9 @@ def _from_file(spec: str, file: Path) -> dict[str, Tensor]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError):
-        raise TowerError(f"tower {spec}: {file} holds no plain weights (.pth or .safetensors)") from None
+        raise TowerError(f"tower {spec}: {file} contains no plain weights (.pth or .safetensors)") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TowerError(f"tower {spec}: {file} holds no state dict")
+        raise TowerError(f"tower {spec}: {file} contains no state dict")
     return state
 
 

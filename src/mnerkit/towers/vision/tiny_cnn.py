@@ -1,4 +1,4 @@
-"""A tiny vision tower that trains from scratch in a minute on two cores; CLIP's stand-in on the probe corpus."""
+"""A tiny vision tower that trains from scratch in a minute on two cores; it replaces CLIP on the probe corpus."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnerkit.towers.frozen.remembering import RememberingTower
+from mnerkit.towers.frozen.caching_tower import CachingTower
 from mnerkit.towers.interface import ImageStates
 from mnerkit.towers.tiny_sizes import PICTURE, WIDTH
 
 
-class TinyVision(RememberingTower):
-    """A narrow CNN with one region for each 8 x 8 pixels, to which the patch's own colours are added.
+class TinyVision(CachingTower):
+    """A narrow CNN with one region for each 8 x 8 pixels, plus a linear map of the patch's colours.
 
-    The colour skip hands low-level colour to the regions directly; without it, colours are bound to words late or
-    never. Pictures of any size are taken; 64 x 64 give 8 x 8 regions. The pooled vector of a picture has the
-    largest value of each channel among its regions; that of a crop is a glance, the mean region of the crop at 3/8 of
-    its size, so that a cell of a 3 x 3 grid that was blown up to a picture of its own is seen at about the scale that
-    it has in the whole. Pooled vectors have zero mean and unit variance, as `joint` makes them.
+    The colour skip connection passes low-level colour to the regions; without it, the tower learns the words for
+    colours late or never. It takes pictures of any size; 64 x 64 pixels give 8 x 8 regions. The pooled vector of a
+    picture is the maximum of each channel over its regions. That of a crop is a glance: the mean region of the crop at
+    3/8 of its size, so that a cell of a 3 x 3 grid, enlarged to a picture of its own, is read at about its scale in the
+    whole picture. `joint` gives pooled vectors zero mean and unit variance.
 
     Args:
         width: d of the regions and of the pooled vector.
-        channels: of the first convolution.
+        channels: channels of the first convolution.
 
     """
 
@@ -61,18 +61,18 @@ class TinyVision(RememberingTower):
         return self.glance(functional.interpolate(pixels, small, mode="area"))
 
     def joint(self, regions: Tensor) -> Tensor:
-        """Regions (..., d) with zero mean and unit variance, as the joint space compares them."""
+        """Regions (..., d) in the joint space: with zero mean and unit variance."""
         return functional.layer_norm(regions, (self.width,))
 
     def glance(self, pixels: Tensor) -> Tensor:
         """The pooled vectors (N, d) of small pictures (N, 3, h, w)."""
-        # running statistics in training too: those of whole pictures must not be mixed with those of glances
+        # running statistics even in training: statistics of whole pictures and of glances must not be mixed
         return self.joint(self.read(pixels, whole=False)[0].mean(1))
 
     def read(self, pixels: Tensor, whole: bool = True) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Regions (N, R, d) and the maps of all layers, the last being that of the regions.
+        """Regions (N, R, d) and the maps of all layers; the last map is that of the regions.
 
-        Statistics are those of the batch only for `whole` pictures.
+        In training, `whole` pictures use the statistics of the batch, glances the running statistics.
         """
         stages = []
         x = pixels  # (N, 3, H, W)
@@ -103,7 +103,7 @@ class _Layer(nn.Module):
 
 
 def patch_colours(pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Colour statistics of each patch: mean, mean chroma, and the strongest chroma towards and away from a channel.
+    """Colour statistics of each patch: mean, mean chroma, and the largest chroma towards and away from each channel.
 
     Args:
         pixels: (N, 3, H, W).

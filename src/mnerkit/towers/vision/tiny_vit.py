@@ -1,4 +1,4 @@
-"""A CLIP-like vision transformer small enough to train from scratch: for methods that reach into its layers."""
+"""A CLIP-like vision transformer that is small enough to train from scratch, for methods that use its layers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ PATCH = 16
 
 
 def tiny_vit_config(width: int = WIDTH, layers: int = 3, heads: int = 4, patch: int = PATCH) -> Any:
-    """The architecture, as a transformers configuration; `TinyBert`'s depth, heads and width.
+    """The architecture, as a transformers configuration; depth, heads and width are those of `TinyBert`.
 
     Args:
         width: d of the states.
         layers: number of layers.
         heads: attention heads.
-        patch: height and width of a patch; pictures are those of the other tiny towers.
+        patch: height and width of a patch; the size of pictures is that of the other tiny towers.
     """
     from transformers import CLIPVisionConfig
 
@@ -28,6 +28,6 @@ def tiny_vit_config(width: int = WIDTH, layers: int = 3, heads: int = 4, patch: 
         image_size=PICTURE.size,
         patch_size=patch,
         projection_dim=width,
-        # of the patches' weights: CLIP's own would drown what a small picture shows
+        # deviation of the patch embedding's weights: with CLIP's value, small pictures would have little effect
         initializer_range=(3 * patch * patch) ** -0.5,
     )

@@ -1,4 +1,4 @@
-"""The encoder of a text alone: a tower's word states."""
+"""The text-only encoder: word states of a text tower."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mnerkit.towers.interface import Encoder, TextTower, WordStates
 
 
 class WordEncoder(Encoder):
-    """h = Drop(Tower(words)); the second segment is read where the batch holds one, and is never tagged.
+    """h = Drop(Tower(words)); a second segment of the batch is read, but never tagged.
 
     Args:
         tower: the text tower.
-        dropout: on word states.
+        dropout: dropout of the word states.
 
     """
 
@@ -29,5 +29,5 @@ class WordEncoder(Encoder):
         return self.dropout(self.tower(batch.text).words)
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
-        """One state a word, (1, B, W, d)."""
+        """One state for each word, (1, B, W, d)."""
         return WordStates(self.words(batch).unsqueeze(0))

@@ -1,4 +1,4 @@
-"""The base of vision towers that compute each picture once as long as they are frozen."""
+"""The base of vision towers that cache the features of pictures while they are frozen."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mnerkit.towers.frozen.memory import FeatureMemory, Reading, weight_digest
 from mnerkit.towers.interface import ImageStates, VisionTower
 
 
-class RememberingTower(VisionTower):
-    """Base of the towers that remember, once frozen, what they returned for each picture (`FeatureMemory`).
+class CachingTower(VisionTower):
+    """Base of vision towers that, while frozen, cache their output for each picture (`FeatureMemory`).
 
-    A frozen one then returns neither tokens nor stages, except to `see_stages`.
+    A frozen tower returns neither tokens nor stages, except from `see_stages`.
 
     """
 
@@ -41,11 +41,11 @@ class RememberingTower(VisionTower):
         return self.memory.pooled(self, pictures, compute) if self.frozen else compute(pictures.pixels())
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the regions of a picture of so many pixels."""
+        """Rows and columns of the regions of a picture of `height` x `width` pixels."""
         raise NotImplementedError
 
     def reading(self) -> Reading:
-        """How it reads, for the address of what it returns."""
+        """Settings that determine the output, as part of the cache key."""
         return Reading(weight_digest(self), "picture", str(self.picture))
 
     def _states(self, pixels: Tensor) -> ImageStates:
