@@ -10,7 +10,7 @@ from mnerkit.options import DROPOUT, option
 
 @dataclass(frozen=True, kw_only=True)
 class BertOptions(TextOptions):
-    """A text tower, and behind it a BiLSTM or none."""
+    """Options of a text tower with an optional BiLSTM."""
 
     freeze: bool = option(False, "keep the text tower's weights as they are")
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)

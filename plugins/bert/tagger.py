@@ -9,7 +9,7 @@ from mnerkit_plugins.bert.options import BertOptions
 
 
 class BertTagger(Tagger):
-    """A text tower and a head: BERT, BERT-CRF, BERT-BiLSTM-CRF and their RoBERTa twins."""
+    """A text tower and a head: BERT, BERT-CRF, BERT-BiLSTM-CRF, and the same with RoBERTa."""
 
     plugin = "bert"
     options_class = BertOptions

@@ -11,7 +11,7 @@ from mnerkit.options import COUNT, DROPOUT, Range, option
 
 @dataclass(frozen=True, kw_only=True)
 class BilstmOptions(TaggerOptions):
-    """Word vectors, characters and a BiLSTM."""
+    """Options of word vectors, characters and the BiLSTM."""
 
     chars: Literal["none", "cnn", "lstm"] = option("cnn", "read the characters of words with a CNN, an LSTM, or not")
     width: int = option(200, "width of the word states, both directions together", Range(2))

@@ -13,7 +13,7 @@ View = Literal["caption", "text", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionsOptions(TextOptions):
-    """A text tower that reads the picture's caption behind the words."""
+    """Options of a text tower that reads the picture's caption after the words."""
 
     freeze: bool = option(False, "keep the text tower's weights as they are")
     second_words: int = option(24, "most words of the captions", COUNT)

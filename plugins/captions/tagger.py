@@ -17,16 +17,16 @@ from mnerkit_plugins.captions.options import CaptionsOptions
 
 
 class CaptionsTagger(Tagger):
-    """A text tower that reads the picture's caption as second segment, and a head."""
+    """A text tower that reads the picture's caption as a second segment, and a head."""
 
     plugin = "captions"
     options_class = CaptionsOptions
 
     def __init__(self, options: CaptionsOptions | None = None, head: Head | None = None, **given: Any) -> None:
-        """As every tagger; and a head that can't learn the agreement is refused.
+        """Extend `Tagger`: check that the head has a divergence if `agreement` needs one.
 
         Raises:
-            UsageError: naming the head.
+            UsageError: the head has no divergence.
         """
         super().__init__(options, head, **given)
         if self.options.agreement and not self.head.has_divergence:

@@ -1,4 +1,4 @@
-"""Words look at regions: one cross-attention and a gate, the simplest encoder that can bind a word to its region."""
+"""Words attend to regions: one cross-attention and a gate, the simplest encoder that can link words and regions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mnerkit_plugins.cross.options import CrossOptions
 
 
 class CrossEncoder(Encoder):
-    """h' = h + ReLU(W [h; g z]): each word's state h, joined by what it sees z as far as its gate g lets it.
+    """h' = h + ReLU(W [h; g z]): a word's state h is updated by its attention z to regions, through the gate g.
 
-    The width d is the text tower's, and the keys are the regions of all images of a post. One head binds words to
-    regions earliest: several can agree on "something is there".
+    The width d is the text tower's, and the keys are the regions of all images of a post. With one head, words are
+    linked to regions earliest; several heads can agree on "something is there".
     """
 
     by_post = True
@@ -39,9 +39,9 @@ class CrossEncoder(Encoder):
         self.log_match_scale = nn.Parameter(torch.tensor(3.0)) if o.matching else None
 
     def regions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Regions of all images of each post, (B, R, d), and which of them are real, (B, R)."""
+        """Regions of all images of each post, (B, R, d), and their mask, (B, R)."""
         pictures = batch.pictures("whole")  # B m of them
-        # what a frozen tower makes of a picture is cached; a shifted picture would be a new one each time
+        # a frozen tower caches its output for each picture; a shifted picture would be a new one each time
         if self.training and self.options.augment and not self.options.freeze_vision:
             pictures = PictureBatch(flipped_and_shifted(pictures.pixels()))
         regions = self.vision.see(pictures).regions  # (B m, R', d_v)
@@ -65,7 +65,7 @@ class CrossEncoder(Encoder):
         q, k, v = (part.unflatten(-1, by_head).transpose(1, 2) for part in parts)  # (B, heads, W or R, d / heads)
         padding = ~region_mask[:, None, None, :]  # (B, 1, 1, R)
         weights = self.scores(q, k).masked_fill(padding, -1e4).softmax(-1)  # (B, heads, W, R)
-        # a post without pictures sees nothing: there the softmax is over padding alone
+        # for a post without pictures the softmax is over padding only
         weights = weights.masked_fill(padding, 0.0)
         z = (weights @ v).transpose(1, 2).flatten(2)  # (B, W, d)
         gate = torch.sigmoid(self.gate(torch.cat([h, z], -1))) if self.gate is not None else torch.ones_like(z)
@@ -76,9 +76,9 @@ class CrossEncoder(Encoder):
         return WordStates(states.unsqueeze(0), losses, trace=traces)
 
     def match(self, queries: Tensor, keys: Tensor, batch: Batch, region_mask: Tensor) -> Tensor:
-        """Late-interaction contrast (FILIP, Yao et al. 2022, eq. 4-5): each word takes its best region of a post.
+        """Late-interaction contrast (FILIP, Yao et al. 2022, eq. 4-5): a word's similarity is that of its best region.
 
-        Both directions of InfoNCE over the posts of the batch that have words and pictures.
+        InfoNCE in both directions, over the posts of the batch that have words and pictures.
         """
         assert self.log_match_scale is not None
         word_mask = batch.text.read_mask

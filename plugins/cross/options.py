@@ -11,7 +11,7 @@ from mnerkit.options import COUNT, DROPOUT, WEIGHT, option
 
 @dataclass(frozen=True, kw_only=True)
 class CrossOptions(PictureOptions, freeze_vision=False, max_images=4):
-    """A cross-attention from words to the regions of pictures, and a gate."""
+    """Options of the cross-attention from words to regions, and of the gate."""
 
     attention: Literal["cosine", "dot"] = option("cosine", "cosines with a learnt temperature, or scaled dot products")
     heads: int = option(1, "attention heads; must divide the text tower's width", COUNT)

@@ -9,7 +9,7 @@ from mnerkit_plugins.cross.options import CrossOptions
 
 
 class CrossTagger(PictureTagger):
-    """Words look at the regions of the pictures by one cross-attention behind a gate."""
+    """One gated cross-attention from words to the regions of the pictures."""
 
     plugin = "cross"
     options_class = CrossOptions

@@ -1,4 +1,4 @@
-"""What the detected spans are worth: their own F1, and tagging where a span was found and where it was missed."""
+"""Scores of the detected spans: their own F1, and F1 of tagging on detected and on missed spans."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ TAGS = ("O", "B-span", "I-span")
 
 
 def untyped(spans: Tensor, batch: Batch) -> list[list[str]]:
-    """BIO tags of one type, a word each, from `spans` (B, W)."""
+    """BIO tags of one type, one for each word, from `spans` (B, W)."""
     lengths = batch.text.word_mask.sum(1).tolist()
     rows = tags_of_spans(spans).tolist()
     return [[TAGS[tag] for tag in row[:length]] for row, length in zip(rows, lengths, strict=True)]
 
 
 def gold_spans(batch: Batch, repair: SpanRepair) -> list[list[str]]:
-    """Those of the gold tags, words that the tower did not see included."""
+    """BIO tags of one type from the gold tags, also for words that the tower did not read."""
     assert batch.tags is not None
     return untyped(spans_of(batch.tags, batch.text.word_mask, repair), batch)
 
 
 def detection_figures(predicted: Sequence[Prediction]) -> dict[str, float]:
-    """Scores of the detected spans (trace `spans`, one untyped tag number a word), in percent, and what follows them.
+    """Scores of the detected spans (trace `spans`, one untyped tag number for each word) in percent, and of tagging.
 
-    On `hit` and `miss` gold is restricted to entities whose bounds were detected, or were not, and predictions to those
-    that overlap one of them.
+    `hit` and `miss` count the gold entities whose bounds were detected, or were not, and the predictions that overlap
+    one of them.
 
     Returns:
-        `span_f1`, `span_precision`, `span_recall`; `f1_span_hit`, `f1_span_miss` (0 where there is none); and
-        `false_entities`, the predicted entities that overlap no gold one. Empty where there are no such traces.
+        `span_f1`, `span_precision`, `span_recall`; `f1_span_hit`, `f1_span_miss` (0 if there are none); and
+        `false_entities`, the number of predicted entities that overlap no gold one. Empty without these traces.
     """
     if not predicted or any("spans" not in each.traces for each in predicted):
         return {}
     gold = [entities(each.gold) for each in predicted]
-    said = [entities(each.scored) for each in predicted]
-    found = [[TAGS[int(number)] for number in each.traces["spans"]] for each in predicted]
-    plain = [
+    tagged = [entities(each.scored) for each in predicted]
+    detected = [[TAGS[int(number)] for number in each.traces["spans"]] for each in predicted]
+    gold_tags = [
         tags_of((Entity(span.start, span.end, "span") for span in spans), len(each.post.words))
         for each, spans in zip(predicted, gold, strict=True)
     ]
-    scores = entity_scores(plain, found)
-    counts = {True: [0, 0, 0], False: [0, 0, 0]}  # gold, predicted, right; by whether the span was detected
+    scores = entity_scores(gold_tags, detected)
+    counts = {True: [0, 0, 0], False: [0, 0, 0]}  # gold, predicted, correct; by whether the span was detected
     false = 0
-    for right, given, tags in zip(gold, said, found, strict=True):
-        bounds = {(each.start, each.end) for each in entities(tags)}
+    for gold_entities, tagged_entities, tags in zip(gold, tagged, detected, strict=True):
+        bounds = {(span.start, span.end) for span in entities(tags)}
         for hit, count in counts.items():
-            some = [each for each in right if ((each.start, each.end) in bounds) == hit]
-            near = [each for each in given if _overlaps(each, some)]
-            count[0] += len(some)
+            subset = [span for span in gold_entities if ((span.start, span.end) in bounds) == hit]
+            near = [span for span in tagged_entities if _overlaps(span, subset)]
+            count[0] += len(subset)
             count[1] += len(near)
-            count[2] += len(set(some) & set(near))
-        false += sum(not _overlaps(each, right) for each in given)
+            count[2] += len(set(subset) & set(near))
+        false += sum(not _overlaps(span, gold_entities) for span in tagged_entities)
     return {
         "span_f1": scores["f1"],
         "span_precision": scores["precision"],

@@ -1,4 +1,4 @@
-"""The graph of a post's tokens, entities and visual nodes (GEI): who looks at whom, dense or over edges with DGL.
+"""The graph of a post's tokens, entities and visual nodes (GEI), dense or as lists of edges with DGL.
 
 B graphs of n tokens, N entities and k visual nodes. Edges: all pairs of tokens, all pairs of visual nodes, all pairs of
 an entity and a visual node, and an entity with the tokens of its span; a token and a visual node are never joined.
@@ -20,9 +20,9 @@ Relation = Literal["tokens", "tokens_apart", "visual", "visual_to_entity", "enti
 
 
 class EntityGraph:
-    """Edges of B graphs, as masks, and what passes along them, as matrix products.
+    """Edges of B graphs as masks, and message passing as matrix products.
 
-    What looks at visual nodes is an entity, or, without entity nodes, each token of a span itself.
+    Actors attend to visual nodes: the entities or, without entity nodes, each token of a span.
 
     Args:
         token_mask: (B, n) bool, real tokens.
@@ -33,28 +33,28 @@ class EntityGraph:
     Attributes:
         inside: (B, n) bool, tokens of spans.
         actor_mask: (B, N) bool, real entities; without entity nodes `inside`.
-        fused: (B, N, 1) bool, actors that see a visual node.
-        seen: (B, k, 1) bool, visual nodes that an actor sees.
+        fused: (B, N, 1) bool, actors with a visual node to attend to.
+        attended: (B, k, 1) bool, visual nodes with an actor that attends to them.
 
     """
 
     def __init__(self, token_mask: Tensor, visual_mask: Tensor, owner: Tensor, entities: bool = True) -> None:
         self.token_mask, self.visual_mask, self.owner = token_mask, visual_mask, owner
         self.inside = (owner >= 0) & token_mask
-        # a post may have none: one place for an entity is always there, so that shapes and weights stay in use
+        # at least one place for an entity, so that weights are used even if no post has one
         self.count = max(1, int(owner.max()) + 1) if owner.numel() else 1
-        # tokens without an entity go to a place behind the last one
+        # tokens without an entity go to an extra place after the last one
         self.place = owner.masked_fill(~self.inside, self.count)
         self.actor_mask = self._entity_mask() if entities else self.inside
         self.fused = (self.actor_mask & visual_mask.any(1, keepdim=True)).unsqueeze(-1)
-        self.seen = (visual_mask & self.actor_mask.any(1, keepdim=True)).unsqueeze(-1)
+        self.attended = (visual_mask & self.actor_mask.any(1, keepdim=True)).unsqueeze(-1)
 
     def _entity_mask(self) -> Tensor:
         mask = self.inside.new_zeros(len(self.place), self.count + 1)
         return mask.scatter(1, self.place, True)[:, :-1]
 
     def keys(self, relation: Relation) -> Tensor:
-        """Which keys a query of a relation may see: (B, M), or (B, N, M) where it is not the same for all queries."""
+        """Which keys a query of a relation may attend to: (B, M), or (B, N, M) if it depends on the query."""
         if relation in ("visual", "visual_to_entity"):
             return self.visual_mask
         if relation == "entity_to_visual":
@@ -62,34 +62,34 @@ class EntityGraph:
         tokens = self.token_mask
         if relation == "tokens":
             return tokens
-        # who is in no span looks at none that is in one
+        # tokens outside all spans do not attend to tokens inside one
         return tokens.unsqueeze(1) & (self.inside.unsqueeze(2) | ~self.inside.unsqueeze(1))
 
     def look(
         self, relation: Relation, attention: MultiHeadAttention, queries: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Queries (B, N, d) look at the keys (B, M, d) of a relation: (B, N, d) and weights (B, heads, N, M)."""
-        seen, weights = attention(queries, keys, mask=self.keys(relation), need_weights=True)
+        """Attention of queries (B, N, d) to the keys (B, M, d) of a relation: (B, N, d), weights (B, heads, N, M)."""
+        attended, weights = attention(queries, keys, mask=self.keys(relation), need_weights=True)
         assert weights is not None
-        return seen, weights
+        return attended, weights
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Elementwise maximum over the tokens (B, n, d) of each span: (B, N, d), 0 where there is no entity."""
+        """Elementwise maximum over the tokens (B, n, d) of each span: (B, N, d), 0 without an entity."""
         place = self.place.unsqueeze(-1).expand_as(tokens)
         pooled = tokens.new_zeros(len(tokens), self.count + 1, tokens.shape[-1])
         return pooled.scatter_reduce(1, place, tokens, "amax", include_self=False)[:, :-1]
 
     def spread(self, entities: Tensor) -> Tensor:
-        """Entities (B, N, d) to the tokens of their spans: (B, n, d), 0 for tokens of none."""
+        """Copy entities (B, N, d) to the tokens of their spans: (B, n, d), 0 for tokens outside all spans."""
         padded = nn.functional.pad(entities, (0, 0, 0, 1))
         return padded.gather(1, self.place.unsqueeze(-1).expand(-1, -1, entities.shape[-1]))
 
 
 class DglEntityGraph(EntityGraph):
-    """The same along lists of edges: for each relation one DGL graph holds all graphs of a batch.
+    """The same graph as lists of edges: for each relation, one DGL graph contains all graphs of a batch.
 
-    Numbers and gradients are those of `EntityGraph`, but for ties in a maximum, whose gradient goes to one of them.
-    Rows of padding, which nothing reads, see nothing here.
+    Values and gradients equal those of `EntityGraph`, except that the gradient of a tied maximum goes to one of the
+    tied tokens. Rows of padding, which nothing reads, attend to nothing here.
 
     """
 
@@ -99,7 +99,7 @@ class DglEntityGraph(EntityGraph):
         self._joined: dict[str, tuple[Any, tuple[Tensor, Tensor, Tensor]]] = {}
 
     def _pairs(self, relation: str) -> Tensor:
-        """Who looks at what, or receives from it: (B, N, M) bool."""
+        """The pairs of targets and sources of a relation, (B, N, M) bool."""
         if relation in ("in", "holds"):
             count = torch.arange(self.count, device=self.owner.device).view(1, -1, 1)
             members = (self.owner.unsqueeze(1) == count) & self.inside.unsqueeze(1)  # (B, N, n)
@@ -132,28 +132,28 @@ class DglEntityGraph(EntityGraph):
     ) -> tuple[Tensor, Tensor]:
         ops, (edges, (row, target, source)) = self._dgl.ops, self._edges(relation)
         with torch.autocast(queries.device.type, enabled=False):
-            query, key, value = (_nodes(each) for each in attention.split(queries.float(), keys.float()))
+            query, key, value = (_nodes(part) for part in attention.split(queries.float(), keys.float()))
             scores = ops.v_dot_u(edges, query / math.sqrt(query.shape[-1]), key)  # (edges, heads, 1)
             weights = ops.edge_softmax(edges, scores)
-            seen = ops.u_mul_e_sum(edges, value, attention.dropout(weights))  # (B N, heads, d / heads)
+            by_head = ops.u_mul_e_sum(edges, value, attention.dropout(weights))  # (B N, heads, d / heads)
             shape = len(queries), queries.shape[1], attention.heads, -1
-            reached = (edges.in_degrees() > 0).view(*shape[:2], 1)
-            seen = attention.join(seen.reshape(shape).transpose(1, 2)).masked_fill(~reached, 0.0)
+            has_edge = (edges.in_degrees() > 0).view(*shape[:2], 1)
+            attended = attention.join(by_head.reshape(shape).transpose(1, 2)).masked_fill(~has_edge, 0.0)
         dense = weights.new_zeros(len(queries), attention.heads, queries.shape[1], keys.shape[1])
         dense[row, :, target, source] = weights.detach().squeeze(-1)
-        return seen.to(queries.dtype), dense
+        return attended.to(queries.dtype), dense
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled = self._pass("in", tokens, self._dgl.ops.copy_u_max)
-        # DGL's maximum over nothing is -inf
+        # DGL's maximum over an empty set is -inf
         return pooled.masked_fill(~self.actor_mask.unsqueeze(-1), 0.0)
 
     def spread(self, entities: Tensor) -> Tensor:
         return self._pass("holds", entities, self._dgl.ops.copy_u_sum)
 
-    def _pass(self, relation: str, values: Tensor, how: Callable[[Any, Tensor], Tensor]) -> Tensor:
-        passed = how(self._edges(relation)[0], values.float().flatten(0, 1))
-        return passed.view(len(values), -1, values.shape[-1]).to(values.dtype)
+    def _pass(self, relation: str, values: Tensor, reduce: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        reduced = reduce(self._edges(relation)[0], values.float().flatten(0, 1))
+        return reduced.view(len(values), -1, values.shape[-1]).to(values.dtype)
 
 
 def _nodes(split: Tensor) -> Tensor:

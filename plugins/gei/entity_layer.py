@@ -1,4 +1,4 @@
-"""One layer of entity-level interaction: tokens, entities and visual nodes change each other (GEI, Eq. 7-12)."""
+"""One layer of entity-level interaction between tokens, entities and visual nodes (GEI, Eq. 7-12)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mnerkit_plugins.gei.options import GeiOptions
 
 
 class Nodes(NamedTuple):
-    """Tokens (B, n, d), visual nodes (B, k, d) and entities (B, N, d); no entities where they are no nodes.
+    """Tokens (B, n, d), visual nodes (B, k, d) and, with entity nodes, entities (B, N, d).
 
-    After the last layer only the tokens are there: nothing reads the others.
+    The last layer returns only tokens, since nothing reads the others.
     """
 
     tokens: Tensor
@@ -25,26 +25,26 @@ class Nodes(NamedTuple):
 
 
 class Interaction(NamedTuple):
-    """What a layer did, to draw.
+    """Attention and gates of a layer, for figures.
 
     Attributes:
-        seen: (B, heads, N, k), how entities (or tokens of spans) look at visual nodes.
-        entity_gate: (B, N, d) or (B, N, 1), a_E: the share of what an entity saw.
-        token_gate: (B, n, d) or (B, n, 1), a_T: the share of the entity in its tokens, 0 for tokens of none; None
-            without entity nodes.
+        attention: (B, heads, N, k), attention of entities (or tokens of spans) to visual nodes.
+        entity_gate: (B, N, d) or (B, N, 1), a_E: the share of the visual nodes in an entity.
+        token_gate: (B, n, d) or (B, n, 1), a_T: the share of the entity in its tokens, 0 for tokens outside all spans;
+            None without entity nodes.
     """
 
-    seen: Tensor
+    attention: Tensor
     entity_gate: Tensor
     token_gate: Tensor | None
 
 
 class HeteroEntityLayer(nn.Module):
-    """A layer of GEI's graph; entities see what belongs to them, and hand it to their tokens alone.
+    """A layer of GEI's graph; entities attend to visual nodes and update only their own tokens.
 
     Args:
-        o: the options. Without `entity_nodes` each token of a span looks by itself.
-        last: no layer follows, and only tokens are read: what visual nodes alone would need is left out.
+        o: the options. Without `entity_nodes` each token of a span attends to visual nodes.
+        last: whether it is the last layer, which needs no modules that only update visual nodes.
     """
 
     def __init__(self, o: GeiOptions, last: bool = False) -> None:
@@ -71,15 +71,15 @@ class HeteroEntityLayer(nn.Module):
             self.think_visual, self.visual_network = around(), FeedForward(width, o.hidden, o.dropout)
 
     def forward(self, nodes: Nodes, graph: EntityGraph, apart: bool = False) -> tuple[Nodes, Interaction]:
-        """Let the nodes of B graphs change each other.
+        """Update the nodes of B graphs.
 
         Args:
-            nodes: as they are; `visual` must be there.
-            graph: who looks at whom.
-            apart: tokens of no span do not look at tokens of one.
+            nodes: the nodes before the layer; `visual` is required.
+            graph: the edges.
+            apart: whether tokens outside all spans do not attend to tokens inside one.
 
         Returns:
-            The nodes after the layer, and what it did. Padding holds anything that is finite.
+            The nodes after the layer, and its attention and gates. Padding has arbitrary finite values.
         """
         assert nodes.visual is not None
         relation: Relation = "tokens_apart" if apart else "tokens"
@@ -88,9 +88,9 @@ class HeteroEntityLayer(nn.Module):
         )
         d_v = self.around_visual(nodes.visual, lambda x: graph.look("visual", self.among_visual, x, x)[0])
         actors = d_t if nodes.entities is None else nodes.entities  # H_E
-        r_e, seen = graph.look("visual_to_entity", self.entity_looks, actors, d_v)  # Eq. 8
+        r_e, weights = graph.look("visual_to_entity", self.entity_looks, actors, d_v)  # Eq. 8
         mixed, a_e = self.entity_gate(r_e, actors)  # Eq. 9-10
-        # who sees nothing stays as it is
+        # actors without visual nodes do not change
         m_e = torch.where(graph.fused, mixed, actors)
         m_t, a_t = m_e, None
         if self.token_gate is not None:
@@ -98,20 +98,20 @@ class HeteroEntityLayer(nn.Module):
             inside = graph.inside.unsqueeze(-1)
             m_t, a_t = torch.where(inside, mixed, d_t), a_t * inside
         h_t = self.think_tokens(m_t, self.token_network)
-        done = Interaction(seen, a_e * graph.fused, a_t)
+        interaction = Interaction(weights, a_e * graph.fused, a_t)
         if self.think_visual is None:
-            return Nodes(h_t, None, None), done
+            return Nodes(h_t, None, None), interaction
         h_v = self.think_visual(self._visual(d_v, actors, m_e, graph), self.visual_network)
         h_e = None
         if nodes.entities is not None:
             h_e = m_e if self.entity_state == "carry" else graph.pool(h_t)
-        return Nodes(h_t, h_v, h_e), done
+        return Nodes(h_t, h_v, h_e), interaction
 
     def _visual(self, d_v: Tensor, actors: Tensor, m_e: Tensor, graph: EntityGraph) -> Tensor:
-        """The mirror of Eq. 8-10: M_V from D_V, (B, k, d)."""
+        """Eq. 8-10 in the other direction: M_V from D_V, (B, k, d)."""
         if self.visual_looks is None:
             return d_v
         r_v, _ = graph.look(
             "entity_to_visual", self.visual_looks, d_v, m_e if self.obj_update == "sequential" else actors
         )
-        return torch.where(graph.seen, self.visual_gate(r_v, d_v)[0], d_v)
+        return torch.where(graph.attended, self.visual_gate(r_v, d_v)[0], d_v)

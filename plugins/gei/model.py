@@ -1,4 +1,4 @@
-"""GEI (Findings of EMNLP 2022): entities look at a post's image and objects, and hand what they saw to their words.
+"""GEI (Findings of EMNLP 2022): entities attend to a post's image and objects, and update their words.
 
 Equation numbers are the paper's. B posts of n tokens and W words, N spans, k visual nodes; d_C is the width of the text
 tower, d_m that of the graph.
@@ -23,15 +23,15 @@ from mnerkit_plugins.gei.options import GeiOptions
 
 
 class GeiEncoder(Encoder):
-    """Tokens, detected spans and visual nodes become one graph; word states are those of its tokens.
+    """One graph of tokens, detected spans and visual nodes; word states come from its tokens.
 
     Attributes:
-        epoch: of the training, the first one is 1; decides how many spans are predicted ones.
-        detected: (B, W) spans that were predicted for the last batch; None without the span task.
+        epoch: number of the training epoch, from 1; determines the share of predicted spans.
+        detected: (B, W) spans predicted for the last batch; None without the span task.
     """
 
     def __init__(self, text: TextTower, sight: Sight, o: GeiOptions) -> None:
-        """Create the parts around the towers.
+        """Create the modules around the towers.
 
         Raises:
             UsageError: `transformer_heads` does not divide the text tower's width, or DGL is missing.
@@ -58,18 +58,18 @@ class GeiEncoder(Encoder):
         self.width = o.width + (text.width if o.decode_on == "concat_bert" else 0)
         self.epoch = 1
         self.detected: Tensor | None = None
-        self.by_post = not o.span_task  # the tagger reads the spans that were detected in the batch
+        self.by_post = not o.span_task  # the tagger also reads `detected` after a call
 
     @property
     def sight(self) -> Sight:
-        """What sees the pictures."""
+        """The reader of the pictures."""
         return self.visual.sight
 
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def find_spans(self, batch: Batch, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
-        """Spans of words (B, W), predicted or, in a part of the training, gold ones; and the loss of the span task."""
+        """Spans of words (B, W), predicted or (by scheduled sampling in training) gold; and the span task's loss."""
         assert self.span_reader is not None and self.spans is not None
         text = batch.text
         mask = text.read_mask
@@ -85,7 +85,7 @@ class GeiEncoder(Encoder):
         return spans, {"span": loss}
 
     def owners(self, tokens: Tokens, spans: Tensor | None) -> Tensor:
-        """The entity of each token, (B, n), -1 for none; without spans every token is one by itself."""
+        """The number of each token's entity, (B, n), -1 for none; without spans, all real tokens have number 0."""
         if spans is None:
             return torch.zeros_like(tokens.word).masked_fill(~tokens.mask, -1)
         return spans.gather(1, tokens.word.clamp_min(0)).masked_fill(tokens.word < 0, -1)
@@ -98,28 +98,28 @@ class GeiEncoder(Encoder):
         h_v, visual_mask = self.visual(batch)  # Eq. 5-6: V~, (B, k, d_m)
         graph = entity_graph(tokens.mask, visual_mask, self.owners(tokens, spans), o.entity_nodes, o.graph)
         nodes = Nodes(h_t, h_v, graph.pool(h_t) if o.entity_nodes else None)
-        done: list[Interaction] = []
+        interactions: list[Interaction] = []
         for number, layer in enumerate(self.layers):
             # nothing is fused before the first layer
             nodes, interaction = layer(nodes, graph, apart=o.isolate_non_entity and number > 0)  # Eq. 7-12
             if trace:
-                done.append(interaction)
+                interactions.append(interaction)
         states = self.tokens.words(nodes.tokens, text)  # (B, W, d_m)
         if o.decode_on == "concat_bert":
             states = torch.cat((self.tokens.words(tokens.states, text), states), -1)
         return WordStates(
-            states.unsqueeze(0), losses, trace=self._trace(done, batch, spans, visual_mask) if trace else {}
+            states.unsqueeze(0), losses, trace=self._trace(interactions, batch, spans, visual_mask) if trace else {}
         )
 
     def _trace(
-        self, done: list[Interaction], batch: Batch, spans: Tensor | None, visual_mask: Tensor
+        self, interactions: list[Interaction], batch: Batch, spans: Tensor | None, visual_mask: Tensor
     ) -> dict[str, Tensor]:
-        """What to draw, layer by layer (L of them); without entity nodes, words look in place of entities.
+        """Traces of the L layers for figures; without entity nodes, words take the place of entities.
 
         `entity_attention` (B, L, N, k) or `word_attention` (B, L, W, k), the mean over heads; `entity_gate` (B, L, N or
         W) and `token_gate` (B, L, W), means over features; `spans` (B, W), untyped tag numbers of the spans;
-        `visual_mask`, `visual_image` and `visual_place` (B, k), which visual nodes are real and where they are
-        (`VisualNodes.places`); `boxes` (B, k, 4), those of the visual nodes where they are objects.
+        `visual_mask`, `visual_image` and `visual_place` (B, k), the mask and the positions of visual nodes
+        (`VisualNodes.places`); `boxes` (B, k, 4), the boxes of visual nodes if they are objects.
         """
 
         def of_words(values: Tensor) -> Tensor:
@@ -128,19 +128,21 @@ class GeiEncoder(Encoder):
         def actors(values: Tensor) -> Tensor:
             return values if self.options.entity_nodes else of_words(values)
 
-        drawn = {
-            f"{'entity' if self.options.entity_nodes else 'word'}_attention": torch.stack(
-                [actors(each.seen.mean(1)) for each in done], 1
-            ),
-            "entity_gate": torch.stack([actors(each.entity_gate.mean(-1, keepdim=True)) for each in done], 1)[..., 0],
+        attention = torch.stack([actors(layer.attention.mean(1)) for layer in interactions], 1)
+        entity_gates = [actors(layer.entity_gate.mean(-1, keepdim=True)) for layer in interactions]
+        traces = {
+            f"{'entity' if self.options.entity_nodes else 'word'}_attention": attention,
+            "entity_gate": torch.stack(entity_gates, 1)[..., 0],
         }
         image, place = self.visual.places(batch, visual_mask)
-        drawn |= {"visual_mask": visual_mask, "visual_image": image, "visual_place": place}
-        gates = [of_words(each.token_gate.mean(-1, keepdim=True)) for each in done if each.token_gate is not None]
-        if gates:
-            drawn["token_gate"] = torch.stack(gates, 1)[..., 0]
+        traces |= {"visual_mask": visual_mask, "visual_image": image, "visual_place": place}
+        token_gates = [layer.token_gate for layer in interactions if layer.token_gate is not None]
+        if token_gates:
+            traces["token_gate"] = torch.stack([of_words(gate.mean(-1, keepdim=True)) for gate in token_gates], 1)[
+                ..., 0
+            ]
         if spans is not None:
-            drawn["spans"] = tags_of_spans(spans)
+            traces["spans"] = tags_of_spans(spans)
         if (boxes := self.visual.boxes(batch)) is not None:
-            drawn["boxes"] = boxes
-        return drawn
+            traces["boxes"] = boxes
+        return traces

@@ -1,4 +1,4 @@
-"""Nodes of GEI's graph: tokens from the text tower, visual nodes from what sees the pictures."""
+"""Nodes of GEI's graph: tokens from the text tower, visual nodes from the pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tokens(NamedTuple):
 
     Attributes:
         states: C, (B, n, d).
-        mask: (B, n) bool, real tokens, those that belong to no word ([CLS], [SEP]) included.
+        mask: (B, n) bool, real tokens, including those that belong to no word ([CLS], [SEP]).
         word: (B, n) long, the word of each token, -1 for none.
     """
 
@@ -29,13 +29,13 @@ class Tokens(NamedTuple):
 
 
 class TokenNodes(nn.Module):
-    """C: one node a piece, or one a word, where the tower reads whole words or that is asked for."""
+    """C: one node for each piece; or for each word, if the option says so or the tower reads whole words."""
 
     def __init__(self, tower: TextTower, o: GeiOptions) -> None:
         super().__init__()
         self.tower, self.source, self.word_pool = tower, o.tokens, o.word_pool
         if tower.frozen and o.tokens == "pieces" and isinstance(tower, PieceTower):
-            tower.keep_layers = True  # a frozen tower remembers words alone
+            tower.keep_layers = True  # a frozen tower caches only words
 
     def forward(self, text: TextBatch) -> Tokens:
         states = self.tower(text)
@@ -47,7 +47,7 @@ class TokenNodes(nn.Module):
         return Tokens(states.words, mask, words.masked_fill(~mask, -1))
 
     def words(self, states: Tensor, text: TextBatch) -> Tensor:
-        """States of words (B, W, d), pooled as `word_pool` has it, from states of tokens (B, n, d)."""
+        """States of words (B, W, d), pooled by `word_pool` from states of tokens (B, n, d)."""
         if self.source == "pieces" and text.first_piece is not None:
             return pool_words(states, text, self.word_pool)
         return states * text.read_mask.unsqueeze(-1)
@@ -56,12 +56,12 @@ class TokenNodes(nn.Module):
 class VisualNodes(nn.Module):
     """V~ = ReLU(V W_v + b_v) (Eq. 6): images, then the objects in them, or the regions of their last map.
 
-    With captions in place of pixels, an image is the mean of its caption, and the words of the caption stand for
-    objects and regions alike.
+    With captions instead of pixels, an image is the mean of its caption, and the words of the caption replace objects
+    and regions.
 
     Args:
-        sight: sees pictures or captions.
-        o: `width` (d_m), `visual` and `use_global` are read.
+        sight: reads pictures or captions.
+        o: the options; `width` (d_m), `visual` and `use_global` are used.
     """
 
     def __init__(self, sight: Sight, o: GeiOptions) -> None:
@@ -70,13 +70,13 @@ class VisualNodes(nn.Module):
         self.source = "regions" if sight.kind == "captions" else o.visual
         pooled = self.source == "objects" or o.use_global
         self.map = nn.Linear(sight.pooled_width, o.width) if pooled else None  # W_v
-        # regions may be of another width than the vector of a whole picture (CLIP's)
-        own = self.source == "regions" and not (pooled and sight.width == sight.pooled_width)
-        self.region_map = nn.Linear(sight.width, o.width) if own else None
+        # the width of regions may differ from that of the vector of a whole picture (CLIP's)
+        separate = self.source == "regions" and not (pooled and sight.width == sight.pooled_width)
+        self.region_map = nn.Linear(sight.width, o.width) if separate else None
 
     @property
     def views(self) -> tuple[str, ...]:
-        """What batches must hold."""
+        """The views that batches must contain."""
         whole = ("whole",) if self.use_global or self.source == "regions" else ()
         return (*whole, "objects") if self.source == "objects" else whole
 
@@ -84,40 +84,41 @@ class VisualNodes(nn.Module):
         """(B, k, d_m) nodes and their (B, k) mask; images first."""
         parts, masks = [], []
         with_regions = self.source == "regions"
-        whole = self.sight.whole(batch, regions=with_regions) if "whole" in self.views else None
-        if whole is not None and self.use_global:
+        images = self.sight.whole(batch, regions=with_regions) if "whole" in self.views else None
+        if images is not None and self.use_global:
             assert self.map is not None
-            parts.append(self.map(whole.pooled))
-            masks.append(whole.mask)
+            parts.append(self.map(images.pooled))
+            masks.append(images.mask)
         if self.source == "objects":
-            seen = self.sight.objects(batch, regions=False)
+            objects = self.sight.objects(batch, regions=False)
             assert self.map is not None
-            parts.append(self.map(seen.pooled))
-            masks.append(seen.mask)
+            parts.append(self.map(objects.pooled))
+            masks.append(objects.mask)
         else:
-            assert whole is not None
-            maps = self.region_map or self.map
-            assert maps is not None
-            parts.append(maps(whole.regions.flatten(1, 2)))
-            masks.append(whole.region_mask.flatten(1))
+            assert images is not None
+            region_map = self.region_map or self.map
+            assert region_map is not None
+            parts.append(region_map(images.regions.flatten(1, 2)))
+            masks.append(images.region_mask.flatten(1))
         return torch.relu(torch.cat(parts, 1)), torch.cat(masks, 1)
 
     def places(self, batch: Batch, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the (B, k) nodes of `mask` are: (B, k) numbers of their images, and of their places within these.
+        """Positions of the (B, k) nodes of `mask`: (B, k) numbers of their images, and places within them.
 
         Places are counted from 1: objects, regions, or words of the caption; 0 is the whole image.
         """
-        known = batch.caption_mask if self.sight.kind == "captions" else batch.image_mask
-        images = known.shape[1] if known is not None and self.use_global else 0
+        image_mask = batch.caption_mask if self.sight.kind == "captions" else batch.image_mask
+        images = image_mask.shape[1] if image_mask is not None and self.use_global else 0
         if self.source == "objects":
             assert batch.crop_image is not None
             image = batch.crop_image
-            each = int((image[:1] == 0).sum())  # an image's places follow each other
+            per_image = int((image[:1] == 0).sum())  # the places of an image are adjacent
         else:
-            assert known is not None
-            each = (mask.shape[1] - images) // max(1, known.shape[1])
-            image = torch.arange(known.shape[1], device=mask.device).repeat_interleave(each).expand(len(mask), -1)
-        place = torch.arange(image.shape[1], device=mask.device).expand_as(image) % max(1, each) + 1
+            assert image_mask is not None
+            count = image_mask.shape[1]
+            per_image = (mask.shape[1] - images) // max(1, count)
+            image = torch.arange(count, device=mask.device).repeat_interleave(per_image).expand(len(mask), -1)
+        place = torch.arange(image.shape[1], device=mask.device).expand_as(image) % max(1, per_image) + 1
         whole = torch.arange(images, device=mask.device).expand(len(mask), -1)
         return torch.cat((whole, image), 1), torch.cat((torch.zeros_like(whole), place), 1)
 

@@ -12,7 +12,7 @@ from mnerkit.options import COUNT, DROPOUT, SHARE, WEIGHT, option
 
 @dataclass(frozen=True, kw_only=True)
 class GeiOptions(ObjectOptions, max_objects=8):
-    """The graph of tokens, entities and visual nodes, the span task, and the objective."""
+    """Options of the graph of tokens, entities and visual nodes, of the span task, and of the objective."""
 
     augment: bool = option(False, "mirror and shift pictures and crops while training; off for a frozen vision tower")
     lambda_span: float = option(0.5, "weight of the span task's loss", WEIGHT)

@@ -16,7 +16,7 @@ from mnerkit_plugins.gei.options import GeiOptions
 
 
 class GeiTagger(PictureTagger):
-    """GEI: detected entities look at image and objects and hand what they saw to their words (EMNLP Findings 2022)."""
+    """GEI: detected entities attend to image and objects and update their words (EMNLP Findings 2022)."""
 
     plugin = "gei"
     options_class = GeiOptions
@@ -27,17 +27,17 @@ class GeiTagger(PictureTagger):
         return GeiEncoder(text, self.make_sight(text), self.options)
 
     def views(self) -> tuple[str, ...]:
-        """What the visual nodes are made of."""
+        """The views of the visual nodes."""
         return self.encoder.visual.views
 
     def loss_weights(self) -> dict[str, float]:
-        """Both losses of the paper's objective."""
+        """The two losses of the paper's objective."""
         return {"head": self.options.lambda_mner, "span": self.options.lambda_span}
 
-    # ------------------------------------------------------------------ what is detected
+    # ------------------------------------------------------------------ detected spans
 
     def on_validation_epoch_start(self) -> None:
-        """Fresh counts, of detected spans too."""
+        """Extend `Tagger`: start new counts of detected spans."""
         super().on_validation_epoch_start()
         self.detection = EntityScores().to(self.device)
 
@@ -47,11 +47,11 @@ class GeiTagger(PictureTagger):
         if self.encoder.detected is not None:
             rows = batch.query.tolist()
             pairs = zip(gold_spans(batch, self.options.span_repair), self._detected(batch), rows, strict=True)
-            scored = [(gold, found) for gold, found, query in pairs if query]
-            self.detection.update([gold for gold, _ in scored], [found for _, found in scored])
+            scored = [(gold, detected) for gold, detected, query in pairs if query]
+            self.detection.update([gold for gold, _ in scored], [detected for _, detected in scored])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the F1 of detected spans besides."""
+        """Extend `Tagger`: log the F1 of detected spans."""
         super().on_validation_epoch_end()
         if self.encoder.spans is not None:
             self.log("dev/span_f1", self.detection.compute()["f1"], rank_zero_only=False, sync_dist=False)
@@ -61,7 +61,7 @@ class GeiTagger(PictureTagger):
         return untyped(self.encoder.detected, batch)
 
     def tag(self, batch: Batch) -> list[Prediction]:
-        """As every tagger; with each prediction goes the trace `spans`, untyped tag numbers of the detected spans."""
+        """Extend `Tagger`: add the trace `spans` to each prediction, untyped tag numbers of the detected spans."""
         predictions = super().tag(batch)
         if self.encoder.detected is not None:
             tags = tags_of_spans(self.encoder.detected)[batch.query].cpu().numpy()
@@ -70,5 +70,5 @@ class GeiTagger(PictureTagger):
         return predictions
 
     def figures(self, answers: Sequence[Prediction]) -> dict[str, Any]:
-        """As every tagger; and what the detected spans are worth."""
+        """Extend `Tagger`: add the scores of the detected spans."""
         return {**super().figures(answers), **detection_figures(answers)}

@@ -1,4 +1,4 @@
-"""GIFR's encoder: images weighted by their relevance look at each other, and each becomes a prompt in every layer."""
+"""GIFR's encoder: images attend to each other, weighted by their relevance, and become prompts of each layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class GifrEncoder(ImagePrefixEncoder):
 
     Args:
         text: the text tower.
-        sight: sees the images; V_i is the pooled vector of image i (a ViT's [CLS] state).
+        sight: reads the images; V_i is the pooled vector of image i (a ViT's [CLS] state).
         o: the options. Without `graph`, U = V and R is not used.
     """
 

@@ -12,7 +12,7 @@ from mnerkit.options import COUNT, DROPOUT, Range, option
 
 @dataclass(frozen=True, kw_only=True)
 class GifrOptions(ImageSetOptions):
-    """Where images look at each other, how their relevance counts, and how they become prompts."""
+    """Options of the attention among images, of their relevance, and of the prompts."""
 
     relevance: Literal["given", "ones"] = option(
         "given", "R of Eq. 2 as --data.relevance gives it, or 1 for all images (the paper's 'w/o D')"
@@ -47,10 +47,10 @@ class GifrOptions(ImageSetOptions):
     dropout: float = option(0.1, "dropout in the graph's layers and on the word states", DROPOUT)
 
     def check(self) -> None:
-        """Refuse a renormalisation that takes R out again."""
+        """Refuse a normalisation that cancels R."""
         super().check()
         if self.renorm and self.r_axis == "target":
             raise UsageError(
-                "--model.renorm true takes a factor of whole rows out again, which --model.r_axis target puts in: R"
-                " would weigh no attention; take one of them"
+                "--model.renorm true cancels R with --model.r_axis target, which scales whole rows: give"
+                " --model.renorm false or --model.r_axis source"
             )

@@ -1,4 +1,4 @@
-"""GMF: visual clue guidance and consistency matching. Equation numbers are the paper's, shapes behind the lines."""
+"""GMF: visual clue guidance and consistency matching. Equation numbers are the paper's."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mnerkit_plugins.gmf.options import GmfOptions
 class CrossScaleAttention(nn.Module):
     """F' = F + F * M(F), M(F) = sigmoid(M_c(F) + M_s(F)) of one stage map.
 
-    M_c (C, one number a channel) = BN(W_1 (W_0 avgpool(F) + b_0) + b_1), M_s (1, H, W) = BN(conv1x1(dil3x3(dil3x3(
-    conv1x1(F))))). The bottleneck has C / r channels; dilated convolutions are padded so that the size stays.
+    M_c (C, one number for each channel) = BN(W_1 (W_0 avgpool(F) + b_0) + b_1), M_s (1, H, W) =
+    BN(conv1x1(dil3x3(dil3x3(conv1x1(F))))). The bottleneck has C / r channels; padding keeps the size of the map.
     """
 
     def __init__(self, channels: int, o: GmfOptions) -> None:
@@ -33,7 +33,7 @@ class CrossScaleAttention(nn.Module):
         narrow = max(1, channels // o.csa_r)  # C / r
 
         def norm(width: int) -> nn.Module:
-            # GroupNorm with one group knows no batch
+            # GroupNorm with one group does not depend on the batch
             return _BatchNorm(width) if o.csa_norm == "bn" else nn.GroupNorm(1, width)
 
         def between() -> list[nn.Module]:
@@ -42,7 +42,7 @@ class CrossScaleAttention(nn.Module):
         def dilated() -> nn.Module:
             return nn.Conv2d(narrow, narrow, 3, padding=o.csa_dilation, dilation=o.csa_dilation)
 
-        # linear maps as convolutions of 1 x 1 on a map of one pixel, so that both norms serve both branches
+        # linear maps are 1 x 1 convolutions on a map of one pixel, so that both branches can use both norms
         self.channel = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Conv2d(channels, narrow, 1),
@@ -71,7 +71,7 @@ class CrossScaleAttention(nn.Module):
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """BatchNorm that takes the statistics learnt so far where a channel has one value: that has no variance."""
+    """BatchNorm that uses the running statistics if a channel has one value, which has no variance."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x[:, 0].numel() == 1:
@@ -85,29 +85,29 @@ class VisualPyramid(nn.Module):
     Args:
         channels: c_i of each of the b stages.
         width: d.
-        grid: as for `pooled_stages`.
+        grid: as in `pooled_stages`.
         standardise: whether to standardise the channels before the maps.
     """
 
     def __init__(self, channels: Sequence[int], width: int, grid: int | None, standardise: bool = False) -> None:
         super().__init__()
         self.grid = grid
-        self.norms = nn.ModuleList(Standardise(each) if standardise else nn.Identity() for each in channels)
-        # a convolution of 1 x 1 is a linear map of each position
-        self.maps = nn.ModuleList(nn.Linear(each, width) for each in channels)
+        self.norms = nn.ModuleList(Standardise(count) if standardise else nn.Identity() for count in channels)
+        # a 1 x 1 convolution is a linear map of each position
+        self.maps = nn.ModuleList(nn.Linear(count, width) for count in channels)
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
         """Stage maps (N, c_i, h_i, w_i) to (N, b, P, d)."""
         pooled = pooled_stages(stages, self.grid)
         parts = zip(self.maps, self.norms, pooled, strict=True)
-        return torch.stack([to_width(norm(each)) for to_width, norm, each in parts], 1)
+        return torch.stack([to_width(norm(stage)) for to_width, norm, stage in parts], 1)
 
 
 class GmfEncoder(Encoder):
-    """H = Drop(BERT(words, prefix of image and objects)), and a contrast of sentences and images.
+    """H = Drop(BERT(words, prefix of image and objects)), and a contrastive loss of sentences and images.
 
     The text tower has L layers and width d and takes a prefix; the tower of the sight has b stages. The sight is None
-    where there is neither guidance nor matching: text alone.
+    for text alone, without guidance and matching.
 
     Raises:
         UsageError: the text tower takes no prefix, the vision tower has no stages, or there is no such layer.
@@ -122,7 +122,7 @@ class GmfEncoder(Encoder):
         self.sight: Any = sight
         if sight is None:
             if o.vcg or o.matching:
-                raise ValueError("without sight there is neither guidance nor matching")
+                raise ValueError("guidance and matching need a sight")
             return
         channels, pixels = sight.stage_widths, sight.kind == "pixels"
         if not channels:
@@ -131,13 +131,13 @@ class GmfEncoder(Encoder):
         self.guided = [*range(self.layers)] if o.prefix_layers == "all" else sorted(set(o.prefix_layers))
         if not self.guided or not 0 <= self.guided[0] <= self.guided[-1] < self.layers:
             raise UsageError(f"--model.prefix_layers: tower {text.spec} has the layers 0 to {self.layers - 1}")
-        # without guidance, or guided by the last stage alone, the lower stages are not looked at
+        # without guidance, or with the last stage only, the lower stages are not used
         self.stages = slice(None) if o.vcg is True else slice(len(channels) - 1, None)
         channels = channels[self.stages]
         attends = o.csa and pixels and (bool(o.vcg) or (o.matching and o.cm_image == "refined"))
-        self.csa = nn.ModuleList(CrossScaleAttention(each, o) for each in channels if attends)
+        self.csa = nn.ModuleList(CrossScaleAttention(count, o) for count in channels if attends)
         if o.vcg:
-            # the words of a caption stay positions of their own
+            # each word of a caption is a position
             self.pyramid = VisualPyramid(channels, d, o.prefix_grid if pixels else None, o.standardise and pixels)
             self.gate = DynamicGate(d, self.layers, len(channels)) if o.vcg is True else None
             count = 1 if o.prefix_share_layers else len(self.guided)
@@ -151,8 +151,8 @@ class GmfEncoder(Encoder):
     # ------------------------------------------------------------------ visual clue guidance
 
     def refine(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """F' of the stages in use (Eq. 1-4), (R, c_i, h_i, w_i) each; themselves where there is no CSA."""
-        return [attend(each) for attend, each in zip(self.csa, maps, strict=True)] if len(self.csa) else list(maps)
+        """F' of the stages in use (Eq. 1-4), (R, c_i, h_i, w_i) each; the maps themselves without CSA."""
+        return [csa(stage) for csa, stage in zip(self.csa, maps, strict=True)] if len(self.csa) else list(maps)
 
     def weights(self, stages: Tensor, mask: Tensor) -> Tensor:
         """Gates (R, L, b) of V (R, b, P, d) with real positions `mask` (R, P) (Eq. 7-8)."""
@@ -166,7 +166,7 @@ class GmfEncoder(Encoder):
         gates = self.weights(v, pictures.position_mask(v.shape[2]))  # (R, L, b)                    Eq. 7-8
         gated = gated_sum(gates[:, self.guided], v)  # (R, L', P, d)                                Eq. 9
         maps = list(self.to_prefix) * (len(self.guided) if len(self.to_prefix) == 1 else 1)
-        phi = torch.stack([to(each) for to, each in zip(maps, gated.unbind(1), strict=True)], 1)  # (R, L', P, 2d)
+        phi = torch.stack([w(layer) for w, layer in zip(maps, gated.unbind(1), strict=True)], 1)  # (R, L', P, 2d)
         joined = pictures.prefix(phi)  # (B, k P, d) for each guided layer                          Eq. 10
         keys: list[Tensor | None] = [None] * self.layers
         values: list[Tensor | None] = [None] * self.layers
@@ -177,7 +177,7 @@ class GmfEncoder(Encoder):
     # ------------------------------------------------------------------ consistency matching
 
     def image_vectors(self, pictures: StageMaps, refined: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """V_g of each post (B, c), mean of its images' last stages, and which posts have one (B,) bool."""
+        """V_g of each post (B, c), the mean of its images' last stages, and which posts have one (B,) bool."""
         last = (refined if self.options.cm_image == "refined" else pictures.maps)[-1]  # (R, c, h, w)
         real = pictures.position_mask(last.flatten(2).shape[2]).to(last.dtype)  # (R, P)
         pooled = (last.flatten(2) * real.unsqueeze(1)).sum(-1) / real.sum(-1, keepdim=True).clamp_min(1)
@@ -190,7 +190,7 @@ class GmfEncoder(Encoder):
         return vectors, has_image
 
     def _black(self) -> Tensor:
-        """V_g of the black picture, (1, c); BatchNorm's statistics leave it out."""
+        """V_g of the black picture, (1, c); BatchNorm's statistics do not include it."""
         last = self.sight.blank().stages[-1]  # (1, c, h, w)
         if self.options.cm_image == "refined" and len(self.csa):
             with evaluating(self.csa[-1]):
@@ -205,7 +205,7 @@ class GmfEncoder(Encoder):
         image_to_text = o.cm_lambda if o.cm_lambda_on == "i2t" else 1 - o.cm_lambda
         return info_nce(p_n, c_n, o.tau, image_to_text, valid)
 
-    # ------------------------------------------------------------------ the whole
+    # ------------------------------------------------------------------ forward pass
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         o, matching = self.options, self.options.matching and self.training
@@ -230,7 +230,7 @@ class GmfEncoder(Encoder):
         return WordStates(states.unsqueeze(0), losses, trace=traces)
 
     def _plain(self, batch: Batch) -> Tensor:
-        """c_0 of a pass without prefix, (B, d): with it the sentence would know its own image already."""
+        """c_0 of a pass without prefix, (B, d): with the prefix, the sentence would contain its own image."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.options.cm_text != "detach"):
             return self.text(batch.text).pooled
 

@@ -54,7 +54,7 @@ class GmfOptions(ObjectOptions, text="tiny-bert"):
         return self.alpha < 1
 
     def check(self) -> None:
-        """Refuse a black image for a matching that there is not."""
+        """Refuse a blank image without matching."""
         super().check()
         if self.blank_in_cm and not self.matching:
-            raise UsageError("--model.blank_in_cm true is about the matching, which --model.alpha 1 leaves out")
+            raise UsageError("--model.blank_in_cm true needs the matching, which --model.alpha 1 turns off")

@@ -1,4 +1,4 @@
-"""HVPNet: the stages of a CNN, weighed anew for each layer, stand as a prefix before the words (Chen et al. 2022)."""
+"""HVPNet: the stages of a CNN, weighted for each layer, are a prefix of the words (Chen et al. 2022)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnerkit_plugins.hvpnet.options import HvpnetOptions
 
 
 class HvpnetEncoder(Encoder):
-    """H = Drop(BERT(words, prefix)), the prefix made of the image and the objects in it.
+    """H = Drop(BERT(words, prefix)), with a prefix from the image and the objects in it.
 
     The text tower has L layers and width d and takes a prefix; the tower of the sight has b stages of c_i channels.
 
@@ -34,10 +34,10 @@ class HvpnetEncoder(Encoder):
         if not sight.stage_widths:
             raise UsageError(f"--model.vision {sight.tower.spec}: has no stages; give a ResNet, tiny, or captions")
         if sight.kind == "captions" and o.pictures == "objects":
-            raise UsageError("--model.pictures objects: captions show no objects; give image or both")
+            raise UsageError("--model.pictures objects: captions have no objects; give image or both")
         d, channels, pixels = text.width, sum(sight.stage_widths), sight.kind == "pixels"
         self.width, self.layers, self.stages = d, self.text.config.num_hidden_layers, len(sight.stage_widths)
-        self.grid = o.prefix_grid if pixels else None  # the words of a caption stay positions of their own
+        self.grid = o.prefix_grid if pixels else None  # each word of a caption is a position
         self.flat = o.gate_input == "flat" and pixels
         self.norm = Standardise(channels) if o.standardise and pixels else nn.Identity()
         last = nn.Linear(o.hidden, self.stages * 2 * d)
@@ -50,14 +50,14 @@ class HvpnetEncoder(Encoder):
     def positions(self, maps: Sequence[Tensor]) -> Tensor:
         """Stage maps (R, c_i, h_i, w_i) to the channels of all stages at each position, (R, P, sum of c_i)."""
         if self.options.layout == "released" and self.grid is not None:
-            # the channels of all stages one below the other, cut into P rows without regard to what lies where
-            pooled = [each.transpose(1, 2) for each in pooled_stages(maps, self.grid)]
+            # the released code stacks the channels of all stages and reshapes them to P rows, which mixes positions
+            pooled = [stage.transpose(1, 2) for stage in pooled_stages(maps, self.grid)]
             joined = torch.cat(pooled, 1)  # (R, sum of c_i, P)
             return joined.reshape(len(joined), joined.shape[2], joined.shape[1])
         return torch.cat(pooled_stages(maps, self.grid), -1)
 
     def weights(self, slices: Tensor, mask: Tensor) -> Tensor:
-        """Gates (R, L, b) of slices (R, b, P, 2d) whose real positions are `mask` (R, P)."""
+        """Gates (R, L, b) of slices (R, b, P, 2d) with real positions `mask` (R, P)."""
         if self.gate is None:
             return slices.new_full((len(slices), self.layers, self.stages), 1 / self.stages)
         if self.flat:
@@ -65,9 +65,9 @@ class HvpnetEncoder(Encoder):
         return self.gate(masked_mean(slices, mask).mean(1))
 
     def look(self, batch: Batch) -> tuple[Prefix | None, StageMaps, Tensor]:
-        """The prefix of a batch (None where no post has a picture), its stage maps, and the gates (B, k, L, b)."""
-        shown = self.options.pictures
-        pictures = StageMaps.of(self.sight, batch, images=shown != "objects", objects=shown != "image")
+        """The prefix of a batch (None if no post has a picture), its stage maps, and the gates (B, k, L, b)."""
+        kind = self.options.pictures
+        pictures = StageMaps.of(self.sight, batch, images=kind != "objects", objects=kind != "image")
         if not len(pictures.rows):
             shape = (*pictures.mask.shape, self.layers, self.stages)
             return None, pictures, pictures.mask.new_zeros(shape, dtype=torch.float)

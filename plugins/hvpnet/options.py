@@ -11,7 +11,7 @@ from mnerkit.options import COUNT, DROPOUT, option
 
 @dataclass(frozen=True, kw_only=True)
 class HvpnetOptions(ObjectOptions, text="tiny-bert"):
-    """The visual prefix and its gates."""
+    """Options of the visual prefix and its gates."""
 
     pictures: Literal["both", "image", "objects"] = option("both", "what the prefix shows: image, objects, or both")
     prefix_grid: int = option(2, "each stage is pooled to this many rows and columns of positions", COUNT)

@@ -1,4 +1,4 @@
-"""The contrastive part: who enters it, how a sequence becomes a vector, and the two losses (Eq. 14-17)."""
+"""The contrastive part: sequences to vectors, and the two losses (Eq. 14-17)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from mnerkit.nn.contrast import TopK, cosines, nce, pair_cosines
 from mnerkit_plugins.mgips_cl.options import MgipsOptions, Pool
 
-WEIGHTS = {"t2v": 1.0, "v2t": 0.0, "both": 0.5}  # of text -> image
+WEIGHTS = {"t2v": 1.0, "v2t": 0.0, "both": 0.5}  # weight of the direction text -> image
 
 
 class SequenceVector(nn.Module):
-    """f or g of Eq. 14: a sequence becomes one vector.
+    """f or g of Eq. 14: a sequence to one vector.
 
     Args:
         width: d.
-        length: most positions.
+        length: maximum number of positions.
         pool: masked mean, Linear and GELU; a Linear over the positions and GELU; or the first token, Linear and GELU.
     """
 
@@ -26,7 +26,7 @@ class SequenceVector(nn.Module):
         self.map = nn.Linear(length, 1) if pool == "length_linear" else nn.Linear(width, width)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(B, n, d) to (B, d); padding has no part in it."""
+        """(B, n, d) to (B, d), without padding."""
         states = states * mask.unsqueeze(-1)
         if self.pool == "length_linear":
             weight = self.map.weight[0, : states.shape[1]]
@@ -36,12 +36,12 @@ class SequenceVector(nn.Module):
 
 
 class ImplicitContrast(nn.Module):
-    """Losses `ips` (Eq. 15-16) and `cl` (Eq. 17) of a batch of all ranks.
+    """Losses `ips` (Eq. 15-16) and `cl` (Eq. 17) over the batches of all ranks.
 
     Args:
         width: d.
-        texts: most text positions.
-        images: most image positions.
+        texts: maximum number of text positions.
+        images: maximum number of image positions.
         o: the options.
     """
 

@@ -1,4 +1,4 @@
-"""Multi-granularity extractor: rows and columns of one modality weighed by the other (MGIPS-CL, Eq. 5-9)."""
+"""Multi-granularity extractor: rows and columns of one modality, weighted by the other (MGIPS-CL, Eq. 5-9)."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from mnerkit_plugins.mgips_cl.options import Align, MgipsOptions
 
 
 class LengthMap(nn.Module):
-    """Sequences of one length to another: positions are mixed, features are not.
+    """Maps sequences to another length: mixes positions, not features.
 
     Args:
-        length: most positions of the input.
-        wanted: most positions of the output.
+        length: maximum number of input positions.
+        out_length: maximum number of output positions.
         align: `linear` mixes positions by a learnt matrix, of which shorter sequences use a part; `interpolate`
-            stretches the real positions of each row over those that are wanted; `cross_attn` lets each wanted position
-            look at the input.
+            stretches the real positions of each row over the output positions; `cross_attn` lets each output position
+            attend to the input.
     """
 
-    def __init__(self, length: int, wanted: int, align: Align) -> None:
+    def __init__(self, length: int, out_length: int, align: Align) -> None:
         super().__init__()
-        self.align, self.length, self.wanted = align, length, wanted
+        self.align, self.length, self.out_length = align, length, out_length
         if align == "linear":
-            self.weight = nn.Parameter(torch.empty(wanted, length).uniform_(-1, 1) * length**-0.5)
-            self.bias = nn.Parameter(torch.zeros(wanted))
+            self.weight = nn.Parameter(torch.empty(out_length, length).uniform_(-1, 1) * length**-0.5)
+            self.bias = nn.Parameter(torch.zeros(out_length))
 
     def forward(self, x: Tensor, mask: Tensor, like: Tensor, like_mask: Tensor) -> Tensor:
         """Map (B, heads, a, d) to (B, heads, b, d).
 
         Args:
             x: the input.
-            mask: (B, a) bool; a padded position has no part in the result.
-            like: (B, heads, b, d), the sequence of the wanted length, which `cross_attn` asks with.
+            mask: (B, a) bool; padded positions do not affect the result.
+            like: (B, heads, b, d), a sequence of the output length, the queries of `cross_attn`.
             like_mask: (B, b) bool.
 
         Raises:
-            ValueError: sequences longer than was promised.
+            ValueError: a sequence is longer than its maximum.
         """
-        have, wanted = mask.shape[1], like_mask.shape[1]
+        length, out_length = mask.shape[1], like_mask.shape[1]
         if self.align == "linear":
-            if have > self.length or wanted > self.wanted:
-                found = f"{have} to {wanted}"
-                raise ValueError(f"lengths up to {self.length} to {self.wanted} were promised, not {found}")
+            if length > self.length or out_length > self.out_length:
+                limits = f"{self.length} to {self.out_length}"
+                raise ValueError(f"expected lengths up to {limits}, not {length} to {out_length}")
             x = x * mask[:, None, :, None]
-            return self.weight[:wanted, :have] @ x + self.bias[:wanted, None]
+            return self.weight[:out_length, :length] @ x + self.bias[:out_length, None]
         if self.align == "interpolate":
             return interpolation(mask, like_mask).to(x.dtype).unsqueeze(1) @ x
         scores = like @ x.transpose(-1, -2) * x.shape[-1] ** -0.5  # (B, heads, b, a)
@@ -55,43 +55,44 @@ class LengthMap(nn.Module):
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax over the real places; zeros where none is real."""
+    """Softmax over the real positions; zeros if there are none."""
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~mask, lowest).softmax(dim) * mask
 
 
-def interpolation(mask: Tensor, wanted: Tensor) -> Tensor:
-    """Weights (B, b, a) that stretch each row's real positions linearly over its wanted ones.
+def interpolation(mask: Tensor, out_mask: Tensor) -> Tensor:
+    """Weights (B, b, a) that stretch each row's real positions linearly over its output positions.
 
-    The middle of each wanted position is read between the middles of the two nearest real ones; padding has no weight.
+    The centre of each output position is interpolated between the centres of the two nearest real input positions;
+    padding has no weight.
 
     Args:
-        mask: (B, a) bool, real positions, wherever they stand.
-        wanted: (B, b) bool.
+        mask: (B, a) bool, real positions, not necessarily right-padded.
+        out_mask: (B, b) bool.
     """
-    have, want = mask.sum(1, keepdim=True), wanted.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
-    rank = (wanted.cumsum(1) - 1).clamp_min(0)
-    place = ((rank + 0.5) * have / want - 0.5).clamp_min(0)
-    place = torch.minimum(place, (have - 1).clamp_min(0).to(place))  # (B, b)
+    length, out_length = mask.sum(1, keepdim=True), out_mask.sum(1, keepdim=True).clamp_min(1)  # (B, 1)
+    rank = (out_mask.cumsum(1) - 1).clamp_min(0)
+    place = ((rank + 0.5) * length / out_length - 0.5).clamp_min(0)
+    place = torch.minimum(place, (length - 1).clamp_min(0).to(place))  # (B, b)
     number = (mask.cumsum(1) - 1).unsqueeze(1)  # (B, 1, a)
     weights = (1 - (place.unsqueeze(-1) - number).abs()).clamp_min(0)
-    return weights * mask.unsqueeze(1) * wanted.unsqueeze(-1)
+    return weights * mask.unsqueeze(1) * out_mask.unsqueeze(-1)
 
 
 class Mge(nn.Module):
-    """A target sequence joined by what a source sequence tells of its tokens (rows) and features (columns).
+    """Updates a target sequence from a source sequence, by weights of tokens (rows) and of features (columns).
 
     M_im = f1(Linear1(text side)) * f2(Linear2(image side)), both of the text's length (Eq. 5); weights of rows and
     columns are softmaxes of M_im w3 and M_im^T w4 (Eq. 6); they weigh the values, which come from the source (Eq. 7);
-    the sum goes back to the target's length and through a last projection (Eq. 8). Around that stands one pre-norm
-    block with a residual and a feed-forward network.
+    the sum is mapped to the target's length and projected (Eq. 8), within a pre-norm block with a residual and a
+    feed-forward network.
 
     Args:
         width: d of both.
-        texts: most text positions.
-        images: most image positions.
+        texts: maximum number of text positions.
+        images: maximum number of image positions.
         target: which of the two the target is.
-        o: the options. Each of the `mge_heads` has weights of its own from its own slice of the features.
+        o: the options. Each of the `mge_heads` computes weights from its own slice of the features.
     """
 
     def __init__(self, width: int, texts: int, images: int, target: Literal["image", "text"], o: MgipsOptions) -> None:
@@ -102,7 +103,7 @@ class Mge(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
         self.mix_target, self.mix_source = nn.Linear(size, size), nn.Linear(size, size)  # W_a, W_b
-        self.row = nn.Linear(size, 1, bias=False)  # a bias would leave the softmax as it is
+        self.row = nn.Linear(size, 1, bias=False)  # a bias would not change the softmax
         self.column = nn.Parameter(torch.randn(texts if o.column_reading == "transpose" else size) * 0.02)
         self.to_text = LengthMap(images, texts, o.length_align)
         self.to_image = LengthMap(texts, images, o.length_align) if target == "image" else None
@@ -115,7 +116,7 @@ class Mge(nn.Module):
     def forward(
         self, target: Tensor, source: Tensor, target_mask: Tensor, source_mask: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Join.
+        """Update the target.
 
         Args:
             target: (B, a, d).
@@ -127,11 +128,11 @@ class Mge(nn.Module):
             (B, a, d), and the weights: `row` (B, heads, c) and `column` (B, heads, d / heads), c the text's length.
         """
         o = self.options
-        # CLIP's last states are no norm's output, unlike BERT's: the source is brought to one scale without weights
-        reads, gives = self.norm(target), functional.layer_norm(source, source.shape[-1:])
+        # unlike BERT's, CLIP's last states are not normalised: the source gets a layer norm without weights
+        normed, normed_source = self.norm(target), functional.layer_norm(source, source.shape[-1:])
         text_mask = source_mask if self.target == "image" else target_mask
-        query, key = self._split(self.query(reads)), self._split(self.key(gives))  # (B, h, a | b, d/h)
-        value = self._split(self.value(gives if o.mge_value == "source" else reads))
+        query, key = self._split(self.query(normed)), self._split(self.key(normed_source))  # (B, h, a | b, d/h)
+        value = self._split(self.value(normed_source if o.mge_value == "source" else normed))
         if self.target == "image":
             query = self._aligned(query, target_mask, key, text_mask)
             if o.mge_value == "target":
@@ -140,13 +141,13 @@ class Mge(nn.Module):
             key = self._aligned(key, source_mask, query, text_mask)
             if o.mge_value == "source":
                 value = self._aligned(value, source_mask, query, text_mask)
-        seen = text_mask[:, None, :, None]
-        mutual = self.mix_target(query) * self.mix_source(key) * seen  # (B, h, c, d/h)             Eq. 5
+        real = text_mask[:, None, :, None]
+        mutual = self.mix_target(query) * self.mix_source(key) * real  # (B, h, c, d/h)             Eq. 5
         row, column = self.weights(mutual, text_mask)  # (B, h, c, 1), (B, h, 1, d/h)               Eq. 6
         weight = row * float(o.use_row) + column * float(o.use_col)
-        joined = weight * value * seen  # (B, h, c, d/h)                                            Eq. 7
+        joined = weight * value * real  # (B, h, c, d/h)                                            Eq. 7
         if self.to_image is not None:
-            joined = self.to_image(joined, text_mask, self._split(self.query(reads)), target_mask)
+            joined = self.to_image(joined, text_mask, self._split(self.query(normed)), target_mask)
         return self._block(target, self.out(self._joined(joined))), {
             "row": row.squeeze(-1),
             "column": column.squeeze(2).expand(-1, -1, value.shape[-1]),
@@ -162,7 +163,7 @@ class Mge(nn.Module):
         return row, column + self.options.column_bias
 
     def _aligned(self, x: Tensor, mask: Tensor, like: Tensor, like_mask: Tensor) -> Tensor:
-        """Of the image's length to that of the text, and GELU."""
+        """Map from the image's length to the text's, with GELU."""
         return functional.gelu(self.to_text(x, mask, like, like_mask))
 
     def _block(self, target: Tensor, extracted: Tensor) -> Tensor:

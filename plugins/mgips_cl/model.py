@@ -49,7 +49,7 @@ class MgipsEncoder(Encoder):
         if o.use_mgi:
             if d % o.mge_heads:
                 raise UsageError(f"--model.mge_heads {o.mge_heads} must divide the text tower's width {d}")
-            # all image-guided steps share one set of weights, all text-guided steps another
+            # all image-guided steps share weights, and so do all text-guided steps
             self.mge_image, self.mge_text = (Mge(d, texts, images, side, o) for side in ("image", "text"))
             self.gate = Gate(d, "feature" if o.gate == "feature" else "scalar", bias=True)
         self.contrast = ImplicitContrast(d, texts, images, o) if o.use_ips or o.use_cl else None
@@ -59,60 +59,60 @@ class MgipsEncoder(Encoder):
         text_mask = batch.text.attn_mask
         assert text_mask is not None
         text = Stream(self.noised(text_embedding(self.text, batch.text)), text_mask, text_mask)  # (B, n, d)  Eq. 1
-        image = self.seen(batch)  # (B, m', d_v)
-        present, real = image.given.any(1), image.given  # (B,), (B, m')
+        image = self.image_stream(batch)  # (B, m', d_v)
+        present, real = image.shared.any(1), image.shared  # (B,), (B, m')
         texts, images = self.streams(text, image)
         h, v = texts[-1], self.widened(images[-1])  # H^t, H^v: (B, n, d), (B, m', d)
         t, x, z = h, v, h
-        seen: dict[str, Tensor] = {}
+        traces: dict[str, Tensor] = {}
         if self.mge_image is not None and self.mge_text is not None and self.gate is not None:
             for _ in range(self.options.n_interweave):  #                                                       Eq. 9-11
                 x, image_weights = self.mge_image(x, t, real, text_mask)  # (B, m', d)
                 t, text_weights = self.mge_text(t, x, text_mask, real)  # (B, n, d)
-            # the last step feeds the losses alone
+            # only the losses use this last step
             if self.options.final_image_mge and self.contrast is not None and (self.training or trace):
                 x, image_weights = self.mge_image(x, t, real, text_mask)
-            # a post without pictures stays as the text stream has it
+            # posts without pictures keep the states of the text stream
             t = torch.where(present[:, None, None], t, h)
             mixed, share = self.gate(h, t)  # I, the share of the text before the fusion               Eq. 12-13
             z = torch.where(present[:, None, None], mixed, h)
             if trace:
-                seen = self.told(batch, share, text_weights, image_weights)
+                traces = self.weight_traces(batch, share, text_weights, image_weights)
         losses = {}
         if self.contrast is not None and (self.training or trace):
-            ours, theirs = self.pairs(text, image, h, v, t, x, z)
+            sequences = self.pairs(text, image, h, v, t, x, z)
             if self.training:
-                losses = self.contrast(ours, text_mask, theirs, real, present)
+                losses = self.contrast(sequences[0], text_mask, sequences[1], real, present)
             if trace:
-                seen["similarity"] = self.contrast.similarity(ours, text_mask, theirs, real)
-        # what no loss read (the last image layer, all of it on a rank without pictures) gets gradients of zeros
+                traces["similarity"] = self.contrast.similarity(sequences[0], text_mask, sequences[1], real)
+        # states that no loss uses (the last image layer, everything on a rank without pictures) get zero gradients
         z = with_unused(self.dropout(z), [v, x, t])
-        return WordStates(pool_words(z, batch.text, self.text.word_pool).unsqueeze(0), losses, trace=seen)
+        return WordStates(pool_words(z, batch.text, self.text.word_pool).unsqueeze(0), losses, trace=traces)
 
-    def seen(self, batch: Batch) -> Stream:
+    def image_stream(self, batch: Batch) -> Stream:
         """The image stream before its first layer: patches of the crops, or pieces of the caption."""
         if self.crops is None:
-            captions, told = batch.captions, batch.caption_mask
-            if captions is None or told is None or captions.attn_mask is None:
+            captions, caption_mask = batch.captions, batch.caption_mask
+            if captions is None or caption_mask is None or captions.attn_mask is None:
                 raise ValueError("the batch lacks the view 'captions'")
             assert isinstance(self.vision, BertTower)
             states = text_embedding(self.vision, captions)
-            return Stream(self.noised(states), captions.attn_mask, captions.attn_mask & told)
+            return Stream(self.noised(states), captions.attn_mask, captions.attn_mask & caption_mask)
         if batch.crop_mask is None:
             raise ValueError("the batch lacks the view 'objects'")
         pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)  # (B, o, 3, s, s)
         mask = batch.crop_mask
         if not self.options.mask_missing_crops:
-            # grey crops in every free place, so that a post does not depend on how many crops its batch mates have
+            # fill all free places with grey crops, so that a post does not depend on the crops of its batch mates
             pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.options.max_objects - pixels.shape[1]))
             mask = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
-        states, given = self.crops(pixels, mask)
-        own = given.clone()
-        own[:, 0] = True  # the class token sees itself where there is nothing else
-        return Stream(self.noised(states), own, given)
+        states, shared = self.crops(pixels, mask)
+        own = shared.clone()
+        own[:, 0] = True  # without crops, the class token attends to itself
+        return Stream(self.noised(states), own, shared)
 
     def noised(self, states: Tensor) -> Tensor:
-        """Uniform noise on embeddings in training, of magnitude alpha / sqrt(n d) (NEFTune)."""
+        """Add uniform noise of magnitude alpha / sqrt(n d) to embeddings in training (NEFTune)."""
         if not self.training or not self.options.embed_noise_alpha:
             return states
         bound = self.options.embed_noise_alpha / (states.shape[1] * states.shape[2]) ** 0.5
@@ -127,15 +127,17 @@ class MgipsEncoder(Encoder):
     ) -> tuple[Tensor, Tensor]:
         """The text and the image sequence that enter Eq. 14."""
         if self.options.cl_features == "unimodal":
-            nothing = [Stream(each.states, each.mask, torch.zeros_like(each.given)) for each in (text, image)]
-            texts, images = self.streams(*nothing)
+            separate = [Stream(each.states, each.mask, torch.zeros_like(each.shared)) for each in (text, image)]
+            texts, images = self.streams(*separate)
             return texts[-1], self.widened(images[-1])
         if self.options.cl_features == "encoder" or self.mge_image is None:
             return h, v
         return (z if self.options.cl_features == "gated" else t), x
 
-    def told(self, batch: Batch, share: Tensor, text: dict[str, Tensor], image: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is drawn: gate and row weights of words, column weights of features, means over heads."""
+    def weight_traces(
+        self, batch: Batch, share: Tensor, text: dict[str, Tensor], image: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Traces for figures: gate and row weights of words (means over heads), column weights of features."""
 
         def of_words(pieces: Tensor) -> Tensor:
             return pool_words(pieces.unsqueeze(-1), batch.text, "first").squeeze(-1)  # (B, W)

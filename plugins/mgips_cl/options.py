@@ -14,7 +14,7 @@ Pool = Literal["mean_mlp", "length_linear", "cls"]
 
 @dataclass(frozen=True, kw_only=True)
 class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
-    """Two streams, the interweave of extractors, the gate, and the contrastive losses."""
+    """Options of the two streams, the interweave of extractors, the gate, and the contrastive losses."""
 
     vision: str = option(
         "openai/clip-vit-base-patch32",
@@ -103,10 +103,10 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
 
     @property
     def use_ips(self) -> bool:
-        """Whether the loss `ips` counts, be it Eq. 16 or the merged ratio."""
+        """Whether the loss `ips` is used, as Eq. 16 or as the merged ratio."""
         return self.w_ips > 0
 
     @property
     def use_cl(self) -> bool:
-        """Whether the loss `cl` counts (Eq. 17); the merged ratio holds the own pairs."""
+        """Whether the loss `cl` is used (Eq. 17); the merged ratio contains the own pairs already."""
         return self.w_cl > 0 and self.ips_variant == "paper"

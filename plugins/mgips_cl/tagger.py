@@ -64,7 +64,7 @@ class MgipsTagger(Tagger):
         return {"ips": self.options.w_ips, "cl": self.options.w_cl}
 
     def other_rates(self) -> dict[str, tuple[list[nn.Module], float | None]]:
-        """The two towers apart, and the contrastive heads."""
+        """Separate learning rates for the vision tower and the contrastive heads."""
         o = self.options
         vision_lr = o.tower_lr if o.vision_lr is None else o.vision_lr
         groups: dict[str, tuple[list[nn.Module], float | None]] = {"vision": ([self.towers["vision"]], vision_lr)}

@@ -1,4 +1,4 @@
-"""What the second environment sees: the same graph (learned networks), or a disturbed one (two rows of Table 3)."""
+"""The graph of the second environment: the same graph (learned networks), or a perturbed one (rows of Table 3)."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ def environments(
     """Features and adjacency of each of the `num_env` environments.
 
     With `learned` all have the same graph; `random` flips edges of the second one, `gaussian` adds noise to its node
-    features. Only real nodes and pairs are drawn for, in order, so padding changes nothing.
+    features. Random numbers are drawn only for real nodes and pairs, in order, so the result does not depend on
+    padding.
 
     Args:
-        o: `intervention`, `num_env`, `flip` and `noise` are read.
+        o: the options; `intervention`, `num_env`, `flip` and `noise` are used.
         x: (B, L, d) features.
         adjacency: (B, L, L) of 0 and 1.
         mask: (B, L) bool.
-        seeds: B numbers: each graph's draws depend on its own alone, whatever stands beside it in the batch. None
-            draws from the global random state (training).
+        seeds: B numbers, one for each graph, so that its draws do not depend on batch mates. None uses the global
+            random state (training).
     """
-    first = (x, adjacency)
+    original = (x, adjacency)
     if o.intervention == "learned":
-        return [first] * o.num_env
+        return [original] * o.num_env
     if o.intervention == "gaussian":
         noise = torch.zeros_like(x)
-        noise[mask] = o.noise * _each(mask, x.shape[-1:], torch.randn, seeds).to(x)
-        return [first, (x + noise, adjacency)]
+        noise[mask] = o.noise * _draw(mask, x.shape[-1:], torch.randn, seeds).to(x)
+        return [original, (x + noise, adjacency)]
     pairs = pair_mask(mask).triu(1)
     flips = torch.zeros_like(adjacency)
-    flips[pairs] = (_each(pairs, (), torch.rand, seeds) < o.flip).to(flips)
+    flips[pairs] = (_draw(pairs, (), torch.rand, seeds) < o.flip).to(flips)
     flips = flips + flips.transpose(-1, -2)
-    return [first, (x, adjacency + flips - 2 * adjacency * flips)]
+    return [original, (x, adjacency + flips - 2 * adjacency * flips)]
 
 
-def _each(places: Tensor, shape: Sequence[int], draw: Callable[..., Tensor], seeds: Sequence[int] | None) -> Tensor:
-    """One draw of `shape` for each true place of (B, ...), in order; graph by graph where there are seeds."""
+def _draw(places: Tensor, shape: Sequence[int], draw: Callable[..., Tensor], seeds: Sequence[int] | None) -> Tensor:
+    """One draw of `shape` for each true place of (B, ...), in order; with seeds, graph by graph."""
     if seeds is None:
         return draw((int(places.sum()), *shape))
     counts = places.flatten(1).sum(1).tolist()
@@ -58,5 +59,5 @@ def _each(places: Tensor, shape: Sequence[int], draw: Callable[..., Tensor], see
 
 
 def seeds_of(batch: Batch) -> list[int]:
-    """A number for each post, from the episode's number and the post's id alone."""
+    """A seed for each post, which depends only on the episode's number and the post's id."""
     return [stream("intervention", batch.episode or 0, post.id).getrandbits(62) for post in batch.posts]

@@ -1,6 +1,6 @@
 """MOUSING (LREC-COLING 2024): one graph over words and patches, read by two networks and updated under many views.
 
-Equation numbers are the paper's. A batch holds support and query posts of one episode; each post is a graph.
+Equation numbers are the paper's. A batch contains support and query posts of one episode; each post is a graph.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from mnerkit_plugins.mousing.similarity import MultiViewSimilarity
 def separation(
     logits: Tensor, mask: Tensor, mode: Literal["neg_kl", "neg_js"] = "neg_kl", cap: float | None = None
 ) -> Tensor:
-    """Eq. 13: minus the divergence of the two environments' nodes, a mean over real nodes; minimising it parts them.
+    """Eq. 13: the negative divergence of the two environments' nodes, a mean over real nodes, to separate them.
 
     Args:
-        logits: (2, B, L, k), a softmax over k is taken.
+        logits: (2, B, L, k), logits of a softmax over k.
         mask: (B, L) bool.
         mode: Kullback-Leibler as printed, or Jensen-Shannon, which is bounded by ln 2.
-        cap: bound of the divergence in nats, beyond which there is nothing to gain.
+        cap: upper bound of the divergence in nats.
 
     Returns:
         Scalar in float32, in [-cap, 0].
@@ -55,17 +55,17 @@ def separation(
 
 
 class MousingEncoder(Encoder):
-    """Words and patches of each post become one graph; word states come back in two environments.
+    """One graph of words and patches for each post, and word states in two environments.
 
-    Trainable beside the frozen towers: the environments' networks (Eq. 4, 8), the views (Eq. 5), `F_M` (Eq. 9) and
+    Besides unfrozen towers, it trains the environments' networks (Eq. 4, 8), the views (Eq. 5), `F_M` (Eq. 9) and
     `F'_M` (Eq. 13).
     """
 
     def __init__(self, text: TextTower, vision: VisionTower | None, o: MousingOptions) -> None:
-        """Create the trainable parts around the towers; `vision` is None where no picture is looked at.
+        """Create the modules around the towers; `vision` is None if no pixels are read.
 
         Raises:
-            UsageError: options contradict the towers, the towers share no space, or DGL is missing.
+            UsageError: options do not fit the towers, the towers share no space, or DGL is missing.
         """
         super().__init__()
         self.options = o
@@ -75,10 +75,10 @@ class MousingEncoder(Encoder):
         self.image = ImageNodes(self.words, vision, o) if o.use_image else None
         node_width = self.words.width  # d_C
         self.width = width = o.width or node_width  # d
-        for name, given in (("test_intervention skip", o.test_intervention == "skip"), ("residual", o.residual)):
-            if given and width != node_width:
+        for name, active in (("test_intervention skip", o.test_intervention == "skip"), ("residual", o.residual)):
+            if active and width != node_width:
                 raise UsageError(f"{name} needs width = width of the nodes: {width} is not {node_width}")
-        self.by_post = o.intervention == "learned"  # what is drawn depends on the episode
+        self.by_post = o.intervention == "learned"  # random draws depend on the episode
         networks = o.num_env if o.intervention == "learned" else 1
 
         def update() -> nn.ModuleList:
@@ -98,7 +98,7 @@ class MousingEncoder(Encoder):
         self.divergence = nn.Linear(width, o.kl_width) if o.kl_mode != "none" else None  # F'_M
 
     def nodes(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Eq. 1: node features (B, L, d_C), their mask (B, L) and which of them are patches (L,); words come first."""
+        """Eq. 1: node features (B, L, d_C), their mask (B, L) and which nodes are patches (L,); words come first."""
         x, mask = self.words(batch.text)
         count = x.shape[1]
         if self.image is not None:
@@ -114,10 +114,10 @@ class MousingEncoder(Encoder):
         return self.options.gamma * adjacency + (1 - self.options.gamma) * similarity
 
     def weights(self, updated: Tensor, original: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of the messages of Eq. 8, from A' (B, L, L): negatives clipped, then normalised.
+        """Message weights of Eq. 8 from A' (B, L, L): negative ones clipped, then normalised.
 
         Returns:
-            The weights, and where they may differ from 0 or carry a gradient, both (B, L, L).
+            The weights, and where they may differ from 0 or have a gradient, both (B, L, L).
         """
         o, edges = self.options, pair_mask(mask)
         if o.neighbourhood == "original":
@@ -130,9 +130,9 @@ class MousingEncoder(Encoder):
             updated = updated.relu()
         return normalise_adjacency(updated, mask, o.adj_norm), edges
 
-    def environment(self, which: int, x: Tensor, adjacency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def environment(self, number: int, x: Tensor, adjacency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Eq. 4-8 in one environment: its graph's nodes (B, L, d), A' (B, L, L) and the nodes after Eq. 8 (B, L, d)."""
-        o, network = self.options, which % len(self.generate)
+        o, network = self.options, number % len(self.generate)
         if o.test_intervention == "skip" and not self.training:
             generated = x
         else:
@@ -143,8 +143,8 @@ class MousingEncoder(Encoder):
         state = generated
         layers = self.update[network % len(self.update)]
         assert isinstance(layers, nn.ModuleList)  # for the type checker
-        for number, layer in enumerate(layers):
-            if number and o.recompute_adj_each_layer:
+        for depth, layer in enumerate(layers):
+            if depth and o.recompute_adj_each_layer:
                 updated = self.updated(network, adjacency, state, mask)
             weights, edges = self.weights(updated, adjacency, mask)
             state = layer(state, weights, gather_over(edges, o.graph))  # Eq. 8
@@ -160,32 +160,32 @@ class MousingEncoder(Encoder):
         temperature = o.ste_temperature if o.ste else None
         adjacency = cosine_graph(x, mask, o.delta, is_image, o.edge_sim, temperature)  # Eq. 2
         graphs = environments(o, x, adjacency, mask, None if self.training else seeds_of(batch))
-        results = [self.environment(number, seen, edges, mask) for number, (seen, edges) in enumerate(graphs)]
-        kept = range(o.num_env)
+        results = [self.environment(number, nodes, edges, mask) for number, (nodes, edges) in enumerate(graphs)]
+        selected = range(o.num_env)
         if not self.training and o.env_inference != "mean":
-            kept = range(int(o.env_inference[1]) - 1, int(o.env_inference[1]))
+            selected = range(int(o.env_inference[1]) - 1, int(o.env_inference[1]))
         count = batch.text.word_mask.shape[1]
-        read = mask[:, :count, None]
-        # heads see words alone, so the patches' r is not computed
-        states = torch.stack([self.final(results[number][2][:, :count]) * read for number in kept])  # (E, B, W, d)
+        real = mask[:, :count, None]
+        # heads only use words, so r is not computed for patches
+        states = torch.stack([self.final(results[number][2][:, :count]) * real for number in selected])  # (E, B, W, d)
         losses = {}
         if self.divergence is not None and o.kl_mode != "none":
             logits = self.divergence(torch.stack([generated for generated, _, _ in results]))  # (2, B, L, k)
-            counted = mask & ~is_image if o.kl_nodes == "text" else mask
-            losses["kl"] = separation(logits, counted, o.kl_mode, o.kl_cap)
+            kl_mask = mask & ~is_image if o.kl_nodes == "text" else mask
+            losses["kl"] = separation(logits, kl_mask, o.kl_mode, o.kl_cap)
         blocks = BLOCKS if self.image is not None else BLOCKS[:1]
         density = edge_density(adjacency.detach(), mask, is_image)
         encoded = WordStates(states, losses, logged={f"density_{name}": density[name] for name in blocks})
         if not trace:
             return encoded
-        after = torch.stack([updated.detach() for _, updated, _ in results], dim=1)  # (B, E, L, L)
+        updated_graphs = torch.stack([updated.detach() for _, updated, _ in results], dim=1)  # (B, E, L, L)
         encoded.trace = {
             "adjacency": torch.stack([edges.detach() for _, edges in graphs], dim=1),
-            "updated_adjacency": after,
+            "updated_adjacency": updated_graphs,
             "node_mask": mask,
             "is_image": is_image.expand(mask.shape),
         }
-        # (B, W, R): how strongly each word is tied to each patch; words of a caption are no regions of a picture
+        # (B, W, R): weight of the edge from each word to each patch; words of a caption are not regions of a picture
         if self.image is not None and self.image.source != "captions":
-            encoded.trace["attention"] = (after.mean(1) * pair_mask(mask))[:, :count, count:]
+            encoded.trace["attention"] = (updated_graphs.mean(1) * pair_mask(mask))[:, :count, count:]
         return encoded

@@ -12,7 +12,7 @@ from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, opti
 
 @dataclass(frozen=True, kw_only=True)
 class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
-    """The graph of words and patches, its two environments, and the objective."""
+    """Options of the graph of words and patches, of its environments, and of the objective."""
 
     vision: str = option(
         "tiny",
@@ -105,18 +105,18 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
     dropout: float = option(0.15, "dropout after each graph layer", DROPOUT)
 
     def check(self) -> None:
-        """Refuse what needs a second environment, a tower's positions or a trained node where there is none."""
+        """Refuse options that need a second environment, a tower's positions or trained nodes without them."""
         super().check()
         if self.kl_mode != "none" and not (self.num_env == 2 and self.intervention == "learned"):
             raise UsageError(
                 f"kl_mode {self.kl_mode} needs num_env 2 and intervention learned: without them set kl_mode to none"
             )
         if self.num_env == 1 and (self.intervention != "learned" or self.env_inference == "g2"):
-            raise UsageError("intervention and env_inference g2 speak of a second environment, and num_env is 1")
+            raise UsageError("this intervention, or env_inference g2, needs a second environment: set num_env to 2")
         if self.ste and self.freeze and not (self.use_image and self.image_projection):
             raise UsageError(
-                "ste lets a gradient pass the edges, and nothing before them learns: with it goes freeze false or "
-                "image_projection true"
+                "ste passes a gradient through the edges, and nothing before them is trained: set freeze to false or "
+                "image_projection to true"
             )
         if self.pos_interp and self.text in ("tiny", "tiny-bert", "bilstm"):
             raise UsageError(f"pos_interp stretches the positions of a CLIP; tower {self.text} has none")

@@ -12,7 +12,7 @@ from mnerkit_plugins.mousing.options import MousingOptions
 class MultiViewSimilarity(nn.Module):
     """Mean over V views of the cosine of weighted nodes (MOUSING, Eq. 5-6; the weighted cosine of IDGL).
 
-    A view is a vector that weighs the features (`diag`), or a bias-free linear map to `view_rank` features (`linear`).
+    A view is a vector of feature weights (`diag`), or a bias-free linear map to `view_rank` features (`linear`).
     """
 
     def __init__(self, width: int, o: MousingOptions) -> None:
@@ -33,12 +33,12 @@ class MultiViewSimilarity(nn.Module):
             (..., L, L) in [-1, 1]: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is padding.
         """
         if self.kind == "diag":
-            seen = x.unsqueeze(-2) * self.weight  # (..., L, V, d)
+            views = x.unsqueeze(-2) * self.weight  # (..., L, V, d)
         else:
-            seen = torch.einsum("...ld,vdz->...lvz", x, self.weight)  # (..., L, V, z)
+            views = torch.einsum("...ld,vdz->...lvz", x, self.weight)  # (..., L, V, z)
         # the mean of V cosines is one product of the concatenated unit vectors
-        unit = nn.functional.normalize(seen, dim=-1).flatten(-2) / self.weight.shape[0] ** 0.5
+        unit = nn.functional.normalize(views, dim=-1).flatten(-2) / self.weight.shape[0] ** 0.5
         similarity = unit @ unit.transpose(-1, -2)
-        own = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
-        similarity = similarity.masked_fill(own, 1.0)  # also for a node whose features are all 0
+        diagonal = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
+        similarity = similarity.masked_fill(diagonal, 1.0)  # also for a node whose features are all 0
         return similarity * pair_mask(mask)

@@ -11,7 +11,7 @@ VIEWS = {"grid_crop": "grid", "pooled_tokens": "whole", "all_tokens": "whole", "
 
 
 class MousingTagger(Tagger):
-    """MOUSING: few-shot tagging over a graph of words and patches, seen in two environments (LREC-COLING 2024)."""
+    """MOUSING: few-shot tagging over a graph of words and patches in two environments (LREC-COLING 2024)."""
 
     plugin = "mousing"
     options_class = MousingOptions

@@ -1,4 +1,4 @@
-"""GIFR's discriminator: how relevant is an image to a post? A text and an image tower, and a score for each pair."""
+"""GIFR's discriminator: a text and an image tower, and a score of relevance for each pair of post and image."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Scores:
     """Raw scores of B posts with m images each.
 
     Attributes:
-        images: (B, m), r(I_i); meaningless where masked.
-        blank: (B,), r(I_blank) beside the same text.
+        images: (B, m), r(I_i); arbitrary where masked.
+        blank: (B,), r(I_blank) with the same text.
         mask: (B, m) bool, real images.
     """
 
@@ -36,7 +36,7 @@ class Scores:
         return relevance(self.images, self.blank) * self.mask
 
     def with_blank(self) -> tuple[Tensor, Tensor]:
-        """Scores and mask with the blank image behind the others, (B, m + 1) each."""
+        """Scores and mask with the blank image as the last one, (B, m + 1) each."""
         real = torch.ones_like(self.mask[:, :1])
         return torch.cat([self.images, self.blank.unsqueeze(1)], 1), torch.cat([self.mask, real], 1)
 
@@ -44,12 +44,12 @@ class Scores:
 class RelevanceEncoder(nn.Module):
     """r = MLP([W_t T_e; W_v V_e]) (4.1); T_e the text's vector, V_e the image's.
 
-    T_e is the pooled vector (CLIP: the state of the end of text). V_e is CLIP's class state behind its last norm where
-    the tower is a CLIP that trains; else the pooled vector, which a frozen one's class state is mapped to linearly.
+    T_e is the pooled vector (CLIP: the state of the end of text). V_e is CLIP's class state after its last norm if the
+    tower is an unfrozen CLIP; else the pooled vector, in a frozen CLIP a linear map of that class state.
 
     Args:
         text: the text tower.
-        sight: sees the images.
+        sight: reads the images.
         o: the options. With captions the blank image has no words.
     """
 
@@ -63,18 +63,18 @@ class RelevanceEncoder(nn.Module):
     def forward(self, batch: Batch) -> Scores:
         """Score the images of each post, and the blank one."""
         text = self.text(batch.text).pooled  # (B, d_t)
-        seen = self.sight.whole(batch, regions=self._class_state)
-        images = self._vectors(seen)  # (B, m, d_v)
+        pictures = self.sight.whole(batch, regions=self._class_state)
+        images = self._vectors(pictures)  # (B, m, d_v)
         blank = self.blank_vector(images).expand(len(images), 1, -1)
-        # in float32 also under autocast: R is about small differences of scores
+        # float32 even under autocast: R depends on small differences of scores
         with torch.autocast(text.device.type, enabled=False):
             scores = self.scorer(text.float(), torch.cat([images, blank], 1).float())  # (B, m + 1)
-        return Scores(scores[:, :-1], scores[:, -1], seen.mask)
+        return Scores(scores[:, :-1], scores[:, -1], pictures.mask)
 
-    def _vectors(self, seen: Seen) -> Tensor:
-        if not self._class_state or seen.states.tokens is None:
-            return seen.pooled
-        return self._normed(seen.states.tokens[:, 0]).unflatten(0, seen.mask.shape)
+    def _vectors(self, pictures: Seen) -> Tensor:
+        if not self._class_state or pictures.states.tokens is None:
+            return pictures.pooled
+        return self._normed(pictures.states.tokens[:, 0]).unflatten(0, pictures.mask.shape)
 
     def _normed(self, states: Tensor) -> Tensor:
         tower = self.sight.tower
@@ -88,20 +88,20 @@ class RelevanceEncoder(nn.Module):
 
 
 def blank_states(sight: Sight, blank: Blank, like: Tensor) -> ImageStates:
-    """The states of the blank image, one row: always in evaluation mode, so that they depend on the weights alone.
+    """The states of the blank image, one row; in evaluation mode, so that they depend only on the weights.
 
-    A caption without words is zeros.
+    With captions, the blank image is a caption without words, whose vector is zeros.
     """
     tower = sight.tower
     if not isinstance(tower, VisionTower):
-        nothing = like.new_zeros(1, sight.pooled_width)
-        return ImageStates(nothing, nothing.unsqueeze(1), (1, 1))
+        zeros = like.new_zeros(1, sight.pooled_width)
+        return ImageStates(zeros, zeros.unsqueeze(1), (1, 1))
     with evaluating(tower):
         return tower.see(PictureBatch(blank_pixels(tower, blank).to(like.device)))
 
 
 def blank_pixels(tower: VisionTower, blank: Blank) -> Tensor:
-    """The blank image as a tower reads it, (1, 3, side, side)."""
+    """The pixels of the blank image for a tower, (1, 3, side, side)."""
     picture = tower.picture
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (picture.mean, picture.std))
     channels = {"zeros": torch.zeros_like(mean), "white": (1 - mean) / std, "black": -mean / std}[blank]

@@ -15,7 +15,7 @@ PairMean = Literal["pairs", "posts"]
 
 @dataclass(frozen=True, kw_only=True)
 class RelevanceOptions(MethodOptions):
-    """The towers, where rankings come from, and the network that scores images."""
+    """Options of the towers, the rankings, and the network that scores images."""
 
     text: str = option(
         "openai/clip-vit-base-patch32",
@@ -55,7 +55,7 @@ class RelevanceOptions(MethodOptions):
     augment: bool = option(False, "mirror and shift pictures while training; off for frozen towers")
 
     def check(self) -> None:
-        """Refuse rankings that nobody reads, and a preference for a file that is not given."""
+        """Refuse a file of rankings without the preference `file`, and the reverse."""
         super().check()
         if (self.preference == "file") != (self.rankings is not None):
             raise UsageError("--model.rankings FILE and --model.preference file go together")

@@ -1,8 +1,8 @@
-"""Which image of a post is ranked above which, and where the blank one stands: supervision without people.
+"""Rankings of a post's images and the blank image, most of them without human annotation.
 
-Every kind ends as `Ranked`: a post with the images to compare, and what each is worth. The blank image is worth 0, so
-relevant images are worth more than 0 and irrelevant ones less; images that differ by no more than a margin are tied.
-Rankings are made of training posts alone.
+Every kind of ranking is a list of `Ranked`: a post with the images to compare, and the worth of each. The blank image
+has worth 0, so that relevant images have positive and irrelevant ones negative worths; images whose worths differ by no
+more than a margin are tied. Only training posts are ranked.
 """
 
 from __future__ import annotations
@@ -21,107 +21,107 @@ from mnerkit.errors import DataError, UsageError
 
 @dataclass(frozen=True)
 class Ranked:
-    """A post, and what its images are worth.
+    """A post, and the worths of its images.
 
     Attributes:
-        post: with the images to compare.
-        worths: one number an image; the blank one is worth 0.
+        post: the post with the images to compare.
+        worths: one number for each image; the blank image has worth 0.
     """
 
     post: Post
     worths: tuple[float, ...]
 
     def pairs(self, margin: float = 0.0) -> int:
-        """How many pairs it gives, the blank image included."""
+        """Number of ranked pairs, including those with the blank image."""
         worths = (*self.worths, 0.0)
         return sum(a - b > margin for a in worths for b in worths)
 
 
-def first_images(post: Post, most: int) -> Post:
-    """The post with its first images, those that can be had."""
-    return replace(post, images=tuple(image for image in post.images[:most] if image.present or image.caption))
+def first_images(post: Post, limit: int) -> Post:
+    """The post with those of its first images that exist (or have a caption)."""
+    return replace(post, images=tuple(image for image in post.images[:limit] if image.present or image.caption))
 
 
 def oracle(posts: Iterable[Post], max_images: int) -> list[Ranked]:
-    """By the truth of a generated corpus: relevant images above the blank one, irrelevant ones below.
+    """Rank by the ground truth of a generated corpus: relevant images above the blank one, irrelevant ones below.
 
     Raises:
-        UsageError: posts whose truth nobody knows.
+        UsageError: a post has no ground truth.
     """
     ranked = []
     for post in posts:
         if post.truth is None:
-            raise UsageError("--model.preference oracle is for the probe corpus: nobody knows the truth of others")
-        worths = [1.0 if each else -1.0 for each in post.truth.relevant]
+            raise UsageError("--model.preference oracle is for the probe corpus: other corpora have no ground truth")
+        worths = [1.0 if relevant else -1.0 for relevant in post.truth.relevant]
         ranked.append(Ranked(replace(post, images=post.images[:max_images]), tuple(worths[:max_images])))
     return ranked
 
 
 def matched(posts: Sequence[Post], max_images: int, seed: int) -> list[Ranked]:
-    """A post's own images above the blank one, as many images of other posts below it.
+    """Rank a post's own images above the blank one, and as many images of other posts below it.
 
-    No tag is read. A post's own image is called relevant whether it is or not.
+    Tags are not read. A post's own images are assumed to be relevant.
     """
     posts = [first_images(post, max_images) for post in posts]
     holders = [number for number, post in enumerate(posts) if post.images]
     ranked = []
     for number in holders if len(holders) > 1 else ():
         post, draw = posts[number], stream("matched", seed, posts[number].id)
-        others: list[ImageRef] = []
-        while len(others) < len(post.images):
+        negatives: list[ImageRef] = []
+        while len(negatives) < len(post.images):
             other = holders[draw.randrange(len(holders))]
             if other != number:
-                others.append(posts[other].images[draw.randrange(len(posts[other].images))])
-        worths = (1.0,) * len(post.images) + (-1.0,) * len(others)
-        ranked.append(Ranked(replace(post, images=(*post.images, *others)), worths))
+                negatives.append(posts[other].images[draw.randrange(len(posts[other].images))])
+        worths = (1.0,) * len(post.images) + (-1.0,) * len(negatives)
+        ranked.append(Ranked(replace(post, images=(*post.images, *negatives)), worths))
     return ranked
 
 
 def from_file(
     path: str | Path,
     posts: Sequence[Post],
-    known: Mapping[str, int | None],
+    training: Mapping[str, int | None],
     forbidden: Collection[str],
     max_images: int,
 ) -> tuple[list[Ranked], dict[str, int]]:
-    """Rankings of people: JSON lines `{"id", "order", "blank_pos"}`.
+    """Read rankings by people: JSON lines `{"id", "order", "blank_pos"}`.
 
-    `order` holds the numbers of the post's images (from 0), the best first; `blank_pos` says how many of them stand
-    above the blank image.
+    `order` lists the numbers of the post's images (from 0), the best first; `blank_pos` is the number of images above
+    the blank image.
 
     Args:
         path: the file.
-        posts: those that are ranked (D_dis).
-        known: ids of all training posts, with how many images each has; None where the post was not read.
-        forbidden: ids of dev and test.
-        max_images: only the first images of a post are read.
+        posts: the posts to rank (D_dis).
+        training: ids of all training posts, with the number of their images; None if the post was not read.
+        forbidden: ids of dev and test posts.
+        max_images: only the first images of a post are used.
 
     Returns:
-        The ranked posts, and counts: `other_posts` rankings of training posts that are not ranked here, `without`
-        posts that the file does not rank.
+        The ranked posts, and counts: `other_posts`, rankings of training posts that are not in `posts`, and `without`,
+        posts without a ranking.
 
     Raises:
-        DataError: a file that can't be read, a line that is none of this, an order that is no permutation of the
-            post's images, an id that is unknown, twice in the file, or that of a dev or test post.
+        DataError: the file can't be read; a line is malformed; an order is not a permutation of the post's images; or
+            an id is unknown, repeated, or that of a dev or test post.
     """
     if not Path(path).is_file():
         raise DataError(f"--model.rankings {path}: there is no such file")
-    wanted, orders = {post.id: post for post in posts}, {}
+    selected, orders = {post.id: post for post in posts}, {}
     for number, line in lines(Path(path)):
         if is_blank(line):
             continue
         where = f"{path}:{number}"
         name, order, blank = _ranking(line, where)
-        if name in forbidden and name not in known:
-            raise DataError(f"{where}: {name!r} is a post of dev or test; rankings are of training posts alone")
-        if name not in known:
+        if name in forbidden and name not in training:
+            raise DataError(f"{where}: {name!r} is a post of dev or test; give rankings of training posts only")
+        if name not in training:
             raise DataError(f"{where}: no training post has the id {name!r}")
         if name in orders:
-            raise DataError(f"{where}: {name!r} was ranked before")
-        images = len(wanted[name].images) if name in wanted else known[name]
+            raise DataError(f"{where}: {name!r} is ranked twice")
+        images = len(selected[name].images) if name in selected else training[name]
         _check_order(order, blank, name, images, where)
         orders[name] = (order, blank)
-    others = len(orders.keys() - wanted.keys())
+    other_posts = len(orders.keys() - selected.keys())
     ranked = []
     for post in posts:
         if post.id not in orders:
@@ -131,24 +131,24 @@ def from_file(
         for place, image in enumerate(order):
             worths[image] = float(blank - place if place < blank else blank - place - 1)
         ranked.append(Ranked(replace(post, images=post.images[:max_images]), tuple(worths[:max_images])))
-    return ranked, {"other_posts": others, "without": len(posts) - len(ranked)}
+    return ranked, {"other_posts": other_posts, "without": len(posts) - len(ranked)}
 
 
 def _ranking(line: str, where: str) -> tuple[str, list[int], int]:
     try:
-        said: Any = json.loads(line)
-        name, order, blank = said["id"], said["order"], said["blank_pos"]
-    except (ValueError, RecursionError, TypeError, KeyError):  # a whole number of 5,000 digits is a ValueError
+        row: Any = json.loads(line)
+        name, order, blank = row["id"], row["order"], row["blank_pos"]
+    except (ValueError, RecursionError, TypeError, KeyError):  # an integer of 5,000 digits is a ValueError
         raise DataError(f'{where}: expected {{"id": ..., "order": [...], "blank_pos": N}}') from None
     if type(name) not in (str, int):
-        raise DataError(f"{where}: the id of a post is a string, found {str(name)[:60]}")
-    if not isinstance(order, list) or any(type(each) is not int for each in [*order, blank]):
-        raise DataError(f"{where}: order is a list of whole numbers and blank_pos a whole number")
+        raise DataError(f"{where}: expected a string as id of a post, not {str(name)[:60]}")
+    if not isinstance(order, list) or any(type(number) is not int for number in [*order, blank]):
+        raise DataError(f"{where}: expected a list of whole numbers as order, and a whole number as blank_pos")
     return str(name), order, blank
 
 
 def _check_order(order: list[int], blank: int, name: str, images: int | None, where: str) -> None:
-    """Refuse an order that leaves images out or names some twice; `images` is None where their number is not known."""
+    """Refuse an order with missing or repeated images; `images` is None if their number is unknown."""
     count = len(order) if images is None else images
     if sorted(order) != list(range(count)):
         raise DataError(
@@ -161,9 +161,9 @@ def _check_order(order: list[int], blank: int, name: str, images: int | None, wh
 
 
 def held_out(ranked: Sequence[Ranked], share: float, seed: int) -> tuple[list[Ranked], list[Ranked]]:
-    """Ranked posts to train on, and others that select the checkpoint; at least one of each where there are two."""
+    """Split ranked posts into training posts and posts that select the checkpoint; each part has at least one post."""
     order = sorted(ranked, key=lambda each: (stream("held out", seed, each.post.id).random(), each.post.id))
     count = min(max(1, round(share * len(order))), len(order) - 1)
-    apart = {each.post.id for each in order[:count]}
-    train = [each for each in ranked if each.post.id not in apart]
-    return train, [each for each in ranked if each.post.id in apart]
+    names = {each.post.id for each in order[:count]}
+    train = [each for each in ranked if each.post.id not in names]
+    return train, [each for each in ranked if each.post.id in names]

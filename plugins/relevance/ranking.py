@@ -1,7 +1,7 @@
 """Ranking the images of a post: the Bradley-Terry loss, relevance against a blank image, and the scorer.
 
-A ranking is given by *worths*, one number a candidate: the better one is worth more. Candidates whose worths differ by
-no more than a margin are tied and form no pair. The blank image is a candidate like the others.
+A ranking is given by *worths*, one number for each candidate; the better candidate has the larger worth. Candidates
+whose worths differ by no more than a margin are tied and form no pair. The blank image is a candidate like the others.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from mnerkit_plugins.relevance.options import PairMean
 
 
 def ranked_pairs(worths: Tensor, mask: Tensor, margin: float = 0.0) -> Tensor:
-    """Which candidate is ranked above which.
+    """Pairs of candidates in which the first is ranked above the second.
 
     Args:
         worths: (B, N).
         mask: (B, N) bool, real candidates.
-        margin: candidates that differ by no more are tied.
+        margin: candidates whose worths differ by no more are tied.
 
     Returns:
-        (B, N, N) bool: entry (a, b) tells whether a is ranked above b. A strict ranking of N candidates has
+        (B, N, N) bool: entry (a, b) is true if a is ranked above b. A strict ranking of N candidates has
         N (N - 1) / 2 pairs.
     """
     above = worths.unsqueeze(2) - worths.unsqueeze(1) > margin
@@ -34,12 +34,12 @@ def pair_rank_loss(scores: Tensor, pairs: Tensor, mean: PairMean = "pairs") -> T
 
     Args:
         scores: (B, N) raw scores r.
-        pairs: (B, N, N) bool, of `ranked_pairs`.
+        pairs: (B, N, N) bool, from `ranked_pairs`.
         mean: over all pairs of the batch, or over the pairs of each post and then over posts, so that posts with many
             images do not outweigh the others.
 
     Returns:
-        A scalar in float32; 0, with a gradient of 0, where there is no pair.
+        A scalar in float32; 0, with a gradient of 0, if there are no pairs.
     """
     scores = scores.float()
     differences = scores.unsqueeze(2) - scores.unsqueeze(1)  # (B, N, N)
@@ -73,11 +73,11 @@ class PairRankLoss(nn.Module):
 
 
 def pair_hits(scores: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """How many pairs the scores order as ranked (equal scores count half), and how many pairs there are.
+    """Number of pairs that the scores put in the right order (equal scores count one half), and number of pairs.
 
     Args:
         scores: (B, N).
-        pairs: (B, N, N) bool, of `ranked_pairs`.
+        pairs: (B, N, N) bool, from `ranked_pairs`.
 
     Returns:
         Two scalars in float32.
@@ -88,11 +88,11 @@ def pair_hits(scores: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def relevance(scores: Tensor, blank: Tensor) -> Tensor:
-    """R = sigmoid(r - r_blank) (GIFR, Eq. 2), in (0, 1): above 0.5 where an image is ranked above the blank one.
+    """R = sigmoid(r - r_blank) (GIFR, Eq. 2), in (0, 1): above 0.5 if an image is ranked above the blank one.
 
     Args:
         scores: (B, m).
-        blank: (B,) score of the blank image beside the same text.
+        blank: (B,) score of the blank image with the same text.
     """
     return torch.sigmoid(scores - blank.unsqueeze(-1))
 
@@ -104,8 +104,8 @@ class RelevanceScorer(nn.Module):
         text_width: d of the text vectors (CLIP ViT-B/32: 512).
         image_width: d of the image vectors (768).
         joint: d_s, width of each map's output.
-        hidden: of the MLP 2 d_s -> hidden -> 1.
-        dropout: before the MLP's last layer.
+        hidden: hidden width of the MLP 2 d_s -> hidden -> 1.
+        dropout: dropout before the MLP's last layer.
     """
 
     def __init__(
@@ -116,6 +116,6 @@ class RelevanceScorer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * joint, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
 
     def forward(self, text: Tensor, images: Tensor) -> Tensor:
-        """Scores (B, m) of texts (B, d_t) and their images (B, m, d_v); each depends on its own image alone."""
+        """Scores (B, m) of texts (B, d_t) and their images (B, m, d_v); images do not affect each other's scores."""
         text, images = self.text(text).unsqueeze(1).expand(-1, images.shape[1], -1), self.image(images)
         return self.mlp(torch.cat([text, images], -1)).squeeze(-1)

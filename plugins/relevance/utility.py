@@ -1,4 +1,4 @@
-"""Preference `utility`: an image is worth what it adds to the likelihood of the gold tags."""
+"""Preference `utility`: the worth of an image is its gain in the log-likelihood of the gold tags."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _RATE, _TOWER_RATE = 2e-3, 2e-5
 
 
 class OneImageTagger(nn.Module):
-    """h' = h + MLP([h; v]), then emissions and a CRF: a small tagger that sees one image of a post.
+    """h' = h + MLP([h; v]), then emissions and a CRF: a small tagger that reads one image of a post.
 
     Args:
-        text: the text tower; a frozen one is shared, another one copied and tuned.
-        sight: sees the images, likewise.
-        tags: how many tags there are.
+        text: the text tower; shared if it is frozen, else copied and tuned.
+        sight: reads the images; shared if it is frozen, else copied and tuned.
+        tags: number of tags.
         blank: the blank image.
-        dropout: on word states and in the MLP.
+        dropout: dropout of word states and in the MLP.
     """
 
     def __init__(self, text: TextTower, sight: Sight, tags: int, blank: Blank, dropout: float = 0.1) -> None:
@@ -47,32 +47,32 @@ class OneImageTagger(nn.Module):
         self.emissions, self.crf = nn.Linear(width, tags), CRF(tags, batch_first=True)
 
     def states(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Words (B, W, d), vectors of the images and the blank one (B, m + 1, d_v), and which are real (B, m + 1)."""
-        seen = self.sight.whole(batch, regions=False)
-        blank = blank_states(self.sight, self.blank, seen.pooled).pooled.expand(len(batch), 1, -1)
-        real = torch.cat([seen.mask, torch.ones_like(seen.mask[:, :1])], 1)
-        return self.dropout(self.text(batch.text).words), torch.cat([seen.pooled, blank], 1), real
+        """Words (B, W, d), vectors of the images and the blank one (B, m + 1, d_v), and their mask (B, m + 1)."""
+        images = self.sight.whole(batch, regions=False)
+        blank = blank_states(self.sight, self.blank, images.pooled).pooled.expand(len(batch), 1, -1)
+        real = torch.cat([images.mask, torch.ones_like(images.mask[:, :1])], 1)
+        return self.dropout(self.text(batch.text).words), torch.cat([images.pooled, blank], 1), real
 
     def nll(self, words: Tensor, vector: Tensor, batch: Batch) -> Tensor:
-        """Negative log-likelihood of each post's gold tags beside one image (B, d_v), (B,)."""
+        """Negative log-likelihood (B,) of each post's gold tags with one image (B, d_v)."""
         assert batch.tags is not None
-        beside = vector.unsqueeze(1).expand(-1, words.shape[1], -1)
-        states = words + self.fuse(torch.cat([words, beside], -1))
+        image = vector.unsqueeze(1).expand(-1, words.shape[1], -1)
+        states = words + self.fuse(torch.cat([words, image], -1))
         return crf_nll(self.emissions(states), batch.tags, batch.text.read_mask, self.crf.scores())
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How the taggers are trained.
+    """Setup for training the taggers.
 
     Attributes:
-        text: the text tower that they start from.
-        sight: what they see images with.
+        text: their initial text tower.
+        sight: their initial reader of images.
         collator: makes their batches.
         blank: the blank image.
         epochs: passes over their half of the posts.
-        seed: of all draws.
-        device: where they are trained.
+        seed: seed of all random draws.
+        device: device of the training.
     """
 
     text: TextTower
@@ -89,13 +89,13 @@ class Trial:
             yield self.collator(posts[begin : begin + _BATCH]).to(self.device)
 
     def trained(self, posts: Sequence[Post], *key: int) -> OneImageTagger:
-        """A tagger that saw each post with one of its images, or the blank one, in each epoch."""
+        """A trained tagger; in each epoch it reads each post with one of its images, or with the blank one."""
         torch.manual_seed(stream("utility", self.seed, *key).getrandbits(31))
         tagger = OneImageTagger(self.text, self.sight, len(self.collator.tagset), self.blank).to(self.device).train()
-        towers = {id(each) for part in (tagger.text, tagger.sight) for each in part.parameters()}
-        tuned = [each for each in tagger.parameters() if each.requires_grad and id(each) in towers]
-        own = [each for each in tagger.parameters() if each.requires_grad and id(each) not in towers]
-        groups = [{"params": each, "lr": rate} for each, rate in ((tuned, _TOWER_RATE), (own, _RATE)) if each]
+        towers = {id(weight) for part in (tagger.text, tagger.sight) for weight in part.parameters()}
+        tuned = [weight for weight in tagger.parameters() if weight.requires_grad and id(weight) in towers]
+        new = [weight for weight in tagger.parameters() if weight.requires_grad and id(weight) not in towers]
+        groups = [{"params": weights, "lr": rate} for weights, rate in ((tuned, _TOWER_RATE), (new, _RATE)) if weights]
         optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
         for epoch in range(self.epochs):
             order = permutation(len(posts), "utility epoch", self.seed, *key, epoch)
@@ -106,7 +106,7 @@ class Trial:
                 loss = tagger.nll(words, vector, batch).mean()
                 optimiser.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_([*tuned, *own], 5.0)
+                nn.utils.clip_grad_norm_([*tuned, *new], 5.0)
                 optimiser.step()
         return tagger.eval()
 
@@ -115,40 +115,40 @@ class Trial:
         """Id of each post, and NLL(blank) - NLL(image) for each of its images, (m,) on the CPU."""
         for batch in self.batches(posts):
             words, images, _ = tagger.states(batch)
-            costs = torch.stack([tagger.nll(words, each, batch) for each in images.unbind(1)], 1).cpu()  # (B, m + 1)
+            costs = torch.stack([tagger.nll(words, image, batch) for image in images.unbind(1)], 1).cpu()  # (B, m + 1)
             for post, row in zip(batch.posts, costs, strict=True):
                 yield post.id, (row[-1] - row[:-1])[: len(post.images)]
 
 
 def utility(posts: Sequence[Post], trial: Trial, max_images: int, seeds: int) -> tuple[list[Ranked], float]:
-    """Rank the images of each post by their gain, judged by taggers that did not see the post in training.
+    """Rank the images of each post by their gain, computed by taggers that were not trained on the post.
 
-    The posts are cut in two; a tagger that is trained on one half judges the other. That is done with several seeds,
-    and the gains are averaged.
+    The posts are split in two halves; a tagger trained on one half scores the other. The gains are averaged over
+    several seeds.
 
     Args:
         posts: training posts with tags; those without entities or images are left out.
-        trial: how the taggers are trained.
-        max_images: images of a post that are judged.
-        seeds: taggers for each half.
+        trial: setup for training the taggers.
+        max_images: maximum number of images of a post.
+        seeds: number of taggers for each half.
 
     Returns:
         The ranked posts, and the dead zone: the standard error of a gain, pooled over all images (0 for one seed).
     """
-    kept = [first_images(post, max_images) for post in posts]
-    kept = [post for post in kept if post.images and any(tag != "O" for tag in post.tags or ())]
-    if len(kept) < 2:
+    usable = [first_images(post, max_images) for post in posts]
+    usable = [post for post in usable if post.images and any(tag != "O" for tag in post.tags or ())]
+    if len(usable) < 2:
         return [], 0.0
-    found: dict[str, list[Tensor]] = {post.id: [] for post in kept}
+    gains: dict[str, list[Tensor]] = {post.id: [] for post in usable}
     with torch.random.fork_rng(), torch.enable_grad():
         for number in range(seeds):
-            order = permutation(len(kept), "utility halves", trial.seed, number)
-            halves = [[kept[place] for place in order[side::2]] for side in (0, 1)]
+            order = permutation(len(usable), "utility halves", trial.seed, number)
+            halves = [[usable[place] for place in order[side::2]] for side in (0, 1)]
             for side in (0, 1):
                 for name, gain in trial.gains(trial.trained(halves[side], number, side), halves[1 - side]):
-                    found[name].append(gain)
-    stacked = {name: torch.stack(each) for name, each in found.items()}  # (seeds, m)
+                    gains[name].append(gain)
+    stacked = {name: torch.stack(by_seed) for name, by_seed in gains.items()}  # (seeds, m)
     error = 0.0
     if seeds > 1:
-        error = float((torch.cat([each.var(0) for each in stacked.values()]).mean() / seeds).sqrt())
-    return [Ranked(post, tuple(stacked[post.id].mean(0).tolist())) for post in kept], error
+        error = float((torch.cat([gain.var(0) for gain in stacked.values()]).mean() / seeds).sqrt())
+    return [Ranked(post, tuple(stacked[post.id].mean(0).tolist())) for post in usable], error

@@ -1,4 +1,4 @@
-"""TPM-MI: the images of a post look at each other and become one network's keys and values for every layer of BERT."""
+"""TPM-MI: the images of a post attend to each other, and one network maps them to keys and values of BERT's layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TpmMiEncoder(ImagePrefixEncoder):
 
     Args:
         text: the text tower.
-        sight: sees the images; V_i is the pooled vector of image i (a ViT's [CLS] state).
+        sight: reads the images; V_i is the pooled vector of image i (a ViT's [CLS] state).
         o: the options.
     """
 

@@ -11,7 +11,7 @@ from mnerkit.options import COUNT, DROPOUT, option
 
 @dataclass(frozen=True, kw_only=True)
 class TpmMiOptions(ImageSetOptions):
-    """The layers over the images, and the network that makes a prefix of them."""
+    """Options of the layers over the images, and of the network that makes the prefix."""
 
     pos: Literal["order", "none"] = option("order", "tell the images apart by their order, or not")
     graph_layers: int = option(1, "transformer layers over the images", COUNT)

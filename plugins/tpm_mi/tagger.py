@@ -8,7 +8,7 @@ from mnerkit_plugins.tpm_mi.options import TpmMiOptions
 
 
 class TpmMiTagger(PictureTagger):
-    """TPM-MI: several images as a prefix of BERT, by order (Huang et al. 2024, the parent of GIFR)."""
+    """TPM-MI: several images in order as a prefix of BERT (Huang et al. 2024, the predecessor of GIFR)."""
 
     plugin = "tpm_mi"
     options_class = TpmMiOptions

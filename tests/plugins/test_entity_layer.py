@@ -111,7 +111,7 @@ def test_the_order_of_visual_nodes_is_that_of_their_states_and_means_nothing_els
     states, done = run(stack, tokens, visual)
     again, done_again = run(stack, tokens, visual[:, order], turned)
     torch.testing.assert_close(states[TOKENS], again[TOKENS])
-    torch.testing.assert_close(done[1].seen[..., order], done_again[1].seen)
+    torch.testing.assert_close(done[1].attention[..., order], done_again[1].attention)
 
 
 def test_the_order_of_spans_means_nothing() -> None:
@@ -175,8 +175,8 @@ def test_padding_of_tokens_spans_and_visual_nodes_has_no_effect(entities: bool) 
         alone, alone_done = run(stack, tokens[own, :n], visual[own, :k], graph, entities=entities)
         torch.testing.assert_close(alone[0], states[row, :n], atol=1e-5, rtol=1e-4)
         real = graph.actor_mask[0]
-        together = done[0].seen[row, :, : len(real), :k][:, real]
-        torch.testing.assert_close(alone_done[0].seen[0][:, real], together, atol=1e-5, rtol=1e-4)
+        together = done[0].attention[row, :, : len(real), :k][:, real]
+        torch.testing.assert_close(alone_done[0].attention[0][:, real], together, atol=1e-5, rtol=1e-4)
     (states * TOKENS.unsqueeze(-1)).square().sum().backward()
     assert tokens.grad is not None and visual.grad is not None
     assert not tokens.grad[~TOKENS].any() and not visual.grad[~VISUAL].any()
@@ -200,10 +200,10 @@ def test_attention_of_entities_is_a_distribution_over_real_visual_nodes() -> Non
     visible[1] = False
     graph = entity_graph(TOKENS, visible, OWNER)
     for each in run(stack, tokens, visual, graph)[1]:
-        sums = each.seen.sum(-1)
+        sums = each.attention.sum(-1)
         torch.testing.assert_close(sums[0], torch.ones_like(sums[0]))
         assert not sums[1].any(), "a post without a picture"
-        assert not each.seen.masked_select(~visible[:, None, None, :]).any()
+        assert not each.attention.masked_select(~visible[:, None, None, :]).any()
 
 
 def test_without_a_picture_tokens_that_look_by_themselves_are_read_as_text_alone() -> None:
@@ -242,7 +242,7 @@ def every_gradient(backend: str, apart: bool, **options: Any) -> Iterator[Tensor
     graph = entity_graph(TOKENS, VISUAL, OWNER, entities, backend)  # type: ignore[arg-type]
     states, done = run(stack, tokens, visual, graph, entities=entities, apart=apart)
     yield states[TOKENS]
-    yield from (each.seen.transpose(1, 2)[graph.actor_mask] for each in done)
+    yield from (each.attention.transpose(1, 2)[graph.actor_mask] for each in done)
     (states[TOKENS] * torch.linspace(-1, 1, D)).sum().backward()
     for each in (tokens, visual, *stack.parameters()):
         assert each.grad is not None

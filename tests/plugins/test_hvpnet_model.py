@@ -103,7 +103,7 @@ def test_towers_that_do_not_serve_are_refused_in_a_line():
         HvpnetEncoder(TinyText(CorpusFacts(())), sight, HvpnetOptions())
     with pytest.raises(UsageError, match="has no stages"):
         HvpnetEncoder(text, Sight(TinyText(CorpusFacts(()))), HvpnetOptions())
-    with pytest.raises(UsageError, match="show no objects"):
+    with pytest.raises(UsageError, match="have no objects"):
         HvpnetEncoder(text, towers(captions=True)[1], HvpnetOptions(pictures="objects"))
     assert HvpnetEncoder(text, Sight(freeze(TinyVision())), HvpnetOptions()).stages == 4
 

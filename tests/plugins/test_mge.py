@@ -160,10 +160,10 @@ def test_interpolation_stretches_real_positions_over_wanted_ones():
     assert not interpolation(torch.zeros(1, 4, dtype=torch.bool), mask).any()
 
 
-def test_a_learnt_map_of_positions_refuses_sequences_longer_than_promised():
+def test_a_learnt_map_of_positions_refuses_sequences_longer_than_its_maximum():
     block = LengthMap(4, 3, "linear")
     x = torch.randn(1, 1, 5, 2)
-    with pytest.raises(ValueError, match="promised"):
+    with pytest.raises(ValueError, match="expected lengths up to 4 to 3"):
         block(x, torch.ones(1, 5, dtype=torch.bool), x, torch.ones(1, 3, dtype=torch.bool))
 
 

@@ -574,7 +574,7 @@ def test_density_of_the_blocks_is_logged_without_gradient() -> None:
         ({"test_intervention": "skip", "width": 5}, "5 is not 12"),
         ({"num_layers": 0}, r"--model\.num_layers 0: give at least 1"),
         ({"topk": 0}, r"--model\.topk 0: give at least 1"),
-        ({"ste": True}, "image_projection true"),
+        ({"ste": True}, "image_projection to true"),
         ({"ste": True, "image_projection": True, "ste_temperature": 0.0}, r"--model\.ste_temperature 0\.0: give"),
     ],
 )

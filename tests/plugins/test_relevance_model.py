@@ -145,7 +145,7 @@ def test_a_file_of_rankings_is_read_with_the_place_of_the_blank_image(tmp_path: 
         ({"id": OTHER.id, "order": [5, 5, 5], "blank_pos": 1}, r"order \[5, 5, 5\] is no permutation"),
         ({"id": OTHER.id, "order": [*range(len(OTHER.images))], "blank_pos": 77}, "blank_pos 77"),
         ({"id": "not read", "order": [1, 1], "blank_pos": 1}, "no permutation of the 2 images"),
-        ({"id": [THREE.id], "order": [0, 1, 2], "blank_pos": 1}, "the id of a post is a string"),
+        ({"id": [THREE.id], "order": [0, 1, 2], "blank_pos": 1}, "expected a string as id of a post"),
         ({"id": THREE.id, "order": [0]}, "expected"),
         ([1], "expected"),
     ],
@@ -191,7 +191,7 @@ def test_rankings_of_posts_that_a_limit_left_out_are_of_training_posts_all_the_s
 
 def test_a_post_that_is_ranked_twice_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     line = {"id": THREE.id, "order": [0, 1, 2], "blank_pos": 1}
-    with pytest.raises(DataError, match=r":2: .* was ranked before"):
+    with pytest.raises(DataError, match=r":2: .* is ranked twice"):
         preference.from_file(rankings(tmp_path, line, line), [THREE], KNOWN, [], 4)
     with pytest.raises(DataError, match=r"--model\.rankings .*absent: there is no such file"):
         preference.from_file(tmp_path / "absent", [THREE], KNOWN, [], 4)
