@@ -241,14 +241,12 @@ class BasePluginTest:
         for post, answer in zip(posts, bench.answers(posts), strict=True):
             assert are_near(bench.answers([post]), [answer]), post.id
 
-    def test_pictures_count_where_the_method_looks_at_them_and_nowhere_else(
-        self, bench: Workbench, posts: list[Post]
-    ) -> None:
+    def test_pictures_count_for_a_method_that_looks_at_them_alone(self, bench: Workbench, posts: list[Post]) -> None:
         swapped = [replace(post, images=posts[number - 1].images) for number, post in enumerate(posts)]
-        before, after = (
-            [each.get("states", each.get("scores")) for each in bench.answers(each)] for each in (posts, swapped)
+        own, other = (
+            [each.get("states", each.get("scores", each)) for each in bench.answers(seen)] for seen in (posts, swapped)
         )
-        assert are_near(before, after, 1e-3) != bool(bench.learnt.method.needs().views)
+        assert are_near(own, other, 1e-3) != bool(bench.learnt.method.needs().views)
 
     def test_a_checkpoint_gives_the_same_answers(self, bench: Workbench, posts: list[Post], tmp_path: Path) -> None:
         content = {"state_dict": bench.learnt.method.state_dict()}
