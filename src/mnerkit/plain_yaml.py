@@ -27,12 +27,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise DataError(f"{where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
+        raise DataError(fault(path, error)) from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a mapping of keys")
     return content
+
+
+def fault(path: Path, error: Exception) -> str:
+    """The error of a YAML reader in one line, with the file and, where known, its line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    return f"{where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}"
 
 
 @cache

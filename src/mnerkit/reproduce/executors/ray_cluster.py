@@ -141,7 +141,6 @@ class RayExecutor:
                         need = f"{share.cpus} cores" + (" and a GPU" if share.gpus else "")
                         none = f"no node with {need} is left in the Ray cluster"
                         left = [*(task for task, _ in running.values()), *waiting]
-                        waiting.clear()
                         yield from (Outcome(task.name, 0.0, none) for task in left)
                         return
             finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS
+from mnerkit.plain_yaml import fault
 from mnerkit.runs.config.options import SECTIONS
 
 
@@ -53,9 +54,7 @@ def read_file(name: str | Path) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (YAMLError, ValueError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError(f"--config {where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}") from None
+        raise UsageError(f"--config {fault(path, error)}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected sections model, data, trainer")
     # a section whose options are all commented out says nothing
