@@ -7,7 +7,7 @@ from typing import Any
 
 from mnerkit.errors import DataError
 from mnerkit.report.posts.answers import Library, file_of
-from mnerkit.report.tables.tables import Filled
+from mnerkit.report.tables.tables import Filled, runs_of_one_seed
 
 
 def counts(filled: Filled, library: Library) -> list[dict[str, Any]]:
@@ -24,8 +24,7 @@ def counts(filled: Filled, library: Library) -> list[dict[str, Any]]:
         other = filled.at(baseline, column)
         if row == baseline or other is None:
             continue
-        runs = {record.seed: record.path for record in other.records}
-        pairs = [(runs[record.seed], record.path) for record in figure.records if record.seed in runs]
+        pairs = runs_of_one_seed(other, figure)
         try:
             counts_by_seed = [_of_pair(library, a, b, filled.table.columns[column].split) for a, b in pairs]
         except DataError:

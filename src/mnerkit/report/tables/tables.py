@@ -260,13 +260,13 @@ def _opponent(filled: Filled, row: int, column: int) -> int | None:
     if baseline is not None:
         there = filled.at(baseline, column)
         return None if row == baseline or there is None or there.mean is None else baseline
-    own = filled.figures[row, column]
+    evaluations = filled.figures[row, column].evaluations
     others = {
         place[0]: figure.mean
         for place, figure in filled.figures.items()
-        if place[1] == column and place[0] != row and figure.mean is not None and figure.evaluations == own.evaluations
+        if place[1] == column and place[0] != row and figure.mean is not None and figure.evaluations == evaluations
     }
-    return max(others, key=lambda each: others[each]) if others else None
+    return max(others, key=lambda other: others[other]) if others else None
 
 
 def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list, int]:
@@ -274,19 +274,17 @@ def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list
     if bool(a.cell.of) != bool(b.cell.of) or len(a.cell.of) != len(b.cell.of):
         raise DataError("one is a mean of cells, and the other of other ones")
     if not a.cell.of:
-        pairs = _pairs(a, b)
+        pairs = runs_of_one_seed(a, b)
         split = filled.table.columns[b.cell.column].split
         if a.cell.metric != b.cell.metric:
             raise DataError(f"{a.cell.metric} against {b.cell.metric}")
         return [paired_tests.counts_of(library, pairs, split, b.cell.metric)], len(pairs)
-    found = [
-        _parts(filled, filled.figures[mine], filled.figures[yours], library)
-        for mine, yours in zip(a.cell.of, b.cell.of, strict=True)
-    ]
-    return [part for parts, _ in found for part in parts], min(seeds for _, seeds in found)
+    cells = zip(a.cell.of, b.cell.of, strict=True)
+    parts = [_parts(filled, filled.figures[mine], filled.figures[yours], library) for mine, yours in cells]
+    return [count for counts, _ in parts for count in counts], min(seeds for _, seeds in parts)
 
 
-def _pairs(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
-    """Runs of the two with one seed."""
+def runs_of_one_seed(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
+    """Runs of the two, paired by their seeds."""
     runs_a, runs_b = ({record.seed: record.path for record in figure.records} for figure in (a, b))
     return [(runs_a[seed], runs_b[seed]) for seed in sorted(runs_a.keys() & runs_b.keys())]
