@@ -39,10 +39,10 @@ def main(argv: list[str]) -> int:
         DataError: files that are missing or malformed, or posts that are not there.
     """
     parser, verbs = _parsers()
-    found = below(parser, verbs, argv, dotted=_COMPUTED)
-    if found is None:
+    arguments = below(parser, verbs, argv, dotted=_COMPUTED)
+    if arguments is None:
         return 0
-    options, rest = found
+    options, rest = arguments
     if options.verb == "cases":
         return _cases(options)
     if options.verb == "adjacency" and bool(options.runs) == bool(options.ckpt_path):
@@ -122,7 +122,7 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
         raise UsageError(f"--out {out} is a file; give a folder")
     from mnerkit.report.figures.graph_figure import load_figure, png
 
-    load_figure()  # its absence is told before a checkpoint is read
+    load_figure()  # its absence is reported before a checkpoint is read
     from mnerkit.runs.draw import assembled, batches_of
     from mnerkit.runs.reporting import quiet
 

@@ -35,8 +35,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = read(parser, argv)
     a, b = _sides(options)
-    found = compare_runs(a, b, options.split)
-    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else text(found))
+    comparison = compare_runs(a, b, options.split)
+    print(json.dumps(comparison, indent=2, ensure_ascii=False) if options.json else text(comparison))
     return 0
 
 
@@ -46,35 +46,35 @@ def _sides(options: Any) -> tuple[list[RunFolder], list[RunFolder]]:
     a, b = ([options.pair[0]], options.pair[1:]) if len(options.pair) == 2 else (options.a, options.b)
     if not a or not b:
         raise UsageError("`mnerkit runs compare` takes two runs, A and B (or --a RUN... --b RUN...)")
-    return [run for each in a for run in _found(each)], [run for each in b for run in _found(each)]
+    return [run for name in a for run in _runs(name)], [run for name in b for run in _runs(name)]
 
 
-def _found(pattern: str) -> list[RunFolder]:
+def _runs(pattern: str) -> list[RunFolder]:
     """The run of a folder, or those of a pattern."""
-    paths = [Path(pattern)] if Path(pattern).is_dir() else [Path(each) for each in sorted(glob.glob(pattern))]
+    paths = [Path(pattern)] if Path(pattern).is_dir() else list(map(Path, sorted(glob.glob(pattern))))
     runs = [run for run in map(RunFolder, paths) if run.started]
     return runs or [RunFolder(Path(pattern)).existing()]
 
 
-def text(found: dict[str, Any]) -> str:
+def text(comparison: dict[str, Any]) -> str:
     """The comparison for the terminal."""
     lines = []
     for side in ("a", "b"):
-        runs = found[side]
+        runs = comparison[side]
         others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        lines.append(f"{side.upper()}  F1 {found[f'f1_{side}']:.2f}  {runs[0]}{others}")
+        lines.append(f"{side.upper()}  F1 {comparison[f'f1_{side}']:.2f}  {runs[0]}{others}")
     lines.append(
-        f"B - A: {found['difference']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] (95 % paired bootstrap), "
-        f"p = {found['p']:.4f} (approximate randomisation)"
+        "B - A: {difference:+.2f} [{low:+.2f}, {high:+.2f}] (95 % paired bootstrap), "
+        "p = {p:.4f} (approximate randomisation)".format(**comparison)
     )
-    times = f" with the answers of {len(found['a'])} pairs of runs" if len(found["a"]) > 1 else ""
+    times = f" with the answers of {len(comparison['a'])} pairs of runs" if len(comparison["a"]) > 1 else ""
     lines.append(
-        f"{found['split']}: {found['posts']} {found['unit']}s{times}, {found['gold']} gold entities: {found['both']} "
-        f"right in both, {found['only_a']} only in A, {found['only_b']} only in B, {found['neither']} in neither"
+        "{split}: {posts} {unit}s{times}, {gold} gold entities: {both} right in both, {only_a} only in A, "
+        "{only_b} only in B, {neither} in neither".format(times=times, **comparison)
     )
     body = [
-        [kind, each["gold"], each["f1_a"], each["f1_b"], each["f1_b"] - each["f1_a"], each["only_a"], each["only_b"]]
-        for kind, each in found["by_type"].items()
+        [kind, own["gold"], own["f1_a"], own["f1_b"], own["f1_b"] - own["f1_a"], own["only_a"], own["only_b"]]
+        for kind, own in comparison["by_type"].items()
     ]
     return "\n".join(
         [*lines, "", table(["type", "gold", "F1 A", "F1 B", "B - A", "only A right", "only B right"], body)]

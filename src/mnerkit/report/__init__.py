@@ -30,4 +30,4 @@ def write(out: Path, tables: Sequence[Path] = (), runs: Sequence[Path] = (), **o
     """
     from mnerkit.report.page.writing import Report
 
-    return Report(**options).write(Path(out), [Path(each) for each in tables], [Path(each) for each in runs])
+    return Report(**options).write(Path(out), list(map(Path, tables)), list(map(Path, runs)))

@@ -30,9 +30,9 @@ def compare_runs(a: Sequence[RunFolder], b: Sequence[RunFolder], split: str = "t
 
     pairs = _pairs(a, b)
     files = [tuple(_predictions(run, split) for run in pair) for pair in pairs]
-    found = compare([(read_answers(one), read_answers(other)) for one, other in files])
+    comparison = compare([(read_answers(one), read_answers(other)) for one, other in files])
     paths = {"a": [str(one.path) for one, _ in pairs], "b": [str(other.path) for _, other in pairs]}
-    return {**paths, "split": split, **found}
+    return {**paths, "split": split, **comparison}
 
 
 def _pairs(a: Sequence[RunFolder], b: Sequence[RunFolder]) -> list[tuple[RunFolder, RunFolder]]:

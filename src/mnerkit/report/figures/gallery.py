@@ -163,12 +163,12 @@ class Gallery:
 
     def _cases(self, filled: Filled) -> Iterator[Drawn]:
         """For each column, the runs of the first seed that are to be read side by side."""
-        seen = set()
+        done = set()
         for column, kind in enumerate(filled.table.columns):
             records = [figure.records[0] for place, figure in filled.figures.items() if place[1] == column and figure.n]
             runs = tuple(dict.fromkeys(self.number[record.path.resolve()] for record in records))
-            if runs and runs not in seen:
-                seen.add(runs)
+            if runs and runs not in done:
+                done.add(runs)
                 yield {"kind": CASES, "name": f"Cases, {records[0].corpus}, {kind.split}", "runs": list(runs)}
 
     # ------------------------------------------------------------------ posts and pictures
@@ -182,8 +182,8 @@ class Gallery:
             try:
                 self._posts[key] = corpus_posts(record, split, self.root)
             except MnerkitError as problem:
-                said = f"figures of {record.corpus} have no pictures: {str(problem).splitlines()[0]}"
-                self.problems += [said] if said not in self.problems else []
+                line = f"figures of {record.corpus} have no pictures: {str(problem).splitlines()[0]}"
+                self.problems += [line] if line not in self.problems else []
         return self._posts[key]
 
     def _shots(self, post: Post | None) -> list[list[Any]]:

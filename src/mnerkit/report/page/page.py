@@ -162,7 +162,7 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
         "difference": figure.difference,
         "verdict": figure.verdict,
         "best": figure.best,
-        "notes": [letters[each] for each in formats.remarks(figure)],
+        "notes": [letters[remark] for remark in formats.remarks(figure)],
         "runs": [number[record.path.resolve()] for record in figure.records],
     }
     if test is not None:

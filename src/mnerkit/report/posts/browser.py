@@ -118,13 +118,13 @@ def sets(records: Sequence[Record], library: Library, root: Path | None, limit: 
         most = min(limit, max(FEWEST_POSTS, MOST_POSTS // len(shown_by_set)))
         shown.places = _chosen(shown.set, most)
         try:
-            known = corpus_posts(record, shown.split, root)
+            corpus = corpus_posts(record, shown.split, root)
         except MnerkitError as problem:
             line = f"pictures of {record.corpus} are left out: {str(problem).splitlines()[0]}"
             problems += [line] if line not in problems else []
             continue
         words = {post.id: post.words for post in shown.set.posts}
-        shown.corpus = {name: post for name, post in known.items() if words.get(name) == post.words}
+        shown.corpus = {name: post for name, post in corpus.items() if words.get(name) == post.words}
     return list(shown_by_set.values()), problems
 
 

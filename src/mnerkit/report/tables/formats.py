@@ -145,20 +145,20 @@ def signed(value: float) -> str:
 
 
 def remarks(figure: Figure) -> list[str]:
-    """What is to be said of a figure below its table."""
-    said = [] if figure.mean is None or figure.reference is None else [f"not comparable: {r}" for r in figure.reasons]
+    """What stands about a figure below its table."""
+    texts = [] if figure.mean is None or figure.reference is None else [f"not comparable: {r}" for r in figure.reasons]
     if figure.cell.erratum:
         should = "" if figure.cell.corrected is None else f"; {figure.cell.corrected:.2f} is meant"
-        said.append(f"erratum: {figure.cell.erratum}{should}")
+        texts.append(f"erratum: {figure.cell.erratum}{should}")
     if figure.why:
-        said.append(f"{figure.state.replace('_', ' ')}: {figure.why}")
-    return said
+        texts.append(f"{figure.state.replace('_', ' ')}: {figure.why}")
+    return texts
 
 
 def notes(filled: Filled) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """A letter for each different remark of a table."""
-    said = dict.fromkeys(each for figure in filled.figures.values() for each in remarks(figure))
-    letters = {text: _letter(number) for number, text in enumerate(said)}
+    texts = dict.fromkeys(text for figure in filled.figures.values() for text in remarks(figure))
+    letters = {text: _letter(number) for number, text in enumerate(texts)}
     return letters, [(letter, text) for text, letter in letters.items()]
 
 
@@ -169,19 +169,19 @@ def _letter(number: int) -> str:
 def legend(filled: Filled) -> list[str]:
     """What the marks of a table mean."""
     table = filled.table
-    said = [f"Ours, {table.unit}: mean over seeds ± half of its 95 % t-interval (printed figure, ours minus printed)."]
+    lines = [f"Ours, {table.unit}: mean over seeds ± half of its 95 % t-interval (printed figure, ours minus printed)."]
     if any(figure.best for figure in filled.figures.values()):
-        said.append("Bold: highest of our figures in its column that are of the same data and protocol.")
+        lines.append("Bold: highest of our figures in its column that are of the same data and protocol.")
     if filled.tests:
         baseline = table.baseline_row
         against = "the best other row" if baseline is None else table.rows[baseline].name
-        said.append(
+        lines.append(
             f"†, ‡: significantly above, below {against} (p < 0.05, paired approximate randomisation, with Holm's "
             f"correction for {filled.tests} test{'' if filled.tests == 1 else 's'})."
         )
     untested = [figure.untested for figure in filled.figures.values() if figure.untested]
-    said += [f"Untested ({len(list(same))}): {why}" for why, same in groupby(sorted(untested))][:5]
-    return said
+    lines += [f"Untested ({len(list(same))}): {why}" for why, same in groupby(sorted(untested))][:5]
+    return lines
 
 
 def _markdown(text: str) -> str:

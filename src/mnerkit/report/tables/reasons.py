@@ -18,26 +18,28 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
     """Why figures of these runs can't be compared with printed ones: corpus, labels, chunking, pictures, tower."""
     reasons = []
     protocols = [record.protocol for record in records]
-    named = {str(each.get("corpus")) for each in protocols}
+    named = {str(protocol.get("corpus")) for protocol in protocols}
     # scores on another corpus than a run's own have a split of their own
     if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
         reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
-    if len({str(each.get("digest")) for each in protocols}) > 1:
+    if len({str(protocol.get("digest")) for protocol in protocols}) > 1:
         reasons.append("its runs are of different data")
     elif named != {"probe"} and protocols[0].get("release") is None:
         reasons.append("data: a release that is not known by its digest")
-    variants = {str(each.get("variant") or "default") for each in protocols if each.get("corpus") != "probe"}
+    variants = {
+        str(protocol.get("variant") or "default") for protocol in protocols if protocol.get("corpus") != "probe"
+    }
     reasons += [f"labels: variant {name}" for name in sorted(variants - {"default"})]
-    releases = {str(each.get("release")) for each in protocols}
+    releases = {str(protocol.get("release")) for protocol in protocols}
     reasons += [f"labels: of the release {name}" for name in sorted(releases.intersection(RELABELLED))]
     if column.metric.endswith("_strict"):
         reasons.append("chunking: strict, and printed figures are lenient")
-    limits = {each.get("limit") for each in protocols} - {None}
+    limits = {protocol.get("limit") for protocol in protocols} - {None}
     reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
     for what in ("pictures", "captions"):
-        lacking = (missing(each, what, MOST_MISSING) for each in protocols)
-        reasons += dict.fromkeys(f"{what}: {found}" for found in lacking if found)
-    if any(mapping(each.get("objects")).get("source") == "none" for each in protocols):
+        lacking = (missing(protocol, what, MOST_MISSING) for protocol in protocols)
+        reasons += dict.fromkeys(f"{what}: {share}" for share in lacking if share)
+    if any(mapping(protocol.get("objects")).get("source") == "none" for protocol in protocols):
         reasons.append("objects: none are known, set places of each picture are seen")
     towers = {str(mapping(record.settings.get("model")).get("text")) for record in records}
     reasons += [f"tower: {tower}, trained from scratch" for tower in sorted(towers & {"tiny", "tiny-bert"})]
@@ -52,9 +54,9 @@ def missing(protocol: Mapping[str, Any], what: str = "pictures", most: float = 0
         what: `pictures` or `captions`.
         most: tell of splits where a larger share is missing.
     """
-    found = []
+    texts = []
     for split, counts in mapping(protocol.get(f"missing_{what}")).items():
         absent, of = (mapping(counts).get(name) for name in ("missing", "of"))
         if isinstance(absent, int) and isinstance(of, int) and absent > most * of:
-            found.append(f"{absent:,} of {of:,} ({split})")
-    return f"{', '.join(found)} are missing" if found else ""
+            texts.append(f"{absent:,} of {of:,} ({split})")
+    return f"{', '.join(texts)} are missing" if texts else ""

@@ -42,10 +42,10 @@ def check_keys(conditions: Sequence[tuple[str, str, str]], facts: Sequence[Mappi
     Raises:
         UsageError: with the nearest name that there is.
     """
-    known = dict.fromkeys(key for each in facts for key in each)
+    keys = dict.fromkeys(key for of_run in facts for key in of_run)
     for key, _, _ in conditions:
-        if known and key not in known:
-            raise UsageError(f"--where {key}: no run has that.{did_you_mean(key, known)}")
+        if keys and key not in keys:
+            raise UsageError(f"--where {key}: no run has that.{did_you_mean(key, keys)}")
 
 
 def passes(facts: Mapping[str, Any], conditions: Sequence[tuple[str, str, str]]) -> bool:

@@ -31,10 +31,10 @@ class Figure:
         values: our figure of each seed.
         mean: over seeds; None where there is none.
         half: half width of the 95 % t-interval; None with one seed.
-        state: `done`, `missing`, `failed` or `printed_only`, as it was found to be.
+        state: `done`, `missing`, `failed` or `printed_only`.
         why: reason of a failure.
         reasons: why ours can't be compared with the printed figure; empty where it can.
-        evaluations: what its runs' scores are of; it is ranked and tested among figures of the same alone.
+        evaluations: what its runs were scored on; it is ranked and tested only among figures of the same.
         best: whether no other such row of the column has a higher mean.
         test: of it against another row.
         untested: why there is no test.
