@@ -8,7 +8,6 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from mnerkit.cli.arguments import Parser, below, with_verbs
 from mnerkit.data.features.cache_folder import Kept, cache_folder, clear, kept
@@ -74,7 +73,7 @@ def _days(text: str) -> float:
 
 def _info(root: Path, things: list[Kept], as_json: bool) -> int:
     if as_json:
-        content = {"folder": str(root), "bytes": _bytes(things), "kept": [_row(thing) for thing in things]}
+        content = {"folder": str(root), "bytes": _bytes(things), "kept": [thing.plain() for thing in things]}
         print(json.dumps(content, indent=2))
         return 0
     if not things:
@@ -106,7 +105,7 @@ def _clear(root: Path, things: list[Kept], options: argparse.Namespace) -> int:
     count, freed = clear(own)
     left = [thing for thing in things if thing.problem]
     if options.json:
-        report = {"folder": str(root), "files": count, "bytes": freed, "left": [_row(thing) for thing in left]}
+        report = {"folder": str(root), "files": count, "bytes": freed, "left": [thing.plain() for thing in left]}
         print(json.dumps(report, indent=2))
     else:
         print(f"deleted {count} files, {_size(freed)}, in {root}")
@@ -119,19 +118,6 @@ def _print_problems(things: list[Kept]) -> None:
             print(
                 f"mnerkit: {_printable(str(thing.path))} {_printable(thing.problem)}; it is left alone", file=sys.stderr
             )
-
-
-def _row(thing: Kept) -> dict[str, Any]:
-    return {
-        "kind": thing.kind,
-        "path": str(thing.path),
-        "about": thing.about,
-        "entries": thing.entries,
-        "files": len(thing.files),
-        "bytes": thing.bytes,
-        "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(thing.used)),
-        "problem": thing.problem or None,
-    }
 
 
 def _bytes(things: list[Kept]) -> int:

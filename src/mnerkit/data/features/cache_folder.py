@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mnerkit.data.features import shards
 from mnerkit.data.features.feature_store import READING_FILE, folder_digest, read_description
@@ -53,6 +54,19 @@ class Kept:
     bytes: int
     used: float
     problem: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain data; `files` is their number."""
+        return {
+            "kind": self.kind,
+            "path": str(self.path),
+            "about": self.about,
+            "entries": self.entries,
+            "files": len(self.files),
+            "bytes": self.bytes,
+            "used": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.used)),
+            "problem": self.problem or None,
+        }
 
 
 def kept(root: Path) -> list[Kept]:
