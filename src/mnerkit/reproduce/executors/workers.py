@@ -39,7 +39,7 @@ def perform(task: Task, patience: float = 10.0) -> Outcome:
 
 
 def _attempt(task: Task) -> str | None:
-    """None, or what the run complained of.
+    """None, or the error of the work in one line.
 
     Raises:
         RunBusy: another process writes into the run's folder.
@@ -55,14 +55,13 @@ def _attempt(task: Task) -> str | None:
                 try:
                     task.work.do()
                     failed = False
-                except RunBusy as problem:
-                    print(f"mnerkit: {problem}")
-                    raise
                 except (Exception, SystemExit, KeyboardInterrupt) as problem:  # of one run: the others go on
                     if line := line_of(problem):
                         print(f"mnerkit: {line}")
                     else:
                         traceback.print_exc()
+                    if isinstance(problem, RunBusy):
+                        raise
         finally:
             sys.argv = argv
             _end_dashboard(failed)
