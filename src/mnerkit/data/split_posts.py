@@ -11,7 +11,6 @@ from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.options import DataOptions, Pictures
 from mnerkit.data.pictures import coverage
-from mnerkit.data.pictures.coverage import Notice
 from mnerkit.data.pictures.objects import Objects, find_objects
 from mnerkit.data.pictures.relevance_scores import Relevance
 from mnerkit.data.random_draws import permutation, stream
@@ -152,7 +151,11 @@ class SplitPosts:
                 skip = self.options.missing_images == "skip"
                 there = " whose pictures are there (--data.missing_images skip)" if skip else ""
                 raise DataError(f"corpus {self.options.corpus} has no posts in its split {split!r}{there}")
-            self._report_coverage(split, posts, pictures)
+            if self._needs is not None:
+                captions = self.corpus.captions
+                texts = coverage.warnings(split, posts, self._needs, self.options, captions, pictures)
+                for key, text in texts.items():
+                    self._report(key, text)
             posts = self._with_relevance(self._with_objects(split, posts))
             self._prepared[split, pictures] = with_pictures(posts, pictures, self.seed)
         return self._prepared[split, pictures]
@@ -165,9 +168,9 @@ class SplitPosts:
             posts = part_of(posts, o.train_on, o.dis_fraction, o.dis_seed)
         if self._needs is not None and self._needs.picture is not None and o.missing_images == "skip":
             usable = coverage.usable(posts, self._needs)
-            dropped = f"{len(posts) - len(usable)} of {len(posts)} posts"
-            text = f"{dropped} are left out, their pictures are missing or broken"
-            self._notify(Notice(split, text, "missing_images", "skip"))
+            left_out = f"{len(posts) - len(usable)} of {len(posts)} posts are left out"
+            text = f"{left_out}, their pictures are missing or broken (--data.missing_images skip)"
+            self._report(split, text)
             posts = usable
         size = o.train_limit
         if o.train_fraction is not None:
@@ -176,13 +179,6 @@ class SplitPosts:
             sample = sorted(permutation(len(posts), "train_limit", self.seed)[:size])
             posts = [posts[place] for place in sample]
         return posts
-
-    def _report_coverage(self, split: str, posts: list[Post], pictures: Pictures) -> None:
-        if self._needs is None:
-            return
-        captions = "none" if self.options.captions == "none" else self.corpus.captions
-        for notice in coverage.notices(split, posts, self._needs, self.options.missing_images, captions, pictures):
-            self._notify(notice)
 
     def _with_objects(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them."""
@@ -197,8 +193,8 @@ class SplitPosts:
                 f"{self.objects.path}: {missing} crops of the {split} split are missing.\n"
                 "Under --data.missing_images blank or skip the others are used without them."
             )
-        source = self.options.boxes or self.objects.kind
-        self._notify(Notice(f"{split} objects", self.objects.summary(split), "boxes", source))
+        if summary := self.objects.summary(split):
+            self._report(f"{split} objects", f"{summary} (--data.boxes {self.options.boxes or self.objects.kind})")
         return posts
 
     def _with_relevance(self, posts: list[Post]) -> list[Post]:
@@ -211,10 +207,8 @@ class SplitPosts:
             self.relevance = scores
         return self.relevance.annotated(posts)
 
-    def _notify(self, notice: Notice) -> None:
-        if notice.text:
-            option = f" (--data.{notice.option} {notice.value})" if notice.option else ""
-            self._warn(notice.key, f"{self.options.corpus} {notice.key}: {notice.text}{option}")
+    def _report(self, key: str, text: str) -> None:
+        self._warn(key, f"{self.options.corpus} {key}: {text}")
 
     def check_pictures_and_captions(self) -> None:
         """Refuse, before hours of training, what would end it later or make it pointless.

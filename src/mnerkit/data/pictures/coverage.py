@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.options import Pictures
-from mnerkit.data.pictures.picture_loader import PictureLoader, Policy
+from mnerkit.data.options import DataOptions, Pictures
+from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError
 
 READ = {"captions", "second"}  # views of captions
@@ -31,50 +31,30 @@ def usable(posts: Sequence[Post], needs: Needs) -> list[Post]:
     return [post for post in posts if loader.usable(post, needs.max_images)]
 
 
-class Notice(NamedTuple):
-    """A warning about posts that is logged once.
-
-    Attributes:
-        key: the split, or the split and what the warning is about; one warning is logged for each key.
-        text: the warning; empty where there is nothing to warn of.
-        option: the option that decides what is done about it.
-        value: that option's value.
-    """
-
-    key: str
-    text: str
-    option: str = ""
-    value: str = ""
-
-
-def notices(
-    split: str,
-    posts: Sequence[Post],
-    needs: Needs,
-    missing_images: Policy,
-    captions: Path | str | None,
-    pictures: Pictures = "right",
-) -> list[Notice]:
+def warnings(
+    split: str, posts: Sequence[Post], needs: Needs, options: DataOptions, captions: Path | None, pictures: Pictures
+) -> dict[str, str]:
     """Warnings about pictures and captions that are missing or not looked at.
 
     Args:
         split: of the posts.
         posts: the posts, as they are used.
         needs: what the method looks at.
-        missing_images: the policy.
-        captions: the file of captions in use; `none` where the user wants none, None where there is none.
+        options: what is done about missing ones.
+        captions: the file of captions in use, if there is one.
         pictures: grey ones (`blank`) have no captions.
+
+    Returns:
+        The texts, each under a key of its own: the split, or the split and what the warning is about.
     """
-    warnings = [Notice(f"{split} images", _too_many(posts, needs))]
+    texts = {f"{split} images": _too_many(posts, needs)}
     for kind, counts in _missing(posts, needs).items():
         share = f"{counts['missing']} of {counts['of']} pictures"
         if kind == "pictures":
-            warnings.append(Notice(split, f"{share} are missing", "missing_images", missing_images))
+            texts[split] = f"{share} are missing (--data.missing_images {options.missing_images})"
         elif pictures != "blank":
-            warnings.append(
-                Notice(f"{split} captions", f"{share} have no caption", "captions", str(captions or "none"))
-            )
-    return warnings
+            texts[f"{split} captions"] = f"{share} have no caption (--data.captions {captions or 'none'})"
+    return {key: text for key, text in texts.items() if text}
 
 
 def record(splits: Mapping[str, Sequence[Post]], needs: Needs) -> dict[str, Any]:
