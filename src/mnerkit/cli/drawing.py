@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from itertools import islice
 from pathlib import Path
 
 from mnerkit.atomic_files import write_bytes, write_text
@@ -123,31 +124,30 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     from mnerkit.report.figures.graph_figure import load_figure, png
 
     load_figure()  # its absence is reported before a checkpoint is read
+    import torch
+
     from mnerkit.runs.draw import assembled, batches_of
+    from mnerkit.runs.figures.graphs import post_graphs
     from mnerkit.runs.reporting import quiet
 
     quiet()
-    import torch
-
-    from mnerkit.runs.figures.graphs import post_graphs
-
     assembly = assembled(options.ckpt_path, dotted_of("draw adjacency", rest), options.tower_dir)
-    drawn, limit = 0, options.limit or _FEW
-    taken: set[str] = set()
-    for batch in batches_of(assembly, options.split, options.post):
-        with torch.inference_mode():
-            for graph in post_graphs(assembly.method, batch.to(assembly.method.device)):
-                if drawn == limit or (options.post and graph.prediction.post.id not in options.post):
-                    continue
-                target = out / _file_name(graph.prediction.post.id, graph.prediction.episode, taken)
-                if target.exists() and not options.overwrite:
-                    raise UsageError(f"{target} is there already; --overwrite replaces it")
-                write_bytes(target, png(graph))
-                print(target)
-                drawn += 1
-        if drawn == limit:
-            break
-    if not drawn:
+    method = assembly.method
+    graphs = (
+        graph
+        for batch in batches_of(assembly, options.split, options.post)
+        for graph in post_graphs(method, batch.to(method.device))
+        if not options.post or graph.prediction.post.id in options.post
+    )
+    names: set[str] = set()
+    with torch.inference_mode():
+        for graph in islice(graphs, options.limit or _FEW):
+            target = out / _file_name(graph.prediction.post.id, graph.prediction.episode, names)
+            if target.exists() and not options.overwrite:
+                raise UsageError(f"{target} is there already; --overwrite replaces it")
+            write_bytes(target, png(graph))
+            print(target)
+    if not names:
         raise DataError(f"nothing of the split {options.split} was drawn: it has no posts")
     return 0
 
