@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, MnerkitError
@@ -17,6 +17,8 @@ from mnerkit.release import RELEASE
 from mnerkit.runs.config.configuration import filled, is_whole
 from mnerkit.runs.run_folder import RunFolder, deciding, find
 from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
+
+ResultT = TypeVar("ResultT")
 
 
 class OtherVersion(DataError):
@@ -177,6 +179,28 @@ def _config(run: RunFolder) -> dict[str, Any]:
         raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
     except (ValueError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as problem:
         raise DataError(f"{path} is damaged: {str(problem).splitlines()[0]}") from None
+
+
+def once(results: dict[Path, ResultT | DataError], path: Path, read: Callable[[], ResultT]) -> ResultT:
+    """What was read of a path, or what was wrong with it, without reading it again.
+
+    Args:
+        results: what was read before; the result is added.
+        path: the path.
+        read: reads it.
+
+    Raises:
+        DataError: reading ended so, now or before.
+    """
+    if path not in results:
+        try:
+            results[path] = read()
+        except DataError as problem:
+            results[path] = problem
+    result = results[path]
+    if isinstance(result, DataError):
+        raise result
+    return result
 
 
 def run_folders(arguments: Iterable[str]) -> list[Path]:

@@ -77,14 +77,18 @@ class Gallery:
         for kind in filled.table.draw:
             if kind == CASES:
                 drawn += self._cases(filled)
-            done = set()
-            for (row, column), figure in filled.figures.items() if kind in DRAWN else ():
-                runs = tuple(record.path for record in figure.records)
-                if runs and runs not in done:
-                    done.add(runs)
-                    name, split = filled.table.rows[row].name, filled.table.columns[column].split
-                    drawn.append(self._one(kind, figure.records, split, f"{name}, {figure.records[0].corpus}"))
+            elif kind in DRAWN:
+                drawn += self._of_cells(kind, filled)
         return drawn
+
+    def _of_cells(self, kind: str, filled: Filled) -> Iterator[Drawn]:
+        done = set()
+        for (row, column), figure in filled.figures.items():
+            runs = tuple(record.path for record in figure.records)
+            if runs and runs not in done:
+                done.add(runs)
+                name, split = filled.table.rows[row].name, filled.table.columns[column].split
+                yield self._one(kind, figure.records, split, f"{name}, {figure.records[0].corpus}")
 
     def of_run(self, record: Record) -> Drawn | None:
         """The figures of a run that no table asked for; None where there are none."""

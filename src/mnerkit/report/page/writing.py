@@ -70,7 +70,7 @@ class Report:
             done.tables.append(fill(rest, shelf, library))
         records = list(shelf.records.values())
         without_parts = [fill(table, shelf, library) for table in ablations(records)]
-        done.problems += shelf.problems.values()
+        done.problems += shelf.problems
         if not done.tables and not any(map(kinds_of, records)):
             raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
         texts: dict[str, str] = {}

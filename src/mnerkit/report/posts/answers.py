@@ -12,7 +12,7 @@ import numpy as np
 
 from mnerkit.data.corpus.post import Entity
 from mnerkit.errors import DataError
-from mnerkit.report.folders import Record
+from mnerkit.report.folders import Record, once
 from mnerkit.scoring.comparison import Answer, read_answers, units_of
 from mnerkit.scoring.counts import span_confusion
 
@@ -91,15 +91,7 @@ class Library:
             DataError: it has no predictions of the split, or they are damaged.
         """
         path = file_of(run, split)
-        if path not in self._read:
-            try:
-                self._read[path] = self._add(path)
-            except DataError as problem:
-                self._read[path] = problem
-        posts = self._read[path]
-        if isinstance(posts, DataError):
-            raise posts
-        return posts
+        return once(self._read, path, lambda: self._add(path))
 
     def of_pair(self, a: Path, b: Path, split: str) -> PostSet:
         """The posts of a split on which two runs were scored alike.

@@ -111,11 +111,20 @@ class Shelf:
     """Run folders, each read once, and what is wrong with those that can't be read."""
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
-        self.records: dict[Path, Record] = {}
-        self.problems: dict[Path, str] = {}
+        self._read: dict[Path, Record | DataError] = {}
         for path in paths:
             with contextlib.suppress(DataError):  # it stays in `problems`
                 self.get(path)
+
+    @property
+    def records(self) -> dict[Path, Record]:
+        """The runs that could be read."""
+        return {path: record for path, record in self._read.items() if isinstance(record, Record)}
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the others, a line each."""
+        return [str(problem) for problem in self._read.values() if isinstance(problem, DataError)]
 
     def get(self, path: Path) -> Record:
         """The run of a folder.
@@ -123,16 +132,7 @@ class Shelf:
         Raises:
             DataError: see `folders.read`.
         """
-        key = path.resolve()
-        if key in self.problems:
-            raise DataError(self.problems[key])
-        if key not in self.records:
-            try:
-                self.records[key] = folders.read(path)
-            except DataError as problem:
-                self.problems[key] = str(problem)
-                raise
-        return self.records[key]
+        return folders.once(self._read, path.resolve(), lambda: folders.read(path))
 
 
 def fill(table: Table, shelf: Shelf, library: Library) -> Filled:
