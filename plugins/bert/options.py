@@ -12,6 +12,6 @@ from mnerkit.options import DROPOUT, option
 class BertOptions(TextOptions):
     """Options of a text tower with an optional BiLSTM."""
 
-    freeze: bool = option(False, "keep the text tower's weights as they are")
+    freeze: bool = option(False, "freeze the text tower's weights")
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
     bilstm_after_encoder: bool = option(False, "put a BiLSTM between tower and head")

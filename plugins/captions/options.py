@@ -15,8 +15,8 @@ View = Literal["caption", "text", "both"]
 class CaptionsOptions(TextOptions):
     """Options of a text tower that reads the picture's caption after the words."""
 
-    freeze: bool = option(False, "keep the text tower's weights as they are")
-    second_words: int = option(24, "most words of the captions", COUNT)
+    freeze: bool = option(False, "freeze the text tower's weights")
+    second_words: int = option(24, "maximum number of words of the captions", COUNT)
     max_images: int = option(1, "read the captions of this many images of a post, the first ones", COUNT)
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
     caption_dropout: float = option(
@@ -27,8 +27,8 @@ class CaptionsOptions(TextOptions):
     agreement: float = option(
         0.0,
         "weight of the cross-view alignment. Above 0, every training step reads the posts with and without their "
-        "captions, learns the tags from both, and draws the tags read from the text alone towards those read with the "
-        "caption; 1 sums the losses as they are. Needs a crf or softmax head",
+        "captions, trains the tags of both, and pulls the tags predicted from the text alone towards those predicted "
+        "with the caption; 1 sums the losses without weights. Needs a crf or softmax head",
         WEIGHT,
     )
     read: View = option(

@@ -22,13 +22,13 @@ class CaptionsTagger(Tagger):
     plugin = "captions"
     options_class = CaptionsOptions
 
-    def __init__(self, options: CaptionsOptions | None = None, head: Head | None = None, **given: Any) -> None:
+    def __init__(self, options: CaptionsOptions | None = None, head: Head | None = None, **values: Any) -> None:
         """Extend `Tagger`: check that the head has a divergence if `agreement` needs one.
 
         Raises:
             UsageError: the head has no divergence.
         """
-        super().__init__(options, head, **given)
+        super().__init__(options, head, **values)
         if self.options.agreement and not self.head.has_divergence:
             raise UsageError(
                 f"agreement compares two distributions over tags: give head crf or softmax, not {self.head.name}"

@@ -22,10 +22,10 @@ class GeiOptions(ObjectOptions, max_objects=8):
     graph_layers: int = option(6, "number of graph layers", COUNT)
     heads: int = option(8, "heads of the graph's attentions; must divide width", COUNT)
     dropout: float = option(
-        0.4, "dropout in the graph: on attention weights, behind attention and feed-forward networks", DROPOUT
+        0.4, "dropout in the graph: on attention weights, after attention and feed-forward networks", DROPOUT
     )
     transformer_heads: int = option(
-        12, "heads of the two transformer layers behind the text tower; must divide its width", COUNT
+        12, "heads of the two transformer layers after the text tower; must divide its width", COUNT
     )
     transformer_dropout: float = option(0.1, "dropout in those two layers", DROPOUT)
     tokens: Literal["pieces", "words"] = option(
@@ -36,27 +36,25 @@ class GeiOptions(ObjectOptions, max_objects=8):
         "objects", "beside the image, visual nodes are the objects in it, or the regions of the tower's last map"
     )
     use_global: bool = option(True, "the image itself is a visual node, the first one")
-    entity_nodes: bool = option(
-        True, "spans are nodes; false lets each token of a span look at the visual nodes by itself"
-    )
+    entity_nodes: bool = option(True, "spans are nodes; false lets each token of a span attend to the visual nodes")
     span_task: bool = option(
-        True, "detect spans; false (with entity_nodes false) lets all tokens look at the visual nodes"
+        True, "detect spans; false (with entity_nodes false) lets all tokens attend to the visual nodes"
     )
     residual: bool = option(
         True, "residual and layer norm around attention (Eq. 7) and feed-forward networks; false leaves out both"
     )
-    norm: Literal["post", "pre"] = option("post", "where those layer norms stand")
+    norm: Literal["post", "pre"] = option("post", "position of those layer norms")
     obj_update: Literal["parallel", "sequential", "none"] = option(
         "parallel",
-        "visual nodes look at the entities of before the layer (parallel), at those that have already looked "
-        "(sequential), or at none",
+        "visual nodes attend to the entities before the layer (parallel), to the entities already updated in it "
+        "(sequential), or to none",
     )
     gate: Literal["feature", "scalar"] = option("feature", "a share for each feature, or one for a node (Eq. 9, 11)")
     isolate_non_entity: bool = option(
-        False, "from the second layer on, tokens outside spans do not look at those inside"
+        False, "from the second layer on, tokens outside spans do not attend to tokens inside spans"
     )
     entity_state: Literal["from_tokens", "carry"] = option(
-        "from_tokens", "after a layer, an entity is pooled from its tokens (from_tokens), or is what it fused (carry)"
+        "from_tokens", "after a layer, an entity is pooled from its tokens (from_tokens), or keeps its state (carry)"
     )
     ss_unit: Literal["sentence", "batch"] = option(
         "sentence", "predicted spans replace gold ones sentence by sentence, or for a whole batch"
@@ -68,7 +66,7 @@ class GeiOptions(ObjectOptions, max_objects=8):
         "lenient", "an I without a B before it starts a span (lenient), or belongs to none (strict)"
     )
     decode_on: Literal["graph", "concat_bert"] = option(
-        "graph", "the head reads the graph's tokens, or the text tower's states beside them"
+        "graph", "the head reads the graph's tokens (graph), or also the text tower's states (concat_bert)"
     )
     graph: Literal["dense", "dgl"] = option(
         "dense",

@@ -15,14 +15,14 @@ class GifrOptions(ImageSetOptions):
     """Options of the attention among images, of their relevance, and of the prompts."""
 
     relevance: Literal["given", "ones"] = option(
-        "given", "R of Eq. 2 as --data.relevance gives it, or 1 for all images (the paper's 'w/o D')"
+        "given", "R of Eq. 2 from --data.relevance, or 1 for all images (the paper's 'w/o D')"
     )
     irrelevant: Literal["weight", "drop"] = option(
         "weight", "weigh images with R <= 0.5, ranked below the blank one, by R like the others, or drop them"
     )
     graph: bool = option(
         True,
-        "let images look at each other; false hands the image vectors to the prompts as they are, without R (the "
+        "let images attend to each other; false passes the image vectors to the prompts unchanged, without R (the "
         "paper's 'w/o G')",
     )
     gt_block: Literal["full", "attn_only"] = option(
@@ -32,13 +32,13 @@ class GifrOptions(ImageSetOptions):
         True, "scale the layer's residual by R; if false, an irrelevant image's own vector passes with weight 1"
     )
     r_axis: Literal["source", "target"] = option(
-        "source", "R weighs the image that is looked at (source), or the one that looks (target)"
+        "source", "R weighs the image that is attended to (source), or the one that attends (target)"
     )
     renorm: bool = option(False, "rescale the weighted attention so that it sums to 1 again")
     pos: Literal["degree", "order", "none"] = option(
         "degree", "positions by degree, by order (the paper's 'w/o P'), or none"
     )
-    max_degree: int = option(3, "largest degree with a vector of its own", Range(0))
+    max_degree: int = option(3, "largest degree with its own vector", Range(0))
     graph_layers: int = option(1, "number of layers of Eq. 4", COUNT)
     heads: int = option(8, "attention heads of these layers; must divide the width of the image vectors", COUNT)
     prompt_kv: Literal["own", "shared_bert"] = option(

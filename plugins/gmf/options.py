@@ -29,8 +29,8 @@ class GmfOptions(ObjectOptions, text="tiny-bert"):
     prefix_bias: bool = option(False, "a bias in these projections")
     cm_text: Literal["plain", "fused", "detach"] = option(
         "plain",
-        "the sentence that is matched comes from a pass without prefix (plain), from the one with it (fused), or from "
-        "one without prefix that teaches the text tower nothing (detach)",
+        "the sentence that is matched comes from a pass without prefix (plain), from the pass with prefix (fused), or "
+        "from one without prefix that does not train the text tower (detach)",
     )
     cm_image: Literal["refined", "raw"] = option(
         "refined", "the image that is matched is its last stage after cross-scale attention, or before it"
@@ -43,8 +43,8 @@ class GmfOptions(ObjectOptions, text="tiny-bert"):
     )
     standardise: bool = option(
         False,
-        "bring each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Captions stay "
-        "as they are",
+        "standardise each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Has no "
+        "effect on captions",
     )
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
 

@@ -13,7 +13,7 @@ from mnerkit.options import COUNT, DROPOUT, option
 class HvpnetOptions(ObjectOptions, text="tiny-bert"):
     """Options of the visual prefix and its gates."""
 
-    pictures: Literal["both", "image", "objects"] = option("both", "what the prefix shows: image, objects, or both")
+    pictures: Literal["both", "image", "objects"] = option("both", "pictures of the prefix: image, objects, or both")
     prefix_grid: int = option(2, "each stage is pooled to this many rows and columns of positions", COUNT)
     hidden: int = option(800, "width between the two maps from stages to keys and values", COUNT)
     gate: bool = option(True, "weigh the stages for each layer; false takes their mean")
@@ -25,7 +25,7 @@ class HvpnetOptions(ObjectOptions, text="tiny-bert"):
     )
     standardise: bool = option(
         False,
-        "bring each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Captions stay "
-        "as they are",
+        "standardise each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Has no "
+        "effect on captions",
     )
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)

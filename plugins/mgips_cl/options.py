@@ -18,11 +18,11 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
 
     vision: str = option(
         "openai/clip-vit-base-patch32",
-        "the vision tower, a CLIP as deep as the text tower: tiny-vit, a hub name, or a folder. Or captions: the image "
-        "stream is a second text tower like the first, which reads the caption",
+        "the vision tower, a CLIP as deep as the text tower: tiny-vit, a hub name, or a folder. With captions, the "
+        "image stream is a second text tower like the first, which reads the caption",
     )
-    tiny_heads: int = option(4, "attention heads of tiny-bert and tiny-vit; other towers bring their own", COUNT)
-    max_objects: int = option(3, "crops of the first image of a post, at most", COUNT)
+    tiny_heads: int = option(4, "attention heads of tiny-bert and tiny-vit; other towers have their own", COUNT)
+    max_objects: int = option(3, "maximum number of crops of the first image of a post", COUNT)
     crop_size: int = option(
         128,
         "height and width of a crop in pixels; a multiple of the vision tower's patch. With captions neither this nor "
@@ -31,16 +31,16 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
     )
     kv_source: Literal["previous", "same_layer_vision_first"] = option(
         "previous",
-        "text layer l attends to what image layer l - 1 attended with, and image layers likewise (previous); or image "
-        "layers step first, and text layer l gets image layer l's",
+        "text layer l gets the keys and values of image layer l - 1, and the reverse (previous); or image layers run "
+        "first, and text layer l gets those of image layer l (same_layer_vision_first)",
     )
     first_layer: Literal["raw", "projected", "none"] = option(
         "raw",
-        "the foreign part of the first layer: the other embedding as it is (raw), through the other tower's first "
+        "the foreign part of the first layer: the other stream's embeddings (raw), the keys and values of its first "
         "layer (projected), or none",
     )
     mask_missing_crops: bool = option(
-        True, "hide the places of missing crops; false reads them as grey crops, as the authors do"
+        True, "mask the places of missing crops; false reads them as grey crops, as the authors do"
     )
     embed_noise_alpha: float = option(
         0.0, "uniform noise on both embeddings in training, alpha / sqrt(n d); the authors' code has 5", WEIGHT
@@ -50,13 +50,13 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
     final_image_mge: bool = option(True, "one more image-guided step for the contrastive losses")
     length_align: Align = option(
         "linear",
-        "how patches and pieces come to one length: a learnt map of positions, interpolation, or attention",
+        "how patches and pieces are mapped to one length: a learnt map of positions, interpolation, or attention",
     )
     mge_heads: int = option(12, "heads of an extractor; must divide the text tower's width", COUNT)
     mge_value: Literal["source", "target"] = option(
         "source", "an extractor's values come from its source, or from its target"
     )
-    mge_ffn: bool = option(True, "a feed-forward network behind each extractor")
+    mge_ffn: bool = option(True, "a feed-forward network after each extractor")
     column_reading: Literal["transpose", "literal"] = option(
         "transpose",
         "column weights by a vector over tokens (transpose), or over features as printed (literal), which makes each "
@@ -76,7 +76,7 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
     ips_clamp_k: bool = option(
         True, "at most all but one of the batch's images are positives; with all of them the loss is 0"
     )
-    ips_exclude_own: bool = option(False, "the own image is no candidate")
+    ips_exclude_own: bool = option(False, "exclude a post's own image from the candidates")
     detach_topk_index: bool = option(
         True, "the choice of positives is constant; false passes a sigmoid's gradient through it"
     )
@@ -91,8 +91,8 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
     )
     cl_features: Literal["fused", "gated", "encoder", "unimodal"] = option(
         "fused",
-        "what is contrasted: text before the gate and image, both interwoven (fused); text behind the gate (gated); "
-        "states before the interweave (encoder); states without any exchange, read once more (unimodal)",
+        "what is contrasted: text before the gate and image, both interwoven (fused); text after the gate (gated); "
+        "states before the interweave (encoder); states of another pass without exchange (unimodal)",
     )
     cl_direction: Literal["t2v", "v2t", "both"] = option(
         "t2v", "texts rank images, images rank texts, or the mean of both"

@@ -19,9 +19,9 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
         "the vision tower: tiny, a hub name such as openai/clip-vit-large-patch14, or a folder; not used with "
         "image_nodes captions or without images",
     )
-    freeze: bool = option(True, "keep the towers' weights as they are")
+    freeze: bool = option(True, "freeze the towers' weights")
     pos_interp: bool = option(
-        False, "stretch CLIP's 77 text positions to max_tokens where that is more, by linear interpolation"
+        False, "stretch CLIP's 77 text positions to max_tokens, if that is larger, by linear interpolation"
     )
     trade_off: float = option(
         0.7, "lambda of Eq. 14, the share of the tagging loss; the rest is the divergence's", SHARE
@@ -34,7 +34,7 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
     )
     image_projection: bool = option(False, "put a trained linear map on image nodes, for towers that share no space")
     text_space: Literal["projected", "hidden"] = option(
-        "projected", "words as the space shared with pictures has them, or as the text tower leaves them"
+        "projected", "words in the space shared with pictures (projected), or the text tower's states (hidden)"
     )
     grid: int = option(3, "rows and columns of cells", COUNT)
     width: int | None = option(None, "d, width of the graph networks; default: that of the nodes", COUNT)
@@ -43,22 +43,22 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
     delta: float = option(0.55, "threshold of the edges (Eq. 2)")
     edge_sim: Literal["minmax_block", "zscore_block", "raw"] = option(
         "minmax_block",
-        "cosines meet the threshold as they are (raw), or on a scale of their own among words, among patches and "
-        "between the two: from 0 to 1 (minmax_block), or in standard deviations (zscore_block)",
+        "compare unchanged cosines with the threshold (raw), or scale those among words, among patches and between the "
+        "two separately: from 0 to 1 (minmax_block), or in standard deviations (zscore_block)",
     )
     ste: bool = option(
         False,
-        "let a gradient pass the threshold (straight-through), to what is trained before the graph: towers that are "
-        "not frozen, or the map of image_projection",
+        "pass a gradient through the threshold (straight-through) to modules that are trained before the graph: towers "
+        "that are not frozen, or the map of image_projection",
     )
     ste_temperature: float = option(
-        0.1, "temperature of the sigmoid whose gradient stands in for the threshold's", POSITIVE
+        0.1, "temperature of the sigmoid whose gradient replaces that of the threshold", POSITIVE
     )
     num_env: int = option(2, "environments, 1 or 2", Range(1, 2))
     intervention: Literal["learned", "random", "gaussian"] = option(
         "learned",
-        "the second environment has networks of its own (learned), or the first one's on a graph with flipped edges "
-        "(random) or noisy nodes (gaussian)",
+        "the second environment has its own networks (learned), or those of the first one on a graph with flipped "
+        "edges (random) or noisy nodes (gaussian)",
     )
     flip: float = option(0.1, "probability with which random flips an edge", SHARE)
     noise: float = option(0.1, "standard deviation of gaussian", WEIGHT)
@@ -78,7 +78,7 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
         "messages come from all nodes (dense), along the original edges only (original), or from the nodes of largest "
         "A' (topk)",
     )
-    topk: int = option(10, "how many, with neighbourhood topk; nodes that tie with the last one are kept too", COUNT)
+    topk: int = option(10, "number of nodes with neighbourhood topk; ties with the last one are included", COUNT)
     graph: Literal["dense", "dgl"] = option(
         "dense",
         "messages as a matrix product (dense), or over lists of edges with the library DGL (dgl, to be installed "
@@ -86,7 +86,7 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
     )
     residual: bool = option(
         False,
-        "the networks of Eq. 4, 8 and 9 add to what they read, so that training starts from the towers' own states; "
+        "residual connections in the networks of Eq. 4, 8 and 9, so that training starts from the towers' own states; "
         "false is the plain form",
     )
     test_intervention: Literal["keep", "skip"] = option(

@@ -63,8 +63,8 @@ class RelevanceMethod(Method):
     encoder: RelevanceEncoder
     monitor: ClassVar[str] = "held_out/pair_accuracy"
 
-    def __init__(self, options: RelevanceOptions | None = None, **given: Any) -> None:
-        super().__init__(options, **given)
+    def __init__(self, options: RelevanceOptions | None = None, **values: Any) -> None:
+        super().__init__(options, **values)
         self.criterion = PairRankLoss(self.options.pair_mean)
         self.worths: dict[str, tuple[float, ...]] = {}
 
@@ -234,8 +234,8 @@ class RelevanceMethod(Method):
         if answers and all(each.post.truth is not None for each in answers):
             figures |= against_truth([(each.post, each.scores) for each in answers], [each.blank for each in answers])
             by_truth: dict[bool, list[float | None]] = defaultdict(list)
-            for each in answers:
-                for value, relevant in zip(each.relevance, each.post.truth.relevant, strict=False):  # type: ignore[union-attr]
+            for answer in answers:
+                for value, relevant in zip(answer.relevance, answer.post.truth.relevant, strict=False):  # type: ignore[union-attr]
                     by_truth[relevant].append(value)
             for relevant, name in ((True, "relevant"), (False, "irrelevant")):
                 figures |= {f"{name}/{key}": value for key, value in spread([by_truth[relevant]]).items()}

@@ -23,16 +23,16 @@ class RelevanceOptions(MethodOptions):
     )
     vision: str = option(
         "openai/clip-vit-base-patch32",
-        "the vision tower, named likewise, or captions, which reads captions in place of pictures",
+        "the vision tower, named in the same way, or captions, which reads captions instead of pictures",
     )
-    freeze: bool = option(False, "keep both towers' weights as they are")
+    freeze: bool = option(False, "freeze the weights of both towers")
     max_tokens: int = option(77, "length limit in pieces, special pieces included", COUNT)
-    max_images: int = option(4, "look at this many images of a post, the first ones", COUNT)
+    max_images: int = option(4, "use this many images of a post, the first ones", COUNT)
     preference: Literal["utility", "matched", "clip", "file", "oracle"] = option(
         "utility",
-        "where rankings of images come from: what an image adds to the likelihood of the gold tags (utility), a post's "
-        "own images before those of others (matched), cosines of the towers (clip), people (file), or the truth of the "
-        "probe corpus (oracle)",
+        "source of the rankings: an image's gain in the likelihood of the gold tags (utility), a post's own images "
+        "before those of others (matched), cosines of the towers (clip), a file of human rankings (file), or the truth "
+        "of the probe corpus (oracle)",
     )
     rankings: str | None = option(None, "with preference file, JSON lines {'id', 'order', 'blank_pos'}")
     clip_quantile: float = option(

@@ -13,7 +13,7 @@ from mnerkit.options import COUNT, DROPOUT, option
 class TpmMiOptions(ImageSetOptions):
     """Options of the layers over the images, and of the network that makes the prefix."""
 
-    pos: Literal["order", "none"] = option("order", "tell the images apart by their order, or not")
+    pos: Literal["order", "none"] = option("order", "position vectors by the order of images, or none")
     graph_layers: int = option(1, "transformer layers over the images", COUNT)
     heads: int = option(8, "attention heads of these layers; must divide the width of the image vectors", COUNT)
     prompt_hidden: int = option(1024, "hidden width of the network that makes keys and values", COUNT)

@@ -75,12 +75,12 @@ class Method(lightning.LightningModule):
         if takes_arguments(cls):
             cls.options_class = cast(type[MethodOptions], options_of(cls, cls.options_class))
 
-    def __init__(self, options: MethodOptions | None = None, **given: Any) -> None:
+    def __init__(self, options: MethodOptions | None = None, **values: Any) -> None:
         """Store the options.
 
         Args:
-            options: an object of `options_class`; default: made from `given`.
-            given: single options by name.
+            options: an object of `options_class`; default: made from `values`.
+            values: single options by name.
 
         Raises:
             UsageError: an option is unknown or has an invalid value.
@@ -92,7 +92,7 @@ class Method(lightning.LightningModule):
                 f"expected {self.options_class.__name__} first, got {type(options).__name__}; pass a head as head=..."
             )
         kind: Any = next(each for each in type(self).__mro__ if not takes_arguments(each))
-        self.options: Any = make(kind.options_class, given) if options is None else options
+        self.options: Any = make(kind.options_class, values) if options is None else options
         self._training: Any = self.options
         self.towers: dict[str, TextTower | VisionTower] = {}
         self.facts = CorpusFacts(())

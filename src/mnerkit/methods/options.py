@@ -25,8 +25,8 @@ class MethodOptions(Options):
     )
     word_pieces: int | None = option(
         None,
-        "most pieces of a word that a text tower of pieces reads, its first ones; default: all. A link has more than a "
-        "dozen, and half of the pieces of Twitter-2015 are links",
+        "maximum number of pieces of a word that a text tower reads, its first ones; default: all. A link has more "
+        "than a dozen pieces, and half of the pieces of Twitter-2015 belong to links",
         COUNT,
     )
 
@@ -44,7 +44,7 @@ class TextOptions(TaggerOptions):
 
     text: str = option(
         "tiny",
-        "the text tower: tiny, bilstm, tiny-bert for methods that reach into its layers, a hub name such as "
+        "the text tower: tiny, bilstm, tiny-bert for methods that use its layers, a hub name such as "
         "bert-base-cased, or a folder",
     )
     max_tokens: int = option(
@@ -60,13 +60,13 @@ class PictureOptions(TextOptions):
     vision: str = option(
         "tiny", "the vision tower: tiny, resnet50, a hub name, a folder, or captions where the method can read them"
     )
-    freeze_text: bool = option(False, "keep the text tower's weights as they are")
+    freeze_text: bool = option(False, "freeze the text tower's weights")
     freeze_vision: bool = option(
         True,
-        "keep the vision tower's weights as they are. A tower that reads captions is frozen where its weights come "
-        "from a hub or folder, and learns where they are new, whatever this says",
+        "freeze the vision tower's weights. A tower that reads captions ignores this option: it is frozen if its "
+        "weights come from a hub or folder, and trained if they are new",
     )
-    max_images: int = option(1, "look at this many images of a post, the first ones", COUNT)
+    max_images: int = option(1, "use this many images of a post, the first ones", COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,4 +87,4 @@ class ImageSetOptions(
 class ObjectOptions(PictureOptions):
     """Options of taggers that also look at the objects in the pictures."""
 
-    max_objects: int = option(3, "look at this many objects of an image, those with the highest scores", COUNT)
+    max_objects: int = option(3, "use this many objects of an image, those with the highest scores", COUNT)

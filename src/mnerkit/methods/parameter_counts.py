@@ -1,4 +1,4 @@
-"""`mnerkit plugins NAME --params`: how many numbers a method has and learns, at the size that its paper trains."""
+"""`mnerkit plugins NAME --params`: numbers of all and of trainable parameters of a method, at the paper's size."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Part:
     """A tower, a module of the encoder, or the head.
 
     Attributes:
-        part: its name.
-        about: a tower's spec, else the class.
-        parameters: how many numbers it has that stand in no part before it.
-        trainable: how many of them are learnt.
+        part: name of the part.
+        about: the spec of a tower, else the class.
+        parameters: number of its parameters, without those of earlier parts.
+        trainable: number of the trainable ones among them.
     """
 
     part: str
@@ -42,10 +42,10 @@ def count(config: dict[str, Any]) -> tuple[list[Part], int]:
         types = _types(config, method)
         n_way = int((config.get("data") or {}).get("n_way", 2))
         try:
-            # no memory is taken and nothing is drawn
+            # the meta device needs no memory and no initialisation
             with torch.device("meta"):
                 _build(method, types, n_way)
-        except (NotImplementedError, RuntimeError):  # a module that looks at its weights when it is made
+        except (NotImplementedError, RuntimeError):  # a module reads its weights in its constructor
             _build(method, types, n_way)
     specs = {name: str((config.get("model") or {}).get(name, tower.spec)) for name, tower in method.towers.items()}
     return _parts(method, specs), n_way if method.train_mode == "episodic" else len(types)
@@ -68,33 +68,33 @@ def _bare(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _types(config: dict[str, Any], method: Method) -> tuple[str, ...]:
-    """The types that the head is built for, as far as they are known without the corpus's files."""
+    """The types that the head is built for, from the configuration alone, without the corpus's files."""
     from mnerkit.data.corpus.corpus import TYPES
     from mnerkit.data.episodes.protocol import FewShotProtocol
     from mnerkit.data.options import EpisodeOptions
     from mnerkit.data.probe.generate import types_of
 
     data = config.get("data") or {}
-    known = types_of(data.get("variant") or "default") if data.get("corpus", "probe") == "probe" else TYPES
+    types = types_of(data.get("variant") or "default") if data.get("corpus", "probe") == "probe" else TYPES
     few_shot = method.reads_support or data.get("train_types") is not None
     return (
-        FewShotProtocol(EpisodeOptions(train_types=data.get("train_types")), known).train_types if few_shot else known
+        FewShotProtocol(EpisodeOptions(train_types=data.get("train_types")), types).train_types if few_shot else types
     )
 
 
 def _parts(method: Method, specs: dict[str, str]) -> list[Part]:
-    seen: set[int] = set()
+    counted: set[int] = set()
 
     def part(name: str, about: str, parameters: Iterable[nn.Parameter]) -> Part:
-        new = {id(each): each for each in parameters if id(each) not in seen}
-        seen.update(new)
-        learnt = sum(each.numel() for each in new.values() if each.requires_grad)
-        return Part(name, about, sum(each.numel() for each in new.values()), learnt)
+        new = {id(weight): weight for weight in parameters if id(weight) not in counted}
+        counted.update(new)
+        trainable = sum(weight.numel() for weight in new.values() if weight.requires_grad)
+        return Part(name, about, sum(weight.numel() for weight in new.values()), trainable)
 
-    found = [part(f"tower {name}", specs[name], tower.parameters()) for name, tower in method.towers.items()]
+    parts = [part(f"tower {name}", specs[name], tower.parameters()) for name, tower in method.towers.items()]
     for name, module in method.encoder.named_children():
-        found.append(part(f"encoder {name}", type(module).__name__, module.parameters()))
-    found.append(part("encoder", "its own", method.encoder.parameters()))
+        parts.append(part(f"encoder {name}", type(module).__name__, module.parameters()))
+    parts.append(part("encoder", "its own", method.encoder.parameters()))
     for name, module in method.named_children():
-        found.append(part(name, getattr(module, "name", type(module).__name__), module.parameters()))
-    return [each for each in found if each.parameters]
+        parts.append(part(name, getattr(module, "name", type(module).__name__), module.parameters()))
+    return [each for each in parts if each.parameters]

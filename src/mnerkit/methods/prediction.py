@@ -88,7 +88,7 @@ def gather(answers: Sequence[AnyAnswer]) -> list[AnyAnswer]:
         parts: list[list[AnyAnswer] | None] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, gathered)
         gathered = [answer for part in parts for answer in part or []]
-    return sorted(gathered, key=lambda each: (each.episode if each.episode is not None else -1, each.post.id))
+    return sorted(gathered, key=lambda answer: (-1 if answer.episode is None else answer.episode, answer.post.id))
 
 
 def scores(predicted: Sequence[Prediction]) -> dict[str, float]:

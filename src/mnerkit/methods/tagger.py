@@ -46,15 +46,15 @@ class Tagger(Method):
     options_class: ClassVar[type[TaggerOptions]] = TaggerOptions
     encoder: Encoder
 
-    def __init__(self, options: TaggerOptions | None = None, head: Head | None = None, **given: Any) -> None:
+    def __init__(self, options: TaggerOptions | None = None, head: Head | None = None, **values: Any) -> None:
         """Store the options.
 
         Args:
-            options: an object of `options_class`; default: made from `given`.
+            options: an object of `options_class`; default: made from `values`.
             head: turns word states into tags; default: a `crf`.
-            given: single options by name.
+            values: single options by name.
         """
-        super().__init__(options, **given)
+        super().__init__(options, **values)
         self.head = load_head_class("crf")() if head is None else head
         self._post_states: PostStates | None = None
 

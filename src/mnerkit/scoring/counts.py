@@ -113,16 +113,16 @@ def confusion(gold: Tags, predicted: Tags, types: Sequence[str], chunking: Chunk
     Raises:
         DataError: an entity has a type that is not in `types`.
     """
-    pairs = post_pairs(gold, predicted)
-    return span_confusion(((entities(right, chunking), entities(said, chunking)) for right, said in pairs), types)
+    posts = (tuple(entities(tags, chunking) for tags in pair) for pair in post_pairs(gold, predicted))
+    return span_confusion(posts, types)
 
 
-def span_confusion(posts: Iterable[tuple[Iterable[Entity], Iterable[Entity]]], types: Sequence[str]) -> np.ndarray:
-    """`confusion` of the gold and predicted entities of each post."""
+def span_confusion(posts: Iterable[Sequence[Iterable[Entity]]], types: Sequence[str]) -> np.ndarray:
+    """`confusion` from pairs of the gold and the predicted entities of each post."""
     number = {kind: place for place, kind in enumerate(types)}
     matrix = np.zeros((len(types) + 1, len(types) + 1), dtype=np.int64)
-    for sides in posts:
-        gold_types, predicted_types = ({(span.start, span.end): span.type for span in side} for side in sides)
+    for pair in posts:
+        gold_types, predicted_types = ({(span.start, span.end): span.type for span in spans} for spans in pair)
         for bounds in gold_types.keys() | predicted_types.keys():
             cell = []
             for kind in (gold_types.get(bounds), predicted_types.get(bounds)):

@@ -12,7 +12,7 @@ from mnerkit.data.corpus.tags import Chunking
 from mnerkit.scoring.counts import Tags, count_entities
 
 SAMPLES = 10_000
-DRAWS_IN_MEMORY = 1 << 22  # numbers of a test's draws, at once
+DRAWS_IN_MEMORY = 1 << 22  # random numbers held in memory at once
 
 
 class Comparison(TypedDict):
@@ -126,11 +126,11 @@ def _f1(gold: np.ndarray, system: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """What two systems predicted, unit by unit; a unit is swapped and drawn as a whole.
+    """Counts of two systems for each unit; a unit is swapped and drawn as a whole.
 
     Attributes:
-        units: (n,) int, each once; one number stands for the same unit in all counts that are tested together.
-        table: (n, 5) gold, predicted and correct of a, predicted and correct of b, for `paired_counts_test`.
+        units: (n,) int, distinct numbers; counts that are tested together use the same number for the same unit.
+        table: (n, 5) gold entities, predicted and correct ones of a, of b, for `paired_counts_test`.
     """
 
     units: np.ndarray
@@ -138,21 +138,21 @@ class UnitCounts:
 
 
 def units_in(parts: Sequence[UnitCounts]) -> np.ndarray:
-    """The units that any of the parts was asked about, each once."""
+    """The distinct units of all parts."""
     return np.unique(np.concatenate([part.units for part in parts]))
 
 
 def paired_mean_test(parts: Sequence[UnitCounts], samples: int = SAMPLES, seed: int = 0) -> tuple[float, float]:
     """Difference b - a in points and its two-sided p-value.
 
-    Several parts are tested as one: the figure is the mean of the parts' own, and a unit that several parts were asked
-    about changes sides in all of them or in none. One part is tested as `paired_counts_test` does, draw by draw,
-    without its interval, which takes as long again.
+    Several parts are tested together: the statistic is the mean over parts, and a unit that occurs in several parts is
+    swapped in all of them or in none. For one part the draws are those of `paired_counts_test`, without its interval,
+    which would double the time.
 
     Args:
-        parts: counts, one a column that the figure is the mean of.
-        samples: random draws.
-        seed: of the draws.
+        parts: counts, one item for each part.
+        samples: number of random draws.
+        seed: seed of the draws.
     """
     rng = np.random.default_rng(seed)
     names = units_in(parts)
@@ -162,18 +162,18 @@ def paired_mean_test(parts: Sequence[UnitCounts], samples: int = SAMPLES, seed: 
     kinds, times = np.unique(wide, axis=0, return_counts=True)
     tables = np.split(kinds, len(parts), axis=1)
     observed = sum(_f1(times @ k[:, 0], times @ k[:, 3:5]) - _f1(times @ k[:, 0], times @ k[:, 1:3]) for k in tables)
-    extreme, left = 0, samples
-    while left:
-        size = min(left, max(1, DRAWS_IN_MEMORY // len(times)))
+    extreme, remaining = 0, samples
+    while remaining:
+        size = min(remaining, max(1, DRAWS_IN_MEMORY // len(times)))
         swapped = np.zeros(size)
-        moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) units that change sides
+        moved = rng.binomial(times, 0.5, size=(size, len(times)))  # (size, kinds) numbers of swapped units
         for k in tables:
             a, b = k[:, 1:3], k[:, 3:5]
             gold, shift = times @ k[:, 0], moved @ (b - a)
             swapped += _f1(gold, times @ b - shift) - _f1(gold, times @ a + shift)
-        # a hair below, so that rounding does not part equal differences
+        # the tolerance keeps rounding from separating equal differences
         extreme += int((np.abs(swapped) >= abs(observed) - 1e-9).sum())
-        left -= size
+        remaining -= size
     return float(observed / len(parts)), (1 + extreme) / (1 + samples)
 
 

@@ -22,8 +22,8 @@ class CRFHead(Head):
     options_class = CRFOptions
     has_divergence: ClassVar[bool] = True
 
-    def __init__(self, options: CRFOptions | None = None, **given: Any) -> None:
-        super().__init__(options, **given)
+    def __init__(self, options: CRFOptions | None = None, **values: Any) -> None:
+        super().__init__(options, **values)
         self.dropout = nn.Dropout(self.options.dropout)
 
     def build(self, width: int, tagset: TagSet) -> None:

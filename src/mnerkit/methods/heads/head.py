@@ -51,18 +51,18 @@ class Head(nn.Module):
     has_divergence: ClassVar[bool] = False
     choices: Sequence[float] = ()
 
-    def __init__(self, options: HeadOptions | None = None, **given: Any) -> None:
+    def __init__(self, options: HeadOptions | None = None, **values: Any) -> None:
         """Store the options.
 
         Args:
-            options: an object of `options_class`; default: made from `given`.
-            given: single options by name.
+            options: an object of `options_class`; default: made from `values`.
+            values: single options by name.
 
         Raises:
             UsageError: an option is unknown or has an invalid value.
         """
         super().__init__()
-        self.options: Any = make(self.options_class, given) if options is None else options
+        self.options: Any = make(self.options_class, values) if options is None else options
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Create the weights for states of `width` and the tags of `tagset` (episodic heads ignore the latter)."""

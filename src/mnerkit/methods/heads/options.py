@@ -34,8 +34,8 @@ class CRFOptions(HeadOptions):
     )
     constrain_bio: bool = option(
         False,
-        "never decode an I-x at the start, after O or after another type. The loss is the same: gold tags keep such "
-        "orphans, and what they cost is learnt",
+        "never decode an I-x at the start, after O or after another type. The loss does not change, since gold tags "
+        "may contain such orphans",
     )
     dropout: float = option(0.0, "share of the word states' features dropped before the linear layer", DROPOUT)
 
@@ -57,12 +57,12 @@ class PrototypeOptions(HeadOptions):
         "bio", "a prototype for each BIO tag, or one for each type that B- and I- share"
     )
     missing_I: Literal["from_B", "absent"] = option(
-        "from_B", "where the support has no I-x, its prototype is that of B-x, or the tag is out of reach"
+        "from_B", "if the support has no I-x, use the prototype of B-x (from_B), or never predict the tag (absent)"
     )
     o_proto: Literal["mean", "nearest", "learned_bias"] = option(
         "mean",
-        "the distance to O is that to the mean of the support's O words, that to the nearest of them, or a learnt "
-        "share, at first half, of how far those are on average from the nearest entity prototype",
+        "the distance to O is the distance to the mean of the support's O words, to the nearest of them, or a learnt "
+        "share (initially one half) of their mean distance to the nearest entity prototype",
     )
 
 
@@ -76,19 +76,19 @@ class PrototypeCRFOptions(PrototypeOptions):
         "have as many types as the model was built for",
     )
     slot_shuffle: bool = option(
-        True, "with full, deal the types to the tags anew in each episode (drawn from its number)"
+        True, "with full, assign the types to the tags at random in each episode (seeded by its number)"
     )
     constrain_bio: bool = option(
         True, "never decode an I-x at the start, after O or after another type; the loss is the same"
     )
-    emission: Literal["logp", "p"] = option("logp", "what the CRF reads, log-probabilities or probabilities")
+    emission: Literal["logp", "p"] = option("logp", "input of the CRF: log-probabilities or probabilities")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearestOptions(HeadOptions):
     """Options of the head `nearest`."""
 
-    normalise: bool = option(True, "bring word states to length 1 before squared Euclidean distances are taken")
+    normalise: bool = option(True, "normalise word states to length 1 before computing squared Euclidean distances")
     dropout: float = option(
         0.0, "share of the word states' features dropped before the softmax that is trained", DROPOUT
     )
@@ -100,8 +100,8 @@ class StructOptions(NearestOptions):
 
     tau: float | None = option(
         None,
-        "power of the transition probabilities, below 1 to even them out; null: chosen on dev at each validation from "
-        "0.01, 0.05, 0.1, 0.2, 0.5, 1 and 2 (the checkpoint keeps it)",
+        "power of the transition probabilities; below 1 it flattens them; null: selected on dev at each validation "
+        "from 0.01, 0.05, 0.1, 0.2, 0.5, 1 and 2 (stored in the checkpoint)",
         WEIGHT,
     )
 
@@ -110,16 +110,18 @@ class StructOptions(NearestOptions):
 class FinetuneOptions(HeadOptions):
     """Options of the head `finetune`."""
 
-    layer: Layer = option("softmax", "layer that is trained on the source types and, fresh, tuned on each support")
+    layer: Layer = option(
+        "softmax", "layer that is trained on the source types and, newly initialised, tuned on each support"
+    )
     scope: Literal["head", "all"] = option(
         "head",
-        "tune the fresh layer alone, on states that are encoded once, or the encoder's trainable weights too",
+        "tune only the new layer, on states that are encoded once, or also the encoder's trainable weights",
     )
     steps: int = option(50, "steps of AdamW on each support, all of it at once", WEIGHT)
-    lr: float = option(1e-2, "learning rate of the fresh layer", POSITIVE)
+    lr: float = option(1e-2, "learning rate of the new layer", POSITIVE)
     encoder_lr: float = option(1e-4, "learning rate of the encoder, with scope all", POSITIVE)
     weight_decay: float = option(0.0, "AdamW's decay while tuning", WEIGHT)
     tuning_dropout: bool = option(
-        False, "drop while tuning, too: the layer's input and, with scope all, within the encoder"
+        False, "use dropout while tuning: on the layer's input and, with scope all, within the encoder"
     )
     dropout: float = option(0.0, "share of the word states' features dropped before the layer", DROPOUT)

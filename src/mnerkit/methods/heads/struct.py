@@ -36,8 +36,8 @@ class StructHead(NearestHead):
     counts: Tensor
     chosen: Tensor
 
-    def __init__(self, options: StructOptions | None = None, **given: Any) -> None:
-        super().__init__(options, **given)
+    def __init__(self, options: StructOptions | None = None, **values: Any) -> None:
+        super().__init__(options, **values)
         self.choices = TAUS if self.options.tau is None else ()
 
     def build(self, width: int, tagset: TagSet) -> None:
