@@ -11,7 +11,8 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import method_arguments
 from mnerkit.cli.arguments import Parser, complete, offer
-from mnerkit.errors import UsageError
+from mnerkit.errors import DataError, UsageError
+from mnerkit.plain_yaml import read_yaml
 from mnerkit.runs.config.config_file import default
 from mnerkit.runs.config.configuration import resolve
 from mnerkit.text_table import table
@@ -105,17 +106,14 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
 
 def _experiments(plugin: registry.Plugin) -> list[Path]:
     """Files of settings in `experiments/`, of the working folder or as they are installed."""
-    from yaml import YAMLError, safe_load
+    folders = dict.fromkeys((Path("experiments"), default()))
+    by_folder = ([path for path in sorted(folder.glob("*.yaml")) if _names(path, plugin)] for folder in folders)
+    return next(filter(None, by_folder), [])
 
-    for folder in dict.fromkeys((Path("experiments"), default())):
-        files = []
-        for path in sorted(folder.glob("*.yaml")):
-            try:
-                content = safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, YAMLError):
-                continue
-            if isinstance(content, dict) and content.get("plugin") == plugin.name:
-                files.append(path)
-        if files:
-            return files
-    return []
+
+def _names(path: Path, plugin: registry.Plugin) -> bool:
+    """Whether a file of settings is for a plugin; one that can't be read is for none."""
+    try:
+        return bool(read_yaml(path).get("plugin") == plugin.name)
+    except DataError:
+        return False
