@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,6 @@ class MnerData(lightning.LightningDataModule):
         self._needs: Needs | None = None
         self._types: tuple[str, ...] | None = None
         self._cached_pictures: Container[str] | None = None
-        self._facts: CorpusFacts | None = None
         self._warned: set[str] = set()
 
     def connect(
@@ -120,12 +120,10 @@ class MnerData(lightning.LightningDataModule):
         """The corpus, read on first use; a corpus whose train and test share ids is refused."""
         return self.split_posts.corpus
 
-    @property
+    @cached_property
     def facts(self) -> CorpusFacts:
         """Types (in a few-shot run the training types) and training words."""
-        if self._facts is None:
-            self._facts = CorpusFacts.of(self._plain_types, self.posts("train"))
-        return self._facts
+        return CorpusFacts.of(self._plain_types, self.posts("train"))
 
     @property
     def _plain_types(self) -> tuple[str, ...]:

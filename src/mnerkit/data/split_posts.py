@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from mnerkit.data.batches.needs import Needs
@@ -105,23 +106,20 @@ class SplitPosts:
         self.relevance: Relevance | None = None
         self.replacements: dict[str, list[Post]] = {}
         self._warn = warn
-        self._corpus: Corpus | None = None
         self._needs: Needs | None = None
         self._prepared: dict[tuple[str, Pictures], list[Post]] = {}
 
-    @property
+    @cached_property
     def corpus(self) -> Corpus:
         """The corpus, read on first use.
 
         Raises:
             DataError: train and test share ids.
         """
-        if self._corpus is None:
-            o = self.options
-            corpus = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
-            check_disjoint(corpus.splits["train"], corpus.splits["test"])
-            self._corpus = corpus
-        return self._corpus
+        o = self.options
+        corpus = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
+        check_disjoint(corpus.splits["train"], corpus.splits["test"])
+        return corpus
 
     def connect(self, needs: Needs) -> None:
         """Prepare posts for a method from now on: which ones are left out depends on what it looks at."""
