@@ -107,9 +107,9 @@ class MgipsEncoder(Encoder):
             pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.options.max_objects - pixels.shape[1]))
             mask = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
         states, shared = self.crops(pixels, mask)
-        own = shared.clone()
-        own[:, 0] = True  # without crops, the class token attends to itself
-        return Stream(self.noised(states), own, shared)
+        own_mask = shared.clone()
+        own_mask[:, 0] = True  # without crops, the class token attends to itself
+        return Stream(self.noised(states), own_mask, shared)
 
     def noised(self, states: Tensor) -> Tensor:
         """Add uniform noise of magnitude alpha / sqrt(n d) to embeddings in training (NEFTune)."""

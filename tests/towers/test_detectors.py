@@ -265,7 +265,7 @@ def test_a_detector_that_can_read_no_picture_ends_with_the_first_complaint(
     said = capsys.readouterr().err
     assert said.startswith("mnerkit: picture ") or "\nmnerkit: picture " in said
     assert said.endswith(
-        ", 64 x 64: the detector can't read it: expected 4 channels\nSo are all others: give another --detector.\n"
+        ", 64 x 64: the detector can't read it: expected 4 channels\nNo picture can be read: give another --detector.\n"
     )
     assert detect(tmp_path / "boxes.jsonl", folder) == 0  # goes on once it can
     assert len((tmp_path / "boxes.jsonl").read_text().splitlines()) == 7

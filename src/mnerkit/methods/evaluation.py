@@ -27,22 +27,22 @@ def predictions(
 def scored(
     trainer: lightning.Trainer, method: Method, data: MnerData, split: str
 ) -> tuple[dict[str, dict[str, Any]], list[Any]]:
-    """Figures of a split, and the predictions that they are of.
+    """Score a split.
 
     Returns:
-        The scores by the empty text and, of a generated corpus, by `:image_use` those of clear and ambiguous entities;
-        the predictions, with traces of the attention where these are needed for that.
+        The scores under the empty key and, for a generated corpus, those of clear and ambiguous entities under
+        `:image_use`; and the predictions, with traces of the attention if `image_use` needs them.
     """
-    # only of a generated corpus is known which entities are ambiguous
+    # only generated corpora have ground truth about ambiguous entities
     tagger = method if isinstance(method, Tagger) and data.options.corpus == "probe" else None
-    sees = bool(method.needs().views)
-    method.tracing = ("attention",) if tagger is not None and sees else ()
+    uses_pictures = bool(method.needs().views)
+    method.tracing = ("attention",) if tagger is not None and uses_pictures else ()
     predicted = predictions(trainer, method, data, split)
     method.tracing = ()
     figures: dict[str, dict[str, Any]] = {"": method.figures(predicted)}
     if tagger is not None:
         figures[":image_use"] = (
-            image_use(trainer, tagger, data, split, predicted) if sees else {"unseen": clarity(predicted)}
+            image_use(trainer, tagger, data, split, predicted) if uses_pictures else {"unseen": clarity(predicted)}
         )
     return figures, predicted
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["linear", "cosine", "constant"]
 
-# number of parameters (a model tower) above which a step of AdamW on a CPU is bound by memory bandwidth
+# number of parameters (a whole tower) above which a step of AdamW on a CPU is bound by memory bandwidth
 FUSED = 10_000_000
 
 

@@ -152,7 +152,7 @@ class Tagger(Method):
                 continue
             arrays = encoded.trace[name].float().cpu().numpy()
             for row, prediction in zip(queries, predictions, strict=True):
-                # attention is one row a word, without the padding
+                # attention has one row for each word, without padding
                 prediction.traces[name] = arrays[row, : len(prediction.tags)] if name == "attention" else arrays[row]
         return predictions
 

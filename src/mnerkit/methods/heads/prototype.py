@@ -38,7 +38,7 @@ class PrototypeHead(Head):
     options_class = PrototypeOptions
     train_mode: ClassVar[Literal["plain", "episodic"]] = "episodic"
     reads_support: ClassVar[bool] = True
-    reads_probabilities: bool = False  # in place of their logarithms
+    reads_probabilities: bool = False  # instead of their logarithms
 
     def build(self, width: int, tagset: TagSet) -> None:
         """Set the scale of the distances; `tagset` is not used."""

@@ -61,7 +61,7 @@ class TinyText(TextTower):
 
 POSITIONS = 128
 # standard deviation of the word embeddings, and amplitude of the position waves
-LOUDNESS = 0.1
+AMPLITUDE = 0.1
 # offsets to which the first layer's heads attend, and sharpness of their attention
 OFFSETS = (-1, 1, -2, 2)
 SHARPNESS = 5.0
@@ -165,11 +165,11 @@ def init_neighbour_heads(model: Any) -> None:
     columns = model.config.hidden_size // heads // 2 * 2
     table = embeddings.position_embeddings.weight
     with torch.no_grad():
-        embeddings.word_embeddings.weight.normal_(0.0, LOUDNESS)
+        embeddings.word_embeddings.weight.normal_(0.0, AMPLITUDE)
         embeddings.word_embeddings.weight[:, :columns] = 0.0
         embeddings.word_embeddings.weight[0] = 0.0
         table.zero_()
-        table[:, :columns] = LOUDNESS * waves(torch.arange(len(table)), columns)
+        table[:, :columns] = AMPLITUDE * waves(torch.arange(len(table)), columns)
         for number, layer in enumerate(model.encoder.layer):
             outputs = (layer.attention.self.value, layer.attention.output.dense)
             for linear in outputs if number == 0 else (layer.attention.self.query, *outputs):

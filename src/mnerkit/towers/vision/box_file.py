@@ -79,7 +79,7 @@ class BoxWriter:
                 _write(file, row)
                 self.written += 1
         if self.refused and not self.written and not self.before:  # no fault of single pictures
-            raise DataError(f"{next(iter(self.refused.values()))}\nSo are all others: give another --detector.")
+            raise DataError(f"{next(iter(self.refused.values()))}\nNo picture can be read: give another --detector.")
 
     def _rows(self, pictures: dict[str, Picture], batch_size: int) -> Iterator[dict[str, Any]]:
         """Yield a line for each picture that can be decoded and that the detector can read."""
@@ -218,22 +218,22 @@ def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
         DataError: a line is damaged.
     """
     content = out.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if not whole and _line(header).encode().startswith(content):
+    complete = content.rfind(b"\n") + 1
+    if not complete and _line(header).encode().startswith(content):
         return None
     try:
         first = json.loads(content[: content.find(b"\n") + 1] or content)
     except (ValueError, RecursionError):
         raise DataError(f"{out}:1: not JSON.\n{ANEW}") from None
     if first != header:
-        then = first if isinstance(first, dict) else {}
-        other = next((key for key in header if then.get(key) != header[key]), "format")
+        stored = first if isinstance(first, dict) else {}
+        key = next((name for name in header if stored.get(name) != header[name]), "format")
         raise UsageError(
-            f"{out} was made with another {other}: {str(then.get(other))[:60]}, not {str(header[other])[:60]}.\n"
+            f"{out} was made with another {key}: {str(stored.get(key))[:60]}, not {str(header[key])[:60]}.\n"
             "Give --overwrite to begin anew, or another --out."
         )
-    if whole < len(content):
-        os.truncate(out, whole)
+    if complete < len(content):
+        os.truncate(out, complete)
     try:
         lines = read_box_lines(out)
     except DataError as problem:
