@@ -64,10 +64,7 @@ class _Drawing:
         self.colours = dict(zip(graph.prediction.types, cycle(COLOURS), strict=False))
         self.labels = [_short(label) for label in graph.labels]
         # of each word that is a node, the colour of its entity
-        types = {place: span.type for span in entities(graph.prediction.gold) for place in range(span.start, span.end)}
-        self.word_colours = [
-            self.colours.get(types[place], "black") if place in types else None for place in graph.places
-        ]
+        self.word_colours = [self.colours.get(kind, "black") if kind else None for kind in graph.word_types]
         count = len(graph.places)
         patch = min(CELL, PATCHES / max(1, len(self.labels) - count))
         sizes = np.where(np.arange(len(self.labels)) < count, CELL, patch)

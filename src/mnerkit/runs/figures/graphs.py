@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.tags import entities
 from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError, UsageError
 
@@ -45,6 +46,13 @@ class PostGraph:
     cells: int = 0
     captions: tuple[str, ...] = ()
     regions: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def word_types(self) -> list[str]:
+        """Of each word node the type of its gold entity; empty of one outside."""
+        spans = entities(self.prediction.gold)
+        types = {place: span.type for span in spans for place in range(span.start, span.end)}
+        return [types.get(place, "") for place in self.places]
 
 
 def traced(tagger: Method, batch: Batch, names: Sequence[str]) -> list[Any]:

@@ -60,7 +60,7 @@ def _rounded(weights: np.ndarray) -> list[list[float]]:
 def _cell(place: int, side: int) -> list[float]:
     """The box of a cell of a grid of `side` x `side`, row-major, in shares of the picture."""
     row, column = divmod(place, side)
-    return [round(each / side, 4) for each in (column, row, column + 1, row + 1)]
+    return [round(edge / side, 4) for edge in (column, row, column + 1, row + 1)]
 
 
 # ------------------------------------------------------------------ graphs
@@ -68,11 +68,10 @@ def _cell(place: int, side: int) -> list[float]:
 
 def _graphs(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
     for graph in post_graphs(method, batch):
-        kinds = {place: span.type for span in entities(graph.prediction.gold) for place in range(span.start, span.end)}
         nodes: list[Node] = [[graph.labels[number], None, None] for number in range(len(graph.places))]
         for name, (picture, place) in zip(graph.labels[len(nodes) :], graph.regions, strict=True):
             nodes.append([name, picture, _cell(place, graph.cells) if graph.cells else None])
-        types = [kinds.get(place, "") for place in graph.places] + [""] * len(graph.regions)
+        types = graph.word_types + [""] * len(graph.regions)
         rows = [[label, kind] for label, kind in zip(graph.labels, types, strict=True)]
         maps = [["A, before", _rounded(graph.before)], ["A', after", _rounded(graph.after)]]
         yield _plain(graph.prediction, rows=rows, columns=nodes, maps=maps)
@@ -84,37 +83,37 @@ def _graphs(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
 def _looks(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
     numbers = torch.nonzero(batch.query).flatten().tolist()
     views = method.needs().views
-    for number, each in zip(numbers, traced(method, batch, LOOKS + PLACES), strict=True):
-        name = next((look for look in LOOKS if look in getattr(each, "traces", ())), None)
+    for number, prediction in zip(numbers, traced(method, batch, LOOKS + PLACES), strict=True):
+        name = next((look for look in LOOKS if look in getattr(prediction, "traces", ())), None)
         if name is None or (name == "attention" and "captions" in views):
             raise UsageError(f"plugin {method.plugin!r} has no attention to pictures to draw")
-        weights = each.traces[name]
+        weights = prediction.traces[name]
         if name == "attention":
             weights = weights[None]
-            places, nodes = _cells(each, batch, number, weights.shape[-1])
+            places, nodes = _cells(prediction, batch, number, weights.shape[-1])
         else:
-            places, nodes = _visual(each, views)
-        spans = [(span.start, span.end) for span in entities(each.tags)]
+            places, nodes = _visual(prediction, views)
+        spans = [(span.start, span.end) for span in entities(prediction.tags)]
         if name == "entity_attention":
-            detected = entities(TagSet(("entity",)).decode([int(tag) for tag in each.traces["spans"]]))
+            detected = entities(TagSet(("entity",)).decode([int(tag) for tag in prediction.traces["spans"]]))
             spans = [(span.start, span.end) for span in detected]
             weights = weights[:, : len(spans)]
         elif spans:
             weights = np.stack([weights[:, start:end].mean(1) for start, end in spans], 1)  # (L, N, k)
-        kinds = {(span.start, span.end): span.type for span in entities(each.tags)}
-        rows = [[" ".join(each.post.words[start:end]), kinds.get((start, end), "")] for start, end in spans]
+        kinds = {(span.start, span.end): span.type for span in entities(prediction.tags)}
+        rows = [[" ".join(prediction.post.words[start:end]), kinds.get((start, end), "")] for start, end in spans]
         layers = [f"layer {place + 1}" for place in range(len(weights))] if len(weights) > 1 else ["attention"]
-        drawn = [[layer, _rounded(matrix[:, places])] for layer, matrix in zip(layers, weights, strict=True)]
-        yield _plain(each, rows=rows, columns=nodes, maps=drawn)
+        maps = [[layer, _rounded(matrix[:, places])] for layer, matrix in zip(layers, weights, strict=True)]
+        yield _plain(prediction, rows=rows, columns=nodes, maps=maps)
 
 
-def _cells(each: Prediction, batch: Batch, number: int, count: int) -> tuple[list[int], list[Node]]:
-    """The cells of a grid over each picture that is there."""
+def _cells(prediction: Prediction, batch: Batch, number: int, count: int) -> tuple[list[int], list[Node]]:
+    """The cells of a grid over prediction picture that is there."""
     assert batch.image_mask is not None
     size = count // batch.image_mask.shape[1]
     pictures = torch.nonzero(batch.image_mask[number]).flatten().tolist()
     regions = [(picture, place) for picture in pictures for place in range(size)]
-    names = region_names(each.post, regions, ())
+    names = region_names(prediction.post, regions, ())
     side = math.isqrt(size)
     nodes: list[Node] = [
         [name, picture, _cell(place, side)] for name, (picture, place) in zip(names, regions, strict=True)
@@ -122,9 +121,9 @@ def _cells(each: Prediction, batch: Batch, number: int, count: int) -> tuple[lis
     return [picture * size + place for picture, place in regions], nodes
 
 
-def _visual(each: Prediction, views: frozenset[str]) -> tuple[list[int], list[Node]]:
+def _visual(prediction: Prediction, views: frozenset[str]) -> tuple[list[int], list[Node]]:
     """Whole images, and objects, regions or caption words within them, as a method names their places."""
-    traces = each.traces
+    traces = prediction.traces
     real: list[int] = np.flatnonzero(traces["visual_mask"] > 0).tolist()
     where = [(int(traces["visual_image"][node]), int(traces["visual_place"][node])) for node in real]
     several = len({picture for picture, _ in where}) > 1
@@ -140,6 +139,6 @@ def _visual(each: Prediction, views: frozenset[str]) -> tuple[list[int], list[No
             box = [round(float(value), 4) for value in boxes[node]]
             nodes.append([f"object {place}{suffix}", picture, box if box[2] > box[0] and box[3] > box[1] else None])
         else:
-            (name,) = region_names(each.post, [(picture, place - 1)], views)
+            (name,) = region_names(prediction.post, [(picture, place - 1)], views)
             nodes.append([name + suffix, picture, None if "captions" in views else _cell(place - 1, side)])
     return real, nodes
