@@ -93,6 +93,9 @@ def resolve(
     layers = [head_named(layer) for layer in layers]
     head = chosen_head(layers, dotted) if has_head(method) else None
     options = schema(method, head)
+    for section, _, option in (typed.partition(".") for typed in dotted):  # at once, before OmegaConf is imported
+        if {option, option.partition(".")[0]}.isdisjoint(options.get(section, (option,))):
+            raise _unknown(section, option, options)
     given = _merged(layers, dotted, options, OF_CORPUS if base is None else OF_RELEASE)
     given |= {"plugin": name, "seed": _checked_seed(given.get("seed", 0) if seed is None else seed)}
     _check_names(given, options)
