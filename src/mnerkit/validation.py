@@ -55,6 +55,7 @@ WANTED = {
     "dict_type": "a mapping",
     "mapping_type": "a mapping",
     "model_type": "a mapping",
+    "dataclass_type": "a mapping",
     "greater_than_equal": "{ge:g} or more",
     "greater_than": "more than {gt:g}",
     "less_than_equal": "{le:g} at most",

@@ -76,10 +76,11 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DataError: as `lines`; or with file and line: not JSON, or no object.
     """
+    name = str(path)  # once, and not for each of very many lines
     for number, text in lines(path):
         if not text.strip():
             continue
-        where = f"{path}:{number}"
+        where = f"{name}:{number}"
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as problem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator, with_config
 from typing_extensions import Self
 
 from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
@@ -24,12 +24,14 @@ MAX_LABEL = 200
 
 Unit = Literal["pixels", "shares"]
 Name = Annotated[str, Field(min_length=1)]
-Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 _Side = Annotated[int, Field(gt=0, lt=1 << 20)]
-_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
-class BoxedObject(Line):
+@with_config(ConfigDict(strict=False))  # or a mapping would not make one; each value is strict
+@dataclass(frozen=True, slots=True)  # there are very many; a model of pydantic's takes three times the memory
+class BoxedObject:
     """An object as a file has it.
 
     Attributes:
@@ -40,7 +42,7 @@ class BoxedObject(Line):
 
     box: RowOf[tuple[_Number, _Number, _Number, _Number]]
     score: Score = 1.0
-    label: Annotated[str, Field(max_length=MAX_LABEL)] = ""
+    label: Annotated[str, Field(max_length=MAX_LABEL, strict=True)] = ""
 
 
 class PictureBoxes(Line):
