@@ -138,6 +138,7 @@ def test_options_of_the_base_class_and_of_the_trainer_are_known() -> None:
         (["bert"], "expected an option"),
         ([], "which method?"),
         (["--plugin"], "--plugin needs a value"),
+        (["--plugin", "bert", "--test=yes"], "--test takes no value, got 'yes'"),
         (["--plugin", "bert", "--model.lr"], "--model.lr needs a value"),
     ],
 )
@@ -152,6 +153,13 @@ def test_malformed_yaml_names_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model:\n  lr: [1\n")
     with pytest.raises(UsageError, match=r"mine\.yaml:\d"):
+        resolved("--plugin", "bert", "--config", str(file))
+
+
+def test_yaml_nested_without_end_is_a_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(UsageError, match=r"--config .*mine\.yaml: "):
         resolved("--plugin", "bert", "--config", str(file))
 
 

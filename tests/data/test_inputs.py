@@ -66,6 +66,8 @@ def test_relevance_of_an_input_line_is_that_of_its_pictures(folder: Path) -> Non
         ({"boxes": [[LEFT]]}, "2 images but 1 values of 'boxes'"),
         ({"boxes": {"a.png": []}}, "'boxes' must be a list, one value for each image, found dict"),
         ({"boxes": [3, []]}, "boxes of a.png: objects must be a list, got 3"),
+        ({"boxes": [0, []]}, "boxes of a.png: objects must be a list, got 0"),
+        ({"boxes": [[LEFT], False]}, "boxes of b.png: objects must be a list, got False"),
         ({"boxes": [[[0, 0, 1, 1]], []]}, r"boxes of a.png: objects\[0\] must be a mapping"),
         ({"boxes": [[{"box": [5, 5, 2, 9]}], []]}, "has no size"),
         ({"boxes": [[{"box": [0, 0, 0.5, 0.5]}], []]}, "smaller than a pixel"),

@@ -253,6 +253,7 @@ def test_names_stay_text_in_every_format(write_run: Write, write_table: Write):
         ),
         ({"cells": [{"row": 0, "column": 0, "state": "done", "printed": True}]}, "printed must be a number, got True"),
         ({"cells": [{"row": 0, "column": 0, "state": "done", "runs": ["/etc"]}]}, "is not a path relative"),
+        ({"cells": [{"row": 0, "column": 0, "state": "done", "runs": ["a" * 30_000]}]}, "is not a path relative"),
         ({"cells": [{"row": 0, "column": 0, "state": "done", "of": [[0, 0]]}]}, "which is a mean itself"),
         ({"cells": [{"row": 0, "column": 0, "state": "done", "of": [[1, 0]]}]}, "which does not exist"),
     ],

@@ -19,6 +19,9 @@ class Parser(argparse.ArgumentParser):
         without_value = re.fullmatch(r"argument ([^ ]+): expected .*arguments?", message)
         if without_value:
             message = f"{without_value[1]} needs a value"
+        with_value = re.fullmatch(r"argument ([^ ]+): ignored explicit argument (.*)", message, re.DOTALL)
+        if with_value:
+            message = f"{with_value[1]} takes no value, got {with_value[2]}"
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 

@@ -70,7 +70,7 @@ def input_post(record: Any, where: str, default_id: str, folders: ImageFolders) 
     scores = validated(_Relevance, record, where).relevance or ()
     images = list(post.images)
     for place, given in enumerate(_one_each(record, "boxes", post, where)):
-        row = given if isinstance(given, dict) else {"objects": given or []}
+        row = given if isinstance(given, dict) else {"objects": [] if given is None else given}
         row = {"unit": record.get("unit", "pixels"), **row, "where": where}
         boxes = validated(PictureBoxes, row, f"{where}: boxes of {images[place].name}")
         known = placed(boxes, images[place], Counter())

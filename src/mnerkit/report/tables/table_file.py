@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from mnerkit.strict_json import read_format
-from mnerkit.validation import Content, Figure, ListOf, Place, RowOf, Text, validated
+from mnerkit.validation import MOST_LETTERS, Content, Figure, ListOf, Place, RowOf, Text, validated
 
 FORMAT, VERSION = "mnerkit-table", 1
 MAX_SIDE = 500  # rows or columns of a table
@@ -28,7 +28,8 @@ def _plain_name(name: str) -> str:
 def _run_folder(run: object, info: ValidationInfo) -> object:
     """The folder of a run; a file names it relative to itself, and so that it works on other machines."""
     if isinstance(run, str):
-        if not run or run.startswith(("/", "~")) or "\\" in run or PurePosixPath(run).is_absolute():
+        unsafe = run.startswith(("/", "~")) or "\\" in run or PurePosixPath(run).is_absolute()
+        if not run or len(run) > MOST_LETTERS or unsafe:
             raise ValueError(f"run {run[:80]!r} is not a path relative to the table file")
         return Path((info.context or {})["folder"]) / run
     return run

@@ -53,7 +53,7 @@ def read_file(name: str | Path) -> dict[str, Any]:
         )
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, ValueError, OSError) as error:
+    except (YAMLError, ValueError, OSError, RecursionError) as error:
         raise UsageError(f"--config {fault(path, error)}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected sections model, data, trainer")
