@@ -14,7 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from mnerkit import registry
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError
-from mnerkit.methods.constructor_options import takes_arguments
+from mnerkit.methods.former_interface import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
 from mnerkit.methods.method import Method
 from mnerkit.methods.support import support_posts

@@ -16,7 +16,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.errors import CheckpointError, TowerError
-from mnerkit.methods.constructor_options import options_of, takes_arguments
+from mnerkit.methods.former_interface import adopt, former_attribute, options_of, takes_arguments
 from mnerkit.methods.optimiser import adamw, parameter_groups
 from mnerkit.methods.options import MethodOptions
 from mnerkit.options import Options, make
@@ -68,10 +68,13 @@ class Method(lightning.LightningModule):
     reads_support: bool = False
     tunes: bool = False
     encoder: nn.Module
+    noted = former_attribute("noted", "notes")
+    measured = former_attribute("measured", "logged_scalars")
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Declare the options of a class that takes them as arguments, as plugins of release 0.1.0 do."""
         super().__init_subclass__(**keywords)
+        adopt(cls, {"leave": "export"})
         if takes_arguments(cls):
             cls.options_class = cast(type[MethodOptions], options_of(cls, cls.options_class))
 

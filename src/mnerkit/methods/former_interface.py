@@ -1,9 +1,11 @@
-"""Options classes for plugins of release 0.1.0, whose constructors take options as arguments."""
+"""What keeps plugins of release 0.1.0 working for one release: options as constructor arguments, and former names."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from mnerkit.options import Options, option
@@ -31,6 +33,38 @@ def options_of(kind: type[Any], base: type[Options]) -> type[Options]:
         if name != "head" and argument.default is not argument.empty
     ]
     return dataclasses.make_dataclass(f"{kind.__name__}Options", fields, bases=(base,), frozen=True, kw_only=True)
+
+
+def adopt(kind: type[Any], names: Mapping[str, str]) -> None:
+    """Let what a class defines under a former name be found under today's, with a warning.
+
+    Args:
+        kind: the class.
+        names: former name -> name.
+    """
+    for former, name in names.items():
+        if former in vars(kind):
+            _warn(kind, former, name)
+            setattr(kind, name, vars(kind)[former])
+
+
+def former_attribute(former: str, name: str) -> Any:
+    """A property for the former name of an attribute; it warns."""
+
+    def read(self: Any) -> Any:
+        _warn(type(self), former, name)
+        return getattr(self, name)
+
+    def write(self: Any, value: Any) -> None:
+        _warn(type(self), former, name)
+        setattr(self, name, value)
+
+    return property(read, write, doc=f"Former name of `{name}`.")
+
+
+def _warn(kind: type[Any], former: str, name: str) -> None:
+    message = f"{kind.__name__}.{former} is now called {name}; the former name works for one release"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
 def _constructors(kind: type[Any]) -> list[Any]:

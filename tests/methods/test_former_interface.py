@@ -1,0 +1,33 @@
+"""Plugins of release 0.1.0 under today's interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mnerkit.methods.method import Method
+
+
+def test_a_hook_with_its_former_name_is_called_under_the_new_one() -> None:
+    with pytest.warns(DeprecationWarning, match="Old.leave is now called export"):
+
+        class Old(Method):
+            def leave(self, trainer: Any, data: Any, folder: Path) -> None:
+                self.folder = folder
+
+    method = Old()
+    nothing: Any = None
+    method.export(nothing, nothing, Path("here"))
+    assert method.folder == Path("here")
+
+
+def test_attributes_with_former_names_are_those_with_the_new_ones() -> None:
+    method = Method()
+    with pytest.warns(DeprecationWarning, match="Method.noted is now called notes"):
+        method.noted["pairs"] = 3
+    with pytest.warns(DeprecationWarning, match="Method.measured is now called logged_scalars"):
+        method.measured = {"loss": 1.0}
+    assert method.notes == {"pairs": 3}
+    assert method.logged_scalars == {"loss": 1.0}
