@@ -257,6 +257,11 @@ def test_any_value_of_a_file_or_command_is_taken_or_refused_in_one_line(
     assert set(found.content[section]) >= {*known[section]} - {"head", "head.name"}
 
 
+def test_a_mapping_in_place_of_a_list_of_an_earlier_layer_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"^--data.train_types .*: give a list of texts"):
+        configuration.resolve("mousing", values={"data": {"train_types": {"PER": 1}}})
+
+
 def test_the_trainer_s_options_are_those_of_lightning() -> None:
     import lightning
 

@@ -1,4 +1,4 @@
-"""Configuration files: where those lie that come with mnerkit, and their sections, interpolations unresolved."""
+"""Configuration files: the packaged ones, their sections with interpolations unresolved, and merging them."""
 
 from __future__ import annotations
 
@@ -69,3 +69,19 @@ def read_file(name: str | Path) -> dict[str, Any]:
         if not isinstance(read.get(key, ""), str):
             raise UsageError(f"--config {path}: {key} must be a name, got {read[key]!r}")
     return read
+
+
+def laid_over(below: Any, above: Any) -> Any:
+    """Merge two configurations of OmegaConf. A list replaces a mapping, and the reverse: OmegaConf merges neither."""
+    from omegaconf import OmegaConf
+
+    def make_room(old: Any, new: Any) -> None:
+        for key in [key for key in new if key in old]:
+            values = old._get_node(key), new._get_node(key)
+            if all(map(OmegaConf.is_dict, values)):
+                make_room(*values)
+            elif all(map(OmegaConf.is_config, values)) and type(values[0]) is not type(values[1]):
+                old.pop(key)
+
+    make_room(below, above)
+    return OmegaConf.merge(below, above)

@@ -20,7 +20,7 @@ from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, Options, declared, in_its_time, make
-from mnerkit.runs.config.config_file import read_file
+from mnerkit.runs.config.config_file import laid_over, read_file
 from mnerkit.runs.config.options import CLASSES, SECTIONS
 
 # keys of a configuration that are no sections
@@ -253,7 +253,7 @@ def _merged(
             if here and before and here != before:
                 merged.model.head = {}  # another head: options of the one before do not apply
             before = here or before
-            merged = OmegaConf.merge(merged, OmegaConf.create(layer))
+            merged = laid_over(merged, OmegaConf.create(layer))
         choose_corpus(dotted.get("data.corpus"))
         # first, wherever it stands: options of the head are those of this one
         if "model.head" in dotted:
@@ -262,7 +262,7 @@ def _merged(
                 merged.model.head = {"name": head}
         for name, value in dotted.items():
             if name != "model.head":
-                merged = OmegaConf.merge(merged, _dotted(name, _yaml_text(name, value, known)))
+                merged = laid_over(merged, _dotted(name, _yaml_text(name, value, known)))
         content: Any = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
