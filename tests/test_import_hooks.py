@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
-from mnerkit.import_hooks import MOVED, new_name
+from mnerkit.import_hooks import MOVED, RENAMED, new_name
 from mnerkit.methods.heads.crf import CRFHead
+from mnerkit.methods.heads.nearest import NearestHead
 from mnerkit.options import declared
 
 
@@ -41,6 +43,32 @@ def test_what_former_modules_give_are_the_classes_of_today() -> None:
     assert {"lr", "max_objects", "text"} <= set(declared(Fork.options_class))
     made = Fork(hidden=7, lr=0.5, head=CRFHead())
     assert made.hidden == 7 and made.options.max_objects == 3 and made.options.lr == 0.5
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("old", "new"), [(old, new) for old, new in MOVED.items() if new in RENAMED])
+def test_functions_that_were_renamed_have_their_former_names_in_former_modules(old: str, new: str) -> None:
+    sys.modules.pop(old, None)
+    module = importlib.import_module(old)
+    assert all(getattr(module, former) is getattr(module, today) for former, today in RENAMED[new].items())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_hooks_of_a_former_plugin_are_called(tmp_path: Path) -> None:
+    from mnerkit.tagging.stage_prefix import StagePrefixTagger
+
+    class Fork(StagePrefixTagger):  # type: ignore[misc]
+        def leave(self, trainer: object, data: object, folder: Path) -> None:
+            (folder / "mine.txt").write_text(str(self.noted))
+
+    class Comparing(CRFHead):
+        compares = True
+
+    made = Fork(head=Comparing())
+    made.noted["epochs"] = 3
+    made.export(None, None, tmp_path)
+    assert made.notes == {"epochs": 3} and (tmp_path / "mine.txt").read_text() == "{'epochs': 3}"
+    assert made.head.has_divergence and CRFHead().compares and not NearestHead().compares
 
 
 def test_other_names_are_left_alone() -> None:

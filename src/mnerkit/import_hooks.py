@@ -68,6 +68,12 @@ MOVED = {
     "mnerkit.nn.crf": "mnerkit.nn.linear_chain",
     "mnerkit.nn.spans": "mnerkit.nn.untyped_spans",
 }
+# module of today -> former name of a function -> its name today
+RENAMED = {
+    "mnerkit.methods.heads.head": {"likeliest": "most_likely", "as_long_as_posts": "pad_to_words"},
+    "mnerkit.nn.visual_prefix": {"begin_quiet": "init_small"},
+    "mnerkit.towers.fusion.prefix": {"put_before": "prepend", "let_in": "accept_joining"},
+}
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -84,6 +90,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         name = new_name(spec.name) or ""
         warnings.warn(f"{spec.name} is {name} now; the former name goes with the next release", FutureWarning, 2)
         module = importlib.import_module(name)
+        for former, today in RENAMED.get(name, {}).items():
+            setattr(module, former, getattr(module, today))
         spec.loader_state = module.__spec__
         return module
 

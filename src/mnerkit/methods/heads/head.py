@@ -51,6 +51,16 @@ class Head(nn.Module):
     has_divergence: ClassVar[bool] = False
     choices: Sequence[float] = ()
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Take over `compares`, as heads of release 0.1.0 call `has_divergence`."""
+        super().__init_subclass__(**keywords)
+        cls.has_divergence = cls.__dict__.get("compares", cls.has_divergence)
+
+    @property
+    def compares(self) -> bool:
+        """`has_divergence`, by its name of release 0.1.0."""
+        return self.has_divergence
+
     def __init__(self, options: HeadOptions | None = None, **values: Any) -> None:
         """Store the options.
 
