@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -53,22 +52,15 @@ def test_functions_that_were_renamed_have_their_former_names_in_former_modules(o
     assert all(getattr(module, former) is getattr(module, today) for former, today in RENAMED[new].items())
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_hooks_of_a_former_plugin_are_called(tmp_path: Path) -> None:
-    from mnerkit.tagging.stage_prefix import StagePrefixTagger
+def test_a_head_of_before_says_under_the_former_name_whether_it_has_a_divergence() -> None:
+    with pytest.warns(DeprecationWarning, match="compares is now called has_divergence"):
 
-    class Fork(StagePrefixTagger):  # type: ignore[misc]
-        def leave(self, trainer: object, data: object, folder: Path) -> None:
-            (folder / "mine.txt").write_text(str(self.noted))
+        class Comparing(NearestHead):
+            compares = True
 
-    class Comparing(CRFHead):
-        compares = True
-
-    made = Fork(head=Comparing())
-    made.noted["epochs"] = 3
-    made.export(None, None, tmp_path)
-    assert made.notes == {"epochs": 3} and (tmp_path / "mine.txt").read_text() == "{'epochs': 3}"
-    assert made.head.has_divergence and CRFHead().compares and not NearestHead().compares
+    assert Comparing().has_divergence and not NearestHead().has_divergence
+    with pytest.warns(DeprecationWarning, match="compares is now called has_divergence"):
+        assert CRFHead().compares
 
 
 def test_other_names_are_left_alone() -> None:

@@ -151,18 +151,7 @@ class Method(lightning.LightningModule):
         raise NotImplementedError
 
     def export(self, trainer: lightning.Trainer, data: MnerData, folder: Path) -> None:
-        """Write additional files into the folder of a finished run; called on every rank, with the best weights.
-
-        Here: what `leave` writes, as plugins of release 0.1.0 call it.
-        """
-        leave = getattr(self, "leave", None)
-        if leave is not None:
-            leave(trainer, data, folder)
-
-    @property
-    def noted(self) -> dict[str, Any]:
-        """`notes`, by its name of release 0.1.0."""
-        return self.notes
+        """Write additional files into the folder of a finished run; called on every rank, with the best weights."""
 
     # ------------------------------------------------------------------ construction
 

@@ -16,6 +16,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import DataError
+from mnerkit.methods.former_interface import adopt, former_attribute
 from mnerkit.methods.heads.options import HeadOptions
 from mnerkit.methods.post_states import PostStates
 from mnerkit.options import make
@@ -50,16 +51,12 @@ class Head(nn.Module):
     tunes_encoder: bool = False
     has_divergence: ClassVar[bool] = False
     choices: Sequence[float] = ()
+    compares = former_attribute("compares", "has_divergence")
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Take over `compares`, as heads of release 0.1.0 call `has_divergence`."""
+        """Take over what a head of release 0.1.0 defines under a former name."""
         super().__init_subclass__(**keywords)
-        cls.has_divergence = cls.__dict__.get("compares", cls.has_divergence)
-
-    @property
-    def compares(self) -> bool:
-        """`has_divergence`, by its name of release 0.1.0."""
-        return self.has_divergence
+        adopt(cls, {"compares": "has_divergence"})
 
     def __init__(self, options: HeadOptions | None = None, **values: Any) -> None:
         """Store the options.
