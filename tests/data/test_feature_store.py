@@ -460,3 +460,13 @@ def test_counting_entries_needs_no_numpy(tmp_path: Path) -> None:
     code = "import sys, mnerkit.data.features.cache_folder, mnerkit.cli.cache; "
     code += "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.ENOLCK, errno.EAGAIN])
+def test_where_no_lock_is_to_be_had_nobody_tidies(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with feature_store._alone(tmp_path) as alone:
+        assert not alone

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mnerkit.methods.method import Method
+from mnerkit.methods.predictor import Predictor
 
 
 def test_a_hook_with_its_former_name_is_called_under_the_new_one() -> None:
@@ -31,3 +32,10 @@ def test_attributes_with_former_names_are_those_with_the_new_ones() -> None:
         method.measured = {"loss": 1.0}
     assert method.notes == {"pairs": 3}
     assert method.logged_scalars == {"loss": 1.0}
+
+
+def test_warnings_of_a_predictor_are_its_remarks_for_one_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Predictor, "__init__", lambda self: None)
+    monkeypatch.setattr(Predictor, "warnings", lambda self: iter(["1 picture is missing"]))
+    with pytest.warns(DeprecationWarning, match="Predictor.remarks is now called warnings"):
+        assert list(Predictor().remarks()) == ["1 picture is missing"]  # type: ignore[call-arg]

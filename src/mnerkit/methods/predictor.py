@@ -21,6 +21,7 @@ from mnerkit.data.pictures.objects import surest
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods import checkpoint
+from mnerkit.methods.former_interface import former_attribute
 from mnerkit.methods.method import Method
 from mnerkit.towers.frozen.memory import FeatureMemory
 
@@ -39,6 +40,8 @@ class Predictor:
         UsageError: a support is given and the method reads none.
         DataError: the support is missing or has no entities.
     """
+
+    remarks = former_attribute("remarks", "warnings")
 
     def __init__(self, method: Method, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
         self.method, self.batch_size = method.eval(), batch_size

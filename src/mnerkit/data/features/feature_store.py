@@ -279,6 +279,10 @@ def _alone(folder: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield lock(handle) is True
+        try:
+            ours = lock(handle) is True
+        except OSError:  # a file system that refuses it in its own way: small shards stay small there, too
+            ours = False
+        yield ours
     finally:
         os.close(handle)
