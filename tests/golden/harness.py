@@ -199,10 +199,11 @@ class _Decisions:
         self._patches = ExitStack()
 
     def __enter__(self) -> _Decisions:
+        # of the heads alone: an encoder may find paths of its own. A module may be known by a former name, too
+        heads = {id(module): module for key, module in sys.modules.items() if re.match(r"mnerkit\..*\bheads\b", key)}
         for name, watch in (("viterbi", self._of_paths), ("most_likely", self._of_words)):
-            # of the heads alone: an encoder may find paths of its own
-            for key, module in list(sys.modules.items()):
-                if re.match(r"mnerkit\..*\bheads\b", key) and callable(original := vars(module).get(name)):
+            for module in heads.values():
+                if callable(original := vars(module).get(name)):
                     self._patches.enter_context(patch.object(module, name, watch(original)))
         return self
 
