@@ -28,7 +28,7 @@ const sets = once(() => read("sets"));
 const pictures = once(() => read("pictures"));
 const main = document.getElementById("main");
 
-const two = (value) => value.toFixed(2);
+const two = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00");
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 const p = (value) => (value < 0.001 ? "< 0.001" : "= " + value.toFixed(3));
 const plural = (count, one, many) => count.toLocaleString("en") + " " + (count === 1 ? one : many || one + "s");
