@@ -103,6 +103,8 @@ def test_entity_words_of_a_run_are_drawn_in_a_plane(run: Path) -> None:
         (["attention", "nowhere"], "nowhere is no run folder"),
         (["adjacency"], "takes run folders, or --ckpt_path"),
         (["adjacency", "--ckpt_path", "RUN"], "give --out DIR"),
+        (["tsne", "RUN", "--out", "plane.PNG"], "writes an HTML page; give a name like plane.html"),
+        (["cases", "RUN", "--out", "cases.pdf"], "writes an HTML page; give a name like cases.html"),
         (["tsne", "RUN", "--perplexity", "3"], "no option '--perplexity'"),
         (["tsen", "RUN"], "Did you mean 'tsne'?"),
     ],

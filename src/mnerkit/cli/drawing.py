@@ -30,6 +30,7 @@ _VERBS = {
 }
 _FEW = 8  # posts with maps
 _COMPUTED = ("adjacency", "attention", "tsne")
+_PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf"}
 
 
 def main(argv: list[str]) -> int:
@@ -82,11 +83,25 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     return parser, verbs
 
 
+def _page_file(options: argparse.Namespace) -> Path:
+    """The HTML file to write.
+
+    Raises:
+        UsageError: it can't be written, or is named like a picture.
+    """
+    out = out_file(options.out, options.overwrite)
+    if out.suffix.lower() in _PICTURES:
+        raise UsageError(
+            f"--out {out}: `mnerkit draw {options.verb}` writes an HTML page; give a name like {out.stem}.html"
+        )
+    return out
+
+
 # ---------------------------------------------------------------------- figures of runs
 
 
 def _figures(options: argparse.Namespace, rest: list[str]) -> int:
-    out = None if options.out is None else out_file(options.out, options.overwrite)
+    out = None if options.out is None else _page_file(options)
     runs = [Path(run) for run in options.runs]
     for run in runs:
         if not (run / "config.yaml").is_file():
@@ -169,7 +184,7 @@ def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
 
 
 def _cases(options: argparse.Namespace) -> int:
-    out = out_file(options.out, options.overwrite)
+    out = _page_file(options)
     from mnerkit.report.posts import cases
     from mnerkit.report.posts.browser import split_posts
 
