@@ -30,7 +30,7 @@ LARGEST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers between two bounds, which belong to it unless it is said otherwise.
+    """Finite numbers between two bounds, which are included unless `above` or `below` excludes them.
 
     Attributes:
         least: lower bound.

@@ -92,7 +92,7 @@ class Plugin:
     def options_class(self) -> type[Options]:
         """The class that declares the method's options: that of the module `options` beside the one it is made in.
 
-        A plugin without such a module is imported as a whole, and asked what its class declares.
+        A plugin without such a module is imported as a whole, for the `options_class` of its class.
         """
         package = self.entry.module.rpartition(".")[0]
         module = f"{package}.options"
@@ -114,7 +114,7 @@ class Plugin:
 
 
 def plugins() -> dict[str, Plugin]:
-    """All installed plugins by name; of two with one name the first one found wins."""
+    """All installed plugins by name; of two with one name the first on the path wins."""
     return dict(_on_path(tuple(sys.path)))
 
 

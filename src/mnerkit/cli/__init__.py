@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 data, 2 usage)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if "_ARGCOMPLETE" in os.environ:  # the shell asks what may stand at the cursor
+        if "_ARGCOMPLETE" in os.environ:  # Tab was pressed: the shell wants completions
             from mnerkit.cli.arguments import typed_words
 
             arguments = typed_words(VERBS)

@@ -1,4 +1,4 @@
-"""The parser of every verb, its one-line errors, its completion by the shell, and checks that several verbs need."""
+"""Parsers of the command line: one-line errors, completion by the shell, and checks that several verbs share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnerkit.errors import UsageError, did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are this program's."""
+    """A parser that raises `UsageError`."""
 
     def error(self, message: str) -> NoReturn:
         without_value = re.fullmatch(r"argument ([^ ]+): expected .*arguments?", message)
@@ -26,12 +26,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def completing() -> bool:
-    """Whether the shell asks what may stand at the cursor (`register-python-argcomplete mnerkit`)."""
+    """Whether the shell has started this process for completions (`register-python-argcomplete mnerkit`)."""
     return "_ARGCOMPLETE" in os.environ
 
 
 def typed_words(verbs: Iterable[str]) -> list[str]:
-    """The words before the cursor from the verb on, for a shell that asks; among `verbs` where there is none yet."""
+    """The words before the cursor from the verb on; where the cursor is at the verb, complete it and end."""
     import argcomplete
 
     start = int(os.environ["_ARGCOMPLETE"])
@@ -44,7 +44,7 @@ def typed_words(verbs: Iterable[str]) -> list[str]:
 
 
 def complete(parser: argparse.ArgumentParser) -> None:
-    """Where the shell asks: print what may stand at the cursor, and end the process."""
+    """Print the completions and end the process, if the shell wants them."""
     if completing():
         import argcomplete
 
@@ -54,7 +54,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 
 def offer(action: argparse.Action, values: Iterable[str] | Callable[..., Iterable[str]] | None) -> None:
-    """Complete an argument from these values, or those that a function gives; None: from the files that there are."""
+    """Complete an argument with these values, or with those that a function returns; None: with names of files."""
     if values is not None:
         completer = values if callable(values) else lambda **_: values
         action.completer = completer  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ def with_verbs(name: str, about: str, verbs: Mapping[str, str]) -> tuple[Parser,
 
     Args:
         name: the command, as it is typed.
-        about: what its page of help says.
+        about: the text of its help page.
         verbs: what each verb does, in a line.
     """
     parser = Parser(name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -132,7 +132,7 @@ def _without_dotted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def refuse(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
-    """Complain of the first of the arguments that `parser` left over, if any.
+    """Refuse the first of the arguments that `parser` left over, if any.
 
     Raises:
         UsageError: with the nearest option that there is.

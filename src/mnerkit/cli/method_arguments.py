@@ -27,7 +27,7 @@ from mnerkit.runs.config.config_file import read_file, settings_names
 from mnerkit.runs.config.configuration import SECTIONS, Configuration
 
 HELP = ("-h", "--help")
-# options of how a method is trained; a checkpoint knows how it reads
+# options of training, which have no effect on a checkpoint
 TRAINING = frozenset(declared(TaggerOptions))
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
 TRAINER_SHOWN = (
@@ -77,7 +77,7 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     "images": ("DIR", "folder of the pictures that the input names (default: the input's folder)"),
     "support": ("FILE", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support"),
 }
-# how those are read that are given otherwise than once, with one value
+# of flags that take several values, may be repeated or have a default: arguments of `add_argument`
 _READ: dict[str, dict[str, Any]] = {
     "config": {"action": "append", "default": []},
     "runs_dir": {"default": "runs"},
@@ -106,7 +106,7 @@ SECTIONS_OF = {
 
 
 def read(verb: str, argv: Sequence[str]) -> argparse.Namespace | None:
-    """Read a verb's arguments; None where the help was asked for and is printed.
+    """Read a verb's arguments; with `--help`, print the help and return None.
 
     Returns:
         The flags, and as `dotted` the options of the sections by dotted name: as text, since it takes all layers to
@@ -124,17 +124,17 @@ def read(verb: str, argv: Sequence[str]) -> argparse.Namespace | None:
 
 
 def configuration_of(words: Sequence[str]) -> Configuration:
-    """What a command (`fit --plugin NAME ...`) trains."""
+    """The configuration of a command `fit --plugin NAME ...`."""
     return configured(parse("fit", words[1:]))
 
 
 def dotted_of(verb: str, words: Sequence[str]) -> dict[str, str | None]:
-    """The options of the sections alone, of a verb that has read its flags."""
+    """The options of the sections alone, for a verb that reads its own flags."""
     return dict(parse(verb, words).dotted)
 
 
 def configured(options: argparse.Namespace, seed: int | None = None) -> Configuration:
-    """All layers of `fit`, merged and checked; `seed` takes the place of the flag's."""
+    """All layers of `fit`, merged and checked; `seed` replaces that of the flag."""
     return configuration.resolve(
         options.plugin,
         files=options.config,
@@ -145,7 +145,7 @@ def configured(options: argparse.Namespace, seed: int | None = None) -> Configur
 
 
 def several(values: Sequence[str]) -> list[str]:
-    """The items of an option that takes them with blanks, with commas or in brackets."""
+    """Items that are separated by blanks or commas, in brackets or not."""
     return [item.strip() for item in ",".join(values).strip("[]").split(",") if item.strip()]
 
 
@@ -176,7 +176,7 @@ def page(verb: str, argv: Sequence[str]) -> str:
 
 
 def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
-    """Read a verb's arguments, among which no one asks for help; see `read`."""
+    """Read a verb's arguments, `--help` not among them; see `read`."""
     parser = parser_of(verb)
     words = (word[2:].partition("=")[0] for word in argv if word.startswith("--"))
     dotted = list(dict.fromkeys(word for word in words if "." in word))
@@ -234,8 +234,8 @@ def described(verb: str, argv: Sequence[str], everything: bool = False) -> Parse
     Args:
         verb: whose.
         argv: what has been typed; it decides which method and head are shown.
-        everything: complete what stands at the cursor, and end the process; the Trainer's rarer options are offered,
-            and words that can't be read yet are no mistake.
+        everything: for completion: with the Trainer's rarer options, and without an error about words that can't be
+            read yet.
     """
     parser = parser_of(verb)
     try:
@@ -286,7 +286,7 @@ def _head(plugin: registry.Plugin | None, dotted: Mapping[str, str | None]) -> s
 
 
 def _given(plugin: registry.Plugin, head: str | None, files: Sequence[str]) -> dict[str, Any]:
-    """What `defaults.yaml` sets, where the files leave it in force; of the head only if it is that one."""
+    """Values of `defaults.yaml`, unless the files turn it off; the head's options only if it names the same head."""
     if not configuration.takes_defaults([read_file(file) for file in files]):
         return {}
     content = configuration.head_named(dict(plugin.defaults))
@@ -300,7 +300,7 @@ def _given(plugin: registry.Plugin, head: str | None, files: Sequence[str]) -> d
 def _group(
     parser: Parser, title: str, section: str, options: Mapping[str, Option], given: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """An argument an option, with the value that it has where nobody gives one: of `defaults.yaml`, else the class."""
+    """Add an argument for each option; its help ends with its default, of `defaults.yaml` or else of the class."""
     group, values = parser.add_argument_group(title), given.get(section) or {}
     for name, option in options.items():
         about = option.help + _default(option, values.get(name))
@@ -321,7 +321,7 @@ def _default(option: Option, given: Any) -> str:
 
 
 def _choices(option: Option) -> list[str] | None:
-    """Values that can be listed; None of a text, which may be the name of a file."""
+    """Completions of an option's value; None for a text, which may be the name of a file."""
     words = [*(("true", "false") if bool in option.alternatives else ()), *option.choices]
     return words if words or str not in option.alternatives else None
 

@@ -21,7 +21,7 @@ def report(text: str) -> None:
 
 
 def main(verb: str, argv: Sequence[str]) -> int:
-    """Do what one of the four verbs is asked for; return the exit code.
+    """Run `mnerkit fit`, `validate`, `test` or `predict`; return the exit code.
 
     Raises:
         MnerkitError: see `runs.fit`, `runs.score` and `runs.predict`.
@@ -51,7 +51,7 @@ def _fit(options: argparse.Namespace) -> int:
 def _fit_seeds(options: argparse.Namespace) -> int:
     """Train with several seeds, and print mean, interval and the paired difference to a baseline."""
     if options.seed is not None:
-        raise UsageError("--seed and --seeds both say which seeds: give one")
+        raise UsageError("--seed and --seeds can't go together: give one of them")
     seeds, baseline = several(options.seeds), several(options.baseline or [])
     if not all(seed.isascii() and seed.isdigit() for seed in seeds):
         raise UsageError(f"--seeds {' '.join(seeds)}: give whole numbers, for instance --seeds 0 1 2")

@@ -109,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
     grid = builder.grid
     grid.chosen = [experiment.name for experiment in chosen]
     if options.logger == "wandb" or options.wandb_sweep:
-        # on a dashboard a run names all cells that it fills, whatever was asked for
+        # on a dashboard a run names all cells that it fills, also those of experiments that are not chosen
         builder.add(experiment for name, experiment in experiments.items() if name not in grid.chosen)
     dashboards = reproduce_wandb.attach(options, grid)
     _report_absent(grid)
@@ -136,7 +136,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse options that can't be, before anything is imported."""
+    """Refuse wrong values and combinations before anything heavy is imported."""
     if options.executor not in EXECUTORS:
         near = did_you_mean(options.executor, EXECUTORS)
         raise UsageError(f"no executor {options.executor!r}: {', '.join(EXECUTORS)}.{near}")

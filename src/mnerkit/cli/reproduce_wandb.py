@@ -38,7 +38,7 @@ def add_options(parser: Parser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse options that go with no other, and a W&B that has no key.
+    """Refuse options that do not go together, and W&B without a key.
 
     Raises:
         UsageError: one of them.
@@ -72,7 +72,7 @@ def _has_key() -> bool:
 
 
 def defines(options: argparse.Namespace) -> bool:
-    """Whether files for W&B are options for, and nothing is to be run."""
+    """Whether files for W&B are written and nothing is run."""
     return bool(options.wandb_sweep or options.wandb_report)
 
 
@@ -85,7 +85,7 @@ def _account(options: argparse.Namespace) -> Account:
 
 
 def define(options: argparse.Namespace, grid: Grid) -> int:
-    """Write the sweep files and the definition of the report, as far as they are options for."""
+    """Write the sweep files and the definition of the report, whichever are requested."""
     from mnerkit.atomic_files import write_json
     from mnerkit.reproduce.wandb import report_definition, sweep_files
 

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
 
     Raises:
         UsageError: an option that does not exist, or runs that can't be paired.
-        DataError: no such run or predictions, or runs that were not asked alike.
+        DataError: no such run or predictions, or runs whose posts, tags, types or episodes differ.
     """
     parser = Parser("mnerkit runs compare", description=ABOUT, allow_abbrev=False)
     parser.add_argument("pair", nargs="*", metavar="RUN", help="two run folders: A, then B")

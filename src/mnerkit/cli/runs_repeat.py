@@ -11,10 +11,10 @@ from mnerkit.runs.repeat import command_of, compared_predictions, differences, r
 from mnerkit.runs.run_folder import RunFolder
 
 ABOUT = """Train a run again, from the configuration in its folder, into a new folder beside it; compare the figures.
-It ends with 0 where all figures are the same, and with 1 where one is not; what else differs (versions, device,
-threads) is said then. The same command continues a repetition that was cut off."""
+The exit code is 0 where all figures are the same. Where one differs it is 1, and other differences (versions, device,
+threads) are printed. The same command continues a repetition that was cut off."""
 
-TOLD = 8  # differing figures that are shown
+MOST_SHOWN = 8  # differing figures
 
 
 def main(argv: list[str]) -> int:
@@ -31,19 +31,19 @@ def main(argv: list[str]) -> int:
         "--runs_dir", "--runs-dir", metavar="DIR", help="where run folders lie (default: the run's own)"
     )
     parser.add_argument("--name", metavar="NAME", help="name of the new folder (default: the run's, and -repeat)")
-    asked = read(parser, argv)
-    run = RunFolder(Path(asked.run))
-    configuration, place = repetition(run, asked.runs_dir, asked.name)
+    options = read(parser, argv)
+    run = RunFolder(Path(options.run))
+    configuration, place = repetition(run, options.runs_dir, options.name)
     print(command_of(run, configuration, place), flush=True)
-    if asked.dry_run:
+    if options.dry_run:
         return 0
     before = run.metrics()
     again = fit_configured(configuration, place, report).folder
-    found = differences(before, again.metrics())
-    if found:
-        print("\n".join([f"not the same figures as {run.path}:", *found[:TOLD]]))
-        if len(found) > TOLD:
-            print(f"  and {len(found) - TOLD} more")
+    differing = differences(before, again.metrics())
+    if differing:
+        print("\n".join([f"not the same figures as {run.path}:", *differing[:MOST_SHOWN]]))
+        if len(differing) > MOST_SHOWN:
+            print(f"  and {len(differing) - MOST_SHOWN} more")
         print("\n".join(surroundings(run, again) or ["  versions and device are the same"]))
         return 1
     print(f"the same figures as {run.path}{compared_predictions(run, again)}")

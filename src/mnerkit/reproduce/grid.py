@@ -245,7 +245,7 @@ class Builder:
         return self.tower if value == TOWER else self.vision
 
     def _check_corpus(self, corpus: str, where: str) -> None:
-        """Refuse a corpus that can't be read, and, with the place `where` it is asked for, one that nobody knows."""
+        """Refuse a corpus that can't be read, and, naming the row that needs it (`where`), one that does not exist."""
         if corpus not in self.grid.absent and corpus != "probe":
             try:
                 find_corpus(corpus, self.root)

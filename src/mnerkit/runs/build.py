@@ -161,7 +161,7 @@ class Assembly:
         self.trainer.save_checkpoint(folder.best, weights_only=True)
 
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
-        """Score a split and write its predictions; for generated corpora tell clear from ambiguous entities, too."""
+        """Score a split and write its predictions; clear and ambiguous entities of generated corpora also apart."""
         key = key or split
         figures, self._last = evaluation.scored(self.trainer, self.method, self.data, split)
         if folder is not None and self.trainer.is_global_zero:

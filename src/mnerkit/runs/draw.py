@@ -66,7 +66,7 @@ def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> 
 
 
 def _scored(dataset: Any, key: Any) -> list[Post]:
-    """Posts that a batch of the loader scores, told without reading pictures."""
+    """Posts that a batch of the loader scores; no picture is read for it."""
     if hasattr(dataset, "source"):
         return [dataset.source.posts[place] for place in dataset.source.episode(key).query]
     return [dataset.posts[place] for place in key]
@@ -115,7 +115,7 @@ def keep(
             taken = set()
             for batch in batches_of(assembly, split, ids):
                 for post in maps.posts(kind, method, batch.to(method.device)):
-                    # a post is asked about in several episodes
+                    # a post may be a query of several episodes
                     if post["id"] not in taken and (ids is None or post["id"] in ids):
                         taken.add(post["id"])
                         yield post

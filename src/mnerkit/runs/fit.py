@@ -60,7 +60,7 @@ def fit(
         runs_dir: where run folders lie.
         overwrite: replace a run of that name.
         logger: `csv` (always written), or `wandb` besides.
-        report: takes a line or table that tells how far it is.
+        report: called with lines and tables of progress.
 
     Returns:
         The finished run.

@@ -1,4 +1,4 @@
-"""What tells one run from another: all that decides its figures, and nothing of where things lie.
+"""The identity of a run: all that decides its figures, and nothing of where things lie.
 
 The configuration with every option's value (an option that is set to its default changes nothing), the digests of the
 corpus and of the files that it reads, the weights of towers in local folders, and three behaviour numbers: of the core,

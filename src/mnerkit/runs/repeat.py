@@ -81,7 +81,7 @@ def surroundings(run: RunFolder, again: RunFolder) -> list[str]:
 
 
 def compared_predictions(run: RunFolder, again: RunFolder) -> str:
-    """What is to be said of the predictions of two runs with the same figures."""
+    """Whether two runs with the same figures have the same predictions, to end a sentence with."""
     files = sorted(path.name for path in run.path.glob("predictions.*.jsonl") if "@" not in path.name)
     both = [name for name in files if (again.path / name).is_file()]
     other = [name for name in both if (run.path / name).read_bytes() != (again.path / name).read_bytes()]

@@ -119,7 +119,7 @@ class RunFolder:
     def taken(self) -> bool:
         """Whether this process sees that another one writes into the folder.
 
-        Never to be asked by the one that does: closing the file would give its own lock up.
+        The process that writes must not call this: closing the file would give up its own lock.
         """
         try:
             handle = os.open(self.path / LOCK, os.O_RDWR)
@@ -176,7 +176,7 @@ class RunFolder:
         return "new"
 
     def follow(self, overwrite: bool) -> str:
-        """What `start` says to the first rank of a run, for the other ones, which touch nothing.
+        """What `start` returns on the first rank of a run, for the other ranks, which touch nothing.
 
         A launcher may start them long before the first rank has looked, or after; until all train together nothing
         but `overwrite` changes what there is.
@@ -245,7 +245,7 @@ def dotted(content: Any, name: str = "") -> dict[str, Any]:
 
 
 def as_written(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `config.yaml` holds of a configuration: not whom the run tells of itself."""
+    """What `config.yaml` holds of a configuration: all but its loggers."""
     return json.loads(json.dumps({key: value for key, value in config.items() if key not in ("wandb", "logger")}))
 
 

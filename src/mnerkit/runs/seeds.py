@@ -45,7 +45,7 @@ def fit_seeds(
         seeds: at least one, none twice.
         place: where the runs are kept; a name gets `-s<seed>` at its end.
         baseline: runs of another method, or one run whose other seeds lie beside it.
-        report: takes a line or table that tells how far it is.
+        report: called with lines and tables of progress.
 
     Raises:
         UsageError: no seed, a seed twice, or no baseline run of a seed.

@@ -103,7 +103,7 @@ class Workbench:
         return bool(self.losses) and self.losses[-1] < self.losses[0] / 10
 
     def answers(self, posts: Sequence[Post], method: Method | None = None) -> list[dict[str, Any]]:
-        """What `method`, by default the one of `learnt`, says of posts that are in one batch."""
+        """The answers of `method`, by default the one of `learnt`, to posts that are in one batch."""
         made = self.learnt
         support = self._batch.posts[: len(self._batch) - int(self._batch.query.sum())]
         return answers(method or made.method, collated(made.data, [*support, *posts], self._batch))
@@ -132,7 +132,7 @@ def training_loss(method: Method, batch: Batch) -> float:
 
 @torch.no_grad()
 def answers(method: Method, batch: Batch) -> list[dict[str, Any]]:
-    """What a method says of each post that is asked about, as plain data; of a tagger also the states of the words."""
+    """A method's answers to the posts of a batch that are scored, as plain data; a tagger's with the words' states."""
     records = list(method.eval().rows(method.answers(batch)))
     if isinstance(method, Tagger):
         states = method.encoder(batch).states[:, batch.query]  # (E, R, W, d)

@@ -1,7 +1,7 @@
 """The configuration of a run: layers, merged and checked against the options' classes. Nothing here imports torch.
 
 Layers, later ones win: the plugin's `defaults.yaml`, unless a file says `defaults: false`, an ablation that a file
-names, each configuration file, an ablation that is asked for by itself, values from Python, then dotted options
+names, each configuration file, an ablation that is given on its own, values from Python, then dotted options
 (`--model.lr 1e-3`). Interpolations (`${model.lr}`) are resolved last, so they see every override. What no layer gives
 has the default of its option's class.
 """
@@ -198,8 +198,8 @@ def _layers(
 ) -> list[dict[str, Any]]:
     """All that lies below values from Python and dotted options.
 
-    An ablation that is asked for by itself lies above the files, since it was said last; one that a file names lies
-    below them, since that file may say more.
+    An ablation that is given on its own lies above the files; one that a file names lies below them, so that the file
+    can override it.
     """
     if base is not None:
         return [dict(base), *files]
@@ -232,7 +232,7 @@ def _ablation(method: registry.Plugin, name: str | None) -> Iterator[dict[str, A
 def _merged(
     layers: Sequence[dict[str, Any]], dotted: Mapping[str, str | None], known: Schema, of_corpus: Sequence[str]
 ) -> dict[str, Any]:
-    """Layers, then dotted options, then interpolations; another corpus drops what was said `of_corpus` before."""
+    """Layers, then dotted options, then interpolations; another corpus drops earlier options `of_corpus`."""
     # here: a misspelt plugin is answered before this is imported
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

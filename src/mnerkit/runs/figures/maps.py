@@ -108,7 +108,7 @@ def _looks(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
 
 
 def _cells(prediction: Prediction, batch: Batch, number: int, count: int) -> tuple[list[int], list[Node]]:
-    """The cells of a grid over prediction picture that is there."""
+    """The cells of the grid over each picture that is there: their places on the axis of weights, and their nodes."""
     assert batch.image_mask is not None
     size = count // batch.image_mask.shape[1]
     pictures = torch.nonzero(batch.image_mask[number]).flatten().tolist()

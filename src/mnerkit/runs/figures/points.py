@@ -41,15 +41,15 @@ def gold_words(method: Method, batches: Iterable[Batch]) -> tuple[np.ndarray, li
     for batch in batches:
         batch = batch.to(method.device)
         with method.head.adapted(method.encoder, batch, seed=method.seed) as (_, encoded):
-            found = encoded.states.detach().float().mean(0).cpu().numpy()  # (B, W, d)
-        seen = batch.text.read_mask.cpu()
+            word_states = encoded.states.detach().float().mean(0).cpu().numpy()  # (B, W, d)
+        read_mask = batch.text.read_mask.cpu()
         for row in torch.nonzero(batch.query).flatten().tolist():
             post = batch.posts[row]
             read += 1
             for span in entities(Prediction(post, [], batch.tagset.types).gold):
                 for place in range(span.start, span.end):
-                    if seen[row, place] and len(words) < MOST_POINTS:
-                        states.append(found[row, place])
+                    if read_mask[row, place] and len(words) < MOST_POINTS:
+                        states.append(word_states[row, place])
                         words.append((span.type, post.words[place], post.id))
             if len(words) == MOST_POINTS:
                 return np.stack(states), words, read
@@ -71,9 +71,9 @@ def tsne(states: np.ndarray) -> np.ndarray:
 
     perplexity = min(PERPLEXITY, (len(states) - 1) / 3)
     made = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=0, n_jobs=1)
-    found = made.fit_transform(states)
-    found = found - found.min(0)
-    return found / max(float(found.max()), 1e-9)
+    places = made.fit_transform(states)
+    places = places - places.min(0)
+    return places / max(float(places.max()), 1e-9)
 
 
 def figure(method: Method, batches: Iterable[Batch], split: str) -> dict[str, Any]:
