@@ -9,7 +9,7 @@ from PIL import Image
 
 from mnerkit.cli import main
 from mnerkit.data.corpus.corpus import load_corpus
-from mnerkit.runs.figures import figure_file
+from mnerkit.runs import figure_file
 
 SMALL = [
     "--data.limit",

@@ -15,7 +15,7 @@ from mnerkit.atomic_files import write_json, write_lines
 from mnerkit.cli import main
 from mnerkit.errors import DataError
 from mnerkit.report.posts import browser
-from mnerkit.runs.figures import figure_file
+from mnerkit.runs import figure_file
 
 POST: dict[str, Any] = {
     "id": "testp0",

@@ -15,10 +15,10 @@ from PIL import Image
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
+from mnerkit.methods.figures.graphs import PostGraph, post_graphs
 from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
 from mnerkit.methods.prediction import Prediction
 from mnerkit.report.figures.graph_figure import load_figure, png
-from mnerkit.runs.figures.graphs import PostGraph, post_graphs
 from mnerkit_plugins.mousing.tagger import MousingTagger
 
 WORDS = ("Kevin", "Durant", "$\\frac{", "enters", "\x07Oakland", "<b>", "a" * 60, "\U0001f600")

@@ -13,11 +13,12 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import entities
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import DataError, UsageError
+from mnerkit.methods.figures import maps, points
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.heads.prototype_crf import PrototypeCRFHead
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.untyped_spans import bounds_of_spans
-from mnerkit.runs.figures import figure_file, maps, points
+from mnerkit.runs import figure_file
 from mnerkit.validation import validated
 from mnerkit_plugins.bert.tagger import BertTagger
 from mnerkit_plugins.cross.tagger import CrossTagger

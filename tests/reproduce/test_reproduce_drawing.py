@@ -11,7 +11,7 @@ import pytest
 
 from mnerkit.cli import main, reproduce
 from mnerkit.reproduce.executors.executor import Outcome, Task
-from mnerkit.runs.figures import figure_file
+from mnerkit.runs import figure_file
 from tests.reproduce.small import TABLE, Pretend
 
 

@@ -109,7 +109,7 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
     if options.verb in _COMPUTED:
         dotted = dotted_of(f"draw {options.verb}", rest)
         from mnerkit.runs.draw import keep
-        from mnerkit.runs.figures.figure_file import file_of
+        from mnerkit.runs.figure_file import file_of
 
         limit = getattr(options, "limit", None)
         afresh = bool(options.overwrite or options.post or limit or rest)
@@ -141,8 +141,8 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
     load_figure()  # its absence is reported before a checkpoint is read
     import torch
 
+    from mnerkit.methods.figures.graphs import post_graphs
     from mnerkit.runs.draw import assembled, batches_of
-    from mnerkit.runs.figures.graphs import post_graphs
     from mnerkit.runs.reporting import quiet
 
     quiet()

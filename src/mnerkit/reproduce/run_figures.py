@@ -9,7 +9,7 @@ from mnerkit.reproduce.cells import Grid
 from mnerkit.reproduce.executors.executor import Executor, Task
 from mnerkit.reproduce.sweep import complete
 from mnerkit.reproduce.work import Drawing
-from mnerkit.runs.figures import figure_file
+from mnerkit.runs import figure_file
 from mnerkit.runs.run_folder import RunFolder
 
 

@@ -101,7 +101,8 @@ def keep(
     """
     import torch
 
-    from mnerkit.runs.figures import figure_file, maps, points
+    from mnerkit.methods.figures import MOST_CELLS, maps, points
+    from mnerkit.runs import figure_file
     from mnerkit.runs.reporting import quiet
 
     quiet()
@@ -124,6 +125,6 @@ def keep(
     if not posts:
         raise DataError(
             f"run {run}: no {'one of these posts' if ids else f'post of the split {split}'} has something to draw "
-            f"(an entity and a picture, and at most {figure_file.MOST_CELLS:,} weights)"
+            f"(an entity and a picture, and at most {MOST_CELLS:,} weights)"
         )
     return figure_file.write(run, kind, split, {"about": maps.ABOUT[kind], "posts": posts})

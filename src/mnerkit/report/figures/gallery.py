@@ -21,8 +21,8 @@ from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.posts.answers import file_of
 from mnerkit.report.posts.browser import MOST_PICTURES, UNKNOWN, Pictures, corpus_posts
 from mnerkit.report.tables.tables import Filled
-from mnerkit.runs.figures import figure_file
-from mnerkit.runs.figures.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES
+from mnerkit.runs import figure_file
+from mnerkit.runs.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES
 
 LARGE = 320  # pixels of the longer side of a picture that a figure is drawn on
 MOST_POSTS = 12  # with R under their pictures

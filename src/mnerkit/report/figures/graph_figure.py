@@ -14,7 +14,7 @@ import numpy as np
 
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import UsageError
-from mnerkit.runs.figures.graphs import PostGraph
+from mnerkit.methods.figures.graphs import PostGraph
 from mnerkit.templates import visible
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; one an entity type

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mnerkit import registry
 from mnerkit.reproduce.experiments.printed import Erratum, Figure, Printed
-from mnerkit.runs.figures.figure_file import KINDS
+from mnerkit.runs.figure_file import KINDS
 from mnerkit.validation import Content, ListOf, Place, Text, one_of
 from mnerkit.validation import Figure as Number
 

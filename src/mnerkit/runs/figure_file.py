@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from mnerkit.atomic_files import write_text
 from mnerkit.errors import DataError
+from mnerkit.methods.figures import MOST_CELLS, MOST_POINTS
 from mnerkit.strict_json import read_format
 from mnerkit.validation import Content, Figure, ListOf, Place, RowOf, Text, validated
 
@@ -23,8 +24,6 @@ COMPUTED = MAPS + POINTS
 FROM_SCORES, FROM_PREDICTIONS, CASES = "histogram", "relevance", "cases"  # which take none
 KINDS = (FROM_SCORES, FROM_PREDICTIONS, *COMPUTED, CASES)
 MOST_POSTS = 50  # with maps
-MOST_CELLS = 10_000  # of a matrix
-MOST_POINTS = 1_000
 
 Box = RowOf[tuple[Figure, Figure, Figure, Figure]]  # x0 y0 x1 y1, shares of a picture's width and height
 

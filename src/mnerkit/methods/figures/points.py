@@ -1,4 +1,4 @@
-"""t-SNE of the states of gold entity words: points in a plane, as `figure_file` keeps them."""
+"""t-SNE of the states of gold entity words: points in a plane, as plain data."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, UsageError
+from mnerkit.methods.figures import MOST_POINTS
 from mnerkit.methods.prediction import Prediction
 from mnerkit.methods.tagger import Tagger
-from mnerkit.runs.figures.figure_file import MOST_POINTS
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch

@@ -1,7 +1,4 @@
-"""Maps of posts, as `figure_file` keeps them: attention of entities to pictures, and graphs before and after an update.
-
-The weights are a network's; what is returned is plain data.
-"""
+"""Maps of posts as plain data: attention of entities to pictures, and graphs before and after an update."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ import torch
 
 from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.errors import UsageError
-from mnerkit.runs.figures.figure_file import MOST_CELLS
-from mnerkit.runs.figures.graphs import letter, post_graphs, region_names, traced
+from mnerkit.methods.figures import MOST_CELLS
+from mnerkit.methods.figures.graphs import letter, post_graphs, region_names, traced
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch
