@@ -33,8 +33,7 @@ from PIL import Image
 
 from mnerkit.atomic_files import write_json
 from mnerkit.data.datamodule import MnerData
-from mnerkit.methods.checkpoint import make
-from mnerkit.methods.tagger import Tagger
+from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, keep_on_disk
 
 BAR = 10.0
@@ -111,7 +110,7 @@ def main() -> int:
         lightning.seed_everything(0, verbose=False)
         clip = str(folder / "clip")
         model = {"text": clip, "vision": clip, "freeze_text": True, "freeze_vision": True, "max_tokens": 77}
-        tagger = make({"plugin": "cross", "model": {**model, "head": {"name": "crf"}}})
+        tagger = make_method({"plugin": "cross", "model": {**model, "head": {"name": "crf"}}})
         tagger.build(MnerData(str(folder / "corpus")).facts)
         corpus, cache = folder / "corpus", folder / "cache"
         seconds: dict[str, float] = {}

@@ -30,7 +30,7 @@ from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.datamodule import MnerData
-from mnerkit.methods.checkpoint import make
+from mnerkit.methods.tagger import make_method
 
 BAR = 0.8
 
@@ -87,7 +87,7 @@ def our_epoch(root: Path, folder: Path, batch_size: int, posts: int | None, seed
     head = {"name": "crf"}
     model = {"text": str(folder), "head": head, "lr": 1e-4, "tower_lr": 1e-4, "head_lr": 2e-3, "dropout": 0.1}
     lightning.seed_everything(seed, verbose=False)
-    tagger = make({"plugin": "bert", "model": model})
+    tagger = make_method({"plugin": "bert", "model": model})
     data = MnerData("twitter2017", root=str(root), batch_size=batch_size, train_limit=posts, seed=seed)
     tagger.build(data.facts)
     data.connect(tagger.needs(), "plain")

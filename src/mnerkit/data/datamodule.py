@@ -49,7 +49,6 @@ class MnerData(lightning.LightningDataModule):
         options: corpus, pictures, batches and episodes.
         seed: of batches, episodes and samples.
         split_posts: the posts of each split.
-        split_episodes: the episodes of each split.
         train_mode: whether the head trains on plain batches or on episodes.
         reads_support: whether the head tags from a support: then it is scored on episodes, however it trains. Set
             before anything is read.
@@ -70,7 +69,6 @@ class MnerData(lightning.LightningDataModule):
         self.options = make(DataOptions, given) if options is None else options
         self.seed = seed
         self.split_posts = SplitPosts(self.options, seed, self._warn_once)
-        self.split_episodes = SplitEpisodes(self.options, seed, self.split_posts)
         self.train_mode: TrainMode = "plain"
         self.reads_support = False
         self._needs: Needs | None = None
@@ -152,6 +150,11 @@ class MnerData(lightning.LightningDataModule):
     def few_shot(self) -> bool:
         """Whether dev and test are episodes."""
         return self.reads_support or self.train_mode == "episodic" or self.options.train_types is not None
+
+    @cached_property
+    def split_episodes(self) -> SplitEpisodes:
+        """The episodes of each split."""
+        return SplitEpisodes(self.options, self.seed, self.split_posts)
 
     def episodes(self, split: str, pictures: Pictures | None = None) -> Episodes:
         """The episodes of a split: of the file that names it, else drawn."""

@@ -11,16 +11,11 @@ from typing import Any, TypeVar
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from mnerkit import registry
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError
-from mnerkit.methods.former_interface import takes_arguments
-from mnerkit.methods.heads import head_options, load_head_class
 from mnerkit.methods.method import Method
 from mnerkit.methods.support import support_posts
-from mnerkit.methods.tagger import Tagger
-from mnerkit.options import in_its_time
-from mnerkit.options import make as make_options
+from mnerkit.methods.tagger import make_method
 
 AnyMethod = TypeVar("AnyMethod", bound=Method)
 
@@ -66,30 +61,6 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def make(config: dict[str, Any]) -> Method:
-    """Create a method, not yet built, from a checked configuration."""
-    plugin, model = registry.get(config["plugin"]), dict(config.get("model") or {})
-    head = dict(model.pop("head", None) or {"name": "crf"})
-    kind = plugin.load()
-    options: Any = make_options(plugin.options_class, in_its_time(plugin.options_class, model))
-    if not issubclass(kind, Tagger):
-        return _of_arguments(kind, options) if takes_arguments(kind) else kind(options)
-    name = head.pop("name")
-    head_class = head_options(name)
-    module = load_head_class(name)(make_options(head_class, in_its_time(head_class, head)))
-    return _of_arguments(kind, options, head=module) if takes_arguments(kind) else kind(options, module)
-
-
-def _of_arguments(kind: type[Method], options: Any, **extra: Any) -> Method:
-    """Create a method whose class takes its options as arguments."""
-    arguments: dict[str, Any] = options.plain()
-    method = kind(**arguments, **extra)
-    for name, value in arguments.items():
-        if not hasattr(method, name):  # options that `Method` stores in its own attributes
-            setattr(method, name, value)
-    return method
-
-
 def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:
     """Build `method` from a checkpoint and load its weights; it is returned in evaluation mode.
 
@@ -113,4 +84,4 @@ def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = 
 def load(path: str | Path, tower_dir: str | None = None) -> Method:
     """Load the method of a checkpoint, ready to predict."""
     content = read(path)
-    return restore(make(content["mnerkit"]["config"]), content, tower_dir)
+    return restore(make_method(content["mnerkit"]["config"]), content, tower_dir)

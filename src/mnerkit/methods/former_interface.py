@@ -35,6 +35,16 @@ def options_of(kind: type[Any], base: type[Options]) -> type[Options]:
     return dataclasses.make_dataclass(f"{kind.__name__}Options", fields, bases=(base,), frozen=True, kw_only=True)
 
 
+def create(kind: type[Any], options: Options, **extra: Any) -> Any:
+    """Create an object of a class whose constructor takes its options as arguments (`takes_arguments`)."""
+    arguments = options.plain()
+    made = kind(**arguments, **extra)
+    for name, value in arguments.items():
+        if not hasattr(made, name):  # options that `Method` stores in its own attributes
+            setattr(made, name, value)
+    return made
+
+
 def adopt(kind: type[Any], names: Mapping[str, str]) -> None:
     """Let what a class defines under a former name be found under today's, with a warning.
 

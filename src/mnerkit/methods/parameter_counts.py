@@ -35,10 +35,10 @@ def count(config: dict[str, Any]) -> tuple[list[Part], int]:
     """The parts of a configured method, towers first, and the number of types that its head is built for."""
     import torch
 
-    from mnerkit.methods import checkpoint
+    from mnerkit.methods.tagger import make_method
 
     with tempfile.TemporaryDirectory() as folder:
-        method = checkpoint.make({**config, "model": _bare(config.get("model") or {}, Path(folder))})
+        method = make_method({**config, "model": _bare(config.get("model") or {}, Path(folder))})
         types = _types(config, method)
         n_way = int((config.get("data") or {}).get("n_way", 2))
         try:

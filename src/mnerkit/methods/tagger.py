@@ -5,24 +5,29 @@ A `PictureTagger` has a text tower and a vision tower.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 
+from mnerkit import registry
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads import load_head_class
+from mnerkit.methods import former_interface
+from mnerkit.methods.former_interface import takes_arguments
+from mnerkit.methods.heads import head_options, load_head_class
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.method import Method
 from mnerkit.methods.options import ObjectOptions, PictureOptions, TaggerOptions
 from mnerkit.methods.post_states import PostStates
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
+from mnerkit.options import in_its_time, make
 from mnerkit.scoring.metrics import EntityScores
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
@@ -238,3 +243,17 @@ class PictureTagger(Tagger):
         for post in data.posts("train"):
             if any(ref.relevance is None for ref in post.images[: needs.max_images]):
                 data.collator()([post])  # raises an error that names the picture
+
+
+def make_method(config: Mapping[str, Any]) -> Method:
+    """Create a method, not yet built, from a checked configuration."""
+    plugin, model = registry.get(config["plugin"]), dict(config.get("model") or {})
+    head = dict(model.pop("head", None) or {"name": "crf"})
+    method_class = plugin.load()
+    create: Any = partial(former_interface.create, method_class) if takes_arguments(method_class) else method_class
+    options = make(plugin.options_class, in_its_time(plugin.options_class, model))
+    if not issubclass(method_class, Tagger):
+        return create(options)
+    name = head.pop("name")
+    head_class = head_options(name)
+    return create(options, head=load_head_class(name)(make(head_class, in_its_time(head_class, head))))

@@ -20,7 +20,7 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.methods import checkpoint, evaluation, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.method import Method
-from mnerkit.methods.tagger import Tagger
+from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
 from mnerkit.options import in_its_time, make
 from mnerkit.runs.config.options import TrainerOptions
@@ -61,7 +61,7 @@ class Assembly:
         sections = {name: config.get(name) or {} for name in ("data", "trainer")}
         trainer = make(TrainerOptions, in_its_time(TrainerOptions, sections["trainer"])).plain()
         data = MnerData(make(DataOptions, in_its_time(DataOptions, sections["data"])), seed=config["seed"])
-        method = checkpoint.make(config)
+        method = make_method(config)
         if method.tunes:
             trainer["inference_mode"] = False  # answering takes gradients
         trainer |= {"use_distributed_sampler": False, "enable_checkpointing": folder is not None, "logger": False}

@@ -47,13 +47,14 @@ def predict_file(
     from mnerkit.data.batches.inputs import read_input
     from mnerkit.methods import checkpoint
     from mnerkit.methods.predictor import Predictor
+    from mnerkit.methods.tagger import make_method
     from mnerkit.runs.config.configuration import resolve
 
     content = checkpoint.read(ckpt)
     configuration = resolve(plugin, dotted=dotted, base=content["mnerkit"]["config"])
     root = images or source.parent
     labelled = list(read_input(support, root)) if support is not None else None
-    method = checkpoint.restore(checkpoint.make(configuration.content), content, tower_dir)
+    method = checkpoint.restore(make_method(configuration.content), content, tower_dir)
     predictor = Predictor(method, labelled)
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     count = 0

@@ -27,7 +27,7 @@ from mnerkit.methods.heads import HEADS, load_head_class
 from mnerkit.methods.method import Method
 from mnerkit.methods.optimiser import adamw, parameter_groups
 from mnerkit.methods.options import TaggerOptions
-from mnerkit.methods.tagger import Tagger
+from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.options import Option, declared
 from mnerkit.runs.build import Assembly
 from mnerkit.runs.config.configuration import Configuration, filled, has_head, resolve, schema
@@ -73,7 +73,7 @@ class Workbench:
     def assembled(self, configuration: Configuration) -> Assembly:
         """Method and data, connected; the first weights are the same each time."""
         content = configuration.content
-        method = checkpoint.make(content)
+        method = make_method(content)
         method.config = content
         key = json.dumps([content["data"], method.train_mode, method.reads_support])
         if key not in self._assemblies:

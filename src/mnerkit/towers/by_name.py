@@ -155,7 +155,7 @@ def build_tiny_bert(reader: PieceReader, pooling: dict[str, Any], sizes: dict[st
     from mnerkit.towers.text.tiny import TinyBert, tiny_config
 
     _refuse("tiny-bert", sizes, [name for name in inspect.signature(tiny_config).parameters if name != "vocabulary"])
-    tower = TinyBert("tiny-bert", new_model(tiny_config(reader.vocabulary, **sizes)), reader, **pooling)
+    tower = TinyBert("tiny-bert", tiny_config(reader.vocabulary, **sizes), reader, **pooling)
     tower.options = {**pooling, **sizes}
     return tower
 

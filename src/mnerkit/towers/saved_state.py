@@ -121,7 +121,7 @@ def _saved_tiny_bert(state: dict[str, Any], _: str | Path | None) -> Tower:
     # the architecture already contains the sizes
     sizes = inspect.signature(tiny_config).parameters
     pooling = {name: value for name, value in state["options"].items() if name not in sizes}
-    return TinyBert(state["spec"], new_model(config), reader, **pooling)
+    return TinyBert(state["spec"], config, reader, **pooling)
 
 
 def _saved_patches(state: dict[str, Any], tower_dir: str | Path | None) -> Tower:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from mnerkit.plain_yaml import packaged_yaml
 
@@ -57,12 +58,4 @@ class Preset:
     lower: int = 8
 
 
-def _frozen(value: Any) -> Any:
-    """A list of the file as a tuple, and so the lists in it."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-PRESETS = {
-    name: Preset(**{key: _frozen(value) for key, value in fields.items()})
-    for name, fields in packaged_yaml("mnerkit.data.probe", "presets.yaml").items()
-}
+PRESETS = TypeAdapter(dict[str, Preset]).validate_python(packaged_yaml("mnerkit.data.probe", "presets.yaml"))

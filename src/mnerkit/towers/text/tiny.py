@@ -135,9 +135,11 @@ class TinyBert(BertTower):
 
     forget = 0.05
 
-    def __init__(self, spec: str, model: Any, reader: PieceReader, **options: Any) -> None:
-        """See `PieceTower`."""
-        super().__init__(spec, model, reader, **options)
+    def __init__(self, spec: str, config: Any, reader: PieceReader, **options: Any) -> None:
+        """Create a tower of the architecture `config` (`tiny_config`); the rest as in `PieceTower`."""
+        from transformers import AutoModel
+
+        super().__init__(spec, AutoModel.from_config(config), reader, **options)
         init_neighbour_heads(self.model)
         self.unknown: int = reader.pad_id
 
