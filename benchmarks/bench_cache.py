@@ -24,6 +24,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -33,7 +34,8 @@ from PIL import Image
 
 from mnerkit.atomic_files import write_json
 from mnerkit.data.datamodule import MnerData
-from mnerkit.methods.tagger import Tagger, make_method
+from mnerkit.methods.method import Method
+from mnerkit.methods.tagger import make_method
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, keep_on_disk
 
 BAR = 10.0
@@ -57,7 +59,9 @@ def write_towers(folder: Path, words: list[str]) -> None:
     model = json.loads(tokenizer.to_str())["model"]
     for letter in alphabet:
         model["vocab"].setdefault(letter + "</w>", len(model["vocab"]))
-    CLIPTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]]).save_pretrained(folder)
+    # transformers annotates texts and reads pairs
+    merges: Any = [tuple(pair) for pair in model["merges"]]
+    CLIPTokenizer(vocab=model["vocab"], merges=merges).save_pretrained(folder)
     config = CLIPConfig(text_config={"bos_token_id": 0, "eos_token_id": 1})
     CLIPModel(config).save_pretrained(folder)
 
@@ -83,16 +87,16 @@ def write_posts(folder: Path, posts: int, seed: int = 0) -> list[str]:
     return words
 
 
-def train(tagger: Tagger, corpus: Path, cache: Path | None, batch_size: int, epochs: int = 1) -> list[float]:
+def train(method: Method, corpus: Path, cache: Path | None, batch_size: int, epochs: int = 1) -> list[float]:
     """Seconds of each epoch by a new datamodule and Trainer; what earlier trainings had in memory is forgotten."""
-    towers = list(tagger.towers.values())
+    towers = list(method.towers.values())
     for tower in towers:
         tower.memory = FeatureMemory(limit=0)
     if cache is not None:
         keep_on_disk(towers, cache)
-    data = MnerData(str(corpus), batch_size=batch_size)
-    data.connect(tagger.needs(), "plain", tagger.facts.types, None if cache is None else KnownPictures.of(towers))
-    return epoch_seconds(tagger, data, epochs)
+    data = MnerData(corpus=str(corpus), batch_size=batch_size)
+    data.connect(method.needs(), "plain", method.facts.types, None if cache is None else KnownPictures.of(towers))
+    return epoch_seconds(method, data, epochs)
 
 
 def main() -> int:
@@ -110,13 +114,13 @@ def main() -> int:
         lightning.seed_everything(0, verbose=False)
         clip = str(folder / "clip")
         model = {"text": clip, "vision": clip, "freeze_text": True, "freeze_vision": True, "max_tokens": 77}
-        tagger = make_method({"plugin": "cross", "model": {**model, "head": {"name": "crf"}}})
-        tagger.build(MnerData(str(folder / "corpus")).facts)
+        method = make_method({"plugin": "cross", "model": {**model, "head": {"name": "crf"}}})
+        method.build(MnerData(corpus=str(folder / "corpus")).facts)
         corpus, cache = folder / "corpus", folder / "cache"
         seconds: dict[str, float] = {}
-        (seconds["without"],) = train(tagger, corpus, None, options.batch_size)
-        (seconds["filling"],) = train(tagger, corpus, cache, options.batch_size)
-        seconds["from disk"], seconds["its second"] = train(tagger, corpus, cache, options.batch_size, epochs=2)
+        (seconds["without"],) = train(method, corpus, None, options.batch_size)
+        (seconds["filling"],) = train(method, corpus, cache, options.batch_size)
+        seconds["from disk"], seconds["its second"] = train(method, corpus, cache, options.batch_size, epochs=2)
         kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
         ratio = seconds["without"] / seconds["from disk"]
     print("seconds an epoch: " + ", ".join(f"{name} {each:.2f}" for name, each in seconds.items()))

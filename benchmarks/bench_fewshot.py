@@ -91,7 +91,6 @@ TRAINING = {
 class Cell(cells.Cell):
     """One run: a system on one split, with one seed and one reading of K."""
 
-    system: str
     split: str
     seed: int
     support: str

@@ -74,7 +74,6 @@ SYSTEMS: dict[str, dict[str, str]] = {
 class Cell(cells.Cell):
     """One run: a system with one seed."""
 
-    system: str
     seed: int
 
     @property

@@ -108,7 +108,7 @@ def _resolved(argv: Sequence[str]) -> dict[str, Any]:
     try:
         from mnerkit.cli.method_arguments import configuration_of
     except ImportError:  # until 0.1.0
-        from mnerkit.cli.reproduce import commands
+        from mnerkit.cli.reproduce import commands  # type: ignore[attr-defined]
 
         return dict(commands().resolve(argv[1:]))
     return configuration_of(argv).content

@@ -44,7 +44,13 @@ RECHECK = "rows are out of date: run N cells again, drawn at random, and take ov
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a system with one seed. Its fields are the first ones of its row, and tell it from the others."""
+    """One run: a system with one seed. Its fields are the first ones of its row, and tell it from the others.
+
+    Attributes:
+        system: name of the row that it is part of.
+    """
+
+    system: str
 
     @property
     def name(self) -> str:

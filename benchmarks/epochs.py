@@ -13,7 +13,7 @@ import lightning.pytorch as lightning
 from lightning.pytorch.callbacks import Callback
 
 from mnerkit.data.datamodule import MnerData
-from mnerkit.methods.tagger import Tagger
+from mnerkit.methods.method import Method
 
 
 class _Clock(Callback):
@@ -29,12 +29,12 @@ class _Clock(Callback):
 
 
 def epoch_seconds(
-    tagger: Tagger, data: MnerData, epochs: int = 1, clock: Callable[[], float] = time.perf_counter, **options: Any
+    method: Method, data: MnerData, epochs: int = 1, clock: Callable[[], float] = time.perf_counter, **options: Any
 ) -> list[float]:
     """Train on the CPU and score nothing; seconds of each epoch.
 
     Args:
-        tagger: what is trained.
+        method: what is trained.
         data: with what.
         epochs: how many.
         clock: what tells the seconds; `time.process_time` is disturbed less by other work on the machine.
@@ -54,5 +54,5 @@ def epoch_seconds(
         callbacks=[measured],
         **options,
     )
-    trainer.fit(tagger, data)
+    trainer.fit(method, data)
     return measured.seconds
