@@ -11,7 +11,6 @@ from small_runs import BAD, GOLD, GOOD, Write, rows, tags
 
 from mnerkit.errors import DataError
 from mnerkit.report.posts.answers import Library
-from mnerkit.report.tables import paired_tests
 from mnerkit.scoring import significance
 from mnerkit.scoring.comparison import Answer, compare, read_answers, units_of
 
@@ -122,14 +121,14 @@ def test_counts_are_those_of_runs_compare(write_run: Write, episodes: bool) -> N
     b = write_run("b", GOOD, lines=lines(GOOD))
     library = Library()
     wanted = compare([tuple(read_answers(run / "predictions.test.jsonl") for run in (a, b))])
-    counts = paired_tests.counts_of(library, [(a, b)], "test", "f1")
+    counts = library.counts([(a, b)], "test", "f1")
     assert len(counts.units) == wanted["posts"] == (6 if episodes else 24)
     assert significance.paired_mean_test([counts]) == (wanted["difference"], wanted["p"])
-    of_type = paired_tests.counts_of(library, [(a, b)], "test", "type/LOC/f1")
+    of_type = library.counts([(a, b)], "test", "type/LOC/f1")
     assert of_type.table[:, 0].sum() == wanted["by_type"]["LOC"]["gold"]
     assert f1(*of_type.table[:, :3].sum(0)) == pytest.approx(wanted["by_type"]["LOC"]["f1_a"])
     for name, place in {"precision": 1, "recall": 0}.items():
-        tested = paired_tests.counts_of(library, [(a, b)], "test", name).table.sum(0)
+        tested = library.counts([(a, b)], "test", name).table.sum(0)
         plain = counts.table.sum(0)
         assert f1(*tested[:3]) == pytest.approx(100 * plain[2] / plain[place])
 
@@ -145,7 +144,7 @@ def test_more_seeds_on_the_same_posts_are_no_more_posts(write_run: Write, episod
         for seed in range(3)
     ]
     library = Library()
-    one, three = (paired_tests.counts_of(library, runs[:seeds], "test", "f1") for seeds in (1, 3))
+    one, three = (library.counts(runs[:seeds], "test", "f1") for seeds in (1, 3))
     assert (three.units == one.units).all() and (three.table == 3 * one.table).all()
     assert significance.paired_mean_test([three]) == significance.paired_mean_test([one])
     answers = [tuple(read_answers(run / "predictions.test.jsonl") for run in pair) for pair in runs]
@@ -172,13 +171,13 @@ def test_posts_that_a_run_is_asked_twice_and_other_posts_are_units_of_their_own(
 def test_what_can_not_be_tested_is_said(write_run: Write) -> None:
     a, b = write_run("a", BAD), write_run("b", GOOD, lines=rows(GOOD)[:-1])
     with pytest.raises(DataError, match="not asked alike"):
-        paired_tests.counts_of(Library(), [(a, b)], "test", "f1")
+        Library().counts([(a, b)], "test", "f1")
     with pytest.raises(DataError, match="f1_strict is not counted"):
-        paired_tests.counts_of(Library(), [(a, a)], "test", "f1_strict")
+        Library().counts([(a, a)], "test", "f1_strict")
     with pytest.raises(DataError, match="no seed"):
-        paired_tests.counts_of(Library(), [], "test", "f1")
+        Library().counts([], "test", "f1")
     with pytest.raises(DataError, match=r"no predictions\.dev\.jsonl"):
-        paired_tests.counts_of(Library(), [(a, a)], "dev", "f1")
+        Library().counts([(a, a)], "dev", "f1")
 
 
 def test_a_file_of_predictions_that_lies_is_refused(write_run: Write) -> None:

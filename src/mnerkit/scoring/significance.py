@@ -12,6 +12,9 @@ from mnerkit.data.corpus.tags import Chunking
 from mnerkit.scoring.counts import Tags, count_entities
 
 SAMPLES = 10_000
+# draws for each of many tests, at least: the smallest p-value that n tests can have is then 1 % after correction
+DRAWS_A_TEST = 100
+LEVEL = 0.05
 DRAWS_IN_MEMORY = 1 << 22  # random numbers held in memory at once
 
 
@@ -188,3 +191,35 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
         corrected[place] = largest
     return corrected
+
+
+@dataclass
+class PairedTest:
+    """A paired test of a system b against a system a: `difference` is b - a, in points.
+
+    `p` is two-sided, by approximate randomisation; `p_holm` is corrected for all tests that were made together.
+    """
+
+    difference: float
+    p: float
+    p_holm: float = 1.0
+
+    @property
+    def mark(self) -> str:
+        """`better` or `worse`, if the corrected p-value is below 5 %; else empty."""
+        if self.p_holm >= LEVEL or not self.difference:
+            return ""
+        return "better" if self.difference > 0 else "worse"
+
+
+def paired_tests(comparisons: Sequence[Sequence[UnitCounts]]) -> list[PairedTest]:
+    """`paired_mean_test` of each comparison, with p-values corrected for their number."""
+    tests = [PairedTest(*paired_mean_test(parts)) for parts in comparisons]
+    # of many tests, only with more draws can a p-value stay small after correction
+    samples = DRAWS_A_TEST * len(tests)
+    for test, parts in zip(tests, comparisons, strict=True) if samples > SAMPLES else ():
+        if test.p < LEVEL:
+            test.p = paired_mean_test(parts, samples)[1]
+    for test, p_holm in zip(tests, holm([test.p for test in tests]), strict=True):
+        test.p_holm = p_holm
+    return tests

@@ -166,7 +166,7 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
         "runs": [number[record.path.resolve()] for record in figure.records],
     }
     if test is not None:
-        content["test"] = [test.against, test.difference, test.p, test.p_holm, test.mark]
+        content["test"] = [figure.against, test.difference, test.p, test.p_holm, test.mark]
     return content
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from mnerkit.data.corpus.post import Entity, ImageRef, Post
 from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.report.folders import Record, mapping
-from mnerkit.report.posts.answers import Library, PostSet, file_of, predicted_split
-from mnerkit.scoring.comparison import Answer
+from mnerkit.report.posts.answers import Library, file_of, predicted_split
+from mnerkit.scoring.post_sets import PostSet
 
 SIDE = 160  # pixels of a thumbnail's longer side
 MOST_POSTS = 20_000  # in a page, of all sets together
@@ -179,7 +178,8 @@ def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
     posts = shown.set
     number = {kind: place for place, kind in enumerate(posts.types)}
     numbers = _pictures(shown, pictures)
-    ambiguous = _ambiguous(shown)
+    truths = {post.id: post.truth for post in shown.corpus.values() if post.truth}
+    ambiguous = posts.ambiguous(truths)
 
     def flat(entities: Iterable[Entity]) -> list[int]:
         return [value for span in sorted(entities) for value in (span.start, span.end, number[span.type])]
@@ -197,8 +197,8 @@ def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
         "types": list(number),
         "posts": rows,
         "answers": [[flat(answer) for answer in posts.answers[place]] for place in shown.places],
-        "said": {str(run): posts.runs[file][shown.places].tolist() for run, file in shown.runs.items()},
-        "truth": any(post.truth for post in shown.corpus.values()),
+        "said": {str(run): posts.systems[file][shown.places].tolist() for run, file in shown.runs.items()},
+        "truth": bool(truths),
     }
 
 
@@ -211,25 +211,3 @@ def _pictures(shown: Shown, pictures: Pictures) -> dict[tuple[int, int], int]:
         for place, post in posts
         if post is not None and at < len(post.images)
     }
-
-
-def _ambiguous(shown: Shown) -> set[int]:
-    """Places of posts with an entity whose words do not tell its type.
-
-    A generated corpus knows them. In others an entity counts whose words are gold with another type elsewhere in the
-    set.
-    """
-    posts = list(enumerate(shown.set.posts))
-    truths = {post.id: post.truth for post in shown.corpus.values() if post.truth}
-    if truths:
-        ids = {name for name, truth in truths.items() if any(entity.ambiguous for entity in truth.entities)}
-        return {place for place, post in posts if post.id in ids}
-
-    def surface(post: Answer, span: Entity) -> tuple[str, ...]:
-        return tuple(word.lower() for word in post.words[span.start : span.end])
-
-    types: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for _, post in posts:
-        for span in post.gold:
-            types[surface(post, span)].add(span.type)
-    return {place for place, post in posts if any(len(types[surface(post, span)]) > 1 for span in post.gold)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError
-from mnerkit.report.posts.answers import Library, file_of
+from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables.tables import Filled, runs_of_one_seed
 
 
@@ -26,22 +25,12 @@ def counts(filled: Filled, library: Library) -> list[dict[str, Any]]:
             continue
         pairs = runs_of_one_seed(other, figure)
         try:
-            counts_by_seed = [_of_pair(library, a, b, filled.table.columns[column].split) for a, b in pairs]
+            split = filled.table.columns[column].split
+            sets = [library.of_pair(a, b, split) for a, b in pairs]
         except DataError:
             continue
         if pairs:
+            counts_by_seed = [posts.corrections(a, b) for posts, a, b in sets]
             corrected, spoiled, gold = (sum(values) / len(pairs) for values in zip(*counts_by_seed, strict=True))
             rows.append({"r": row, "c": column, "corrected": corrected, "spoiled": spoiled, "gold": gold})
     return rows
-
-
-def _of_pair(library: Library, a: Path, b: Path, split: str) -> tuple[int, int, int]:
-    """Corrected, spoiled and gold entities of a run b against a run a."""
-    posts = library.of_pair(a, b, split)
-    predicted_a, predicted_b = (posts.predicted(file_of(run, split)) for run in (a, b))
-    corrected = spoiled = gold = 0
-    for post, in_a, in_b in zip(posts.posts, predicted_a, predicted_b, strict=True):
-        corrected += len(post.gold & in_b - in_a)
-        spoiled += len(post.gold & in_a - in_b)
-        gold += len(post.gold)
-    return corrected, spoiled, gold

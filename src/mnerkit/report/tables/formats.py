@@ -78,7 +78,7 @@ def _csv_values(filled: Filled, figure: Figure) -> dict[str, object]:
         "state": figure.state,
         "why": figure.why,
         "best": figure.best or None,
-        "against": table.rows[test.against].name if test else None,
+        "against": None if figure.against is None else table.rows[figure.against].name,
         "test_difference": test.difference if test else None,
         "p": test.p if test else None,
         "p_holm": test.p_holm if test else None,

@@ -11,12 +11,11 @@ from mnerkit.errors import DataError
 from mnerkit.report import folders
 from mnerkit.report.folders import Record
 from mnerkit.report.posts.answers import Library
-from mnerkit.report.tables import paired_tests
 from mnerkit.report.tables.evaluation_setting import Evaluation, difference_between, evaluation_of
 from mnerkit.report.tables.reasons import own_reasons
 from mnerkit.report.tables.table_file import Cell, Table
 from mnerkit.scoring.intervals import mean_interval
-from mnerkit.scoring.significance import SAMPLES, holm, paired_mean_test, units_in
+from mnerkit.scoring.significance import PairedTest, UnitCounts, paired_tests
 
 Place = tuple[int, int]
 
@@ -36,7 +35,8 @@ class Figure:
         reasons: why ours can't be compared with the printed figure; empty where it can.
         evaluations: what its runs were scored on; it is ranked and tested only among figures of the same.
         best: whether no other such row of the column has a higher mean.
-        test: of it against another row.
+        test: of it (b) against another row (a).
+        against: place of that row.
         untested: why there is no test.
     """
 
@@ -50,7 +50,8 @@ class Figure:
     reasons: list[str] = field(default_factory=list)
     evaluations: frozenset[Evaluation] = frozenset()
     best: bool = False
-    test: paired_tests.Test | None = None
+    test: PairedTest | None = None
+    against: int | None = None
     untested: str | None = None
 
     @property
@@ -100,7 +101,11 @@ class Filled:
 
     table: Table
     figures: dict[Place, Figure]
-    tests: int = 0
+
+    @property
+    def tests(self) -> int:
+        """How many figures were tested."""
+        return sum(figure.test is not None for figure in self.figures.values())
 
     def at(self, row: int, column: int) -> Figure | None:
         """The figure of a place, if the table has one."""
@@ -227,7 +232,7 @@ def _mark_best(column: Sequence[Figure]) -> None:
 
 def _test(filled: Filled, library: Library) -> None:
     """Test each cell against the table's baseline, or else against the best other row of its column and evaluation."""
-    tested: list[tuple[paired_tests.Test, Figure, Figure]] = []
+    compared: list[tuple[Figure, list[UnitCounts]]] = []
     for (row, column), figure in filled.figures.items():
         against = _opponent(filled, row, column)
         if figure.mean is None or against is None:
@@ -238,20 +243,12 @@ def _test(filled: Filled, library: Library) -> None:
                 raise DataError("one of the two has no runs")
             if figure.evaluations != other.evaluations:
                 raise DataError(f"not asked alike: {difference_between(figure.evaluations, other.evaluations)}")
-            parts, seeds = _parts(filled, other, figure, library)
+            compared.append((figure, _parts(filled, other, figure, library)))
+            figure.against = against
         except DataError as problem:
             figure.untested = str(problem)
-            continue
-        figure.test = paired_tests.Test(against, *paired_mean_test(parts), units=len(units_in(parts)), seeds=seeds)
-        tested.append((figure.test, figure, other))
-    # of many tests, only with more draws can a p-value stay small after correction
-    samples = paired_tests.DRAWS_A_TEST * len(tested)
-    for test, figure, other in tested if samples > SAMPLES else ():
-        if test.p < paired_tests.LEVEL:
-            test.p = paired_mean_test(_parts(filled, other, figure, library)[0], samples)[1]
-    for (test, *_), p_holm in zip(tested, holm([test.p for test, *_ in tested]), strict=True):
-        test.p_holm = p_holm
-    filled.tests = len(tested)
+    for (figure, _), test in zip(compared, paired_tests([parts for _, parts in compared]), strict=True):
+        figure.test = test
 
 
 def _opponent(filled: Filled, row: int, column: int) -> int | None:
@@ -269,19 +266,18 @@ def _opponent(filled: Filled, row: int, column: int) -> int | None:
     return max(others, key=lambda other: others[other]) if others else None
 
 
-def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> tuple[list, int]:
-    """Counts of two cells' runs, a part for each cell that they are means of, and the number of seeds in common."""
-    if bool(a.cell.of) != bool(b.cell.of) or len(a.cell.of) != len(b.cell.of):
+def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> list[UnitCounts]:
+    """Counts of two cells' runs, a part for each cell that they are means of."""
+    if len(a.cell.of) != len(b.cell.of):
         raise DataError("one is a mean of cells, and the other of other ones")
-    if not a.cell.of:
-        pairs = runs_of_one_seed(a, b)
-        split = filled.table.columns[b.cell.column].split
-        if a.cell.metric != b.cell.metric:
-            raise DataError(f"{a.cell.metric} against {b.cell.metric}")
-        return [paired_tests.counts_of(library, pairs, split, b.cell.metric)], len(pairs)
-    cells = zip(a.cell.of, b.cell.of, strict=True)
-    parts = [_parts(filled, filled.figures[mine], filled.figures[yours], library) for mine, yours in cells]
-    return [count for counts, _ in parts for count in counts], min(seeds for _, seeds in parts)
+    if a.cell.of:
+        cells = zip(a.cell.of, b.cell.of, strict=True)
+        parts = [_parts(filled, filled.figures[mine], filled.figures[yours], library) for mine, yours in cells]
+        return [counts for of_cell in parts for counts in of_cell]
+    if a.cell.metric != b.cell.metric:
+        raise DataError(f"{a.cell.metric} against {b.cell.metric}")
+    split = filled.table.columns[b.cell.column].split
+    return [library.counts(runs_of_one_seed(a, b), split, b.cell.metric)]
 
 
 def runs_of_one_seed(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
