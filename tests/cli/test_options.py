@@ -89,6 +89,10 @@ def test_another_head_leaves_the_options_of_the_default_head_behind() -> None:
     assert resolved("--plugin", "bert", "--model.head", "softmax")["model"]["head"] == {"name": "softmax"}
 
 
+def test_a_head_that_is_named_in_full_is_another_head_too() -> None:
+    assert resolved("--plugin", "mousing", "--model.head.name", "crf")["model"]["head"] == {"name": "crf"}
+
+
 def test_a_head_and_its_options_may_stand_in_any_order() -> None:
     words = ["--plugin", "bert", "--model.head.distance", "cosine", "--model.head", "prototype"]
     assert resolved(*words)["model"]["head"] == {"name": "prototype", "distance": "cosine"}
@@ -160,6 +164,20 @@ def test_yaml_nested_without_end_is_a_mistake(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("model: " + "[" * 5000 + "]" * 5000)
     with pytest.raises(UsageError, match=r"--config .*mine\.yaml: "):
+        resolved("--plugin", "bert", "--config", str(file))
+
+
+def test_an_interpolation_that_is_cut_off_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("model: {lr: '${model.'}\n")
+    with pytest.raises(UsageError, match=rf"^--config {file}: [^\n]*$"):
+        resolved("--plugin", "bert", "--config", str(file))
+
+
+def test_a_placeholder_of_omegaconf_is_a_value_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("model: {lr: '???'}\n")
+    with pytest.raises(UsageError, match=r"--model\.lr \?\?\?: give a number"):
         resolved("--plugin", "bert", "--config", str(file))
 
 

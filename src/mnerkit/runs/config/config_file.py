@@ -1,4 +1,4 @@
-"""Configuration files: the packaged ones, their sections with interpolations unresolved, and merging them."""
+"""Configuration files: the packaged ones, and their sections with interpolations unresolved."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def read_file(name: str | Path) -> dict[str, Any]:
         UsageError: no such file, or not sections of options.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     path, folder = Path(name), packaged()
@@ -53,7 +54,7 @@ def read_file(name: str | Path) -> dict[str, Any]:
         )
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, ValueError, OSError, RecursionError) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
         raise UsageError(f"--config {fault(path, error)}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected sections model, data, trainer")
@@ -69,19 +70,3 @@ def read_file(name: str | Path) -> dict[str, Any]:
         if not isinstance(read.get(key, ""), str):
             raise UsageError(f"--config {path}: {key} must be a name, got {read[key]!r}")
     return read
-
-
-def laid_over(below: Any, above: Any) -> Any:
-    """Merge two configurations of OmegaConf. A list replaces a mapping, and the reverse: OmegaConf merges neither."""
-    from omegaconf import OmegaConf
-
-    def make_room(old: Any, new: Any) -> None:
-        for key in [key for key in new if key in old]:
-            values = old._get_node(key), new._get_node(key)
-            if all(map(OmegaConf.is_dict, values)):
-                make_room(*values)
-            elif all(map(OmegaConf.is_config, values)) and type(values[0]) is not type(values[1]):
-                old.pop(key)
-
-    make_room(below, above)
-    return OmegaConf.merge(below, above)

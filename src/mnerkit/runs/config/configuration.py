@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, Options, declared, in_its_time, make
-from mnerkit.runs.config.config_file import laid_over, read_file
+from mnerkit.runs.config.config_file import read_file
 from mnerkit.runs.config.options import CLASSES, SECTIONS
 
 # keys of a configuration that are no sections
@@ -32,7 +33,6 @@ OF_CORPUS = ("variant", "captions", "boxes", "relevance", "train_types", "test_t
 # a checkpoint's types stay what they were, whatever corpus it is scored on
 OF_RELEASE = ("variant", "captions", "boxes", "relevance", "episode_file", "episode_digest")
 Schema = Mapping[str, Mapping[str, Option]]
-Fill = Callable[[type[Options], Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def resolve(
     """
     dotted = dotted or {}
     contents = [read_file(file) for file in files]
-    name = plugin or next((each["plugin"] for each in reversed(contents) if "plugin" in each), None)
+    name = plugin or ChainMap(*reversed(contents)).get("plugin")
     if base is not None:
         if name and name != base["plugin"]:
             raise UsageError(
@@ -113,35 +113,26 @@ def filled(given: Mapping[str, Any], new: bool = False) -> dict[str, Any]:
     Raises:
         UsageError: a value that its option does not take.
     """
-    fill: Fill = (lambda _, content: content) if new else in_its_time
+
+    def every_option(kind: type[Options], content: Mapping[str, Any]) -> dict[str, Any]:
+        return make(kind, content if new else in_its_time(kind, content)).plain()
+
+    method = registry.get(str(given["plugin"]))
     content = {key: value for key, value in given.items() if key not in SECTIONS}
-    model = head_named(dict(given)).get("model") or {}
-    content["model"] = _filled_model(registry.get(str(given["plugin"])), model, fill)
-    for section, kind in CLASSES.items():
-        content[section] = make(kind, fill(kind, given.get(section) or {})).plain()
-    return content
+    model = dict(head_named(dict(given)).get("model") or {})
+    head = dict(model.pop("head", None) or {})
+    content["model"] = every_option(method.options_class, model)
+    if has_head(method):
+        name = head.pop("name", "crf")
+        content["model"]["head"] = {"name": name, **every_option(head_options(name), head)}
+    return content | {section: every_option(kind, given.get(section) or {}) for section, kind in CLASSES.items()}
 
 
 def is_whole(content: Mapping[str, Any]) -> bool:
     """Whether a configuration has every option's value already."""
     head = (content.get("model") or {}).get("head")
     known = schema(registry.get(str(content["plugin"])), head["name"] if head else None)
-    return all(
-        set(options) - {"head"} <= {*_names(content.get(section) or {}, "head" if section == "model" else None)}
-        for section, options in known.items()
-    )
-
-
-def _filled_model(method: registry.Plugin, given: Mapping[str, Any], fill: Fill) -> dict[str, Any]:
-    model = dict(given)
-    head = model.pop("head", None)
-    content = make(method.options_class, fill(method.options_class, model)).plain()
-    if has_head(method):
-        chosen = dict(head or {})
-        name = chosen.pop("name", "crf")
-        kind = head_options(name)
-        content["head"] = {"name": name, **make(kind, fill(kind, chosen)).plain()}
-    return content
+    return all(set(options) - {"head"} <= {*_names(content.get(section) or {})} for section, options in known.items())
 
 
 def schema(method: registry.Plugin | None, head: str | None) -> dict[str, dict[str, Option]]:
@@ -175,17 +166,20 @@ def chosen_head(layers: Iterable[Mapping[str, Any]], dotted: Mapping[str, str | 
     Raises:
         UsageError: there is no such head.
     """
-    names = [((layer.get("model") or {}).get("head") or {}).get("name") for layer in layers]
-    head = dotted.get("model.head") or dotted.get("model.head.name")
-    head = head or next((name for name in reversed(names) if name), "crf")
+    names = [*map(_head_of, layers), dotted.get("model.head.name"), dotted.get("model.head")]
+    head = next((name for name in reversed(names) if name), "crf")
     if head not in HEADS:
         raise UsageError(f"no head {head!r}.{did_you_mean(str(head), HEADS)} Heads: {', '.join(HEADS)}")
     return str(head)
 
 
+def _head_of(layer: Mapping[str, Any]) -> Any:
+    return ((layer.get("model") or {}).get("head") or {}).get("name")
+
+
 def takes_defaults(contents: Sequence[Mapping[str, Any]]) -> bool:
     """Whether configuration files leave a method's `defaults.yaml` in force."""
-    wanted = next((each["defaults"] for each in reversed(contents) if "defaults" in each), True)
+    wanted = ChainMap(*map(dict, reversed(contents))).get("defaults", True)
     if not isinstance(wanted, bool):
         raise UsageError(
             f"defaults: {wanted!r} in a --config; true takes the method's defaults.yaml, false its class's"
@@ -205,8 +199,7 @@ def _layers(
         return [dict(base), *files]
     taken = takes_defaults(files)
     defaults = {key: value for key, value in method.defaults.items() if taken and key != "ablations"}
-    in_files = next((each["ablation"] for each in reversed(files) if each.get("ablation")), None)
-    overrides = [*_ablation(method, ablation or in_files)]
+    overrides = _ablation(method, ablation or ChainMap(*reversed(files)).get("ablation"))
     return [defaults, *files, *overrides] if ablation else [defaults, *overrides, *files]
 
 
@@ -219,63 +212,63 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _ablation(method: registry.Plugin, name: str | None) -> Iterator[dict[str, Any]]:
+def _ablation(method: registry.Plugin, name: str | None) -> list[dict[str, Any]]:
     if not name:
-        return
+        return []
     if name not in method.ablations:
         near, have = did_you_mean(name, method.ablations), ", ".join(method.ablations) or "none"
         raise UsageError(f"plugin {method.name!r} has no ablation {name!r}.{near} It has: {have}")
-    yield method.ablations[name]
-    yield {"ablation": name}
+    return [{**method.ablations[name], "ablation": name}]
 
 
 def _merged(
     layers: Sequence[dict[str, Any]], dotted: Mapping[str, str | None], known: Schema, of_corpus: Sequence[str]
 ) -> dict[str, Any]:
-    """Layers, then dotted options, then interpolations; another corpus drops earlier options `of_corpus`."""
+    """Layers, then dotted options, then interpolations.
+
+    Another corpus drops earlier options `of_corpus`, and another head the options of the one before.
+    """
     # here: a misspelt plugin is answered before this is imported
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    merged: Any = OmegaConf.create({"model": {}, "data": {}})
-
-    def choose_corpus(name: str | None) -> None:
-        if name is not None and name != (merged.data.get("corpus") or "probe"):
-            for option in of_corpus:
-                merged.data.pop(option, None)
-
+    merged: dict[str, Any] = {"model": {}, "data": {}}
     try:
-        before = None
-        for layer in layers:
-            choose_corpus((layer.get("data") or {}).get("corpus"))
-            here = ((layer.get("model") or {}).get("head") or {}).get("name")
-            if here and before and here != before:
-                merged.model.head = {}  # another head: options of the one before do not apply
-            before = here or before
-            merged = laid_over(merged, OmegaConf.create(layer))
-        choose_corpus(dotted.get("data.corpus"))
-        # first, wherever it stands: options of the head are those of this one
-        if "model.head" in dotted:
-            _yaml_text("model.head", head := dotted["model.head"], known)  # it has one
-            if head != before:
-                merged.model.head = {"name": head}
-        for name, value in dotted.items():
-            if name != "model.head":
-                merged = laid_over(merged, _dotted(name, _yaml_text(name, value, known)))
-        content: Any = OmegaConf.to_container(merged, resolve=True)
+        for layer in [*layers, _typed_layer(dotted, known)]:
+            model, data = merged["model"] or {}, merged["data"] or {}
+            corpus, head = (layer.get("data") or {}).get("corpus"), _head_of(layer)
+            if corpus is not None and corpus != (data.get("corpus") or "probe"):
+                data = {name: value for name, value in data.items() if name not in of_corpus}
+            if head and _head_of(merged) not in (None, head):
+                model = {**model, "head": {}}
+            merged = _laid_over({**merged, "model": model, "data": data}, layer)
+        content: Any = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
     return dict(content)
 
 
-def _dotted(name: str, text: str) -> Any:
+def _laid_over(below: Any, above: Any) -> Any:
+    """Two configurations in one: mappings key by key; of anything else the upper one counts."""
+    if not isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return above
+    return {**below, **{key: _laid_over(below.get(key), value) for key, value in above.items()}}
+
+
+def _typed_layer(dotted: Mapping[str, str | None], known: Schema) -> dict[str, Any]:
+    """The dotted options as a layer."""
     from omegaconf import OmegaConf
 
-    try:
-        return OmegaConf.from_dotlist([f"{name}={text}"])
-    except ValueError as problem:  # a number of thousands of digits
-        raise UsageError(f"--{name} {text[:40]}...: {str(problem).partition(';')[0]}") from None
+    layer: dict[str, Any] = {}
+    for name, value in dotted.items():
+        text = _yaml_text(name, value, known)
+        key = "model.head.name" if name == "model.head" else name
+        try:
+            layer = _laid_over(layer, OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}"])))
+        except ValueError as problem:  # a number of thousands of digits
+            raise UsageError(f"--{name} {text[:40]}...: {str(problem).partition(';')[0]}") from None
+    return layer
 
 
 def _yaml_text(name: str, value: str | None, known: Schema) -> str:
@@ -313,7 +306,7 @@ def _check_names(given: Mapping[str, Any], known: Schema) -> None:
         content = given.get(section) or {}
         if not isinstance(content, Mapping):
             raise UsageError(f"section {section!r} of the configuration is not a mapping of options")
-        for name in _names(content, "head" if section == "model" else None):
+        for name in _names(content):
             if name not in known[section]:
                 raise _unknown(section, name, known)
 
@@ -326,9 +319,10 @@ def _unknown(section: str, name: str, known: Schema) -> UsageError:
     return UsageError(f"no option --{section}.{name}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
 
 
-def _names(content: Mapping[str, Any], nested: str | None) -> Iterator[str]:
+def _names(content: Mapping[str, Any]) -> Iterator[str]:
+    """Names of a section's options, those of the head as `head.X`."""
     for key, value in content.items():
-        if key == nested and isinstance(value, Mapping):
+        if key == "head" and isinstance(value, Mapping):
             yield from (f"{key}.{inner}" for inner in value)
         else:
             yield str(key)
