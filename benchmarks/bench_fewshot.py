@@ -26,7 +26,7 @@ import cells
 from bench_quality import minilm
 
 from mnerkit.atomic_files import write_text
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.data.corpus.corpus import TYPES
 from mnerkit.data.episodes.sampling import two_type_splits
 from mnerkit.runs.identity import digest_of

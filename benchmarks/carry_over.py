@@ -106,7 +106,7 @@ def note(root: str) -> dict[str, dict[str, Any]]:
 
 def _resolved(argv: Sequence[str]) -> dict[str, Any]:
     try:
-        from mnerkit.cli.method_arguments import configuration_of
+        from mnerkit.cli.method_verbs import configuration_of
     except ImportError:  # until 0.1.0
         from mnerkit.cli.reproduce import commands  # type: ignore[attr-defined]
 

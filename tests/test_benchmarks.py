@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mnerkit.atomic_files import write_json, write_lines, write_text
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.grid import Builder
 from mnerkit.reproduce.work import text_of

@@ -16,7 +16,7 @@ import yaml
 
 import mnerkit
 from mnerkit import registry
-from mnerkit.cli import METHOD_VERBS, VERBS, main, method_arguments
+from mnerkit.cli import METHOD_VERBS, VERBS, main, method_verbs
 from mnerkit.runs.config.configuration import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,11 +68,11 @@ def test_a_documented_command_is_one_that_mnerkit_takes(
         if "--help" in argv:
             assert main([verb, *argv]) == 0
             return
-        options = method_arguments.parse(verb, argv)
+        options = method_verbs.parse(verb, argv)
         # score and predict take their configuration from a checkpoint: any will do here
         base = {"plugin": "bert", "model": {"head": {"name": "crf"}}}
         if verb == "fit":
-            method_arguments.configured(options)
+            method_verbs.configured(options)
         else:
             resolve(options.plugin, files=getattr(options, "config", []), dotted=options.dotted, base=base)
         return
@@ -222,16 +222,16 @@ def test_a_plugin_folder_is_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_every_default_and_every_ablation_of_a_plugin_resolves(name: str) -> None:
-    method_arguments.configuration_of(["fit", "--plugin", name])
+    method_verbs.configuration_of(["fit", "--plugin", name])
     for ablation in registry.get(name).ablations:
         command = ["fit", "--plugin", name, "--ablation", ablation]
-        assert method_arguments.configuration_of(command).content["ablation"] == ablation
+        assert method_verbs.configuration_of(command).content["ablation"] == ablation
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_file_resolves_and_takes_overrides(path: Path) -> None:
     command = ["fit", "--config", str(path), "--model.text", "tiny", "--data.root", "D"]
-    config = method_arguments.configuration_of(command).content
+    config = method_verbs.configuration_of(command).content
     assert config["plugin"] in PLUGINS
     assert config["model"]["text"] == "tiny"
     # interpolations see the override

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mnerkit.cli import VERBS, method_arguments
+from mnerkit.cli import VERBS, method_help
 from mnerkit.registry import plugins
 
 
@@ -68,6 +68,6 @@ def test_tab_offers_files_where_one_is_wanted(tmp_path: Path) -> None:
 
 
 def test_the_trainer_s_options_that_few_use_are_completed_and_not_on_the_page(tmp_path: Path) -> None:
-    page = method_arguments.page("fit", [])
+    page = method_help.page("fit", [])
     assert "--trainer.max_epochs" in page and "--trainer.limit_val_batches" not in page
     assert "--trainer.limit_val_batches" in completed("mnerkit fit --trainer.", tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mnerkit import registry
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import UsageError
 from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnerkit.cli import main, method_arguments
+from mnerkit.cli import main, method_verbs
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check, declared
@@ -85,15 +85,15 @@ def test_a_number_out_of_range_is_one_line_before_data_is_read(
 )
 def test_an_option_without_effect_is_refused(verb: str, option: str, said: str) -> None:
     with pytest.raises(UsageError) as refusal:
-        method_arguments.parse(verb, [f"--{option}", "1"])
+        method_verbs.parse(verb, [f"--{option}", "1"])
     assert str(refusal.value).startswith(f"--{option} has no effect on `mnerkit {verb}`")
     assert said in str(refusal.value)
 
 
 def test_options_with_effect_are_taken_by_predict() -> None:
-    options = method_arguments.parse("predict", ["--model.head.constrain_bio", "true"])
+    options = method_verbs.parse("predict", ["--model.head.constrain_bio", "true"])
     assert options.dotted == {"model.head.constrain_bio": "true"}
 
 
 def test_the_options_of_training_are_those_of_the_tagger() -> None:
-    assert {*method_arguments.TRAINING} == set(declared(TaggerOptions))
+    assert {*method_verbs.TRAINING} == set(declared(TaggerOptions))

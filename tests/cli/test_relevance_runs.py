@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.data.probe import generate
 from mnerkit.errors import UsageError
 from mnerkit.runs.run_folder import RunFolder

@@ -13,7 +13,7 @@ import yaml
 from torch import Tensor, nn
 
 from mnerkit import registry
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.corpus.post import CorpusFacts, Post

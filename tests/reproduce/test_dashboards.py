@@ -13,7 +13,7 @@ import yaml
 
 from mnerkit.cli import main, reproduce
 from mnerkit.cli import reproduce_wandb as board
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import DataError
 from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text

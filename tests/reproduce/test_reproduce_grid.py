@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnerkit import registry
-from mnerkit.cli.method_arguments import configuration_of
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import head_options
 from mnerkit.reproduce import sweep

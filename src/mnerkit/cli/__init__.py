@@ -24,9 +24,10 @@ VERBS = {
     "cache": "what frozen towers computed and is kept: info, clear",
 }
 
-# those that train or use one method, all in `method_verbs`; any other has the module of its name
+# those that train or use one method, all in `method_verbs`, help in `method_help`; others have modules of their names
 METHOD_VERBS = ("fit", "validate", "test", "predict")
 MODULES = {"draw": "drawing"}
+HELP = ("-h", "--help")
 
 
 def page() -> str:
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in (*HELP, "help"):
         print(page(), end="")
         return 0
     if arguments[0] == "--version":
@@ -87,8 +88,8 @@ def _run(arguments: list[str]) -> int:
     if verb not in VERBS:
         raise UsageError(f"no verb {verb!r}.{did_you_mean(verb, VERBS)} Verbs: {', '.join(VERBS)}")
     if verb in METHOD_VERBS:
-        from mnerkit.cli import method_verbs
-
-        return method_verbs.main(verb, rest)
+        about = "_ARGCOMPLETE" in os.environ or not {*HELP}.isdisjoint(rest)
+        module = import_module("mnerkit.cli.method_help" if about else "mnerkit.cli.method_verbs")
+        return int(module.main(verb, rest))
     main_of_verb: Callable[[list[str]], int] = import_module(f"mnerkit.cli.{MODULES.get(verb, verb)}").main
     return main_of_verb(rest)

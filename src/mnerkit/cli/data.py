@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mnerkit.atomic_files import write_text
-from mnerkit.cli import data_episodes, data_objects
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.data.corpus.catalogue import CORPORA, find_corpus
-from mnerkit.data.corpus.corpus_files import SPLITS
+from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION, SPLITS
+from mnerkit.data.options import EpisodeOptions
+from mnerkit.data.pictures.noun_phrases import MOST_PHRASES, TYPE_PROMPTS
+from mnerkit.errors import UsageError
+from mnerkit.options import declared, make
+
+if TYPE_CHECKING:
+    from mnerkit.data.corpus.corpus import Corpus
 
 _CORPORA = "\n".join(f"  {name:<14}{entry.about}" for name, entry in CORPORA.items())
 _ABOUT = f"""Look at a corpus.
@@ -22,6 +30,30 @@ corpora:
 `verify` exits with 1 and says why where the copy is not whole: files that are missing or malformed, pictures that are
 missing or broken, ids in two splits or repeated, another number of posts than the papers print. An unknown release,
 other entity counts and orphan tags are remarks and no faults.
+"""
+_OBJECTS = f"""\
+Look for objects in the pictures of a corpus and write their boxes to FILE, for methods that look at objects
+(--data.boxes FILE). A run that was stopped goes on when its command is given again.
+
+detectors (through transformers):
+  detr            80 classes; facebook/detr-resnet-50
+  grounding-dino  looks for the noun phrases of the post; IDEA-Research/grounding-dino-tiny
+  owlv2           likewise; google/owlv2-base-patch16-ensemble
+  a folder        with config.json, weights and processor of one of these (no hub needed), or another hub name
+
+what --data.boxes reads:
+  JSON lines      a line a picture: {{"image": "O_26.jpg", "objects": [{{"box": [x0, y0, x1, y1], "score": 0.9,
+                  "label": "dog"}}]}}; "id" in place of "image" where the post has one picture. Boxes are in pixels, or
+                  with "unit": "shares" in shares of width and height, from the upper left corner; "size": [width,
+                  height] must be of its shape. The first line may be {{"format": "{BOX_FORMAT}", "version":
+                  {BOX_VERSION}, "unit": "pixels", "corpus": ..., "detector": ..., "revision": ...}}, as this command
+                  writes
+  a folder        of Pascal-VOC files, each called like its picture (O_26.xml); corners are pixels counted from 1
+  a folder        of crops, <corpus>_aux_images with <split>/crops/ or crops/, and <corpus>_<split>_dict.pth in it or
+                  beside the data: the crops are the objects, their boxes are not known
+
+A box of which most lies outside its picture is refused, one that sticks out is clipped and counted. A picture without
+objects is seen at its centre and in its quarters.
 """
 
 
@@ -41,8 +73,8 @@ def main(argv: list[str]) -> int:
         "stats": _stats,
         "verify": _verify,
         "show": _show,
-        "episodes": data_episodes.main,
-        "objects": data_objects.main,
+        "episodes": _episodes,
+        "objects": _objects,
     }
     return run[options.verb](options)
 
@@ -68,26 +100,73 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     show.add_argument("--split", default="train", choices=SPLITS, help="which posts (default: train)")
     show.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
-    data_episodes.add_arguments(verbs["episodes"])
-    data_objects.add_arguments(verbs["objects"])
+    _add_episodes(verbs["episodes"])
+    _add_objects(verbs["objects"])
     return parser, verbs
 
 
-def _stats(options: argparse.Namespace) -> int:
+def _add_episodes(verb: argparse.ArgumentParser) -> None:
+    """Declare the options; those of the protocol are the run's (`--data.X`), with their defaults and help."""
+    verb.add_argument("--out", metavar="FILE", required=True, help="the JSON lines to write")
+    verb.add_argument("--split", default="test", choices=SPLITS, help="whose episodes (default: test)")
+    many = "how many; all_queries: each eligible post is a query once (default: that; 500 of train)"
+    verb.add_argument("--episodes", metavar="N", help=many)
+    limit = "only the first N posts of each split, as --data.limit"
+    verb.add_argument("--limit", type=positive, metavar="N", help=limit)
+    verb.add_argument("--overwrite", action="store_true", help="replace FILE where it exists")
+    for option in declared(EpisodeOptions).values():
+        default = str(option.default).lower() if option.is_flag else option.default
+        verb.add_argument(
+            # `--n_way` as in --data.n_way, and `--n-way` as in most programs
+            *dict.fromkeys((f"--{option.name}", f"--{option.name.replace('_', '-')}")),
+            dest=option.name,
+            choices=option.choices or None,
+            nargs="+" if option.is_list else None,
+            metavar=None if option.choices else "TYPE" if option.is_list else option.takes,
+            help=option.help.replace("%", "%%") + ("" if default is None else f" (default: {default})"),
+        )
+    verb.add_argument("--seed", metavar="N", default=0, type=int, help="of the draws (default: 0)")
+
+
+def _add_objects(verb: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    verb.description, verb.formatter_class = _OBJECTS, argparse.RawDescriptionHelpFormatter
+    verb.add_argument("--detector", metavar="NAME", required=True, help="detr, grounding-dino, owlv2 or a folder")
+    verb.add_argument("--out", metavar="FILE", required=True, help="the JSON lines to write")
+    verb.add_argument("--score", type=float, metavar="P", help="least score (default: 0.5, 0.3, 0.2 of the three)")
+    verb.add_argument("--most", type=positive, default=20, metavar="N", help="at most N boxes a picture (default: 20)")
+    verb.add_argument(
+        "--prompts",
+        choices=("phrases", "types"),
+        default="phrases",
+        help=f"noun phrases of the post (at most {MOST_PHRASES}), or {', '.join(TYPE_PROMPTS)} (default: phrases)",
+    )
+    verb.add_argument("--batch_size", type=positive, default=8, metavar="N", help="pictures at once (default: 8)")
+    verb.add_argument("--device", default="cpu", metavar="D", help="cpu, cuda, cuda:1 ... (default: cpu)")
+    verb.add_argument("--limit", type=positive, metavar="N", help="only the first N posts of each split")
+    verb.add_argument("--overwrite", action="store_true", help="begin anew where FILE exists")
+
+
+def _corpus(options: argparse.Namespace, **how: Any) -> Corpus:
+    """The corpus that is named; `how` holds further arguments of `load_corpus`."""
     from mnerkit.data.corpus.corpus import load_corpus
+
+    return load_corpus(options.corpus, options.root, options.variant, **{"captions": options.captions, **how})
+
+
+def _stats(options: argparse.Namespace) -> int:
     from mnerkit.data.corpus.stats import corpus_stats, table
 
     there = find_corpus(options.corpus, options.root, options.variant).files if options.corpus != "probe" else SPLITS
-    stats = corpus_stats(load_corpus(options.corpus, options.root, options.variant, options.captions, tuple(there)))
+    stats = corpus_stats(_corpus(options, splits=tuple(there)))
     print(json.dumps(stats, indent=2, ensure_ascii=False) if options.json else table(stats))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mnerkit.data.corpus.corpus import load_corpus
     from mnerkit.data.corpus.verify import verify
 
-    corpus = load_corpus(options.corpus, options.root, options.variant, options.captions)
+    corpus = _corpus(options)
     verdict = verify(corpus, pictures=not options.text_only)
     what = "annotations" if options.text_only else "annotations and pictures"
     print(f"{corpus.name}: {'not whole' if verdict.reasons else 'whole'} ({what})")
@@ -99,14 +178,62 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     out = out_file(options.out, options.overwrite)
-    from mnerkit.data.corpus.corpus import load_corpus
     from mnerkit.data.corpus.show import page
 
     limit = options.limit if options.corpus == "probe" else None
-    corpus = load_corpus(
-        options.corpus, options.root, options.variant, options.captions, splits=(options.split,), limit=limit
-    )
+    corpus = _corpus(options, splits=(options.split,), limit=limit)
     content = page(corpus, options.split, options.limit)
     write_text(out, content)
     print(f"wrote {out} ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
+    return 0
+
+
+def _episodes(options: argparse.Namespace) -> int:
+    """Draw, write and count.
+
+    Raises:
+        UsageError: options that do not fit, or a file that exists.
+        DataError: see `load_corpus` and `DrawnEpisodes`.
+    """
+    from mnerkit.data.episodes.freezing import freeze_episodes, summary
+
+    out = out_file(options.out, options.overwrite)
+    many = options.episodes
+    if many is not None and many != "all_queries":
+        if not many.isdecimal() or int(many) == 0:
+            raise UsageError(f"--episodes {many}: give a positive number or all_queries")
+        many = int(many)
+    given = {name: value for name in declared(EpisodeOptions) if (value := getattr(options, name)) is not None}
+    for name, value in given.items():
+        if isinstance(value, list) and len(value) == 1:  # types given as one word stay one word (`Per+Loc`, `source`)
+            given[name] = value[0]
+    protocol = make(EpisodeOptions, given)
+    corpus = _corpus(options, limit=options.limit)
+    file = freeze_episodes(corpus, protocol, out, split=options.split, episodes=many, seed=options.seed)
+    print(summary(file, corpus))
+    print(f"wrote {out}", file=sys.stderr)
+    return 0
+
+
+def _objects(options: argparse.Namespace) -> int:
+    """Detect what is not in the file yet.
+
+    Raises:
+        UsageError: the file was written with other settings, or can't be written there.
+        DataError: see `corpora.load_corpus`; a line of the file is damaged; the detector can read no picture at all.
+        TowerError: a detector that can't be had.
+    """
+    out = Path(options.out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError(f"--out {out}: give the name of a file in a folder that exists.")
+    if options.score is not None and not 0 <= options.score <= 1:
+        raise UsageError(f"--score {options.score}: give a number from 0 to 1.")
+    from mnerkit.towers.vision.box_file import write_boxes
+
+    corpus = _corpus(options, captions="none", limit=options.limit)
+    names = ("score", "most", "prompts", "batch_size", "device", "overwrite")
+    file = write_boxes(corpus, options.detector, out, **{name: getattr(options, name) for name in names})
+    broken = file.broken | file.refused
+    lost = f", {len(broken)} broken ones left out, the first: {next(iter(broken.values()))}" if broken else ""
+    print(f"{file.written} pictures -> {out} ({file.before} were there){lost}", file=sys.stderr)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
-from mnerkit.cli.method_arguments import dotted_of
+from mnerkit.cli.method_verbs import dotted_of
 from mnerkit.data.corpus.corpus_files import SPLITS
 from mnerkit.errors import DataError, MnerkitError, UsageError
 

@@ -1,18 +1,92 @@
-"""`mnerkit fit`, `validate`, `test` and `predict`."""
+"""`mnerkit fit`, `validate`, `test` and `predict`: their flags, and dotted options of the configuration's sections.
+
+argparse reads them as text. jsonargparse checks the values (`mnerkit.options.typed`), but only after the layers are
+merged. Its own `add_class_arguments` would check them here, where `${model.lr}` is not a number yet and the method may
+be named in a file that has not been read, and its help could not show the values of `defaults.yaml`. Nothing heavy is
+imported before a verb runs.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import re
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-from mnerkit.cli.arguments import out_file
-from mnerkit.cli.method_arguments import configured, read, several
+from mnerkit.cli import VERBS
+from mnerkit.cli.arguments import Parser, out_file
 from mnerkit.cli.runs_compare import text
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.methods.options import TaggerOptions
+from mnerkit.options import declared
+from mnerkit.runs.config import configuration
+from mnerkit.runs.config.configuration import SECTIONS, Configuration
 from mnerkit.runs.run_folder import Place
 from mnerkit.text_table import table
+
+# options of training, which have no effect on a checkpoint
+TRAINING = frozenset(declared(TaggerOptions))
+# name -> what stands for its value, if it has one, and its help
+_FLAGS: dict[str, tuple[str | None, str]] = {
+    "plugin": ("NAME", "the method, by name (`mnerkit plugins` lists them)"),
+    "config": (
+        "FILE",
+        "YAML file with sections model, data, trainer, early_stopping and wandb, or the name of one that comes with "
+        "mnerkit; may be given several times. What it leaves out is as in the method's defaults.yaml or, with "
+        "`defaults: false` in it, as in the method's class",
+    ),
+    "ablation": ("NAME", "a named set of overrides of the plugin"),
+    "seed": ("N", "seed of weights, data order and episodes (default: 0)"),
+    "seeds": ("N", "train with each of these seeds: mean, interval, and with --baseline the difference"),
+    "baseline": ("RUN", "with --seeds: a run, or runs, to compare with, paired by seed"),
+    "name": ("NAME", "name of the run folder (default: digest of the configuration, and the seed)"),
+    "test": (None, "look at the test split once, with the best checkpoint, when training is over"),
+    "logger": ("csv|wandb", "csv (always written), or wandb besides"),
+    "runs_dir": ("DIR", "where run folders lie (default: runs)"),
+    "overwrite": (None, "replace what is already there"),
+    "ckpt_path": ("FILE", "a checkpoint (best.ckpt of a run folder)"),
+    "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
+    "input": (
+        "FILE",
+        "JSON lines {id, words | text, images}, or a data file of posts; with images optionally, one value for each of "
+        'them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in pixels, or with '
+        '"unit": "shares" in shares of width and height, for methods that look at objects (without, these see set '
+        "places of the picture); relevance, scores from 0 to 1, for methods that need them",
+    ),
+    "output": ("FILE", "JSON lines with entities, word and character offsets"),
+    "images": ("DIR", "folder of the pictures that the input names (default: the input's folder)"),
+    "support": ("FILE", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support"),
+}
+# of flags that take several values, may be repeated or have a default: arguments of `add_argument`
+_READ: dict[str, dict[str, Any]] = {
+    "config": {"action": "append", "default": []},
+    "runs_dir": {"default": "runs"},
+    **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
+}
+FLAGS = {
+    "fit": (
+        *("plugin", "config", "ablation", "seed", "seeds", "baseline", "name", "test", "logger", "runs_dir"),
+        "overwrite",
+    ),
+    **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir")),
+    "predict": ("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "overwrite"),
+    # `mnerkit.cli.drawing` reads its own flags
+    **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne"), ()),
+    "plugins NAME --params": ("config", "ablation"),
+}
+# the sections whose options have an effect on a verb
+SECTIONS_OF = {
+    "fit": SECTIONS,
+    **dict.fromkeys(
+        ("validate", "test", "draw adjacency", "draw attention", "draw tsne"), ("model", "data", "trainer")
+    ),
+    "predict": ("model",),
+    "plugins NAME --params": ("model", "data"),
+}
 
 
 def report(text: str) -> None:
@@ -26,9 +100,7 @@ def main(verb: str, argv: Sequence[str]) -> int:
     Raises:
         MnerkitError: see `runs.fit`, `runs.score` and `runs.predict`.
     """
-    options = read(verb, argv)
-    if options is None:
-        return 0
+    options = parse(verb, argv)
     if verb == "fit":
         return _fit_seeds(options) if options.seeds else _fit(options)
     if not options.ckpt_path:
@@ -55,10 +127,10 @@ def _fit_seeds(options: argparse.Namespace) -> int:
     seeds, baseline = several(options.seeds), several(options.baseline or [])
     if not all(seed.isascii() and seed.isdigit() for seed in seeds):
         raise UsageError(f"--seeds {' '.join(seeds)}: give whole numbers, for instance --seeds 0 1 2")
-    configurations = {int(seed): configured(options, int(seed)) for seed in seeds}
+    configurations = [configured(options, int(seed)) for seed in seeds]
     from mnerkit.runs.seeds import fit_seeds
 
-    result = fit_seeds(configurations.__getitem__, [int(seed) for seed in seeds], _place(options), baseline, report)
+    result = fit_seeds(configurations, _place(options), baseline, report)
     head = ["split", *(f"seed {seed}" for seed in seeds), "mean F1", "95 % over seeds"]
     rows = [
         [split, *scores["f1"], scores["mean"], "-" if scores["half"] is None else f"+- {scores['half']:.2f}"]
@@ -118,3 +190,108 @@ def _predict(options: argparse.Namespace) -> int:
         print(f"mnerkit: {remark}", file=sys.stderr)
     print(f"{count} posts -> {target}")
     return 0
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def configuration_of(words: Sequence[str]) -> Configuration:
+    """The configuration of a command `fit --plugin NAME ...`."""
+    return configured(parse("fit", words[1:]))
+
+
+def dotted_of(verb: str, words: Sequence[str]) -> dict[str, str | None]:
+    """The options of the sections alone, for a verb that reads its own flags."""
+    return dict(parse(verb, words).dotted)
+
+
+def configured(options: argparse.Namespace, seed: int | None = None) -> Configuration:
+    """All layers of `fit`, merged and checked; `seed` replaces that of the flag."""
+    return configuration.resolve(
+        options.plugin,
+        files=options.config,
+        ablation=options.ablation,
+        dotted=options.dotted,
+        seed=options.seed if seed is None else seed,
+    )
+
+
+def several(values: Sequence[str]) -> list[str]:
+    """Items that are separated by blanks or commas, in brackets or not."""
+    return [item.strip() for item in ",".join(values).strip("[]").split(",") if item.strip()]
+
+
+def parser_of(verb: str) -> Parser:
+    """The parser of a verb's flags."""
+    parser = Parser(
+        f"mnerkit {verb}",
+        usage=f"mnerkit {verb} [options]",
+        description=VERBS.get(verb),
+        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=6),
+        allow_abbrev=False,
+    )
+    for name in FLAGS[verb]:
+        metavar, about = _FLAGS[name]
+        how: dict[str, Any] = (
+            {"action": "store_true"} if metavar is None else {"metavar": metavar, **_READ.get(name, {})}
+        )
+        parser.add_argument(f"--{name}", help=about, **how)
+    return parser
+
+
+def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Read a verb's arguments, `--help` not among them.
+
+    Returns:
+        The flags, and as `dotted` the options of the sections by dotted name: as text, since it takes all layers to
+        check them (`configuration.resolve`); None where a name stands without a value.
+
+    Raises:
+        UsageError: a flag that does not exist or lacks its value; an option without effect.
+    """
+    parser = parser_of(verb)
+    words = (word[2:].partition("=")[0] for word in argv if word.startswith("--"))
+    dotted = list(dict.fromkeys(word for word in words if "." in word))
+    for name in dotted:
+        _check_effect(verb, name)
+        parser.add_argument(f"--{name}", nargs="*")
+    # of words with one dash, -1e-3 is a value, too; argparse's own pattern takes -1 and -0.1 alone
+    parser._negative_number_matcher = re.compile("-[^-]")
+    options, rest = parser.parse_known_args(argv)
+    if rest and not rest[0].startswith("-"):
+        raise UsageError(f"expected an option, got {rest[0]!r}; options look like --model.lr 1e-3")
+    if rest:
+        wrong = rest[0].partition("=")[0]
+        raise UsageError(f"no option {wrong} for `mnerkit {verb}`.{_nearest(wrong.lstrip('-'), verb)}")
+    options.dotted = {name: _joined(getattr(options, name)) for name in dotted}
+    return options
+
+
+def _joined(values: list[str]) -> str | None:
+    """One text for all values of an option, as YAML reads it."""
+    return f"[{','.join(values)}]" if len(values) > 1 else values[0] if values else None
+
+
+def _check_effect(verb: str, name: str) -> None:
+    """Refuse an option of no section, or one that would change nothing: a checkpoint has its own training."""
+    section, _, option = name.partition(".")
+    if section not in SECTIONS:
+        near = did_you_mean(section, SECTIONS)
+        raise UsageError(f"no option --{name}.{near} Sections: --model.X, --data.X, --trainer.X")
+    if section not in SECTIONS_OF[verb]:
+        sections = " and ".join(f"--{section}.X" for section in SECTIONS_OF[verb])
+        raise UsageError(
+            f"--{name} has no effect on `mnerkit {verb}`, which takes {sections} (`mnerkit {verb} --help`)"
+        )
+    if verb != "fit" and section == "model" and option in TRAINING:
+        raise UsageError(f"--{name} has no effect on `mnerkit {verb}`: it is an option of training")
+
+
+def _nearest(name: str, verb: str) -> str:
+    sections = {option: section for section, options in configuration.schema(None, None).items() for option in options}
+    near = get_close_matches(name, sections, n=1, cutoff=0.6)
+    return (
+        did_you_mean(name, FLAGS[verb])
+        or (f" Did you mean '{sections[near[0]]}.{near[0]}'?" if near else "")
+        or f" Options: --{', --'.join(FLAGS[verb])}, --model.X, --data.X, --trainer.X"
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.cli import method_arguments
+from mnerkit.cli import method_help, method_verbs
 from mnerkit.cli.arguments import Parser, complete, offer
 from mnerkit.errors import DataError, UsageError
 from mnerkit.plain_yaml import read_yaml
@@ -67,7 +67,7 @@ def _one(plugin: registry.Plugin, as_json: bool) -> int:
     print(f"{plugin.name}: {plugin.summary}\nclass {plugin.entry.value} of {plugin.distribution}, in {plugin.folder}\n")
     for name, overrides in plugin.ablations.items():
         print(f"  --ablation {name:<24}{json.dumps(overrides)}")
-    print(method_arguments.page("fit", ["--plugin", plugin.name]), end="")
+    print(method_help.page("fit", ["--plugin", plugin.name]), end="")
     return 0
 
 
@@ -83,7 +83,7 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
     quiet()
     from mnerkit.methods.parameter_counts import count
 
-    options = method_arguments.parse("plugins NAME --params", argv)
+    options = method_verbs.parse("plugins NAME --params", argv)
     files = options.config or [str(path) for path in _experiments(plugin)[:1]]
     config = resolve(plugin.name, files=files, ablation=options.ablation, dotted=options.dotted).content
     parts, types = count(config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,15 @@ class SeedsResult:
 
 
 def fit_seeds(
-    configured: Callable[[int], Configuration],
-    seeds: Sequence[int],
+    configurations: Sequence[Configuration],
     place: Place,
     baseline: Sequence[str | Path] = (),
     report: Report = print,
 ) -> SeedsResult:
-    """Train a configuration with each seed; finished runs are not trained again.
+    """Train one configuration with several seeds; finished runs are not trained again.
 
     Args:
-        configured: gives the configuration with a seed.
-        seeds: at least one, none twice.
+        configurations: at least one; they differ in nothing but their seed, and none has that of another.
         place: where the runs are kept; a name gets `-s<seed>` at its end.
         baseline: runs of another method, or one run whose other seeds lie beside it.
         report: called with lines and tables of progress.
@@ -51,17 +49,16 @@ def fit_seeds(
         UsageError: no seed, a seed twice, or no baseline run of a seed.
         DataError: no such baseline.
     """
+    seeds = [configuration.seed for configuration in configurations]
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"--seeds {' '.join(map(str, seeds))}: give at least one, and each only once")
     others = _baseline_runs(baseline, seeds)  # before hours of training
     runs = []
-    for seed in seeds:
-        own = replace(place, name=f"{place.name}-s{seed}") if place.name else place
-        runs.append(fit_configured(configured(seed), own, report))
+    for configuration in configurations:
+        own = replace(place, name=f"{place.name}-s{configuration.seed}") if place.name else place
+        runs.append(fit_configured(configuration, own, report))
     splits = ["dev", *(["test"] if place.test else [])]
-    comparison = None
-    if others:
-        comparison = compare_runs(others, [run.folder for run in runs], splits[-1])
+    comparison = compare_runs(others, [run.folder for run in runs], splits[-1]) if others else None
     return SeedsResult(runs, {split: _scores(runs, split) for split in splits}, comparison)
 
 
