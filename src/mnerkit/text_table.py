@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 UNLIMITED = 1 << 20  # columns of a line that no terminal shows
@@ -15,6 +16,15 @@ def cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def csv_text(head: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """CSV with a line for `head` and one for each row; a value that a row lacks is empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(head), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -13,6 +13,7 @@ import yaml
 from mnerkit.cli import main
 from mnerkit.errors import DataError
 from mnerkit.report.posts import cases
+from mnerkit.scoring.comparison import Key, common_posts, differing_posts, pooled_f1
 
 HOSTILE = "<script>alert('&')</script>"
 
@@ -62,20 +63,25 @@ class Seen(HTMLParser):
         self.text += data
 
 
+def common(runs: list[cases.RunCases]) -> list[Key]:
+    return common_posts([run.folder for run in runs], [run.cases for run in runs])
+
+
 def test_a_page_tells_right_wrong_and_missed_entities_of_common_posts(two: list[Path]) -> None:
     runs = [cases.read_run(path) for path in two]
-    keys = cases.common(runs)
+    keys = common(runs)
     assert keys == [(-1, "post1"), (-1, "post2")]
-    assert cases.differing(runs, keys) == [(-1, "post1")]
-    assert [cases.f1(run, keys) for run in runs] == [100.0, 0.0]
-    seen = Seen(cases.page(runs, keys[:1], {}))
+    assert differing_posts([run.cases for run in runs], keys) == [(-1, "post1")]
+    assert [pooled_f1(run.cases[key] for key in keys) for run in runs] == [100.0, 0.0]
+    seen = Seen(cases.page(runs, keys, keys[:1], {}))
     assert seen.marks[3:] == ["gold", "gold", "right", "right", "wrong", "missed", "missed"]  # after the legend's
     assert "F1 100.0 on 2 posts" in seen.text and "1 of 2 posts" in seen.text
 
 
 def test_nothing_of_the_data_is_obeyed(two: list[Path]) -> None:
     runs = [cases.read_run(path) for path in two]
-    page = cases.page(runs, cases.common(runs), {})
+    keys = common(runs)
+    page = cases.page(runs, keys, keys, {})
     seen = Seen(page)
     assert "script" not in seen.tags and "<script" not in page
     assert seen.text.count(HOSTILE) >= 6
@@ -127,8 +133,8 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path: Path, lines: list[str
 def test_runs_that_can_not_be_compared_are_refused(tmp_path: Path, two: list[Path]) -> None:
     one = cases.read_run(two[0])
     with pytest.raises(DataError, match="no post"):
-        cases.common([one, cases.read_run(write(tmp_path / "a", [row(1, [], GOLD, episode=1)]))])
+        common([one, cases.read_run(write(tmp_path / "a", [row(1, [], GOLD, episode=1)]))])
     with pytest.raises(DataError, match="'post1' has other words or gold"):
-        cases.common([one, cases.read_run(write(tmp_path / "b", [row(1, [], GOLD[:1])]))])
+        common([one, cases.read_run(write(tmp_path / "b", [row(1, [], GOLD[:1])]))])
     with pytest.raises(DataError, match=r"no predictions\.test\.jsonl"):
         cases.read_run(tmp_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 from mnerkit.atomic_files import write_bytes, write_text
@@ -170,12 +170,9 @@ def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
 def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
     """A plain file name for a post, whatever its id holds; no name is given twice."""
     stem = re.sub(r"[^\w.-]", "_", post).strip(".")[:80] or "post"
-    name, number = stem, 1
-    if episode is not None and name in taken:
-        name = f"{stem}-episode{episode}"
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}"
+    of_episode = [] if episode is None else [f"{stem}-episode{episode}"]
+    names = chain([stem, *of_episode], (f"{stem}-{number}" for number in count(2)))
+    name = next(name for name in names if name not in taken)
     taken.add(name)
     return f"{name}.png"
 
@@ -186,18 +183,19 @@ def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
 def _cases(options: argparse.Namespace) -> int:
     out = _page_file(options)
     from mnerkit.report.posts import cases
-    from mnerkit.report.posts.browser import split_posts
+    from mnerkit.report.posts.browser import corpus_posts
+    from mnerkit.scoring.comparison import common_posts, differing_posts
 
     runs = [cases.read_run(Path(run), options.split) for run in options.runs]
-    keys = cases.common(runs)
-    if options.differ:
-        keys = cases.differing(runs, keys)
+    answers = [run.cases for run in runs]
+    keys = common_posts([run.folder for run in runs], answers)
+    shown = (differing_posts(answers, keys) if options.differ else keys)[: options.limit]
     try:
-        posts = split_posts(runs[0].data, options.split, options.root)
+        posts = corpus_posts(runs[0].config, options.split, options.root)
     except MnerkitError as problem:
         print(f"mnerkit: pictures are left out: {str(problem).splitlines()[0]}", file=sys.stderr)
         posts = {}
-    content = cases.page(runs, keys, posts, options.limit)
+    content = cases.page(runs, keys, shown, posts)
     write_text(out, content)
-    print(f"wrote {out}: {min(len(keys), options.limit)} posts ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
+    print(f"wrote {out}: {len(shown)} posts ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
     return 0

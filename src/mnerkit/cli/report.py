@@ -27,12 +27,13 @@ def main(argv: list[str]) -> int:
     """
     options = _options(argv)
     from mnerkit.report.folders import run_folders
-    from mnerkit.report.page.writing import Report, check_folder
+    from mnerkit.report.page.writing import check_folder, write_report
 
     out = Path(options.out)
     check_folder(out, options.overwrite)
-    report = Report(options.title, options.root, options.posts, options.picture_mb * 1_000_000)
-    done = report.write(out, _tables(options.tables), run_folders(options.runs))
+    tables, runs = _tables(options.tables), run_folders(options.runs)
+    picture_bytes = options.picture_mb * 1_000_000
+    done = write_report(out, tables, runs, options.title, options.root, options.posts, picture_bytes)
     for problem in done.problems:
         print(f"mnerkit: {problem}", file=sys.stderr)
     page = out / "index.html"

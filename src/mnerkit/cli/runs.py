@@ -17,6 +17,7 @@ from mnerkit.text_table import table
 
 VERBS = {"compare": "runs_compare", "repeat": "runs_repeat"}
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
+GROUP = ("plugin", "corpus", "ablation", "config")  # what runs that differ in the seed alone have in common
 HEADS = ("dev F1", "test F1", "strict")
 ABOUT = """A table of runs and their scores. Other verbs: `mnerkit runs compare A B` tests one run against another;
 `mnerkit runs repeat RUN [--dry-run]` trains a run again, or prints the command, and says whether the figures are the
@@ -38,12 +39,9 @@ def main(argv: list[str]) -> int:
     root = Path(options.folder)
     if not root.is_dir():
         raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
-    folders = list(run_folder.find(root))
-    if conditions:
-        facts = [run_query.facts_of(folder) | _row(folder) for folder in folders]
-        run_query.check_keys(conditions, facts)
-        folders = [folder for folder, own in zip(folders, facts, strict=True) if run_query.passes(own, conditions)]
-    rows = _by_seed(folders) if options.by_seed else [_row(folder) for folder in folders]
+    rows = run_query.matching([_row(folder) for folder in run_folder.find(root)], conditions)
+    if options.by_seed:
+        rows = _by_seed(rows)
     if options.sort:
         rows = run_query.in_order(rows, options.sort, FIGURES)
     if out is not None:
@@ -57,8 +55,7 @@ def main(argv: list[str]) -> int:
         print(f"no {kind}runs below {root}{' of which all of that holds' if conditions else ''}")
     elif options.by_seed:
         body = [
-            [row["plugin"], row["corpus"], row["ablation"], row["config"], " ".join(row["seeds"])]
-            + [_mean(row[key]) for key in FIGURES]
+            [*(row[key] for key in GROUP), " ".join(row["seeds"]), *(_mean(row[key]) for key in FIGURES)]
             for row in rows
         ]
         print(table(["plugin", "corpus", "ablation", "configuration", "seeds", *HEADS], body))
@@ -128,25 +125,25 @@ def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
     return score
 
 
-def _by_seed(folders: list[run_folder.RunFolder]) -> list[dict[str, Any]]:
+def _by_seed(rows: list[run_query.Row]) -> list[run_query.Row]:
     """Finished runs of one configuration in one row: seeds, and mean and half width of the interval of each figure."""
     from mnerkit.scoring.intervals import mean_interval
 
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for folder in folders:
-        row = _row(folder)
+    groups: dict[tuple[str, ...], list[run_query.Row]] = {}
+    for row in rows:
         if row["state"] == "finished":
-            key = (row["plugin"], row["corpus"], str(row["ablation"] or "full"), run_folder.digest(folder.config()))
+            digest = run_folder.digest(run_folder.RunFolder(Path(row["path"])).config())
+            key = (row["plugin"], row["corpus"], str(row["ablation"] or "full"), digest)
             groups.setdefault(key, []).append(row)
-    means: list[dict[str, Any]] = []
-    for group, rows in groups.items():
-        mean: dict[str, Any] = dict(zip(("plugin", "corpus", "ablation", "config"), group, strict=True))
-        mean["seeds"] = sorted({str(row["seed"]) for row in rows}, key=lambda seed: (len(seed), seed))
+    means: list[run_query.Row] = []
+    for group, members in groups.items():
+        mean: run_query.Row = dict(zip(GROUP, group, strict=True))
+        mean["seeds"] = sorted({str(row["seed"]) for row in members}, key=lambda seed: (len(seed), seed))
         for figure in FIGURES:
             # two runs of one seed (under two names) are one measurement
-            values = {str(row["seed"]): row[figure] for row in rows if row[figure] is not None}
+            values = {str(row["seed"]): row[figure] for row in members if row[figure] is not None}
             mean[figure] = mean_interval(list(values.values()))._asdict() if values else None
-        means.append(mean | {"runs": [row["path"] for row in rows]})
+        means.append(mean | {"runs": [row["path"] for row in members]})
     return means
 
 

@@ -19,7 +19,7 @@ def write(out: Path, tables: Sequence[Path] = (), runs: Sequence[Path] = (), **o
         out: the folder; made where it is missing.
         tables: table files (format `mnerkit-table`), as `mnerkit reproduce` writes them.
         runs: run folders; those of the tables need not be named.
-        options: the other arguments of `writing.Report`.
+        options: the other arguments of `writing.write_report`.
 
     Returns:
         What was written, and what was wrong with runs and tables that were left out.
@@ -28,6 +28,6 @@ def write(out: Path, tables: Sequence[Path] = (), runs: Sequence[Path] = (), **o
         UsageError: the folder holds other files of the same names.
         DataError: nothing that was given can be reported.
     """
-    from mnerkit.report.page.writing import Report
+    from mnerkit.report.page.writing import write_report
 
-    return Report(**options).write(Path(out), list(map(Path, tables)), list(map(Path, runs)))
+    return write_report(Path(out), list(map(Path, tables)), list(map(Path, runs)), **options)

@@ -166,7 +166,7 @@ class Kept:
     def _posts_of(self, record: folders.Record) -> dict[str, Post]:
         """The test posts of a run's corpus, by id."""
         if record.corpus not in self._posts:
-            self._posts[record.corpus] = corpus_posts(record, SPLIT, None)
+            self._posts[record.corpus] = corpus_posts(record.config, SPLIT, None)
         return self._posts[record.corpus]
 
     def moved(self, content: Any, back: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mnerkit.scoring.counts import prf
 from mnerkit.scoring.significance import paired_counts_test
 
 MAX_BYTES = 512 << 20  # of a file of predictions
+Key = tuple[int, str]  # number of the episode (-1: none), id of the post
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,50 @@ def _short(values: Iterable[object]) -> str:
 
 def _spans(answer: Answer) -> str:
     return _short(f"{' '.join(answer.words[span.start : span.end])} ({span.type})" for span in sorted(answer.gold))
+
+
+def by_post(answers: Iterable[Answer]) -> dict[Key, Answer]:
+    """Answers by the number of the episode (-1: none) and the id of the post."""
+    return {(-1 if answer.episode is None else answer.episode, answer.id): answer for answer in answers}
+
+
+def common_posts(names: Sequence[object], answers: Sequence[Mapping[Key, Answer]]) -> list[Key]:
+    """Posts that all systems answered, in order, with the same gold entities in all of them.
+
+    Args:
+        names: what each system is called in a message.
+        answers: of each system, its answers, from `by_post`.
+
+    Raises:
+        DataError: there is none, or the systems disagree about a post's gold entities.
+    """
+    keys = sorted(set.intersection(*map(set, answers)))
+    if not keys:
+        raise DataError(
+            f"runs {names[0]} and {names[-1]} have no post (and episode) in common: were they scored on "
+            "the same split and protocol?"
+        )
+    for key in keys:
+        for name, others in zip(names, answers, strict=True):
+            one, other = answers[0][key], others[key]
+            if (one.words, one.gold) != (other.words, other.gold):
+                raise DataError(
+                    f"post {key[1]!r} has other words or gold entities in {name} than in {names[0]}: "
+                    "another label release, or other types in play"
+                )
+    return keys
+
+
+def differing_posts(answers: Sequence[Mapping[Key, Answer]], keys: Iterable[Key]) -> list[Key]:
+    """Those of `keys` on which the systems do not all predict the same."""
+    return [key for key in keys if len({of_system[key].predicted for of_system in answers}) > 1]
+
+
+def pooled_f1(answers: Iterable[Answer]) -> float:
+    """Micro F1 over these posts, in percent."""
+    counts = [(len(post.gold), len(post.predicted), len(post.gold & post.predicted)) for post in answers]
+    gold, predicted, correct = map(sum, zip(*counts, strict=True))
+    return prf(gold, predicted, correct)[2]
 
 
 def units_of(answers: Sequence[Answer]) -> list[Hashable]:

@@ -85,6 +85,15 @@ class PostSet:
         corrected, spoiled, gold = map(sum, zip(*rows, strict=True))
         return corrected, spoiled, gold
 
+    def by_interest(self, places: Iterable[int]) -> list[int]:
+        """Places of posts: first where systems differ, then where all are wrong alike, then where all are right."""
+
+        def rank(place: int) -> int:
+            answers = self.answers[place]
+            return 0 if len(answers) > 1 else 1 if answers[0] != self.posts[place].gold else 2
+
+        return sorted(places, key=rank)
+
     def ambiguous(self, truths: Mapping[str, Truth]) -> set[int]:
         """Places of posts with an entity whose words do not tell its type.
 

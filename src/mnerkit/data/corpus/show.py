@@ -73,8 +73,23 @@ def _picture(ref: ImageRef) -> tuple[Markup, str]:
         return Markup(), str(problem)
 
 
-def thumbnail(ref: ImageRef, side: int = THUMBNAIL) -> str:
+def thumbnail(
+    ref: ImageRef,
+    side: int = THUMBNAIL,
+    exact: int = 128,
+    kind: str = "jpeg",
+    quality: int = 82,
+    optimize: bool = False,
+) -> str:
     """The picture as a data URI, its longer side at most `side` pixels; small generated ones are kept exactly.
+
+    Args:
+        ref: the picture.
+        side: pixels of the longer side, at most.
+        exact: a picture whose longer side has at most so many pixels becomes a PNG.
+        kind: the format of others.
+        quality: of their compression, up to 100.
+        optimize: look for the smallest PNG.
 
     Raises:
         DataError: see `decode`.
@@ -82,9 +97,9 @@ def thumbnail(ref: ImageRef, side: int = THUMBNAIL) -> str:
     from PIL import Image
 
     image = Image.fromarray(decode(ref))
-    small = max(image.size) <= 128
+    small = max(image.size) <= exact
     image.thumbnail((side, side))
+    kind = "png" if small else kind
     content = io.BytesIO()
-    image.save(content, "PNG" if small else "JPEG", quality=82)
-    kind = "png" if small else "jpeg"
+    image.save(content, kind, **({"optimize": optimize} if small else {"quality": quality}))
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -7,27 +7,26 @@ the run's folder (`figure_file`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, Field, ValidationError
+from typing import Any
 
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.report.folders import Record, mapping, sequence
 from mnerkit.report.posts.answers import file_of
-from mnerkit.report.posts.browser import MOST_PICTURES, UNKNOWN, Pictures, corpus_posts
+from mnerkit.report.posts.browser import MOST_PICTURES, UNKNOWN, Pictures, add_line, corpus_posts
 from mnerkit.report.tables.tables import Filled
 from mnerkit.runs import figure_file
 from mnerkit.runs.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES
+from mnerkit.scoring.scored_images import read_scored_images
 
 LARGE = 320  # pixels of the longer side of a picture that a figure is drawn on
 MOST_POSTS = 12  # with R under their pictures
 MOST_BINS = 100
-MAX_BYTES = 8 << 20  # of the kept figures of a page, and of a file of R
+MAX_BYTES = 8 << 20  # of the kept figures of a page
 ABOUT_R = (
     "R is how relevant an image is to its post, from 0 to 1; the blank image has 0.5. First posts of {split} with "
     "several images, then others."
@@ -59,14 +58,14 @@ class Gallery:
     Attributes:
         number: place of each run in the page's list, by its folder.
         pictures: the page's.
+        problems: what is wrong is added, a line each.
         root: folder of the corpora; that of each run's configuration where None.
-        problems: what was wrong, a line each.
     """
 
     number: Mapping[Path, int]
     pictures: Pictures
+    problems: list[str]
     root: Path | None = None
-    problems: list[str] = field(default_factory=list)
     _left: int = MAX_BYTES
     _done: set[tuple[Path, str, str]] = field(default_factory=set)
     _posts: dict[tuple[str, ...], dict[str, Post]] = field(default_factory=dict)
@@ -128,18 +127,16 @@ class Gallery:
             raise
         if kind in figure_file.POINTS:
             return {key: content[key] for key in ("about", "types", "points")}
-        types = sorted({kind for post in content["posts"] for side in ("gold", "said") for _, _, kind in post[side]})
         corpus = self._corpus(record, split)
         for post in content["posts"]:
             own = corpus.get(post["id"])
-            shots = self._shots(own if own is not None and list(own.words) == post["words"] else None)
-            post |= {"gold": _flat(post["gold"], types), "said": _flat(post["said"], types), "shots": shots}
-        return {"about": content["about"], "types": types, "posts": content["posts"]}
+            post["shots"] = self._shots(own if own is not None and list(own.words) == post["words"] else None)
+        return _of_posts(content["about"], content["posts"], ("gold", "said"))
 
     # ------------------------------------------------------------------ relevance
 
     def _relevance(self, record: Record, split: str) -> Drawn:
-        rows = _scored(file_of(record.path, split))
+        rows = read_scored_images(file_of(record.path, split))
         rows.sort(key=lambda row: sum(score is not None for score in row.relevance) < 2)
         corpus = self._corpus(record, split)
         posts: list[Drawn] = []
@@ -158,10 +155,7 @@ class Gallery:
                     "truth": list(post.truth.relevant) if post and post.truth else None,
                 }
             )
-        types = sorted({kind for content in posts for _, _, kind in content["gold"]})
-        for content in posts:
-            content["gold"] = _flat(content["gold"], types)
-        return {"about": ABOUT_R.format(split=split), "types": types, "posts": posts, "total": len(rows)}
+        return _of_posts(ABOUT_R.format(split=split), posts, ("gold",)) | {"total": len(rows)}
 
     # ------------------------------------------------------------------ cases
 
@@ -184,10 +178,9 @@ class Gallery:
         if key not in self._posts:
             self._posts[key] = {}
             try:
-                self._posts[key] = corpus_posts(record, split, self.root)
+                self._posts[key] = corpus_posts(record.config, split, self.root)
             except MnerkitError as problem:
-                line = f"figures of {record.corpus} have no pictures: {str(problem).splitlines()[0]}"
-                self.problems += [line] if line not in self.problems else []
+                add_line(self.problems, f"figures of {record.corpus} have no pictures", problem)
         return self._posts[key]
 
     def _shots(self, post: Post | None) -> list[list[Any]]:
@@ -196,9 +189,20 @@ class Gallery:
         return [[ref.name, self.pictures.number(ref, LARGE), ref.caption or ""] for ref in refs]
 
 
-def _flat(spans: Iterable[Sequence[Any]], types: Sequence[str]) -> list[int]:
-    """Entities as the page has them: start, end and number of the type, one after the other."""
-    return [value for start, end, kind in sorted(map(tuple, spans)) for value in (start, end, types.index(kind))]
+def _of_posts(about: str, posts: list[Drawn], sides: Sequence[str]) -> Drawn:
+    """A figure of posts. Their entities are flat: start, end and number of the type, one after the other.
+
+    Args:
+        about: what it shows.
+        posts: the posts.
+        sides: where entities stand in a post: `gold`, `said`.
+    """
+    types = sorted({kind for post in posts for side in sides for _, _, kind in post[side]})
+    for post in posts:
+        for side in sides:
+            spans = sorted(map(tuple, post[side]))
+            post[side] = [value for start, end, kind in spans for value in (start, end, types.index(kind))]
+    return {"about": about, "types": types, "posts": posts}
 
 
 def _histogram(records: Sequence[Record], split: str) -> Drawn:
@@ -219,32 +223,3 @@ def _counts(record: Record, split: str, key: str) -> list[int]:
     counts = sequence(mapping(record.metrics.get(split)).get(key))
     sound = len(counts) <= MOST_BINS and all(type(count) is int and count >= 0 for count in counts)
     return list(counts) if sound else []
-
-
-class ScoredImages(BaseModel):
-    """A line of the discriminator's predictions: a post, its images and their R; `raw` is None where none was read."""
-
-    id: str
-    images: list[str]
-    scores: list[Annotated[float, Field(ge=0, le=1)]]
-    raw: list[float | None]
-
-    @property
-    def relevance(self) -> list[float | None]:
-        """R of the first images; None of one that was not read."""
-        return [None if raw is None else score for score, raw in zip(self.scores, self.raw, strict=False)]
-
-
-def _scored(path: Path) -> list[ScoredImages]:
-    """The lines of a file."""
-    rows = []
-    try:
-        if path.stat().st_size > MAX_BYTES * 8:
-            raise DataError(f"{path} has more than {MAX_BYTES * 8 >> 20} MB")
-        for line in path.read_text(encoding="utf-8").splitlines():
-            rows.append(ScoredImages.model_validate_json(line))
-    except ValidationError:
-        raise DataError(f"{path}:{len(rows) + 1}: no line with the R of images") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: {str(problem).splitlines()[0]}") from None
-    return rows

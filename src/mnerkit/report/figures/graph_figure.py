@@ -161,17 +161,14 @@ class _Drawing:
         ticks = [place for place in range(length) if place < count or (place - count) % self.step == self.step // 2]
         names = [self.labels[place] for place in ticks]
         middles = (self.edges[1:] + self.edges[:-1])[ticks] / 2
-        axes.set_xticks(middles)
-        axes.set_xticklabels(names, rotation=90, fontsize=FONT, parse_math=False)
-        axes.set_yticks(middles)
-        axes.set_yticklabels(names if named else [""] * len(names), fontsize=FONT, parse_math=False)
+        axes.set_xticks(middles, names, rotation=90, fontsize=FONT, parse_math=False)
+        axes.set_yticks(middles, names if named else [""] * len(names), fontsize=FONT, parse_math=False)
         axes.tick_params(length=0, pad=3)
         for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
             for colour, label in zip(self.word_colours, labels, strict=False):  # words are the first nodes
                 if colour:
                     label.set(color=colour, fontweight="bold")
-        for spine in axes.spines.values():
-            spine.set_color("#999999")
+        axes.spines[:].set_color("#999999")
         return drawn
 
     # ------------------------------------------------------------------ pictures
@@ -188,8 +185,7 @@ class _Drawing:
             scale = min(PICTURE / width, limit / height)
             axes = self._axes(left, top, scale * width, scale * height)
             axes.imshow(pixels, aspect="auto", interpolation="nearest" if max(width, height) <= 128 else "antialiased")
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
             self._grid(axes, width, height, number)
             top += scale * height + 0.15
             for caption in graph.captions[number : number + 1]:

@@ -13,7 +13,6 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,63 +41,52 @@ SHOWN_SCORE = re.compile(r"f1|precision|recall|f1_strict|type/.*/f1", re.DOTALL)
 _RULES = ("n_way", "k_shot", "train_types", "test_types", "support", "out_of_play", "query_has_entity", "episode_seed")
 
 
-@dataclass
-class Source:
-    """What a page shows.
-
-    Attributes:
-        title: its title.
-        tables: tables and figures.
-        ablations: of each method, the full one and what is left out of it.
-        records: the runs, in the order of their numbers.
-        problems: what was left out, and why.
-        library: predictions of the runs.
-        sets: posts for the error browser, from `browser.sets`.
-        root: folder of the corpora, for the pictures of figures; that of each run's configuration where None.
-    """
-
-    title: str
-    tables: Sequence[Filled]
-    ablations: Sequence[Filled]
-    records: Sequence[Record]
-    problems: list[str]
-    library: Library
-    sets: Sequence[browser.Shown] = ()
-    root: Path | None = None
-
-
-def page(source: Source, picture_bytes: int = 12_000_000) -> str:
-    """The page. What is wrong with figures joins the source's problems.
+def page(
+    title: str,
+    records: Sequence[Record],
+    library: Library,
+    problems: list[str],
+    tables: Sequence[Filled] = (),
+    ablations: Sequence[Filled] = (),
+    shown: Sequence[browser.Shown] = (),
+    root: Path | None = None,
+    picture_bytes: int = 12_000_000,
+) -> str:
+    """The page.
 
     Args:
-        source: what it shows.
+        title: its title.
+        records: the runs, in the order of their numbers.
+        library: predictions of the runs.
+        problems: what was left out, and why; what is wrong with figures is added.
+        tables: tables and figures.
+        ablations: of each method, the full one and what is left out of it.
+        shown: posts for the error browser, from `browser.sets`.
+        root: folder of the corpora, for the pictures of figures; that of each run's configuration where None.
         picture_bytes: at most so many bytes of pictures; those of figures come first.
     """
     pictures = browser.Pictures(picture_bytes)
-    number = {record.path.resolve(): place for place, record in enumerate(source.records)}
-    gallery = Gallery(number, pictures, source.root)
-    tables = [
-        _table(filled, number) | {"counts": counts(filled, source.library), "figures": gallery.of_table(filled)}
-        for filled in source.tables
-    ]
-    figures = [gallery.of_run(record) for record in source.records]
-    source.problems += gallery.problems
-    sets = [browser.plain(shown, pictures) for shown in source.sets]
+    number = {record.path.resolve(): place for place, record in enumerate(records)}
+    gallery = Gallery(number, pictures, problems, root)
     facts = {
-        "title": source.title,
+        "title": title,
         "mnerkit": RELEASE,
-        "problems": list(source.problems),
-        "tables": tables,
-        "figures": [drawn for drawn in figures if drawn],
-        "ablations": [_table(filled, number) for filled in source.ablations],
-        "runs": [_run(record, source.library) for record in source.records],
-        "sets": len(sets),
+        "problems": problems,
+        "tables": [
+            _table(filled, number) | {"counts": counts(filled, library), "figures": gallery.of_table(filled)}
+            for filled in tables
+        ],
+        "figures": [drawn for record in records if (drawn := gallery.of_run(record))],
+        "ablations": [_table(filled, number) for filled in ablations],
+        "runs": [_run(record, library) for record in records],
+        "sets": len(shown),
     }
+    sets = [browser.plain(posts, pictures) for posts in shown]
     style, script = _asset("page.css"), f"{_asset('figures.js')}\n{_asset('page.js')}"
     return render(
         PACKAGE,
         "page.html",
-        title=source.title,
+        title=title,
         hash=_hash,
         style=Markup(style),
         script=Markup(script),
@@ -129,7 +117,7 @@ def _hash(content: str) -> str:
 
 def _table(filled: Filled, number: dict[Path, int]) -> dict[str, Any]:
     table = filled.table
-    letters, notes = formats.notes(filled)
+    letters = formats.notes(filled)
     return {
         "id": table.experiment,
         "paper": table.paper,
@@ -142,7 +130,7 @@ def _table(filled: Filled, number: dict[Path, int]) -> dict[str, Any]:
         "baseline": table.baseline_row,
         "tests": filled.tests,
         "legend": formats.legend(filled),
-        "notes": notes,
+        "notes": [(letter, remark) for remark, letter in letters.items()],
         "cells": [_cell(figure, letters, number) for figure in filled.figures.values()],
         "series": series(filled),
     }

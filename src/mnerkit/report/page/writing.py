@@ -12,7 +12,7 @@ from mnerkit.release import RELEASE
 from mnerkit.report import folders
 from mnerkit.report.figures.gallery import kinds_of
 from mnerkit.report.folders import mapping, sequence
-from mnerkit.report.page.page import Source, page
+from mnerkit.report.page.page import page
 from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables import formats
@@ -42,58 +42,58 @@ class Written:
     tables: list[Filled] = field(default_factory=list)
 
 
-@dataclass
-class Report:
-    """How a report is made.
+def write_report(
+    out: Path,
+    tables: Sequence[Path],
+    runs: Sequence[Path],
+    title: str = "mnerkit report",
+    root: Path | None = None,
+    posts: int = 4000,
+    picture_bytes: int = 12_000_000,
+) -> Written:
+    """Write a report; see `mnerkit.report.write`.
 
-    Attributes:
+    Args:
+        out: its folder.
+        tables: table files.
+        runs: run folders.
         title: of the page.
         root: folder of the corpora, for the pictures; that of each run's configuration where None.
         posts: at most so many posts of each set (corpus, split, episodes) in the error browser.
         picture_bytes: at most so many bytes of pictures in the page.
     """
-
-    title: str = "mnerkit report"
-    root: Path | None = None
-    posts: int = 4000
-    picture_bytes: int = 12_000_000
-
-    def write(self, out: Path, tables: Sequence[Path], runs: Sequence[Path]) -> Written:
-        """Write a report; see `mnerkit.report.write`."""
-        check_folder(out)
-        shelf, library, done = Shelf(runs), Library(), Written(out)
-        done.tables = [fill(table, shelf, library) for table in _tables(tables, done.problems)]
-        figures = [figure for filled in done.tables for figure in filled.figures.values()]
-        used = {record.path.resolve() for figure in figures for record in figure.records}
-        rest = of_runs([record for path, record in shelf.records.items() if path not in used])
-        if rest is not None:
-            done.tables.append(fill(rest, shelf, library))
-        records = list(shelf.records.values())
-        without_parts = [fill(table, shelf, library) for table in ablations(records)]
-        done.problems += shelf.problems
-        if not done.tables and not any(map(kinds_of, records)):
-            raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
-        texts: dict[str, str] = {}
-        for filled in [*done.tables, *without_parts]:
-            for suffix, text_of in formats.FORMATS.items():
-                name = f"tables/{filled.table.experiment}.{suffix}"
-                if name in texts:
-                    raise DataError(f"two tables would be written to {name}")
-                texts[name] = text_of(filled)
-        sets, problems = browser.sets(records, library, self.root, self.posts)
-        done.problems += problems
-        source = Source(self.title, done.tables, without_parts, records, done.problems, library, sets, self.root)
-        texts[PAGE] = page(source, self.picture_bytes)
-        done.files = list(texts)
-        before = _files_of_report(out)
-        # first, so that what a kill leaves half written is known to be a report's
-        _mark(out, before)
-        for name, text in texts.items():
-            write_text(out / name, text)
-        for name in before - texts.keys():
-            (out / name).unlink(missing_ok=True)
-        _mark(out, done.files)
-        return done
+    check_folder(out)
+    shelf, library, done = Shelf(runs), Library(), Written(out)
+    done.tables = [fill(table, shelf, library) for table in _tables(tables, done.problems)]
+    figures = [figure for filled in done.tables for figure in filled.figures.values()]
+    used = {record.path.resolve() for figure in figures for record in figure.records}
+    rest = of_runs([record for path, record in shelf.records.items() if path not in used])
+    if rest is not None:
+        done.tables.append(fill(rest, shelf, library))
+    records = list(shelf.records.values())
+    without_parts = [fill(table, shelf, library) for table in ablations(records)]
+    done.problems += shelf.problems
+    if not done.tables and not any(map(kinds_of, records)):
+        raise DataError("\n".join(["nothing to report.", *done.problems[:5]]))
+    texts: dict[str, str] = {}
+    for filled in [*done.tables, *without_parts]:
+        for suffix, text_of in formats.FORMATS.items():
+            name = f"tables/{filled.table.experiment}.{suffix}"
+            if name in texts:
+                raise DataError(f"two tables would be written to {name}")
+            texts[name] = text_of(filled)
+    sets = browser.sets(records, library, root, posts, done.problems)
+    texts[PAGE] = page(title, records, library, done.problems, done.tables, without_parts, sets, root, picture_bytes)
+    done.files = list(texts)
+    before = _files_of_report(out)
+    # first, so that what a kill leaves half written is known to be a report's
+    _mark(out, before)
+    for name, text in texts.items():
+        write_text(out / name, text)
+    for name in before - texts.keys():
+        (out / name).unlink(missing_ok=True)
+    _mark(out, done.files)
+    return done
 
 
 def _tables(paths: Sequence[Path], problems: list[str]) -> list[Table]:
@@ -127,8 +127,8 @@ def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None =
     for record in records:
         if (kind, split) not in kinds_of(record):
             raise DataError(f"run {record.path} of plugin {record.plugin} has no figure {kind} of {split}")
-    source = Source(f"mnerkit draw {kind}", [], [], records, [], Library(), (), root)
-    return page(source), source.problems
+    problems: list[str] = []
+    return page(f"mnerkit draw {kind}", records, Library(), problems, root=root), problems
 
 
 def _mark(out: Path, files: Iterable[str]) -> None:

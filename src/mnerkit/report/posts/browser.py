@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mnerkit.data.corpus import show
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.post import Entity, ImageRef, Post
-from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
@@ -67,10 +65,9 @@ class Pictures:
             source = thumbnail(ref, side)
         except DataError:
             return DAMAGED
-        if len(source) > self.left:
-            self.left = 0
-            return LEFT_OUT
         self.left -= len(source)
+        if self.left < 0:
+            return LEFT_OUT
         self.sources.append(source)
         return len(self.sources) - 1
 
@@ -79,86 +76,71 @@ def thumbnail(ref: ImageRef, side: int = SIDE) -> str:
     """A picture as a data URI; decoded under mnerkit's limits and encoded anew, so that nothing else of it is kept.
 
     Raises:
-        DataError: see `images.decode`.
+        DataError: see `decode`.
     """
-    from PIL import Image, features
+    from PIL import features
 
-    image = Image.fromarray(decode(ref))
-    small = max(image.size) <= 96  # generated ones, kept exactly
-    image.thumbnail((side, side))
-    kind = "PNG" if small else "WEBP" if features.check("webp") else "JPEG"
-    content = io.BytesIO()
-    image.save(content, kind, **({"optimize": True} if small else {"quality": 60}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+    kind = "webp" if features.check("webp") else "jpeg"
+    return show.thumbnail(ref, side, exact=96, kind=kind, quality=60, optimize=True)
 
 
-def sets(records: Sequence[Record], library: Library, root: Path | None, limit: int) -> tuple[list[Shown], list[str]]:
-    """The sets of posts on which the runs were scored, and what was wrong.
+def sets(
+    records: Sequence[Record], library: Library, root: Path | None, limit: int, problems: list[str]
+) -> list[Shown]:
+    """The sets of posts on which the runs were scored.
 
     Args:
         records: the runs, in the page's order; of each, its first split with predictions counts.
         library: where predictions are read.
         root: folder of the corpora; that of each run's configuration where None.
         limit: at most so many posts of a set.
+        problems: what was wrong is added, a line each.
     """
     shown_by_set: dict[PostSet, Shown] = {}
-    problems = []
     for number, record in enumerate(records):
-        split = predicted_split(record)
-        try:
-            posts = library.of(record.path, split) if split else None
-        except DataError as problem:
-            problems.append(str(problem))
-            continue
-        if split and posts:
-            shown_by_set.setdefault(posts, Shown(posts, split)).runs[number] = file_of(record.path, split)
+        if split := predicted_split(record):
+            try:
+                posts = library.of(record.path, split)
+                shown_by_set.setdefault(posts, Shown(posts, split)).runs[number] = file_of(record.path, split)
+            except DataError as problem:
+                problems.append(str(problem))
     for shown in shown_by_set.values():
         record = records[next(iter(shown.runs))]
         most = min(limit, max(FEWEST_POSTS, MOST_POSTS // len(shown_by_set)))
         shown.places = _chosen(shown.set, most)
         try:
-            corpus = corpus_posts(record, shown.split, root)
+            corpus = corpus_posts(record.config, shown.split, root)
         except MnerkitError as problem:
-            line = f"pictures of {record.corpus} are left out: {str(problem).splitlines()[0]}"
-            problems += [line] if line not in problems else []
+            add_line(problems, f"pictures of {record.corpus} are left out", problem)
             continue
         words = {post.id: post.words for post in shown.set.posts}
         shown.corpus = {name: post for name, post in corpus.items() if words.get(name) == post.words}
-    return list(shown_by_set.values()), problems
+    return list(shown_by_set.values())
 
 
 def _chosen(posts: PostSet, most: int) -> list[int]:
     """Places of at most so many posts, in order; where some are left out, those stay on which runs differ."""
-    places = range(len(posts.posts))
-    return sorted(_by_interest(posts, places)[:most])
+    return sorted(posts.by_interest(range(len(posts.posts)))[:most])
 
 
-def _by_interest(posts: PostSet, places: Iterable[int]) -> list[int]:
-    """Places of posts: first where runs differ, then where all are wrong alike, then where all are right."""
-
-    def rank(place: int) -> int:
-        answers = posts.answers[place]
-        return 0 if len(answers) > 1 else 1 if answers[0] != posts.posts[place].gold else 2
-
-    return sorted(places, key=rank)
+def add_line(problems: list[str], what: str, problem: Exception) -> None:
+    """Add what is wrong and the first line of the reason, once."""
+    line = f"{what}: {str(problem).splitlines()[0]}"
+    problems += [line] if line not in problems else []
 
 
-def corpus_posts(record: Record, split: str, root: Path | None) -> dict[str, Post]:
+def corpus_posts(config: Mapping[str, Any], split: str, root: Path | str | None) -> dict[str, Post]:
     """The posts of a split of a run's corpus, by id; none of another corpus's split (`test@NAME`).
 
     Args:
-        record: the run.
+        config: the run's configuration.
         split: the split.
-        root: folder of the corpora; that of the run's configuration where None.
+        root: folder of the corpora; that of the configuration where None.
 
     Raises:
         MnerkitError: the corpus can't be read.
     """
-    return split_posts(mapping(record.config.get("data")), split, root)
-
-
-def split_posts(data: Mapping[str, Any], split: str, root: Path | str | None) -> dict[str, Post]:
-    """`corpus_posts` of a run whose configuration has this section `data`."""
+    data = mapping(config.get("data"))
     name, own_root, variant = data.get("corpus", "probe"), data.get("root"), data.get("variant")
     if "@" in split or any(value is not None and not isinstance(value, str) for value in (name, own_root, variant)):
         return {}
@@ -204,7 +186,7 @@ def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
 
 def _pictures(shown: Shown, pictures: Pictures) -> dict[tuple[int, int], int]:
     """Number of each picture; the first ones of the posts that matter most come first, since bytes may run out."""
-    posts = [(place, shown.corpus.get(shown.set.posts[place].id)) for place in _by_interest(shown.set, shown.places)]
+    posts = [(place, shown.corpus.get(shown.set.posts[place].id)) for place in shown.set.by_interest(shown.places)]
     return {
         (place, at): pictures.number(post.images[at])
         for at in range(MOST_PICTURES)

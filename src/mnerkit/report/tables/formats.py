@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable
 from itertools import groupby
@@ -11,6 +9,7 @@ from itertools import groupby
 from mnerkit.report.tables.table_file import Cell
 from mnerkit.report.tables.tables import Figure, Filled
 from mnerkit.templates import render, visible
+from mnerkit.text_table import csv_text
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
 _LATEX: dict[str, str | int | None] = {
@@ -43,12 +42,8 @@ _LATEX: dict[str, str | int | None] = {
 def as_csv(filled: Filled) -> str:
     """One line a cell, with everything that is known of it."""
     blank = Figure(Cell(row=0, column=0, state="missing"))  # a table without cells has a header, too
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(_csv_values(filled, blank)), lineterminator="\n")
-    writer.writeheader()
-    for figure in filled.figures.values():
-        writer.writerow({key: _csv(value) for key, value in _csv_values(filled, figure).items()})
-    return stream.getvalue()
+    rows = [_csv_values(filled, figure) for figure in filled.figures.values()]
+    return csv_text(_csv_values(filled, blank), [{key: _csv(value) for key, value in row.items()} for row in rows])
 
 
 def _csv_values(filled: Filled, figure: Figure) -> dict[str, object]:
@@ -113,12 +108,12 @@ def as_latex(filled: Filled) -> str:
 
 def _rendered(filled: Filled, template: str, escaped: Callable[[str], str]) -> str:
     table = filled.table
-    letters, remarks_by_letter = notes(filled)
+    letters = notes(filled)
     rows = [
         (row.name, [_texts(filled.at(place, column), letters) for column in range(len(table.columns))])
         for place, row in enumerate(table.rows)
     ]
-    values = {"table": table, "rows": rows, "legend": legend(filled), "notes": remarks_by_letter}
+    values = {"table": table, "rows": rows, "legend": legend(filled), "notes": letters}
     return render("mnerkit.report.tables", template, escaped, **values)
 
 
@@ -155,11 +150,10 @@ def remarks(figure: Figure) -> list[str]:
     return texts
 
 
-def notes(filled: Filled) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """A letter for each different remark of a table."""
+def notes(filled: Filled) -> dict[str, str]:
+    """The different remarks of a table, with a letter for each."""
     texts = dict.fromkeys(text for figure in filled.figures.values() for text in remarks(figure))
-    letters = {text: _letter(number) for number, text in enumerate(texts)}
-    return letters, [(letter, text) for text, letter in letters.items()]
+    return {text: _letter(number) for number, text in enumerate(texts)}
 
 
 def _letter(number: int) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.runs.run_folder import RunFolder, dotted
+from mnerkit.text_table import csv_text
+
+Row = dict[str, Any]
 
 COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
@@ -36,24 +38,25 @@ def condition(text: str) -> tuple[str, str, str]:
     return parts[1].strip(), parts[2], parts[3].strip()
 
 
-def check_keys(conditions: Sequence[tuple[str, str, str]], facts: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a condition on something that no run has.
+def matching(rows: list[Row], conditions: Sequence[tuple[str, str, str]]) -> list[Row]:
+    """Rows of runs for which all conditions hold; a missing value differs from everything.
 
     Raises:
-        UsageError: with the nearest name that there is.
+        UsageError: a condition on something that no run has; with the nearest name that there is.
     """
+    facts = [_facts(RunFolder(Path(row["path"]))) | row for row in rows] if conditions else rows
     keys = dict.fromkeys(key for of_run in facts for key in of_run)
     for key, _, _ in conditions:
         if keys and key not in keys:
             raise UsageError(f"--where {key}: no run has that.{did_you_mean(key, keys)}")
+    return [
+        row
+        for row, of_run in zip(rows, facts, strict=True)
+        if all(_holds(of_run.get(key), how, value) for key, how, value in conditions)
+    ]
 
 
-def passes(facts: Mapping[str, Any], conditions: Sequence[tuple[str, str, str]]) -> bool:
-    """Whether all conditions hold of what is known of a run; what is not known differs from everything."""
-    return all(_holds(facts.get(key), how, wanted) for key, how, wanted in conditions)
-
-
-def facts_of(folder: RunFolder) -> dict[str, Any]:
+def _facts(folder: RunFolder) -> dict[str, Any]:
     """What a condition may name besides a run's columns: options by dotted names, scores as `split/score`."""
     facts: dict[str, Any] = {}
     with contextlib.suppress(DataError):  # the run's row shows that it is damaged
@@ -79,7 +82,7 @@ def _holds(value: Any, how: str, wanted: str) -> bool:
     return COMPARED[how](str(value), wanted)
 
 
-def in_order(rows: list[dict[str, Any]], column: str, figures: Collection[str]) -> list[dict[str, Any]]:
+def in_order(rows: list[Row], column: str, figures: Collection[str]) -> list[Row]:
     """Rows by a column: figures from the highest, texts from A; `-` turns that round. Rows without a value come last.
 
     Raises:
@@ -89,11 +92,12 @@ def in_order(rows: list[dict[str, Any]], column: str, figures: Collection[str]) 
     if rows and key not in rows[0]:
         raise UsageError(f"--sort {column}: no such column.{did_you_mean(key, rows[0])} Columns: {', '.join(rows[0])}")
     values = [row[key]["mean"] if isinstance(row[key], Mapping) else row[key] for row in rows]
-    filled = [(value, row) for value, row in zip(values, rows, strict=True) if value is not None]
-    as_text = not all(isinstance(value, int | float) for value, _ in filled)
-    high_first = (key in figures) != column.startswith("-")
-    filled.sort(key=lambda pair: str(pair[0]) if as_text else pair[0], reverse=high_first)
-    return [row for _, row in filled] + [row for value, row in zip(values, rows, strict=True) if value is None]
+    as_text = not all(isinstance(value, int | float | None) for value in values)
+    pairs = [
+        (str(value) if as_text else value, row) for value, row in zip(values, rows, strict=True) if value is not None
+    ]
+    pairs.sort(key=operator.itemgetter(0), reverse=(key in figures) != column.startswith("-"))
+    return [row for _, row in pairs] + [row for value, row in zip(values, rows, strict=True) if value is None]
 
 
 def exported(rows: Sequence[Mapping[str, Any]], suffix: str, figures: Collection[str]) -> str:
@@ -109,12 +113,7 @@ def exported(rows: Sequence[Mapping[str, Any]], suffix: str, figures: Collection
             else:
                 line[key] = " ".join(map(str, value)) if isinstance(value, list) else value
         flat.append({key: _plain(value) for key, value in line.items()})
-    stream = io.StringIO()
-    heads = dict.fromkeys(key for line in flat for key in line)
-    writer = csv.DictWriter(stream, list(heads), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return stream.getvalue()
+    return csv_text(dict.fromkeys(key for line in flat for key in line), flat)
 
 
 def _plain(value: Any) -> Any:

@@ -147,8 +147,7 @@ def fill(table: Table, shelf: Shelf, library: Library) -> Filled:
         if cell.of:
             figures[cell.row, cell.column] = _mean_of(cell, [figures[place] for place in cell.of])
     filled = Filled(table, dict(sorted(figures.items())))
-    for column in range(len(table.columns)):
-        _mark_best([figure for place, figure in filled.figures.items() if place[1] == column])
+    _mark_best(filled)
     _test(filled, library)
     return filled
 
@@ -215,12 +214,12 @@ def _mean_of(cell: Cell, parts: Sequence[Figure]) -> Figure:
     return figure
 
 
-def _mark_best(column: Sequence[Figure]) -> None:
-    """Mark the highest of at least two means of the same evaluation, as they are printed, with two digits."""
-    groups: dict[frozenset[Evaluation], list[tuple[Figure, float]]] = {}
-    for figure in column:
+def _mark_best(filled: Filled) -> None:
+    """Mark the highest of at least two means of a column and evaluation, as they are printed, with two digits."""
+    groups: dict[tuple[int, frozenset[Evaluation]], list[tuple[Figure, float]]] = {}
+    for (_, column), figure in filled.figures.items():
         if figure.mean is not None:
-            groups.setdefault(figure.evaluations, []).append((figure, round(figure.mean, 2)))
+            groups.setdefault((column, figure.evaluations), []).append((figure, round(figure.mean, 2)))
     for group in groups.values():
         highest = max(mean for _, mean in group)
         for figure, mean in group:
