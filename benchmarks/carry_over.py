@@ -41,26 +41,26 @@ def carry_kept(folder: Path, places: Mapping[str, str]) -> tuple[int, list[str]]
     """Give the kept runs of a folder today's digests, in their files and in the names of these.
 
     Args:
-        folder: of kept runs, see `mnerkit.reproduce.keeping`.
+        folder: of kept runs, see `mnerkit.reproduce.run_archive`.
         places: what stands for paths in it -> the paths here.
 
     Returns:
         How many have today's digest, and a line about each of the others.
     """
-    from mnerkit.reproduce.keeping import Kept
+    from mnerkit.reproduce.run_archive import RunArchive
     from mnerkit.runs.config.configuration import filled
     from mnerkit.runs.identity import digest_of, reads_of
     from mnerkit.runs.run_folder import as_written
 
-    kept = Kept.read(folder, places)
+    archive = RunArchive.read(folder, places)
     carried, left = 0, []
-    for row, path in [(kept.rows[digest], kept.files[digest]) for digest in kept.rows]:
-        config = filled(kept.moved(row["config"], back=True))
+    for row, path in [(archive.rows[digest], archive.files[digest]) for digest in archive.rows]:
+        config = filled(archive.moved(row["config"], back=True))
         if reads_of(config) != row["reads"]:
             left.append(f"{path.name}: of other data or weights than those that are here")
             continue
         digest = digest_of(config)
-        whole = kept.moved(as_written(config), back=False)
+        whole = archive.moved(as_written(config), back=False)
         here = path.with_name(path.name.replace(row["digest"], digest))
         write_json(here, {**row, "digest": digest, "config": whole})
         if here != path:
@@ -157,7 +157,7 @@ def main() -> int:
     if (asked.what == "kept") != (asked.file is None):
         parser.error(f"{asked.what} takes {'no file' if asked.file else 'a FILE'}")
     if asked.what == "kept":
-        from mnerkit.reproduce.experiments.tower_names import tower_name
+        from mnerkit.reproduce.experiments.profiles import tower_name
         from mnerkit.reproduce.grid import ROOT
 
         tower = str(minilm())

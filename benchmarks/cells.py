@@ -31,7 +31,7 @@ from bench_quality import minilm
 
 from mnerkit.atomic_files import write_lines
 from mnerkit.cli.method_verbs import configuration_of
-from mnerkit.reproduce.executors.executor import complaint
+from mnerkit.reproduce.executors.tasks import complaint
 from mnerkit.runs.identity import digest_of
 from mnerkit.runs.run_folder import RunFolder
 

@@ -15,7 +15,7 @@ from mnerkit.atomic_files import write_json, write_lines, write_text
 from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.grid import Builder
-from mnerkit.reproduce.work import text_of
+from mnerkit.reproduce.training import text_of
 from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import filled
 from mnerkit.runs.run_folder import as_written

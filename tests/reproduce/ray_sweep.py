@@ -13,17 +13,17 @@ import sys
 import time
 from pathlib import Path
 
-from mnerkit.reproduce.executors.executor import Outcome, Task
 from mnerkit.reproduce.executors.ray_cluster import RayExecutor
-from mnerkit.reproduce.sweep import alone
-from tests.reproduce.small import Words
+from mnerkit.reproduce.executors.tasks import Outcome, Task
+from mnerkit.reproduce.sweep import sweep_lock
+from tests.reproduce.small import task_of
 
 
 def perform(task: Task) -> Outcome:
     """A task of the tests: its command says what becomes of it; each try leaves a line in the task's own file."""
     import ray
 
-    what, place = task.work.command
+    what, place = task.command
     where = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
     where |= {"threads": os.environ["OMP_NUM_THREADS"], "slurm": os.environ.get("SLURM_PROCID")}
     with Path(f"{place}.tries").open("a") as stream:
@@ -46,10 +46,10 @@ def main(address: str, folder: Path, whats: list[str]) -> None:
     # a shell that starts the tests in the background lets them ignore it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tasks = [
-        Task(str(number), Words((what, str(folder / str(number)))), folder / "logs" / f"{number}.txt")
+        task_of(str(number), (what, str(folder / str(number))), folder / "logs" / f"{number}.txt")
         for number, what in enumerate(whats)
     ]
-    with alone(folder), (folder / "outcomes").open("w") as stream:
+    with sweep_lock(folder), (folder / "outcomes").open("w") as stream:
         executor = RayExecutor(2, ray_sweep.perform, None if address == "here" else address, folder)
         for outcome in executor.run(tasks):
             stream.write(json.dumps(dataclasses.asdict(outcome)) + "\n")

@@ -6,12 +6,11 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mnerkit.reproduce.cells import Grid
-from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.reproduce.executors.tasks import Outcome, Task
 from mnerkit.reproduce.experiments import experiment_files, profiles
 from mnerkit.reproduce.grid import Builder
 from mnerkit.runs.run_folder import RunFolder
@@ -91,14 +90,13 @@ def laid_out(folder: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Words:
-    """Work that a test does by itself, by its words."""
+def task_of(name: str, command: tuple[str, ...], log: Path) -> Task:
+    """A task that a test does by itself, by its command."""
+    return Task(name, command, _never, log)
 
-    command: tuple[str, ...] = ()
 
-    def do(self) -> object:
-        raise NotImplementedError
+def _never() -> object:
+    raise NotImplementedError
 
 
 def built(folder: Path, *names: str, **given: Any) -> Grid:
@@ -145,7 +143,7 @@ class Pretend:
         for task in tasks:
             if self.stop_after is not None and len(self.done) >= self.stop_after:
                 raise KeyboardInterrupt
-            command = task.work.command
+            command = task.command
             if any(word in command for word in self.failing):
                 yield Outcome(task.name, 0.1, "mnerkit: no memory")
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import DataError
 from mnerkit.options import declared
 from mnerkit.plain_yaml import yaml_text
-from mnerkit.reproduce.executors import workers
-from mnerkit.reproduce.executors.executor import Task
-from mnerkit.reproduce.wandb import report_definition, sweep_files
-from mnerkit.reproduce.wandb.run_labels import FOLDER, Account, labels
+from mnerkit.reproduce import wandb_files, wandb_report
+from mnerkit.reproduce.executors import tasks
+from mnerkit.reproduce.executors.tasks import Task
+from mnerkit.reproduce.wandb_files import labels
 from mnerkit.runs.config.options import WandbOptions
 from mnerkit.runs.run_folder import deciding
 from tests.offline_records import offline
-from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, Words, built
+from tests.reproduce.small import EXPERIMENTS, MINI, Pretend, built
 
+FOLDER = "dashboards"
 OFFLINE = ("--logger", "wandb", "--wandb.mode", "offline")
 
 
@@ -87,12 +88,13 @@ def test_a_run_that_others_read_from_is_in_their_group(folder: Path, tmp_path: P
     path.write_text(path.read_text().replace("plugin: bert}", "plugin: gifr}"))
     out = tmp_path / "out"
     made = built(folder, "paper/table1", out=out)
-    found = {made.runs[digest].plugin: label for digest, label in labels(made, ["paper/table1"]).items()}
-    assert (found["relevance"].group, found["relevance"].variant) == ("paper/table1", "relevance")
-    assert (found["relevance"].cells, found["gifr"].variant) == ({}, "BERT-CRF")
-    assert found["relevance"].tags == ("mini", "relevance", "probe-default", "paper/table1")
+    sections = labels(made, ["paper/table1"], {})
+    found = {made.runs[digest].plugin: section["wandb"] for digest, section in sections.items()}
+    assert (found["relevance"]["group"], found["relevance"]["job_type"]) == ("paper/table1", "relevance")
+    assert (found["relevance"]["cells"], found["gifr"]["job_type"]) == ({}, "BERT-CRF")
+    assert found["relevance"]["tags"] == ["mini", "relevance", "probe-default", "paper/table1"]
     # in its sweep it comes first, and the head of the file says so
-    (sweep,) = sweep_files.write(tmp_path / "sw", made, Account())
+    (sweep,) = wandb_files.write_sweeps(tmp_path / "sw", made, {})
     values = yaml.safe_load(sweep.read_text())["parameters"]["config"]["values"]
     plugins = [yaml.safe_load(Path(value).read_text())["plugin"] for value in values]
     assert plugins == ["relevance", "bert", "gifr"]
@@ -151,10 +153,9 @@ def test_a_sweep_s_file_means_what_the_grid_s_command_means(tmp_path: Path) -> N
     made = built(EXPERIMENTS, out=tmp_path / "out")
     for digest, run in made.runs.items():
         path = tmp_path / f"{digest}.yaml"
-        path.write_text(yaml_text(sweep_files.configuration(run, made)))
+        path.write_text(yaml_text(wandb_files.configuration(run)))
         again = configuration_of(["fit", "--config", str(path)]).content
-        command = made.training(run).command
-        assert deciding(again) == deciding(configuration_of(command).content), run
+        assert deciding(again) == deciding(configuration_of(run.training.command).content), run
         assert again["name"] == digest
 
 
@@ -177,7 +178,7 @@ def test_the_report_draws_bars_of_tables_and_points_of_sweeps(go: Any, tmp_path:
     assert go("--wandb-report", str(file), "--wandb.project", "mner") == (0, [])
     assert f"wandb_report {file}" in capsys.readouterr().out
     assert go("--wandb-report", str(file))[0] == 2
-    content = report_definition.read(file)
+    content = wandb_report.read(file)
     assert content.project == "mner"
     sweep, table = content.sections
     assert sweep.tags == ("mini", "paper/sweep", "probe-default")
@@ -192,8 +193,8 @@ def test_the_report_draws_bars_of_tables_and_points_of_sweeps(go: Any, tmp_path:
     with pytest.raises(
         DataError, match=r"sections\[1\]: panels\[0\]: kind must be one of bars, points, lines, got 'pies'"
     ):
-        report_definition.read(file)
-    assert report_definition.main([str(tmp_path / "none.json")]) == 1
+        wandb_report.read(file)
+    assert wandb_report.main([str(tmp_path / "none.json")]) == 1
 
 
 def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,11 +205,7 @@ def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypat
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"internalId": "1"}})
     file = tmp_path / "report.json"
     assert go("--wandb-report", str(file))[0] == 0
-    spec = (
-        report_definition.made(report_definition.read(file), "me")
-        ._to_model()
-        .model_dump(by_alias=True, exclude_none=True)
-    )
+    spec = wandb_report.made(wandb_report.read(file), "me")._to_model().model_dump(by_alias=True, exclude_none=True)
     grids = [block for block in spec["spec"]["blocks"] if block["type"] == "panel-grid"]
     assert len(grids) == 2
     runs = grids[1]["metadata"]["runSets"][0]
@@ -223,9 +220,9 @@ def test_wandb_s_own_package_makes_the_report(go: Any, tmp_path: Path, monkeypat
 
 def test_the_report_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb_workspaces.reports.v2", None)
-    content = {"format": report_definition.FORMAT, "version": report_definition.VERSION, "sections": []}
+    content = {"format": wandb_report.FORMAT, "version": wandb_report.VERSION, "sections": []}
     (tmp_path / "report.json").write_text(json.dumps(content))
-    assert report_definition.main([str(tmp_path / "report.json")]) == 2
+    assert wandb_report.main([str(tmp_path / "report.json")]) == 2
     assert "pip install wandb-workspaces" in capsys.readouterr().err
 
 
@@ -234,17 +231,17 @@ def test_a_run_that_fails_is_closed_and_the_next_one_is_another(
 ) -> None:
     """The processes of a sweep live on: without it the next run would be written into the failed one's record."""
 
-    @dataclass(frozen=True)
-    class Begin(Words):
-        def do(self) -> object:
-            assert wandb.run is None
-            wandb.init(id=self.command[0], mode="offline", dir=str(tmp_path))
-            if self.command[0] == "bad":
-                raise RuntimeError("no memory")
-            return None
+    def begin(name: str) -> None:
+        assert wandb.run is None
+        wandb.init(id=name, mode="offline", dir=str(tmp_path))
+        if name == "bad":
+            raise RuntimeError("no memory")
+
+    def error_of(name: str) -> str | None:
+        return tasks.perform(Task(name, (name,), partial(begin, name), tmp_path / "log")).error
 
     monkeypatch.setenv("WANDB_SILENT", "true")
-    errors = [workers.perform(Task(name, Begin((name,)), tmp_path / "log")).error for name in ("bad", "good")]
+    errors = [error_of(name) for name in ("bad", "good")]
     assert errors == ["RuntimeError: no memory", None]
     found = {each.run.run_id: each.exit_code for each in map(offline, tmp_path.rglob("*.wandb"))}
     assert found == {"bad": 1, "good": 0}

@@ -20,13 +20,13 @@ import pytest
 
 from mnerkit.cli import main
 from mnerkit.errors import RunBusy, UsageError
-from mnerkit.reproduce.executors import ray_cluster, workers
-from mnerkit.reproduce.executors.executor import Task
+from mnerkit.reproduce.executors import ray_cluster, tasks
 from mnerkit.reproduce.executors.ray_cluster import AT_HOME, TRIES, Share
+from mnerkit.reproduce.executors.tasks import Task
 from mnerkit.runs.run_folder import RunFolder
 from tests import weights
 from tests.reproduce import ray_sweep
-from tests.reproduce.small import Words, alive, within
+from tests.reproduce.small import alive, task_of, within
 
 ROOT = Path(__file__).resolve().parents[2]
 # seconds after which something is broken, on a busy machine, too
@@ -299,7 +299,7 @@ def test_a_share_is_the_largest_of_which_the_nodes_hold_enough() -> None:
 def test_a_node_that_shares_no_folder_or_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # restored, as the variables are
     monkeypatch.setenv("SLURM_PROCID", "1")
-    task = Task("a", Words(), tmp_path / "log")
+    task = task_of("a", (), tmp_path / "log")
     with pytest.raises(UsageError, match=r"has no .*nowhere .*: all nodes must share it"):
         ray_cluster._work(task, ray_sweep.perform, str(tmp_path / "nowhere"), None, {})
     with pytest.raises(UsageError, match="does not see the lock of out: all nodes must share it, with POSIX locks"):
@@ -334,13 +334,13 @@ def test_a_run_waits_for_one_that_was_cut_off_and_still_writes(tmp_path: Path, m
             raise busy
         return None
 
-    monkeypatch.setattr(workers, "_attempt", attempt)
-    assert workers.perform(Task("a", Words(), tmp_path / "log"), patience=0.1).error is None
+    monkeypatch.setattr(tasks, "_attempt", attempt)
+    assert tasks.perform(task_of("a", (), tmp_path / "log"), patience=0.1).error is None
     assert calls == ["a"] * 4
     calls.clear()
 
     def never(task: Task) -> str | None:
         raise busy
 
-    monkeypatch.setattr(workers, "_attempt", never)
-    assert "process 7 on lost" in str(workers.perform(Task("a", Words(), tmp_path / "log"), patience=0.1).error)
+    monkeypatch.setattr(tasks, "_attempt", never)
+    assert "process 7 on lost" in str(tasks.perform(task_of("a", (), tmp_path / "log"), patience=0.1).error)

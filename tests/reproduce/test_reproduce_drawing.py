@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main, reproduce
-from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.reproduce.executors.tasks import Outcome, Task
 from mnerkit.runs import figure_file
 from tests.reproduce.small import TABLE, Pretend
 
@@ -24,9 +24,9 @@ class Draws(Pretend):
         self.drawn: list[tuple[str, Path]] = []
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        yield from super().run([task for task in tasks if task.work.command[0] == "fit"])
+        yield from super().run([task for task in tasks if task.command[0] == "fit"])
         for task in tasks:
-            verb, kind, run, *rest = task.work.command
+            verb, kind, run, *rest = task.command
             if verb != "draw":
                 continue
             assert rest == ["--split", "test", "--overwrite"] and (Path(run) / "metrics.json").is_file()

@@ -14,11 +14,9 @@ from mnerkit import registry
 from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import head_options
-from mnerkit.reproduce import sweep
 from mnerkit.reproduce.experiments import experiment_files, profiles
-from mnerkit.reproduce.experiments.layers import dotted, merged
-from mnerkit.reproduce.experiments.tower_names import papers_model
-from mnerkit.reproduce.work import nested, text_of
+from mnerkit.reproduce.experiments.profiles import papers_model
+from mnerkit.reproduce.training import dotted, merged, text_of
 from mnerkit.runs import identity
 from tests.reproduce.small import EXPERIMENTS, MINI, TABLE, built, finish
 
@@ -53,9 +51,9 @@ def test_a_score_that_is_no_number_fills_no_cell(
 ) -> None:
     made = built(folder, "paper/sweep", out=tmp_path)
     run = made.runs[made.tables["paper/sweep"].cells[0].runs[0]]
-    done = finish(made.training(run).command)
+    done = finish(run.training.command)
     done.metrics_file.write_text(done.metrics_file.read_text().replace("50.0", score))
-    assert sweep.score(run, made, "test", "f1") == wanted
+    assert run.score("test", "f1") == wanted
 
 
 def test_seeds_multiply_runs_and_not_cells(folder: Path) -> None:
@@ -91,9 +89,9 @@ def test_a_run_that_another_needs_comes_first_and_decides_it(folder: Path, tmp_p
     made = built(folder, "paper/table1", out=tmp_path)
     runs = made.needed(["paper/table1"])
     assert [run.plugin for run in runs] == ["bert", "relevance", "gifr"]
-    command = made.training(runs[2]).command
+    command = runs[2].training.command
     file = command[command.index("--data.relevance") + 1]
-    assert file == str(made.folder(runs[1]).path / "relevance.jsonl")
+    assert file == str(runs[1].folder.path / "relevance.jsonl")
 
 
 def root_with(folder: Path, *corpora: str) -> str:
@@ -404,7 +402,7 @@ def test_options_come_back_from_a_command_as_they_were(values: dict[str, Any]) -
     content: dict[str, Any] = {"model": values} if values else {}
     words = [f"{name}={text_of(value)}" for name, value in dotted(content).items()]
     found: Any = OmegaConf.to_container(OmegaConf.from_dotlist(words))
-    assert found == content == nested(dotted(content))
+    assert found == content
 
 
 def test_an_ablation_s_head_is_the_option_that_names_it() -> None:

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from mnerkit.reproduce.executors import local
-from mnerkit.reproduce.executors.executor import Outcome, Task
 from mnerkit.reproduce.executors.local import LocalExecutor
-from tests.reproduce.small import Words, alive, within
+from mnerkit.reproduce.executors.tasks import Outcome, Task
+from tests.reproduce.small import alive, task_of, within
 
 
 def perform(task: Task) -> Outcome:
     """A task of the tests: its command says what becomes of it."""
-    what, place = task.work.command
+    what, place = task.command
     if what == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "child":  # as a data loader with workers has one
@@ -39,9 +39,7 @@ def perform(task: Task) -> Outcome:
 
 def test_processes_stay_alive_and_one_that_dies_fails_its_task_alone(tmp_path: Path) -> None:
     whats = ["work", "work", "die", "fail", "work", "work"]
-    tasks = [
-        Task(str(number), Words((what, str(tmp_path / "log"))), tmp_path / "l") for number, what in enumerate(whats)
-    ]
+    tasks = [task_of(str(number), (what, str(tmp_path / "log")), tmp_path / "l") for number, what in enumerate(whats)]
     found = {outcome.name: outcome for outcome in LocalExecutor(1, perform).run(tasks)}
     assert [found[str(number)].error is None for number in range(6)] == [True, True, False, False, True, True]
     assert "its process died (exit code -9)" in str(found["2"].error)
@@ -50,7 +48,7 @@ def test_processes_stay_alive_and_one_that_dies_fails_its_task_alone(tmp_path: P
 
 
 def test_a_run_may_have_processes_of_its_own(tmp_path: Path) -> None:
-    [found] = LocalExecutor(1, perform).run([Task("0", Words(("child", "")), tmp_path / "l")])
+    [found] = LocalExecutor(1, perform).run([task_of("0", ("child", ""), tmp_path / "l")])
     assert found.error is None
 
 
@@ -63,7 +61,7 @@ def test_a_process_that_dies_between_two_tasks_costs_none(tmp_path: Path, monkey
         return ready
 
     monkeypatch.setattr(local, "wait", answered)
-    tasks = [Task(str(number), Words(("work", str(tmp_path / "log"))), tmp_path / "l") for number in range(3)]
+    tasks = [task_of(str(number), ("work", str(tmp_path / "log")), tmp_path / "l") for number in range(3)]
     found = {outcome.name: outcome.error for outcome in LocalExecutor(1, perform).run(tasks)}
     assert found == {"0": None, "1": None, "2": None}
     assert len(set((tmp_path / "log").read_text().split())) == 3
@@ -71,7 +69,7 @@ def test_a_process_that_dies_between_two_tasks_costs_none(tmp_path: Path, monkey
 
 def sweep_of_the_tests(place: str) -> None:
     """A process that gives work, to be killed."""
-    list(LocalExecutor(1, perform).run([Task("0", Words(("hang", place)), Path(place))]))
+    list(LocalExecutor(1, perform).run([task_of("0", ("hang", place), Path(place))]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

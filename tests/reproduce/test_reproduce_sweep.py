@@ -18,9 +18,9 @@ import pytest
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import UsageError
 from mnerkit.report.tables.table_file import read_table
-from mnerkit.reproduce import sweep as sweeps
-from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
-from mnerkit.reproduce.sweep import Clock, alone, span
+from mnerkit.reproduce import cells as grid_cells
+from mnerkit.reproduce.executors.tasks import Outcome, Task, complaint
+from mnerkit.reproduce.sweep import Clock, duration_text, sweep_lock
 from mnerkit.runs.run_folder import RunFolder
 from tests.reproduce.small import Pretend
 
@@ -185,7 +185,7 @@ def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost
     assert [said in line for line in capsys.readouterr().out.splitlines()].count(True) == 2
     assert never.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
     assert sweep(rest, "paper/table1") == 0 and rest.done == []  # nothing was remembered of it
-    sweeps._read_once.cache_clear()
+    grid_cells._read_once.cache_clear()
     count = itertools.count()
 
     def refused_once(path: Path, *given: Any, **named: Any) -> str:
@@ -330,8 +330,8 @@ def test_dry_run_lists_commands_and_writes_nothing(sweep: Any, tmp_path: Path, c
 def test_a_second_sweep_in_one_folder_is_refused_in_a_line(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "out").mkdir()
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom mnerkit.reproduce.sweep import alone\n"
-        "with alone(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom mnerkit.reproduce.sweep import sweep_lock\n"
+        "with sweep_lock(Path(sys.argv[1])):\n    print('in', flush=True)\n    time.sleep(60)\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
     try:
@@ -350,7 +350,7 @@ def test_a_second_sweep_in_one_folder_is_refused_in_a_line(sweep: Any, tmp_path:
 
 def test_alone_lets_other_mistakes_through(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file"), alone(tmp_path / "file" / "out"):
+    with pytest.raises(UsageError, match="is a file"), sweep_lock(tmp_path / "file" / "out"):
         pass
 
 
@@ -408,7 +408,7 @@ def test_estimates_come_from_what_runs_took() -> None:
     assert clock.left(runs) == 6  # gei as long as runs are on average
     clock.note("gei", 30)
     assert clock.left(runs) == 33
-    assert (span(30), span(600), span(7200)) == ("about 30 s", "about 10 min", "about 2.0 h")
+    assert (duration_text(30), duration_text(600), duration_text(7200)) == ("about 30 s", "about 10 min", "about 2.0 h")
 
 
 def test_a_complaint_is_what_mnerkit_said_or_the_last_line() -> None:

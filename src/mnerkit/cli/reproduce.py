@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,17 @@ from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, read
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.runs.config.config_file import default
-from mnerkit.text_table import table as text_table
 
 if TYPE_CHECKING:
-    from mnerkit.reproduce.cells import Grid, Run
-    from mnerkit.reproduce.executors.executor import Executor
-    from mnerkit.reproduce.executors.local import LocalExecutor
-    from mnerkit.reproduce.executors.ray_cluster import RayExecutor
-    from mnerkit.reproduce.experiments.profiles import Profile
-    from mnerkit.reproduce.sweep import Clock
+    from mnerkit.reproduce.cells import Grid
+    from mnerkit.reproduce.executors.tasks import Executor
 
 EXECUTORS = ("local", "ray")
+FOLDERS = {
+    "out": "where all is written (default: runs/reproduce/<profile>)",
+    "keep": "runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
+    "experiments": "folder of the experiments (default: experiments of the working folder, else the installed ones)",
+}
 ABOUT = """Run the experiments of the papers' tables and figures, and put our figures beside the printed ones.
 
 An experiment is a file experiments/<paper>/<table or figure>.yaml; a profile says at what size it is run: mini (the
@@ -47,29 +46,12 @@ def parser() -> Parser:
     add("--vision", metavar="NAME", help="vision tower of profile tweets; without it captions are read")
     add("--seeds", nargs="+", type=seed, metavar="N", help="in place of the profile's seeds")
     add("--jobs", type=positive, metavar="N", help="runs at once (default: one a core; ray: one a GPU, if any)")
-    add(
-        "--executor",
-        default="local",
-        metavar="NAME",
-        help="local: processes on this machine (default); ray: a Ray cluster, whose nodes share this folder and --out",
-    )
-    add(
-        "--ray-address",
-        "--ray_address",
-        metavar="HOST:PORT",
-        help="cluster of executor ray, or auto; this machine is a node of it (default: a Ray of this machine alone)",
-    )
-    add("--out", metavar="DIR", help="where all is written (default: runs/reproduce/<profile>)")
-    add(
-        "--keep",
-        metavar="DIR",
-        help="runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
-    )
-    add(
-        "--experiments",
-        metavar="DIR",
-        help="folder of the experiments (default: experiments of the working folder, else the installed ones)",
-    )
+    where = "local: processes on this machine (default); ray: a Ray cluster, whose nodes share this folder and --out"
+    add("--executor", default="local", metavar="NAME", help=where)
+    cluster = "cluster of executor ray, or auto; this machine is a node of it (default: a Ray of this machine alone)"
+    add("--ray-address", "--ray_address", metavar="HOST:PORT", help=cluster)
+    for name, meaning in FOLDERS.items():
+        add(f"--{name}", metavar="DIR", help=meaning)
     add("--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing")
     add("--overwrite", action="store_true", help="do complete runs again; replace files")
     reproduce_wandb.add_options(made)
@@ -87,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
     """Expand the grid, do what is left, write the tables; 1 if a run failed."""
     options = read(parser(), argv)
     _check(options)
-    from mnerkit.reproduce import keeping, sweep
-    from mnerkit.reproduce.experiments import experiment_files, profiles, tower_names
+    from mnerkit.reproduce import run_archive, sweep, table_records
+    from mnerkit.reproduce.experiments import experiment_files, profiles
     from mnerkit.reproduce.grid import Builder
 
     folder = Path(options.experiments) if options.experiments else default()
@@ -102,37 +84,42 @@ def main(argv: Sequence[str]) -> int:
 
         check_folder(out / "report")  # before hours of runs, not after them
         executor = _executor(options, out)
-    tower = tower_names.tower_of(profile, options.tower)
-    builder = Builder(profile, out, options.root, tower, options.vision, options.seeds)
+    tower = profiles.tower_of(profile, options.tower)
+    dashboards = options.logger == "wandb"
+    builder = Builder(profile, out, options.root, tower, options.vision, options.seeds, dashboards)
     builder.add(chosen)
     builder.check_used(tower=options.tower is not None)
     grid = builder.grid
     grid.chosen = [experiment.name for experiment in chosen]
-    if options.logger == "wandb" or options.wandb_sweep:
+    if grid.absent and not grid.wanted:
+        raise next(iter(grid.absent.values()))
+    for error in grid.absent.values():
+        print(f"left out: {str(error).splitlines()[0]}")
+    if dashboards or options.wandb_sweep:
         # on a dashboard a run names all cells that it fills, also those of experiments that are not chosen
         builder.add(experiment for name, experiment in experiments.items() if name not in grid.chosen)
-    dashboards = reproduce_wandb.attach(options, grid)
-    _report_absent(grid)
     if reproduce_wandb.defines(options):
         return reproduce_wandb.define(options, grid)
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(options))
     clock.learn(grid)
-    kept = keeping.Kept.read(Path(options.keep), _places(options, out, tower)) if options.keep else None
-    left = grid.wanted
-    if not options.overwrite:
-        done = {run.digest for run in sweep.done(grid, kept.holds() if kept is not None else ())}
-        left = [run for run in grid.wanted if run.digest not in done]
-    print(_opening(profile, grid, left, clock), flush=True)
+    archive = run_archive.RunArchive.read(Path(options.keep), _places(options, out, tower)) if options.keep else None
+    left = grid.wanted if options.overwrite else grid.left(archive.holds() if archive is not None else ())
+    print(sweep.opening(grid, left, clock), flush=True)
     if executor is None:
-        print(_runs_table(grid, left))
+        print(sweep.runs_table(grid, left))
         return 0
-    with sweep.alone(out), reproduce_wandb.written(dashboards, grid):
-        performer: Executor = executor
-        if kept is not None:
-            performer = keeping.Keeping(executor, kept, grid)
-            restored = 0 if options.overwrite else keeping.exchange(kept, grid)
-            print(f"{restored} of the complete runs are restored from {options.keep}", flush=True)
-        return _sweep(grid, list(experiments), clock, performer, options.overwrite)
+    progress = functools.partial(print, flush=True)
+    failed: dict[str, str] = {}
+    with sweep.sweep_lock(out), reproduce_wandb.written(options, grid):
+        if archive is not None:
+            restored = 0 if options.overwrite else run_archive.exchange(archive, grid)
+            progress(f"{restored} of the complete runs are restored from {options.keep}")
+        try:
+            failed = sweep.run_all(grid, executor, clock, progress, options.overwrite, archive)
+        finally:  # also when it is stopped before its end
+            for table in grid.chosen_tables:
+                table_records.write(table, grid, failed)
+        return _results(grid, list(experiments), executor, failed)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -148,8 +135,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _places(options: argparse.Namespace, out: Path, tower: str | None) -> dict[str, str]:
-    """What stands in a file of kept runs for the paths of this machine."""
-    from mnerkit.reproduce.experiments.tower_names import tower_name
+    """What stands in a file of archived runs for the paths of this machine."""
+    from mnerkit.reproduce.experiments.profiles import tower_name
     from mnerkit.reproduce.grid import ROOT
 
     places = {"<out>": str(out), ROOT: options.root}
@@ -161,8 +148,8 @@ def _jobs(options: argparse.Namespace) -> int:
     return options.jobs or os.cpu_count() or 1
 
 
-def _executor(options: argparse.Namespace, out: Path) -> LocalExecutor | RayExecutor:
-    from mnerkit.reproduce.executors.workers import LOST, perform
+def _executor(options: argparse.Namespace, out: Path) -> Executor:
+    from mnerkit.reproduce.executors.tasks import LOST, perform
 
     if options.executor == "ray":
         from mnerkit.reproduce.executors.ray_cluster import RayExecutor
@@ -173,28 +160,20 @@ def _executor(options: argparse.Namespace, out: Path) -> LocalExecutor | RayExec
     return LocalExecutor(_jobs(options), perform)
 
 
-def _sweep(grid: Grid, names: Sequence[str], clock: Clock, executor: Executor, overwrite: bool) -> int:
-    """Do the runs and write the tables, also when it is stopped before its end.
+def _results(grid: Grid, names: Sequence[str], executor: Executor, failed: Mapping[str, str]) -> int:
+    """Print the tables, draw the figures, write the page, and print what failed; 1 if a run did.
 
     The page shows the tables of all experiments (`names`) that this or an earlier sweep has left in the folder.
     """
     from mnerkit import report
-    from mnerkit.reproduce import run_figures, sweep, table_records
+    from mnerkit.reproduce import sweep, table_records
 
-    progress = functools.partial(print, flush=True)
-    failed: dict[str, str] = {}
-    tables = [grid.tables[name] for name in grid.chosen]
-    try:
-        failed = sweep.run_all(grid, executor, clock, progress, overwrite)
-    finally:
-        for table in tables:
-            table_records.write(table, grid, failed)
-    for table in tables:
+    for table in grid.chosen_tables:
         print(f"\n{table_records.summary(table, grid, failed)}")
     print(f"\ntables: {grid.out}/<paper>/<name>/{table_records.NAME}; runs: {grid.runs_dir}")
-    for line in run_figures.draw_all(grid, executor):
-        progress(line)
-    finished = [grid.folder(run).path for run in grid.wanted if sweep.complete(run, grid)]
+    for line in sweep.draw_all(grid, executor):
+        print(line, flush=True)
+    finished = [run.folder.path for run in grid.wanted if run.complete]
     files = [path for name in names if (path := grid.out / name / table_records.NAME).is_file()]
     for problem in report.write(grid.out / "report", files, finished).problems:
         print(f"left out of the report: {problem}")
@@ -205,43 +184,3 @@ def _sweep(grid: Grid, names: Sequence[str], clock: Clock, executor: Executor, o
         logs = f"logs are in {grid.out / 'logs'}; the same command tries them again"
         print(f"{len(failed)} of {len(grid.wanted)} runs failed, {logs}")
     return 1 if failed else 0
-
-
-def _report_absent(grid: Grid) -> None:
-    """Print which corpora are not there; where nothing is left to run because of that, it is an error."""
-    groups = [group for name in grid.chosen for group in grid.tables[name].experiment.groups]
-    absent = {group.corpus: grid.absent[group.corpus] for group in groups if group.corpus in grid.absent}
-    if absent and not grid.wanted:
-        raise next(iter(absent.values()))
-    for corpus in (corpus for corpus in grid.absent if corpus in absent):
-        print(f"left out: {str(absent[corpus]).splitlines()[0]}")
-
-
-def _opening(profile: Profile, grid: Grid, left: Sequence[Run], clock: Clock) -> str:
-    """How much there is to do."""
-    from mnerkit.reproduce.sweep import span
-
-    total = len(grid.wanted)
-    cells = sum(bool(cell.runs) for name in grid.chosen for cell in grid.tables[name].cells)
-    processes = "1 process" if clock.jobs == 1 else f"{clock.jobs} processes"
-    lines = [f"profile {profile.name}: {profile.about}"]
-    lines.append(f"{total} runs fill {cells} cells of {len(grid.chosen)} experiments")
-    lines[-1] += f", each {profile.cap}" if profile.cap else ""
-    lines.append(f"{total - len(left)} runs are complete, {len(left)} are left")
-    lines[-1] += f": {span(clock.left(left))} with {processes}" if left else ""
-    return "\n".join(lines)
-
-
-def _runs_table(grid: Grid, left: Sequence[Run]) -> str:
-    """Every run with its state, what it fills, and its command."""
-    unfinished = {run.digest for run in left}
-    rows = []
-    for run in grid.wanted:
-        state = "complete"
-        if run.digest in unfinished:
-            state = "cut off" if grid.folder(run).started else "new"
-        fills = grid.fills.get(run.digest) or ["needed by others"]
-        more = f" (+{len(fills) - 1})" if len(fills) > 1 else ""
-        command = shlex.join(["mnerkit", *grid.training(run).command])
-        rows.append([run.digest[:8], run.plugin, str(run.seed), state, f"{fills[0]}{more}", command])
-    return text_table(["run", "plugin", "seed", "state", "fills", "command"], rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from mnerkit.errors import UsageError
 
 if TYPE_CHECKING:
     from mnerkit.reproduce.cells import Grid
-    from mnerkit.reproduce.wandb.run_labels import Account
+    from mnerkit.reproduce.wandb_files import Account
 
 ACCOUNT = {
     "project": "project of the runs (default: mnerkit)",
@@ -50,15 +50,12 @@ def check(options: argparse.Namespace) -> None:
     for name in ACCOUNT:
         if getattr(options, f"wandb_{name}") and not idle and options.logger != "wandb":
             raise UsageError(f"--wandb.{name} has no effect without --logger wandb, --wandb-sweep or --wandb-report")
-    if options.logger == "wandb" and not options.dry_run and _online(options) and not _has_key():
+    online = options.wandb_mode != "offline" and os.environ.get("WANDB_MODE", "online") in ("online", "shared")
+    if options.logger == "wandb" and not options.dry_run and online and not _has_key():
         raise UsageError(
             "--logger wandb: this machine knows no W&B key.\n"
             "Type `wandb login`, or give --wandb.mode offline and send the runs later with `wandb sync`."
         )
-
-
-def _online(options: argparse.Namespace) -> bool:
-    return options.wandb_mode != "offline" and os.environ.get("WANDB_MODE", "online") in ("online", "shared")
 
 
 def _has_key() -> bool:
@@ -78,46 +75,41 @@ def defines(options: argparse.Namespace) -> bool:
 
 def _account(options: argparse.Namespace) -> Account:
     """Where the runs are shown."""
-    from mnerkit.reproduce.wandb.run_labels import Account
-
-    tags = tuple(options.wandb_tags or ())
-    return Account(options.wandb_project, options.wandb_entity, options.wandb_mode, tags)
+    given = {name: getattr(options, f"wandb_{name}") for name in ACCOUNT}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def define(options: argparse.Namespace, grid: Grid) -> int:
     """Write the sweep files and the definition of the report, whichever are requested."""
     from mnerkit.atomic_files import write_json
-    from mnerkit.reproduce.wandb import report_definition, sweep_files
+    from mnerkit.reproduce import wandb_files, wandb_report
 
     account = _account(options)
     report = out_file(options.wandb_report, options.overwrite, "--wandb-report") if options.wandb_report else None
     if options.wandb_sweep:
-        sweeps = sweep_files.write(Path(options.wandb_sweep), grid, account, options.overwrite)
+        sweeps = wandb_files.write_sweeps(Path(options.wandb_sweep), grid, account, options.overwrite)
         print("\n".join(f"wandb sweep {path}" for path in sweeps))
         print(f"{len(sweeps)} sweeps; after `wandb sweep FILE` start agents here, as it says; runs: {grid.runs_dir}")
     if report is not None:
-        write_json(report, report_definition.definition(grid, account))
+        write_json(report, wandb_report.definition(grid, account))
         print(f"report: python -m mnerkit.reproduce.wandb_report {report}  (needs: pip install wandb-workspaces)")
     return 0
 
 
-def attach(options: argparse.Namespace, grid: Grid) -> dict[Path, dict[str, Any]]:
-    """With `--logger wandb`: let the runs read the settings of their labels from files; the files' content."""
-    if options.logger != "wandb":
-        return {}
-    from mnerkit.reproduce.wandb import run_labels
-
-    return run_labels.attach(grid, _account(options))
-
-
 @contextlib.contextmanager
-def written(dashboards: Mapping[Path, Mapping[str, Any]], grid: Grid) -> Iterator[None]:
-    """Write what `attach` made; at the end, print how offline records are sent, also when the sweep was stopped."""
-    from mnerkit.reproduce.wandb import run_labels
+def written(options: argparse.Namespace, grid: Grid) -> Iterator[None]:
+    """With `--logger wandb`: write the labels of the runs; at the end, print how offline records are sent.
 
-    run_labels.write(dashboards)
+    Also when the sweep was stopped.
+    """
+    from mnerkit.reproduce import wandb_files
+
+    if options.logger != "wandb":
+        yield
+        return
+    wandb_files.write_labels(grid, _account(options))
     try:
         yield
     finally:
-        if dashboards and (waiting := run_labels.offline(grid.runs_dir)):
-            print(f"{len(waiting)} offline records; to send them: {run_labels.sync_command(grid.runs_dir)}")
+        if waiting := wandb_files.offline(grid.runs_dir):
+            print(f"{len(waiting)} offline records; to send them: {wandb_files.sync_command(grid.runs_dir)}")

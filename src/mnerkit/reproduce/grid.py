@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, reduce
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
 from mnerkit.data.corpus.catalogue import find_corpus
 from mnerkit.errors import DataError, MnerkitError, UsageError
-from mnerkit.reproduce.cells import FIRST, Cell, Grid, Run, Table
+from mnerkit.reproduce.cells import Cell, Grid, Run, Table
 from mnerkit.reproduce.experiments.experiment import Experiment, Group, Metric, Row, column_name
-from mnerkit.reproduce.experiments.layers import dotted, merged
-from mnerkit.reproduce.experiments.profiles import TOWER, VISION, Profile, Settings
-from mnerkit.reproduce.experiments.tower_names import is_papers, papers_model, tower_name
-from mnerkit.reproduce.work import Training
+from mnerkit.reproduce.experiments.profiles import TOWER, VISION, Profile, Settings, is_papers, papers_model, tower_name
+from mnerkit.reproduce.training import Training, dotted, merged
 from mnerkit.runs.identity import digest_of, reads_of
+from mnerkit.runs.run_folder import Place
 
 # `--root` among what the command line gives
 ROOT = "<root>"
+# stands for the file of another run, whose folder a run's digest must not depend on
+FIRST = "<first>"
 # a row of a table, and in a sweep its group; a group's figure, or in a sweep the figure at a point
 Line = tuple[Row, Group | None]
 Column = tuple[Group | None, Metric, Any]
-Cells = Mapping[tuple[int, int], Cell]
 
 
 class Builder:
@@ -42,6 +43,7 @@ class Builder:
         tower: str | None = None,
         vision: str | None = None,
         seeds: Sequence[int] | None = None,
+        dashboards: bool = False,
     ) -> None:
         """Keep what all runs share.
 
@@ -52,13 +54,15 @@ class Builder:
             tower: the text tower, where the profile leaves it open.
             vision: the vision tower; None lets captions stand in for pictures where the profile does.
             seeds: in place of the profile's.
+            dashboards: whether each run reads a file of settings of its W&B dashboard, `dashboards/<digest>.yaml`.
         """
         self.profile, self.root, self.tower, self.vision = profile, root, tower, vision
+        self.dashboards = dashboards
         self.seeds = tuple(dict.fromkeys(seeds or ()))
-        self.grid = Grid(profile.name, out)
+        self.grid = Grid(profile, out)
         self._used: set[str] = set()  # of root, tower and vision tower those that some run reads
         self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
-        self._digests: dict[tuple[Any, ...], tuple[str, str]] = {}
+        self._digests: dict[tuple[Any, ...], str] = {}
 
     def add(self, experiments: Iterable[Experiment]) -> None:
         """Add experiments.
@@ -71,13 +75,12 @@ class Builder:
             self.grid.tables[experiment.name] = self._table(experiment)
 
     def _table(self, experiment: Experiment) -> Table:
-        points: tuple[Any, ...] = ()
-        lines: list[Line] = [(row, None) for row in experiment.rows]
-        columns: list[Column] = [(group, metric, None) for group, metric in experiment.columns]
-        if experiment.sweep:
-            points = experiment.sweep.points(self.profile.points)
-            lines = [(row, group) for row in experiment.rows for group in experiment.groups]
-            columns = [(None, metric, point) for metric in experiment.metrics for point in points]
+        points = experiment.sweep.points(self.profile.points) if experiment.sweep else ()
+        # groups are lines of a sweep, and columns of another table
+        groups, none = list(experiment.groups), [None]
+        of_lines, of_columns = (groups, none) if experiment.sweep else (none, groups)
+        lines: list[Line] = list(product(experiment.rows, of_lines))
+        columns: list[Column] = list(product(of_columns, experiment.metrics, points or [None]))
         cells: dict[tuple[int, int], Cell] = {}
         for number, (row, of_line) in enumerate(lines):
             # means come after what they are of
@@ -125,7 +128,7 @@ class Builder:
         return self.profile.plugins.get(str(plugin)) or Settings()
 
     def _reason(self, row: Row) -> str | None:
-        """Why a row is as printed alone, if it is."""
+        """Why a row has printed figures alone; None where it has runs."""
         if row.plugin is None:
             return row.missing
         if row.only and self.profile.name not in row.only:
@@ -163,7 +166,7 @@ class Builder:
         """Digests of the runs of a cell, one a seed.
 
         Raises:
-            _Absent: its corpus is not there.
+            _Absent: its corpus is missing.
         """
         where = f"{experiment.file}: {row.name}, {group.name}"
         first = self._settings(row.plugin).first
@@ -184,21 +187,25 @@ class Builder:
         return Training(row.plugin, row.ablation, (file,) if file else (), options)
 
     def _run(self, training: Training, where: str, first: tuple[str, str] | None = None) -> str:
-        """Note one run; its digest."""
+        """Add a run to the grid; returns its digest."""
         self._check_corpus(str(training.options.get("data.corpus", "probe")), where)
-        before = first[0] if first is not None else None
+        key = (training.command, first)
+        if key in self._digests:
+            return self._digests[key]
         config = self._config(training, where)
-        key = (training.command, before)
-        if key not in self._digests:
-            self._digests[key] = digest_of(config, before), reads_of(config)
-        digest, reads = self._digests[key]
+        digest = self._digests[key] = digest_of(config, first[0] if first is not None else None)
+        options = training.options
+        if first is not None:
+            file = str(self.grid.runs[first[0]].folder.path / first[1])
+            options = {name: file if value == FIRST else value for name, value in options.items()}
+        dashboard = str(self.grid.out / "dashboards" / f"{digest}.yaml") if self.dashboards else None
+        place = Place(digest, str(self.grid.runs_dir), test=True)
+        training = replace(training, options=options, dashboard=dashboard, place=place)
         corpus, variant = Path(str(config["data"]["corpus"])).name, config["data"]["variant"]
         folder = f"{corpus}-{variant}" if variant else corpus
-        run = Run(digest, config["plugin"], folder, config["seed"], training, first, reads)
-        other = self.grid.runs.get(digest)
+        run = Run(digest, config["plugin"], folder, config["seed"], training, first, reads_of(config))
         # of several commands for one thing the shortest
-        if other is None or _length(training) < _length(other.training):
-            self.grid.runs[digest] = run
+        self.grid.runs[digest] = min(self.grid.runs.get(digest, run), run, key=_length)
         return digest
 
     def overrides(self, experiment: Experiment, row: Row, group: Group, last: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +243,7 @@ class Builder:
         return {name: self._filled(value) for name, value in options.items()}
 
     def _filled(self, value: Any) -> Any:
-        """A value of a profile; those that the command line gives in their places."""
+        """A value of a profile, or what the command line gives in place of `TOWER` and `VISION`."""
         if value not in (TOWER, VISION):
             return value
         if value == TOWER and self.tower is None:
@@ -268,7 +275,7 @@ class Builder:
 
 
 class _Absent(Exception):
-    """A corpus is not there: its cells are as printed."""
+    """A corpus is missing: its cells have printed figures alone."""
 
 
 @cache
@@ -276,8 +283,8 @@ def _ablation(plugin: str, name: str) -> dict[str, Any]:
     return dotted(registry.get(plugin).ablations[name])
 
 
-def _length(training: Training) -> tuple[int, tuple[str, ...]]:
-    return len(training.command), training.command
+def _length(run: Run) -> tuple[int, tuple[str, ...]]:
+    return len(run.training.command), run.training.command
 
 
 def _is_mean(place: tuple[int, Column]) -> bool:
@@ -287,7 +294,7 @@ def _is_mean(place: tuple[int, Column]) -> bool:
 
 
 def _row(line: Line, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What `table.json` holds of a row; one whose every cell is as printed says why."""
+    """What `table.json` holds of a row, and the reason if all its cells are as printed."""
     row, group = line
     name = f"{row.name}, {group.name}" if group is not None and group.name else row.name
     reason = cells[0].reason if all(cell.reason for cell in cells) else None

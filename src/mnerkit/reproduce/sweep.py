@@ -1,127 +1,37 @@
-"""Doing what is left of a grid: complete runs are skipped, others begun or continued, and every step is reported."""
+"""Doing what is left of a grid: complete runs are skipped, others begun or continued, and every step is reported.
+
+Then the figures that take a network are computed, once of each run that an experiment draws.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, MnerkitError, RunBusy, UsageError
-from mnerkit.report import folders
-from mnerkit.report.folders import OtherVersion, Record, mapping
-from mnerkit.reproduce.cells import Grid, Run
-from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
-from mnerkit.reproduce.work import Training
+from mnerkit.report.folders import OtherVersion
+from mnerkit.reproduce.cells import Grid, Run, files_read
+from mnerkit.reproduce.executors.tasks import Executor, Outcome, Task
+from mnerkit.reproduce.run_archive import RunArchive
+from mnerkit.reproduce.training import Training
+from mnerkit.runs import draw, figure_file
 from mnerkit.runs.config.configuration import filled
 from mnerkit.runs.run_folder import RunFolder, deciding
 from mnerkit.strict_json import Unreadable
-
-# ------------------------------------------------------------------ what runs have left
-
-
-def complete(run: Run, grid: Grid) -> bool:
-    """Whether a run came to its end, scored on test; its folder's name says that it is this very run.
-
-    One that a report could not read is damaged, and done again.
-    """
-    return metrics_of(run, grid) is not None
-
-
-def metrics_of(run: Run, grid: Grid) -> Mapping[str, Any] | None:
-    """The `metrics.json` of a complete run; None for all others."""
-    record = _read(grid.folder(run))
-    return record.metrics if isinstance(record, Record) and "test" in record.metrics else None
-
-
-def score(run: Run, grid: Grid, split: str, metric: str) -> float | None:
-    """One figure of a run; None where it is not complete, or has none."""
-    figure = mapping((metrics_of(run, grid) or {}).get(split)).get(metric)
-    return float(figure) if is_figure(figure) else None
-
-
-def done(grid: Grid, kept: Collection[str] = ()) -> list[Run]:
-    """The wanted runs that need not be done: complete or kept, with the files there that runs which are left read.
-
-    Args:
-        grid: the runs.
-        kept: digests of runs that can be restored, without such files.
-    """
-    ready = {run.digest for run in grid.wanted if run.digest in kept or complete(run, grid)}
-    read = _files_read(run for run in grid.wanted if run.digest not in ready)
-    return [
-        run
-        for run in grid.wanted
-        if run.digest in ready and (run.digest not in read or _lacking(run, grid, read[run.digest]) is None)
-    ]
-
-
-def _files_read(runs: Iterable[Run]) -> Mapping[str, set[str]]:
-    """Digest -> the files of that run that some other runs read."""
-    files: dict[str, set[str]] = defaultdict(set)
-    for digest, file in (run.first for run in runs if run.first is not None):
-        files[digest].add(file)
-    return files
-
-
-def _lacking(run: Run, grid: Grid, files: Collection[str]) -> str | None:
-    """What a run has not left of its figures and of files that others read; None where all is there."""
-    if not complete(run, grid):
-        return "it left no figures of test"
-    missing = [file for file in sorted(files) if not (grid.folder(run).path / file).is_file()]
-    return f"it left no {missing[0]}" if missing else None
-
-
-def foreign(run: Run, grid: Grid) -> str | None:
-    """What is wrong with a finished run that may be whole, and is not to be lost; None for all others.
-
-    One of another version, or one that can't be read now.
-    """
-    problem = _read(grid.folder(run))
-    return str(problem) if isinstance(problem, OtherVersion | Unreadable) else None
-
-
-def _read(folder: RunFolder) -> Record | DataError | None:
-    """A finished run, or what is wrong with it; its files are read anew when one of them has changed."""
-    files = (folder.config_file, folder.metrics_file, folder.path / "env.json")
-    try:
-        return _read_once(folder.path, tuple(_stamp(file) for file in files)) if folder.finished else None
-    except Unreadable as problem:  # not kept: the next moment it may be readable
-        return problem
-    except OSError as problem:
-        return Unreadable(f"run {folder.path} can't be read: {problem.strerror}")
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return 0, 0
-    return status.st_mtime_ns, status.st_size
-
-
-@lru_cache(maxsize=4096)
-def _read_once(path: Path, stamps: tuple[tuple[int, int], ...]) -> Record | DataError:
-    try:
-        return folders.read(path)
-    except Unreadable:
-        raise
-    except DataError as problem:
-        return problem
-
+from mnerkit.text_table import table as text_table
 
 # ------------------------------------------------------------------ time
 
 
 @dataclass
 class Clock:
-    """How long runs take: as they took before, by plugin; else as the profile says."""
+    """Estimates how long runs take: from earlier runs, by plugin; without any, from the profile."""
 
     guess: float | None = None
     jobs: int = 1
@@ -134,20 +44,20 @@ class Clock:
     def learn(self, grid: Grid) -> None:
         """Read what the wanted runs took that are complete."""
         for run in grid.wanted:
-            seconds = (metrics_of(run, grid) or {}).get("seconds")
+            seconds = (run.metrics or {}).get("seconds")
             if isinstance(seconds, dict):
                 self.note(run.plugin, sum(value for value in seconds.values() if isinstance(value, int | float)))
 
     def left(self, runs: Iterable[Run]) -> float | None:
-        """Seconds that some runs will take; None where nothing is known."""
+        """Seconds that some runs will take; None where there is nothing to estimate them from."""
         means = {plugin: fmean(times) for plugin, times in self.times.items()}
         usual = fmean(chain(*self.times.values())) if means else self.guess
         seconds = [means.get(run.plugin, usual) for run in runs]
         return None if None in seconds else sum(filter(None, seconds)) / self.jobs
 
 
-def span(seconds: float | None) -> str:
-    """A time for people."""
+def duration_text(seconds: float | None) -> str:
+    """A duration in words."""
     if seconds is None:
         return "time unknown until a run is finished"
     if seconds < 90:
@@ -155,11 +65,42 @@ def span(seconds: float | None) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+# ------------------------------------------------------------------ what there is to do
+
+
+def opening(grid: Grid, left: Sequence[Run], clock: Clock) -> str:
+    """How much there is to do."""
+    profile, total = grid.profile, len(grid.wanted)
+    cells = sum(bool(cell.runs) for table in grid.chosen_tables for cell in table.cells)
+    processes = "1 process" if clock.jobs == 1 else f"{clock.jobs} processes"
+    lines = [f"profile {profile.name}: {profile.about}"]
+    lines.append(f"{total} runs fill {cells} cells of {len(grid.chosen)} experiments")
+    lines[-1] += f", each {profile.cap}" if profile.cap else ""
+    lines.append(f"{total - len(left)} runs are complete, {len(left)} are left")
+    lines[-1] += f": {duration_text(clock.left(left))} with {processes}" if left else ""
+    return "\n".join(lines)
+
+
+def runs_table(grid: Grid, left: Sequence[Run]) -> str:
+    """Every run with its state, what it fills, and its command."""
+    unfinished = {run.digest for run in left}
+    rows = []
+    for run in grid.wanted:
+        state = "complete"
+        if run.digest in unfinished:
+            state = "cut off" if run.folder.started else "new"
+        first, *others = grid.fills[run.digest]
+        more = f" (+{len(others)})" if others else ""
+        command = shlex.join(["mnerkit", *run.training.command])
+        rows.append([run.digest[:8], run.plugin, str(run.seed), state, f"{first}{more}", command])
+    return text_table(["run", "plugin", "seed", "state", "fills", "command"], rows)
+
+
 # ------------------------------------------------------------------ doing the runs
 
 
 @contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
+def sweep_lock(out: Path) -> Iterator[None]:
     """Keep other sweeps out of a folder, until the block ends or this process dies.
 
     Raises:
@@ -181,9 +122,14 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def run_all(
-    grid: Grid, executor: Executor, clock: Clock, report: Callable[[str], None], overwrite: bool = False
+    grid: Grid,
+    executor: Executor,
+    clock: Clock,
+    report: Callable[[str], None],
+    overwrite: bool = False,
+    archive: RunArchive | None = None,
 ) -> dict[str, str]:
-    """Do the wanted runs that are not done; inside `alone`.
+    """Do the wanted runs that are not done; inside `sweep_lock`.
 
     Args:
         grid: the runs.
@@ -191,79 +137,76 @@ def run_all(
         clock: estimates.
         report: takes a line of progress.
         overwrite: do complete ones again, too.
+        archive: takes in each run that came to its end, before its outcome is reported.
 
     Returns:
         Digest -> complaint, of the runs that failed.
     """
-    ready = set() if overwrite else {run.digest for run in done(grid)}
-    left = [run for run in grid.wanted if run.digest not in ready]
-    read = _files_read(left)
+    waiting = {run.digest: run for run in (grid.wanted if overwrite else grid.left())}
+    read = files_read(waiting.values())
     for run in grid.wanted:
-        if run.digest in ready:  # a kill may have come before this
-            grid.folder(run).last.unlink(missing_ok=True)
+        if run.digest not in waiting:  # a kill may have come before this
+            run.folder.last.unlink(missing_ok=True)
     failed: dict[str, str] = {}
-    numbers, total = count(1), len(left)
+    numbers, total = count(1), len(waiting)
 
     def end(run: Run, error: str | None, more: str = "") -> None:
         """Note and report how a run ended."""
+        waiting.pop(run.digest, None)
+        result = f"failed: {error}"
         if error is not None:
             failed[run.digest] = error
-        report(f"{next(numbers)}/{total} {_name(run, grid)}: {_result(run, grid, error)}{more}")
+        else:
+            f1 = run.score("test", "f1")
+            result = "done" if f1 is None else f"test F1 {f1:.1f}"
+        report(f"{next(numbers)}/{total} {_name(run, grid)}: {result}{more}")
 
-    for run in list(left) if not overwrite else ():
-        record = _read(grid.folder(run))  # one look: what can't be read now may be readable at the next one
+    for run in list(waiting.values()) if not overwrite else ():
+        record = run.record()  # one look: what can't be read now may be readable at the next one
         if isinstance(record, OtherVersion | Unreadable):
-            left.remove(run)
             end(run, f"{record}; --overwrite does it again")
         elif isinstance(record, DataError):
             report(f"{_name(run, grid)}: {record}; it is done again")
-        elif record is not None and _lacking(run, grid, read[run.digest]) is None:
-            left.remove(run)  # it could not be read before
-            end(run, None)
-    for stage in (False, True):  # what others read comes first
-        runs = {run.digest: run for run in left if (run.first is not None) == stage}
-        for run in list(runs.values()):
-            if run.first is not None and run.first[0] in failed:
-                del runs[run.digest]
+        elif record is not None and run.lacking(read[run.digest]) is None:
+            end(run, None)  # it could not be read before
+    for last in (False, True):  # those that read what others leave
+        for run in list(waiting.values()):
+            if last and run.first is not None and run.first[0] in failed:
                 end(run, f"the run that it needs failed: {failed[run.first[0]]}")
-        waiting = {run.digest for run in left if run.digest in runs or (not stage and run.first is not None)}
-        for outcome in _outcomes(executor, [_task(run, grid, overwrite) for run in runs.values()]):
-            run = runs[outcome.name]
-            waiting.discard(run.digest)
-            error = _lacking(run, grid, read[run.digest])
+        tasks = [_task(run, grid, overwrite) for run in waiting.values() if (run.first is not None) == last]
+        unreported = (
+            Outcome(task.name, 0.0, f"nobody reported what became of it; see {task.log}")
+            for task in tasks
+            if task.name in waiting
+        )
+        for outcome in chain(executor.run(tasks), unreported):
+            run = waiting.pop(outcome.name)
+            if archive is not None and outcome.error is None and run.complete:
+                archive.add(run, grid)
+            error = run.lacking(read[run.digest])
             # one that left all before it failed is done; with `overwrite` that may be what was there before
             if outcome.error is not None and (overwrite or error is not None):
                 error = outcome.error
             if error is None:
                 clock.note(run.plugin, outcome.seconds)
-                # thrice as large as the weights, and of use to a run that goes on alone
-                grid.folder(run).last.unlink(missing_ok=True)
-            rest = f"; {span(clock.left(run for run in left if run.digest in waiting))} left" if waiting else ""
+                # three times as large as the weights; only an unfinished run needs it
+                run.folder.last.unlink(missing_ok=True)
+            rest = f"; {duration_text(clock.left(waiting.values()))} left" if waiting else ""
             then = f", then {outcome.error}" if outcome.error and error is None else ""
             end(run, error, f"{then} ({outcome.seconds:.0f} s{rest})")
     return failed
 
 
-def _outcomes(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """The outcomes of all tasks; one that the executor has reported nothing of has failed."""
-    silent = {task.name: task for task in tasks}
-    for outcome in executor.run(tasks):
-        silent.pop(outcome.name, None)
-        yield outcome
-    for task in silent.values():
-        yield Outcome(task.name, 0.0, f"nobody reported what became of it; see {task.log}")
-
-
 def _task(run: Run, grid: Grid, overwrite: bool) -> Task:
-    folder, training = grid.folder(run), grid.training(run)
+    folder, training = run.folder, run.training
     anew = replace(training, place=replace(training.place, overwrite=True))
     if overwrite or folder.finished:  # damaged, or without a file that another run reads
         training = anew
     elif folder.started and not _continues(training, folder):
-        # the run may be the same in other words
+        # the run may be the same, begun by another command
         as_begun = Training(files=(str(folder.config_file),), dashboard=training.dashboard, place=training.place)
         training = as_begun if _continues(as_begun, folder) else anew
-    return Task(run.digest, training, grid.out / "logs" / f"{run.plugin}-{run.digest}.txt")
+    return Task(run.digest, training.command, training.do, grid.out / "logs" / f"{run.plugin}-{run.digest}.txt")
 
 
 def _continues(training: Training, folder: RunFolder) -> bool:
@@ -275,14 +218,54 @@ def _continues(training: Training, folder: RunFolder) -> bool:
 
 
 def _name(run: Run, grid: Grid) -> str:
-    """How a line of progress calls a run."""
-    fills = grid.fills.get(run.digest) or ["needed by others"]
-    more = f" and {len(fills) - 1} more" if len(fills) > 1 else ""
-    return f"{run.plugin} s{run.seed} {run.digest[:8]} [{fills[0]}{more}]"
+    """A run's name in a line of progress."""
+    first, *others = grid.fills[run.digest]
+    more = f" and {len(others)} more" if others else ""
+    return f"{run.plugin} s{run.seed} {run.digest[:8]} [{first}{more}]"
 
 
-def _result(run: Run, grid: Grid, error: str | None) -> str:
-    if error is not None:
-        return f"failed: {error}"
-    f1 = score(run, grid, "test", "f1")
-    return "done" if f1 is None else f"test F1 {f1:.1f}"
+# ------------------------------------------------------------------ figures that take a network
+
+
+def draw_all(grid: Grid, executor: Executor) -> Iterator[str]:
+    """Compute the figures that the chosen experiments draw and that are not there yet.
+
+    Of each cell, the run of the first seed is drawn; those that are not complete wait for the next time.
+
+    Args:
+        grid: the experiments at the size of a profile, and their runs.
+        executor: what does the work.
+
+    Yields:
+        A line for each figure, and for each problem.
+    """
+    figures = {
+        (kind, cell.runs[0], cell.split): None
+        for table in grid.chosen_tables
+        for kind in table.experiment.draw
+        for cell in table.cells
+        if kind in figure_file.COMPUTED and cell.runs
+    }
+    tasks = []
+    for kind, digest, split in figures:
+        run = grid.runs[digest]
+        if not run.complete or _is_drawn(run, kind, split):
+            continue
+        name, path = f"{kind}-{run.plugin}-{digest[:8]}-{split}", run.folder.path
+        if run.folder.best.is_file():
+            command = ("draw", kind, str(path), "--split", split, "--overwrite")
+            tasks.append(Task(name, command, partial(draw.keep, kind, path, split), grid.out / "logs" / f"{name}.txt"))
+        else:
+            yield f"figure {name}: its run was kept without weights (--keep); --overwrite trains it again"
+    for number, outcome in enumerate(executor.run(tasks), 1):
+        result = f"failed: {outcome.error}" if outcome.error else "drawn"
+        yield f"figure {number}/{len(tasks)} {outcome.name}: {result} ({outcome.seconds:.0f} s)"
+
+
+def _is_drawn(run: Run, kind: str, split: str) -> bool:
+    """Whether a run has the figure, whole and of this version."""
+    try:
+        figure_file.read(figure_file.file_of(run.folder.path, kind, split))
+    except DataError:
+        return False
+    return True

@@ -10,7 +10,6 @@ from typing import Any
 
 from mnerkit.atomic_files import write_json
 from mnerkit.reproduce.cells import Cell, Grid, Table
-from mnerkit.reproduce.sweep import complete, score
 from mnerkit.text_table import table as text_table
 
 FORMAT, VERSION = "mnerkit-table", 1
@@ -48,7 +47,7 @@ def _filled(table: Table, grid: Grid, failed: Mapping[str, str]) -> dict[tuple[i
     for cell in sorted(table.cells, key=lambda cell: bool(cell.of)):  # means after what they are of
         parts = [content[spot] for spot in cell.of]
         runs = [grid.runs[digest] for digest in cell.runs]
-        ours = _mean([part.ours for part in parts] or [score(run, grid, cell.split, cell.metric) for run in runs])
+        ours = _mean([part.ours for part in parts] or [run.score(cell.split, cell.metric) for run in runs])
         complaints = [failed[digest] for digest in cell.runs if digest in failed]
         state, why = "done", None
         if cell.reason is not None:
@@ -58,7 +57,7 @@ def _filled(table: Table, grid: Grid, failed: Mapping[str, str]) -> dict[tuple[i
             state, why = worst.state, worst.why
         elif complaints:
             state, why = "failed", complaints[0]
-        elif not all(complete(run, grid) for run in runs):
+        elif not all(run.complete for run in runs):
             state = "missing"
         elif ours is None:
             # a type that no post of a small corpus holds, a figure that only some corpora have
@@ -93,7 +92,7 @@ def write(table: Table, grid: Grid, failed: Mapping[str, str]) -> Path:
         "paper": experiment.paper,
         "title": experiment.title,
         "what": experiment.what,
-        "profile": grid.profile,
+        "profile": grid.profile.name,
         "note": experiment.note,
         "draw": list(experiment.draw),
         "rows": list(table.rows),
@@ -111,7 +110,7 @@ def _cell(filled: Filled, grid: Grid, folder: Path) -> dict[str, Any]:
     """What the file holds of a cell; run folders are relative to the file's."""
     cell = filled.cell
     runs = [grid.runs[digest] for digest in cell.runs]
-    places = [grid.folder(run).path for run in runs if complete(run, grid)]
+    places = [run.folder.path for run in runs if run.complete]
     content = {
         "row": cell.row,
         "column": cell.column,

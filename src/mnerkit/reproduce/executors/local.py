@@ -8,15 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from mnerkit.reproduce.executors.executor import Outcome, Task
-
-Perform = Callable[[Task], Outcome]
-# seconds between two looks whether the process that gave the work is still there
-WATCH = 0.5
+from mnerkit.reproduce.executors.tasks import Outcome, Perform, Task
 
 
 class _Worker:
@@ -26,7 +22,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.line, there = context.Pipe()
         with environment(OMP_NUM_THREADS=str(threads)):
-            self.process = context.Process(target=serve, args=(there, perform, os.getpid()), daemon=True)
+            self.process = context.Process(target=serve, args=(there, perform), daemon=True)
             self.process.start()
         there.close()
 
@@ -45,12 +41,6 @@ class _Worker:
             died = f"its process died (exit code {self.process.exitcode}); see {self.task.log}"
             return Outcome(self.task.name, time.time() - self.since, died)
 
-    def end(self) -> None:
-        """End the process; a run that is cut off is continued the next time."""
-        self.process.kill()
-        self.process.join()
-        self.line.close()
-
 
 class LocalExecutor:
     """Some processes on this machine, each doing one run after the other."""
@@ -59,7 +49,7 @@ class LocalExecutor:
         """Start nothing yet.
 
         Args:
-            jobs: processes; each gets its share of the cores as threads, unless OMP_NUM_THREADS says otherwise.
+            jobs: processes; each gets its share of the cores as threads, unless OMP_NUM_THREADS is set.
             perform: what a process does with a task; importable by name.
         """
         self.jobs = jobs
@@ -84,15 +74,17 @@ class LocalExecutor:
                 idle += [worker for worker in ready if worker.process.is_alive()]
             yield from outcomes
         finally:
-            for worker in (*idle, *busy.values()):
-                worker.process.kill()  # all at once, before any is waited for
-            for worker in (*idle, *busy.values()):
-                worker.end()
+            workers = (*idle, *busy.values())
+            for worker in workers:  # all at once, before any is waited for; what is cut off is continued the next time
+                worker.process.kill()
+            for worker in workers:
+                worker.process.join()
+                worker.line.close()
 
 
 @contextlib.contextmanager
 def environment(**wanted: str) -> Iterator[None]:
-    """Variables that a new process is to have, where nobody has set them."""
+    """Variables for a new process; those that are set already stay as they are."""
     mine = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ |= mine
     try:
@@ -102,12 +94,12 @@ def environment(**wanted: str) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def serve(line: Connection, perform: Perform, parent: int) -> None:
-    """What a process does: one task after the other, until nobody is left to give any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who gave the work decides
+def serve(line: Connection, perform: Perform) -> None:
+    """What a process does: one task after the other, until the parent closes the line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     # it ends with its parent, and may yet have children: the workers of data loaders
     multiprocessing.current_process().daemon = False
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             task = line.recv()
@@ -116,8 +108,9 @@ def serve(line: Connection, perform: Perform, parent: int) -> None:
         line.send(perform(task))
 
 
-def _watch(parent: int) -> None:
-    """End this process when the one that gave it work is gone, however it went: nobody would note what it finds."""
-    while os.getppid() == parent:
-        time.sleep(WATCH)
+def _end_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that happened: its outcomes would be lost."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import UsageError
-from mnerkit.reproduce.executors.executor import Outcome, Task
-from mnerkit.reproduce.executors.local import Perform, environment
+from mnerkit.reproduce.executors.local import environment
+from mnerkit.reproduce.executors.tasks import Outcome, Perform, Task
 from mnerkit.runs.run_folder import RunFolder
 
 # processes that a run is given to, one after the other, before it fails alone
@@ -113,8 +113,8 @@ class RayExecutor:
             return
         for folder in {task.log.parent for task in tasks}:
             folder.mkdir(parents=True, exist_ok=True)
-        waiting, tries = list(reversed(tasks)), dict.fromkeys((task.name for task in tasks), 0)
-        running: dict[Any, tuple[Task, float]] = {}
+        waiting = [(task, 1) for task in reversed(tasks)]  # and which try it is
+        running: dict[Any, tuple[Task, int, float]] = {}
         with connected(self.address, self.wanted_jobs) as ray:
             share = Share.of(_nodes(ray), self.wanted_jobs)
             # no retries of Ray's own: they are counted here, whatever took the process away
@@ -124,15 +124,14 @@ class RayExecutor:
             try:
                 while waiting or running:
                     while waiting and len(running) < share.jobs:
-                        task = waiting.pop()
-                        tries[task.name] += 1
-                        running[work.remote(task, *common)] = task, time.time()
+                        task, number = waiting.pop()
+                        running[work.remote(task, *common)] = task, number, time.time()
                     ready, _ = ray.wait(list(running), num_returns=1, timeout=LOOK)
                     for reference in ready:
-                        task, since = running.pop(reference)
+                        task, number, since = running.pop(reference)
                         outcome, gone = _outcome(ray, reference, task, time.time() - since)
-                        if gone and tries[task.name] < TRIES:
-                            waiting.append(task)
+                        if gone and number < TRIES:
+                            waiting.append((task, number + 1))
                         else:
                             yield outcome
                     if ready or share.fits(_nodes(ray)):
@@ -140,7 +139,7 @@ class RayExecutor:
                     elif time.time() - last_room > DESERTED:
                         need = f"{share.cpus} cores" + (" and a GPU" if share.gpus else "")
                         none = f"no node with {need} is left in the Ray cluster"
-                        left = [*(task for task, _ in running.values()), *waiting]
+                        left = [*(task for task, *_ in running.values()), *(task for task, _ in waiting)]
                         yield from (Outcome(task.name, 0.0, none) for task in left)
                         return
             finally:
@@ -174,8 +173,8 @@ def connected(address: str | None, jobs: int | None = None) -> Iterator[Any]:
     """
     how: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        how |= {"include_dashboard": False, "object_store_memory": STORE}
-        how |= {"num_cpus": max(os.cpu_count() or 1, jobs or 1)}
+        cores = max(os.cpu_count() or 1, jobs or 1)
+        how |= {"include_dashboard": False, "object_store_memory": STORE, "num_cpus": cores}
     with environment(**({} if address else AT_HOME)):
         ray = _ray()
         try:

@@ -17,7 +17,7 @@ from mnerkit.runs.figure_file import KINDS
 from mnerkit.validation import Content, ListOf, Place, Text, one_of
 from mnerkit.validation import Figure as Number
 
-# what can be asked for as `draw`; tables, bars and curves are drawn of every table that has them
+# values of `draw`; tables, bars and curves are drawn of every table that has them
 DRAWN = ("table", "bars", "curve", "counts", *KINDS)
 SECTIONS = ("model", "data", "trainer", "early_stopping")
 NO_OPTIONS: dict[Any, Any] = {}
@@ -138,7 +138,7 @@ class Sweep(Content):
 
 
 class Experiment(Content):
-    """A file of `experiments/`: what it asks for, not yet at the size of a profile."""
+    """A file of `experiments/`, not yet at the size of a profile."""
 
     title: Text
     what: Literal["table", "sweep", "curve", "figure"]
@@ -213,7 +213,7 @@ class Experiment(Content):
         return None if self.baseline is None else [row.name for row in self.rows].index(self.baseline)
 
     def figure(self, row: Row, group: Group, metric: Metric) -> Figure:
-        """What the paper prints there, if anything, and all that is known to be wrong with the figure or its row."""
+        """What the paper prints there, if anything, and all errata of the figure and of its row."""
         if self.printed is None or row.printed_name is None or metric.printed is None or group.where is None:
             return Figure()
         where = {key: str(value) for key, value in group.where.items()}

@@ -1,4 +1,4 @@
-"""The figures that a paper prints: CSV files beside the experiments, and what is known to be wrong in them."""
+"""The figures that a paper prints: CSV files in the folders of the experiments, and their errata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mnerkit.errors import DataError, did_you_mean
 from mnerkit.validation import Content, Text
 from mnerkit.validation import Figure as Number
 
-# beside the folders of the papers: paper, location, as_printed, likely_correct, basis
+# in the folder of all experiments; its columns: paper, location, as_printed, likely_correct, basis
 ERRATA = "errata.csv"
 # folder -> what `errata.csv` calls the paper
 PAPERS = {"mousing": "MOUSING", "mgips_cl": "MGIPS-CL", "gmf": "GMF", "gei": "GEI", "gifr": "GIFR"}
@@ -28,7 +28,7 @@ class Figure:
     Attributes:
         value: on the scale of ours, 0 to 100; None where the paper leaves the place empty.
         raw: as it is printed.
-        erratum: what is known to be wrong with it, and what it should be.
+        erratum: what is wrong with it, and what it should be, where that is known.
         corrected: what it should be, on the scale of ours, where that is known.
     """
 

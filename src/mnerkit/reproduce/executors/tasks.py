@@ -1,4 +1,4 @@
-"""A run of a sweep, done by a process that does many of them."""
+"""Tasks of a sweep: what they are, who does them, and how a process that does many of them does one."""
 
 from __future__ import annotations
 
@@ -8,13 +8,61 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from mnerkit.errors import RunBusy, line_of
-from mnerkit.reproduce.executors.executor import Outcome, Task, complaint
 
+# letters of a complaint; what a run printed stands whole in its log
+LONGEST = 500
 # seconds that a process may hold its locks once its machine is lost: NFS releases them after 90, and Ray ends processes
 # that it no longer reaches after 60
 LOST = 180.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some work for a process.
+
+    Attributes:
+        name: unique among the tasks.
+        command: the command of mnerkit that does the same, from its verb on.
+        do: does the work; a process of another machine must be able to unpickle it.
+        log: file that what it prints is added to.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    do: Callable[[], object]
+    log: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: how long it took, and what it complained of where it failed."""
+
+    name: str
+    seconds: float
+    error: str | None = None
+
+
+Perform = Callable[[Task], Outcome]
+
+
+class Executor(Protocol):
+    """Does tasks. One that fails, or crashes its process, has an outcome like any other; the rest continue.
+
+    Attributes:
+        jobs: how many it does at once.
+    """
+
+    jobs: int
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Do the tasks; yields each outcome as soon as there is one. Closing the iterator ends what is running."""
+        ...
 
 
 def perform(task: Task, patience: float = 10.0) -> Outcome:
@@ -48,12 +96,12 @@ def _attempt(task: Task) -> str | None:
     with task.log.open("a+", encoding="utf-8") as stream:
         begin = stream.seek(0, os.SEEK_END)
         # the run notes the command that repeats it
-        sys.argv = ["mnerkit", *task.work.command]
+        sys.argv = ["mnerkit", *task.command]
         failed = True
         try:
             with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
                 try:
-                    task.work.do()
+                    task.do()
                     failed = False
                 except (Exception, SystemExit, KeyboardInterrupt) as problem:  # of one run: the others go on
                     if line := line_of(problem):
@@ -79,3 +127,16 @@ def _end_dashboard(failed: bool) -> None:
         if wandb.run is not None:
             wandb.finish(exit_code=int(failed))
         wandb.teardown()
+
+
+def complaint(printed: str) -> str:
+    """The error of a failed run, cause and advice in one line; the last line printed, where mnerkit reported none.
+
+    A warning of mnerkit's before a crash is not what it failed of.
+    """
+    lines = printed.strip().split("\n")
+    begins = [number for number, line in enumerate(lines) if line.startswith("mnerkit: ")]
+    mine = lines[begins[-1] :] if begins else []
+    crashed = any(line.startswith("Traceback (most recent call last)") for line in mine)
+    line = " ".join(mine if mine and not crashed else lines[-1:])
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."

@@ -1,36 +1,22 @@
-"""What a process of a sweep does: it trains a run, or computes a figure of one.
+"""How a run of a sweep is trained: plain data that other processes and machines can be sent, and its command.
 
-Both are plain data that other processes and machines can be sent, and both know the command that does the same.
+And options by their dotted names, in layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from mnerkit.runs import draw, fit
+from mnerkit.runs import fit, run_folder
 from mnerkit.runs.config.configuration import Configuration, resolve
 from mnerkit.runs.run_folder import Place
 
 
-class Work(Protocol):
-    """Something to be done."""
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The command of mnerkit that does it, from its verb on."""
-        ...
-
-    def do(self) -> object:
-        """Do it, in this process."""
-        ...
-
-
 @dataclass(frozen=True)
 class Training:
-    """A run to be trained and scored on test: layers of its configuration, and where it is kept.
+    """A run to be trained and scored on test: layers of its configuration, and its place.
 
     Attributes:
         plugin: name of the method; None: the one that a file names.
@@ -39,7 +25,7 @@ class Training:
         options: values by dotted name (`model.head.distance`); that of `model.head` is the head's name.
         seed: of weights, data order and episodes; None: that of the files.
         dashboard: a configuration file with the settings of the W&B dashboard; it decides no figure.
-        place: where the run is kept; the command leaves it out where it has no name.
+        place: the run's folder; the command leaves it out where it has no name.
     """
 
     plugin: str | None = None
@@ -57,8 +43,9 @@ class Training:
             UsageError: an unknown name, or a value that its option does not take.
         """
         files = (*self.files, self.dashboard) if self.dashboard else self.files
-        values = nested({**self.options, "trainer.enable_progress_bar": False})
-        return resolve(self.plugin, files=files, ablation=self.ablation, values=values, seed=self.seed)
+        options = {**self.options, "trainer.enable_progress_bar": False}
+        dotted = {name: text_of(value) for name, value in options.items()}
+        return resolve(self.plugin, files=files, ablation=self.ablation, dotted=dotted, seed=self.seed)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -79,36 +66,6 @@ class Training:
         return fit.fit_configured(self.configuration(), self.place)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of a run that takes a network, to be computed and kept in the run's folder."""
-
-    kind: str
-    run: Path
-    split: str
-
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The command that computes it, from `draw` on."""
-        return ("draw", self.kind, str(self.run), "--split", self.split, "--overwrite")
-
-    def do(self) -> object:
-        """Compute it."""
-        return draw.keep(self.kind, self.run, self.split)
-
-
-def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by dotted name as the sections of a configuration."""
-    sections: dict[str, Any] = {}
-    for name, value in options.items():
-        *path, key = ("model.head.name" if name == "model.head" else name).split(".")
-        section = sections
-        for part in path:
-            section = section.setdefault(part, {})
-        section[key] = value
-    return sections
-
-
 def text_of(value: Any) -> str:
     """A value as a word of a command."""
     if value is None:
@@ -118,3 +75,18 @@ def text_of(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(text_of, value)) + "]"
     return str(value)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of two layers; another head leaves the options of the one before behind."""
+    head = above.get("model.head")
+    if head is not None and head != below.get("model.head"):
+        below = {name: value for name, value in below.items() if not name.startswith("model.head.")}
+    # what both give stands where the upper layer has it
+    return {**{name: value for name, value in below.items() if name not in above}, **above}
+
+
+def dotted(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an ablation by their dotted names; a head's name is that of `model.head`."""
+    options = {name: value for name, value in run_folder.dotted(content).items() if value != {}}
+    return {"model.head" if name == "model.head.name" else name: value for name, value in options.items()}

@@ -10,38 +10,42 @@ tables, tests and the report, and nothing that needs its checkpoint.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import write_json, write_text
-from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.post import Entity, Post
+from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, MnerkitError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.report import folders
+from mnerkit.report.folders import OtherVersion
 from mnerkit.report.posts.browser import corpus_posts
-from mnerkit.reproduce.answers_kept import Row, joined, name_of, parted
-from mnerkit.reproduce.cells import Grid, Run
-from mnerkit.reproduce.executors.executor import Executor, Outcome, Task
-from mnerkit.reproduce.sweep import complete, done, foreign
-from mnerkit.runs.run_folder import RunFolder
-from mnerkit.strict_json import read_format
+from mnerkit.reproduce.cells import Grid, Run, files_read
+from mnerkit.strict_json import Unreadable, read_format
 
 FORMAT, VERSION = "mnerkit-kept", 1
 SPLIT = "test"  # whose predictions tables and report read
 PREDICTIONS, CURVE = f"predictions.{SPLIT}.jsonl", "curve/metrics.csv"
+# keys of a line of the predictions that are stored with the post's id; not every line has them
+RULES = ("episode", "types", "support", "ignored")
+Row = dict[str, Any]
 
 
 @dataclass
-class Kept:
+class RunArchive:
     """The folder, and what is needed to fill run folders from it.
 
     Attributes:
         folder: the folder.
         places: what stands for a path in it -> the path here, for instance `<root>` -> the folder of the corpora.
-        rows: digest -> what is kept of a run.
+        rows: digest -> what the archive holds of a run.
         files: digest -> its file.
     """
 
@@ -52,13 +56,13 @@ class Kept:
     _posts: dict[str, dict[str, Post]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, places: Mapping[str, str]) -> Kept:
+    def read(cls, folder: Path, places: Mapping[str, str]) -> RunArchive:
         """The folder as it is; empty where there is none.
 
         Raises:
             DataError: it is a file, or one of its files is damaged or of another version; in one line.
         """
-        kept = cls(folder, places)
+        archive = cls(folder, places)
         if folder.exists() and not folder.is_dir():
             raise DataError(f"--keep {folder} is a file; give a folder")
         for path in sorted(folder.glob("*.json")):
@@ -70,23 +74,26 @@ class Kept:
                 continue  # another sweep has just put a newer one in its place
             if not isinstance(row.get("digest"), str):
                 raise DataError(f"{path} is damaged: it has no digest")
-            kept.rows[row["digest"]] = {"format": FORMAT, "version": VERSION, **row}
-            kept.files[row["digest"]] = path
-        return kept
+            archive.rows[row["digest"]] = {"format": FORMAT, "version": VERSION, **row}
+            archive.files[row["digest"]] = path
+        return archive
 
-    def add(self, run: Run, folder: RunFolder) -> None:
-        """Take a finished run in; one that was the same before a behaviour number was raised makes room.
+    def add(self, run: Run, grid: Grid) -> None:
+        """Take a finished run in, unless another run of the grid reads a further file of its folder.
 
-        Those of other data or weights stay, also where these are called alike.
+        One that was the same before a behaviour number was raised makes room. Those of other data or weights stay, also
+        where these are called alike.
         """
-        record = folders.read(folder.path)
-        here = {"config": record.config, "env": record.env, "metrics": record.metrics}
+        if run.digest in files_read(grid.runs.values()):
+            return
+        folder = run.folder.path
+        record = folders.read(folder)
+        content = {"config": record.config, "env": record.env, "metrics": record.metrics}
         row: Row = {"format": FORMAT, "version": VERSION, "digest": run.digest, "reads": run.reads}
-        row |= self.moved(here, back=False)
-        curve = folder.path / CURVE
-        if curve.is_file():
-            row["curve"] = curve.read_bytes().decode()  # with its own ends of lines
-        row |= self._answers(record, folder.path / PREDICTIONS)
+        row |= self.moved(content, back=False)
+        if (folder / CURVE).is_file():
+            row["curve"] = (folder / CURVE).read_bytes().decode()  # with its own ends of lines
+        row |= self._answers(record, folder / PREDICTIONS)
         name = f"{run.plugin}-{run.corpus}-s{run.seed}-"
         same = {part: row[part] for part in ("config", "reads")}
         older = [
@@ -102,10 +109,10 @@ class Kept:
         self.rows[run.digest], self.files[run.digest] = row, path
         try:
             # another sweep may have added runs
-            unused -= {other.get("asked") for other in Kept.read(self.folder, {}).rows.values()} if unused else set()
+            rows_now = RunArchive.read(self.folder, {}).rows.values() if unused else ()
         except DataError:  # reported to whoever begins to read the folder
             return
-        for posts in unused:
+        for posts in unused - {other.get("asked") for other in rows_now}:
             self._questions(posts).unlink(missing_ok=True)
 
     def _answers(self, record: folders.Record, file: Path) -> Row:
@@ -119,7 +126,7 @@ class Kept:
                 return {}
         except (ValueError, KeyError, TypeError, MnerkitError):
             return {}
-        name = name_of(questions)
+        name = hashlib.sha256(questions.encode()).hexdigest()[:16]
         if not self._questions(name).is_file():
             write_text(self._questions(name), questions + "\n")
         return {"asked": name, "said": answers}
@@ -133,16 +140,16 @@ class Kept:
             digest for digest, row in self.rows.items() if "asked" not in row or self._questions(row["asked"]).is_file()
         }
 
-    def restore(self, run: Run, folder: RunFolder) -> bool:
-        """Write the folder of a run that is kept; its scores come last.
+    def restore(self, run: Run) -> bool:
+        """Write the folder of a run that the archive holds; its scores come last.
 
         Returns:
             False where its questions have gone meanwhile, and nothing was written.
 
         Raises:
-            DataError: what is kept of it is damaged.
+            DataError: what the archive holds of it is damaged.
         """
-        row = self.rows[run.digest]
+        row, folder = self.rows[run.digest], run.folder
         try:
             content = self.moved({name: row[name] for name in ("config", "env", "metrics")}, back=True)
             files = {CURVE: row["curve"]} if "curve" in row else {}
@@ -187,43 +194,79 @@ def _text(lines: Sequence[Row]) -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-def exchange(kept: Kept, grid: Grid) -> int:
-    """Restore wanted runs that are kept and not there, and take those in that are there and not kept.
+def exchange(archive: RunArchive, grid: Grid) -> int:
+    """Restore the wanted runs that only the archive holds, and add those that are complete and not in it.
 
-    One of which a run that is left reads a file is done again: nothing that is kept has such files.
+    One of which a run that is left reads a file is done again: the archive has no such files.
 
     Returns:
         How many were restored.
     """
     restored = 0
-    whole = kept.holds()
-    for run in done(grid, whole):
-        if foreign(run, grid) is not None:
-            continue  # reported by the sweep
-        if not complete(run, grid):
-            restored += kept.restore(run, grid.folder(run))
-        elif run.digest not in whole and _may_stay(run, grid):
-            kept.add(run, grid.folder(run))
+    whole = archive.holds()
+    left = {run.digest for run in grid.left(whole)}
+    for run in grid.wanted:
+        # one of another version, or that can't be read now, may be whole: the sweep reports it
+        if run.digest in left or isinstance(run.record(), OtherVersion | Unreadable):
+            continue
+        if not run.complete:
+            restored += archive.restore(run)
+        elif run.digest not in whole:
+            archive.add(run, grid)
     return restored
 
 
-def _may_stay(run: Run, grid: Grid) -> bool:
-    """Whether nobody reads another file of a run's folder."""
-    return all(other.first is None or other.first[0] != run.digest for other in grid.runs.values())
+# ------------------------------------------------------------------ predictions without words and gold entities
+#
+# The corpus has these, so files stay small and no data of others is published. The questions (posts, episodes), which
+# many runs have in common, are one packed text; the answers of a run are another.
 
 
-@dataclass
-class Keeping:
-    """An executor whose finished runs are kept."""
+def pack(content: Any) -> str:
+    """Plain data as a short line of text."""
+    return base64.b85encode(zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)).decode()
 
-    inner: Executor
-    kept: Kept
-    grid: Grid
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do the tasks; a run that came to its end is on file before its outcome is reported."""
-        for outcome in self.inner.run(tasks):
-            run = self.grid.runs.get(outcome.name)
-            if run is not None and outcome.error is None and complete(run, self.grid) and _may_stay(run, self.grid):
-                self.kept.add(run, self.grid.folder(run))
-            yield outcome
+def unpack(text: str) -> Any:
+    """What was packed.
+
+    Raises:
+        ValueError: nothing was.
+    """
+    try:
+        return json.loads(zlib.decompress(base64.b85decode(text)))
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+
+
+def parted(lines: Iterable[Row]) -> tuple[str, str]:
+    """The questions and the answers of a run's predictions, both packed."""
+    questions, answers = [], []
+    for line in lines:
+        rules = {name: line[name] for name in RULES if name in line}
+        questions.append([line["id"], rules] if rules else [line["id"]])
+        answers.append([[entity["type"], entity["start"], entity["end"]] for entity in line["entities"]])
+    return pack(questions), pack(answers)
+
+
+def joined(questions: str, answers: str, posts: Mapping[str, Post]) -> list[Row]:
+    """The lines that were parted; gold entities are those of the types in play.
+
+    Args:
+        questions: packed posts and episodes.
+        answers: packed entities.
+        posts: id -> post.
+
+    Raises:
+        ValueError: the two are damaged, or do not belong together.
+        KeyError: `posts` lacks a post.
+    """
+    lines = []
+    for (name, *more), answer in zip(unpack(questions), unpack(answers), strict=True):
+        rules, post = more[0] if more else {}, posts[name]
+        spans = [Entity(start, end, kind) for kind, start, end in answer]
+        gold = [span for span in entities(post.tags or ()) if span.type in rules.get("types", (span.type,))]
+        line = {"id": name, "words": list(post.words), "entities": list(post.records(spans))}
+        line["gold"] = [[span.start, span.end, span.type] for span in gold]
+        lines.append(line | {rule: rules[rule] for rule in RULES if rule in rules})
+    return lines

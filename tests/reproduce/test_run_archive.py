@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from mnerkit.cli import main, reproduce
 from mnerkit.data.corpus.post import Post
-from mnerkit.reproduce import keeping
-from mnerkit.reproduce.answers_kept import joined, parted, unpack
-from mnerkit.reproduce.executors import workers
-from mnerkit.reproduce.executors.executor import Outcome, Task
+from mnerkit.reproduce import run_archive
+from mnerkit.reproduce.executors.tasks import Outcome, Task, perform
+from mnerkit.reproduce.run_archive import joined, parted, unpack
 from mnerkit.runs import identity
 from mnerkit.runs.run_folder import RunFolder
 from tests.reproduce.small import MINI, TABLE, Pretend
@@ -31,7 +30,7 @@ class Here:
     jobs = 1
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        return map(workers.perform, tasks)
+        return map(perform, tasks)
 
 
 @pytest.fixture
@@ -165,7 +164,7 @@ def test_a_run_whose_posts_another_sweep_took_away_is_done_again(
     for path in (tmp_path / "kept").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"asked": "gone", "said": ""}))
     if late:  # they go when this one has begun
-        monkeypatch.setattr(keeping.Kept, "holds", lambda self: set(self.rows))
+        monkeypatch.setattr(run_archive.RunArchive, "holds", lambda self: set(self.rows))
     again = Pretend()
     assert sweep(again, out="other") == 0
     assert len(again.done) == 2 and "gone" not in "".join(kept(tmp_path).values())
@@ -179,11 +178,11 @@ def test_a_run_that_makes_room_while_the_folder_is_read_is_passed_over(
             path.unlink()
         return json.loads(path.read_text()) if path.exists() else real(path, *kind)
 
-    real = keeping.read_format
+    real = run_archive.read_format
     for name in ("older", "newer"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"format": "mnerkit-kept", "version": 1, "digest": name}))
-    monkeypatch.setattr(keeping, "read_format", read)
-    assert set(keeping.Kept.read(tmp_path, {}).rows) == {"newer"}
+    monkeypatch.setattr(run_archive, "read_format", read)
+    assert set(run_archive.RunArchive.read(tmp_path, {}).rows) == {"newer"}
 
 
 def test_a_run_whose_file_another_one_reads_is_not_kept(sweep: Any, folder: Path, tmp_path: Path) -> None:
