@@ -28,25 +28,25 @@ class Run:
     Attributes:
         digest: of all that decides its figures.
         plugin: its method.
-        corpus: the folder of its corpus among run folders.
         seed: its seed.
         training: how it is trained, and where.
+        folder: its folder, whether it exists yet or not; the name is the digest, so no other run uses it.
         first: digest of the run that has to be done before, and the file of it that this one reads.
         reads: digest of the data and of the weights that it reads.
     """
 
     digest: str
     plugin: str
-    corpus: str
     seed: int
     training: Training
+    folder: RunFolder
     first: tuple[str, str] | None = None
     reads: str = ""
 
     @property
-    def folder(self) -> RunFolder:
-        """Its folder, whether it exists yet or not; the name is the digest, so no other run uses it."""
-        return RunFolder(Path(self.training.place.runs_dir) / self.plugin / self.corpus / self.digest)
+    def corpus(self) -> str:
+        """The folder of its corpus among run folders."""
+        return self.folder.path.parent.name
 
     def record(self) -> Record | DataError | None:
         """The finished run, or what is wrong with it; its files are read anew when one of them has changed."""

@@ -16,6 +16,7 @@ from mnerkit.reproduce.cells import Cell, Grid, Run, Table
 from mnerkit.reproduce.experiments.experiment import Experiment, Group, Metric, Row, column_name
 from mnerkit.reproduce.experiments.profiles import TOWER, VISION, Profile, Settings, is_papers, papers_model, tower_name
 from mnerkit.reproduce.training import Training, dotted, merged
+from mnerkit.runs.config.configuration import Configuration
 from mnerkit.runs.identity import digest_of, reads_of
 from mnerkit.runs.run_folder import Place
 
@@ -201,9 +202,8 @@ class Builder:
         dashboard = str(self.grid.out / "dashboards" / f"{digest}.yaml") if self.dashboards else None
         place = Place(digest, str(self.grid.runs_dir), test=True)
         training = replace(training, options=options, dashboard=dashboard, place=place)
-        corpus, variant = Path(str(config["data"]["corpus"])).name, config["data"]["variant"]
-        folder = f"{corpus}-{variant}" if variant else corpus
-        run = Run(digest, config["plugin"], folder, config["seed"], training, first, reads_of(config))
+        folder = place.folder(Configuration(config, {}))
+        run = Run(digest, config["plugin"], config["seed"], training, folder, first, reads_of(config))
         # of several commands for one thing the shortest
         self.grid.runs[digest] = min(self.grid.runs.get(digest, run), run, key=_length)
         return digest

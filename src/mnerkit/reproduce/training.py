@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jsonargparse import Namespace
+
 from mnerkit.runs import fit, run_folder
 from mnerkit.runs.config.configuration import Configuration, resolve
 from mnerkit.runs.run_folder import Place
@@ -43,9 +45,10 @@ class Training:
             UsageError: an unknown name, or a value that its option does not take.
         """
         files = (*self.files, self.dashboard) if self.dashboard else self.files
-        options = {**self.options, "trainer.enable_progress_bar": False}
-        dotted = {name: text_of(value) for name, value in options.items()}
-        return resolve(self.plugin, files=files, ablation=self.ablation, dotted=dotted, seed=self.seed)
+        sections = Namespace()
+        for name, value in {**self.options, "trainer.enable_progress_bar": False}.items():
+            sections["model.head.name" if name == "model.head" else name] = value
+        return resolve(self.plugin, files=files, ablation=self.ablation, values=sections.as_dict(), seed=self.seed)
 
     @property
     def command(self) -> tuple[str, ...]:
