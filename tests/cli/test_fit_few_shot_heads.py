@@ -124,11 +124,12 @@ def test_train_types_are_refused_for_a_head_without_a_support(
 
 def test_tuning_switches_inference_mode_off(tmp_path: Path) -> None:
     from mnerkit.runs.build import Assembly
+    from mnerkit.runs.config.configuration import filled
 
     config = {"plugin": "bert", "seed": 0, "model": {"head": {"name": "finetune"}}, "data": {"corpus": "probe"}}
-    assert Assembly.of(config).trainer.predict_loop.inference_mode is False
+    assert Assembly.of(filled(config)).trainer.predict_loop.inference_mode is False
     config["model"] = {"head": {"name": "nearest"}}
-    assert Assembly.of(config).trainer.predict_loop.inference_mode is True
+    assert Assembly.of(filled(config)).trainer.predict_loop.inference_mode is True
 
 
 def test_prototypes_of_frozen_states_need_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ from mnerkit.cli import main
 from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.data.probe import generate
 from mnerkit.errors import UsageError
+from mnerkit.runs.reporting import summary
 from mnerkit.runs.run_folder import RunFolder
-from mnerkit.runs.summary import summary
 
 SMALL = ["--data.limit", "40", "--data.dis_fraction", "0.5", "--data.cache", "none"]
 QUICK = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]

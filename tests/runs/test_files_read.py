@@ -246,7 +246,7 @@ def begun(folder: Path, notes: list[identity.Note]) -> RunFolder:
 def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: Path) -> None:
     bare = assembly_of(pictures)
     none = begun(pictures / "none", identity.files_of(bare))
-    assert identity.files_of(bare) == [] == identity.changed(none, bare, bare.config)
+    assert identity.files_of(bare) == [] == identity.changed(none, bare, bare.config, "dev")
 
     crops = pictures / "twitter2015_aux_images" / "crops"
     crops.mkdir(parents=True)
@@ -254,8 +254,8 @@ def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: 
     cropped = assembly_of(pictures)
     (note,) = identity.files_of(cropped)
     assert note.option == "data.boxes" and note.content.startswith("crops ")
-    assert identity.changed(none, cropped, bare.config) == [note]
-    assert identity.changed(none, cropped, {"data": {**bare.config["data"], "boxes": "none"}}) == []  # asked for
+    assert identity.changed(none, cropped, bare.config, "dev") == [note]
+    assert identity.changed(none, cropped, {"data": {**bare.config["data"], "boxes": "none"}}, "dev") == []  # asked for
     with_crops = begun(pictures / "crops", [note])
 
     boxes = pictures / "boxes" / "twitter2015.jsonl"
@@ -264,10 +264,10 @@ def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: 
     (note,) = identity.files_of(boxed)
     assert note[:2] == ("data.boxes", str(boxes)) and note.content.startswith("file ")
     for run in (none, with_crops):
-        assert identity.changed(run, boxed, bare.config) == [note]
+        assert identity.changed(run, boxed, bare.config, "dev") == [note]
         with pytest.raises(UsageError, match="is not what it was when this run began"):
             identity.check_resumed(run, [note], boxed.data.content)
-    (gone,) = identity.changed(begun(pictures / "boxed", [note]), bare, bare.config)
+    (gone,) = identity.changed(begun(pictures / "boxed", [note]), bare, bare.config, "dev")
     assert gone == note._replace(content="none")
 
 
@@ -296,7 +296,7 @@ def test_word_vectors_are_noted_and_a_file_that_can_not_be_read_is_told(
     assembly.config["model"] = {"vectors": str(vectors), "text": str(pictures)}
     (note,) = identity.files_of(assembly)
     assert note[:2] == ("model.vectors", str(vectors))
-    assert identity.changed(begun(pictures / "run", []), assembly, assembly.config) == []  # no say in scores
+    assert identity.changed(begun(pictures / "run", []), assembly, assembly.config, "dev") == []  # no say in scores
 
     def failing(name: str) -> str:
         raise PermissionError(13, "Permission denied", name)

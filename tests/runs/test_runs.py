@@ -16,8 +16,8 @@ import pytest
 from mnerkit.atomic_files import write_json
 from mnerkit.cli import main
 from mnerkit.errors import UsageError
+from mnerkit.runs.reporting import summary
 from mnerkit.runs.run_folder import RunFolder, find, writing
-from mnerkit.runs.summary import summary
 from mnerkit.strict_json import read_json
 
 HOLD = """

@@ -1,10 +1,13 @@
-"""One run put together from its configuration: data, method and Trainer."""
+"""One run put together from its configuration: data, method and Trainer, with its curve where it goes on."""
 
 from __future__ import annotations
 
+import csv
 import logging
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -15,15 +18,12 @@ from mnerkit.atomic_files import write_lines
 from mnerkit.data.batches.loading import TrainEpisodeSampler
 from mnerkit.data.corpus.same_post import check_unseen, keys_of
 from mnerkit.data.datamodule import MnerData
-from mnerkit.data.options import DataOptions
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.methods import checkpoint, evaluation, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
-from mnerkit.options import in_its_time, make
-from mnerkit.runs.config.options import TrainerOptions
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
@@ -51,16 +51,14 @@ class Assembly:
         """Make the parts from a resolved configuration.
 
         Args:
-            config: sections model, data, trainer.
+            config: every option's value.
             folder: the run's, for metrics of every epoch and checkpoints; None where nothing is trained.
             loggers: besides `csv`, which is always written, `wandb`.
         """
         # hints and the list of accelerators; set here since importing Lightning sets its own level
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
-        sections = {name: config.get(name) or {} for name in ("data", "trainer")}
-        trainer = make(TrainerOptions, in_its_time(TrainerOptions, sections["trainer"])).plain()
-        data = MnerData(make(DataOptions, in_its_time(DataOptions, sections["data"])), seed=config["seed"])
+        trainer, data = dict(config["trainer"]), MnerData(seed=config["seed"], **config["data"])
         method = make_method(config)
         if method.tunes:
             trainer["inference_mode"] = False  # answering takes gradients
@@ -201,3 +199,36 @@ def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str],
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints()],
     }
+
+
+def carry_on(loggers: Iterable[Logger], done: int) -> None:
+    """Give the loggers of a run that goes on the rows of the epochs that are done; later ones come again.
+
+    Lightning's logger of CSV begins anew and deletes what a former process wrote. Call this on the first rank, before
+    anything is logged.
+
+    Args:
+        loggers: of the trainer; those of CSV are meant.
+        done: how many epochs the checkpoint holds from which the run goes on.
+    """
+    for logger in loggers:
+        if not isinstance(logger, CSVLogger):
+            continue
+        path = Path(logger.log_dir) / "metrics.csv"
+        if not path.is_file():
+            continue
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if _number(row.get("epoch")) < done]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it deletes the file, and does
+            writer = logger.experiment
+        writer.metrics = rows
+        writer.save()
+
+
+def _number(epoch: str | None) -> float:
+    """The epoch of a row; one that was cut off belongs to none that is done."""
+    try:
+        return int(epoch or "")
+    except ValueError:
+        return float("inf")

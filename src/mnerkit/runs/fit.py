@@ -9,20 +9,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.release import RELEASE
 from mnerkit.runs import identity
-from mnerkit.runs.config.configuration import Configuration, filled, resolve
-from mnerkit.runs.identity import behaviours
-from mnerkit.runs.reporting import Report, quiet
+from mnerkit.runs.config.configuration import Configuration, resolve
+from mnerkit.runs.reporting import Report, quiet, summary
+from mnerkit.runs.run import Run
 from mnerkit.runs.run_folder import Place, RunFolder, is_first_rank, writing
-from mnerkit.runs.summary import summary
-
-if TYPE_CHECKING:
-    from mnerkit.runs.run import Run
 
 
 def fit(
@@ -83,15 +79,11 @@ def fit(
 
 def fit_configured(configuration: Configuration, place: Place, report: Report = print) -> Run:
     """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for)."""
-    from mnerkit.runs.run import Run
-
     quiet()
     loggers, folder = place.loggers(configuration), place.folder(configuration)
     with writing(folder):
         first = is_first_rank()
-        state = (
-            folder.start(configuration.content, place.overwrite, filled) if first else folder.follow(place.overwrite)
-        )
+        state = folder.start(configuration.content, place.overwrite) if first else folder.follow(place.overwrite)
         if state != "done":
             _train(configuration, folder, loggers, place.test, state, report)
             return Run(folder.path)
@@ -116,8 +108,7 @@ def _train(
     splits = ("dev", "test") if test else ("dev",)
     started = time.time()
     from mnerkit.methods import checkpoint, wandb_logging
-    from mnerkit.runs.build import Assembly
-    from mnerkit.runs.curve import carry_on
+    from mnerkit.runs.build import Assembly, carry_on
 
     try:
         if "wandb" in loggers:
@@ -139,7 +130,7 @@ def _train(
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if is_first_rank():
         report(f"{'continuing' if state == 'resume' else 'run'} {folder.path}")
-        record = {"behaviours": behaviours(config), "corpus": assembly.data.content.digests}
+        record = {"behaviours": identity.behaviours(config), "corpus": assembly.data.content.digests}
         record |= {"files": [note._asdict() for note in files]}
         write_json(folder.path / "env.json", environment(trainer) | record)
     if cells:

@@ -251,25 +251,32 @@ def check_finished(folder: RunFolder, test: bool = False) -> None:
             raise _other(folder, note)
 
 
-def changed(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any]) -> list[Note]:
-    """Files of the data that an assembly reads, where they are not those that the run noted.
+def changed(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any], split: str) -> list[Note]:
+    """Files of the data, and posts of a split, that an assembly reads, where they are not those that the run noted.
 
-    One that has gone, or that the run had not, is among them. Files of the model have no say in scores.
+    A file that has gone, or that the run had not, is among them; files of the model have no say in scores. Posts have
+    the option `data.corpus`, and the digest of the split.
 
     Args:
         folder: the run's.
-        assembly: see `files_of`; files about which its configuration and the run's do not say the same are left out.
+        assembly: see `files_of`; what its configuration and the run's do not name alike is left out.
         own: the run's configuration.
+        split: which posts.
     """
-    noted = notes_of(folder)
-    if noted is None:
-        return []
-    before = [note for note in noted if note.option.startswith("data.")]
-    return [
-        note
-        for note in _changed(before, files_of(assembly, ["data"]))
-        if all(_value(own, each) == _value(assembly.config, each) for each in (note.option, *CORPUS))
-    ]
+
+    def named_alike(option: str) -> bool:
+        return all(_value(own, name) == _value(assembly.config, name) for name in (option, *CORPUS))
+
+    before = notes_of(folder)
+    if before is not None:
+        before = [note for note in before if note.option.startswith("data.")]
+    files = [] if before is None else _changed(before, files_of(assembly, ["data"]))
+    notes = [note for note in files if named_alike(note.option)]
+    corpus, noted = assembly.data.content, splits_of(folder).get(split)
+    now = corpus.digests.get(split)
+    if named_alike("data.limit") and now is not None and noted not in (None, now):
+        notes.append(Note("data.corpus", str(corpus.files.get(split, split)), now))
+    return notes
 
 
 def notes_of(folder: RunFolder) -> list[Note] | None:
@@ -284,20 +291,6 @@ def splits_of(folder: RunFolder) -> dict[str, str]:
     """The digests of its corpus's splits that a run noted; empty where it did not."""
     digests = folder.environment().get("corpus")
     return {str(split): str(digest) for split, digest in digests.items()} if isinstance(digests, dict) else {}
-
-
-def changed_split(folder: RunFolder, assembly: Assembly, own: Mapping[str, Any], split: str) -> str | None:
-    """Digest of a split that an assembly reads, where it is not what the run noted of it; else None.
-
-    Args:
-        folder: the run's.
-        assembly: its data have read the corpus.
-        own: the run's configuration; a corpus that the assembly's does not name alike is left out.
-        split: which one.
-    """
-    noted, now = splits_of(folder).get(split), assembly.data.content.digests.get(split)
-    same = all(_value(own, each) == _value(assembly.config, each) for each in (*CORPUS, "data.limit"))
-    return now if same and noted not in (None, now) else None
 
 
 def _corpus_now(config: Mapping[str, Any]) -> Corpus | None:

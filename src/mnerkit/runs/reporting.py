@@ -1,10 +1,14 @@
-"""What a run prints, and what it keeps other libraries from printing."""
+"""What `mnerkit fit`, `validate` and `test` print of a run's figures, and what is kept from being printed."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Callable
+from typing import Any
+
+from mnerkit.atomic_files import is_figure
+from mnerkit.text_table import table
 
 Report = Callable[[str], None]
 
@@ -29,3 +33,75 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for message in QUIET:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _of_episodes(split: str, figures: dict[str, Any]) -> str:
+    """Both F1s of a few-shot split with their intervals, in a line."""
+
+    def figure(name: str) -> str:
+        return f"{figures[name]:.2f} [{figures[f'{name}_low']:.2f}, {figures[f'{name}_high']:.2f}]"
+
+    return (
+        f"{split}, {figures['episodes']} episodes: F1 {figure('f1')} pooled, as in the paper; {figure('f1_episode')} "
+        f"by episode ({figures['episodes_without_entities']} without entities left out); 95 % bootstrap"
+    )
+
+
+def _has_judged_images(key: str, figures: Any) -> bool:
+    """Whether these are the figures of a split whose images were judged."""
+    return key.partition("@")[0] in ("dev", "test") and isinstance(figures, dict) and "mean_r" in figures
+
+
+def _of_images(split: str, figures: dict[str, Any]) -> str:
+    """How relevant the images of a split were judged to be, and, where the truth is known, how rightly."""
+    line = f"{split}, {figures['images']} images: mean R {figures['mean_r']:.3f}"
+    line += f", {figures['above_blank']:.1f} % above blank"
+    if not all(is_figure(figures.get(name)) for name in ("pair_accuracy", "separated", "auc")):
+        return line  # the truth is not known, or all images are of one kind
+    kinds = "; ".join(
+        f"R of {name} ones {figures[f'{name}/mean_r']:.3f}"
+        for name in ("relevant", "irrelevant")
+        if f"{name}/mean_r" in figures
+    )
+    return (
+        f"{line}\n  pairs in order {figures['pair_accuracy']:.1f} %, right side of blank {figures['separated']:.1f} %, "
+        f"AUC {figures['auc']:.3f}; {kinds}"
+    )
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """The scores for the terminal."""
+    splits = [
+        key
+        for key in metrics
+        if key.partition("@")[0] in ("dev", "test") and isinstance(metrics[key], dict) and "f1" in metrics[key]
+    ]
+    types = sorted({key.split("/")[1] for split in splits for key in metrics[split] if key.startswith("type/")})
+    head = ["split", "F1", "P", "R", "F1 strict", *types]
+    body = [
+        [
+            split,
+            *(metrics[split][key] for key in ("f1", "precision", "recall", "f1_strict")),
+            *(metrics[split].get(f"type/{kind}/f1") for kind in types),
+        ]
+        for split in splits
+    ]
+    text = table(head, body) if body else ""
+    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _has_judged_images(key, metrics[key]))
+    text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
+    for split in splits:
+        use = metrics.get(f"{split}:image_use")
+        if use:
+            rows = [
+                [which, use[which]["all"], use[which].get("clear"), use[which].get("ambiguous")]
+                for which in ("right", "shuffled", "blank", "unseen")
+                if which in use
+            ]
+            text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(
+                ["pictures", "all", "clear", "ambiguous"], rows
+            )
+            if is_figure(use.get("image_use")):
+                text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
+            if is_figure(use.get("pointing")):
+                text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"
+    return text

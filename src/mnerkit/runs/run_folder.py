@@ -17,7 +17,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,11 @@ from typing import Any
 from mnerkit.atomic_files import lock, write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
 from mnerkit.plain_yaml import read_yaml, yaml_text
-from mnerkit.runs.config.configuration import Configuration
+from mnerkit.runs.config.configuration import Configuration, filled
 from mnerkit.strict_json import read_json
 
 # locked by the process that writes into a run folder
 LOCK = ".lock"
-Meaning = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -145,13 +144,12 @@ class RunFolder:
                 each.unlink()
         self.config_file.unlink(missing_ok=True)
 
-    def start(self, config: Mapping[str, Any], overwrite: bool, meaning: Meaning = dict) -> str:
+    def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
         """Make the folder ready for a run with `config`: returns `new`, `resume` or `done`; inside `writing`.
 
         Args:
             config: every option's value.
             overwrite: replace a run that is there.
-            meaning: gives a configuration that was written before with every option's value.
 
         Raises:
             UsageError: the folder holds a run with another configuration, or files that are no run's.
@@ -166,7 +164,7 @@ class RunFolder:
         if self.started and overwrite:
             self.clear()
         if self.started:
-            if deciding(meaning(self.config())) != deciding(config):
+            if deciding(filled(self.config())) != deciding(config):
                 raise UsageError(
                     f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
                 )

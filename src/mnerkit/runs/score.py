@@ -12,9 +12,8 @@ from mnerkit.atomic_files import write_json
 from mnerkit.errors import UsageError
 from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import filled, resolve
-from mnerkit.runs.reporting import Report, quiet
+from mnerkit.runs.reporting import Report, quiet, summary
 from mnerkit.runs.run_folder import RunFolder, digest, writing
-from mnerkit.runs.summary import summary
 
 if TYPE_CHECKING:
     from mnerkit.runs.build import Assembly
@@ -87,16 +86,16 @@ def _score(
         assembly.check_unseen()
     assembly.data.posts(split)  # with these, objects are looked for
     before = filled(own)
-    others = identity.changed(run, assembly, before)
+    others = identity.changed(run, assembly, before, split)
     folder = run if keep else None
     metrics = folder.metrics() if folder is not None else {}
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
     changed: dict[str, Any] = {name: given.get(name) for name in sections}
-    if others:
-        changed["files"] = {note.option: note.content for note in others}
-    if posts := identity.changed_split(run, assembly, before, split):
-        changed["posts"] = posts
-        others.append(identity.Note("data.corpus", str(assembly.data.content.files.get(split, split)), posts))
+    files = {note.option: note.content for note in others}
+    if "data.corpus" in files:
+        changed["posts"] = files.pop("data.corpus")
+    if files:
+        changed["files"] = files
     key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{digest({'data': changed})}"
     scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:

@@ -131,8 +131,8 @@ def filled(given: Mapping[str, Any], new: bool = False) -> dict[str, Any]:
 def is_whole(content: Mapping[str, Any]) -> bool:
     """Whether a configuration has every option's value already."""
     head = (content.get("model") or {}).get("head")
-    known = schema(registry.get(str(content["plugin"])), head["name"] if head else None)
-    return all(set(options) - {"head"} <= {*_names(content.get(section) or {})} for section, options in known.items())
+    options = schema(registry.get(str(content["plugin"])), head["name"] if head else None)
+    return all(set(names) - {"head"} <= {*_names(content.get(section) or {})} for section, names in options.items())
 
 
 def schema(method: registry.Plugin | None, head: str | None) -> dict[str, dict[str, Option]]:
@@ -179,12 +179,12 @@ def _head_of(layer: Mapping[str, Any]) -> Any:
 
 def takes_defaults(contents: Sequence[Mapping[str, Any]]) -> bool:
     """Whether configuration files leave a method's `defaults.yaml` in force."""
-    wanted = ChainMap(*map(dict, reversed(contents))).get("defaults", True)
-    if not isinstance(wanted, bool):
+    defaults = ChainMap(*map(dict, reversed(contents))).get("defaults", True)
+    if not isinstance(defaults, bool):
         raise UsageError(
-            f"defaults: {wanted!r} in a --config; true takes the method's defaults.yaml, false its class's"
+            f"defaults: {defaults!r} in a --config; true takes the method's defaults.yaml, false its class's"
         )
-    return wanted
+    return defaults
 
 
 def _layers(
@@ -206,9 +206,9 @@ def _layers(
 def _plain(value: Any) -> Any:
     """A value from Python as a file would have it: paths are texts."""
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -222,7 +222,7 @@ def _ablation(method: registry.Plugin, name: str | None) -> list[dict[str, Any]]
 
 
 def _merged(
-    layers: Sequence[dict[str, Any]], dotted: Mapping[str, str | None], known: Schema, of_corpus: Sequence[str]
+    layers: Sequence[dict[str, Any]], dotted: Mapping[str, str | None], options: Schema, of_corpus: Sequence[str]
 ) -> dict[str, Any]:
     """Layers, then dotted options, then interpolations.
 
@@ -235,7 +235,7 @@ def _merged(
 
     merged: dict[str, Any] = {"model": {}, "data": {}}
     try:
-        for layer in [*layers, _typed_layer(dotted, known)]:
+        for layer in [*layers, _typed_layer(dotted, options)]:
             model, data = merged["model"] or {}, merged["data"] or {}
             corpus, head = (layer.get("data") or {}).get("corpus"), _head_of(layer)
             if corpus is not None and corpus != (data.get("corpus") or "probe"):
@@ -256,13 +256,13 @@ def _laid_over(below: Any, above: Any) -> Any:
     return {**below, **{key: _laid_over(below.get(key), value) for key, value in above.items()}}
 
 
-def _typed_layer(dotted: Mapping[str, str | None], known: Schema) -> dict[str, Any]:
+def _typed_layer(dotted: Mapping[str, str | None], options: Schema) -> dict[str, Any]:
     """The dotted options as a layer."""
     from omegaconf import OmegaConf
 
     layer: dict[str, Any] = {}
     for name, value in dotted.items():
-        text = _yaml_text(name, value, known)
+        text = _yaml_text(name, value, options)
         key = "model.head.name" if name == "model.head" else name
         try:
             layer = _laid_over(layer, OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}"])))
@@ -271,10 +271,10 @@ def _typed_layer(dotted: Mapping[str, str | None], known: Schema) -> dict[str, A
     return layer
 
 
-def _yaml_text(name: str, value: str | None, known: Schema) -> str:
+def _yaml_text(name: str, value: str | None, options: Schema) -> str:
     """A value as it was typed, as YAML that its option's type reads."""
     section, _, key = name.partition(".")
-    option = known.get(section, {}).get(key)
+    option = options.get(section, {}).get(key)
     if value is None:
         if option and not option.is_flag:
             raise UsageError(f"--{name} needs a value ({option.help or option.takes})")
@@ -297,7 +297,7 @@ def _checked_seed(value: Any) -> int:
     return seed
 
 
-def _check_names(given: Mapping[str, Any], known: Schema) -> None:
+def _check_names(given: Mapping[str, Any], options: Schema) -> None:
     """Refuse a section or an option that does not exist, with the nearest one that does."""
     for key in given:
         if key not in (*SECTIONS, *KEYS):
@@ -307,15 +307,15 @@ def _check_names(given: Mapping[str, Any], known: Schema) -> None:
         if not isinstance(content, Mapping):
             raise UsageError(f"section {section!r} of the configuration is not a mapping of options")
         for name in _names(content):
-            if name not in known[section]:
-                raise _unknown(section, name, known)
+            if name not in options[section]:
+                raise _unknown(section, name, options)
 
 
-def _unknown(section: str, name: str, known: Schema) -> UsageError:
+def _unknown(section: str, name: str, options: Schema) -> UsageError:
     if section == "trainer" and name in MANAGED:
         return UsageError(f"--trainer.{name} is managed by mnerkit (run folder, loggers, checkpoints)")
-    elsewhere = [f"{other}.{name}" for other in SECTIONS if name in known[other]]
-    hint = did_you_mean(name, known[section]) or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
+    elsewhere = [f"{other}.{name}" for other in SECTIONS if name in options[other]]
+    hint = did_you_mean(name, options[section]) or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
     return UsageError(f"no option --{section}.{name}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
 
 
@@ -335,8 +335,8 @@ def _note_episode_files(given: dict[str, Any], before: Mapping[str, Any]) -> Non
     checkpoint and other ones were named.
     """
     data = given["data"]
-    files, known = data.get("episode_file"), data.get("episode_digest")
-    if not files or (known and (known != before.get("episode_digest") or files == before.get("episode_file"))):
+    files, noted = data.get("episode_file"), data.get("episode_digest")
+    if not files or (noted and (noted != before.get("episode_digest") or files == before.get("episode_file"))):
         return
     from mnerkit.data.episodes.episode_file import digests_of
 
