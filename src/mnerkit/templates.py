@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
+
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def visible(text: str) -> Iterator[str]:
@@ -43,3 +47,10 @@ def render(package: str, name: str, escaped: Callable[[str], str] = escape, **va
 def asset(package: str, name: str) -> str:
     """The text of a file that lies beside the code."""
     return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def as_json(content: Any) -> Markup:
+    """JSON that may stand in a script element: nothing in it ends the element, and it is sound UTF-8."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = re.sub("[<>&\u2028\u2029]", lambda character: _ESCAPES[character.group()], text)
+    return Markup(re.sub("[\ud800-\udfff]", "\ufffd", text))

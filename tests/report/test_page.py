@@ -18,8 +18,8 @@ from mnerkit import report
 from mnerkit.cli import main
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.errors import DataError, UsageError
-from mnerkit.report.page.page import as_json
 from mnerkit.report.posts import browser
+from mnerkit.templates import as_json
 
 
 def test_a_hostile_tweet_and_picture_name_are_text(hostile: Path) -> None:

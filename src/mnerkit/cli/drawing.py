@@ -12,7 +12,7 @@ from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.cli.method_verbs import dotted_of
 from mnerkit.data.corpus.corpus_files import SPLITS
-from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.errors import MnerkitError, UsageError
 
 _ABOUT = """Figures from checkpoints and runs.
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     arguments = below(parser, verbs, argv, dotted=_COMPUTED)
     if arguments is None:
         return 0
-    options, rest = arguments
+    options, data_options = arguments
     if options.verb == "cases":
         return _cases(options)
     if options.verb == "adjacency" and bool(options.runs) == bool(options.ckpt_path):
@@ -52,8 +52,8 @@ def main(argv: list[str]) -> int:
     if options.verb == "adjacency" and options.ckpt_path:
         if options.out is None:
             raise UsageError("--ckpt_path draws one PNG a post: give --out DIR, a folder for them.")
-        return _adjacency(options, rest)
-    return _figures(options, rest)
+        return _adjacency(options, data_options)
+    return _figures(options, data_options)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
@@ -100,22 +100,22 @@ def _page_file(options: argparse.Namespace) -> Path:
 # ---------------------------------------------------------------------- figures of runs
 
 
-def _figures(options: argparse.Namespace, rest: list[str]) -> int:
+def _figures(options: argparse.Namespace, data_options: list[str]) -> int:
     out = None if options.out is None else _page_file(options)
     runs = [Path(run) for run in options.runs]
     for run in runs:
         if not (run / "config.yaml").is_file():
             raise UsageError(f"{run} is no run folder; `mnerkit runs` lists them")
     if options.verb in _COMPUTED:
-        dotted = dotted_of(f"draw {options.verb}", rest)
+        dotted = dotted_of(f"draw {options.verb}", data_options)
         from mnerkit.runs.draw import keep
         from mnerkit.runs.figure_file import file_of
 
         limit = getattr(options, "limit", None)
-        afresh = bool(options.overwrite or options.post or limit or rest)
+        recompute = bool(options.overwrite or options.post or limit or data_options)
         for run in runs:
             path = file_of(run, options.verb, options.split)
-            if afresh or not path.is_file():
+            if recompute or not path.is_file():
                 path = keep(options.verb, run, options.split, options.post, limit or _FEW, dotted, options.tower_dir)
             print(path)
     if out is not None:
@@ -132,48 +132,34 @@ def _figures(options: argparse.Namespace, rest: list[str]) -> int:
 # ---------------------------------------------------------------------- a PNG a post
 
 
-def _adjacency(options: argparse.Namespace, rest: list[str]) -> int:
+def _adjacency(options: argparse.Namespace, data_options: list[str]) -> int:
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder")
     from mnerkit.report.figures.graph_figure import load_figure, png
 
     load_figure()  # its absence is reported before a checkpoint is read
-    import torch
+    from mnerkit.runs.draw import graphs
 
-    from mnerkit.methods.figures.graphs import post_graphs
-    from mnerkit.runs.draw import assembled, batches_of
-    from mnerkit.runs.reporting import quiet
-
-    quiet()
-    assembly = assembled(options.ckpt_path, dotted_of("draw adjacency", rest), options.tower_dir)
-    method = assembly.method
-    graphs = (
-        graph
-        for batch in batches_of(assembly, options.split, options.post)
-        for graph in post_graphs(method, batch.to(method.device))
-        if not options.post or graph.prediction.post.id in options.post
-    )
+    dotted = dotted_of("draw adjacency", data_options)
+    drawn = graphs(options.ckpt_path, options.split, options.post, dotted, options.tower_dir)
     names: set[str] = set()
-    with torch.inference_mode():
-        for graph in islice(graphs, options.limit or _FEW):
-            target = out / _file_name(graph.prediction.post.id, graph.prediction.episode, names)
-            if target.exists() and not options.overwrite:
-                raise UsageError(f"{target} is there already; --overwrite replaces it")
-            write_bytes(target, png(graph))
-            print(target)
-    if not names:
-        raise DataError(f"nothing of the split {options.split} was drawn: it has no posts")
+    for graph in islice(drawn, options.limit or _FEW):
+        target = out / _file_name(graph.prediction.post.id, graph.prediction.episode, names)
+        if target.exists() and not options.overwrite:
+            raise UsageError(f"{target} is there already; --overwrite replaces it")
+        write_bytes(target, png(graph))
+        print(target)
     return 0
 
 
-def _file_name(post: str, episode: int | None, taken: set[str]) -> str:
+def _file_name(post: str, episode: int | None, used: set[str]) -> str:
     """A plain file name for a post, whatever its id holds; no name is given twice."""
     stem = re.sub(r"[^\w.-]", "_", post).strip(".")[:80] or "post"
     of_episode = [] if episode is None else [f"{stem}-episode{episode}"]
     names = chain([stem, *of_episode], (f"{stem}-{number}" for number in count(2)))
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
+    name = next(name for name in names if name not in used)
+    used.add(name)
     return f"{name}.png"
 
 

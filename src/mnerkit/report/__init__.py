@@ -1,4 +1,4 @@
-"""What is drawn and written from runs and checkpoints: figures, tables and self-contained pages."""
+"""Figures, tables and self-contained pages from runs and checkpoints."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Record:
     def settings(self) -> Mapping[str, Any]:
         """The configuration with every option's value: one of an older version leaves defaults out.
 
-        As it is where its plugin is not installed, or takes other values today.
+        Unchanged where its plugin is not installed, or no longer takes its values.
         """
         try:
             return self.config if is_whole(self.config) else filled(self.config)
@@ -70,7 +70,7 @@ class Record:
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """What its scores were taken on."""
+        """What its scores were measured on."""
         return mapping(self.metrics.get("protocol"))
 
     @property
@@ -80,7 +80,7 @@ class Record:
 
     @property
     def label(self) -> str:
-        """How a list of runs calls it."""
+        """Its name in a list of runs."""
         types = "+".join(map(str, sequence(self.protocol.get("train_types"))))
         parts = (self.plugin, self.ablation, self.corpus, types, f"seed {self.seed}", self.path.name)
         return " · ".join(part for part in parts if part)
@@ -114,7 +114,7 @@ class Record:
 
 
 def corpus_name(protocol: Mapping[str, Any], run: Path) -> str:
-    """The corpus of a protocol (else the one by which the run's folder lies), and its variant where it has one."""
+    """The corpus that a protocol names, else the folder above the run's, with the variant where there is one."""
     name = str(protocol.get("corpus") or run.parent.name)
     variant = protocol.get("variant") or "default"
     return name if variant == "default" else f"{name}-{variant}"
@@ -131,7 +131,7 @@ def sequence(value: Any) -> Sequence[Any]:
 
 
 def read(path: Path) -> Record:
-    """A finished run of this version.
+    """Read a finished run of this version.
 
     Raises:
         OtherVersion: it is of another version.
@@ -162,7 +162,7 @@ def read(path: Path) -> Record:
 
 
 def _config(run: RunFolder) -> dict[str, Any]:
-    """A configuration; one with aliases is refused, since a few of them unfold to gigabytes."""
+    """Read a configuration; one with aliases is refused, since a few of them unfold to gigabytes."""
     import yaml
 
     path = run.config_file
@@ -182,15 +182,15 @@ def _config(run: RunFolder) -> dict[str, Any]:
 
 
 def once(results: dict[Path, ResultT | DataError], path: Path, read: Callable[[], ResultT]) -> ResultT:
-    """What was read of a path, or what was wrong with it, without reading it again.
+    """The result of reading a path, or the error that reading it raised; no path is read twice.
 
     Args:
-        results: what was read before; the result is added.
+        results: the results of the paths that were read before; this one is added.
         path: the path.
         read: reads it.
 
     Raises:
-        DataError: reading ended so, now or before.
+        DataError: reading it failed, now or before.
     """
     if path not in results:
         try:

@@ -12,6 +12,7 @@ from mnerkit.errors import DataError, MnerkitError, did_you_mean
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import Batch
     from mnerkit.data.corpus.post import Post
+    from mnerkit.methods.figures.graphs import PostGraph
     from mnerkit.runs.build import Assembly
 
 
@@ -70,6 +71,46 @@ def _scored(dataset: Any, key: Any) -> list[Post]:
     if hasattr(dataset, "source"):
         return [dataset.source.posts[place] for place in dataset.source.episode(key).query]
     return [dataset.posts[place] for place in key]
+
+
+def graphs(
+    ckpt_path: str,
+    split: str,
+    ids: list[str] | None = None,
+    dotted: Mapping[str, str | None] | None = None,
+    tower_dir: str | None = None,
+) -> Iterator[PostGraph]:
+    """Graphs of posts before and after the update of a checkpoint's method, with what it predicts for them.
+
+    Args:
+        ckpt_path: the checkpoint, or a run folder.
+        split: which posts.
+        ids: posts to draw; all where None.
+        dotted: options of the data that differ from the run's, as text by dotted name.
+        tower_dir: folder with a frozen tower's weights.
+
+    Raises:
+        UsageError: the method's encoder traces no graph.
+        DataError: the split has no posts.
+    """
+    import torch
+
+    from mnerkit.methods.figures.graphs import post_graphs
+    from mnerkit.runs.reporting import quiet
+
+    quiet()
+    assembly = assembled(ckpt_path, dotted or {}, tower_dir)
+    method = assembly.method
+    empty = True
+    for batch in batches_of(assembly, split, ids):
+        with torch.inference_mode():
+            of_batch = list(post_graphs(method, batch.to(method.device)))
+        for graph in of_batch:
+            if ids is None or graph.prediction.post.id in ids:
+                empty = False
+                yield graph
+    if empty:
+        raise DataError(f"nothing of the split {split} was drawn: it has no posts")
 
 
 def keep(

@@ -1,4 +1,4 @@
-"""Answers of many systems to the same posts, kept small: a post's different answers, and each system's number of one.
+"""Answers of many systems to the same posts, kept small: the different answers, and the number of each system's.
 
 Nothing here imports torch.
 """

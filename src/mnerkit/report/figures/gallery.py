@@ -1,7 +1,7 @@
-"""What papers draw beside tables, as plain data of a page: relevance R, attention, graphs, t-SNE, cases.
+"""Figures that papers print beside tables, as plain data of a page: relevance R, attention, graphs, t-SNE, cases.
 
-Histograms of R come from a run's scores, R under pictures from its predictions; what takes a network has been kept in
-the run's folder (`figure_file`).
+Histograms of R come from a run's scores, and R under pictures from its predictions; figures that take a network to
+compute are read from the run's folder (`figure_file`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DRAWN = (FROM_SCORES, FROM_PREDICTIONS, *figure_file.COMPUTED)
 
 
 def kinds_of(record: Record) -> list[tuple[str, str]]:
-    """Kind and split of the figures that a run has of its own, whatever table asks for them."""
+    """Kind and split of the figures that a run has of its own, whether or not a table asks for them."""
     kinds = [
         (kind, split)
         for split in ("test", "dev", "train")
@@ -57,7 +57,7 @@ class Gallery:
 
     Attributes:
         number: place of each run in the page's list, by its folder.
-        pictures: the page's.
+        pictures: the pictures of the page.
         problems: what is wrong is added, a line each.
         root: folder of the corpora; that of each run's configuration where None.
     """
@@ -67,7 +67,7 @@ class Gallery:
     problems: list[str]
     root: Path | None = None
     _left: int = MAX_BYTES
-    _done: set[tuple[Path, str, str]] = field(default_factory=set)
+    _drawn: set[tuple[Path, str, str]] = field(default_factory=set)
     _posts: dict[tuple[str, ...], dict[str, Post]] = field(default_factory=dict)
 
     def of_table(self, filled: Filled) -> list[Drawn]:
@@ -87,33 +87,33 @@ class Gallery:
             if runs and runs not in done:
                 done.add(runs)
                 name, split = filled.table.rows[row].name, filled.table.columns[column].split
-                yield self._one(kind, figure.records, split, f"{name}, {figure.records[0].corpus}")
+                yield self._figure(kind, figure.records, split, f"{name}, {figure.records[0].corpus}")
 
     def of_run(self, record: Record) -> Drawn | None:
         """The figures of a run that no table asked for; None where there are none."""
         drawn = [
-            self._one(kind, [record], split, f"{kind}, {split}")
+            self._figure(kind, [record], split, f"{kind}, {split}")
             for kind, split in kinds_of(record)
-            if (record.path, kind, split) not in self._done
+            if (record.path, kind, split) not in self._drawn
         ]
         return {"title": record.label, "note": f"Run {record.path.as_posix()}", "drawn": drawn} if drawn else None
 
-    def _one(self, kind: str, records: Sequence[Record], split: str, name: str) -> Drawn:
-        """A figure, or why it is not there."""
-        self._done |= {(record.path, kind, split) for record in records}
+    def _figure(self, kind: str, records: Sequence[Record], split: str, name: str) -> Drawn:
+        """A figure, or the reason why it is missing."""
+        self._drawn |= {(record.path, kind, split) for record in records}
         head: Drawn = {"kind": kind, "name": name, "run": self.number.get(records[0].path.resolve())}
         try:
             if kind == FROM_SCORES:
                 return head | _histogram(records, split)
             if kind == FROM_PREDICTIONS:
                 return head | self._relevance(records[0], split)
-            return head | self._kept(kind, records[0], split)
+            return head | self._read(kind, records[0], split)
         except DataError as problem:
             return head | {"kind": "absent", "about": str(problem)}
 
     # ------------------------------------------------------------------ kept in run folders
 
-    def _kept(self, kind: str, record: Record, split: str) -> Drawn:
+    def _read(self, kind: str, record: Record, split: str) -> Drawn:
         path = figure_file.file_of(record.path, kind, split)
         if not path.is_file():
             raise DataError(f"not drawn yet; `mnerkit draw {kind} {os.path.normpath(record.path)}` does it")
@@ -206,7 +206,7 @@ def _of_posts(about: str, posts: list[Drawn], sides: Sequence[str]) -> Drawn:
 
 
 def _histogram(records: Sequence[Record], split: str) -> Drawn:
-    """Counts of images in equal bins of R, over the runs; by truth where that is known."""
+    """Counts of images in equal bins of R, over the runs; by truth where it is known."""
     names = [(key, name) for key, name in SERIES if all(_counts(record, split, key) for record in records)]
     series = []
     for key, name in names or [("histogram", "images")]:
@@ -219,7 +219,7 @@ def _histogram(records: Sequence[Record], split: str) -> Drawn:
 
 
 def _counts(record: Record, split: str, key: str) -> list[int]:
-    """Counts in bins; nothing where there are none, or they are no counts."""
+    """Counts in bins; empty where there are none, or where they are not sound."""
     counts = sequence(mapping(record.metrics.get(split)).get(key))
     sound = len(counts) <= MOST_BINS and all(type(count) is int and count >= 0 for count in counts)
     return list(counts) if sound else []

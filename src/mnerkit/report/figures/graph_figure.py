@@ -30,7 +30,7 @@ FONT = 7.5  # points, of a label
 
 
 def load_figure() -> Any:
-    """Matplotlib's `Figure`, which is needed by nobody who draws nothing.
+    """Matplotlib's `Figure`, which is imported when something is drawn.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -71,7 +71,7 @@ class _Drawing:
         sizes *= max(1.0, SMALLEST / sizes.sum())
         self.edges = np.concatenate(([0.0], np.cumsum(sizes)))  # of the cells, in inches
         self.side = float(self.edges[-1])
-        # every node is named where names do not overlap: words always, of many patches some
+        # words are always named, and as many patches as names do not overlap
         self.step = max(1, math.ceil(1.15 * FONT / (72 * float(sizes[-1]))))
         room = max([3, *map(len, self.labels)]) * FONT * 0.0094 + 0.12
         self.first = MARGIN + PICTURE + 0.35 + room  # left edge of the first map

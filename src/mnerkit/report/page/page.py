@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -31,10 +30,9 @@ from mnerkit.report.tables.evaluation_setting import joined
 from mnerkit.report.tables.reasons import missing
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
-from mnerkit.templates import asset, render
+from mnerkit.templates import as_json, asset, render
 
 PACKAGE = "mnerkit.report.page"
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 MOST_TYPES = 40  # of a table of confusion
 SHOWN_SCORE = re.compile(r"f1|precision|recall|f1_strict|type/.*/f1", re.DOTALL)
 # rules of a few-shot protocol that a figure's signature names
@@ -96,19 +94,12 @@ def page(
     )
 
 
-def as_json(content: Any) -> Markup:
-    """JSON that may stand in a script element: nothing in it ends the element, and it is sound UTF-8."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = re.sub("[<>&\u2028\u2029]", lambda character: _ESCAPES[character.group()], text)
-    return Markup(re.sub("[\ud800-\udfff]", "\ufffd", text))
-
-
 def _asset(name: str) -> str:
     return asset(PACKAGE, name).strip()
 
 
 def _hash(content: str) -> str:
-    """A content security policy's name for an inline style or script."""
+    """The name of an inline style or script in a content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
@@ -185,7 +176,7 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
     }
     split = predicted_split(record)
     if split:
-        # what is wrong with predictions stands among the problems already
+        # damaged predictions are among the problems already
         with contextlib.suppress(DataError):
             posts = library.of(record.path, split)
             if len(posts.types) <= MOST_TYPES:
@@ -195,7 +186,7 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
 
 
 def signature(record: Record) -> list[tuple[str, str]]:
-    """What a figure of the run was measured on and with: name and value of each thing, in a fixed order."""
+    """What a figure of the run was measured on and with: names and values, in a fixed order."""
     protocol, model = record.protocol, mapping(record.settings.get("model"))
     data = mapping(record.settings.get("data"))
     release = protocol.get("release")
@@ -219,7 +210,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
 
 
 def _behaviour(env: Mapping[str, Any]) -> str:
-    """The behaviour numbers of a run; of one of an older version the digest of its source files."""
+    """The behaviour numbers of a run; for a run of an older version, the digest of its source files."""
     numbers = mapping(env.get("behaviours"))
     if numbers:
         return ", ".join(f"{part} {number}" for part, number in numbers.items())

@@ -86,7 +86,7 @@ def write_report(
     texts[PAGE] = page(title, records, library, done.problems, done.tables, without_parts, sets, root, picture_bytes)
     done.files = list(texts)
     before = _files_of_report(out)
-    # first, so that what a kill leaves half written is known to be a report's
+    # first, so that a folder that a kill leaves half written is recognised as a report's
     _mark(out, before)
     for name, text in texts.items():
         write_text(out / name, text)
@@ -97,7 +97,7 @@ def write_report(
 
 
 def _tables(paths: Sequence[Path], problems: list[str]) -> list[Table]:
-    """The tables that can be read; of two with one name the first."""
+    """The tables that can be read; of two tables with one name, the first."""
     tables: dict[str, tuple[Table, Path]] = {}
     for path in paths:
         try:
@@ -132,7 +132,7 @@ def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None =
 
 
 def _mark(out: Path, files: Iterable[str]) -> None:
-    """Say that the folder is a report's, and which files it holds."""
+    """Mark the folder as a report's, with the names of its files."""
     write_json(out / MARKER, {"format": "mnerkit-report", "mnerkit": RELEASE, "files": sorted(files)})
 
 
@@ -147,7 +147,7 @@ def _files_of_report(out: Path) -> set[str]:
 
 
 def check_folder(out: Path, overwrite: bool = True) -> None:
-    """Refuse a folder whose files are not a report's, or are one's that may not be replaced.
+    """Refuse a folder whose files are not a report's, or are a report's that may not be replaced.
 
     Raises:
         UsageError: with the way out.

@@ -1,4 +1,4 @@
-"""Posts for the error browser: words, gold, what each run said, and thumbnails; as plain data, kept small."""
+"""Posts for the error browser: words, gold and predicted entities, and thumbnails; as plain data, kept small."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class Pictures:
     def __init__(self, budget: int) -> None:
         self.left = budget
         self.sources: list[str] = []
-        self._known: dict[tuple[Path | int, int], int] = {}
+        self._numbers: dict[tuple[Path | int, int], int] = {}
 
     def number(self, ref: ImageRef, side: int = SIDE) -> int:
-        """Place of a picture's thumbnail in `sources`; else `MISSING`, `DAMAGED` or `LEFT_OUT`."""
+        """Place of a picture's thumbnail in `sources`, or `MISSING`, `DAMAGED` or `LEFT_OUT`."""
         if not ref.present:
             return MISSING
         key = (ref.path if ref.path is not None else id(ref), side)
-        if key not in self._known:
-            self._known[key] = self._add(ref, side)
-        return self._known[key]
+        if key not in self._numbers:
+            self._numbers[key] = self._add(ref, side)
+        return self._numbers[key]
 
     def _add(self, ref: ImageRef, side: int) -> int:
         if self.left <= 0:
@@ -119,7 +119,7 @@ def sets(
 
 
 def _chosen(posts: PostSet, most: int) -> list[int]:
-    """Places of at most so many posts, in order; where some are left out, those stay on which runs differ."""
+    """Places of at most so many posts, in order; posts on which runs differ are left out last."""
     return sorted(posts.by_interest(range(len(posts.posts)))[:most])
 
 
@@ -152,7 +152,7 @@ def corpus_posts(config: Mapping[str, Any], split: str, root: Path | str | None)
 
 
 def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
-    """What the page gets of a set.
+    """The data of a set for the page.
 
     A post is `[id, words, gold, flags, pictures, episode, types]`; entities are flat: `[start, end, type, ...]`, types
     by number; flags: 1 ambiguous, 2 a picture is there; pictures: `[name, number, caption]`.
@@ -185,7 +185,7 @@ def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
 
 
 def _pictures(shown: Shown, pictures: Pictures) -> dict[tuple[int, int], int]:
-    """Number of each picture; the first ones of the posts that matter most come first, since bytes may run out."""
+    """Number of each picture. The pictures of the most interesting posts come first, since bytes may run out."""
     posts = [(place, shown.corpus.get(shown.set.posts[place].id)) for place in shown.set.by_interest(shown.places)]
     return {
         (place, at): pictures.number(post.images[at])

@@ -24,7 +24,7 @@ class RunCases:
 
     Attributes:
         name: what heads its column.
-        folder: where it lies.
+        folder: the run's folder.
         cases: by episode and post.
         config: its configuration, where there is one.
     """
@@ -67,7 +67,7 @@ def page(runs: Sequence[RunCases], keys: Sequence[Key], shown: Sequence[Key], po
 
 
 def _picture(post: Post | None) -> tuple[str | None, str | None]:
-    """Name of a post's first picture, and the picture as a data URI; None where there is none to show."""
+    """Name of a post's first picture, and the picture as a data URI; each is None where there is none to show."""
     if post is None or not post.images:
         return None, None
     ref = post.images[0]

@@ -1,4 +1,4 @@
-"""How many gold entities a method finds that another one misses, and the other way round."""
+"""How many gold entities one method finds and another misses, and the other way round."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from mnerkit.report.tables.tables import Filled, runs_of_one_seed
 
 
 def counts(filled: Filled, library: Library) -> list[dict[str, Any]]:
-    """Of each cell, against its column's baseline: `corrected`, `spoiled` and `gold` entities, a seed on average.
+    """`corrected`, `spoiled` and `gold` entities of each cell against its column's baseline, on average over seeds.
 
     An entity is corrected where the baseline misses it and the method finds it, and spoiled the other way round. Only
-    of tables that ask for it (`draw: [counts]`) and have a baseline row; cells that were not asked alike are left out.
+    of tables that ask for it (`draw: [counts]`) and have a baseline row. Cells that were scored on other posts than
+    the baseline are left out.
     """
     baseline = filled.table.baseline_row
     if "counts" not in filled.table.draw or baseline is None:

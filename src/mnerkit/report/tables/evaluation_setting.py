@@ -11,12 +11,12 @@ from mnerkit.report.folders import Record, corpus_name, mapping
 
 # name and value of each fact, in a fixed order
 Evaluation = tuple[tuple[str, str], ...]
-# what a table's heading always names; of the rest only what distinguishes two evaluations
+# facts that the heading of a table always names; of the others it names those that distinguish two evaluations
 NAMED = ("corpus", "split", "train_types")
 
 
 def evaluation_of(record: Record, split: str) -> Evaluation:
-    """What the scores of a split are of: data, training types, and the rules by which its episodes were drawn.
+    """What the scores of a split were measured on: data, training types and the rules by which episodes were drawn.
 
     Not the seed of the episodes, which is the run's: runs are paired by it.
     """
@@ -40,7 +40,7 @@ def evaluation_of(record: Record, split: str) -> Evaluation:
 
 
 def joined(value: Any) -> str:
-    """A value as text; those of a list with `+` between."""
+    """A value as text; the values of a list are joined by `+`."""
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -55,7 +55,7 @@ def difference_between(one: Collection[Evaluation], other: Collection[Evaluation
 
 
 def distinctions(evaluations: Iterable[Evaluation]) -> dict[Evaluation, str]:
-    """Of each evaluation what distinguishes it from others of one corpus, split and training types; mostly nothing."""
+    """What distinguishes each evaluation from others of the same corpus, split and training types; mostly nothing."""
     groups: dict[tuple[str | None, ...], dict[Evaluation, dict[str, str]]] = defaultdict(dict)
     for evaluation in evaluations:
         facts = dict(evaluation)

@@ -1,4 +1,4 @@
-"""Filled tables as CSV (a line a cell), Markdown and LaTeX; whatever a name holds, it stays text."""
+"""Filled tables as CSV (one line per cell), Markdown and LaTeX; whatever a name holds, it stays text."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _LATEX: dict[str, str | int | None] = {
 
 
 def as_csv(filled: Filled) -> str:
-    """One line a cell, with everything that is known of it."""
-    blank = Figure(Cell(row=0, column=0, state="missing"))  # a table without cells has a header, too
+    """CSV with one line per cell, which holds all that is known about it."""
+    blank = Figure(Cell(row=0, column=0, state="missing"))  # a table without cells has a header too
     rows = [_csv_values(filled, figure) for figure in filled.figures.values()]
     return csv_text(_csv_values(filled, blank), [{key: _csv(value) for key, value in row.items()} for row in rows])
 
@@ -83,7 +83,7 @@ def _csv_values(filled: Filled, figure: Figure) -> dict[str, object]:
 
 
 def _csv(value: object) -> object:
-    """A value for a cell; a text that a spreadsheet would compute gets an apostrophe before it."""
+    """A value for a cell; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, str):
@@ -97,7 +97,7 @@ def _is_number(text: str) -> bool:
 
 
 def as_markdown(filled: Filled) -> str:
-    """The table, a line a row, and notes below."""
+    """The table in Markdown, with notes below it."""
     return _rendered(filled, "table.md.jinja", _markdown)
 
 
@@ -118,7 +118,7 @@ def _rendered(filled: Filled, template: str, escaped: Callable[[str], str]) -> s
 
 
 def _texts(figure: Figure | None, letters: dict[str, str]) -> tuple[str, str]:
-    """What a cell shows, `ours ± half† (printed, difference) a`: what is bold of it, and the rest."""
+    """The bold part and the rest of what a cell shows: `ours ± half† (printed, difference) a`."""
     if figure is None:
         return "", ""
     printed = figure.cell.printed_text
@@ -140,7 +140,7 @@ def signed(value: float) -> str:
 
 
 def remarks(figure: Figure) -> list[str]:
-    """What stands about a figure below its table."""
+    """The notes about a figure below its table."""
     texts = [] if figure.mean is None or figure.reference is None else [f"not comparable: {r}" for r in figure.reasons]
     if figure.cell.erratum:
         should = "" if figure.cell.corrected is None else f"; {figure.cell.corrected:.2f} is meant"

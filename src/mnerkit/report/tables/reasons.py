@@ -1,4 +1,4 @@
-"""Why figures of some runs can't be compared with printed ones, as far as the runs themselves tell."""
+"""Why figures of some runs can't be compared with printed ones, as far as the runs themselves show."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
     """Why figures of these runs can't be compared with printed ones: corpus, labels, chunking, pictures, tower."""
     reasons = []
     protocols = [record.protocol for record in records]
-    named = {str(protocol.get("corpus")) for protocol in protocols}
+    corpora = {str(protocol.get("corpus")) for protocol in protocols}
     # scores on another corpus than a run's own have a split of their own
-    if column.corpus is not None and "@" not in column.split and named != {column.corpus}:
-        reasons.append(f"corpus: {', '.join(sorted(named))}, not {column.corpus}")
+    if column.corpus is not None and "@" not in column.split and corpora != {column.corpus}:
+        reasons.append(f"corpus: {', '.join(sorted(corpora))}, not {column.corpus}")
     if len({str(protocol.get("digest")) for protocol in protocols}) > 1:
         reasons.append("its runs are of different data")
-    elif named != {"probe"} and protocols[0].get("release") is None:
+    elif corpora != {"probe"} and protocols[0].get("release") is None:
         reasons.append("data: a release that is not known by its digest")
     variants = {
         str(protocol.get("variant") or "default") for protocol in protocols if protocol.get("corpus") != "probe"
@@ -37,8 +37,8 @@ def own_reasons(column: Column, records: Sequence[Record]) -> list[str]:
     limits = {protocol.get("limit") for protocol in protocols} - {None}
     reasons += [f"data: the first {limit} posts of each split" for limit in sorted(limits, key=str)]
     for what in ("pictures", "captions"):
-        lacking = (missing(protocol, what, MOST_MISSING) for protocol in protocols)
-        reasons += dict.fromkeys(f"{what}: {share}" for share in lacking if share)
+        shares = (missing(protocol, what, MOST_MISSING) for protocol in protocols)
+        reasons += dict.fromkeys(f"{what}: {share}" for share in shares if share)
     if any(mapping(protocol.get("objects")).get("source") == "none" for protocol in protocols):
         reasons.append("objects: none are known, set places of each picture are seen")
     towers = {str(mapping(record.settings.get("model")).get("text")) for record in records}
@@ -52,11 +52,11 @@ def missing(protocol: Mapping[str, Any], what: str = "pictures", most: float = 0
     Args:
         protocol: what a run's scores were taken on.
         what: `pictures` or `captions`.
-        most: tell of splits where a larger share is missing.
+        most: splits where no larger share is missing are left out.
     """
     texts = []
     for split, counts in mapping(protocol.get(f"missing_{what}")).items():
-        absent, of = (mapping(counts).get(name) for name in ("missing", "of"))
-        if isinstance(absent, int) and isinstance(of, int) and absent > most * of:
-            texts.append(f"{absent:,} of {of:,} ({split})")
+        absent, total = (mapping(counts).get(name) for name in ("missing", "of"))
+        if isinstance(absent, int) and isinstance(total, int) and absent > most * total:
+            texts.append(f"{absent:,} of {total:,} ({split})")
     return f"{', '.join(texts)} are missing" if texts else ""

@@ -1,4 +1,4 @@
-"""Rows of a table of runs: which of them, in which order, and as a file."""
+"""Rows of the table of runs: filtered, sorted and exported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def condition(text: str) -> tuple[str, str, str]:
     """Key, comparison and value of a `--where`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is no condition.
     """
     parts = re.fullmatch(r"([^=<>!]+)(!=|>=|<=|=|>|<)(.*)", text, flags=re.S)
     if parts is None:
@@ -83,7 +83,7 @@ def _holds(value: Any, how: str, wanted: str) -> bool:
 
 
 def in_order(rows: list[Row], column: str, figures: Collection[str]) -> list[Row]:
-    """Rows by a column: figures from the highest, texts from A; `-` turns that round. Rows without a value come last.
+    """Rows sorted by a column: figures from the highest, texts from A; `-` reverses that. Empty ones come last.
 
     Raises:
         UsageError: there is no such column.
@@ -117,5 +117,5 @@ def exported(rows: Sequence[Mapping[str, Any]], suffix: str, figures: Collection
 
 
 def _plain(value: Any) -> Any:
-    """A value for a cell of CSV; a text that a spreadsheet would compute gets an apostrophe before it."""
+    """A value for a cell of CSV; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value

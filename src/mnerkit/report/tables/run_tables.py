@@ -1,4 +1,4 @@
-"""Tables of runs that no table file names: all of them, and of each method what its parts are worth."""
+"""Tables of runs that no table file names: one of all runs, and one of the ablations of each method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def of_runs(records: Iterable[Record]) -> Table | None:
         rows.setdefault(key, []).append((record, evaluation))
     if not rows:
         return None
-    rest = distinctions(evaluation for _, evaluation in scored)
+    distinction = distinctions(evaluation for _, evaluation in scored)
     evaluations = dict.fromkeys(evaluation for _, evaluation in scored)
     columns = [(evaluation, metric) for evaluation in evaluations for metric in METRICS]
     cells = [
@@ -38,7 +38,7 @@ def of_runs(records: Iterable[Record]) -> Table | None:
         rows=tuple(Row(name=_joined(*key), plugin=key[0]) for key in rows),
         columns=tuple(
             Column(
-                name=_joined(*_named(evaluation), rest[evaluation], METRICS[metric]),
+                name=_joined(*_named(evaluation), distinction[evaluation], METRICS[metric]),
                 split=_named(evaluation)[1],
                 metric=metric,
             )
@@ -49,16 +49,16 @@ def of_runs(records: Iterable[Record]) -> Table | None:
 
 
 def ablations(records: Iterable[Record]) -> list[Table]:
-    """Of each method and evaluation with ablations among the runs, a table of the full method and what is left out.
+    """A table for each method and evaluation with ablations: the full method, and the method without each part.
 
-    Where a variant was run in several configurations (a sweep, say), those count that differ least from each other.
+    Where a variant was run in several configurations (a sweep, say), the ones that differ least from each other count.
     """
     groups: dict[tuple[str, Evaluation], dict[str, dict[str, list[Record]]]] = {}
     for record, evaluation in _scored(records):
         variants = groups.setdefault((record.plugin, evaluation), {})
         variants.setdefault(record.ablation or "", {}).setdefault(record.configuration, []).append(record)
     tables: list[Table] = []
-    rest = distinctions(evaluation for _, evaluation in groups)
+    distinction = distinctions(evaluation for _, evaluation in groups)
     for (plugin, evaluation), variants in sorted(groups.items()):
         if "" not in variants or len(variants) < 2:
             continue
@@ -70,7 +70,7 @@ def ablations(records: Iterable[Record]) -> list[Table]:
         tables.append(
             Table(
                 experiment=f"ablations-{len(tables) + 1}",
-                title=_joined(plugin, "on", corpus, types, rest[evaluation], f"({split})"),
+                title=_joined(plugin, "on", corpus, types, distinction[evaluation], f"({split})"),
                 rows=tuple(Row(name=name or "full", plugin=plugin) for name in nearest),
                 columns=(Column(name="F1", split=split),),
                 cells=tuple(cells),

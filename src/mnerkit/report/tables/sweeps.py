@@ -18,7 +18,7 @@ LOSS = "train/loss"
 
 
 def series(filled: Filled) -> list[dict[str, Any]]:
-    """What is drawn of a table as curves; nothing of one that is no sweep and no curve.
+    """The curves of a table; none where it is no sweep and no curve.
 
     Each is a name, an option, its values, and lines; a point of a line is `[place of its value, ours, half of the
     interval, printed]`.
@@ -66,7 +66,7 @@ def _points(filled: Filled, places: list[tuple[int, int, int]]) -> list[list[Any
 
 
 def _common(names: list[str]) -> str:
-    """What names of columns have in common, word by word."""
+    """The words that all names of columns have in common."""
     words = [name.split() for name in names]
     return " ".join(word for word in words[0] if all(word in other for other in words[1:])) or names[0]
 
@@ -99,7 +99,7 @@ def _training(filled: Filled) -> list[dict[str, Any]]:
 
 
 def _epochs(figure: Figure, name: str) -> list[list[Any]]:
-    """Points of a quantity that every seed has of an epoch."""
+    """Points of a quantity, for the epochs that every seed has logged."""
     logs = [_logged(record.path / "curve" / "metrics.csv", name) for record in figure.records]
     epochs = sorted(set.intersection(*map(set, logs))) if logs else []
     means = [(epoch, mean_interval([log[epoch] for log in logs])) for epoch in epochs]
@@ -109,7 +109,7 @@ def _epochs(figure: Figure, name: str) -> list[list[Any]]:
 def _logged(path: Path, name: str) -> dict[int, float]:
     """Epoch -> last value of a column in a log; nothing where there is no such log."""
     values: dict[int, float] = {}
-    # what stands before a damaged line counts
+    # the lines before a damaged one count
     with contextlib.suppress(OSError, ValueError, csv.Error):
         if path.stat().st_size > MAX_BYTES:
             return {}

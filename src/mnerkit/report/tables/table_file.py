@@ -36,7 +36,7 @@ def _run_folder(run: object, info: ValidationInfo) -> object:
 
 
 def _option_value(value: object) -> object:
-    """A number stays one; anything else is a name."""
+    """A number as it is; anything else as a name."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:200]
 
 
@@ -65,7 +65,7 @@ class Cell(Content):
         row: place of its row.
         column: place of its column.
         printed: the paper's figure, or None.
-        printed_raw: the same as it stands in the paper.
+        printed_raw: the same, spelt as in the paper.
         erratum: what is wrong with the printed figure; in the file also `{"text": ..., "corrected": figure}`.
         corrected: what it should have been, where that is known.
         runs: run folders, one a seed.
@@ -104,7 +104,7 @@ class Cell(Content):
 
     @property
     def printed_text(self) -> str:
-        """The paper's figure: as it stands there, if that is in the unit of ours; empty without one."""
+        """The paper's figure, spelt as in the paper if that is in the unit of ours; empty without one."""
         if self.printed is None:
             return self.printed_raw or ""
         try:

@@ -25,14 +25,14 @@ class Figure:
     """A cell with our figure.
 
     Attributes:
-        cell: what the table file says of it.
+        cell: what the table file holds about it.
         records: the runs that fill it, in order of their seeds.
         values: our figure of each seed.
         mean: over seeds; None where there is none.
         half: half width of the 95 % t-interval; None with one seed.
         state: `done`, `missing`, `failed` or `printed_only`.
         why: reason of a failure.
-        reasons: why ours can't be compared with the printed figure; empty where it can.
+        reasons: why ours can't be compared with the printed figure; empty where it can be.
         evaluations: what its runs were scored on; it is ranked and tested only among figures of the same.
         best: whether no other such row of the column has a higher mean.
         test: of it (b) against another row (a).
@@ -254,8 +254,8 @@ def _opponent(filled: Filled, row: int, column: int) -> int | None:
     """The row that a cell is tested against."""
     baseline = filled.table.baseline_row
     if baseline is not None:
-        there = filled.at(baseline, column)
-        return None if row == baseline or there is None or there.mean is None else baseline
+        figure = filled.at(baseline, column)
+        return None if row == baseline or figure is None or figure.mean is None else baseline
     evaluations = filled.figures[row, column].evaluations
     others = {
         place[0]: figure.mean
@@ -270,9 +270,8 @@ def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> list[UnitC
     if len(a.cell.of) != len(b.cell.of):
         raise DataError("one is a mean of cells, and the other of other ones")
     if a.cell.of:
-        cells = zip(a.cell.of, b.cell.of, strict=True)
-        parts = [_parts(filled, filled.figures[mine], filled.figures[yours], library) for mine, yours in cells]
-        return [counts for of_cell in parts for counts in of_cell]
+        pairs = ([filled.figures[place] for place in places] for places in zip(a.cell.of, b.cell.of, strict=True))
+        return [counts for part_a, part_b in pairs for counts in _parts(filled, part_a, part_b, library)]
     if a.cell.metric != b.cell.metric:
         raise DataError(f"{a.cell.metric} against {b.cell.metric}")
     split = filled.table.columns[b.cell.column].split
