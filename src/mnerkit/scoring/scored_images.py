@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from mnerkit.errors import DataError
 
 MAX_BYTES = 64 << 20  # of a file
+MOST_BINS = 100  # of a histogram
+BY_TRUTH = (("relevant/histogram", "relevant images"), ("irrelevant/histogram", "irrelevant images"))
 
 
 class ScoredImages(BaseModel):
@@ -43,3 +46,28 @@ def read_scored_images(path: Path) -> list[ScoredImages]:
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{path}: {str(problem).splitlines()[0]}") from None
     return rows
+
+
+def pooled_histograms(scores: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[int]]]:
+    """Counts of images in equal bins of R, summed over the scores of several runs.
+
+    Returns:
+        Name and counts: of relevant and of irrelevant images where the truth is known, else of all images. Empty where
+        a run has no such counts, or where they are damaged.
+    """
+    names = [(key, name) for key, name in BY_TRUTH if all(_counts(of_run, key) for of_run in scores)]
+    series = []
+    for key, name in names or [("histogram", "images")]:
+        counts = [_counts(of_run, key) for of_run in scores]
+        if not counts[0] or len(set(map(len, counts))) > 1:
+            return []
+        series.append((name, list(map(sum, zip(*counts, strict=True)))))
+    return series
+
+
+def _counts(scores: Mapping[str, Any], key: str) -> list[int]:
+    """Counts in bins; empty where there are none, or where they are not sound."""
+    counts = scores.get(key)
+    if not isinstance(counts, list | tuple) or len(counts) > MOST_BINS:
+        return []
+    return list(counts) if all(type(count) is int and count >= 0 for count in counts) else []

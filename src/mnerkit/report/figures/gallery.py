@@ -15,23 +15,21 @@ from typing import Any
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, MnerkitError
-from mnerkit.report.folders import Record, mapping, sequence
+from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import file_of
 from mnerkit.report.posts.browser import MOST_PICTURES, UNKNOWN, Pictures, add_line, corpus_posts
 from mnerkit.report.tables.tables import Filled
 from mnerkit.runs import figure_file
 from mnerkit.runs.figure_file import CASES, FROM_PREDICTIONS, FROM_SCORES
-from mnerkit.scoring.scored_images import read_scored_images
+from mnerkit.scoring.scored_images import pooled_histograms, read_scored_images
 
 LARGE = 320  # pixels of the longer side of a picture that a figure is drawn on
 MOST_POSTS = 12  # with R under their pictures
-MOST_BINS = 100
 MAX_BYTES = 8 << 20  # of the kept figures of a page
 ABOUT_R = (
     "R is how relevant an image is to its post, from 0 to 1; the blank image has 0.5. First posts of {split} with "
     "several images, then others."
 )
-SERIES = (("relevant/histogram", "relevant images"), ("irrelevant/histogram", "irrelevant images"))
 Drawn = dict[str, Any]
 DRAWN = (FROM_SCORES, FROM_PREDICTIONS, *figure_file.COMPUTED)
 
@@ -207,19 +205,8 @@ def _of_posts(about: str, posts: list[Drawn], sides: Sequence[str]) -> Drawn:
 
 def _histogram(records: Sequence[Record], split: str) -> Drawn:
     """Counts of images in equal bins of R, over the runs; by truth where it is known."""
-    names = [(key, name) for key, name in SERIES if all(_counts(record, split, key) for record in records)]
-    series = []
-    for key, name in names or [("histogram", "images")]:
-        counts = [_counts(record, split, key) for record in records]
-        if not counts[0] or len(set(map(len, counts))) > 1:
-            raise DataError(f"run {records[0].path} has no histogram of R of {split!r}")
-        series.append([name, list(map(sum, zip(*counts, strict=True)))])
+    series = pooled_histograms([mapping(record.metrics.get(split)) for record in records])
+    if not series:
+        raise DataError(f"run {records[0].path} has no histogram of R of {split!r}")
     seeds = f"; sums over {len(records)} seeds" if len(records) > 1 else ""
     return {"about": f"Images of {split} by their R; the blank image has 0.5{seeds}.", "series": series}
-
-
-def _counts(record: Record, split: str, key: str) -> list[int]:
-    """Counts in bins; empty where there are none, or where they are not sound."""
-    counts = sequence(mapping(record.metrics.get(split)).get(key))
-    sound = len(counts) <= MOST_BINS and all(type(count) is int and count >= 0 for count in counts)
-    return list(counts) if sound else []

@@ -83,7 +83,10 @@ class _Drawing:
         self.figure = figure_class(figsize=(self.width, self.height), dpi=DPI, facecolor="white")
 
     def png(self) -> bytes:
-        self._write_header()
+        title, *lines = self.header
+        self._write(MARGIN, 0.2, title, fontweight="bold", fontsize=11)
+        for number, line in enumerate(lines, 1):
+            self._write(MARGIN, 0.2 + 0.2 * number + 0.06, line, fontweight="normal", fontsize=8, family="monospace")
         lowest = min(self.graph.before.min(initial=0), self.graph.after.min(initial=0))
         signed = lowest < -0.005
         style = {"cmap": "RdBu" if signed else "Blues", "vmin": -1 if signed else 0, "vmax": 1}
@@ -134,12 +137,6 @@ class _Drawing:
             mark = "" if gold is None else (" ✓" if span in right else " ✗")
             parts.append(" ".join(self.graph.prediction.post.words[span.start : span.end]) + f" [{span.type}]{mark}")
         return ",   ".join(parts) or "no entity"
-
-    def _write_header(self) -> None:
-        title, *lines = self.header
-        self._write(MARGIN, 0.2, title, fontweight="bold", fontsize=11)
-        for number, line in enumerate(lines, 1):
-            self._write(MARGIN, 0.2 + 0.2 * number + 0.06, line, fontweight="normal", fontsize=8, family="monospace")
 
     # ------------------------------------------------------------------ heat maps
 

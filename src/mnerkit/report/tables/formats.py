@@ -88,12 +88,8 @@ def _csv(value: object) -> object:
         return f"{value:.6g}"
     if isinstance(value, str):
         text = "".join(visible(value))
-        return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not _is_number(text) else text
+        return f"'{text}" if re.match(r"[=@]|[+-](?!\d+(\.\d+)?\Z)", text) else text
     return value
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+(\.\d+)?", text) is not None
 
 
 def as_markdown(filled: Filled) -> str:
