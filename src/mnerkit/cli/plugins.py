@@ -87,7 +87,7 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
     files = options.config or [str(path) for path in _experiments(plugin)[:1]]
     config = resolve(plugin.name, files=files, ablation=options.ablation, dotted=options.dotted).content
     parts, types = count(config)
-    total, trainable = sum(each.parameters for each in parts), sum(each.trainable for each in parts)
+    total, trainable = sum(part.parameters for part in parts), sum(part.trainable for part in parts)
     settings = ", ".join(files) or "its defaults (no file in experiments/ names it; --config FILE does)"
     if as_json:
         counts = {"plugin": plugin.name, "settings": files, "types": types, "parts": [asdict(part) for part in parts]}
@@ -95,12 +95,8 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
         return 0
     print(f"{plugin.name}, settings: {settings}; head of {types} types; towers without their weights\n")
     rows = [[part.part, part.about, f"{part.parameters:>13,}", f"{part.trainable:>13,}"] for part in parts]
-    print(
-        table(
-            ["part", "what", "   parameters", "    trainable"],
-            [*rows, ["all", "", f"{total:>13,}", f"{trainable:>13,}"]],
-        )
-    )
+    rows.append(["all", "", f"{total:>13,}", f"{trainable:>13,}"])
+    print(table(["part", "what", "   parameters", "    trainable"], rows))
     return 0
 
 

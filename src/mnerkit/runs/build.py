@@ -109,8 +109,8 @@ class Assembly:
         """Let the data build what the tagger needs; a label that it does not know is refused."""
         self._check_mode()
         plain = self.method.train_mode == "plain"
-        known_alone = plain and not self.method.reads_support
-        if known_alone and (unknown := sorted(set(self.data.facts.types) - set(self.method.facts.types))):
+        unknown = sorted(set(self.data.facts.types) - set(self.method.facts.types))
+        if unknown and plain and not self.method.reads_support:
             raise DataError(
                 f"corpus {self.data.options.corpus!r} has the type {unknown[0]}, which the checkpoint does not know "
                 f"({', '.join(self.method.facts.types)})"
@@ -119,20 +119,20 @@ class Assembly:
         keep_on_disk(towers, self.data.feature_folder)
         # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
         with self.trainer.precision_plugin.forward_context():
-            known = KnownPictures.of(towers)
+            pictures = KnownPictures.of(towers)
         types = self.method.facts.types if plain else None
-        self.data.connect(self.method.needs(), self.method.train_mode, types, known)
+        self.data.connect(self.method.needs(), self.method.train_mode, types, pictures)
 
     def _check_entities(self) -> None:
         """Refuse training posts without any entity of the types to be learnt."""
         types, plain = self.data.facts.types, self.method.train_mode == "plain"
         posts = self.data.plain_posts() if plain else self.data.posts("train")
         if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
-            wanted = f" of the types {', '.join(types)}" if types else ""
+            of_types = f" of the types {', '.join(types)}" if types else ""
             left = len(posts) < len(self.data.posts("train"))
             dropped = ", as --data.out_of_play drop_sentence leaves them," if left else ""
             where = f"the {len(posts)} training posts of {self.data.options.corpus}{dropped}"
-            raise DataError(f"{where} hold no entity{wanted}: there is nothing to learn")
+            raise DataError(f"{where} hold no entity{of_types}: there is nothing to learn")
 
     def check_unseen(self) -> None:
         """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
@@ -140,10 +140,9 @@ class Assembly:
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""
-        option = "train_types" if self.data.options.train_types is not None else "episode_file"
-        if not self.method.reads_support and (
-            self.data.options.train_types is not None or self.data.options.episode_file
-        ):
+        options = self.data.options
+        option = "train_types" if options.train_types is not None else "episode_file"
+        if not self.method.reads_support and (options.train_types is not None or options.episode_file):
             name = f"head {self.method.head.name!r}" if isinstance(self.method, Tagger) else self.method.plugin
             raise UsageError(
                 f"--data.{option} makes dev and test episodes, and {name} learns nothing from a support:"

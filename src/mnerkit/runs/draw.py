@@ -51,16 +51,16 @@ def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> 
     for name in ids:
         if name not in names:
             raise DataError(f"--post {name}: no such post in the split {split}.{did_you_mean(name, names)}")
-    wanted, drawn, dataset = set(ids), set(), loader.dataset
+    drawn, dataset = set[str](), loader.dataset
     for key in loader.sampler:
         here = _scored(dataset, key)
-        if matches := wanted & {post.id for post in here}:
+        if matches := set(ids) & {post.id for post in here}:
             drawn |= matches
             batch: Any = dataset[key]
             if isinstance(batch, MnerkitError):
                 raise batch
             yield batch
-    if missing := sorted(wanted - drawn):
+    if missing := sorted(set(ids) - drawn):
         raise DataError(
             f"--post {missing[0]}: no episode of the split {split} asks for it (no entity of a type in play)"
         )

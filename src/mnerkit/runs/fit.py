@@ -71,7 +71,7 @@ def fit(
         plugin,
         files=[config] if isinstance(config, str | Path) else config,
         ablation=ablation,
-        values={section: dict(given) for section, given in sections.items() if given},
+        values=sections,
         seed=seed,
     )
     return fit_configured(configuration, Place(name, runs_dir, overwrite, test, logger), report)

@@ -68,8 +68,8 @@ def reads_of(config: Mapping[str, Any]) -> str:
     Raises:
         MnerkitError: its corpus is not there.
     """
-    given = ((config.get(section) or {}).get(name) for section, names in PATHS.items() for name in names)
-    facts = [data_facts(config), [content_of(each) for each in given if isinstance(each, str)]]
+    paths = ((config.get(section) or {}).get(name) for section, names in PATHS.items() for name in names)
+    facts = [data_facts(config), [content_of(path) for path in paths if isinstance(path, str)]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
@@ -89,9 +89,9 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
 def _numbers(value: Any) -> Any:
     """The same with 1 and 1.0 alike."""
     if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
+        return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_numbers(each) for each in value]
+        return [_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -137,7 +137,7 @@ def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: b
 
 def _files(folder: Path) -> Iterator[Path]:
     """All files of a folder, in any order."""
-    return (each for each in folder.rglob("*") if each.is_file())
+    return (path for path in folder.rglob("*") if path.is_file())
 
 
 def content_now(name: str) -> str:

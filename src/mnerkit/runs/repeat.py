@@ -50,9 +50,9 @@ def command_of(run: RunFolder, configuration: Configuration, place: Place) -> st
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Figures that are not exactly the same in two `metrics.json`, a line each; times and looks at test are none."""
     # scores that were added later (`test` on another corpus) are not repeated
-    kept = [key for key in before if key in after and key not in ("seconds", "looks_at_test")]
-    kept += [key for key in before if key not in after and "@" not in key and key not in ("seconds", "looks_at_test")]
-    of_before, of_after = (dotted({key: each.get(key) for key in kept}) for each in (before, after))
+    repeated = (key for key in before if key in after or "@" not in key)
+    keys = [key for key in repeated if key not in ("seconds", "looks_at_test")]
+    of_before, of_after = (dotted({key: metrics.get(key) for key in keys}) for metrics in (before, after))
     return [
         f"  {key}: {of_before.get(key, 'none')} before, {of_after.get(key, 'none')} now"
         for key in sorted(of_before.keys() | of_after.keys())

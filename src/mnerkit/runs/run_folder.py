@@ -137,11 +137,11 @@ class RunFolder:
         """
         self.metrics_file.unlink(missing_ok=True)
         self.last.unlink(missing_ok=True)
-        for each in self.path.iterdir():
-            if each.is_dir() and not each.is_symlink():
-                shutil.rmtree(each)
-            elif each.name not in (LOCK, self.config_file.name):
-                each.unlink()
+        for path in self.path.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name not in (LOCK, self.config_file.name):
+                path.unlink()
         self.config_file.unlink(missing_ok=True)
 
     def start(self, config: Mapping[str, Any], overwrite: bool) -> str:
@@ -155,11 +155,8 @@ class RunFolder:
             UsageError: the folder holds a run with another configuration, or files that are no run's.
         """
         # a hidden file is what a kill left of writing config.yaml
-        if (
-            self.path.exists()
-            and not self.started
-            and any(not each.name.startswith(".") for each in self.path.iterdir())
-        ):
+        others = self.path.exists() and any(not path.name.startswith(".") for path in self.path.iterdir())
+        if others and not self.started:
             raise UsageError(f"{self.path} holds files that are not a run's; give another --name")
         if self.started and overwrite:
             self.clear()
@@ -298,8 +295,8 @@ class Place:
             UsageError: there is no such logger.
         """
         given = self.logger or configuration.content.get("logger") or "csv"
-        names = given.strip("[]").split(",") if isinstance(given, str) else [str(each) for each in given]
-        if unknown := [each for each in names if each not in ("csv", "wandb")]:
+        names = given.strip("[]").split(",") if isinstance(given, str) else list(map(str, given))
+        if unknown := [name for name in names if name not in ("csv", "wandb")]:
             raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
         return names
 

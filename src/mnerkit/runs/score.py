@@ -63,13 +63,12 @@ def score(
     path = Path(getattr(run, "path", run))  # type: ignore[arg-type]
     content = checkpoint.read(path)
     own = content["mnerkit"]["config"]
-    values = {name: dict(given) for name, given in (("model", model), ("data", data), ("trainer", trainer)) if given}
+    values = {"model": model, "data": data, "trainer": trainer}
     configuration = resolve(plugin, files=config, values=values, dotted=dotted, base=own)
     folder = RunFolder(path if path.is_dir() else path.parent)
-    keep = folder.finished  # scores are kept in the folders of finished runs alone
-    with writing(folder) if keep else nullcontext():
+    with writing(folder) if folder.finished else nullcontext():
         assembly = Assembly.of_checkpoint(content, configuration.content, tower_dir)
-        return _score(assembly, configuration.given, own, split, folder, keep, report)
+        return _score(assembly, configuration.given, own, split, folder, report)
 
 
 def _score(
@@ -78,16 +77,15 @@ def _score(
     own: Mapping[str, Any],
     split: str,
     run: RunFolder,
-    keep: bool,
     report: Report,
 ) -> dict[str, Any]:
-    """Score a split; `keep`: add the scores to those in the folder of the run."""
+    """Score a split; the scores join those in the folder of a finished run."""
     if split == "test":
         assembly.check_unseen()
     assembly.data.posts(split)  # with these, objects are looked for
     before = filled(own)
     others = identity.changed(run, assembly, before, split)
-    folder = run if keep else None
+    folder = run if run.finished else None
     metrics = folder.metrics() if folder is not None else {}
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
     changed: dict[str, Any] = {name: given.get(name) for name in sections}

@@ -69,7 +69,7 @@ def resolve(
         plugin: name of the method; default: the one that a file or `base` names.
         files: configuration files (YAML), or names of those that come with mnerkit.
         ablation: a named set of overrides of the plugin.
-        values: sections with their options' values.
+        values: sections with their options' values, or with None.
         dotted: values as text by dotted name, as they are typed; None: the name alone was.
         seed: overrides that of the files.
         base: a checkpoint's configuration, in place of the plugin's defaults.
@@ -89,8 +89,8 @@ def resolve(
     if not name:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     method = registry.get(name)
-    layers = [*_layers(method, contents, ablation, base), *([_plain(values)] if values else [])]
-    layers = [head_named(layer) for layer in layers]
+    from_python = _plain({section: options for section, options in (values or {}).items() if options})
+    layers = [head_named(layer) for layer in (*_layers(method, contents, ablation, base), from_python)]
     head = chosen_head(layers, dotted) if has_head(method) else None
     options = schema(method, head)
     for section, _, option in (typed.partition(".") for typed in dotted):  # at once, before OmegaConf is imported
