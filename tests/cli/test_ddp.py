@@ -5,87 +5,68 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mnerkit.cli import main
 from mnerkit.runs.run_folder import RunFolder
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
-def fit(tmp_path: Path, name: str, *argv: str) -> RunFolder:
-    command = [sys.executable, "-m", "mnerkit", "fit", "--name", name, "--runs_dir", str(tmp_path)]
-    command += ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", *argv]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return next(RunFolder(path.parent) for path in tmp_path.glob(f"*/*/{name}/metrics.json"))
+ONE = ["--trainer.devices", "1", "--trainer.strategy", "auto", "--trainer.enable_progress_bar", "false"]
 
 
-def rescored(tmp_path: Path, run: RunFolder, *argv: str) -> dict:
-    command = [
-        sys.executable,
-        "-m",
-        "mnerkit",
-        "test",
-        "--ckpt_path",
-        str(run.best),
-        "--trainer.enable_progress_bar",
-        "false",
-        *argv,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+def on_two(tmp_path: Path, verb: str, *argv: str) -> None:
+    """A command of two ranks, which are processes of their own."""
+    command = [sys.executable, "-m", "mnerkit", verb, *argv, *TWO, "--trainer.enable_progress_bar", "false"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    return run.metrics()
+
+
+def fitted(tmp_path: Path, *argv: str) -> RunFolder:
+    """A run of one epoch, trained and scored by two ranks."""
+    on_two(tmp_path, "fit", "--trainer.max_epochs", "1", "--test", "--name", "two", *argv)
+    (path,) = tmp_path.glob("runs/*/*/two")
+    return RunFolder(path)
+
+
+def scored_by_one(run: RunFolder) -> tuple[dict[str, Any], bytes]:
+    """Figures and predictions of the test split, as this process alone computes them."""
+    predictions = run.path / "predictions.test.jsonl"
+    predictions.unlink()
+    assert main(["test", "--ckpt_path", str(run.best), *ONE]) == 0
+    return run.metrics()["test"], predictions.read_bytes()
 
 
 @pytest.mark.parametrize("head", ["struct", "finetune"])
 def test_two_ranks_tag_by_a_support_what_one_process_tags(head: str, tmp_path: Path) -> None:
     few = ["--data.variant", "fewshot", "--data.limit", "120", "--data.dev_episodes", "5", "--data.eval_episodes", "7"]
     own = ["--model.head.steps", "3", "--model.head.scope", "all"] if head == "finetune" else []
-    run = fit(tmp_path, "two", "--plugin", "bert", "--model.head", head, *own, *few, *TWO)
-    two = rescored(tmp_path, run, *TWO)
-    said = (run.path / "predictions.test.jsonl").read_bytes()
-    one = rescored(tmp_path, run, "--trainer.devices", "1", "--trainer.strategy", "auto")
-    assert one["test"] == two["test"] and len(said.decode().strip().split("\n")) == 7
-    assert (run.path / "predictions.test.jsonl").read_bytes() == said
+    run = fitted(tmp_path, "--plugin", "bert", "--model.head", head, *own, *few)
+    of_two = run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()
+    assert len(of_two[1].splitlines()) == 7
+    assert scored_by_one(run) == of_two
 
 
 @pytest.mark.parametrize("plugin", ["bert", "mousing"])
 def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) -> None:
-    few = [
-        "--data.limit",
-        "300",
-        "--data.episodes_per_epoch",
-        "8",
-        "--data.dev_episodes",
-        "9",
-        "--data.eval_episodes",
-        "11",
-    ]
-    plain = ["--data.limit", "101"]
-    run = fit(tmp_path, "two", "--plugin", plugin, *(few if plugin == "mousing" else plain), *TWO)
-    two = rescored(tmp_path, run, *TWO)
-    said = (run.path / "predictions.test.jsonl").read_bytes()
-    one = rescored(tmp_path, run, "--trainer.devices", "1", "--trainer.strategy", "auto")
-    assert one["test"] == two["test"]
-    assert (run.path / "predictions.test.jsonl").read_bytes() == said
-    lines = said.decode().strip().split("\n")
-    assert len(lines) == (11 if plugin == "mousing" else 101)
+    few = ["--data.limit", "300", "--data.episodes_per_epoch", "8", "--data.dev_episodes", "9"]
+    few += ["--data.eval_episodes", "11"]
+    run = fitted(tmp_path, "--plugin", plugin, *(few if plugin == "mousing" else ["--data.limit", "101"]))
+    of_two = run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()
+    assert len(of_two[1].splitlines()) == (11 if plugin == "mousing" else 101)
+    if plugin == "bert":
+        (run.path / "predictions.test.jsonl").unlink()
+        on_two(tmp_path, "test", "--ckpt_path", str(run.best))
+        assert (run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()) == of_two
+    assert scored_by_one(run) == of_two
 
 
 def test_episodes_that_the_ranks_do_not_divide_are_refused(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "mnerkit",
-        "fit",
-        "--plugin",
-        "mousing",
-        "--runs_dir",
-        str(tmp_path),
-        "--data.episodes_per_epoch",
-        "7",
-    ]
-    done = subprocess.run([*command, *TWO], capture_output=True, text=True, check=False, timeout=300)
+    command = [sys.executable, "-m", "mnerkit", "fit", "--plugin", "mousing", "--runs_dir", str(tmp_path)]
+    command += ["--data.episodes_per_epoch", "7", *TWO]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode in (1, 2)
     assert "episodes_per_epoch" in done.stderr and "Traceback" not in done.stderr
