@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.stra
 ONE = ["--trainer.devices", "1", "--trainer.strategy", "auto", "--trainer.enable_progress_bar", "false"]
 
 
-def on_two(tmp_path: Path, verb: str, *argv: str) -> None:
-    """A command of two ranks, which are processes of their own."""
-    command = [sys.executable, "-m", "mnerkit", verb, *argv, *TWO, "--trainer.enable_progress_bar", "false"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
+Ranks = Callable[[Sequence[str]], None]
+
+
+def by_lightning(command: Sequence[str]) -> None:
+    """A command whose second rank Lightning starts."""
+    words = [sys.executable, "-m", "mnerkit", *command]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def fitted(tmp_path: Path, *argv: str) -> RunFolder:
+def fitted(ranks: Ranks, tmp_path: Path, *argv: str) -> RunFolder:
     """A run of one epoch, trained and scored by two ranks."""
-    on_two(tmp_path, "fit", "--trainer.max_epochs", "1", "--test", "--name", "two", *argv)
+    command = ["fit", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--test"]
+    ranks([*command, "--name", "two", "--runs_dir", str(tmp_path / "runs"), *argv, *TWO])
     (path,) = tmp_path.glob("runs/*/*/two")
     return RunFolder(path)
 
@@ -41,25 +46,26 @@ def scored_by_one(run: RunFolder) -> tuple[dict[str, Any], bytes]:
 
 
 @pytest.mark.parametrize("head", ["struct", "finetune"])
-def test_two_ranks_tag_by_a_support_what_one_process_tags(head: str, tmp_path: Path) -> None:
+def test_two_ranks_tag_by_a_support_what_one_process_tags(head: str, tmp_path: Path, two_ranks: Ranks) -> None:
     few = ["--data.variant", "fewshot", "--data.limit", "120", "--data.dev_episodes", "5", "--data.eval_episodes", "7"]
     own = ["--model.head.steps", "3", "--model.head.scope", "all"] if head == "finetune" else []
-    run = fitted(tmp_path, "--plugin", "bert", "--model.head", head, *own, *few)
+    run = fitted(two_ranks, tmp_path, "--plugin", "bert", "--model.head", head, *own, *few)
     of_two = run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()
     assert len(of_two[1].splitlines()) == 7
     assert scored_by_one(run) == of_two
 
 
 @pytest.mark.parametrize("plugin", ["bert", "mousing"])
-def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path) -> None:
+def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path, two_ranks: Ranks) -> None:
     few = ["--data.limit", "300", "--data.episodes_per_epoch", "8", "--data.dev_episodes", "9"]
     few += ["--data.eval_episodes", "11"]
-    run = fitted(tmp_path, "--plugin", plugin, *(few if plugin == "mousing" else ["--data.limit", "101"]))
+    own = few if plugin == "mousing" else ["--data.limit", "101"]
+    run = fitted(by_lightning if plugin == "bert" else two_ranks, tmp_path, "--plugin", plugin, *own)
     of_two = run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()
     assert len(of_two[1].splitlines()) == (11 if plugin == "mousing" else 101)
     if plugin == "bert":
         (run.path / "predictions.test.jsonl").unlink()
-        on_two(tmp_path, "test", "--ckpt_path", str(run.best))
+        two_ranks(["test", "--ckpt_path", str(run.best), *TWO, "--trainer.enable_progress_bar", "false"])
         assert (run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()) == of_two
     assert scored_by_one(run) == of_two
 

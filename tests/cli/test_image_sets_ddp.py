@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ def write_corpus(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("plugin", ["relevance", "gifr", "tpm_mi"])
-def test_two_ranks_train_where_one_has_no_images(plugin: str, tmp_path: Path) -> None:
+def test_two_ranks_train_where_one_has_no_images(
+    plugin: str, tmp_path: Path, two_ranks: Callable[[Sequence[str]], None]
+) -> None:
     folder = tmp_path / "corpus"
     write_corpus(folder)
     own = {
@@ -43,12 +46,10 @@ def test_two_ranks_train_where_one_has_no_images(plugin: str, tmp_path: Path) ->
     own += ["--model.freeze", "false"] if plugin == "relevance" else ["--model.freeze_vision", "false"]
     if plugin == "relevance":
         own += ["--data.train_on", "all_train"]
-    command = [sys.executable, "-m", "mnerkit", "fit", "--plugin", plugin, "--runs_dir", str(tmp_path / "runs")]
+    command = ["fit", "--plugin", plugin, "--runs_dir", str(tmp_path / "runs")]
     command += ["--data.corpus", str(folder), "--data.batch_size", "1", "--data.cache", "none", *own]
     command += ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
-    command += ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
-    assert done.returncode == 0, done.stderr[-2000:]
+    two_ranks([*command, "--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"])
 
 
 def test_ranks_learn_from_the_same_rankings_where_each_would_compute_others(tmp_path: Path) -> None:
