@@ -21,6 +21,17 @@ RANKS = 2
 _groups: list[Any] = []
 
 
+def prepared() -> Any:
+    """A context of processes that begin with torch, Lightning and the methods imported, which takes seconds.
+
+    A server without threads forks them: a child of this process may wait forever for a lock that one of its threads
+    (autograd, OpenMP) held.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ranks", "mnerkit.runs.fit", "mnerkit.runs.build"])
+    return context
+
+
 def in_two_ranks(work: Callable[[int, Path], None], folder: Path) -> None:
     """Call `work(rank, folder)` in two processes; what either raises fails the test.
 
@@ -28,8 +39,9 @@ def in_two_ranks(work: Callable[[int, Path], None], folder: Path) -> None:
         work: A function of a module, so that a new process finds it by its name; it is alone until it is `joined`.
         folder: Where the processes meet, and where they may leave results.
     """
-    # spawned: a forked child may wait forever for a lock that a thread of its parent (autograd, OpenMP) held
-    multiprocessing.start_processes(_rank, args=(work, folder), nprocs=RANKS, start_method="spawn")
+    multiprocessing.start_processes(
+        _rank, args=(work, folder), nprocs=RANKS, start_method=prepared().get_start_method()
+    )
 
 
 def _rank(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:

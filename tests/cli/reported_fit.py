@@ -1,13 +1,15 @@
-"""`mnerkit fit` that writes a line for each step of its way, for tests that kill it: FILE go|hold OPTIONS.
+"""`mnerkit fit` that writes a line for each step of its way, for tests that kill it.
 
-With `hold` it never finishes by itself: it waits for its death before `metrics.json` is written.
+In mode `hold` it never finishes by itself: it waits for its death before `metrics.json` is written.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,12 @@ def hold(write_json: Any) -> Any:
     return outer
 
 
-if __name__ == "__main__":
-    lines, mode, *options = sys.argv[1:]
+def work(lines: Path, mode: str, options: Sequence[str]) -> None:
+    """Train in this process, and end it; what it prints is left in a file beside `lines`."""
+    for stream in (1, 2):
+        os.dup2(os.open(lines.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     for owner, step in STEPS:
-        report(owner, step, Path(lines))
+        report(owner, step, lines)
     if mode == "hold":
         fit.write_json = hold(fit.write_json)
     sys.exit(main(["fit", *options]))

@@ -6,16 +6,17 @@ import csv
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ranks import prepared
 
 from mnerkit.cli import main
 from mnerkit.runs.run_folder import RunFolder
+from tests.cli import reported_fit
 
 FIT = ["--plugin", "bert", "--data.limit", "120", "--data.batch_size", "8", "--trainer.max_epochs", "4"]
 FIT += ["--model.lr", "5e-3", "--model.head.dropout", "0.2", "--trainer.enable_progress_bar", "false"]
@@ -37,29 +38,33 @@ class Fit:
         """What it has begun, in order: training steps, scored batches, checkpoints ..."""
         return self.file.read_text().splitlines() if self.file.exists() else []
 
-    def command(self, mode: str) -> list[str]:
-        script = Path(__file__).with_name("reported_fit.py")
-        return [sys.executable, str(script), str(self.file), mode, *self.options]
+    def begun(self, mode: str) -> Any:
+        """The process of a training that begins."""
+        process = prepared().Process(target=reported_fit.work, args=(self.file, mode, self.options))
+        process.start()
+        return process
 
     def to_its_end(self) -> list[str]:
         """Run, or continue; returns the steps of this process."""
         self.file.unlink(missing_ok=True)
-        done = subprocess.run(self.command("go"), capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
+        process = self.begun("go")
+        process.join(timeout=300)
+        assert process.exitcode == 0, self.file.with_suffix(".log").read_text()[-2000:]
         return self.steps()
 
     def killed(self, at: Callable[[list[str]], bool], delay: float = 0.0) -> list[str]:
         """Run until `at` holds of the steps, then `delay` seconds more, then kill -9; returns the steps until then."""
         self.file.unlink(missing_ok=True)
-        process = subprocess.Popen(self.command("hold"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self.begun("hold")
         until = time.monotonic() + 240
         while not at(self.steps()):
-            assert process.poll() is None, "the run ended before it could be killed"
+            assert process.exitcode is None, "the run ended before it could be killed"
             assert time.monotonic() < until, f"the run is stuck after {self.steps()[-1:]}"
             time.sleep(0.002)
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it was alive until it was killed"
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it was alive until it was killed"
         assert not self.folder.finished
         return self.steps()
 
