@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pytest
+from ranks import RANKS, prepared
 
-RANKS = 2
+from tests.cli import rank
 
 
 @pytest.fixture(scope="session")
@@ -24,40 +20,27 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Se
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": RANKS, "LOCAL_WORLD_SIZE": RANKS}
-    shared |= {"GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "tests", "OMP_NUM_THREADS": 1, "GLOO_SOCKET_IFNAME": "lo"}
-    logs = [tmp_path_factory.mktemp("ranks") / f"{rank}.log" for rank in range(RANKS)]
-    processes = []
-    for rank, log in enumerate(logs):
-        own = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        with log.open("w") as stream:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, str(Path(__file__).with_name("rank.py"))],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=stream,
-                    text=True,
-                    env={**os.environ, **own},
-                )
-            )
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(RANKS), "GROUP_RANK": "0"}
+    shared |= {"LOCAL_WORLD_SIZE": str(RANKS), "TORCHELASTIC_RUN_ID": "tests", "GLOO_SOCKET_IFNAME": "lo"}
+    logs = [tmp_path_factory.mktemp("ranks") / f"{number}.log" for number in range(RANKS)]
+    pipes, processes, context = [], [], prepared()
+    for number, log in enumerate(logs):
+        ours, theirs = context.Pipe()
+        variables = {**shared, "RANK": str(number), "LOCAL_RANK": str(number)}
+        process = context.Process(target=rank.work, args=(theirs, log, variables), daemon=True)
+        process.start()
+        pipes.append(ours)
+        processes.append(process)
 
     def run(command: Sequence[str]) -> None:
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(list(command)) + "\n")
-            process.stdin.flush()
-        answers = [process.stdout.readline().strip() for process in processes if process.stdout is not None]
-        told = "\n".join(log.read_text()[-2000:] for log in logs)
-        assert answers == ["0"] * RANKS, told
+        for pipe in pipes:
+            pipe.send(list(command))
+        codes = [pipe.recv() for pipe in pipes]
+        assert codes == [0] * RANKS, "\n".join(log.read_text()[-2000:] for log in logs)
 
     yield run
+    for pipe in pipes:
+        pipe.send(None)
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.close()
-    for process in processes:
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.join(timeout=20)
+        process.kill()

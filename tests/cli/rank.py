@@ -1,29 +1,27 @@
-"""One of two processes that train together: runs the commands that come on its input, as under `torchrun`.
-
-A line of the input is a command, as JSON; the answer is a line with its exit code. What a command prints goes to
-standard error.
-"""
+"""One of two processes that train together: runs the calls that come through a pipe, as under `torchrun`."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import sys
 import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
 
+# the server that starts ranks imports this module: it has what a call needs
+import mnerkit.runs.build  # noqa: F401
 from mnerkit.cli import main
 
-if __name__ == "__main__":
-    answers = sys.stdout
-    for line in sys.stdin:
-        with contextlib.redirect_stdout(sys.stderr):
-            try:
-                code = main(json.loads(line))
-            except BaseException:
-                traceback.print_exc()
-                code = 70
-        sys.stderr.flush()
-        print(code, file=answers, flush=True)
-    sys.stdout.flush()
+
+def work(calls: Connection, log: Path, variables: Mapping[str, str]) -> None:
+    """Answer each command with its exit code, until None comes; what commands print is left in a file."""
+    os.environ.update(variables)
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    while (command := calls.recv()) is not None:
+        try:
+            calls.send(main(command))
+        except BaseException:
+            traceback.print_exc()
+            calls.send(70)
     os._exit(0)  # gloo's threads may wait for Python's lock for ever while it ends
