@@ -52,12 +52,21 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
     "input": (
         "FILE",
-        "JSON lines {id, words | text, images}, or a data file of posts; with images optionally, one value for each of "
-        'them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in pixels, or with '
-        '"unit": "shares" in shares of width and height, for methods that look at objects (without, these see set '
-        "places of the picture); relevance, scores from 0 to 1, for methods that need them",
+        "JSON lines {id, words | text, images}, or a data file of posts; `-` is standard input. With images optionally "
+        'one value for each of them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in '
+        'pixels, or with "unit": "shares" in shares of width and height, for methods that look at objects (without, '
+        "these see set places of the picture); relevance, scores from 0 to 1, for methods that need them",
     ),
-    "output": ("FILE", "JSON lines with entities, word and character offsets"),
+    "output": (
+        "FILE",
+        "JSON lines with entities, word and character offsets; a pipe, a device or `-` (standard output) is written to",
+    ),
+    "on_bad_line": (
+        "stop|skip",
+        "at a line that can't be read: stop (the default; what is finished stays for --resume), or skip it, which "
+        "writes a record with its number and the error in its place",
+    ),
+    "resume": (None, "go on with an output that was interrupted, from the first block of lines that is not finished"),
     "images": ("DIR", "folder of the pictures that the input names (default: the input's folder)"),
     "support": ("FILE", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support"),
 }
@@ -65,6 +74,7 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
 _READ: dict[str, dict[str, Any]] = {
     "config": {"action": "append", "default": []},
     "runs_dir": {"default": "runs"},
+    "on_bad_line": {"choices": ("stop", "skip"), "default": "stop"},
     **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
 }
 FLAGS = {
@@ -73,7 +83,10 @@ FLAGS = {
         "overwrite",
     ),
     **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir")),
-    "predict": ("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "overwrite"),
+    "predict": (
+        *("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "on_bad_line", "resume"),
+        "overwrite",
+    ),
     # `mnerkit.cli.drawing` reads its own flags
     **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne"), ()),
     "plugins NAME --params": ("config", "ablation"),
@@ -168,12 +181,13 @@ def _predict(options: argparse.Namespace) -> int:
     for name in ("input", "output"):
         if not getattr(options, name):
             raise UsageError(f"`mnerkit predict` needs --{name}; it takes --ckpt_path FILE --input FILE --output FILE")
-    source = Path(options.input)
-    if not source.is_file():
+    source, target = options.input, options.output
+    if source != "-" and not Path(source).exists():
         raise DataError(f"--input {source}: no such file")
-    target = out_file(options.output, options.overwrite, "--output")
-    if target.exists() and target.samefile(source):
-        raise UsageError("--output is the input file; give another one")
+    if target != "-":
+        out_file(target, True, "--output")
+        if Path(source).is_file() and Path(target).exists() and Path(target).samefile(source):
+            raise UsageError("--output is the input file; give another one")
     from mnerkit.runs.predict import predict_file
 
     count, remarks = predict_file(
@@ -182,13 +196,17 @@ def _predict(options: argparse.Namespace) -> int:
         target,
         plugin=options.plugin,
         dotted=options.dotted,
-        images=Path(options.images or source.parent),
+        images=Path(options.images) if options.images else None,
         support=Path(options.support) if options.support else None,
         tower_dir=options.tower_dir,
+        on_bad_line=options.on_bad_line,
+        resume=options.resume,
+        overwrite=options.overwrite,
     )
     for remark in remarks:
         print(f"mnerkit: {remark}", file=sys.stderr)
-    print(f"{count} posts -> {target}")
+    # where the posts go to standard output, nothing else does
+    print(f"{count} posts -> {target}", file=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
     return 0
 
 

@@ -1,49 +1,130 @@
-"""Predictions of a checkpoint for the posts of a file, streamed, so that memory stays flat."""
+"""Predictions of a checkpoint for the posts of a file, in blocks, so that memory stays flat and a kill loses little."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from mnerkit.errors import DataError
+from mnerkit.data.batches.input_reader import BLOCK_LINES, BadLine
+from mnerkit.errors import DataError, UsageError
+from mnerkit.release import RELEASE
+from mnerkit.runs.prediction_file import STDIO, Progress, output
 from mnerkit.runs.reporting import quiet
+
+if TYPE_CHECKING:
+    from mnerkit.data.corpus.post import Post
+    from mnerkit.methods.predictor import Predictor
 
 
 def predict_file(
     ckpt: str | Path,
-    source: Path,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     *,
     plugin: str | None = None,
     dotted: Mapping[str, str | None] | None = None,
     images: Path | None = None,
     support: Path | None = None,
     tower_dir: str | None = None,
+    on_bad_line: Literal["stop", "skip"] = "stop",
+    resume: bool = False,
+    overwrite: bool = False,
+    block_lines: int = BLOCK_LINES,
 ) -> tuple[int, list[str]]:
-    """Tag the posts of a file; the target appears whole or not at all.
+    """Tag the posts of a file, block by block; the target appears when it is whole.
+
+    Until then the finished blocks lie in `.NAME.part` beside it. Interrupted or not, the target has the same bytes.
 
     Args:
         ckpt: a checkpoint, or the folder of a run.
-        source: JSON lines, or a data file of posts.
-        target: JSON lines with entities, word and character offsets; what is there is replaced.
+        source: JSON lines, or a data file of posts; `-` is standard input.
+        target: JSON lines with entities, word and character offsets. A pipe, a device and `-` (standard output) are
+            written to.
         plugin: refuse a checkpoint of another method.
         dotted: options of decoding, as text by dotted name.
         images: folder of the pictures that the source names; default: the source's.
         support: labelled posts in place of the checkpoint's support.
         tower_dir: folder with a frozen tower's weights.
+        on_bad_line: at a line that can't be read, `stop` or `skip` it: its place holds a record with the error.
+        resume: go on with the finished blocks of the same job, if there are any.
+        overwrite: replace the target; without `resume`, begin anew.
+        block_lines: lines of a block, which are sorted by length and tagged together.
 
     Returns:
-        The number of posts, and remarks about their pictures.
+        The number of posts, and remarks about their pictures and bad lines.
 
     Raises:
-        DataError: a malformed line, or no posts.
+        DataError: a malformed line (of `stop`), or no posts.
         CheckpointError: no checkpoint, or a damaged one.
+        UsageError: the target or an unfinished part exists, or the part is of another job.
     """
     quiet()
-    from tqdm import tqdm
+    source, target = str(source), str(target)
+    folder = images or (Path() if source == STDIO else Path(source).parent)
+    job = _job(ckpt, dotted, folder, support, block_lines)
+    with _opened(source) as stream, output(target, Progress(job=job, replaces=overwrite), resume) as (file, progress):
+        if progress.bad and on_bad_line == "stop":
+            raise UsageError(
+                f"the unfinished output holds {progress.bad} lines that were skipped; give --on_bad_line skip again"
+            )
+        from mnerkit.data.batches.inputs import input_reader, picture_folder
 
+        folders = picture_folder(folder)
+        predictor = _predictor(ckpt, plugin, dotted, folder, support, tower_dir)
+        name = "standard input" if source == STDIO else source
+        reader = input_reader(stream, name, folders, predictor.collator.check)
+        reader.go_to(progress.place)
+        with _bar(progress.posts) as bar:
+            for block in reader.blocks(block_lines):
+                bad = [item for item in block if isinstance(item, BadLine)]
+                if bad and on_bad_line == "stop":
+                    raise DataError(_stopped(bad[0], progress))
+                rows = _rows(predictor, block, bar)
+                progress = progress.model_copy(
+                    update={
+                        "place": reader.place,
+                        "posts": progress.posts + len(block) - len(bad),
+                        "bad": progress.bad + len(bad),
+                        "first_bad": progress.first_bad or (bad[0].message.splitlines()[0] if bad else ""),
+                    }
+                )
+                content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+                if content:
+                    progress = file.add(content, progress)
+        if not progress.posts + progress.bad:
+            raise DataError(f"--input {source} holds no posts")
+        file.finish()
+    return progress.posts, [*predictor.warnings(), *_bad_lines(progress)]
+
+
+def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any) -> list[dict[str, Any]]:
+    """A record for each line of a block, in order; posts of like length are tagged together."""
+    import torch
+
+    torch.manual_seed(predictor.method.seed)  # so that no block depends on those before it
+    rows: list[dict[str, Any]] = [item.row if isinstance(item, BadLine) else {} for item in block]
+    posts = {place: item for place, item in enumerate(block) if not isinstance(item, BadLine)}
+    order = sorted(posts, key=lambda place: len(posts[place].words))
+    answers = predictor.stream(posts[place] for place in order)
+    for place, row in zip(order, predictor.method.rows(answers), strict=True):
+        rows[place] = row
+        bar.update()
+    return rows
+
+
+def _predictor(
+    ckpt: str | Path,
+    plugin: str | None,
+    dotted: Mapping[str, str | None] | None,
+    folder: Path,
+    support: Path | None,
+    tower_dir: str | None,
+) -> Predictor:
     from mnerkit.data.batches.inputs import read_input
     from mnerkit.methods import checkpoint
     from mnerkit.methods.predictor import Predictor
@@ -52,21 +133,64 @@ def predict_file(
 
     content = checkpoint.read(ckpt)
     configuration = resolve(plugin, dotted=dotted, base=content["mnerkit"]["config"])
-    root = images or source.parent
-    labelled = list(read_input(support, root)) if support is not None else None
+    labelled = list(read_input(support, folder)) if support is not None else None
     method = checkpoint.restore(make_method(configuration.content), content, tower_dir)
-    predictor = Predictor(method, labelled)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    count = 0
+    return Predictor(method, labelled)
+
+
+def _stopped(bad: BadLine, progress: Progress) -> str:
+    """What a bad line ends with: its place, and what becomes of the posts before it."""
+    if not progress.posts:
+        return bad.message
+    return (
+        f"{bad.message.splitlines()[0]}\nThe {progress.posts} posts before its block are kept: mend the line, or give "
+        "--on_bad_line skip, and go on with --resume."
+    )
+
+
+def _bad_lines(progress: Progress) -> Iterator[str]:
+    if progress.bad:
+        yield f"{progress.bad} lines can't be read; their places hold the error. The first: {progress.first_bad}"
+
+
+def _bar(initial: int) -> Any:
+    """Progress where someone watches."""
+    from tqdm import tqdm
+
+    return tqdm(unit=" posts", initial=initial, disable=None)
+
+
+@contextmanager
+def _opened(source: str) -> Iterator[BinaryIO]:
+    if source == STDIO:
+        yield sys.stdin.buffer
+        return
+    with open(source, "rb") as stream:
+        yield stream
+
+
+def _job(
+    ckpt: str | Path, dotted: Mapping[str, str | None] | None, folder: Path, support: Path | None, lines: int
+) -> dict[str, str]:
+    """What decides on the output besides the input, which is known by the digest of the part that was read."""
+    file = Path(ckpt)
+    return {
+        "checkpoint": _digest(file / "best.ckpt" if file.is_dir() else file),
+        "set of options": json.dumps(dict(dotted or {}), sort_keys=True),
+        "folder of pictures": str(folder.resolve()),
+        "support": _digest(support) if support else "",
+        "size of a block": str(lines),
+        "release of mnerkit": RELEASE,
+    }
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file; empty where it can't be read, which its own reader reports."""
+    digest = hashlib.sha256()
     try:
-        with draft.open("w", encoding="utf-8") as stream:
-            rows = method.rows(predictor.stream(read_input(source, root)))
-            for row in tqdm(rows, unit=" posts", disable=None):  # progress where someone watches
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-        if not count:
-            raise DataError(f"--input {source} holds no posts")
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return count, list(predictor.warnings())
+        with file.open("rb") as stream:
+            while content := stream.read(1 << 20):
+                digest.update(content)
+    except OSError:
+        return ""
+    return digest.hexdigest()

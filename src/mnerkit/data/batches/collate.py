@@ -220,10 +220,19 @@ class Collator:
             batch.relevance = torch.zeros(len(batch), m)
             for (row, column), score in scores.items():
                 batch.relevance[row, column] = float(score or 0)
-        elif lacking is not None and self.needs.relevance:
-            post = batch.posts[lacking[0]]
+        elif lacking is not None:
+            self.check(batch.posts[lacking[0]])
+
+    def check(self, post: Post) -> None:
+        """Refuse a post that the method can't read.
+
+        Raises:
+            DataError: the method needs relevance scores, and a picture has none.
+        """
+        lacking = [ref for ref in post.images[: self.needs.max_images] if ref.relevance is None]
+        if lacking and self.needs.relevance:
             raise DataError(
-                f"post {post.id}: picture {post.images[lacking[1]].name} has no relevance score.\n"
+                f"post {post.id}: picture {lacking[0].name} has no relevance score.\n"
                 "Give scores of all pictures: --data.relevance FILE (oracle for the probe corpus), or to predict "
                 "'relevance' in the input, a list with one a picture."
             )

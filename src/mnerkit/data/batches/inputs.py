@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from mnerkit.data.batches.input_reader import InputReader
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.readers import beginning, check_tags, post_of, read_bio, records
+from mnerkit.data.corpus.readers import check_tags, post_of
 from mnerkit.data.pictures.boxes import PictureBoxes, Score, placed
 from mnerkit.data.pictures.objects import surest
 from mnerkit.errors import DataError
 from mnerkit.validation import Line, ListOf, validated
-
-
-class _Relevance(Line):
-    """A record's relevance scores, one a picture."""
-
-    relevance: ListOf[Score] | None = None
 
 
 def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
@@ -37,18 +32,55 @@ def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterat
         DataError: with file and line, as the posts are read.
     """
     path = Path(path)
-    folder = Path(image_root) if image_root is not None else path.parent
+    folders = picture_folder(Path(image_root) if image_root is not None else path.parent)
+    try:
+        with open(path, "rb") as stream:
+            yield from input_reader(stream, str(path), folders).posts()
+    except OSError as problem:
+        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+
+
+def input_reader(
+    stream: BinaryIO, name: str, folders: ImageFolders, check: Callable[[Post], None] | None = None
+) -> InputReader:
+    """A reader of posts to tag.
+
+    Args:
+        stream: the input, open in binary mode.
+        name: what it is called in messages.
+        folders: where its pictures are looked up.
+        check: raises a `DataError` about a post that the method can't read.
+    """
+
+    def post(record: Any, where: str, number: str) -> Post:
+        if isinstance(record, Post):  # of columns
+            found = tuple(replace(ref, path=folders.find(ref.name)) for ref in record.images)
+            read = replace(record, images=found)
+        else:
+            read = input_post(record, where, number, folders)
+            check_tags(read.tags or (), where)
+        if check is not None:
+            check(read)
+        return read
+
+    return InputReader(stream, name, post)
+
+
+def picture_folder(folder: Path) -> ImageFolders:
+    """The folder in which the pictures of an input are looked up.
+
+    Raises:
+        DataError: there is none.
+    """
     if not folder.is_dir():
         raise DataError(f"there is no folder of pictures {folder}.")
-    folders = ImageFolders([folder])
-    if beginning(path).startswith("IMGID:"):
-        for post in read_bio(path):
-            yield replace(post, images=tuple(replace(ref, path=folders.find(ref.name)) for ref in post.images))
-        return
-    for where, number, record in records(path):
-        post = input_post(record, where, str(number), folders)
-        check_tags(post.tags or (), where)
-        yield post
+    return ImageFolders([folder])
+
+
+class _Relevance(Line):
+    """A record's relevance scores, one a picture."""
+
+    relevance: ListOf[Score] | None = None
 
 
 def input_post(record: Any, where: str, default_id: str, folders: ImageFolders) -> Post:

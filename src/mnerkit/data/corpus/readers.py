@@ -19,7 +19,7 @@ import contextlib
 import json
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,17 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 number += 1
                 if len(raw) > MAX_LINE:
                     raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes.")
-                yield number, _decoded(raw, path, number).removesuffix("\n").removesuffix("\r")
+                yield number, decoded(raw, path, number).removesuffix("\n").removesuffix("\r")
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
 
 
-def _decoded(raw: bytes, path: Path, number: int) -> str:
-    """The text of a line, or of a whole file as its first line."""
+def decoded(raw: bytes, path: Path | str, number: int) -> str:
+    """The text of a line, or of a whole file as its first line.
+
+    Raises:
+        DataError: it is not UTF-8, or has a NUL.
+    """
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as wrong:
@@ -144,10 +148,15 @@ def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]
     Raises:
         DataError: with file and line: a word before an `IMGID:` line, another number of columns, a malformed tag.
     """
+    yield from bio_posts(lines(path), str(path), types)
+
+
+def bio_posts(numbered: Iterable[tuple[int, str]], path: str, types: Collection[str] | None = None) -> Iterator[Post]:
+    """Posts of the numbered lines of an IMGID/BIO file, as `read_bio` returns them."""
     words: list[str] = []
     tags: list[str] = []
     id_, closed = "", True
-    for number, text in lines(path):
+    for number, text in numbered:
         if text.startswith("IMGID:") and "\t" not in text:
             if words:
                 yield _bio_post(id_, words, tags)
@@ -173,7 +182,7 @@ def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]
     if words:
         yield _bio_post(id_, words, tags)
     elif not closed:
-        raise DataError(f"{path}: the last post, IMGID:{id_}, has no words.")
+        raise DataError(f"{path}: the post IMGID:{id_} has no words.")
 
 
 def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | None = None) -> Post:
@@ -282,7 +291,7 @@ def records(path: Path) -> Iterator[tuple[str, int, Any]]:
         return
     for number, text in lines(path):
         if not is_blank(text):
-            yield f"{path}:{number}", number, _record(text, f"{path}:{number}")
+            yield f"{path}:{number}", number, record_of(text, f"{path}:{number}")
 
 
 def _whole(path: Path) -> list[Any]:
@@ -292,7 +301,7 @@ def _whole(path: Path) -> list[Any]:
             raise DataError(
                 f"{path}: a JSON list of {size} bytes; the limit is {MAX_LIST}.\nWrite one record a line instead."
             )
-        text = _decoded(path.read_bytes(), path, 1)
+        text = decoded(path.read_bytes(), path, 1)
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
     try:
@@ -301,8 +310,12 @@ def _whole(path: Path) -> list[Any]:
         raise DataError(f"{path}: not a JSON list: {wrong}.") from None
 
 
-def _record(text: str, where: str) -> Any:
-    """One line's value: JSON, else a Python literal of strings, numbers, lists and dicts (never evaluated)."""
+def record_of(text: str, where: str) -> Any:
+    """One line's value: JSON, else a Python literal of strings, numbers, lists and dicts (never evaluated).
+
+    Raises:
+        DataError: it is neither.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as wrong:
