@@ -1,30 +1,45 @@
-"""Checkpoints: reads and checks them as plain data, and rebuilds the method."""
+"""Checkpoints: reads and checks them as plain data, and rebuilds the method.
+
+A checkpoint holds a digest of its content, since torch does not check the sums that its archives have: with one bit
+flipped it would load with other weights. What is read is checked against it; files of earlier releases, which have
+none, are checked by the sums.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import logging
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from mnerkit.data.corpus.post import CorpusFacts
-from mnerkit.errors import CheckpointError
+from mnerkit.errors import CheckpointError, DataError
+from mnerkit.methods.checkpoint_content import CheckpointContent
 from mnerkit.methods.method import Method
 from mnerkit.methods.support import support_posts
 from mnerkit.methods.tagger import make_method
+from mnerkit.validation import validated
 
 AnyMethod = TypeVar("AnyMethod", bound=Method)
 
-# keys that `Method.record` writes and `restore` reads
-RECORD = {"plugin", "config", "facts", "towers", "support", "trained_on"}
+DIGEST = "mnerkit_digest"  # the key of the digest of all others
+MAX_RECORD = 256 << 20  # bytes of what is not tensors: a hundred times what a large vocabulary needs
+MAX_VALUES = 5_000_000  # texts, numbers, tensors ... of a checkpoint, lists within lists counted as often as they occur
+
+_log = logging.getLogger("mnerkit.methods")
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints atomically: a killed process leaves a complete file or none."""
+    """Writes checkpoints atomically, with a digest: a killed process leaves a complete file or none."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to a temporary file in the same folder, then replace the target."""
@@ -32,17 +47,51 @@ class AtomicCheckpoints(TorchCheckpointIO):
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = target.with_name(f".{target.name}.{os.getpid()}.part")
         with draft.open("wb") as stream:
-            torch.save(checkpoint, stream)
+            torch.save({**checkpoint, DIGEST: content_digest(checkpoint)}, stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(draft, target)
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint with `weights_only=True`.
+def content_digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 over all keys and values but the digest itself; of tensors over dtypes, shapes and bytes.
 
     Raises:
-        CheckpointError: the file is missing, is not a checkpoint of mnerkit, or contains more than plain data.
+        ValueError: more than `MAX_VALUES` values.
+    """
+    whole, left = hashlib.sha256(), MAX_VALUES
+
+    def add(value: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"more than {MAX_VALUES} values")
+        if isinstance(value, Tensor):
+            whole.update(f"tensor {value.dtype} {tuple(value.shape)}\n".encode())
+            data = value.detach().cpu().contiguous().reshape(-1)
+            whole.update(data.view(torch.uint8).numpy().data if data.numel() else b"")
+        elif isinstance(value, Mapping):
+            whole.update(f"mapping {len(value)}\n".encode())
+            for key, part in value.items():
+                add(key)
+                add(part)
+        elif isinstance(value, list | tuple):
+            whole.update(f"list {len(value)}\n".encode())
+            for part in value:
+                add(part)
+        else:
+            whole.update(f"{type(value).__name__} {value!r}\n".encode("utf-8", "surrogatepass"))
+
+    add({key: value for key, value in content.items() if key != DIGEST})
+    return whole.hexdigest()
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint with `weights_only=True`, and check that it is what was written.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not a checkpoint of mnerkit, has weights that are no finite
+            numbers, or contains more than plain data.
     """
     file = Path(path)
     if file.is_dir():
@@ -50,15 +99,67 @@ def read(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise CheckpointError(f"no checkpoint {file}; a finished run has best.ckpt in its folder (`mnerkit runs`)")
     try:
+        _check_archive(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or "mnerkit" not in content:
+            raise CheckpointError(f"{file} was not written by mnerkit")
+        validated(CheckpointContent, content, file)
+        _check_digest(file, content)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{file} is not plain tensors and data (a pickle payload?); it is not loaded") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{file} is damaged or not a checkpoint: {str(error).splitlines()[0][:120]}") from None
-    record = content.get("mnerkit") if isinstance(content, dict) else None
-    if not isinstance(record, dict) or not set(record) >= RECORD or "state_dict" not in content:
-        raise CheckpointError(f"{file} was not written by mnerkit")
+    except CheckpointError:
+        raise
+    except DataError as wrong:
+        raise CheckpointError(f"{' '.join(str(wrong).split())}; is the checkpoint damaged?") from None
+    except Exception as error:  # torch and zipfile raise nearly anything for damaged files
+        problem = " ".join(str(error).split())[:120] or type(error).__name__
+        raise CheckpointError(f"{file} is damaged or not a checkpoint: {problem}") from None
+    for name, value in content["state_dict"].items():
+        if value.is_floating_point() and value.numel() and not all(map(torch.isfinite, torch.aminmax(value))):
+            raise CheckpointError(
+                f"{file}: the weights {name} are not finite numbers, so it can't predict; train again (--model.lr?)"
+            )
+    if DIGEST not in content:
+        _remark_older(file)
     return content
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse what is no archive as `torch.save` writes it, before anything is unpacked.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > file.stat().st_size:
+        raise ValueError("its parts are compressed, which those of a checkpoint are not")
+    records = [part.file_size for part in parts if part.filename.endswith("data.pkl")]
+    if not records:
+        raise ValueError("it has no record")
+    if max(records) > MAX_RECORD:
+        raise ValueError(f"its record has more than {MAX_RECORD} bytes")
+
+
+def _check_digest(file: Path, content: Mapping[str, Any]) -> None:
+    """Refuse content that is not what was written; of a file without a digest the checksums of its parts count.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    if DIGEST in content:
+        if content_digest(content) != content[DIGEST]:
+            raise ValueError("its content does not have the digest that was noted when it was written")
+        return
+    with zipfile.ZipFile(file) as archive:
+        if broken := archive.testzip():
+            raise ValueError(f"{broken} does not have its checksum")
+
+
+@functools.cache
+def _remark_older(file: Path) -> None:
+    _log.warning("%s was written by an earlier release, without a digest; its checksums are right", file)
 
 
 def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = None) -> AnyMethod:
