@@ -22,6 +22,7 @@ from mnerkit.data.batches.loading import (
     batch_loader,
 )
 from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.truncation import Truncation, truncation
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.data.corpus.tags import TagSet
@@ -189,6 +190,19 @@ class MnerData(lightning.LightningDataModule):
             if record["dev_selects_on_test_types"]:
                 self._warn_once("dev_types", "dev selects on the test types (--data.dev_types)")
         return record
+
+    def truncation(self, split: str) -> Truncation:
+        """The words and entities of a split that the text tower does not read, since posts exceed its length limit.
+
+        Of a few-shot split each post of its episodes counts once, with the entities of types that are in play.
+        """
+        if self._needs is None:
+            raise RuntimeError("call MnerData.connect with the needs of a method before counting what it reads")
+        if self.few_shot and split != "train":
+            posts, types = self.split_episodes.posts_in_play(split)
+            return truncation(posts, self._needs, types=types)
+        posts = self.plain_posts() if split == "train" and self.train_mode == "plain" else self.posts(split)
+        return truncation(posts, self._needs, types=self._plain_types)
 
     # ------------------------------------------------------------------ the cache folder
 

@@ -157,6 +157,10 @@ class Assembly:
         self.trainer.validate(self.method, self.data, verbose=False)
         self.trainer.save_checkpoint(folder.best, weights_only=True)
 
+    def truncation(self, *splits: str) -> dict[str, dict[str, Any]]:
+        """By split, what the length limit of the text tower takes from posts."""
+        return {split: self.data.truncation(split).record() for split in splits}
+
     def score(self, split: str, folder: RunFolder | None, key: str | None = None) -> dict[str, Any]:
         """Score a split and write its predictions; clear and ambiguous entities of generated corpora also apart."""
         key = key or split

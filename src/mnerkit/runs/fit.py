@@ -107,6 +107,7 @@ def _train(
     cells: dict[str, Any] = {}
     splits = ("dev", "test") if test else ("dev",)
     started = time.time()
+    from mnerkit.data.batches.truncation import sentence
     from mnerkit.methods import checkpoint, wandb_logging
     from mnerkit.runs.build import Assembly, carry_on
 
@@ -119,6 +120,7 @@ def _train(
         for split in splits:
             assembly.data.posts(split)
         assembly.data.split_posts.check_pictures_and_captions()
+        cut = assembly.truncation("train", *splits)
         protocol = assembly.data.protocol()
         files = identity.files_of(assembly)
         if state == "resume":
@@ -133,6 +135,8 @@ def _train(
         record = {"behaviours": identity.behaviours(config), "corpus": assembly.data.content.digests}
         record |= {"files": [note._asdict() for note in files]}
         write_json(folder.path / "env.json", environment(trainer) | record)
+        if line := sentence(cut):
+            report(line)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)
     ready = time.time()
@@ -156,6 +160,7 @@ def _train(
         **assembly.selection(),
         "parameters": method.trainable_parameters(),
         "protocol": protocol,
+        "truncation": cut,
         **method.notes,
     }
     for split in splits:

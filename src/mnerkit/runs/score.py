@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnerkit.atomic_files import write_json
+from mnerkit.data.batches.truncation import sentence
 from mnerkit.errors import UsageError
 from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import filled, resolve
@@ -94,7 +95,8 @@ def _score(
         changed["posts"] = files.pop("data.corpus")
     if files:
         changed["files"] = files
-    key = split if not changed else f"{split}@{assembly.data.protocol()['corpus']}-{digest({'data': changed})}"
+    protocol, cut = assembly.data.protocol(), assembly.truncation(split)
+    key = split if not changed else f"{split}@{protocol['corpus']}-{digest({'data': changed})}"
     scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
         for note in others:
@@ -106,8 +108,11 @@ def _score(
             if split == "test":
                 scores["looks_at_test"] = int(metrics.get("looks_at_test", 0)) + 1
             if changed:
-                scores[f"{key}:protocol"] = assembly.data.protocol()
+                scores[f"{key}:protocol"] = protocol
+            metrics["truncation"] = {**(metrics.get("truncation") or {}), key: cut[split]}
             write_json(folder.metrics_file, {**metrics, **scores})
+        if line := sentence(cut):
+            report(line)
         report(summary({"plugin": own["plugin"], **scores}))
         if folder is not None:
             report(f"run {folder.path}")

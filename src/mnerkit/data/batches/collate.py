@@ -81,16 +81,12 @@ class Collator:
         """Length of a post in the text tower's input, up to a constant: what batches by length sort by."""
         reader = self.needs.reader
         length = reader.length(post.words)
-        return length + reader.length(self._second(post)) if "second" in self.needs.views else length
-
-    def _second(self, post: Post) -> list[str]:
-        """Words of the post's captions, one picture after the other."""
-        return [word for image in post.images[: self.needs.max_images] for word in (image.caption or "").split()]
+        return length + reader.length(self.needs.second_segment(post)) if "second" in self.needs.views else length
 
     def _collate(self, posts: Sequence[Post], tagset: TagSet, out_of_play: str, labelled: int | None = None) -> Batch:
         """All views of `posts`; tags where the first `labelled` of them (default: all) carry some."""
         views = self.needs.views
-        second = [self._second(post) for post in posts] if "second" in views else None
+        second = [self.needs.second_segment(post) for post in posts] if "second" in views else None
         text = self.needs.reader.collate([post.words for post in posts], second)
         batch = Batch(list(posts), text, tagset, query=torch.ones(len(posts), dtype=torch.bool))
         if all(post.tags is not None for post in posts[:labelled]):

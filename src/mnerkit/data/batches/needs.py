@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import TextBatch
+    from mnerkit.data.corpus.post import Post
     from mnerkit.data.pictures.decoding import PictureFormat
 
 VIEWS = {
@@ -28,6 +29,14 @@ class Reader(Protocol):
 
     def length(self, words: Sequence[str]) -> int:
         """Pieces or words of a row, for batches by length."""
+        ...
+
+    def words_read(self, words: Sequence[str]) -> int:
+        """Number of words, from the first on, of which the tower reads at least one piece."""
+        ...
+
+    def cuts_second(self, words: Sequence[str], second: Sequence[str]) -> bool:
+        """Whether the length limit cuts the second segment of a row, or leaves it out."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -58,3 +67,11 @@ class Needs:
     max_images: int = 1
     max_objects: int = 3
     relevance: bool = False
+
+    def captions(self, post: Post) -> list[list[str]]:
+        """Words of the caption of each picture that is looked at."""
+        return [(image.caption or "").split() for image in post.images[: self.max_images]]
+
+    def second_segment(self, post: Post) -> list[str]:
+        """Words of the second segment: the post's captions, one picture after the other; none without that view."""
+        return [word for caption in self.captions(post) for word in caption] if "second" in self.views else []

@@ -68,6 +68,18 @@ class SplitEpisodes:
         """Numbers of the episodes among `episodes` that a split is scored on."""
         return episodes.numbers(self.options.dev_episodes if split == "dev" else self.options.eval_episodes)
 
+    def posts_in_play(self, split: str) -> tuple[list[Post], set[str]]:
+        """The posts of the episodes that a split is scored on, each once, and the types that are in play in some."""
+        source = self.of(split)
+        drawn = [source.episode(number) for number in self.evaluation_numbers(split, source)]
+        support = {place for episode in drawn for place in episode.support}
+        query = {place for episode in drawn for place in episode.query}
+        if source.support_posts is source.posts:
+            support, query = set(), support | query
+        posts = [source.support_posts[place] for place in sorted(support)]
+        posts += [source.posts[place] for place in sorted(query)]
+        return posts, {kind for episode in drawn for kind in episode.types}
+
     def own_support(self, train_mode: TrainMode) -> tuple[tuple[str, ...], list[Post]]:
         """The types in play and the support of the first training episode: for a model that predicts alone.
 

@@ -18,6 +18,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mnerkit.atomic_files import is_figure
+from mnerkit.data.batches.truncation import losses
 from mnerkit.errors import DataError
 from mnerkit.release import RELEASE
 from mnerkit.report.figures.gallery import Gallery
@@ -198,6 +199,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("chunking", "lenient (an I- without a beginning starts an entity); where it says strict, such an I- is none"),
         ("pictures", _pictures(record)),
         ("protocol", _protocol(record)),
+        *([("length", text)] if (text := _truncation(record)) else ()),
         ("text tower", str(model.get("text") or "-")),
         ("image tower", str(model.get("vision") or "-")),
         ("captions", str(data.get("captions") or "-")),
@@ -228,6 +230,13 @@ def _pictures(record: Record) -> str:
     counts = f" ({absent})" if (absent := missing(protocol)) else ""
     policy = f"missing ones: {protocol.get('missing_images')}{counts}"
     return f"{protocol.get('pictures')}, up to {most} a post; {policy}{boxes}"
+
+
+def _truncation(record: Record) -> str:
+    """What the posts lose that are longer than the text tower reads; empty if nothing."""
+    counts = mapping(record.metrics.get("truncation"))
+    texts = [f"{split}: {text}" for split, each in counts.items() if (text := losses(mapping(each)))]
+    return "; ".join(texts)
 
 
 def _protocol(record: Record) -> str:

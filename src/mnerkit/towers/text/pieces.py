@@ -149,6 +149,25 @@ class PieceReader:
         cut = self._cut([tuple(words)])[0]
         return min(len(cut.ids) + len(self._frame.start) + len(self._frame.end), self.max_tokens)
 
+    def words_read(self, words: Sequence[str]) -> int:
+        """Number of words, from the first on, whose first piece lies within the length limit."""
+        counts = self._cut([tuple(words)])[0].counts
+        return int((np.cumsum(counts) - counts < self._room()).sum())
+
+    def cuts_second(self, words: Sequence[str], second: Sequence[str]) -> bool:
+        """Whether the length limit cuts the second segment of a row, or leaves it out."""
+        cut, tail = self._cut([tuple(words), tuple(second)[: self.second_words]])
+        return len(tail.ids) > max(0, self._room_beside(len(cut.ids)))
+
+    def _room(self) -> int:
+        """Maximum number of pieces of a single segment."""
+        return self.max_tokens - len(self._frame.start) - len(self._frame.end)
+
+    def _room_beside(self, length: int) -> int:
+        """Number of pieces that a segment of `length` pieces leaves to the other one; below zero if it is too long."""
+        start, _, middle, close = self._frame
+        return self.max_tokens - len(start) - len(middle) - len(close) - length
+
     def collate(self, rows: Sequence[Sequence[str]], second: Sequence[Sequence[str]] | None = None) -> TextBatch:
         """Pad rows of words into a batch of pieces.
 
@@ -189,11 +208,11 @@ class PieceReader:
         """Ids of one row, the number of pieces of its first segment, and the start of the second segment."""
         start, end, middle, close = self._frame
         length = len(cut.ids)
-        room = self.max_tokens - len(start) - len(middle) - len(close) - length
+        room = self._room_beside(length)
         if len(tail.ids) and room > 0:
             parts = [start, cut.ids, middle, tail.ids[:room], close]
             return _joined(parts), length, len(start) + length + len(middle)
-        length = min(length, self.max_tokens - len(start) - len(end))
+        length = min(length, self._room())
         ids = _joined([start, cut.ids[:length], end])
         return ids, length, len(ids)
 

@@ -108,6 +108,14 @@ class VocabularyReader:
         """Number of words."""
         return len(words)
 
+    def words_read(self, words: Sequence[str]) -> int:
+        """Number of words: there is no limit."""
+        return len(words)
+
+    def cuts_second(self, words: Sequence[str], second: Sequence[str]) -> bool:
+        """False: there is no limit."""
+        return False
+
     def collate(self, rows: Sequence[Sequence[str]], second: Sequence[Sequence[str]] | None = None) -> TextBatch:
         """Pad rows of words into a batch.
 
