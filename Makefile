@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-methods bench-page bench-prefix bench-resume bench-kills bench-tweets \
+  bench-fewshot bench-flops bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills bench-tweets \
   structure clean
 
 help: ## this page
@@ -87,6 +87,9 @@ bench-train: setup ## time of an epoch against a plain training loop, on the twe
 
 bench-page: setup ## size of a report's page of 200 runs and 4,000 posts, and the time a browser takes to open it
 	$(BIN)/python benchmarks/bench_page.py
+
+bench-predict: setup ## predict 200,000 posts: memory at the quarters, posts a second; interrupted twice to the same bytes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_predict.py
 
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
 	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest -o addopts= -s tests/cli/test_resume.py

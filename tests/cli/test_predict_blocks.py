@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from mnerkit.cli import main
+from mnerkit.data.corpus.post import ImageRef
+from mnerkit.data.pictures import picture_loader
+from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.runs.predict import predict_file
 from mnerkit.runs.prediction_file import FileOutput
@@ -300,3 +303,34 @@ def test_pipes_devices_and_standard_streams_are_written_to_and_never_replaced(
     (tmp_path / "link").symlink_to("far.jsonl")
     assert main([*begin, str(source), "--output", "link"]) == 0
     assert (tmp_path / "link").is_symlink() and (tmp_path / "far.jsonl").read_bytes() == whole
+
+
+def test_remarks_about_pictures_say_that_they_lack_the_posts_of_an_earlier_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--plugin", "cross", "--name", "one", "--runs_dir", str(tmp_path / "runs"), "--data.limit", "12"]
+    assert main([*fit, "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]) == 0
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [json.dumps({"text": "Ann", "images": ["absent.jpg"]}).encode() + b"\n" for _ in range(3)]
+    source.write_bytes(b"".join(lines) + b"{broken")
+    checkpoint = tmp_path / "runs" / "cross" / "probe" / "one" / "best.ckpt"
+    with pytest.raises(DataError, match=r"in\.jsonl:4: neither JSON"):
+        predict_file(checkpoint, source, target, block_lines=2)
+    source.write_bytes(b"".join(lines))
+    count, remarks = predict_file(checkpoint, source, target, block_lines=2, resume=True)
+    assert count == 3 and len(remarks) == 1
+    assert remarks[0].startswith("1 pictures missing, 0 broken")
+    assert remarks[0].endswith("absent.jpg is missing (without the first 2 posts, which were tagged before --resume)")
+
+
+def test_what_is_remembered_of_pictures_does_not_grow_with_the_posts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(picture_loader, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(picture_loader, "_contents", {})
+    loader = picture_loader.PictureLoader(PictureFormat(8))
+    for number in range(10):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(b"no picture %d" % number)
+        assert loader.whole(ImageRef(path.name, path)) is None
+    assert len(picture_loader._contents) <= 3 and len(loader._faults) <= 3

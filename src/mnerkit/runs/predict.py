@@ -79,6 +79,7 @@ def predict_file(
         name = "standard input" if source == STDIO else source
         reader = input_reader(stream, name, folders, predictor.collator.check)
         reader.go_to(progress.place)
+        earlier = progress.posts
         with _bar(progress.posts) as bar:
             for block in reader.blocks(block_lines):
                 bad = [item for item in block if isinstance(item, BadLine)]
@@ -99,7 +100,8 @@ def predict_file(
         if not progress.posts + progress.bad:
             raise DataError(f"--input {source} holds no posts")
         file.finish()
-    return progress.posts, [*predictor.warnings(), *_bad_lines(progress)]
+    since = f" (without the first {earlier} posts, which were tagged before --resume)" if earlier else ""
+    return progress.posts, [*(f"{remark}{since}" for remark in predictor.warnings()), *_bad_lines(progress)]
 
 
 def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any) -> list[dict[str, Any]]:

@@ -166,8 +166,8 @@ class FileOutput:
             stream.write(progress.model_dump_json(indent=2))
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(self._draft, self.record)
         self.kept = True
+        os.replace(self._draft, self.record)
         return progress
 
     def finish(self) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+# of pictures that are remembered, so that memory does not grow with the number of posts
+MOST_REMEMBERED = 100_000
 # digests of files that were read already, by path, size and time of change
 _contents: dict[tuple[str, int, int], str] = {}
 
@@ -46,6 +48,8 @@ def content_digest(ref: ImageRef) -> str:
         digest = hashlib.sha256(decoding.read_content(ref)).hexdigest()
         if key is None:
             return digest
+        if len(_contents) >= MOST_REMEMBERED:
+            _contents.clear()
         _contents[key] = digest
     return _contents[key]
 
@@ -202,6 +206,8 @@ class PictureLoader:
         try:
             return decoding.decode(ref)
         except DataError as problem:
+            if len(self._faults) >= MOST_REMEMBERED:
+                self._faults.clear()
             with contextlib.suppress(DataError):
                 self._faults[content_digest(ref)] = str(problem)
             self._note_broken(ref, problem)
