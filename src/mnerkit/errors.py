@@ -45,6 +45,10 @@ class CheckpointError(MnerkitError):
     """A checkpoint that is missing, of another plugin, or not plain data. Exit code 1."""
 
 
+class TrainingError(MnerkitError):
+    """A training that can't go on: a loss or a weight is no number. Exit code 1."""
+
+
 class TowerError(MnerkitError):
     """Weights or a tokenizer that can't be had. Exit code 1."""
 

@@ -16,6 +16,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.errors import CheckpointError, TowerError
+from mnerkit.methods.finite_loss import FiniteLosses
 from mnerkit.methods.former_interface import adopt, former_attribute, options_of, takes_arguments
 from mnerkit.methods.optimiser import adamw, parameter_groups
 from mnerkit.methods.options import MethodOptions
@@ -59,6 +60,7 @@ class Method(lightning.LightningModule):
         support_types: types in play in that support.
         trained_on: keys of the training posts (`mnerkit.data.corpus.same_post`).
         predicted: answers of the last `Trainer.predict` on this rank.
+        finite_losses: counts the training steps of the epoch with finite losses.
     """
 
     plugin: str = ""
@@ -108,6 +110,7 @@ class Method(lightning.LightningModule):
         self.support_types: tuple[str, ...] = ()
         self.trained_on: list[int] = []
         self.predicted: list[Any] = []
+        self.finite_losses = FiniteLosses()
         self._saved_towers: dict[str, Any] | None = None
         self._tower_dir: str | None = None
         # frozen pretrained towers are not in the state dict; `load_weights` checks the rest
@@ -220,10 +223,12 @@ class Method(lightning.LightningModule):
 
     # ------------------------------------------------------------------ training
 
-    def training_step(self, batch: Batch, _index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         """Weighted sum of the losses."""
         losses, weights = self.losses(batch), self.loss_weights()
-        total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
+        weighted = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()])
+        self.finite_losses.count(tuple(losses), weighted, index)
+        total = weighted.sum()
         logged = {f"train/{name}": value.detach() for name, value in losses.items()}
         logged["train/loss"] = total.detach()
         logged |= {f"train/{name}": value for name, value in self.logged_scalars.items()}

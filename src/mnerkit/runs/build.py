@@ -21,6 +21,7 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.methods import checkpoint, evaluation, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
+from mnerkit.methods.finite_loss import StopAtBrokenLoss
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
@@ -34,6 +35,18 @@ class _Patience(EarlyStopping):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop at once where patience had run out."""
         if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class _ScoreLastStep(lightning.Callback):
+    """Has dev scored after the last of `max_steps`, wherever in an epoch that falls, as after any other stop.
+
+    Lightning scores dev only after a whole epoch or where `should_stop` is set.
+    """
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Stop at the last step."""
+        if 0 <= trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True
 
 
@@ -151,8 +164,12 @@ class Assembly:
             )
 
     def settle(self, folder: RunFolder, report: Callable[[str], None]) -> None:
-        """In place of training where nothing learns (prototypes of frozen states): dev chooses, and that is kept."""
-        if self.trainer.is_global_zero:
+        """Score dev with the weights as they are and keep them as best.
+
+        In place of training where nothing learns (prototypes of frozen states: dev chooses their settings), and after
+        a training in which dev was never scored.
+        """
+        if self.trainer.is_global_zero and not self.method.trainable_parameters():
             report("nothing of this model is trained: its towers are frozen and its head has no weights")
         self.trainer.validate(self.method, self.data, verbose=False)
         self.trainer.save_checkpoint(folder.best, weights_only=True)
@@ -190,6 +207,8 @@ def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str],
         made.append(wandb_logging.logger_of(config, folder.path))
     shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
     callbacks: list[lightning.Callback] = [
+        StopAtBrokenLoss(),
+        _ScoreLastStep(),
         ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared),
         ModelCheckpoint(filename="last", monitor=None, **shared),
     ]

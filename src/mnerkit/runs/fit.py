@@ -146,11 +146,13 @@ def _train(
             carry_on(trainer.loggers, done)
         last = None if done is None else folder.last
         trainer.fit(method, data, ckpt_path=last, weights_only=True)
-    else:
-        assembly.settle(folder, report)
-    trained = time.time()
     if trainer.interrupted:
         raise KeyboardInterrupt
+    # all ranks look before the first one writes
+    unscored = trainer.strategy.reduce_boolean_decision(not folder.best.is_file(), all=False)
+    if unscored or not method.trainable_parameters():
+        assembly.settle(folder, report)
+    trained = time.time()
     method.load_weights(checkpoint.read(folder.best)["state_dict"])
     metrics: dict[str, Any] = {
         "plugin": config["plugin"],

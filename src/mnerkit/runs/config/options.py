@@ -62,6 +62,8 @@ class TrainerOptions(Options):
 
     def check(self) -> None:
         """Refuse what would leave training without a dev score after each epoch: there would be no best checkpoint."""
+        if self.limit_train_batches == 0:
+            raise UsageError("--trainer.limit_train_batches 0: nothing would be trained; give at least 1")
         for name, useless in (("limit_val_batches", (0, 0.0)), ("max_epochs", (0,)), ("max_steps", (0,))):
             value = getattr(self, name)
             if value is not None and value in useless:
