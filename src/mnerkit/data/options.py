@@ -70,21 +70,21 @@ class DataOptions(EpisodeOptions):
     captions: str | None = option(
         None,
         "file of captions, one line a picture; none turns them off. Default: captions/<corpus>.txt below root, where "
-        "it is there",
+        "it is there, else the captions of the corpus's own records",
     )
     boxes: str | None = option(
         None,
         "objects in the pictures, for methods that look at them: a file of boxes (`mnerkit data objects --help` shows "
         "the formats), a folder of Pascal-VOC XML files, or a folder of crops with its *_dict.pth; none takes set "
-        "places of each picture. Default: the true boxes of probe; else boxes/<corpus>.jsonl below root, or the crops "
-        "in <corpus>_aux_images, where they are there",
+        "places of each picture. Default: the true boxes of probe; else the boxes of the corpus's own records, "
+        "boxes/<corpus>.jsonl below root, or the crops in <corpus>_aux_images, where they are there",
     )
     max_objects: int | None = option(None, "at most this many objects of a picture, where the method takes more", COUNT)
     object_score: float = option(0.0, "leave out objects whose detector is less sure than this", SHARE)
     relevance: str | None = option(
         None,
         "how much each picture has to do with its post: a file of scores, one line a post, or the truth of probe "
-        "(oracle). Default: not known",
+        "(oracle). Default: that of the corpus's own records, else not known",
     )
     batch_size: int = option(16, "posts a training batch (and rank), at most; a plain batch, not an episode", COUNT)
     eval_batch_size: int = option(64, "posts a batch when evaluating", COUNT)

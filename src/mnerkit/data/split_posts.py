@@ -119,6 +119,8 @@ class SplitPosts:
         o = self.options
         corpus = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
         check_disjoint(corpus.splits["train"], corpus.splits["test"])
+        for remark in corpus.remarks:
+            self._warn(remark, remark)
         return corpus
 
     def connect(self, needs: Needs) -> None:

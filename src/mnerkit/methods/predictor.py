@@ -13,11 +13,11 @@ import torch
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
-from mnerkit.data.batches.inputs import input_post
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.data.corpus.tags import TagSet, entities
-from mnerkit.data.pictures.objects import surest
+from mnerkit.data.pictures.boxes import surest
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods import checkpoint
@@ -137,7 +137,8 @@ class Predictor:
 
         Args:
             posts: `{"words": [...]}` or `{"text": "..."}`, optionally with `id` and `images` (file names), and with
-                `captions`, `boxes` and `relevance`, one value for each image (see `input_post`).
+                `captions`, `boxes` and `relevance`, one value for each image (see
+                `mnerkit.data.corpus.records.post_of`).
             images: folder of the pictures; default: the working folder.
 
         Returns:
@@ -148,10 +149,11 @@ class Predictor:
             DataError: a post is invalid (the message has its number), or lacks the relevance that the method needs.
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
-        read = (input_post(record, f"post {number}", str(number), folders) for number, record in enumerate(posts))
+        notes = RecordNotes()
+        read = (post_of(record, f"post {number}", str(number), folders, notes) for number, record in enumerate(posts))
         self._reset_counts()
         rows = list(self.method.rows(self.stream(read)))
-        for warning in self.warnings():
+        for warning in (*self.warnings(), *notes.remarks()):
             _log.warning("%s", warning)
         return rows
 

@@ -73,11 +73,13 @@ def predict_file(
                 f"the unfinished output holds {progress.bad} lines that were skipped; give --on_bad_line skip again"
             )
         from mnerkit.data.batches.inputs import input_reader, picture_folder
+        from mnerkit.data.corpus.records import RecordNotes
 
+        notes = RecordNotes()
         folders = picture_folder(folder)
         predictor = _predictor(ckpt, plugin, dotted, folder, support, tower_dir)
         name = "standard input" if source == STDIO else source
-        reader = input_reader(stream, name, folders, predictor.collator.check)
+        reader = input_reader(stream, name, folders, predictor.collator.check, notes)
         reader.go_to(progress.place)
         earlier = progress.posts
         with _bar(progress.posts) as bar:
@@ -101,7 +103,8 @@ def predict_file(
             raise DataError(f"--input {source} holds no posts")
         file.finish()
     since = f" (without the first {earlier} posts, which were tagged before --resume)" if earlier else ""
-    return progress.posts, [*(f"{remark}{since}" for remark in predictor.warnings()), *_bad_lines(progress)]
+    remarks = [f"{remark}{since}" for remark in (*predictor.warnings(), *notes.remarks())]
+    return progress.posts, [*remarks, *_bad_lines(progress)]
 
 
 def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from mnerkit.data.corpus.catalogue import Place, find_corpus
 from mnerkit.data.corpus.corpus_files import SPLITS, ImageFolders, crop_folder, image_folders
-from mnerkit.data.corpus.post import Post
+from mnerkit.data.corpus.post import PictureObject, Post
 from mnerkit.data.corpus.readers import lines, read_posts
+from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.data.corpus.releases import matching_release
 from mnerkit.data.corpus.tags import orphans, switches
 from mnerkit.errors import DataError, UsageError, did_you_mean
@@ -53,6 +54,7 @@ class Corpus:
         pictures: names of the pictures of all its posts, whichever splits were read; None where not all are known.
         ids: ids of these posts, as the files have them; None likewise.
         split_ids: the same by split; empty where not all are known.
+        remarks: lines for the user about how its files were read, none of them a fault.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Corpus:
     pictures: frozenset[str] | None = None
     ids: frozenset[str] | None = None
     split_ids: dict[str, frozenset[str]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -129,7 +132,10 @@ def load_corpus(
             f"{place.folder} has no {' and no '.join(absent)} split.\n"
             f"Its files are to be called train, valid (or dev) and test, with .txt, .json or .jsonl."
         )
-    posts = {split: read_posts(file, None if place.own else (*TYPES, *LABELS)) for split, file in place.files.items()}
+    folders = image_folders(place.name, place.folder, place.root, place.own)
+    files, notes = ImageFolders(folders), RecordNotes()
+    known_types = None if place.own else (*TYPES, *LABELS)
+    posts = {split: read_posts(file, known_types, files, notes) for split, file in place.files.items()}
     digests = {split: content_digest(posts[split]) for split in posts}
     every_post = [post for each in posts.values() for post in each]
     types = {LABELS.get(tag[2:], tag[2:]) for post in every_post for tag in post.tags or () if tag != "O"}
@@ -142,19 +148,19 @@ def load_corpus(
         splits={},
         digests=digests,
         files=place.files,
-        folders=image_folders(place.name, place.folder, place.root, place.own),
+        folders=folders,
         crops=crop_folder(place.name, place.folder, place.root),
         root=place.root,
         pictures=frozenset(ref.name for post in every_post for ref in post.images),
         ids=frozenset(post.id for post in every_post),
         split_ids={split: frozenset(post.id for post in each) for split, each in posts.items()},
+        remarks=[f"{place.folder}: {remark}" for remark in notes.remarks()],
     )
     counts: Counter[str] = Counter()
     texts, corpus.captions = _captions(captions, place)
-    files = ImageFolders(corpus.folders)
     for split in splits:
         corpus.splits[split] = [
-            _completed(post, files, texts, counts) for post in _usable(posts[split][:limit], counts)
+            _completed(post, files, texts, counts, captions != "none") for post in _usable(posts[split][:limit], counts)
         ]
     if captions not in (None, "none") and counts["without_caption"]:
         refs = (ref for each in corpus.splits.values() for post in each for ref in post.images)
@@ -168,15 +174,22 @@ def load_corpus(
 
 
 def content_digest(posts: Iterable[Post]) -> str:
-    """SHA-256 of the content of posts: ids, words, tags as the file has them, names of pictures.
+    """SHA-256 of the content of posts: ids, words, tags as the file has them, names of pictures and what is said of them.
 
     Line ends, blank lines and the file format do not matter, so the digest also certifies the reading.
     """
     whole = hashlib.sha256()
     for post in posts:
-        content = [post.id, post.words, post.tags, [ref.name for ref in post.images]]
+        content: list[Any] = [post.id, post.words, post.tags, [ref.name for ref in post.images]]
+        annotations = [[ref.caption, ref.relevance, [_object(each) for each in ref.objects]] for ref in post.images]
+        if any(part for each in annotations for part in each) or any(ref.relevance == 0 for ref in post.images):
+            content.append(annotations)
         whole.update(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
     return whole.hexdigest()
+
+
+def _object(each: PictureObject) -> list[Any]:
+    return [each.box, each.score, each.label]
 
 
 def combined_digest(digests: dict[str, str]) -> str:
@@ -237,10 +250,19 @@ def _usable(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
         yield post
 
 
-def _completed(post: Post, files: ImageFolders, captions: dict[str, str], counts: Counter[str]) -> Post:
-    """The post with mapped labels, and with files and captions of its pictures."""
+def _completed(
+    post: Post, files: ImageFolders, captions: dict[str, str], counts: Counter[str], own_captions: bool
+) -> Post:
+    """The post with mapped labels, and with files and captions of its pictures: a file's, else its own."""
     tags = tuple(f"{tag[:2]}{LABELS.get(tag[2:], tag[2:])}" if tag != "O" else tag for tag in post.tags or ())
-    images = tuple(replace(ref, path=files.find(ref.name), caption=_caption(ref.name, captions)) for ref in post.images)
+    images = tuple(
+        replace(
+            ref,
+            path=files.find(ref.name),
+            caption=_caption(ref.name, captions, ref.caption if own_captions else None),
+        )
+        for ref in post.images
+    )
     counts["orphans"] += orphans(tags)
     counts["switches"] += switches(tags)
     counts["mapped_labels"] += sum(new != old for new, old in zip(tags, post.tags or (), strict=True))
@@ -250,9 +272,9 @@ def _completed(post: Post, files: ImageFolders, captions: dict[str, str], counts
     return replace(post, tags=tags, images=images)
 
 
-def _caption(name: str, captions: dict[str, str]) -> str | None:
+def _caption(name: str, captions: dict[str, str], default: str | None) -> str | None:
     # A caption file of Twitter-2017 also serves the merged release, which marks those names.
-    return captions.get(name, captions.get(name.removeprefix("twitter2017-")))
+    return captions.get(name, captions.get(name.removeprefix("twitter2017-"), default))
 
 
 def _captions(given: str | Path | None, place: Place) -> tuple[dict[str, str], Path | None]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tweet_tokenizer import split_text
+from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.errors import DataError
 
 MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
@@ -111,35 +111,52 @@ def beginning(path: Path) -> str:
     return ""
 
 
-def read_posts(path: Path, types: Collection[str] | None = None) -> list[Post]:
-    """All posts of an annotation file in either format; pictures are named, not yet looked up.
+def read_posts(
+    path: Path,
+    types: Collection[str] | None = None,
+    folders: ImageFolders | None = None,
+    notes: RecordNotes | None = None,
+) -> list[Post]:
+    """All posts of an annotation file in either format; pictures are named, not yet looked up, unless they have boxes.
 
     Args:
         path: the file.
         types: entity types that the tags may have; any where None.
+        folders: where pictures with boxes are looked up.
+        notes: what is noticed in records and is no fault.
 
     Raises:
         DataError: with file and line, where the file is not what the format asks, or holds no post.
     """
     first = beginning(path).lstrip()
-    posts = list(read_records(path, types) if first[:1] in ("{", "[") else read_bio(path, types))
+    posts = list(read_records(path, types, folders, notes) if first[:1] in ("{", "[") else read_bio(path, types))
     if not posts:
         raise DataError(f"{path} holds no posts.")
     return posts
 
 
-def read_records(path: Path, types: Collection[str] | None = None) -> Iterator[Post]:
-    """Posts of a file of records, each with its tags.
+def read_records(
+    path: Path,
+    types: Collection[str] | None = None,
+    folders: ImageFolders | None = None,
+    notes: RecordNotes | None = None,
+) -> Iterator[Post]:
+    """Posts of a file of records, each with its tags; pictures are looked up where boxes need their size.
 
     Raises:
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
     for where, number, record in records(path):
-        post = post_of(record, where, f"{path.stem}-{number}")  # unlike that of any record of another split
+        # an id unlike that of any record of another split
+        post = post_of(record, where, f"{path.stem}-{number}", folders if _has_boxes(record) else None, notes)
         if post.tags is None:
             raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
         check_tags(post.tags, where, types)
         yield post
+
+
+def _has_boxes(record: Any) -> bool:
+    return isinstance(record, dict) and record.get("boxes") is not None
 
 
 def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]:
@@ -182,60 +199,7 @@ def bio_posts(numbered: Iterable[tuple[int, str]], path: str, types: Collection[
     if words:
         yield _bio_post(id_, words, tags)
     elif not closed:
-        raise DataError(f"{path}: the post IMGID:{id_} has no words.")
-
-
-def post_of(record: Any, where: str, default_id: str, folders: ImageFolders | None = None) -> Post:
-    """The post of one record.
-
-    Args:
-        record: `id`; `words`, or `text` as a list of words or one string; `label` or `tags` (optional); `captions`,
-            one a picture (optional); `images`, a
-            name or a list of names (optional). Other keys do not matter.
-        where: file and line, for messages.
-        default_id: the id where the record has none.
-        folders: where its pictures are looked up; not at all where None.
-
-    Raises:
-        DataError: a value is not what it should be.
-    """
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected an object with id, text and images, found {type(record).__name__}.")
-    given = [key for key in ("words", "text") if key in record]
-    if len(given) != 1:
-        raise DataError(
-            f"{where}: expected one of 'words' (a list) and 'text', found {'both' if given else 'neither'}."
-        )
-    content, text, offsets = record[given[0]], None, None
-    if isinstance(content, str) and given == ["text"]:
-        text = _clean(content, where)
-        words, offsets = split_text(text)
-    elif given == ["text"] and not isinstance(content, list | tuple):
-        raise DataError(f"{where}: 'text' must be a string or a list of strings, found {type(content).__name__}.")
-    else:
-        words = _strings(content, given[0], where)
-    label = next((record[key] for key in ("label", "tags") if record.get(key) is not None), None)
-    tags = None if label is None else _strings(label, "label", where)
-    if tags is not None and len(tags) != len(words):
-        raise DataError(f"{where}: {len(words)} words but {len(tags)} tags.")
-    names = record.get("images") or []
-    names = _strings([names] if isinstance(names, str) else names, "images", where)
-    for name in names:
-        safe_name(name, where)
-    id_ = record.get("id")
-    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, str | int)):
-        raise DataError(f"{where}: the id must be a string or a whole number, found {type(id_).__name__}.")
-    captions = _strings(record.get("captions") or [], "captions", where)
-    if captions and len(captions) != len(names):
-        raise DataError(f"{where}: {len(names)} images but {len(captions)} captions; give one for each, in order.")
-    images = tuple(
-        ImageRef(name, folders.find(name) if folders else None, caption=caption)
-        for name, caption in zip(names, captions or [None] * len(names), strict=True)
-    )
-    identity = default_id if id_ is None or id_ == "" else _clean(str(id_), where)
-    if identity.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", identity):
-        raise DataError(f"{where}: the id {identity[:80]!r} is a path.\nIt must be a name: not absolute, without '..'.")
-    return Post(identity, words, tags, images, text, offsets)
+        raise DataError(f"{path}: a post, IMGID:{id_}, has no words.")
 
 
 def is_blank(text: str) -> bool:
@@ -264,20 +228,6 @@ def check_tags(tags: Collection[str], where: str, types: Collection[str] | None 
             raise DataError(f"{where}: {tag[:40]!r} is not a tag.\nTags are O, B-<type> and I-<type>.")
         if types is not None and tag != "O" and tag[2:] not in types:
             raise DataError(f"{where}: tag {tag[:40]!r} has none of the types {', '.join(types)}.")
-
-
-def _strings(value: Any, key: str, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise DataError(f"{where}: {key!r} must be a list of strings.")
-    return tuple(_clean(each, where) for each in value)
-
-
-def _clean(text: str, where: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise DataError(f"{where}: half of a surrogate pair in {ascii(text)[:60]}; no file can be written with it.")
-    if "\0" in text:
-        raise DataError(f"{where}: a NUL character in {ascii(text)[:60]}.")
-    return text
 
 
 def records(path: Path) -> Iterator[tuple[str, int, Any]]:

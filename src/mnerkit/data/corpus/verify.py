@@ -39,7 +39,7 @@ def verify(corpus: Corpus, pictures: bool = True) -> Verdict:
         corpus: all of its splits.
         pictures: whether to look at the pictures; without, a copy for text or captions alone can be whole.
     """
-    verdict = Verdict()
+    verdict = Verdict(remarks=list(corpus.remarks))
     stats = corpus_stats(corpus, pictures=False)
     if corpus.name in CORPORA and corpus.name != "probe":
         _release(corpus, verdict)

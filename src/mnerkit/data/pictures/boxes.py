@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -180,3 +181,8 @@ def _placed(
 def _alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two sizes are of one picture, larger or smaller, up to a pixel that rounding took."""
     return abs(size[0] * other[1] - size[1] * other[0]) <= max(sum(size), sum(other))
+
+
+def surest(objects: Iterable[PictureObject], score: float = 0.0, most: int | None = None) -> tuple[PictureObject, ...]:
+    """The `most` objects of at least a score, the surest first; equally sure ones in their order."""
+    return tuple(sorted((each for each in objects if each.score >= score), key=lambda each: -each.score)[:most])

@@ -12,12 +12,12 @@ from typing import Any, Literal
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.corpus_files import merged_mark
 from mnerkit.data.corpus.post import ImageRef, PictureObject, Post
-from mnerkit.data.pictures.boxes import BoxFile, PictureBoxes, placed, read_box_lines
+from mnerkit.data.pictures.boxes import BoxFile, PictureBoxes, placed, read_box_lines, surest
 from mnerkit.data.pictures.crops import CropDict, find_dicts, read_dicts
 from mnerkit.data.pictures.voc import read_voc
 from mnerkit.errors import DataError, UsageError
 
-Kind = Literal["truth", "boxes", "voc", "crops", "none"]
+Kind = Literal["truth", "records", "boxes", "voc", "crops", "none"]
 
 # of a picture without known objects: its centre, then its quarters, from corner to opposite corner
 FALLBACK = tuple(
@@ -47,17 +47,13 @@ def shown_objects(ref: ImageRef, most: int) -> tuple[PictureObject, ...]:
     return objects[:most] or FALLBACK[:most]
 
 
-def surest(objects: Iterable[PictureObject], score: float = 0.0, most: int | None = None) -> tuple[PictureObject, ...]:
-    """The `most` objects of at least a score, the surest first; equally sure ones in their order."""
-    return tuple(sorted((each for each in objects if each.score >= score), key=lambda each: -each.score)[:most])
-
-
 @dataclass
 class Objects:
     """What is known of the objects in a corpus's pictures.
 
     Attributes:
-        kind: true boxes of the probe corpus, a file of boxes, a folder of VOC files, a folder of crops, or none.
+        kind: true boxes of the probe corpus, boxes of its own records, a file of boxes, a folder of VOC files, a folder
+            of crops, or none.
         path: the file or folder.
         sha256: of the content of the files.
         about: what a file of boxes says of itself: detector, revision, threshold ...
@@ -121,6 +117,8 @@ class Objects:
         counts = self.counts[split]
         if self.kind == "truth":
             return True, ref.objects
+        if self.kind == "records":
+            return bool(ref.objects), ref.objects
         if self.kind == "crops":
             known_crops = self._dicts[split].crops if split in self._dicts else {}
             key = next((key for key in _keys(ref.name) if key in known_crops), "")
@@ -183,7 +181,8 @@ def find_objects(corpus: Corpus, given: str | Path | None = None) -> Objects:
     Args:
         corpus: the corpus.
         given: a file of boxes, a folder of VOC files, a folder of crops or of their dicts, or `none`. Where None: the
-            truth of the probe corpus; else `<root>/boxes/<name>.jsonl`, or the released crops, where they are there.
+            truth of the probe corpus; else the boxes of its records, `<root>/boxes/<name>.jsonl`, or the released
+            crops, where they are there.
 
     Raises:
         DataError: no such file, a file that is none of these, or that is of another corpus.
@@ -194,6 +193,8 @@ def find_objects(corpus: Corpus, given: str | Path | None = None) -> Objects:
     if given is None:
         if corpus.name == "probe":
             return Objects("truth")
+        if any(ref.objects for posts in corpus.splits.values() for post in posts for ref in post.images):
+            return Objects("records")
         usual = corpus.root / "boxes" / f"{corpus.name}.jsonl" if corpus.root is not None else None
         if usual is not None and usual.is_file():
             return _of_boxes(corpus, usual, "boxes")
