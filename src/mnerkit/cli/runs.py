@@ -13,6 +13,7 @@ from mnerkit.cli.arguments import Parser, out_file, read
 from mnerkit.errors import DataError, UsageError
 from mnerkit.report.tables import run_query
 from mnerkit.runs import run_folder
+from mnerkit.runs.tiny_towers import tiny_towers
 from mnerkit.text_table import table
 
 VERBS = {"compare": "runs_compare", "repeat": "runs_repeat"}
@@ -62,7 +63,14 @@ def main(argv: list[str]) -> int:
     else:
         keys = ["plugin", "corpus", "name", "ablation", "seed", "state", "epochs"]
         print(table([*keys, *HEADS], [[row[key] for key in (*keys, *FIGURES)] for row in rows]))
+        if toys := [row["name"] for row in rows if row["state"] == "finished" and _has_tiny_towers(row)]:
+            print(f"with tiny towers, made for the probe corpus, on other posts: {', '.join(toys)}")
     return 0
+
+
+def _has_tiny_towers(row: run_query.Row) -> bool:
+    """Whether a run of other posts than the probe's has towers that are made for the probe corpus."""
+    return bool(tiny_towers(run_folder.RunFolder(Path(row["path"])).config()))
 
 
 def _parser() -> Parser:

@@ -19,6 +19,7 @@ from mnerkit.runs.config.configuration import Configuration, resolve
 from mnerkit.runs.reporting import Report, quiet, summary
 from mnerkit.runs.run import Run
 from mnerkit.runs.run_folder import Place, RunFolder, is_first_rank, writing
+from mnerkit.runs.tiny_towers import warning
 
 
 def fit(
@@ -96,6 +97,8 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
     elif first:
         report(f"already finished: {folder.path} (--overwrite trains it again)")
         report(summary(metrics))
+        if line := warning(configuration.content):
+            report(line)
     return Run(folder.path)
 
 
@@ -135,7 +138,7 @@ def _train(
         record = {"behaviours": identity.behaviours(config), "corpus": assembly.data.content.digests}
         record |= {"files": [note._asdict() for note in files]}
         write_json(folder.path / "env.json", environment(trainer) | record)
-        if line := sentence(cut):
+        for line in filter(None, (sentence(cut), warning(config))):
             report(line)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)
@@ -178,6 +181,8 @@ def _train(
         assembly.log_final(metrics)
         write_json(folder.metrics_file, metrics)
         report(summary(metrics))
+        if line := warning(config):
+            report(line)
         report(f"run {folder.path}")
 
 

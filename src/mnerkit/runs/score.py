@@ -15,6 +15,7 @@ from mnerkit.runs import identity
 from mnerkit.runs.config.configuration import filled, resolve
 from mnerkit.runs.reporting import Report, quiet, summary
 from mnerkit.runs.run_folder import RunFolder, digest, writing
+from mnerkit.runs.tiny_towers import warning
 
 if TYPE_CHECKING:
     from mnerkit.runs.build import Assembly
@@ -114,6 +115,8 @@ def _score(
         if line := sentence(cut):
             report(line)
         report(summary({"plugin": own["plugin"], **scores}))
+        if line := warning(assembly.config):
+            report(line)
         if folder is not None:
             report(f"run {folder.path}")
     return scores

@@ -31,6 +31,7 @@ from mnerkit.report.tables.evaluation_setting import joined
 from mnerkit.report.tables.reasons import missing
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
+from mnerkit.runs.tiny_towers import warning
 from mnerkit.templates import as_json, asset, render
 
 PACKAGE = "mnerkit.report.page"
@@ -200,6 +201,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("pictures", _pictures(record)),
         ("protocol", _protocol(record)),
         *([("length", text)] if (text := _truncation(record)) else ()),
+        *([("remark", text)] if (text := warning(record.settings)) else ()),
         ("text tower", str(model.get("text") or "-")),
         ("image tower", str(model.get("vision") or "-")),
         ("captions", str(data.get("captions") or "-")),
