@@ -312,6 +312,25 @@ def test_voc_files_are_found_by_the_name_of_the_picture(tmp_path: Path) -> None:
     assert source.protocol()["objects"]["source"] == "voc"
 
 
+def test_boxes_of_many_more_pictures_than_the_corpus_has_are_counted(tmp_path: Path) -> None:
+    folder, voc = corpus_folder(tmp_path), tmp_path / "voc"
+    voc.mkdir()
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>15</xmax><ymax>10</ymax></bndbox>"
+    names = [*(path.stem for path in (folder / "images").iterdir()), *(f"extra{number}" for number in range(40))]
+    for name in names:
+        inside = f"<filename>{name}_region.jpg</filename><object><name>x</name>{box}</object>"
+        (voc / f"{name}.xml").write_text(f"<annotation>{inside}</annotation>")
+    source = data(str(folder), boxes=str(voc))
+    summaries = []
+    for split in ("train", "dev"):
+        assert source.posts(split)[0].images[0].objects[0].box == (0, 0, 0.5, 0.5)
+        assert source.split_posts.objects is not None
+        summaries.append(source.split_posts.objects.summary(split))
+    assert "40 names in" in summaries[0]
+    assert f"{len(names)} files in" in summaries[0] and "name another picture inside" in summaries[0]
+    assert "name another picture" not in summaries[1]
+
+
 def test_id_names_a_post_with_one_picture_and_no_other(tmp_path: Path) -> None:
     row = {"objects": [{"box": [0, 0, 15, 10]}]}
     one = corpus_folder(tmp_path / "one")

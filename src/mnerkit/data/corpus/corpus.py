@@ -174,7 +174,7 @@ def load_corpus(
 
 
 def content_digest(posts: Iterable[Post]) -> str:
-    """SHA-256 of the content of posts: ids, words, tags as the file has them, names of pictures and what is said of them.
+    """SHA-256 of the content of posts: ids, words, tags as the file has them, picture names and what is said of them.
 
     Line ends, blank lines and the file format do not matter, so the digest also certifies the reading.
     """

@@ -98,11 +98,13 @@ class BoxFile:
         about: what its first line tells of it (detector, revision, corpus ...), where there is such a line.
         images: boxes by the name of the picture.
         posts: boxes by the id of a post, whose only picture they belong to.
+        misnamed: files of a folder that name another picture than they are called after.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
     images: dict[str, PictureBoxes] = field(default_factory=dict)
     posts: dict[str, PictureBoxes] = field(default_factory=dict)
+    misnamed: int = 0
 
 
 def read_box_lines(path: Path) -> BoxFile:

@@ -161,6 +161,11 @@ class Objects:
         parts = [f"{counts[name]:,} {meaning}" for name, meaning in COUNTS.items() if counts[name]]
         if self.unknown:
             parts.append(f"{self.unknown:,} names in {self.path} are of no picture of the corpus")
+        if self._boxes.misnamed and split == next(iter(self.counts), split):  # once, and not for each split
+            parts.append(
+                f"{self._boxes.misnamed:,} files in {self.path} name another picture inside; they are read as those of "
+                "the pictures that they are called like"
+            )
         return "; ".join(parts)
 
     def record(self) -> dict[str, Any]:
@@ -249,7 +254,7 @@ def _of_boxes(corpus: Corpus, path: Path, kind: Literal["boxes", "voc"]) -> Obje
 
 
 def _unknown(corpus: Corpus, places: dict[str, str], stem: bool, ids: bool = False) -> int:
-    """How many names are of no picture (or post) of the corpus; a file of another corpus is refused.
+    """How many names are of no picture (or post) of the corpus; a file is refused of which none is.
 
     Args:
         corpus: the corpus.
@@ -262,7 +267,7 @@ def _unknown(corpus: Corpus, places: dict[str, str], stem: bool, ids: bool = Fal
         return 0
     keys = names if ids else {key for name in names for key in _keys(name, stem)}
     unknown = [name for name in places if name not in keys]
-    if 2 * len(unknown) > len(places):
+    if len(unknown) == len(places):
         raise DataError(
             f"{places[unknown[0]]}: {len(unknown)} of {len(places)} names are of no {'post' if ids else 'picture'} of "
             f"{corpus.name}, the first is {unknown[0][:80]!r}.\nIs it of another corpus?"

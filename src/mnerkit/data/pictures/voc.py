@@ -19,7 +19,8 @@ def read_voc(folder: Path) -> BoxFile:
     """The boxes of a folder of `<picture>.xml` files.
 
     Corners are pixels counted from 1, both of them inside the box, as VOC has them. `score` (or `confidence`) beside
-    `name` is read where it is there, `size` too.
+    `name` is read where it is there, `size` too. A file is of the picture that it is called like; those that name
+    another one inside are counted.
 
     Raises:
         DataError: naming the file: not XML, with a document type or entities, too large, a box that is none.
@@ -31,8 +32,8 @@ def read_voc(folder: Path) -> BoxFile:
         if root.tag != "annotation":
             raise DataError(f"{where}: expected <annotation>, found <{root.tag[:40]}>.")
         named = (root.findtext("filename") or "").strip().replace("\\", "/").rsplit("/", 1)[-1]
-        if named and Path(named).stem != path.stem and named != path.stem:
-            raise DataError(f"{where}: says that it is of {named[:80]!r}.\nThe file must be called like its picture.")
+        # GMNER's release has hundreds of files that name another picture, one that they were copied from
+        file.misnamed += bool(named) and path.stem not in (named, Path(named).stem)
         if path.stem in file.images:
             raise DataError(f"{where}: a second time boxes of {path.stem!r}.\nPut all boxes of a picture together.")
         sides = [_number(root, f"size/{name}", where) for name in ("width", "height")]
