@@ -48,3 +48,24 @@ def test_cells_that_are_no_mapping_are_refused_in_a_line(
     said = capsys.readouterr().err
     assert said.startswith("mnerkit: --wandb.cells ") and said.endswith(": give a mapping\n")
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+@pytest.mark.parametrize(("key", "complaint"), [(None, "no API key"), ("short", "API key must")])
+def test_a_run_without_credentials_is_refused_before_it_begins_with_both_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str | None, complaint: str
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    if key is not None:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    wandb.teardown()
+    argv = ["fit", "--plugin", "bert", "--runs_dir", str(tmp_path / "runs"), "--logger", "wandb"]
+    assert main(argv) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("mnerkit: Weights & Biases") and complaint in line
+    assert "`wandb login`" in line and "--wandb.mode offline" in line
+    assert not (tmp_path / "runs").exists()
+    wandb.teardown()

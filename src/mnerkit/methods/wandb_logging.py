@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,12 +13,34 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
+from mnerkit.errors import UsageError
 from mnerkit.methods.prediction import Prediction, rows
 
 # rows of the predictions table: enough to look through, small enough to load at once
 SHOWN = 500
 # W&B refuses longer tags
 TAG = 64
+
+
+def check_login() -> None:
+    """Check that Weights & Biases has credentials; a terminal is asked for them. Nothing is sent.
+
+    Raises:
+        UsageError: there are none, or they are malformed.
+    """
+    if os.environ.get("WANDB_MODE", "online") not in ("online", "shared"):
+        return
+    import wandb
+
+    ways = "run `wandb login` or set WANDB_API_KEY, or write files with --wandb.mode offline (WANDB_MODE=offline)"
+    # releases that lack `prompt` ask nothing where no terminal is
+    prompt = {"prompt": sys.stdin.isatty()} if "prompt" in inspect.signature(wandb.login).parameters else {}
+    try:
+        found = wandb.login(verify=False, **prompt)
+    except (wandb.errors.Error, ValueError) as problem:
+        raise UsageError(f"Weights & Biases: {' '.join(str(problem).split())[:200].rstrip('.')}; {ways}") from None
+    if not found:
+        raise UsageError(f"Weights & Biases has no API key: {ways}")
 
 
 def account(config: Mapping[str, Any], corpus: str) -> tuple[dict[str, Any], dict[str, Any]]:

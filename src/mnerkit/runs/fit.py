@@ -82,6 +82,11 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
     """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for)."""
     quiet()
     loggers, folder = place.loggers(configuration), place.folder(configuration)
+    online = "wandb" in loggers and (configuration.content.get("wandb") or {}).get("mode") != "offline"
+    if online and is_first_rank() and (place.overwrite or not folder.finished):
+        from mnerkit.methods.wandb_logging import check_login
+
+        check_login()
     with writing(folder):
         first = is_first_rank()
         state = folder.start(configuration.content, place.overwrite) if first else folder.follow(place.overwrite)
