@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
@@ -84,6 +86,7 @@ class Assembly:
             raise
         except Exception as error:
             raise UsageError(f"--trainer: {' '.join(str(error).split())[:300]}") from error
+        _check_processes(made)
         if method.train_mode == "episodic":
             # refuses a number of episodes that the ranks do not divide, before anything is read
             TrainEpisodeSampler(data.options.episodes_per_epoch, made.world_size)
@@ -198,6 +201,24 @@ class Assembly:
     def log_final(self, metrics: dict[str, Any]) -> None:
         """Final scores, predictions and confusions to Weights & Biases, where it is on."""
         wandb_logging.log_results(self.trainer.loggers, metrics, self._last)
+
+
+def _check_processes(trainer: lightning.Trainer) -> None:
+    """Refuse more processes on the CPU than this process may use cores; a launcher's processes are its own matter.
+
+    Of other devices Lightning itself refuses more than there are.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    launched = environment is not None and environment.creates_processes_externally
+    if not isinstance(trainer.accelerator, CPUAccelerator) or launched:
+        return
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    if trainer.num_devices > max(cores, 1):
+        raise UsageError(
+            f"--trainer.devices {trainer.num_devices}: this process may use {cores} CPU"
+            f" core{'' if cores == 1 else 's'}; give at most {cores}"
+        )
 
 
 def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str], monitor: str) -> dict[str, Any]:
