@@ -97,6 +97,12 @@ class DataOptions(EpisodeOptions):
     pictures: Pictures = option(
         "right", "each post's own pictures (right), another post's (shuffled) or grey ones (blank), in all splits"
     )
+    drop_trained: bool = option(
+        False,
+        "leave out dev and test posts that the model was trained on, under whatever id, words or picture, and count "
+        "them; else they are refused in another corpus, and counted in the run's own",
+        since=("0.1.0", False),
+    )
     limit: int | None = option(None, "read only the first posts of each split, this many, for a quick try", COUNT)
     train_limit: int | None = option(None, "train on this many posts only, a sample that the seed fixes", COUNT)
     train_fraction: float | None = option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
 from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.same_post import check_unseen, counts_by_kind, described, keys_of, repeats_of, trained_posts
 from mnerkit.data.options import DataOptions, Pictures
 from mnerkit.data.pictures import coverage
 from mnerkit.data.pictures.objects import Objects, find_objects
@@ -98,6 +99,9 @@ class SplitPosts:
         objects: where the objects in the pictures come from; None until a method has looked at some.
         relevance: the relevance scores of the pictures; None until they are read, or without any.
         replacements: posts that a method has put in place of a split (`replace`).
+        trained_on: keys of the posts that the model was trained on (`same_post`); None: it is trained on `train`.
+        trained_counts: dev and test posts that were trained on, counted by kind of key.
+        left_out: ids of those that `drop_trained` left out, by split.
     """
 
     def __init__(self, options: DataOptions, seed: int, warn: Callable[[str, str], None]) -> None:
@@ -105,6 +109,9 @@ class SplitPosts:
         self.objects: Objects | None = None
         self.relevance: Relevance | None = None
         self.replacements: dict[str, list[Post]] = {}
+        self.trained_on: frozenset[int] | None = None
+        self.trained_counts: dict[str, dict[str, int]] = {}
+        self.left_out: dict[str, set[str]] = {}
         self._warn = warn
         self._needs: Needs | None = None
         self._prepared: dict[tuple[str, Pictures], list[Post]] = {}
@@ -114,11 +121,12 @@ class SplitPosts:
         """The corpus, read on first use.
 
         Raises:
-            DataError: train and test share ids.
+            DataError: train and test share ids, and these posts are not to be left out.
         """
         o = self.options
         corpus = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
-        check_disjoint(corpus.splits["train"], corpus.splits["test"])
+        if not o.drop_trained:
+            check_disjoint(corpus.splits["train"], corpus.splits["test"])
         for remark in corpus.remarks:
             self._warn(remark, remark)
         return corpus
@@ -178,7 +186,53 @@ class SplitPosts:
         if split == "train" and size is not None:
             sample = sorted(permutation(len(posts), "train_limit", self.seed)[:size])
             posts = [posts[place] for place in sample]
+        if split in ("dev", "test") and o.drop_trained and posts:
+            posts = self._untrained(split, posts)
         return posts
+
+    def training_keys(self) -> list[int]:
+        """Keys of the training posts, whatever a method puts in their place."""
+        return keys_of(self._selected("train"), self.corpus.name)
+
+    def repeats(self, trained_on: frozenset[int]) -> list[int]:
+        """`repeats_of` dev and test."""
+        name, splits = self.corpus.name, (self.corpus.splits.get(split, []) for split in ("dev", "test"))
+        return sorted({key for posts in splits for key in repeats_of(posts, name, trained_on)})
+
+    def _untrained(self, split: str, posts: list[Post]) -> list[Post]:
+        """The posts of a split that the model was not trained on; the others are counted."""
+        keys = frozenset(self.training_keys()) if self.trained_on is None else self.trained_on
+        train_ids = {post.id for post in self.corpus.splits["train"]}  # `check_disjoint` refuses these
+        trained = trained_posts(posts, self.corpus.name, keys)
+        trained |= {post.id: "id" for post in posts if post.id in train_ids}
+        self.trained_counts[split] = counts = counts_by_kind(trained)
+        self.left_out[split] = set(trained)
+        if trained:
+            text = f"{len(trained)} of {len(posts)} posts are left out, the model was trained on them"
+            self._report(f"{split} trained", f"{text} ({described(counts)}; --data.drop_trained)")
+        if len(trained) == len(posts):
+            raise DataError(f"--data.drop_trained leaves no {split} post: the model was trained on all of them")
+        return [post for post in posts if post.id not in trained]
+
+    def check_unseen(self, split: str, trained_on: frozenset[int], repeats: Collection[int]) -> None:
+        """Refuse dev or test posts that the model was trained on, and count those among its corpus's own repeats.
+
+        Args:
+            split: `dev` or `test`.
+            trained_on: keys of the training posts.
+            repeats: `repeats_of` the corpus that was trained on: the public sets hold some texts twice.
+
+        Raises:
+            DataError: there are such posts, and they are not to be left out.
+        """
+        posts = self.corpus.splits.get(split, [])
+        if self.options.drop_trained or not posts:
+            return
+        check_unseen(posts, self.corpus.name, trained_on, split, repeats)
+        self.trained_counts[split] = counts = counts_by_kind(trained_posts(posts, self.corpus.name, trained_on))
+        if counts:
+            text = f"{sum(counts.values())} of {len(posts)} posts are like a training post ({described(counts)})"
+            self._report(f"{split} trained", f"{text}; --data.drop_trained true leaves them out")
 
     def _with_objects(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them."""
@@ -241,6 +295,8 @@ class SplitPosts:
         }
         if o.train_on != "all_train":
             record |= {"train_on": o.train_on, "dis_fraction": o.dis_fraction, "dis_seed": o.dis_seed}
+        if counts := {split: each for split, each in self.trained_counts.items() if each}:
+            record["trained_on"] = {"left_out": o.drop_trained, **counts}
         if self._needs is not None and self._needs.views:
             record["max_images"] = self._needs.max_images
         if self._needs is not None and o.pictures != "blank":

@@ -59,6 +59,7 @@ class Method(lightning.LightningModule):
         support: labelled posts from which a method that reads a support answers by default.
         support_types: types in play in that support.
         trained_on: keys of the training posts (`mnerkit.data.corpus.same_post`).
+        repeats: keys of dev and test posts of the same corpus that are like a training post.
         predicted: answers of the last `Trainer.predict` on this rank.
         finite_losses: counts the training steps of the epoch with finite losses.
     """
@@ -109,6 +110,7 @@ class Method(lightning.LightningModule):
         self.support: list[Post] = []
         self.support_types: tuple[str, ...] = ()
         self.trained_on: list[int] = []
+        self.repeats: list[int] = []
         self.predicted: list[Any] = []
         self.finite_losses = FiniteLosses()
         self._saved_towers: dict[str, Any] | None = None
@@ -324,6 +326,7 @@ class Method(lightning.LightningModule):
             "support": support_state(self.support),
             "support_types": list(self.support_types),
             "trained_on": torch.tensor(self.trained_on, dtype=torch.int64),
+            "repeats": torch.tensor(self.repeats, dtype=torch.int64),
         }
 
     def load_weights(self, state: dict[str, Tensor]) -> None:

@@ -18,7 +18,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 
 from mnerkit.atomic_files import write_lines
 from mnerkit.data.batches.loading import TrainEpisodeSampler
-from mnerkit.data.corpus.same_post import check_unseen, keys_of
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import DataError, MnerkitError, UsageError
 from mnerkit.methods import checkpoint, evaluation, wandb_logging
@@ -107,6 +106,7 @@ class Assembly:
         """
         assembly = cls.of(config)
         checkpoint.restore(assembly.method, content, tower_dir)
+        assembly.data.split_posts.trained_on = frozenset(assembly.method.trained_on)
         assembly.connect()
         return assembly
 
@@ -118,7 +118,8 @@ class Assembly:
         self.method.build(self.data.facts, n_way=self.data.options.n_way)
         warm_start(self.method, self.data, show=self.trainer.is_global_zero)
         self.connect()
-        self.method.trained_on = keys_of(self.data.posts("train"), self.data.content.name)
+        self.method.trained_on = self.data.split_posts.training_keys()
+        self.method.repeats = self.data.split_posts.repeats(frozenset(self.method.trained_on))
         self.method.prepare(self.data)
 
     def connect(self) -> None:
@@ -150,9 +151,10 @@ class Assembly:
             where = f"the {len(posts)} training posts of {self.data.options.corpus}{dropped}"
             raise DataError(f"{where} hold no entity{of_types}: there is nothing to learn")
 
-    def check_unseen(self) -> None:
-        """Refuse test posts that the checkpoint was trained with, whatever corpus they are in."""
-        check_unseen(self.data.posts("test"), self.data.content.name, self.method.trained_on)
+    def check_unseen(self, split: str) -> None:
+        """Refuse dev or test posts that the model was trained with, whatever corpus they are in (`SplitPosts`)."""
+        method = self.method
+        self.data.split_posts.check_unseen(split, frozenset(method.trained_on), frozenset(method.repeats))
 
     def _check_mode(self) -> None:
         """Refuse episodes for a head that reads no support: it would name their types by the numbers of others."""

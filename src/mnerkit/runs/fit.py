@@ -127,6 +127,8 @@ def _train(
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:
             assembly.data.posts(split)
+        for split in ("dev", "test"):
+            assembly.check_unseen(split)
         assembly.data.split_posts.check_pictures_and_captions()
         cut = assembly.truncation("train", *splits)
         protocol = assembly.data.protocol()

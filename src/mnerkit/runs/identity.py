@@ -77,6 +77,8 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration with every option's value that decides figures."""
     content = {key: value for key, value in deciding(config).items() if key != "ablation"}
     content["data"] = {key: value for key, value in content["data"].items() if key not in (*PLACES, "cache")}
+    if not content["data"].get("drop_trained"):  # as before there was such an option
+        content["data"].pop("drop_trained", None)
     if content["data"]["train_fraction"] == 1:  # all posts
         content["data"]["train_fraction"] = None
     for section, names in PATHS.items():

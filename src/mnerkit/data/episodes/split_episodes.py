@@ -54,8 +54,20 @@ class SplitEpisodes:
         """The episodes of a split, on posts with the pictures that `pictures` says."""
         posts = partial(self.posts.of, pictures=pictures)
         if split in self.files:
-            return FrozenEpisodes(self.files[split], posts, self.protocol)
+            return FrozenEpisodes(self._untrained(self.files[split]), posts, self.protocol)
         return self.protocol.draw(split, posts)
+
+    def _untrained(self, file: EpisodeFile) -> EpisodeFile:
+        """The file without episodes that hold a post which `drop_trained` leaves out."""
+        for split in {file.split, file.support_split}:
+            self.posts.of(split)
+        query, support = (self.posts.left_out.get(split, set()) for split in (file.split, file.support_split))
+        rows = tuple(row for row in file.rows if query.isdisjoint(row.query) and support.isdisjoint(row.support))
+        if not rows:
+            raise DataError(f"{file.path}: --data.drop_trained leaves none of its {len(file.rows)} episodes")
+        if len(rows) < len(file.rows):
+            self.posts.trained_counts[file.split]["episodes"] = len(file.rows) - len(rows)
+        return replace(file, rows=rows)
 
     def training(self, train_mode: TrainMode) -> Episodes:
         """The training episodes; of fewer types than `n_way` where training is plain and there are no more types."""

@@ -202,6 +202,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("protocol", _protocol(record)),
         *([("length", text)] if (text := _truncation(record)) else ()),
         *([("remark", text)] if (text := warning(record.settings)) else ()),
+        *([("trained on", trained)] if (trained := _trained(protocol)) else []),
         ("text tower", str(model.get("text") or "-")),
         ("image tower", str(model.get("vision") or "-")),
         ("captions", str(data.get("captions") or "-")),
@@ -219,6 +220,17 @@ def _behaviour(env: Mapping[str, Any]) -> str:
     if numbers:
         return ", ".join(f"{part} {number}" for part, number in numbers.items())
     return f"source {str(env['source_digest'])[:12]}" if env.get("source_digest") else "not kept"
+
+
+def _trained(protocol: Mapping[str, Any]) -> str:
+    """How many dev and test posts the model was trained on, and whether they count; empty without any."""
+    trained = mapping(protocol.get("trained_on"))
+    counts = "; ".join(
+        f"{split} " + ", ".join(f"{count} by {kind}" for kind, count in mapping(trained[split]).items())
+        for split in ("dev", "test")
+        if mapping(trained.get(split))
+    )
+    return counts and f"{counts} ({'left out' if trained.get('left_out') else 'like a training post, and scored'})"
 
 
 def _pictures(record: Record) -> str:
