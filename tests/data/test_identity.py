@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.same_post import check_unseen, keys_of
+from mnerkit.data.corpus.same_post import check_unseen, keys_of, trained_posts
 from mnerkit.errors import DataError
 
 
@@ -16,7 +16,8 @@ def post(id_: str, words: str = "a tweet", *images: str) -> Post:
 def seen(one: Post, corpus: str, other: Post, elsewhere: str) -> bool:
     """Whether a post is refused after training on the other one."""
     try:
-        check_unseen([one], corpus, keys_of([post("unlike", "other words"), other], elsewhere))
+        trained = trained_posts([one], corpus, keys_of([post("unlike", "other words"), other], elsewhere))
+        check_unseen([one], corpus, trained)
     except DataError as refusal:
         assert f"1 of the test posts of {corpus}, the first is {one.id!r}" in str(refusal)
         return True
@@ -65,4 +66,4 @@ def test_a_key_takes_eight_bytes() -> None:
 def test_all_posts_seen_are_counted() -> None:
     posts = [post(str(number)) for number in range(9)]
     with pytest.raises(DataError, match="trained with 4 of the test posts of folder, the first is '0'"):
-        check_unseen(posts[:4], "folder", keys_of(posts, "folder"))
+        check_unseen(posts[:4], "folder", trained_posts(posts[:4], "folder", keys_of(posts, "folder")))

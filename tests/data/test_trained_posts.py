@@ -208,7 +208,7 @@ def test_posts_that_a_corpus_holds_twice_are_counted_or_left_out_of_its_own_spli
     write_corpus(tmp_path / "mine", splits)
     fit = ["fit", "--plugin", "bilstm", "--data.corpus", "mine", "--test", *FAST]
     assert not main([*fit, "--name", "a"])
-    assert "2 of 7 posts are like a training post (2 by words)" in caplog.text + capsys.readouterr().err
+    assert "2 of 7 test posts are like a training post (2 by words)" in caplog.text + capsys.readouterr().err
     assert not main([*fit, "--name", "b", "--data.drop_trained", "true"])
     metrics = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("runs/**/metrics.json")}
     counts = [each["protocol"]["trained_on"] for each in metrics.values()]

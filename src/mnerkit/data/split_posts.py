@@ -112,6 +112,7 @@ class SplitPosts:
         self.trained_on: frozenset[int] | None = None
         self.trained_counts: dict[str, dict[str, int]] = {}
         self.left_out: dict[str, set[str]] = {}
+        self._trained_posts: dict[tuple[str, frozenset[int]], dict[str, str]] = {}
         self._warn = warn
         self._needs: Needs | None = None
         self._prepared: dict[tuple[str, Pictures], list[Post]] = {}
@@ -196,20 +197,30 @@ class SplitPosts:
 
     def repeats(self, trained_on: frozenset[int]) -> list[int]:
         """`repeats_of` dev and test."""
-        name, splits = self.corpus.name, (self.corpus.splits.get(split, []) for split in ("dev", "test"))
-        return sorted({key for posts in splits for key in repeats_of(posts, name, trained_on)})
+        keys: set[int] = set()
+        for split in ("dev", "test"):
+            keys |= repeats_of(self.corpus.splits.get(split, []), self.corpus.name, self._trained(split, trained_on))
+        return sorted(keys)
+
+    def _trained(self, split: str, trained_on: frozenset[int]) -> dict[str, str]:
+        """`trained_posts` of all posts of a split."""
+        if (split, trained_on) not in self._trained_posts:
+            posts = self.corpus.splits.get(split, [])
+            self._trained_posts[split, trained_on] = trained_posts(posts, self.corpus.name, trained_on)
+        return self._trained_posts[split, trained_on]
 
     def _untrained(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts of a split that the model was not trained on; the others are counted."""
         keys = frozenset(self.training_keys()) if self.trained_on is None else self.trained_on
         train_ids = {post.id for post in self.corpus.splits["train"]}  # `check_disjoint` refuses these
-        trained = trained_posts(posts, self.corpus.name, keys)
+        matches = self._trained(split, keys)
+        trained = {post.id: matches[post.id] for post in posts if post.id in matches}
         trained |= {post.id: "id" for post in posts if post.id in train_ids}
         self.trained_counts[split] = counts = counts_by_kind(trained)
         self.left_out[split] = set(trained)
         if trained:
-            text = f"{len(trained)} of {len(posts)} posts are left out, the model was trained on them"
-            self._report(f"{split} trained", f"{text} ({described(counts)}; --data.drop_trained)")
+            text = f"{len(trained)} of {len(posts)} {split} posts are left out: the model was trained on them"
+            self._warn(f"{split} trained", f"{self.corpus.name}: {text} ({described(counts)}; --data.drop_trained)")
         if len(trained) == len(posts):
             raise DataError(f"--data.drop_trained leaves no {split} post: the model was trained on all of them")
         return [post for post in posts if post.id not in trained]
@@ -228,11 +239,12 @@ class SplitPosts:
         posts = self.corpus.splits.get(split, [])
         if self.options.drop_trained or not posts:
             return
-        check_unseen(posts, self.corpus.name, trained_on, split, repeats)
-        self.trained_counts[split] = counts = counts_by_kind(trained_posts(posts, self.corpus.name, trained_on))
+        trained = self._trained(split, trained_on)
+        check_unseen(posts, self.corpus.name, trained, split, repeats)
+        self.trained_counts[split] = counts = counts_by_kind(trained)
         if counts:
-            text = f"{sum(counts.values())} of {len(posts)} posts are like a training post ({described(counts)})"
-            self._report(f"{split} trained", f"{text}; --data.drop_trained true leaves them out")
+            text = f"{len(trained)} of {len(posts)} {split} posts are like a training post ({described(counts)})"
+            self._warn(f"{split} trained", f"{self.corpus.name}: {text}; --data.drop_trained true leaves them out")
 
     def _with_objects(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them."""

@@ -179,8 +179,8 @@ def restore(method: AnyMethod, content: dict[str, Any], tower_dir: str | None = 
     # older checkpoints lack it: their support only has tags of the types in play
     method.support_types = tuple(record.get("support_types", ()))
     method.trained_on = record["trained_on"].tolist()
-    if "repeats" in record:  # of older checkpoints, whose keys are of ids alone, there are none
-        method.repeats = record["repeats"].tolist()
+    repeats = record.get("repeats")  # older checkpoints lack them, and need none: their keys are of ids alone
+    method.repeats = [] if repeats is None else repeats.tolist()
     return method.eval()
 
 

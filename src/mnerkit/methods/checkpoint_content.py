@@ -113,6 +113,7 @@ class _Record(_Part):
     support: Annotated[ListOf[_SupportPost], Field(max_length=MAX_SUPPORT)]
     support_types: _Types = ()
     trained_on: Annotated[InstanceOf[Tensor], AfterValidator(_indices)]
+    repeats: Annotated[InstanceOf[Tensor], AfterValidator(_indices)] | None = None  # absent from older checkpoints
 
 
 class CheckpointContent(_Part):

@@ -82,7 +82,8 @@ def _score(
     report: Report,
 ) -> dict[str, Any]:
     """Score a split; the scores join those in the folder of a finished run."""
-    assembly.check_unseen(split)  # with its posts, objects are looked for
+    assembly.check_unseen(split)
+    assembly.data.posts(split)  # with these, objects are looked for
     before = filled(own)
     others = identity.changed(run, assembly, before, split)
     folder = run if run.finished else None

@@ -49,10 +49,15 @@ def id_keys(post: Post, corpus: str) -> set[int]:
     return {key for keys in _id_keys(post, corpus).values() for key in keys}
 
 
-def repeats_of(posts: Iterable[Post], corpus: str, trained_on: Iterable[int]) -> set[int]:
-    """`id_keys` of dev or test posts that are like a training post of their own corpus, under another id."""
-    trained = {id_ for id_, kind in trained_posts(posts, corpus, trained_on).items() if kind not in OF_ID}
-    return {key for post in posts if post.id in trained for key in id_keys(post, corpus)}
+def repeats_of(posts: Iterable[Post], corpus: str, trained: Mapping[str, str]) -> set[int]:
+    """`id_keys` of dev or test posts that are like a training post of their own corpus, under another id.
+
+    Args:
+        posts: the posts.
+        corpus: their corpus's name.
+        trained: `trained_posts` of them.
+    """
+    return {key for post in posts if trained.get(post.id, "id") not in OF_ID for key in id_keys(post, corpus)}
 
 
 def _id_keys(post: Post, corpus: str) -> dict[str, list[int]]:
@@ -110,7 +115,7 @@ def described(counts: Mapping[str, int]) -> str:
 def check_unseen(
     posts: Iterable[Post],
     corpus: str,
-    trained_on: Iterable[int],
+    trained: Mapping[str, str],
     split: str = "test",
     repeats: Collection[int] = (),
 ) -> None:
@@ -119,16 +124,15 @@ def check_unseen(
     Args:
         posts: posts of `corpus`.
         corpus: a name of `CORPORA`, or a folder's.
-        trained_on: `keys_of` the training posts.
+        trained: `trained_posts` of them.
         split: of the posts.
         repeats: `repeats_of` the corpus that was trained on; these posts are no reason.
 
     Raises:
         DataError: with the number of such posts, by which keys they are known, and the first.
     """
-    posts = list(posts)
-    known = {post.id for post in posts if not id_keys(post, corpus).isdisjoint(repeats)}
-    common = {id_: kind for id_, kind in trained_posts(posts, corpus, trained_on).items() if id_ not in known}
+    known = {post.id for post in posts if post.id in trained and not id_keys(post, corpus).isdisjoint(repeats)}
+    common = {id_: kind for id_, kind in trained.items() if id_ not in known}
     if common:
         raise DataError(
             f"the checkpoint was trained with {len(common)} of the {split} posts of {corpus}, the first is "
