@@ -20,10 +20,12 @@ import json
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
+from mnerkit.data.corpus.foreign_columns import as_bio
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.errors import DataError
@@ -129,7 +131,13 @@ def read_posts(
         DataError: with file and line, where the file is not what the format asks, or holds no post.
     """
     first = beginning(path).lstrip()
-    posts = list(read_records(path, types, folders, notes) if first[:1] in ("{", "[") else read_bio(path, types))
+    if first[:1] in ("{", "["):
+        posts = list(read_records(path, types, folders, notes))
+    elif types is None and notes is not None:  # a user's own corpus
+        rows, named = as_bio(list(lines(path)), path.stem, notes)
+        posts = [post if named else replace(post, images=()) for post in bio_posts(rows, str(path))]
+    else:
+        posts = list(read_bio(path, types))
     if not posts:
         raise DataError(f"{path} holds no posts.")
     return posts

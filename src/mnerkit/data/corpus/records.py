@@ -50,16 +50,18 @@ class RecordNotes:
     Attributes:
         unread: keys that are not read, with how many records have them.
         renamed: keys that are read as another.
+        taken: what columns and tags of other tools' files were taken for; an ordered set.
         unsplit: texts with phrases that have no blanks between their words.
     """
 
     unread: Counter[str] = field(default_factory=Counter)
     renamed: Counter[str] = field(default_factory=Counter)
     unsplit: int = 0
+    taken: dict[str, None] = field(default_factory=dict)
 
     def remarks(self) -> list[str]:
         """Lines for the user; empty where nothing was noticed."""
-        lines = []
+        lines = list(self.taken)
         if self.renamed:
             taken = ", ".join(f"{key!r} as {OTHER_NAMES[key]!r}" for key in sorted(self.renamed))
             lines.append(f"keys of records were read under other names: {taken}")

@@ -1,0 +1,32 @@
+"""Files of columns that other tools write are read, with remarks about what was taken for what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mnerkit.data.corpus.corpus import load_corpus
+
+CASES = {
+    "bioes": ("IMGID:1\nBelan\tB-PER\nVik\tE-PER\nin\tO\nOrt\tS-LOC\n", "B-PER I-PER O B-LOC", "BIOES"),
+    "docstart": ("-DOCSTART-\tO\n\nIMGID:1\nwe\tO\nBelan\tB-PER\n", "O B-PER", "-DOCSTART-"),
+    "conll": ("-DOCSTART- -X- -X- O\n\nwe PRP B-NP O\nmet VBD B-VP O\nBelan NNP B-NP B-PER\n", "O O B-PER", "number 4"),
+    "fine": ("IMGID:1\nwe\tO\tO\nBelan\tB-person\tB-musician\n", "O B-person", "number 2 as the tag"),
+    "iob1": ("IMGID:1\nAnn\tI-PER\nLee\tI-PER\nBob\tB-PER\nin\tO\nOrt\tI-LOC\n", "B-PER I-PER B-PER O B-LOC", "IOB1"),
+    "plain": ("IMGID:1\nwe\tO\nBelan\tB-PER\nVik\tI-LOC\n", "O B-PER I-LOC", ""),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_foreign_form_is_read_with_a_remark(name: str, tmp_path: Path) -> None:
+    text, tags, remark = CASES[name]
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.txt").write_text(text)
+    found = load_corpus(str(tmp_path))
+    (post,) = found.splits["train"]
+    assert post.tags == tuple(tags.split())
+    assert len(post.images) == (name != "conll")
+    assert bool(found.remarks) == bool(remark) and any(remark in line for line in found.remarks or [""])
+    if name == "conll":
+        assert post.id == "train-3" and post.words == ("we", "met", "Belan")
