@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.errors import DataError
 
 CASES = {
     "bioes": ("IMGID:1\nBelan\tB-PER\nVik\tE-PER\nin\tO\nOrt\tS-LOC\n", "B-PER I-PER O B-LOC", "BIOES"),
@@ -30,3 +31,12 @@ def test_a_foreign_form_is_read_with_a_remark(name: str, tmp_path: Path) -> None
     assert bool(found.remarks) == bool(remark) and any(remark in line for line in found.remarks or [""])
     if name == "conll":
         assert post.id == "train-3" and post.words == ("we", "met", "Belan")
+
+
+def test_tags_that_are_numbers_have_their_names_from_a_file_beside(tmp_path: Path) -> None:
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"tokens": ["we", "Belan"], "ner_tags": [0, 1]}\n')
+    with pytest.raises(DataError, match=r"train\.jsonl:1: the tags in 'ner_tags' are numbers, and .*labels\.txt"):
+        load_corpus(str(tmp_path))
+    (tmp_path / "labels.txt").write_text("O\nB-PER\nI-PER\n")
+    assert load_corpus(str(tmp_path)).splits["dev"][0].tags == ("O", "B-PER")

@@ -155,12 +155,32 @@ def read_records(
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
     for where, number, record in records(path):
+        record = _with_tag_names(record, path, where)
         # an id unlike that of any record of another split
         post = post_of(record, where, f"{path.stem}-{number}", folders if _has_boxes(record) else None, notes)
         if post.tags is None:
             raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
         check_tags(post.tags, where, types)
         yield post
+
+
+TAG_NAMES = "labels.txt"  # beside records whose tags are numbers: the tags' names, one a line, from 0
+
+
+def _with_tag_names(record: Any, path: Path, where: str) -> Any:
+    """A record whose tags are numbers, as data sets of the Hugging Face hub have them, with their names."""
+    keys = [key for key in ("label", "tags", "ner_tags") if isinstance(record, dict) and key in record]
+    tags = record[keys[0]] if keys else None
+    if not tags or not isinstance(tags, list) or not all(type(tag) is int for tag in tags):
+        return record
+    file = path.with_name(TAG_NAMES)
+    names = [text.strip() for _, text in lines(file) if text.strip()] if file.is_file() else []
+    if not names or not all(0 <= tag < len(names) for tag in tags):
+        raise DataError(
+            f"{where}: the tags in {keys[0]!r} are numbers, and {file} does not have names for all of them.\n"
+            "Write the tags into that file, one a line, beginning with that of number 0."
+        )
+    return {**record, keys[0]: [names[tag] for tag in tags]}
 
 
 def _has_boxes(record: Any) -> bool:
