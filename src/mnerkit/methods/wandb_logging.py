@@ -34,7 +34,9 @@ def check_login() -> None:
 
     ways = "run `wandb login` or set WANDB_API_KEY, or write files with --wandb.mode offline (WANDB_MODE=offline)"
     # releases that lack `prompt` ask nothing where no terminal is
-    prompt = {"prompt": sys.stdin.isatty()} if "prompt" in inspect.signature(wandb.login).parameters else {}
+    prompt: dict[str, Any] = (
+        {"prompt": sys.stdin.isatty()} if "prompt" in inspect.signature(wandb.login).parameters else {}
+    )
     try:
         found = wandb.login(verify=False, **prompt)
     except (wandb.errors.Error, ValueError) as problem:
