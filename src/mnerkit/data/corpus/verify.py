@@ -8,6 +8,7 @@ from typing import Any
 from mnerkit.data.corpus.catalogue import CORPORA
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.corpus_files import SPLITS
+from mnerkit.data.corpus.oddities import odd_pictures, odd_types, repeated_texts
 from mnerkit.data.corpus.releases import table
 from mnerkit.data.corpus.stats import broken_pictures, corpus_stats, shared
 
@@ -62,6 +63,8 @@ def verify(corpus: Corpus, pictures: bool = True) -> Verdict:
         )
     if stats["duplicates"]:
         verdict.remarks.append(f"texts that are in more than one split, under different ids: {stats['duplicates']}")
+    if corpus.name != "probe":  # generated posts repeat by design
+        verdict.remarks += odd_types(corpus) + repeated_texts(corpus) + (odd_pictures(corpus) if pictures else [])
     if corpus.captions is not None and counts.get("without_caption"):
         verdict.remarks.append(f"{corpus.captions} lacks the captions of {counts['without_caption']} pictures")
     return verdict
