@@ -56,10 +56,8 @@ class Method(lightning.LightningModule):
         tracing: names of the traces that answers include, if the encoder has them.
         logged_scalars: named scalars of the last batch that training logs beside the losses.
         notes: plain data about the training for the run's metrics.
-        support: labelled posts from which a method that reads a support answers by default.
-        support_types: types in play in that support.
-        trained_on: keys of the training posts (`mnerkit.data.corpus.same_post`).
-        repeats: keys of dev and test posts of the same corpus that are like a training post.
+        support, support_types: labelled posts from which a method answers by default, and the types in play there.
+        trained_on, repeats: keys (`data.corpus.same_post`) of training posts; of dev and test posts that are like one.
         predicted: answers of the last `Trainer.predict` on this rank.
         finite_losses: counts the training steps of the epoch with finite losses.
     """
@@ -109,8 +107,7 @@ class Method(lightning.LightningModule):
         self.config: dict[str, Any] = {}
         self.support: list[Post] = []
         self.support_types: tuple[str, ...] = ()
-        self.trained_on: list[int] = []
-        self.repeats: list[int] = []
+        self.trained_on, self.repeats = list[int](), list[int]()
         self.predicted: list[Any] = []
         self.finite_losses = FiniteLosses()
         self._saved_towers: dict[str, Any] | None = None
