@@ -246,7 +246,7 @@ def test_columns_and_lists_have_blocks_and_bad_posts_too(checkpoint: Path, tmp_p
         assert [row["id"] for row in found] == ["1", "2", "3", "4", "5"]
         assert [(row["line"], row["error"][:12]) for row in found if "error" in row] == [
             (4, "expected wor"),
-            (7, "the post IMG"),
+            (7, "a post, IMGI"),
             (9, "the word 'Pa"),
         ]
         assert remarks[-1].startswith(f"3 lines can't be read; their places hold the error. The first: {source}:5: ")
