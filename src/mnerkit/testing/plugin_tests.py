@@ -249,7 +249,7 @@ class BasePluginTest:
         assert are_near(own, other, 1e-3) != bool(bench.learnt.method.needs().views)
 
     def test_a_checkpoint_gives_the_same_answers(self, bench: Workbench, posts: list[Post], tmp_path: Path) -> None:
-        content = {"state_dict": bench.learnt.method.state_dict()}
+        content = {"epoch": 0, "state_dict": bench.learnt.method.state_dict()}
         bench.learnt.method.on_save_checkpoint(content)
         torch.save(content, tmp_path / "best.ckpt")
         assert are_near(bench.answers(posts, checkpoint.load(tmp_path)), bench.answers(posts), 1e-6)
