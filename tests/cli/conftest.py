@@ -1,4 +1,4 @@
-"""Two processes that stay, for tests of commands that several ranks run: to start them takes most of such a test."""
+"""Two processes that stay for the tests of a file: to start them takes most of the time of a test of several ranks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ranks import RANKS, prepared
 from tests.cli import rank
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], None]]:
     """A function that runs a command of mnerkit on two ranks, and fails where it does not end with 0.
 
