@@ -12,11 +12,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnerkit.cli import main
+from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import TrainingError
 from mnerkit.methods.finite_loss import FiniteLosses, StopAtBrokenLoss, broken_weights
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger
 from mnerkit.runs import build
+from mnerkit.runs.identity import BEHAVIOUR, BEHAVIOUR_OF_STEPS, behaviours
 from mnerkit.runs.run_folder import RunFolder
 
 SMALL = ["--data.limit", "40", "--trainer.max_epochs", "2", "--trainer.enable_progress_bar", "false"]
@@ -188,3 +190,11 @@ def test_no_training_batches_are_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert fit(tmp_path, "--trainer.limit_train_batches", "0") == 2
     assert "--trainer.limit_train_batches 0" in capsys.readouterr().err
     assert not folder_of(tmp_path).path.exists()
+
+
+def test_runs_with_a_number_of_steps_are_told_from_those_that_did_not_score_a_last_epoch_in_part() -> None:
+    whole, cut = (
+        configuration_of(["fit", "--plugin", "bert", *argv]).content for argv in ([], ["--trainer.max_steps", "5"])
+    )
+    assert (behaviours(whole)["core"], behaviours(cut)["core"]) == (BEHAVIOUR, BEHAVIOUR_OF_STEPS)
+    assert BEHAVIOUR < BEHAVIOUR_OF_STEPS

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # raised whenever data, towers, methods' base or scoring compute something else than before
 BEHAVIOUR = 1
+# the core's number of runs with `max_steps`: since 2, dev is also scored after a last epoch that is not whole
+BEHAVIOUR_OF_STEPS = 2
 # of section data: where things lie, and how fast they are read
 PLACES = ("root", "workers", "eval_batch_size")
 # options that name files or folders, which are known by what they hold
@@ -57,7 +59,9 @@ def digest_of(config: Mapping[str, Any], first: str | None = None) -> str:
 
 def behaviours(config: Mapping[str, Any]) -> dict[str, int]:
     """The behaviour numbers of the core, of a run's plugin and of its head, where it has one."""
-    numbers = {"core": BEHAVIOUR, "plugin": registry.get(config["plugin"]).options_class.behaviour}
+    steps = ((config.get("trainer") or {}).get("max_steps") or -1) > 0
+    core = BEHAVIOUR_OF_STEPS if steps else BEHAVIOUR
+    numbers = {"core": core, "plugin": registry.get(config["plugin"]).options_class.behaviour}
     head = config["model"].get("head")
     return {**numbers, "head": head_options(head["name"]).behaviour} if head else numbers
 
