@@ -1,4 +1,4 @@
-"""Posts that are longer than the text tower reads: counted in fit and scoring, and read in windows."""
+"""Posts that are longer than the text tower reads: counted in fit and scoring."""
 
 from __future__ import annotations
 

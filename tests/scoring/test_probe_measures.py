@@ -28,7 +28,7 @@ def test_a_wrong_type_on_ambiguous_entities_spoils_them_alone():
     tags = []
     for post in POSTS:
         spans = [
-            Entity(each.entity.start, each.entity.end, "XXX" if each.ambiguous else each.entity.type)
+            Entity(each.entity.start, each.entity.end, "NONE" if each.ambiguous else each.entity.type)
             for each in post.truth.entities
         ]
         tags.append(tags_of(spans, len(post.words)))

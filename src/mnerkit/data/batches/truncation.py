@@ -91,7 +91,7 @@ def sentence(counts: Mapping[str, Mapping[str, Any]]) -> str:
         return ""
     limit = next(counts[split]["limit"] for split in texts)
     cut = any(each["words_unread"] for each in counts.values())
-    hint = " (--model.max_tokens sets the limit; --model.long_posts windows scores whole posts)" if cut else ""
+    hint = " (--model.max_tokens sets the limit)" if cut else ""
     return f"longer than {limit} pieces: {'; '.join(f'{split} {text}' for split, text in texts.items())}{hint}"
 
 
