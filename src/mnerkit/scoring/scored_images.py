@@ -39,7 +39,7 @@ def read_scored_images(path: Path) -> list[ScoredImages]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_bytes().decode("utf-8").removesuffix("\n").split("\n") if path.stat().st_size else ():
             rows.append(ScoredImages.model_validate_json(line))
     except ValidationError:
         raise DataError(f"{path}:{len(rows) + 1}: no line with the R of images") from None

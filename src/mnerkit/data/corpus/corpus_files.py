@@ -92,7 +92,7 @@ class ImageFolders:
             return _contained(path, folder) if path.is_file() else None
         if folder not in self._listed:
             with os.scandir(folder) as entries:
-                self._listed[folder] = {entry.name: entry.is_symlink() for entry in entries if entry.is_file()}
+                self._listed[folder] = {entry.name: entry.is_symlink() for entry in entries if _is_file(entry)}
         linked = self._listed[folder].get(name)
         if linked is None:
             return None
@@ -109,7 +109,19 @@ def _candidates(name: str) -> Iterable[str]:
                 yield stem + suffix
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link that goes round in a circle: whoever opens that one counts it as broken."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
+
+
 def _contained(path: Path, folder: Path) -> Path:
+    try:
+        path.stat()
+    except OSError:
+        return path
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"picture {path} leads out of its folder.\nCopy the file into {folder}, or link the folder.")
     return path

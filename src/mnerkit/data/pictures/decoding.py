@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 50 << 20
 MAX_PIXELS = 50_000_000  # the largest picture that the platform keeps is 4096 x 4096
+MAX_SIDE = 32_768  # pixels; a picture of 50,000,000 x 1 takes 2.4 GB to decode and resize
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
 _BROKEN = (
@@ -79,7 +80,7 @@ def picture_size(ref: ImageRef) -> tuple[int, int] | None:
                 return None
             with Image.open(ref.path, formats=_FORMATS) as image:
                 width, height = image.size
-                if width * height > MAX_PIXELS:
+                if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     return None
                 if image.format == "PNG" and _turned_behind_pixels(ref.path):
                     image.load()
@@ -147,6 +148,8 @@ def _load(content: bytes, small: bool) -> Image.Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"has {width} x {height} pixels; the limit is {MAX_PIXELS}.")
+            if max(width, height) > MAX_SIDE:
+                raise DataError(f"has {width} x {height} pixels; the limit of a side is {MAX_SIDE}.")
             if small:
                 image.draft("RGB", (64, 64))
             image.load()
