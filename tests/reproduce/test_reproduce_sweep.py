@@ -21,7 +21,7 @@ from mnerkit.report.tables.table_file import read_table
 from mnerkit.reproduce import cells as grid_cells
 from mnerkit.reproduce.executors.tasks import Outcome, Task, complaint
 from mnerkit.reproduce.sweep import Clock, duration_text, sweep_lock
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.run_folder import LOCK, RunFolder
 from tests.reproduce.small import Pretend
 
 
@@ -228,12 +228,16 @@ def test_the_page_keeps_the_tables_of_earlier_sweeps_into_the_folder(sweep: Any,
     assert "50" in (tables / "table1.csv").read_text()
 
 
-def test_what_a_kill_leaves_to_continue_from_goes_with_the_next_sweep(sweep: Any, tmp_path: Path) -> None:
+def test_what_a_kill_leaves_in_a_finished_run_goes_with_the_next_sweep(sweep: Any, tmp_path: Path) -> None:
+    """What it would be continued from, and its lock, where the kill came between its last file and its end."""
     sweep(Pretend(), "paper/table1")
-    run = RunFolder(sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0])
+    run, other = (RunFolder(path) for path in sorted((tmp_path / "out" / "runs").glob("*/*/*"))[:2])
     run.last.write_bytes(b"thrice the weights")
+    for folder in (run, other):
+        (folder.path / LOCK).write_text("process 1 on elsewhere\n")
     assert sweep(Pretend(), "paper/table1") == 0
-    assert run.finished and not run.last.exists()
+    for folder in (run, other):
+        assert folder.finished and not folder.last.exists() and not (folder.path / LOCK).exists()
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "env.json"])

@@ -145,8 +145,8 @@ def run_all(
     waiting = {run.digest: run for run in (grid.wanted if overwrite else grid.left())}
     read = files_read(waiting.values())
     for run in grid.wanted:
-        if run.digest not in waiting:  # a kill may have come before this
-            run.folder.last.unlink(missing_ok=True)
+        if run.digest not in waiting:  # a kill may have come between its last file and this
+            run.folder.tidy()
     failed: dict[str, str] = {}
     numbers, total = count(1), len(waiting)
 
@@ -189,8 +189,7 @@ def run_all(
                 error = outcome.error
             if error is None:
                 clock.note(run.plugin, outcome.seconds)
-                # three times as large as the weights; only an unfinished run needs it
-                run.folder.last.unlink(missing_ok=True)
+                run.folder.tidy()
             rest = f"; {duration_text(clock.left(waiting.values()))} left" if waiting else ""
             then = f", then {outcome.error}" if outcome.error and error is None else ""
             end(run, error, f"{then} ({outcome.seconds:.0f} s{rest})")

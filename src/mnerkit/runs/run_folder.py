@@ -129,6 +129,12 @@ class RunFolder:
         finally:
             os.close(handle)
 
+    def tidy(self) -> None:
+        """Remove what a finished run needs no more, and the lock of a process that died; not while one writes here."""
+        if self.last.exists() or (self.path / LOCK).exists():
+            with contextlib.suppress(RunBusy), self.writing():
+                self.last.unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove all but the lock, which this process holds.
 
