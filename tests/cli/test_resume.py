@@ -132,10 +132,14 @@ def test_a_damaged_checkpoint_is_told_of_and_the_run_begins_anew(
     assert main(fit) == 0
     run = RunFolder(tmp_path / "bilstm" / "probe" / "a")
     before = run.metrics()
+    assert not run.last.exists()
     run.metrics_file.unlink()
     run.last.write_bytes(b"garbage")
     capsys.readouterr()
-    assert main(fit) == 0
+    assert main([*fit, "--keep_last"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert [line for line in told if line.startswith("mnerkit: ") and line.endswith("; the run begins anew")]
     assert {**run.metrics(), "seconds": None} == {**before, "seconds": None}
+    assert run.last.exists()
+    assert main(fit) == 0  # finished already; a kill may have come before the file went
+    assert not run.last.exists()

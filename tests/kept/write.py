@@ -336,7 +336,7 @@ def number_of_entities(records: list[dict[str, Any]]) -> int:
 
 def write_run(plugin: str, head: str, runs: Path, files: dict[str, bytes]) -> Path:
     """Train one, and add its files under `HEAD/`; returns its folder."""
-    argv = ["fit", *argv_of(plugin, head), "--name", head, "--runs_dir", str(runs), "--overwrite"]
+    argv = ["fit", *argv_of(plugin, head), "--name", head, "--runs_dir", str(runs), "--overwrite", "--keep_last"]
     if code := adapter.main(argv):
         raise SystemExit(f"{' '.join(argv)}: exit code {code}")
     folder = next(runs.glob(f"{plugin}/*/{head}"))

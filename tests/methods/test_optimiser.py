@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_steps_as_it_began(tmp_path: Path, monkeypatch: pytes
 
 def test_fit_takes_one_pass_for_many_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fused(name: str) -> set[Any]:
-        assert main([*FIT, "--name", name, "--runs_dir", str(tmp_path)]) == 0
+        assert main([*FIT, "--keep_last", "--name", name, "--runs_dir", str(tmp_path)]) == 0
         kept = checkpoint.read(RunFolder(tmp_path / "bert" / "probe" / name).last)
         return {group["fused"] for group in kept["optimizer_states"][0]["param_groups"]}
 

@@ -48,6 +48,7 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     "logger": ("csv|wandb", "csv (always written), or wandb besides"),
     "runs_dir": ("DIR", "where run folders lie (default: runs)"),
     "overwrite": (None, "replace what is already there"),
+    "keep_last": (None, "keep last.ckpt, from which an unfinished run goes on, when the run is finished"),
     "ckpt_path": ("FILE", "a checkpoint (best.ckpt of a run folder)"),
     "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
     "input": (
@@ -81,6 +82,7 @@ FLAGS = {
     "fit": (
         *("plugin", "config", "ablation", "seed", "seeds", "baseline", "name", "test", "logger", "runs_dir"),
         "overwrite",
+        "keep_last",
     ),
     **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir")),
     "predict": (
@@ -157,7 +159,7 @@ def _fit_seeds(options: argparse.Namespace) -> int:
 
 def _place(options: argparse.Namespace) -> Place:
     logger = several(options.logger) if options.logger else None
-    return Place(options.name, options.runs_dir, options.overwrite, options.test, logger)
+    return Place(options.name, options.runs_dir, options.overwrite, options.test, logger, options.keep_last)
 
 
 def _score(options: argparse.Namespace, split: str) -> int:

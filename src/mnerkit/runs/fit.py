@@ -38,6 +38,7 @@ def fit(
     runs_dir: str | Path = "runs",
     overwrite: bool = False,
     logger: str | Sequence[str] | None = None,
+    keep_last: bool = False,
     report: Report = print,
 ) -> Run:
     """Train a method, or continue an unfinished run; dev selects. `mnerkit fit` from Python.
@@ -57,6 +58,7 @@ def fit(
         runs_dir: where run folders lie.
         overwrite: replace a run of that name.
         logger: `csv` (always written), or `wandb` besides.
+        keep_last: keep `last.ckpt`, from which an unfinished run goes on, when the run is finished.
         report: called with lines and tables of progress.
 
     Returns:
@@ -75,7 +77,7 @@ def fit(
         values=sections,
         seed=seed,
     )
-    return fit_configured(configuration, Place(name, runs_dir, overwrite, test, logger), report)
+    return fit_configured(configuration, Place(name, runs_dir, overwrite, test, logger, keep_last), report)
 
 
 def fit_configured(configuration: Configuration, place: Place, report: Report = print) -> Run:
@@ -92,6 +94,9 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         state = folder.start(configuration.content, place.overwrite) if first else folder.follow(place.overwrite)
         if state != "done":
             _train(configuration, folder, loggers, place.test, state, report)
+        if first and not place.keep_last:
+            folder.last.unlink(missing_ok=True)
+        if state != "done":
             return Run(folder.path)
     metrics = folder.metrics()
     identity.check_finished(folder, place.test)

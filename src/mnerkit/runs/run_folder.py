@@ -4,7 +4,8 @@ config.yaml               the resolved configuration; written first
 env.json                  versions, device, behaviour numbers, digests of the corpus's splits and of other files
 metrics.json              scores, protocol, times; written last, so its absence marks an unfinished run
 predictions.<split>.jsonl one line a post
-best.ckpt, last.ckpt      the best epoch's weights; what an unfinished run continues from
+best.ckpt                 the best epoch's weights
+last.ckpt                 what an unfinished run continues from; removed at the end (`--keep_last`)
 curve/                    metrics of every epoch (CSV)
 .lock                     while a process writes here: its number and machine
 """
@@ -269,6 +270,7 @@ class Place:
         overwrite: replace a run of that name.
         test: look at the test split once, with the best checkpoint, when training is over.
         logger: `csv` (always written), or `wandb` besides; default: the configuration's.
+        keep_last: keep `last.ckpt` of a finished run, which is three times as large as `best.ckpt`.
     """
 
     name: str | None = None
@@ -276,6 +278,7 @@ class Place:
     overwrite: bool = False
     test: bool = False
     logger: str | Sequence[str] | None = None
+    keep_last: bool = False
 
     def folder(self, configuration: Configuration) -> RunFolder:
         """The folder of a run: by plugin, corpus and variant, and its name.
