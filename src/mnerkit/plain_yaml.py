@@ -1,14 +1,20 @@
-"""YAML that every reader reads alike."""
+"""YAML that every reader reads alike, and that costs no more than its size: limits of depth, of values, of aliases."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError
+
+MAX_BYTES = 1 << 20  # of a file; the largest of ours has some kilobytes
+MAX_VALUES = 10_000  # keys and values, each alias counted as all that it stands for
+MAX_DEPTH = 64  # the C reader of YAML crashes at some thousands
+MAX_LETTERS = 20_000  # of one value: a number in base 60 takes as many steps as the square of its digits
 
 # numbers for YAML 1.2 and OmegaConf, words for PyYAML: 1e5, or one name of sixteen hex digits in 1,300
 NUMBER = re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+")
@@ -23,21 +29,87 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        text = checked_text(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(fault(path, error)) from None
+    with one_line(path):
+        content = yaml.safe_load(text)
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a mapping of keys")
     return content
 
 
-def fault(path: Path, error: Exception) -> str:
+def checked_text(path: Path, aliases: bool = True) -> str:
+    """The text of a YAML file that is cheap to read: within the limits of size, depth, values and aliases.
+
+    Args:
+        path: the file.
+        aliases: false refuses them.
+
+    Raises:
+        DataError: it is beyond a limit, which is named, or no YAML.
+        OSError: it can't be read.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path}: more than {MAX_BYTES >> 20} MB of YAML")
+    with one_line(path):
+        text = content.decode("utf-8")
+        _check_limits(text, aliases)
+    return text
+
+
+def _check_limits(text: str, aliases: bool) -> None:
+    """Refuse what would be slow to read, large or crash the reader; the text is parsed without being constructed."""
+    import yaml
+
+    values = 0
+    starts: list[tuple[str | None, int]] = []  # of open collections: name, values before it
+    sizes: dict[str, int] = {}  # values that an alias stands for
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            if not aliases:
+                raise ValueError("aliases (*name) are in no configuration that mnerkit writes")
+            if event.anchor not in sizes:
+                raise ValueError(f"the alias *{str(event.anchor)[:40]} stands for itself, or for nothing")
+            values += sizes[event.anchor]
+        elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.CollectionStartEvent):
+                starts.append((event.anchor, values))
+            elif event.anchor is not None:
+                sizes[event.anchor] = 1
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
+                raise ValueError(f"a value of more than {MAX_LETTERS} letters")
+            values += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            name, before = starts.pop()
+            if name is not None:
+                sizes[name] = values - before
+        if values > MAX_VALUES or len(starts) > MAX_DEPTH:
+            limit = f"{MAX_VALUES} values" if values > MAX_VALUES else f"{MAX_DEPTH} levels"
+            raise ValueError(f"more than {limit}, which is the limit")
+
+
+@contextmanager
+def one_line(path: Path) -> Iterator[None]:
+    """What reading YAML may raise, as a `DataError` of one line with the file and, where known, its line."""
+    from yaml import YAMLError
+
+    try:
+        yield
+    # the constructors of YAML's odder types let through what Python raises
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+        raise DataError(_fault(path, error)) from None
+
+
+def _fault(path: Path, error: Exception) -> str:
     """The error of a YAML reader in one line, with the file and, where known, its line."""
     mark = getattr(error, "problem_mark", None)
     where = f"{path}:{mark.line + 1}" if mark else str(path)
-    return f"{where}: {str(getattr(error, 'problem', None) or error).splitlines()[0]}"
+    if isinstance(error, TypeError | AttributeError | LookupError | RecursionError):  # what they say is about code
+        return f"{where}: a value does not fit its tag (!!...), or is nested too deeply"
+    return f"{where}: {str(getattr(error, 'problem', None) or error).splitlines()[0][:200]}"
 
 
 @cache

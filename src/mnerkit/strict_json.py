@@ -51,7 +51,7 @@ def read_format(path: Path, what: str, name: str, version: int) -> dict[str, Any
     if not isinstance(content, dict) or content.pop("format", None) != name:
         raise DataError(f"{path} is no {what} (format {name!r})")
     if (given := content.pop("version", None)) != version:
-        raise DataError(f"{path} is of version {given!r}; this mnerkit reads version {version}")
+        raise DataError(f"{path} is of version {str(given)[:40]}; this mnerkit reads version {version}")
     return content
 
 

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError, MnerkitError
+from mnerkit.plain_yaml import checked_text
 from mnerkit.release import RELEASE
 from mnerkit.runs.config.configuration import filled, is_whole
 from mnerkit.runs.run_folder import RunFolder, deciding, find
-from mnerkit.strict_json import MAX_BYTES, Unreadable, read_json
+from mnerkit.strict_json import Unreadable, read_json
 
 ResultT = TypeVar("ResultT")
 
@@ -163,21 +164,15 @@ def read(path: Path) -> Record:
 
 def _config(run: RunFolder) -> dict[str, Any]:
     """Read a configuration; one with aliases is refused, since a few of them unfold to gigabytes."""
-    import yaml
-
     path = run.config_file
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB, so it is no configuration")
-        events = yaml.parse(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        if any(isinstance(event, yaml.AliasEvent) for event in events):
-            raise DataError(f"{path}: aliases (*name) are in no configuration that mnerkit writes")
+        checked_text(path, aliases=False)
         config = run.config()
         deciding(config)
         return config
     except OSError as problem:
         raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
-    except (ValueError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as problem:
+    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise DataError(f"{path} is damaged: {str(problem).splitlines()[0]}") from None
 
 

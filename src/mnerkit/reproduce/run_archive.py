@@ -35,6 +35,7 @@ SPLIT = "test"  # whose predictions tables and report read
 PREDICTIONS, CURVE = f"predictions.{SPLIT}.jsonl", "curve/metrics.csv"
 # keys of a line of the predictions that are stored with the post's id; not every line has them
 RULES = ("episode", "types", "support", "ignored")
+MAX_UNPACKED = 256 << 20
 Row = dict[str, Any]
 
 
@@ -233,10 +234,14 @@ def unpack(text: str) -> Any:
     Raises:
         ValueError: nothing was.
     """
+    unpacker = zlib.decompressobj()
     try:
-        return json.loads(zlib.decompress(base64.b85decode(text)))
+        content = unpacker.decompress(base64.b85decode(text), MAX_UNPACKED)
     except zlib.error as error:
         raise ValueError(str(error)) from None
+    if not unpacker.eof:  # a few kilobytes of zeros would fill the memory
+        raise ValueError(f"cut off, or more than {MAX_UNPACKED >> 20} MB when unpacked")
+    return json.loads(content)
 
 
 def parted(lines: Iterable[Row]) -> tuple[str, str]:

@@ -32,11 +32,13 @@ from mnerkit.errors import DataError
 
 MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
 MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
+MAX_LITERAL = 1 << 18  # letters of a Python literal, which takes five hundred times its size to parse
 MAX_DEPTH = 8  # brackets within brackets of a Python literal: a record has 2
 
 _BEGINNING = 4096
 _TAG = re.compile(r"O|[BI]-\S+")
-_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+# a string, to the end of the text if it is not closed: tried from every quote, it would cost the square of the line
+_STRING = re.compile(r"'(?:\\.|[^'\\])*('?)|\"(?:\\.|[^\"\\])*(\"?)", re.DOTALL)
 _PLAIN = re.compile(r"(?:[\s\[\](){},:]|True|False|None|(?<![\d.])-?\d+(?:\.\d+)?(?![\d.]))*")  # one way to match
 
 
@@ -298,6 +300,11 @@ def record_of(text: str, where: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as wrong:
         problem = wrong.msg if isinstance(wrong, json.JSONDecodeError) else str(wrong)
+    if len(text) > MAX_LITERAL:
+        raise DataError(
+            f"{where}: not JSON ({problem}), and longer than {MAX_LITERAL} letters, the limit of a Python literal.\n"
+            "Write the record as JSON."
+        )
     if _is_literal(text):
         unusable = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
         with contextlib.suppress(*unusable), warnings.catch_warnings():
@@ -308,7 +315,7 @@ def record_of(text: str, where: str) -> Any:
 
 def _is_literal(text: str) -> bool:
     """Whether `text` holds only strings, numbers, constants and shallow brackets, so that parsing it is harmless."""
-    skeleton = _STRING.sub("None", text)
+    skeleton = _STRING.sub(lambda found: "None" if found[1] or found[2] else "'", text)
     if not _PLAIN.fullmatch(skeleton):
         return False
     depth = deepest = 0

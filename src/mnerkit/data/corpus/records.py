@@ -35,6 +35,7 @@ NEAR_MISSES = {
 _NEAR = {name: key for key, names in NEAR_MISSES.items() for name in names.split()}
 NEAR = 0.8  # difflib's ratio from which a key counts as a misspelt one
 MOST_SHOWN = 12  # keys in a message
+MOST_KEYS = 1000  # of a record; each unknown one is compared with ours
 UNSPLIT = 8  # letters of scripts without blanks that stand together in a word: a phrase, and no word
 
 _NO_BLANKS = re.compile(
@@ -153,6 +154,8 @@ def _with_our_keys(record: dict[Any, Any], where: str, notes: RecordNotes) -> di
     """
     if record.keys() <= _KEYS:
         return record
+    if len(record) > MOST_KEYS:
+        raise DataError(f"{where}: {len(record)} keys; the limit is {MOST_KEYS}.\n{_keys_of(record)}")
     ours = {key: value for key, value in record.items() if key in _KEYS}
     others = {key: value for key, value in record.items() if key not in _KEYS}
     for name, key in OTHER_NAMES.items():

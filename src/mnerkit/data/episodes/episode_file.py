@@ -154,7 +154,7 @@ def read_episode_file(path: Path) -> EpisodeFile:
     if header.get("format") != FORMAT:
         raise DataError(f"{where}: no episode file of mnerkit (its first line has no format {FORMAT!r})")
     if header.get("version") != VERSION:
-        raise DataError(f"{where}: version {header.get('version')!r}, and this mnerkit reads version {VERSION}")
+        raise DataError(f"{where}: version {str(header.get('version'))[:40]}, and this mnerkit reads version {VERSION}")
     count, split = validated(Header, header, where).episodes, header["split"]
     rows: dict[int, Row] = {}
     for where, content in lines:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.methods.heads import HEADS
-from mnerkit.plain_yaml import fault
+from mnerkit.plain_yaml import checked_text, one_line
 from mnerkit.runs.config.options import SECTIONS
 
 
@@ -40,8 +41,6 @@ def read_file(name: str | Path) -> dict[str, Any]:
         UsageError: no such file, or not sections of options.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     path, folder = Path(name), packaged()
     if not path.is_file() and path.name == str(name) and folder is not None:
@@ -53,9 +52,13 @@ def read_file(name: str | Path) -> dict[str, Any]:
             f"--config {path}: no such file, and no settings of this name come with mnerkit{near and '.'}{near}"
         )
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
-        raise UsageError(f"--config {fault(path, error)}") from None
+        text = checked_text(path)
+        with one_line(path):  # what OmegaConf raises are ValueErrors, too
+            content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from None
+    except DataError as error:
+        raise UsageError(f"--config {error}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected sections model, data, trainer")
     # a section whose options are all commented out says nothing
