@@ -13,6 +13,9 @@ JOBS ?=
 
 # finished runs on tweets, small: committed, and not run again
 KEPT := benchmarks/results/tweets
+# of fuzz: number of inputs, and the first seed
+FUZZ_N ?= 20000
+FUZZ_SEED ?= 0
 # of bench-tweets
 TABLES := mousing/table2 mousing/table3 gmf/table2 gmf/table3 gmf/table4 mgips_cl/table3
 
@@ -34,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills bench-tweets \
-  structure clean
+  fuzz structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -96,6 +99,9 @@ bench-resume: setup ## kill a training at ten random moments and continue it to 
 
 bench-kills: setup ## kill a sweep of eight runs at ten random moments and continue it to the same tables
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_sweep_kills.py
+
+fuzz: setup ## mutated files against every reader of users' files (FUZZ_N=20000 FUZZ_SEED=0)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --inputs $(FUZZ_N) --seed $(FUZZ_SEED)
 
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)

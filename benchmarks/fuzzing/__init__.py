@@ -1,0 +1,1 @@
+"""Mutated files against mnerkit's readers: `make fuzz` (`benchmarks/fuzz.py`)."""

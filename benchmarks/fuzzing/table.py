@@ -1,0 +1,7 @@
+"""All readers of users' files."""
+
+from __future__ import annotations
+
+from fuzzing import configs, pictures, posts, runs, weights
+
+READERS = (*posts.READERS, *pictures.READERS, *configs.READERS, *runs.READERS, *weights.READERS)
