@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,6 +52,21 @@ class TrainingError(MnerkitError):
 
 class TowerError(MnerkitError):
     """Weights or a tokenizer that can't be had. Exit code 1."""
+
+
+class Stopped(BaseException):
+    """A signal that ends the command. Exit code 128 and the signal's number.
+
+    No `Exception`, and no `KeyboardInterrupt` either: Lightning turns that into exit code 1.
+
+    Attributes:
+        name: of the signal.
+        progress: how far the command got, where it knows.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.name, self.exit_code, self.progress = signal.Signals(number).name, 128 + number, ""
 
 
 def line_of(problem: BaseException) -> str | None:

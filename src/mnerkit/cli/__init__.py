@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from mnerkit.errors import MnerkitError, UsageError, did_you_mean, line_of
+from mnerkit.cli.stop_signals import line_of_stop, stoppable
+from mnerkit.errors import MnerkitError, Stopped, UsageError, did_you_mean, line_of
 
 VERBS = {
     "fit": "train a method; dev selects; the same command again resumes an unfinished run",
@@ -50,14 +51,19 @@ first steps:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code (0 done, 1 data, 2 usage)."""
+    """Run one command; return its exit code (0 done, 1 data, 2 usage, 130 and 143 stopped by a signal)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if "_ARGCOMPLETE" in os.environ:  # Tab was pressed: the shell wants completions
             from mnerkit.cli.arguments import typed_words
 
             arguments = typed_words(VERBS)
-        return _run(arguments)
+        with stoppable():
+            return _run(arguments)
+    except Stopped as stop:
+        if int(os.environ.get("LOCAL_RANK") or 0) == 0:
+            print(f"\nmnerkit: {line_of_stop(stop, arguments[0])}", file=sys.stderr)
+        return stop.exit_code
     except MnerkitError as error:
         print(f"mnerkit: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, read
-from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.errors import Stopped, UsageError, did_you_mean
 from mnerkit.runs.config.config_file import default
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ def main(argv: Sequence[str]) -> int:
             progress(f"{restored} of the complete runs are restored from {options.keep}")
         try:
             failed = sweep.run_all(grid, executor, clock, progress, options.overwrite, archive)
+        except Stopped as stop:
+            stop.progress = f"{sum(run.complete for run in grid.wanted)} of {len(grid.wanted)} runs are complete"
+            raise
         finally:  # also when it is stopped before its end
             for table in grid.chosen_tables:
                 table_records.write(table, grid, failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ import lightning.pytorch as lightning
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mnerkit.atomic_files import write_lines
 from mnerkit.data.batches.loading import TrainEpisodeSampler
 from mnerkit.data.datamodule import MnerData
-from mnerkit.errors import DataError, MnerkitError, UsageError
+from mnerkit.errors import DataError, MnerkitError, Stopped, UsageError
 from mnerkit.methods import checkpoint, evaluation, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.finite_loss import StopAtBrokenLoss
@@ -51,6 +53,29 @@ class _ScoreLastStep(lightning.Callback):
             trainer.should_stop = True
 
 
+class _RanksEndToo(lightning.Callback):
+    """A signal that stops the process that started the ranks ends all of them: none is left waiting for the rest."""
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Kill them, since a rank that waits for another one hears no other signal."""
+        launcher = trainer.strategy.launcher
+        if isinstance(exception, Stopped) and isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGKILL)
+            launcher.procs.clear()  # Lightning's observer kills this process, too, where one of its ranks was killed
+
+
+def _stop_at_once(trainer: lightning.Trainer) -> None:
+    """Let SIGTERM do what the command has set, at once and with its exit code.
+
+    Lightning's own handler ends the training with exit code 0 after the batch, and first sends a message to all ranks,
+    for which it waits for ever where one of them waits for another message.
+    """
+    if callable(signal.getsignal(signal.SIGTERM)):
+        setattr(trainer._signal_connector, "_sigterm_notifier_fn", lambda *_: None)  # noqa: B010 - mypy
+
+
 @dataclass
 class Assembly:
     """Trainer, method and data of one run."""
@@ -79,6 +104,7 @@ class Assembly:
         trainer |= {"use_distributed_sampler": False, "enable_checkpointing": folder is not None, "logger": False}
         if folder is not None:
             trainer |= _record(config, folder, loggers, method.monitor)
+        trainer["callbacks"] = [*trainer.get("callbacks", ()), _RanksEndToo()]
         try:
             made = lightning.Trainer(**trainer)
         except MnerkitError:
@@ -86,6 +112,7 @@ class Assembly:
         except Exception as error:
             raise UsageError(f"--trainer: {' '.join(str(error).split())[:300]}") from error
         _check_processes(made)
+        _stop_at_once(made)
         if method.train_mode == "episodic":
             # refuses a number of episodes that the ranks do not divide, before anything is read
             TrainEpisodeSampler(data.options.episodes_per_epoch, made.world_size)

@@ -6,13 +6,19 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
+from mnerkit.errors import Stopped
 from mnerkit.reproduce.executors.tasks import Outcome, Perform, Task
+
+# seconds that a process has to end its ranks when the sweep is stopped
+PATIENCE = 5.0
 
 
 class _Worker:
@@ -76,6 +82,10 @@ class LocalExecutor:
         finally:
             workers = (*idle, *busy.values())
             for worker in workers:  # all at once, before any is waited for; what is cut off is continued the next time
+                worker.process.kill() if worker in idle else worker.process.terminate()
+            end = time.monotonic() + PATIENCE
+            for worker in busy.values():
+                worker.process.join(max(0.0, end - time.monotonic()))
                 worker.process.kill()
             for worker in workers:
                 worker.process.join()
@@ -97,15 +107,23 @@ def environment(**wanted: str) -> Iterator[None]:
 def serve(line: Connection, perform: Perform) -> None:
     """What a process does: one task after the other, until the parent closes the line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGTERM, _stop)
     # it ends with its parent, and may yet have children: the workers of data loaders
     multiprocessing.current_process().daemon = False
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            task = line.recv()
-        except (EOFError, OSError):
-            return
-        line.send(perform(task))
+    try:
+        while True:
+            try:
+                task = line.recv()
+            except (EOFError, OSError):
+                return
+            line.send(perform(task))
+    except Stopped as stop:
+        sys.exit(stop.exit_code)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
 
 
 def _end_with_parent() -> None:
