@@ -68,6 +68,12 @@ class GeiEncoder(Encoder):
     def begin_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def detected_tags(self) -> Tensor | None:
+        return None if self.detected is None else tags_of_spans(self.detected)
+
+    def set_detected_tags(self, tags: Tensor) -> None:
+        self.detected = spans_of(tags, torch.ones_like(tags, dtype=torch.bool), self.options.span_repair)
+
     def find_spans(self, batch: Batch, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
         """Spans of words (B, W), predicted or (by scheduled sampling in training) gold; and the span task's loss."""
         assert self.span_reader is not None and self.spans is not None

@@ -100,7 +100,7 @@ def option(
         help: one line for the help page and the documentation.
         rule: the numbers that it takes; None among the values is never checked.
         since: (release, value): the option, or this default of it, came with that release; a file that lacks the
-            option was written before, and has the value.
+            option was written before, and has the value, with which the option is no part of a run's identity.
         aliases: names that it had in earlier releases.
     """
     metadata = {"help": help, "rule": rule, "since": since, "aliases": aliases}

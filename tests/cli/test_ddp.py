@@ -59,11 +59,13 @@ def test_two_ranks_tag_by_a_support_what_one_process_tags(head: str, tmp_path: P
 def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path, two_ranks: Ranks) -> None:
     few = ["--data.limit", "300", "--data.episodes_per_epoch", "8", "--data.dev_episodes", "9"]
     few += ["--data.eval_episodes", "11"]
-    own = few if plugin == "mousing" else ["--data.limit", "101"]
+    windows = ["--model.text", "tiny-bert", "--model.max_tokens", "12", "--model.long_posts", "windows"]
+    own = few if plugin == "mousing" else ["--data.limit", "101", *windows]
     run = fitted(by_lightning if plugin == "bert" else two_ranks, tmp_path, "--plugin", plugin, *own)
     of_two = run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()
     assert len(of_two[1].splitlines()) == (11 if plugin == "mousing" else 101)
     if plugin == "bert":
+        assert run.metrics()["truncation"]["test"]["long_posts"] > 50
         (run.path / "predictions.test.jsonl").unlink()
         two_ranks(["test", "--ckpt_path", str(run.best), *TWO, "--trainer.enable_progress_bar", "false"])
         assert (run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()) == of_two

@@ -1,7 +1,8 @@
 """All that the test of kept checkpoints knows of mnerkit's inside; whoever moves a module adapts this one file.
 
 Public: `mnerkit.load(...)` and `mnerkit.cli.main([...])`. Inside: the class of every head and the method by which it
-computes its emissions, `head.decode(encoded, batch)`, and `predictor.method.head`.
+computes its emissions, `head.decode(encoded, batch)`, and `predictor.method.head`; and `canonical` and `filled` of a
+run's configuration.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any
 
 import mnerkit
 from mnerkit.cli import main
+from mnerkit.runs.config.configuration import filled
+from mnerkit.runs.identity import canonical as identity
 
-__all__ = ["main", "predictions"]
+__all__ = ["filled", "identity", "main", "predictions"]
 
 
 def predictions(checkpoint: str, posts: Sequence[dict[str, Any]], images: str, towers: str) -> tuple[list, list]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import tarfile
@@ -12,11 +13,14 @@ from typing import Any
 import adapter
 import numpy as np
 import pytest
+import yaml
 from adapter import main
 
 HERE = Path(__file__).resolve().parent
 RELEASES = sorted(path.name for path in HERE.iterdir() if path.name[:1].isdigit())
 TOLERANCE = 1e-5
+# over what counts of the configurations of all kept runs, as release 0.1.0 counted
+IDENTITIES = "ffdae40cfbb270e28f27829dfd7eb460691bf7c340697fdacfcbb113fe827f9c"
 
 
 def kept() -> list[tuple[str, str, str]]:
@@ -120,6 +124,19 @@ def test_a_kept_configuration_describes_the_same_method(
     found = json.loads(capsys.readouterr().out)
     wanted = json.loads((HERE / release / "sizes.json").read_text("utf-8"))[f"{plugin}/{head}"]
     assert {name: found[name] for name in wanted} == wanted
+
+
+def test_no_option_that_came_later_changes_the_identity_of_a_kept_run(
+    unpacked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(HERE)  # names of towers are relative to here
+    results = sorted((HERE.parents[1] / "benchmarks" / "results" / "tweets").glob("*.json"))
+    short = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(unpacked.rglob("config.yaml"))]
+    whole = [json.loads(path.read_text("utf-8"))["config"] for path in results]  # with every option of their time
+    assert (len(short), len(whole)) == (len(KEPT), 146)
+    assert [adapter.identity(each) for each in whole] == [adapter.identity(adapter.filled(each)) for each in whole]
+    facts = [adapter.identity(adapter.filled(each)) for each in [*short, *whole]]
+    assert hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest() == IDENTITIES
 
 
 @pytest.fixture

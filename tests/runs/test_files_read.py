@@ -17,7 +17,7 @@ from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs import identity
+from mnerkit.runs import files_read
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.text.vocabulary import VocabularyReader
 
@@ -195,7 +195,7 @@ def test_a_run_is_not_continued_once_its_corpus_has_changed(
     """It would choose its best epoch across two dev sets."""
     run = RunFolder(tmp_path / "runs" / "bilstm" / "twitter2015" / "a")
     valid, test = (tmp_path / "twitter2015" / f"{split}.txt" for split in ("valid", "test"))
-    assert main(tweets) == 0
+    assert main([*tweets, "--keep_last"]) == 0
     run.metrics_file.unlink()
     relabel(valid)
     capsys.readouterr()
@@ -237,7 +237,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def begun(folder: Path, notes: list[identity.Note]) -> RunFolder:
+def begun(folder: Path, notes: list[files_read.Note]) -> RunFolder:
     folder.mkdir(exist_ok=True)
     (folder / "env.json").write_text(json.dumps({"files": [each._asdict() for each in notes]}))
     return RunFolder(folder)
@@ -245,45 +245,46 @@ def begun(folder: Path, notes: list[identity.Note]) -> RunFolder:
 
 def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: Path) -> None:
     bare = assembly_of(pictures)
-    none = begun(pictures / "none", identity.files_of(bare))
-    assert identity.files_of(bare) == [] == identity.changed(none, bare, bare.config, "dev")
+    none = begun(pictures / "none", files_read.files_of(bare))
+    assert files_read.files_of(bare) == [] == files_read.changed(none, bare, bare.config, "dev")
 
     crops = pictures / "twitter2015_aux_images" / "crops"
     crops.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(crops / "valid.png")
     cropped = assembly_of(pictures)
-    (note,) = identity.files_of(cropped)
+    (note,) = files_read.files_of(cropped)
     assert note.option == "data.boxes" and note.content.startswith("crops ")
-    assert identity.changed(none, cropped, bare.config, "dev") == [note]
-    assert identity.changed(none, cropped, {"data": {**bare.config["data"], "boxes": "none"}}, "dev") == []  # asked for
+    assert files_read.changed(none, cropped, bare.config, "dev") == [note]
+    without = {"data": {**bare.config["data"], "boxes": "none"}}
+    assert files_read.changed(none, cropped, without, "dev") == []  # asked for
     with_crops = begun(pictures / "crops", [note])
 
     boxes = pictures / "boxes" / "twitter2015.jsonl"
     boxes.write_text('{"image": "valid.jpg", "objects": [{"box": [1, 1, 5, 5]}]}\n')
     boxed = assembly_of(pictures)
-    (note,) = identity.files_of(boxed)
+    (note,) = files_read.files_of(boxed)
     assert note[:2] == ("data.boxes", str(boxes)) and note.content.startswith("file ")
     for run in (none, with_crops):
-        assert identity.changed(run, boxed, bare.config, "dev") == [note]
+        assert files_read.changed(run, boxed, bare.config, "dev") == [note]
         with pytest.raises(UsageError, match="is not what it was when this run began"):
-            identity.check_resumed(run, [note], boxed.data.content)
-    (gone,) = identity.changed(begun(pictures / "boxed", [note]), bare, bare.config, "dev")
+            files_read.check_resumed(run, [note], boxed.data.content)
+    (gone,) = files_read.changed(begun(pictures / "boxed", [note]), bare, bare.config, "dev")
     assert gone == note._replace(content="none")
 
 
 def test_of_a_folder_counts_what_is_read_and_nothing_that_lies_below(pictures: Path) -> None:
     (pictures / "crops").mkdir()
     Image.new("RGB", (4, 4)).save(pictures / "crops" / "valid.png")
-    before = identity.files_of(assembly_of(pictures, boxes=str(pictures)))
+    before = files_read.files_of(assembly_of(pictures, boxes=str(pictures)))
     run = begun(pictures / "runs", before)  # below the folder itself
     assembly = assembly_of(pictures, boxes=str(pictures))
-    after = identity.files_of(assembly)
+    after = files_read.files_of(assembly)
     assert before == after and [note.option for note in after] == ["data.boxes"]
-    identity.check_resumed(run, after, assembly.data.content)
+    files_read.check_resumed(run, after, assembly.data.content)
     torch.save({"valid.jpg": []}, pictures / "twitter2015_val_dict.pth")
     with pytest.raises(UsageError, match="is not what it was when this run began"):
-        identity.check_resumed(
-            run, identity.files_of(assembly_of(pictures, boxes=str(pictures))), assembly.data.content
+        files_read.check_resumed(
+            run, files_read.files_of(assembly_of(pictures, boxes=str(pictures))), assembly.data.content
         )
 
 
@@ -294,13 +295,13 @@ def test_word_vectors_are_noted_and_a_file_that_can_not_be_read_is_told(
     vectors.write_text("ada 1 2\n")
     assembly = assembly_of(pictures)
     assembly.config["model"] = {"vectors": str(vectors), "text": str(pictures)}
-    (note,) = identity.files_of(assembly)
+    (note,) = files_read.files_of(assembly)
     assert note[:2] == ("model.vectors", str(vectors))
-    assert identity.changed(begun(pictures / "run", []), assembly, assembly.config, "dev") == []  # no say in scores
+    assert files_read.changed(begun(pictures / "run", []), assembly, assembly.config, "dev") == []  # no say in scores
 
     def failing(name: str) -> str:
         raise PermissionError(13, "Permission denied", name)
 
-    monkeypatch.setattr(identity, "content_now", failing)
+    monkeypatch.setattr(files_read, "content_now", failing)
     with pytest.raises(DataError, match=r"--model.vectors .*glove.txt can't be read: Permission denied"):
-        identity.files_of(assembly)
+        files_read.files_of(assembly)

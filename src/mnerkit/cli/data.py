@@ -94,6 +94,10 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         verb.add_argument("--variant", metavar="V", help="a release below DIR/variants, or a preset of probe")
         verb.add_argument("--captions", metavar="FILE", help="lines of '<picture> :<caption>' (none: without)")
     verbs["stats"].add_argument("--json", action="store_true", help="print JSON instead of a table")
+    tower = "count what a text tower does not read of long posts: tiny-bert, a folder or a hub name"
+    verbs["stats"].add_argument("--tower", metavar="NAME", help=tower)
+    limit = "the tower's length limit in pieces, as --model.max_tokens (default: 128)"
+    verbs["stats"].add_argument("--max_tokens", type=positive, metavar="N", help=limit)
     verbs["verify"].add_argument("--text_only", action="store_true", help="do not look at the pictures")
     show = verbs["show"]
     show.add_argument("--out", metavar="PAGE", required=True, help="the HTML file to write")
@@ -157,8 +161,18 @@ def _corpus(options: argparse.Namespace, **how: Any) -> Corpus:
 def _stats(options: argparse.Namespace) -> int:
     from mnerkit.data.corpus.stats import corpus_stats, table
 
+    if options.max_tokens is not None and options.tower is None:
+        raise UsageError("--max_tokens needs --tower NAME: whose pieces are counted")
     there = find_corpus(options.corpus, options.root, options.variant).files if options.corpus != "probe" else SPLITS
-    stats = corpus_stats(_corpus(options, splits=tuple(there)))
+    corpus, needs = _corpus(options, splits=tuple(there)), None
+    if options.tower is not None:
+        from mnerkit.data.batches.needs import Needs
+        from mnerkit.data.corpus.post import CorpusFacts
+        from mnerkit.towers.by_name import text_reader
+
+        facts = CorpusFacts.of(corpus.types, corpus.splits.get("train", []))
+        needs = Needs(text_reader(options.tower, facts, options.max_tokens or 128), frozenset({"second"}))
+    stats = corpus_stats(corpus, needs=needs)
     print(json.dumps(stats, indent=2, ensure_ascii=False) if options.json else table(stats))
     return 0
 

@@ -51,6 +51,7 @@ class MnerData(lightning.LightningDataModule):
         seed: of batches, episodes and samples.
         split_posts: the posts of each split.
         train_mode: whether the head trains on plain batches or on episodes.
+        windows: whether evaluation reads posts in windows that are longer than the text tower reads.
         reads_support: whether the head tags from a support: then it is scored on episodes, however it trains. Set
             before anything is read.
     """
@@ -71,7 +72,7 @@ class MnerData(lightning.LightningDataModule):
         self.seed = seed
         self.split_posts = SplitPosts(self.options, seed, self._warn_once)
         self.train_mode: TrainMode = "plain"
-        self.reads_support = False
+        self.reads_support = self.windows = False
         self._needs: Needs | None = None
         self._types: tuple[str, ...] | None = None
         self._cached_pictures: Container[str] | None = None
@@ -200,9 +201,9 @@ class MnerData(lightning.LightningDataModule):
             raise RuntimeError("call MnerData.connect with the needs of a method before counting what it reads")
         if self.few_shot and split != "train":
             posts, types = self.split_episodes.posts_in_play(split)
-            return truncation(posts, self._needs, types=types)
+            return truncation(posts, self._needs, self.windows, types)
         posts = self.plain_posts() if split == "train" and self.train_mode == "plain" else self.posts(split)
-        return truncation(posts, self._needs, types=self._plain_types)
+        return truncation(posts, self._needs, self.windows and split != "train", self._plain_types)
 
     # ------------------------------------------------------------------ the cache folder
 
@@ -221,8 +222,11 @@ class MnerData(lightning.LightningDataModule):
 
     # ------------------------------------------------------------------ batches
 
-    def collator(self) -> Collator:
-        """The collator of plain batches (tags of other than the training types are O in a few-shot run)."""
+    def collator(self, windows: bool = False) -> Collator:
+        """The collator of plain batches (tags of other than the training types are O in a few-shot run).
+
+        `windows`: whether long posts are read in windows.
+        """
         if self._needs is None:
             raise RuntimeError("call MnerData.connect with the needs of a method before asking for batches")
         picture = self._needs.picture
@@ -234,6 +238,7 @@ class MnerData(lightning.LightningDataModule):
             TagSet(self._types or self._plain_types),
             out_of_play=out_of_play if self.few_shot else "error",
             known=self._cached_pictures,
+            windows=windows,
         )
 
     def train_dataloader(self) -> BatchLoader:
@@ -257,13 +262,13 @@ class MnerData(lightning.LightningDataModule):
             share: split the work among the Trainer's ranks; else this process gets all of it.
         """
         world, rank = self._ranks() if share else (1, 0)
-        o = self.options
+        o, collator = self.options, self.collator(self.windows)
         if self.few_shot and split != "train":
             episodes = self.episodes(split, pictures)
             numbers = self.split_episodes.evaluation_numbers(split, episodes)
             sampler = EvaluationEpisodeSampler(numbers, world, rank)
-            return batch_loader(EpisodeBatches(episodes, self.collator()), sampler, o.workers, self.seed)
-        posts, collator = self.posts(split, pictures), self.collator()
+            return batch_loader(EpisodeBatches(episodes, collator), sampler, o.workers, self.seed)
+        posts = self.posts(split, pictures)
         lengths = [collator.length(post) for post in posts]
         batches = EvaluationBatchSampler(lengths, o.eval_batch_size, world, rank)
         return batch_loader(PostBatches(posts, collator), batches, o.workers, self.seed)

@@ -13,6 +13,18 @@ from mnerkit.methods.method import Method
 from mnerkit.methods.prediction import Prediction, gather
 from mnerkit.methods.tagger import Tagger
 from mnerkit.scoring import probe_measures
+from mnerkit.towers.interface import Encoder
+
+
+def reads_windows(method: Method, predicting: bool) -> bool:
+    """Whether posts that are longer than the text tower reads are read in windows, as the option `long_posts` says.
+
+    Args:
+        method: a built method; only an `Encoder` puts the states of windows together.
+        predicting: for `predict`; else for scores.
+    """
+    modes = ("auto", "windows") if predicting else ("windows",)
+    return isinstance(method.encoder, Encoder) and getattr(method.options, "long_posts", "cut") in modes
 
 
 def predictions(

@@ -50,6 +50,12 @@ class TextOptions(TaggerOptions):
     max_tokens: int = option(
         128, "length limit in pieces, special pieces included; of two segments the second is cut first", COUNT
     )
+    long_posts: Literal["auto", "cut", "windows"] = option(
+        "auto",
+        "posts that are longer than max_tokens are cut in training. windows: in scoring and in predict they are read "
+        "in windows that overlap by a quarter; cut: they are cut there, too; auto: cut in scoring, windows in predict",
+        since=("0.1.0", "cut"),
+    )
     word_pool: WordPool = option("first", "a word's state is that of its first piece, or the mean over its pieces")
 
 

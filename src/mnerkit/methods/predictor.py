@@ -13,6 +13,7 @@ import torch
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
+from mnerkit.data.batches.truncation import Truncation, losses
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
@@ -21,6 +22,7 @@ from mnerkit.data.pictures.boxes import surest
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods import checkpoint
+from mnerkit.methods.evaluation import reads_windows
 from mnerkit.methods.former_interface import former_attribute
 from mnerkit.methods.method import Method
 from mnerkit.towers.frozen.memory import FeatureMemory
@@ -57,7 +59,11 @@ class Predictor:
         # the limits of objects are those of training, too
         self._least_score, self._most_objects = options.get("object_score") or 0.0, options.get("max_objects")
         self.collator = Collator(
-            needs, self.loader, TagSet(method.facts.types), out_of_play="ignore" if ignored else "O"
+            needs,
+            self.loader,
+            TagSet(method.facts.types),
+            out_of_play="ignore" if ignored else "O",
+            windows=reads_windows(method, predicting=True),
         )
         self._reset_counts()
         self.support: list[Post] = []
@@ -87,14 +93,16 @@ class Predictor:
             self._count_pictures(batch)
 
     def _reset_counts(self) -> None:
-        self._posts, self._default_crops, self._truncated = 0, 0, 0
+        self._default_crops, self._truncated = 0, 0
+        limit = getattr(self.collator.needs.reader, "max_tokens", None)
+        self._lengths = Truncation(limit, self.collator.windows)
         self._missing, self._broken, self._first_problem = 0, 0, ""
 
     def _counted(self, posts: Iterable[Post]) -> Iterator[Post]:
-        """Yield the posts and count pictures without objects and posts with more pictures than the method reads."""
+        """Yield the posts; count pictures without objects, and posts with more words or pictures than are read."""
         limit = self.collator.needs.max_images
         for post in posts:
-            self._posts += 1
+            self._lengths.add(post, self.collator.needs)
             self._truncated += len(post.images) > limit
             self._default_crops += sum(
                 ref.present and all(each.score < self._least_score for each in ref.objects)
@@ -121,7 +129,7 @@ class Predictor:
         missing.clear()
 
     def warnings(self) -> Iterator[str]:
-        """Warnings about the pictures so far, one line each: missing, broken, without boxes, or too many."""
+        """Warnings about the posts so far, one line each: pictures missing, broken, without boxes, too many; length."""
         needs = self.collator.needs
         if self._first_problem:
             counts = f"{self._missing} pictures missing, {self._broken} broken"
@@ -130,7 +138,12 @@ class Predictor:
             yield f"{self._default_crops} pictures have no 'boxes' in the input; crops at fixed places were used"
         if needs.views and self._truncated:
             used = f"the first {needs.max_images} were" if needs.max_images > 1 else "the first one was"
-            yield f"{self._truncated} of {self._posts} posts have more pictures than the method reads; {used} used"
+            posts = f"{self._truncated} of {self._lengths.posts} posts"
+            yield f"{posts} have more pictures than the method reads; {used} used"
+        if text := losses(self._lengths.record()):
+            can = self._lengths.words_unread and hasattr(self.method.options, "long_posts")
+            cut = " (--model.long_posts auto reads them in windows)" if can else ""
+            yield f"longer than {self._lengths.limit} pieces: {text}{cut}"
 
     def predict(self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None) -> list[dict[str, Any]]:
         """Predict the entities of posts given as records.

@@ -165,6 +165,7 @@ class Assembly:
         with self.trainer.precision_plugin.forward_context():
             pictures = KnownPictures.of(towers)
         types = self.method.facts.types if plain else None
+        self.data.windows = evaluation.reads_windows(self.method, predicting=False)
         self.data.connect(self.method.needs(), self.method.train_mode, types, pictures)
 
     def _check_entities(self) -> None:

@@ -33,7 +33,9 @@ def assembled(ckpt_path: str, dotted: Mapping[str, str | None], tower_dir: str |
 
     content = checkpoint.read(ckpt_path)
     configuration = resolve(dotted=dotted, base=content["mnerkit"]["config"])
-    return Assembly.of_checkpoint(content, configuration.content, tower_dir)
+    assembly = Assembly.of_checkpoint(content, configuration.content, tower_dir)
+    assembly.data.windows = False  # maps and graphs are those of a row that the tower reads
+    return assembly
 
 
 def batches_of(assembly: Assembly, split: str, ids: list[str] | None = None) -> Iterator[Batch]:

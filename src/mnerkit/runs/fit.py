@@ -14,7 +14,7 @@ from typing import Any
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import CheckpointError, MnerkitError
 from mnerkit.release import RELEASE
-from mnerkit.runs import identity
+from mnerkit.runs import files_read, identity
 from mnerkit.runs.config.configuration import Configuration, resolve
 from mnerkit.runs.reporting import Report, quiet, summary
 from mnerkit.runs.run import Run
@@ -99,7 +99,7 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         if state != "done":
             return Run(folder.path)
     metrics = folder.metrics()
-    identity.check_finished(folder, place.test)
+    files_read.check_finished(folder, place.test)
     if place.test and "test" not in metrics:
         from mnerkit.runs.score import score
 
@@ -137,9 +137,9 @@ def _train(
         assembly.data.split_posts.check_pictures_and_captions()
         cut = assembly.truncation("train", *splits)
         protocol = assembly.data.protocol()
-        files = identity.files_of(assembly)
+        files = files_read.files_of(assembly)
         if state == "resume":
-            identity.check_resumed(folder, files, assembly.data.content)
+            files_read.check_resumed(folder, files, assembly.data.content)
     except MnerkitError:
         if state == "new" and is_first_rank():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -150,7 +150,7 @@ def _train(
         record = {"behaviours": identity.behaviours(config), "corpus": assembly.data.content.digests}
         record |= {"files": [note._asdict() for note in files]}
         write_json(folder.path / "env.json", environment(trainer) | record)
-        for line in filter(None, (sentence(cut), warning(config))):
+        for line in filter(None, (sentence(cut, "long_posts" in config["model"]), warning(config))):
             report(line)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)

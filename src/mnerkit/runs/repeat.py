@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError
-from mnerkit.runs import identity
+from mnerkit.runs import files_read
 from mnerkit.runs.config.configuration import Configuration, resolve
 from mnerkit.runs.run_folder import Place, RunFolder, dotted
 
@@ -69,7 +69,7 @@ def surroundings(run: RunFolder, again: RunFolder) -> list[str]:
     # what only one has noted is of another version
     shared = (both[0].keys() & both[1].keys()) - {"command", "files"}
     one, other = (dotted({key: content[key] for key in shared}) for content in both)
-    before, now = identity.notes_of(run), identity.notes_of(again)
+    before, now = files_read.notes_of(run), files_read.notes_of(again)
     if before is not None and now is not None:  # else one is of an older version
         one |= {note.option: note.content for note in before}
         other |= {note.option: note.content for note in now}

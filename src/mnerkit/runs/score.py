@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mnerkit.atomic_files import write_json
 from mnerkit.data.batches.truncation import sentence
 from mnerkit.errors import UsageError
-from mnerkit.runs import identity
+from mnerkit.runs import files_read
 from mnerkit.runs.config.configuration import filled, resolve
 from mnerkit.runs.reporting import Report, quiet, summary
 from mnerkit.runs.run_folder import RunFolder, digest, writing
@@ -85,7 +85,7 @@ def _score(
     assembly.check_unseen(split)
     assembly.data.posts(split)  # with these, objects are looked for
     before = filled(own)
-    others = identity.changed(run, assembly, before, split)
+    others = files_read.changed(run, assembly, before, split)
     folder = run if run.finished else None
     metrics = folder.metrics() if folder is not None else {}
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
@@ -111,7 +111,7 @@ def _score(
                 scores[f"{key}:protocol"] = protocol
             metrics["truncation"] = {**(metrics.get("truncation") or {}), key: cut[split]}
             write_json(folder.metrics_file, {**metrics, **scores})
-        if line := sentence(cut):
+        if line := sentence(cut, "long_posts" in assembly.config["model"]):
             report(line)
         report(summary({"plugin": own["plugin"], **scores}))
         if line := warning(assembly.config):

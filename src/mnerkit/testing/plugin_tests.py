@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
@@ -23,6 +24,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import UsageError
 from mnerkit.methods import checkpoint
+from mnerkit.methods.evaluation import reads_windows
 from mnerkit.methods.heads import HEADS, load_head_class
 from mnerkit.methods.method import Method
 from mnerkit.methods.optimiser import adamw, parameter_groups
@@ -109,12 +111,28 @@ class Workbench:
         return answers(method or made.method, collated(made.data, [*support, *posts], self._batch))
 
 
-def collated(data: MnerData, posts: Sequence[Post], like: Batch) -> Batch:
+def collated(data: MnerData, posts: Sequence[Post], like: Batch, windows: bool = False) -> Batch:
     """A batch of posts; where `like` is an episode, one of the same types with a support of the same size."""
+    collator = data.collator(windows)
     if like.episode is None:
-        return data.collator()(posts)
+        return collator(posts)
     size = len(like) - int(like.query.sum())
-    return data.collator().episode(posts[:size], posts[size:], like.tagset.types, like.episode)
+    return collator.episode(posts[:size], posts[size:], like.tagset.types, like.episode)
+
+
+def short_windows(words: Sequence[str], second: Sequence[str] = ()) -> list[tuple[int, int]]:
+    """Windows of eight words that overlap by two."""
+    return [(start, min(start + 8, len(words))) for start in range(0, max(len(words) - 2, 1), 6)]
+
+
+@contextmanager
+def reads_in_short_windows(method: Method) -> Iterator[None]:
+    """Has the reader of a method's words, which may have no limit, read no more than eight at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        reader = method.needs().reader
+        patch.setattr(reader, "words_read", lambda words: min(len(words), 8))
+        patch.setattr(reader, "windows", short_windows)
+        yield
 
 
 def without_pictures(post: Post) -> Post:
@@ -241,6 +259,23 @@ class BasePluginTest:
         for post, answer in zip(posts, bench.answers(posts), strict=True):
             assert are_near(bench.answers([post]), [answer]), post.id
 
+    @torch.no_grad()
+    def test_each_word_of_a_long_post_is_read_in_its_window(self, bench: Workbench, posts: list[Post]) -> None:
+        method, data, like = bench.learnt.method.eval(), bench.learnt.data, bench._batch
+        if not reads_windows(method, predicting=True):
+            return
+        long = replace(posts[0], words=posts[0].words * 2, tags=(posts[0].tags or ()) * 2, truth=None)
+        spans = short_windows(long.words)
+        alone = [replace(long, words=long.words[a:b], tags=(long.tags or ())[a:b]) for a, b in spans]
+        support = like.posts[: len(like) - int(like.query.sum())]
+        with reads_in_short_windows(method):
+            whole = method.encoder(collated(data, [*support, long, posts[1]], like, windows=True))
+            windows = method.encoder(collated(data, [*support, *alone], like))
+        for word in range(len(long.words)):
+            number, (start, _) = max(enumerate(spans), key=lambda span: min(word - span[1][0], span[1][1] - 1 - word))
+            one, other = whole.states[:, len(support), word], windows.states[:, len(support) + number, word - start]
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
     def test_pictures_count_for_a_method_that_looks_at_them_alone(self, bench: Workbench, posts: list[Post]) -> None:
         swapped = [replace(post, images=posts[number - 1].images) for number, post in enumerate(posts)]
         own, other = (
@@ -291,7 +326,12 @@ class BasePluginTest:
         options: dict[str, Any] = {"model.head": head}
         if not load_head_class(head).reads_support:
             options["data.train_types"] = None  # the types of episodes, of which such a head learns nothing
-        self.assert_trains(bench.assembled(bench.configuration(**options)))
+        made = bench.assembled(bench.configuration(**options))
+        self.assert_trains(made)
+        question = next(iter(made.data.loader("dev")))
+        with reads_in_short_windows(made.method):
+            batch = collated(made.data, question.posts, question, windows=True)
+            assert batch.windows is not None and len(answers(made.method, batch)) == int(question.query.sum())
 
     # ------------------------------------------------------------------ documentation
 

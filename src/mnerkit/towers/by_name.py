@@ -19,6 +19,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
+
+from mnerkit.data.batches.needs import Reader
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import TowerError, UsageError, did_you_mean
@@ -96,6 +99,28 @@ def text_tower(
         pooling = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
         tower = build_piece_tower(source, config, reader, pooling)
     return fix(tower) if freeze else tower
+
+
+def text_reader(spec: str, facts: CorpusFacts, max_tokens: int = 128) -> Reader:
+    """The reader of a text tower, with the length limit that the tower would have, without reading its weights.
+
+    Args:
+        spec: name of the tower (see the module).
+        facts: facts about the corpus, for towers with a vocabulary.
+        max_tokens: maximum number of pieces of a row, special pieces included; lowered to the tower's positions.
+
+    Raises:
+        TowerError: files are unavailable or do not fit.
+
+    """
+    if spec in ("tiny", "bilstm"):
+        return VocabularyReader(facts.words)
+    if spec == "tiny-bert":
+        return text_tower(spec, facts=facts, max_tokens=max_tokens).reader
+    source = source_of(spec)
+    config, reader = read_config(source), PieceReader.of(read_tokenizer(source), max_tokens)
+    with torch.device("meta"):  # only the number of positions is needed
+        return build_piece_tower(None, config, reader, {}, spec).reader
 
 
 def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTower:

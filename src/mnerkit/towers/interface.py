@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batches.batch import Batch, PictureBatch, TextBatch
+from mnerkit.data.batches.batch import Batch, PictureBatch, TextBatch, Windows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+WINDOWS = 32  # of long posts, encoded together
 
 
 @dataclass
@@ -187,6 +191,50 @@ class Encoder(nn.Module):
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         raise NotImplementedError
+
+    def __call__(self, batch: Batch, **how: Any) -> WordStates:  # type: ignore[override]
+        """The states of a batch; those of posts that are read in windows are put together from the windows'."""
+        if batch.windows is None:
+            return super().__call__(batch, **how)
+        return self._of_windows(batch, batch.windows, how)
+
+    def _of_windows(self, batch: Batch, windows: Windows, how: dict[str, Any]) -> WordStates:
+        """The state of each word in its window, and of traces the attention; without losses.
+
+        As many windows are encoded together as the batch has posts, and at least `WINDOWS`.
+        """
+        window, start = windows.window, windows.start  # (B, W), (N,)
+        place = (torch.arange(window.shape[1], device=window.device) - start[window]).clamp_min(0)
+        place = place.clamp_max(windows.text.word_mask.shape[1] - 1)
+        numbers = torch.arange(len(start), device=window.device)
+        parts, tags = [], []
+        for part in numbers.split(max(WINDOWS, len(batch))):
+            parts.append(super().__call__(batch.of_windows(part), **how))
+            tags.append(self.detected_tags())
+        mask = batch.text.word_mask.unsqueeze(-1)  # (B, W, 1)
+
+        def words(tensors: Iterable[Tensor]) -> Tensor:
+            """(n, W of a window, d) of each part to (B, W, d)."""
+            return torch.cat([*tensors])[window, place] * mask
+
+        if detected := [each.unsqueeze(-1) for each in tags if each is not None]:
+            self.set_detected_tags(words(detected).squeeze(-1))
+        states = torch.stack([words(states) for states in zip(*(part.states for part in parts), strict=True)])
+        boundary = [part.boundary for part in parts if part.boundary is not None]
+        attention = [part.trace["attention"] for part in parts if "attention" in part.trace]
+        return WordStates(
+            states,
+            boundary=words(boundary) if boundary else None,
+            trace={"attention": words(attention)} if attention else {},
+            logged=parts[0].logged,
+        )
+
+    def detected_tags(self) -> Tensor | None:
+        """Untyped tags (B, W) of the last batch that a tagger reads after a call; None if there are none."""
+        return None
+
+    def set_detected_tags(self, tags: Tensor) -> None:
+        """Replace them by those of whole posts, put together from the tags of windows."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Called when an epoch of training begins, with its number (from 1), for schedules.

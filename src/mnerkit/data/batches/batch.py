@@ -129,6 +129,30 @@ class PictureBatch:
 
 
 @dataclass
+class Windows(_Movable):
+    """Overlapping windows of the posts of a batch, of which some are longer than the text tower reads.
+
+    Attributes:
+        text: words of the N windows, as the tower reads them.
+        owner: (N,) long, row of the post that a window belongs to.
+        start: (N,) long, number of the window's first word within its post.
+        window: (B, W) long, the window that each word is read in; a window of the same post where padded.
+    """
+
+    text: TextBatch
+    owner: Tensor
+    start: Tensor
+    window: Tensor
+
+    def select(self, rows: Tensor) -> Windows:
+        """The windows of these posts (R,)."""
+        numbers, window = torch.unique(self.window[rows], return_inverse=True)
+        owner = torch.zeros_like(numbers)
+        owner[window] = torch.arange(len(rows), device=rows.device).unsqueeze(1).expand_as(window)
+        return Windows(self.text.select(numbers), owner, self.start[numbers], window)
+
+
+@dataclass
 class Batch(_Movable):
     """The padded tensors of B posts with up to m images each; what a method did not ask for is None.
 
@@ -159,6 +183,8 @@ class Batch(_Movable):
         episode: number of the episode within its split, or None.
         image_sources: B * m places, where each of `images` comes from; None where nobody may know them.
         crop_sources: B * o places, likewise.
+        windows: what the text tower reads where some posts are longer than its limit, one row a window; then `text`
+            holds words and mask alone. None: every post is a row of `text`.
     """
 
     posts: list[Post]
@@ -180,6 +206,7 @@ class Batch(_Movable):
     episode: int | None = None
     image_sources: list[PictureSource | None] | None = None
     crop_sources: list[PictureSource | None] | None = None
+    windows: Windows | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def pictures(self, view: Literal["whole", "grid", "objects"]) -> PictureBatch:
@@ -216,6 +243,26 @@ class Batch(_Movable):
             captions=None if self.captions is None else self.captions.select(places(len(self.captions.words))),
             image_sources=select(self.image_sources),
             crop_sources=select(self.crop_sources),
+            windows=None if self.windows is None else self.windows.select(rows),
             notes={},
             **self._tensors(rows),
         )
+
+    def of_windows(self, numbers: Tensor) -> Batch:
+        """A batch of the windows of these numbers (R,): the words of a window, with the pictures of its post."""
+        assert self.windows is not None
+        text, start = self.windows.text.select(numbers), self.windows.start[numbers]
+        batch = replace(self, windows=None).select(self.windows.owner[numbers])
+        spans = [slice(first, first + len(words)) for first, words in zip(start.tolist(), text.words, strict=True)]
+        batch.posts = [
+            replace(post, words=post.words[span], tags=post.tags and post.tags[span], text=None, offsets=None)
+            for post, span in zip(batch.posts, spans, strict=True)
+        ]
+        places = start.unsqueeze(1) + torch.arange(text.word_mask.shape[1], device=start.device)  # (R, W of a window)
+        places = places.clamp_max(self.text.word_mask.shape[1] - 1)
+        if batch.tags is not None:
+            batch.tags = batch.tags.gather(1, places) * text.word_mask
+        if batch.play_mask is not None:
+            batch.play_mask = batch.play_mask.gather(1, places) & text.word_mask
+        batch.text = text
+        return batch

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnerkit.data.batches.batch import Batch
+from mnerkit.data.batches.batch import Batch, TextBatch, Windows
 from mnerkit.data.batches.needs import VIEWS, Needs, Reader
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
@@ -39,6 +39,8 @@ class Collator:
             `play_mask` (`ignore`). Padding is no part of that mask either.
         known: digests of the pictures that the vision towers know already (`PictureSource.digest`). Where all pictures
             of a batch are among them none is decoded.
+        windows: whether posts that are longer than the text tower reads are read in windows (`Batch.windows`); else
+            they are cut.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Collator:
         tagset: TagSet,
         out_of_play: str = "error",
         known: Container[str] | None = None,
+        windows: bool = False,
     ) -> None:
         unknown = needs.views - VIEWS.keys()
         if unknown:
@@ -59,6 +62,7 @@ class Collator:
         if "captions" in needs.views and needs.caption_reader is None:
             raise ValueError("the view `captions` needs a caption reader")
         self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
+        self.windows = windows
 
     def __call__(self, posts: Sequence[Post]) -> Batch:
         """Collate posts, all of them scored."""
@@ -87,8 +91,8 @@ class Collator:
         """All views of `posts`; tags where the first `labelled` of them (default: all) carry some."""
         views = self.needs.views
         second = [self.needs.second_segment(post) for post in posts] if "second" in views else None
-        text = self.needs.reader.collate([post.words for post in posts], second)
-        batch = Batch(list(posts), text, tagset, query=torch.ones(len(posts), dtype=torch.bool))
+        text, windows = self._read_text(posts, second)
+        batch = Batch(list(posts), text, tagset, query=torch.ones(len(posts), dtype=torch.bool), windows=windows)
         if all(post.tags is not None for post in posts[:labelled]):
             batch.tags = torch.zeros(text.word_mask.shape, dtype=torch.long)
             if out_of_play == "ignore":
@@ -110,6 +114,32 @@ class Collator:
             batch.notes["broken"] = dict(self.loader.broken)
             self.loader.broken.clear()
         return batch
+
+    def _read_text(
+        self, posts: Sequence[Post], second: Sequence[Sequence[str]] | None
+    ) -> tuple[TextBatch, Windows | None]:
+        """The words of posts with their second segments, and windows if they are wanted and some post is too long."""
+        reader, rows = self.needs.reader, [post.words for post in posts]
+        if not self.windows or all(reader.words_read(words) == len(words) for words in rows):
+            return reader.collate(rows, second), None
+        tails = second if second is not None else [()] * len(posts)
+        spans = [reader.windows(words, tail) for words, tail in zip(rows, tails, strict=True)]
+        owner = [row for row, each in enumerate(spans) for _ in each]
+        flat = [span for each in spans for span in each]
+        text = reader.collate(
+            [rows[row][start:end] for row, (start, end) in zip(owner, flat, strict=True)],
+            None if second is None else [second[row] for row in owner],
+        )
+        window = torch.zeros(len(posts), max(1, *map(len, rows)), dtype=torch.long)
+        mask = torch.zeros(window.shape, dtype=torch.bool)
+        first = 0
+        for row, each in enumerate(spans):
+            mask[row, : len(rows[row])] = True
+            window[row] = first
+            window[row, : len(rows[row])] += torch.from_numpy(nearest_windows(each, len(rows[row])))
+            first += len(each)
+        starts = torch.tensor([start for start, _ in flat])
+        return TextBatch(list(rows), mask), Windows(text, torch.tensor(owner), starts, window)
 
     def _axis(self, posts: Sequence[Post]) -> int:
         """Length m of the image axis."""
@@ -243,6 +273,24 @@ class Collator:
             rows += captions + [[]] * (m - len(captions))
         batch.captions = reader.collate(rows)
         batch.caption_mask = torch.tensor([bool(row) for row in rows]).view(len(batch), m)
+
+
+def nearest_windows(spans: Sequence[tuple[int, int]], count: int) -> np.ndarray:
+    """The window among `spans` in which each of `count` words is farthest from an edge; of equal ones the first.
+
+    Starts and ends of the spans increase, so a word's window is one of two: the last one whose right edge is the nearer
+    one to it, or the first one whose left edge is. Time and memory grow with the number of words alone.
+    """
+    words, (starts, ends) = np.arange(count), np.array(spans).T
+    last = len(spans) - 1
+    following = np.searchsorted(starts + ends, 2 * words + 1, side="right")
+    left, right = (following - 1).clip(0, last), following.clip(0, last)
+
+    def distance(window: np.ndarray) -> np.ndarray:
+        """Words between a word and the nearer edge; negative outside of the window."""
+        return np.minimum(words - starts[window], ends[window] - 1 - words)
+
+    return np.where(distance(right) > distance(left), right, left)
 
 
 def _cells(k: int) -> Tensor:

@@ -35,6 +35,10 @@ class Reader(Protocol):
         """Number of words, from the first on, of which the tower reads at least one piece."""
         ...
 
+    def windows(self, words: Sequence[str], second: Sequence[str] = ()) -> list[tuple[int, int]]:
+        """Spans of words that each fit into the length limit and cover the row; one if the row fits itself."""
+        ...
+
     def cuts_second(self, words: Sequence[str], second: Sequence[str]) -> bool:
         """Whether the length limit cuts the second segment of a row, or leaves it out."""
         ...

@@ -48,7 +48,7 @@ class Truncation:
         self.posts += 1
         read = needs.reader.words_read(post.words)
         self.long_posts += read < len(post.words)
-        self.captions_cut += _cuts_captions(post, needs)
+        self.captions_cut += _cuts_captions(post, needs, self.windows)
         read = len(post.words) if self.windows else read
         self.words_unread += len(post.words) - read
         for entity in entities(post.tags or ()):
@@ -62,12 +62,14 @@ class Truncation:
         return asdict(self)
 
 
-def _cuts_captions(post: Post, needs: Needs) -> bool:
+def _cuts_captions(post: Post, needs: Needs, windows: bool) -> bool:
     """Whether the length limit cuts a caption, as second segment of the words or as a text of its own."""
     reader = needs.caption_reader
     if reader is not None and any(reader.words_read(caption) < len(caption) for caption in needs.captions(post)):
         return True
-    return needs.reader.cuts_second(post.words, needs.second_segment(post))
+    second = needs.second_segment(post)
+    spans = needs.reader.windows(post.words, second) if windows else [(0, len(post.words))]
+    return any(needs.reader.cuts_second(post.words[start:end], second) for start, end in spans)
 
 
 def truncation(
@@ -80,18 +82,20 @@ def truncation(
     return counts
 
 
-def sentence(counts: Mapping[str, Mapping[str, Any]]) -> str:
+def sentence(counts: Mapping[str, Mapping[str, Any]], long_posts: bool = True) -> str:
     """One line about the splits that lose words or captions, or are read in windows; empty if there are none.
 
     Args:
         counts: `Truncation.record` by split.
+        long_posts: whether the method has that option.
     """
     texts = {split: text for split, each in counts.items() if (text := losses(each))}
     if not texts:
         return ""
     limit = next(counts[split]["limit"] for split in texts)
-    cut = any(each["words_unread"] for each in counts.values())
-    hint = " (--model.max_tokens sets the limit)" if cut else ""
+    cut = [split for split, each in counts.items() if each["words_unread"]]
+    windows = "; --model.long_posts windows scores whole posts" if long_posts and {*cut} - {"train"} else ""
+    hint = f" (--model.max_tokens sets the limit{windows})" if cut else ""
     return f"longer than {limit} pieces: {'; '.join(f'{split} {text}' for split, text in texts.items())}{hint}"
 
 

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mnerkit import text_table
+from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.truncation import truncation
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import Chunking, entities, orphans, switches
@@ -15,12 +17,13 @@ from mnerkit.data.pictures.decoding import check
 from mnerkit.errors import DataError
 
 
-def corpus_stats(corpus: Corpus, pictures: bool = True) -> dict[str, Any]:
+def corpus_stats(corpus: Corpus, pictures: bool = True, needs: Needs | None = None) -> dict[str, Any]:
     """Statistics of a corpus, as plain data.
 
     Args:
         corpus: the corpus.
         pictures: whether to decode every picture, to tell the broken ones; else they count as present.
+        needs: what a text tower reads, to count what its length limit takes from each split (`truncation`).
 
     Returns:
         `corpus`, `variant`, `digest`, `release`, `types`, `captions`, `crops`; `splits`: for each split `posts`,
@@ -42,6 +45,8 @@ def corpus_stats(corpus: Corpus, pictures: bool = True) -> dict[str, Any]:
             "by_images": dict(sorted(Counter(len(post.images) for post in posts).items())),
             "digest": corpus.digests.get(split),
         }
+        if needs is not None:
+            splits[split]["truncation"] = truncation(posts, needs).record()
     return {
         "corpus": corpus.name,
         "variant": corpus.variant,
@@ -104,6 +109,7 @@ def table(stats: dict[str, Any]) -> str:
     for number in sorted({number for each in splits.values() for number in each["by_images"]}):
         what = f"posts with {number} image{'s' * (number != 1)}"
         rows.append([what, *(each["by_images"].get(number, 0) for each in splits.values())])
+    rows += _of_length([each.get("truncation") or {} for each in splits.values()])
     counts = stats["counts"]
     notes = [
         ("duplicate texts", f"{stats['duplicates']} across splits"),
@@ -119,6 +125,17 @@ def table(stats: dict[str, Any]) -> str:
     variant = "" if stats["variant"] == "default" else f", variant {stats['variant']}"
     body = text_table.table([f"{stats['corpus']}{variant}", *splits], rows)
     return "\n".join([body, "", *(f"{name:<16}{text}" for name, text in notes if text)])
+
+
+def _of_length(counts: list[dict[str, Any]]) -> list[list[Any]]:
+    """Rows about posts that are longer than the tower reads; none without a tower."""
+    if not all(counts):
+        return []
+    limit = counts[0]["limit"]
+    what = "posts longer than the tower reads" if limit is None else f"posts longer than {limit} pieces"
+    names = {"long_posts": what, "words_unread": "  words unread", "entities_lost": "  entities lost"}
+    names |= {"entities_cut": "  entities lost in part", "captions_cut": "captions cut as second segment"}
+    return [[text, *(each[name] for each in counts)] for name, text in names.items()]
 
 
 def _captions(stats: dict[str, Any]) -> str:

@@ -159,6 +159,33 @@ class PieceReader:
         cut, tail = self._cut([tuple(words), tuple(second)[: self.second_words]])
         return len(tail.ids) > max(0, self._room_beside(len(cut.ids)))
 
+    def windows(self, words: Sequence[str], second: Sequence[str] = ()) -> list[tuple[int, int]]:
+        """Spans of words (start and end) that cover a row of which not every word is read; else a single one.
+
+        Each fits into the limit, beside the second segment if that leaves half of it. A window overlaps the one before
+        by a quarter of the pieces; the last one begins early enough to be full.
+        """
+        cut, tail = self._cut([tuple(words), tuple(second)[: self.second_words]])
+        room = self._room()
+        if len(cut.ids) - sum(cut.counts[-1:]) < room:  # the first piece of the last word is read
+            return [(0, len(words))]
+        room = max(self._room_beside(len(tail.ids)), room // 2) if len(tail.ids) else room
+        edges = np.concatenate([[0], np.cumsum(cut.counts)])  # pieces before each word, and all
+        starts = [0]
+        while True:
+            start = starts[-1]
+            # a word with more pieces than there is room is a window of its own
+            end = max(start + 1, int(np.searchsorted(edges, edges[start] + room, "right")) - 1)
+            if end == len(words):
+                break
+            # a quarter of overlap, less where the next word would not fit beside it
+            least = max(edges[end] - room // 4, edges[end + 1] - room)
+            starts.append(max(start + 1, min(end, int(np.searchsorted(edges, least)))))
+        if len(starts) > 1:
+            starts[-1] = max(starts[-2] + 1, min(starts[-1], int(np.searchsorted(edges, edges[-1] - room))))
+        ends = [max(start + 1, int(np.searchsorted(edges, edges[start] + room, "right")) - 1) for start in starts]
+        return list(zip(starts, ends, strict=True))
+
     def _room(self) -> int:
         """Maximum number of pieces of a single segment."""
         return self.max_tokens - len(self._frame.start) - len(self._frame.end)

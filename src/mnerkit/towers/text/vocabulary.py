@@ -112,6 +112,10 @@ class VocabularyReader:
         """Number of words: there is no limit."""
         return len(words)
 
+    def windows(self, words: Sequence[str], second: Sequence[str] = ()) -> list[tuple[int, int]]:
+        """The span of all words: there is no limit."""
+        return [(0, len(words))]
+
     def cuts_second(self, words: Sequence[str], second: Sequence[str]) -> bool:
         """False: there is no limit."""
         return False
