@@ -60,13 +60,21 @@ class Stopped(BaseException):
     No `Exception`, and no `KeyboardInterrupt` either: Lightning turns that into exit code 1.
 
     Attributes:
-        name: of the signal.
+        number: of the signal.
+        exit_code: of the process.
         progress: how far the command got, where it knows.
+        way_on: how to go on.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.name, self.exit_code, self.progress = signal.Signals(number).name, 128 + number, ""
+        self.number, self.exit_code, self.progress, self.way_on = number, 128 + number, "", ""
+
+    def line(self, way_on: str) -> str:
+        """What a person reads: which signal came, how far the command got, and how to go on (default: `way_on`)."""
+        return "; ".join(
+            filter(None, (f"stopped by {signal.Signals(self.number).name}", self.progress, self.way_on or way_on))
+        )
 
 
 def line_of(problem: BaseException) -> str | None:

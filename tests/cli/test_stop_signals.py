@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,18 +17,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import weights
 from lightning.pytorch.strategies.launchers import subprocess_script
 from ranks import prepared
 
+from mnerkit import stop_signals
 from mnerkit.cli import main, reproduce
-from mnerkit.cli.stop_signals import stoppable
 from mnerkit.errors import Stopped
 from mnerkit.methods.predictor import Predictor
 from mnerkit.methods.tagger import Tagger
-from mnerkit.runs import predict
+from mnerkit.reproduce.executors import local
+from mnerkit.runs import build, predict, slurm
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.stop_signals import stoppable
 from mnerkit.towers.vision import detectors
-from tests.reproduce.small import Pretend, laid_out, within
+from tests.reproduce.small import Pretend, alive, laid_out, within
 
 FIT = ["fit", "--plugin", "bilstm", "--data.limit", "40", "--trainer.max_epochs", "3"]
 FIT += ["--trainer.enable_progress_bar", "false"]
@@ -93,6 +98,10 @@ def test_predict_keeps_its_finished_blocks_and_goes_on_with_resume(
     )
     assert not (tmp_path / "out.jsonl").exists()
     assert len((tmp_path / ".out.jsonl.part").read_text().splitlines()) == 4
+    with monkeypatch.context() as patched:
+        patched.setattr(Predictor, "stream", signalling(Predictor.stream, signal.SIGTERM))
+        assert main([*command("..")[:-1], "/dev/null"]) == 143
+    assert line(capsys).endswith("no file that --resume could go on with, so the same command begins anew")
     assert main(command("out.jsonl", "--resume")) == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not list(tmp_path.glob(".*"))
@@ -160,6 +169,181 @@ def test_an_ignored_signal_stays_ignored_and_handlers_are_the_main_threads(tmp_p
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, former)
+
+
+def test_a_signal_that_python_drops_in_a_destructor_comes_again() -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped), stoppable():
+        Dropped()
+        time.sleep(20)
+
+
+def fit_that_ends_slowly(log: Path, options: list[str]) -> None:
+    """A training that gets Ctrl-C in its second step, and never comes to its end after that."""
+
+    def linger(*_: Any) -> None:
+        log.with_name("lingering").touch()
+        time.sleep(60)
+
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    stop_signals.SAME_SIGNAL = 0.3
+    setattr(Tagger, "training_step", signalling(Tagger.training_step, signal.SIGINT, after=1))  # noqa: B010 - mypy
+    setattr(build._RanksEndToo, "on_exception", linger)  # noqa: B010 - mypy
+    sys.exit(main([*FIT, *options]))
+
+
+def test_a_second_ctrl_c_ends_a_command_that_does_not_come_to_its_end(tmp_path: Path) -> None:
+    fit = ["--runs_dir", str(tmp_path), "--name", "a"]
+    process = prepared().Process(target=fit_that_ends_slowly, args=(tmp_path / "log", fit))
+    process.start()
+    try:
+        within(60, (tmp_path / "lingering").exists)
+        time.sleep(0.4)
+        assert process.pid is not None and process.is_alive()
+        os.kill(process.pid, signal.SIGINT)
+        process.join(20)
+        assert process.exitcode == 130
+    finally:
+        process.kill()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert main([*FIT, *fit]) == 0 and RunFolder(tmp_path / "bilstm" / "probe" / "a").finished
+    assert not list(tmp_path.rglob(".lock"))
+
+
+# ---------------------------------------------------------------- sweeps
+
+# runs that do not come to their end by themselves
+LONG = {"data.limit: 24, trainer.max_epochs: 1": "data.limit: 24, trainer.max_epochs: 5000"}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command of a sweep of three long runs, two at once, whose processes have torch imported."""
+    folder = laid_out(tmp_path / "experiments")
+    profile = folder / "profiles" / "mini.yaml"
+    for found, instead in LONG.items():
+        assert found in profile.read_text()
+        profile.write_text(profile.read_text().replace(found, instead))
+    monkeypatch.setattr(local.multiprocessing, "get_context", lambda _: prepared())
+    words = ["reproduce", "paper/sweep", "--experiments", str(folder), "--out", str(tmp_path / "out")]
+    return [*words, "--jobs", "2"]
+
+
+def workers(out: Path) -> list[int]:
+    """The processes that train runs of a sweep, once two of them do."""
+    at_work = [path.parent for path in out.glob("runs/*/*/*/last.ckpt")]
+    return [int((path / ".lock").read_text().split()[1]) for path in at_work if (path / ".lock").exists()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("number", "code", "to_worker"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
+def test_a_sweep_ends_its_workers_and_a_worker_its_sweep(
+    number: signal.Signals, code: int, to_worker: bool, sweep: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    def send() -> None:
+        pids.extend(within(120, lambda: found if len(found := workers(tmp_path / "out")) == 2 else None))
+        os.kill(pids[0] if to_worker else os.getpid(), number)
+
+    pids: list[int] = []
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert main(sweep) == code
+    sender.join()
+    assert line(capsys).endswith(f"{number.name}; 0 of 3 runs are complete; the same command goes on")
+    assert len(pids) == 2 and not any(alive(pid) for pid in pids)
+    logs = sorted((tmp_path / "out" / "logs").glob("*.txt"))
+    assert len(logs) == 2
+    for log in logs:
+        *_, last = log.read_text().splitlines()
+        assert last.startswith("mnerkit: stopped by SIG") and last.endswith("; the sweep continues it when it goes on")
+    left = [path for path in (tmp_path / "out").rglob(".*") if path.name == ".lock" or ".part" in path.name]
+    assert not left
+
+
+# ---------------------------------------------------------------- SLURM
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job of SLURM, one task of an array; the commands that `scontrol` gets come into this file."""
+    commands = tmp_path / "commands"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {commands}\n')
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    own = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2", "SLURM_JOB_NAME": "large"}
+    own |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1", "SLURM_NODELIST": "localhost"}
+    own |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):  # Lightning sets them
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(slurm, "_requeued", set())
+    return commands
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_job_of_slurm_is_requeued_once_and_its_figures_are_those_of_an_undisturbed_run(
+    job: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(name: str) -> list[str]:
+        return [*FIT, "--runs_dir", str(tmp_path), "--name", name]
+
+    whole, cut = (RunFolder(tmp_path / "bilstm" / "probe" / name) for name in ("whole", "cut"))
+    assert main(fit("whole")) == 0
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        patched.setattr(build.Assembly, "prepare", signalling(build.Assembly.prepare, signal.SIGUSR1))
+        patched.setattr(Tagger, "training_step", signalling(Tagger.training_step, signal.SIGUSR1, after=3))
+        assert main(fit("cut")) == 0  # this scontrol does not end the job
+    assert line(capsys) == "mnerkit: job 7_2 is requeued, and its command goes on when it runs again"
+    assert job.read_text() == "requeue 7_2\n"
+    assert not list(tmp_path.rglob("hpc_ckpt*"))
+    assert weights.digest(cut) == weights.digest(whole)
+    # SLURM ends a job that it has requeued
+    with monkeypatch.context() as patched:
+        patched.setattr(slurm, "_requeued", set())
+        patched.setattr(Tagger, "training_step", signalling(Tagger.training_step, signal.SIGUSR1, after=3))
+        patched.setattr(Tagger, "validation_step", signalling(Tagger.validation_step, signal.SIGTERM, after=1))
+        assert main([*fit("cut"), "--overwrite"]) == 143
+    assert not cut.finished and main(fit("cut")) == 0
+    assert weights.digest(cut) == weights.digest(whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_job_that_slurm_does_not_requeue_is_named_and_goes_on(job: Path, capsys: Any) -> None:
+    scontrol = job.parent / "bin" / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'Requested operation is presently disabled' >&2\nexit 1\n")
+    with stoppable(slurm.handlers()):
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert line(capsys) == (
+        "mnerkit: `scontrol requeue 7_2` failed (Requested operation is presently disabled);"
+        " submit the job again to go on"
+    )
+    assert not job.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_workers_of_a_sweep_leave_the_job_to_it(job: Path, sweep: list[str], tmp_path: Path, capsys: Any) -> None:
+    def send() -> None:
+        pids = within(120, lambda: found if len(found := workers(tmp_path / "out")) == 2 else None)
+        for pid in (*pids, os.getpid()):  # as SLURM does
+            os.kill(pid, signal.SIGUSR1)
+        within(60, job.exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert main(sweep) == 143
+    sender.join()
+    assert job.read_text() == "requeue 7_2\n"
+
+
+# ---------------------------------------------------------------- ranks
 
 
 class Rank:

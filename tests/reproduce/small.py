@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ class Pretend:
         self.failing, self.stop_after = failing, stop_after
         self.done: list[str] = []
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
         for task in tasks:
             if self.stop_after is not None and len(self.done) >= self.stop_after:
                 raise KeyboardInterrupt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Draws(Pretend):
         self.unable = failing
         self.drawn: list[tuple[str, Path]] = []
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
         yield from super().run([task for task in tasks if task.command[0] == "fit"])
         for task in tasks:
             verb, kind, run, *rest = task.command

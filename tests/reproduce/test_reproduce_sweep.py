@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,8 @@ def test_one_that_fails_is_told_and_the_rest_goes_on(sweep: Any, tmp_path: Path,
 
 def test_one_of_which_nothing_is_heard_has_failed(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     class Silent(Pretend):
-        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-            return itertools.islice(super().run(tasks), 1)
+        def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
+            yield from itertools.islice(super().run(tasks), 1)
 
     assert sweep(Silent(), "paper/table1") == 1
     said = capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_one_of_which_nothing_is_heard_has_failed(sweep: Any, tmp_path: Path, ca
 
 def test_one_whose_process_dies_after_its_figures_are_there_is_done(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     class Dying(Pretend):
-        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
             return (dataclasses.replace(outcome, error="it died") for outcome in super().run(tasks))
 
     assert sweep(Dying(), "paper/table1") == 0
@@ -169,9 +169,9 @@ def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost
     run = sorted((tmp_path / "out" / "runs").glob("*/*/*"))[0]
     (run / "env.json").write_text("{}")
     before = {path: path.read_bytes() for path in run.iterdir()}
-    read = Path.read_text
+    read = Path.open
 
-    def refused(path: Path, *given: Any, **named: Any) -> str:
+    def refused(path: Path, *given: Any, **named: Any) -> Any:
         if path == run / name:
             raise OSError(errno.ESTALE, "Stale file handle")
         return read(path, *given, **named)
@@ -179,7 +179,7 @@ def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost
     capsys.readouterr()
     never, rest, again = Pretend(), Pretend(), Pretend()
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_text", refused)
+        patched.setattr(Path, "open", refused)
         assert sweep(never, "paper/table1") == 1
     said = f": {run / name} can't be read: Stale file handle; --overwrite does it again"
     assert [said in line for line in capsys.readouterr().out.splitlines()].count(True) == 2
@@ -188,14 +188,14 @@ def test_a_run_that_can_t_be_read_for_the_moment_fails_in_a_line_and_is_not_lost
     grid_cells._read_once.cache_clear()
     count = itertools.count()
 
-    def refused_once(path: Path, *given: Any, **named: Any) -> str:
+    def refused_once(path: Path, *given: Any, **named: Any) -> Any:
         # by the first two that look, and not by the one who decides
         if path == run / name and next(count) < 2:
             raise OSError(errno.ESTALE, "Stale file handle")
         return read(path, *given, **named)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_text", refused_once)
+        patched.setattr(Path, "open", refused_once)
         assert sweep(again, "paper/table1") == 0
     assert again.done == [] and {path: path.read_bytes() for path in run.iterdir()} == before
 
@@ -261,7 +261,7 @@ def test_a_run_without_the_file_that_another_one_reads_is_done_again(
     out = tmp_path / "out"
 
     class Forgetful(Pretend):
-        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
             for outcome in super().run(tasks):
                 lose("relevance.jsonl", "*")
                 yield outcome

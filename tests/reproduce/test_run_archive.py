@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ class Here:
 
     jobs = 1
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        return map(perform, tasks)
+    def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
+        yield from map(perform, tasks)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_what_only_older_runs_were_asked_goes_with_them(
     sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AskedLess(Here):
-        def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
             for outcome in super().run(tasks):
                 (file,) = (tmp_path / "newer" / "runs").glob(f"*/*/{outcome.name}/predictions.test.jsonl")
                 file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from mnerkit.cli.stop_signals import line_of_stop, stoppable
 from mnerkit.errors import MnerkitError, Stopped, UsageError, did_you_mean, line_of
+from mnerkit.runs import slurm
+from mnerkit.stop_signals import stoppable
 
 VERBS = {
     "fit": "train a method; dev selects; the same command again resumes an unfinished run",
@@ -28,6 +29,13 @@ VERBS = {
 # those that train or use one method, all in `method_verbs`, help in `method_help`; others have modules of their names
 METHOD_VERBS = ("fit", "validate", "test", "predict")
 MODULES = {"draw": "drawing"}
+# how a command goes on that was stopped; others begin anew
+WAYS_ON = {
+    "fit": "the same command continues the run",
+    "predict": "the same command with --resume goes on after the last finished block",
+    "reproduce": "the same command goes on",
+    "data objects": "the same command goes on",
+}
 HELP = ("-h", "--help")
 
 
@@ -58,11 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mnerkit.cli.arguments import typed_words
 
             arguments = typed_words(VERBS)
-        with stoppable():
+        with stoppable(slurm.handlers()):
             return _run(arguments)
     except Stopped as stop:
-        if int(os.environ.get("LOCAL_RANK") or 0) == 0:
-            print(f"\nmnerkit: {line_of_stop(stop, arguments[0])}", file=sys.stderr)
+        from mnerkit.runs.run_folder import is_first_rank
+
+        if is_first_rank():
+            ways = (WAYS_ON.get(" ".join(arguments[:words]), "") for words in (1, 2))
+            print(f"\nmnerkit: {stop.line(''.join(ways) or 'the same command begins anew')}", file=sys.stderr)
         return stop.exit_code
     except MnerkitError as error:
         print(f"mnerkit: {error}", file=sys.stderr)

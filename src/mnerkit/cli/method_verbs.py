@@ -20,7 +20,7 @@ from typing import Any
 from mnerkit.cli import VERBS
 from mnerkit.cli.arguments import Parser, out_file
 from mnerkit.cli.runs_compare import text
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.errors import DataError, Stopped, UsageError, did_you_mean
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import declared
 from mnerkit.runs.config import configuration
@@ -191,20 +191,26 @@ def _predict(options: argparse.Namespace) -> int:
         if Path(source).is_file() and Path(target).exists() and Path(target).samefile(source):
             raise UsageError("--output is the input file; give another one")
     from mnerkit.runs.predict import predict_file
+    from mnerkit.runs.prediction_file import is_stream
 
-    count, remarks = predict_file(
-        options.ckpt_path,
-        source,
-        target,
-        plugin=options.plugin,
-        dotted=options.dotted,
-        images=Path(options.images) if options.images else None,
-        support=Path(options.support) if options.support else None,
-        tower_dir=options.tower_dir,
-        on_bad_line=options.on_bad_line,
-        resume=options.resume,
-        overwrite=options.overwrite,
-    )
+    try:
+        count, remarks = predict_file(
+            options.ckpt_path,
+            source,
+            target,
+            plugin=options.plugin,
+            dotted=options.dotted,
+            images=Path(options.images) if options.images else None,
+            support=Path(options.support) if options.support else None,
+            tower_dir=options.tower_dir,
+            on_bad_line=options.on_bad_line,
+            resume=options.resume,
+            overwrite=options.overwrite,
+        )
+    except Stopped as stop:
+        if is_stream(target):
+            stop.way_on = "its output is no file that --resume could go on with, so the same command begins anew"
+        raise
     for remark in remarks:
         print(f"mnerkit: {remark}", file=sys.stderr)
     # where the posts go to standard output, nothing else does

@@ -179,20 +179,21 @@ def run_all(
             for task in tasks
             if task.name in waiting
         )
-        for outcome in chain(executor.run(tasks), unreported):
-            run = waiting.pop(outcome.name)
-            if archive is not None and outcome.error is None and run.complete:
-                archive.add(run, grid)
-            error = run.lacking(read[run.digest])
-            # one that left all before it failed is done; with `overwrite` that may be what was there before
-            if outcome.error is not None and (overwrite or error is not None):
-                error = outcome.error
-            if error is None:
-                clock.note(run.plugin, outcome.seconds)
-                run.folder.tidy()
-            rest = f"; {duration_text(clock.left(waiting.values()))} left" if waiting else ""
-            then = f", then {outcome.error}" if outcome.error and error is None else ""
-            end(run, error, f"{then} ({outcome.seconds:.0f} s{rest})")
+        with contextlib.closing(executor.run(tasks)) as outcomes:  # what stops the loop ends what is running, too
+            for outcome in chain(outcomes, unreported):
+                run = waiting.pop(outcome.name)
+                if archive is not None and outcome.error is None and run.complete:
+                    archive.add(run, grid)
+                error = run.lacking(read[run.digest])
+                # one that left all before it failed is done; with `overwrite` that may be what was there before
+                if outcome.error is not None and (overwrite or error is not None):
+                    error = outcome.error
+                if error is None:
+                    clock.note(run.plugin, outcome.seconds)
+                    run.folder.tidy()
+                rest = f"; {duration_text(clock.left(waiting.values()))} left" if waiting else ""
+                then = f", then {outcome.error}" if outcome.error and error is None else ""
+                end(run, error, f"{then} ({outcome.seconds:.0f} s{rest})")
     return failed
 
 
@@ -256,9 +257,10 @@ def draw_all(grid: Grid, executor: Executor) -> Iterator[str]:
             tasks.append(Task(name, command, partial(draw.keep, kind, path, split), grid.out / "logs" / f"{name}.txt"))
         else:
             yield f"figure {name}: its run was kept without weights (--keep); --overwrite trains it again"
-    for number, outcome in enumerate(executor.run(tasks), 1):
-        result = f"failed: {outcome.error}" if outcome.error else "drawn"
-        yield f"figure {number}/{len(tasks)} {outcome.name}: {result} ({outcome.seconds:.0f} s)"
+    with contextlib.closing(executor.run(tasks)) as outcomes:
+        for number, outcome in enumerate(outcomes, 1):
+            result = f"failed: {outcome.error}" if outcome.error else "drawn"
+            yield f"figure {number}/{len(tasks)} {outcome.name}: {result} ({outcome.seconds:.0f} s)"
 
 
 def _is_drawn(run: Run, kind: str, split: str) -> bool:

@@ -28,6 +28,7 @@ from mnerkit.methods.finite_loss import StopAtBrokenLoss
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
+from mnerkit.runs import slurm
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
@@ -66,14 +67,17 @@ class _RanksEndToo(lightning.Callback):
             launcher.procs.clear()  # Lightning's observer kills this process, too, where one of its ranks was killed
 
 
-def _stop_at_once(trainer: lightning.Trainer) -> None:
-    """Let SIGTERM do what the command has set, at once and with its exit code.
+def _replace_handlers(trainer: lightning.Trainer) -> None:
+    """Let SIGTERM do what the command has set, at once and with its exit code, and SLURM's signal what `slurm` says.
 
-    Lightning's own handler ends the training with exit code 0 after the batch, and first sends a message to all ranks,
-    for which it waits for ever where one of them waits for another message.
+    Lightning's own handler of SIGTERM ends the training with exit code 0 after the batch, and first sends a message to
+    all ranks, for which it waits for ever where one of them waits for another message.
     """
+    handlers = {"_slurm_sigusr_handler_fn": lambda *_: slurm.requeue_job()}
     if callable(signal.getsignal(signal.SIGTERM)):
-        setattr(trainer._signal_connector, "_sigterm_notifier_fn", lambda *_: None)  # noqa: B010 - mypy
+        handlers["_sigterm_notifier_fn"] = lambda *_: None
+    for name, handler in handlers.items():
+        setattr(trainer._signal_connector, name, handler)
 
 
 @dataclass
@@ -112,7 +116,7 @@ class Assembly:
         except Exception as error:
             raise UsageError(f"--trainer: {' '.join(str(error).split())[:300]}") from error
         _check_processes(made)
-        _stop_at_once(made)
+        _replace_handlers(made)
         if method.train_mode == "episodic":
             # refuses a number of episodes that the ranks do not divide, before anything is read
             TrainEpisodeSampler(data.options.episodes_per_epoch, made.world_size)

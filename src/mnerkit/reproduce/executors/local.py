@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from types import FrameType
 from typing import Any
 
 from mnerkit.errors import Stopped
 from mnerkit.reproduce.executors.tasks import Outcome, Perform, Task
+from mnerkit.runs import slurm
+from mnerkit.stop_signals import SIGNALS, held_back, let_through, stoppable
 
-# seconds that a process has to end its ranks when the sweep is stopped
+# seconds that a process has to leave its run in order when the sweep is stopped
 PATIENCE = 5.0
 
 
@@ -27,7 +28,8 @@ class _Worker:
     def __init__(self, perform: Perform, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self.line, there = context.Pipe()
-        with environment(OMP_NUM_THREADS=str(threads)):
+        resource_tracker.ensure_running()  # it would let the signals through
+        with environment(OMP_NUM_THREADS=str(threads)), held_back():
             self.process = context.Process(target=serve, args=(there, perform), daemon=True)
             self.process.start()
         there.close()
@@ -39,11 +41,17 @@ class _Worker:
             self.line.send(task)
 
     def outcome(self) -> Outcome:
-        """What became of the task, once the line has something to read."""
+        """What became of the task, once the line has something to read.
+
+        Raises:
+            Stopped: a signal that ends commands reached the process.
+        """
         try:
             return self.line.recv()
         except (EOFError, OSError):
             self.process.join()
+            if (number := (self.process.exitcode or 0) - 128) in SIGNALS:
+                raise Stopped(number) from None
             died = f"its process died (exit code {self.process.exitcode}); see {self.task.log}"
             return Outcome(self.task.name, time.time() - self.since, died)
 
@@ -61,8 +69,11 @@ class LocalExecutor:
         self.jobs = jobs
         self.perform = perform
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do the tasks; a process that dies fails its task alone, and another one takes its place."""
+    def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
+        """Do the tasks; a process that dies fails its task alone, and another one takes its place.
+
+        A signal that ends commands ends all, also one that only one of the processes gets.
+        """
         waiting = list(reversed(tasks))
         idle: list[_Worker] = []
         busy: dict[Any, _Worker] = {}
@@ -106,24 +117,26 @@ def environment(**wanted: str) -> Iterator[None]:
 
 def serve(line: Connection, perform: Perform) -> None:
     """What a process does: one task after the other, until the parent closes the line."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGTERM, _stop)
     # it ends with its parent, and may yet have children: the workers of data loaders
     multiprocessing.current_process().daemon = False
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        while True:
-            try:
-                task = line.recv()
-            except (EOFError, OSError):
-                return
-            line.send(perform(task))
+        with stoppable(slurm.handlers(_pass_on)):
+            let_through()
+            while True:
+                try:
+                    task = line.recv()
+                except (EOFError, OSError):
+                    return
+                line.send(perform(task))
     except Stopped as stop:
         sys.exit(stop.exit_code)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(number)
+def _pass_on() -> None:
+    """Leave it to the sweep to have the job requeued, once."""
+    if slurm.SIGNAL is not None:
+        os.kill(os.getppid(), slurm.SIGNAL)
 
 
 def _end_with_parent() -> None:

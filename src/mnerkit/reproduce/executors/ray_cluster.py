@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class RayExecutor:
         here = {"CPU": max(os.cpu_count() or 1, jobs or 1)}
         self.jobs = Share.of([here] if address is None else nodes_at(address), jobs).jobs
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
         """Do the tasks; where a process or its node dies, another one gets its task, `TRIES` times at most.
 
         Raises:

@@ -8,12 +8,12 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mnerkit.errors import RunBusy, line_of
+from mnerkit.errors import RunBusy, Stopped, line_of
 
 # letters of a complaint; what a run printed stands whole in its log
 LONGEST = 500
@@ -60,7 +60,7 @@ class Executor(Protocol):
 
     jobs: int
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
         """Do the tasks; yields each outcome as soon as there is one. Closing the iterator ends what is running."""
         ...
 
@@ -110,6 +110,9 @@ def _attempt(task: Task) -> str | None:
                         traceback.print_exc()
                     if isinstance(problem, RunBusy):
                         raise
+                except Stopped as stop:
+                    print(f"mnerkit: {stop.line('the sweep continues it when it goes on')}")
+                    raise
         finally:
             sys.argv = argv
             _end_dashboard(failed)
