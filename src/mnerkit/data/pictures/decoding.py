@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 50 << 20
 MAX_PIXELS = 50_000_000  # the largest picture that the platform keeps is 4096 x 4096
 MAX_SIDE = 32_768  # pixels; a picture of 50,000,000 x 1 takes 2.4 GB to decode and resize
+MAX_READS = 500_000  # of a decoder: 50 MB of empty parts (chunks, markers, comments) take a minute
+MAX_SCANS = 20  # of a progressive JPEG of `MAX_PIXELS`; smaller ones may have more, as long as they cost no more
 
 _FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # what tweets hold; every decoder less is a way in less
 _BROKEN = (
@@ -33,6 +35,8 @@ _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANS
 _TURNS |= {6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
 _BEHIND_PIXELS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")  # texts of a PNG that may turn it
 _MOST_CHUNKS = 1 << 16
+_START_OF_SCAN = b"\xff\xda"
+_STRIP = 1 << 22  # pixels that are laid on white at once
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -78,14 +82,14 @@ def picture_size(ref: ImageRef) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")
             if ref.path.stat().st_size > MAX_BYTES:
                 return None
-            with Image.open(ref.path, formats=_FORMATS) as image:
+            with open(ref.path, "rb", buffering=0) as raw, Image.open(_File(raw), formats=_FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
                     return None
                 if image.format == "PNG" and _turned_behind_pixels(ref.path):
                     image.load()
                 turned = Image.Image.getexif(image).get(0x0112) in (5, 6, 7, 8)  # a PNG's own would decode it
-    except (*_BROKEN, Image.DecompressionBombError):  # whoever decodes it says what is wrong
+    except (*_BROKEN, DataError, Image.DecompressionBombError):  # whoever decodes it says what is wrong
         return None
     return (height, width) if turned else (width, height)
 
@@ -144,12 +148,15 @@ def _load(content: bytes, small: bool) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image = Image.open(_Content(content), formats=_FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"has {width} x {height} pixels; the limit is {MAX_PIXELS}.")
             if max(width, height) > MAX_SIDE:
                 raise DataError(f"has {width} x {height} pixels; the limit of a side is {MAX_SIDE}.")
+            scans = content.count(_START_OF_SCAN) if image.format == "JPEG" else 1
+            if scans * width * height > MAX_SCANS * MAX_PIXELS:
+                raise DataError(f"has {width} x {height} pixels in {scans} scans; the limit is {MAX_SCANS} such scans.")
             if small:
                 image.draft("RGB", (64, 64))
             image.load()
@@ -176,7 +183,7 @@ def _without_end(content: bytes) -> Image.Image | None:
     decoded: list[Image.Image] = []
     try:
         for end in (_END_OF_JPEG, b"\x55" * 64 + _END_OF_JPEG):
-            image = Image.open(io.BytesIO(content + end), formats=("JPEG",))
+            image = Image.open(_Content(content + end), formats=("JPEG",))
             image.load()
             decoded.append(image)
         return _flat(decoded[0]) if decoded[0].tobytes() == decoded[1].tobytes() else None
@@ -197,11 +204,47 @@ def _flat(image: Image.Image) -> Image.Image:
     if orientation in _TURNS:
         image = image.transpose(Image.Transpose[_TURNS[orientation]])
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    elif image.mode.startswith("I"):
+        return _on_white(image)
+    if image.mode.startswith("I"):
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A transparent picture on white, RGB; strip by strip, since whole it would stand in memory five times."""
+    from PIL import Image
+
+    flat = Image.new("RGB", image.size)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top))
+    return flat
+
+
+class _Metered:
+    """A stream that a decoder reads no more than `MAX_READS` times."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, as streams do.
+
+        Raises:
+            DataError: too often.
+        """
+        self._reads += 1
+        if self._reads > MAX_READS:
+            raise DataError(f"has too many parts; the limit is {MAX_READS} reads.")
+        return super().read(size)  # type: ignore[misc]
+
+
+class _Content(_Metered, io.BytesIO):
+    """Bytes of a picture."""
+
+
+class _File(_Metered, io.BufferedReader):
+    """A file of a picture, whose head alone is read."""
 
 
 @dataclass(frozen=True)
