@@ -77,18 +77,45 @@ class Stopped(BaseException):
         )
 
 
+# why nothing can be written -> what to do about it
+_UNWRITABLE = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space, or ask for a larger quota",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "make it writable, or choose another folder",
+    errno.EIO: "see to the disk",
+}
+
+
 def line_of(problem: BaseException) -> str | None:
     """What a person reads of a fault that is not the program's; None of one that is, and wants its traceback.
 
-    Besides `MnerkitError`s these are files and folders that the system refuses, and a full disk.
+    Besides `MnerkitError`s these are files and folders that the system refuses, and disks that are full.
     """
     if isinstance(problem, MnerkitError):
         return str(problem)
-    if isinstance(problem, OSError) and (problem.filename is not None or problem.errno == errno.ENOSPC):
-        return f"{problem.filename or 'writing'}: {problem.strerror}"
+    if isinstance(problem, OSError):
+        return system_line(problem)
     if isinstance(problem, KeyboardInterrupt):
         return "stopped; the same command continues an unfinished run"
     return None
+
+
+def system_line(problem: OSError, again: str = "then give the same command again") -> str | None:
+    """What could not be written or read, why, and what to do; None where the system refused no file.
+
+    Args:
+        problem: what the system said.
+        again: how the work goes on.
+    """
+    file, why = problem.filename, problem.strerror or str(problem)
+    if problem.errno in _UNWRITABLE:
+        return f"{'output' if file is None else file} can't be written: {why}; {_UNWRITABLE[problem.errno]}, {again}"
+    if file is None:
+        return None
+    if problem.errno in (errno.EACCES, errno.EPERM):
+        return f"{file}: {why}; change who may write or read it, or choose another folder, {again}"
+    return f"{file}: {why}"
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mnerkit import atomic_files
 from mnerkit.cli import main
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.pictures import picture_loader
@@ -126,6 +127,7 @@ def test_a_prediction_that_is_killed_at_any_moment_resumes_to_the_same_bytes(
     (tmp_path / "in.jsonl").write_bytes(ODD)
     options: dict[str, Any] = {"on_bad_line": "skip", "block_lines": 7}
     whole, target = predicted(checkpoint, tmp_path, **options), tmp_path / "out.jsonl"
+    monkeypatch.setattr(atomic_files, "_lives", lambda process: False)  # this one was killed
 
     def again() -> None:
         predict_file(checkpoint, tmp_path / "in.jsonl", target, resume=True, **options)

@@ -264,7 +264,7 @@ def test_a_shard_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in store.folder.iterdir()] == ["reading.json"]
 
 
-def test_what_a_kill_left_is_cleared_away_once_it_is_old(tmp_path: Path) -> None:
+def test_drafts_of_earlier_releases_without_a_process_go_once_they_are_old(tmp_path: Path) -> None:
     store = filled(tmp_path)
     drafts = [store.folder / f".shard-{letter * 32}.part" for letter in "ab"]
     for draft in drafts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from mnerkit.errors import MnerkitError, Stopped, UsageError, did_you_mean, line_of
@@ -67,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             arguments = typed_words(VERBS)
         with stoppable(slurm.handlers()):
-            return _run(arguments)
+            code = _run(arguments)
+            sys.stdout.flush()  # Python's own flush at the end would report a full disk in its own words
+            return code
     except Stopped as stop:
         from mnerkit.runs.run_folder import is_first_rank
 
@@ -82,14 +85,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nmnerkit: {line_of(stop)}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
     except OSError as error:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _discard_output()
         line = line_of(error)
         if line is None:
             raise
-        print(f"mnerkit: {line}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"mnerkit: {line}", file=sys.stderr)
         return 1
+
+
+def _discard_output() -> None:
+    """Write nothing more to standard output, which takes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
+from mnerkit.atomic_files import draft
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError, DataError
 from mnerkit.methods.checkpoint_content import CheckpointContent
@@ -43,14 +43,8 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to a temporary file in the same folder, then replace the target."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-        with draft.open("wb") as stream:
+        with draft(Path(path)) as stream:
             torch.save({**checkpoint, DIGEST: content_digest(checkpoint)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, target)
 
 
 def content_digest(content: Mapping[str, Any]) -> str:

@@ -167,7 +167,7 @@ class RunArchive:
                 for name, text in files.items():
                     write_text(folder.path / name, text)
                 write_json(folder.metrics_file, content["metrics"])
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise DataError(f"{self.files[run.digest]} is damaged: {error!r}"[:300]) from None
         return True
 

@@ -12,15 +12,15 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
 from pydantic import Field
 
-from mnerkit.atomic_files import lock
+from mnerkit.atomic_files import append, lock, remove_leftovers, write_text, writing_to
 from mnerkit.data.batches.input_reader import Place
-from mnerkit.errors import DataError, RunBusy, UsageError
+from mnerkit.errors import DataError, RunBusy, UsageError, system_line
 from mnerkit.strict_json import read_json
 from mnerkit.validation import Content, validated
 
@@ -80,8 +80,9 @@ class StreamOutput:
             DataError: nobody reads the pipe any more.
         """
         try:
-            self._stream.write(content)
-            self._stream.flush()
+            with writing_to(self.name):
+                self._stream.write(content)
+                self._stream.flush()
         except BrokenPipeError:
             if self._own:
                 raise  # `| head` has read enough
@@ -109,7 +110,6 @@ class FileOutput:
         self.part = target.with_name(f".{target.name}.part")
         self.record = target.with_name(f".{target.name}.part.json")
         self.kept = False
-        self._draft = target.with_name(f".{target.name}.part.json.new")
         self._descriptor = -1
 
     def begin(self, begun: Progress, resume: bool) -> Progress:
@@ -155,37 +155,52 @@ class FileOutput:
         return unfinished
 
     def add(self, content: bytes, progress: Progress) -> Progress:
-        """Write a block, then the record of what is finished with it."""
-        view = memoryview(content)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fsync(self._descriptor)
-        progress = progress.model_copy(update={"size": progress.size + len(content)})
-        # a name of its own each time would stay for ever when the process is killed here
-        with self._draft.open("w", encoding="utf-8") as stream:
-            stream.write(progress.model_dump_json(indent=2))
-            stream.flush()
-            os.fsync(stream.fileno())
+        """Write a block, then the record of what is finished with it.
+
+        Raises:
+            DataError: it can't be written.
+        """
+        with self._writing():
+            append(self._descriptor, content, self.target)
+            os.fsync(self._descriptor)
+            progress = progress.model_copy(update={"size": progress.size + len(content)})
+            write_text(self.record, progress.model_dump_json(indent=2))
         self.kept = True
-        os.replace(self._draft, self.record)
         return progress
 
     def finish(self) -> None:
-        """Give the file the target's name."""
-        os.replace(self.part, self.target)
-        self.record.unlink(missing_ok=True)
+        """Give the file the target's name.
+
+        Raises:
+            DataError: the folder can't be written.
+        """
+        with self._writing():
+            os.replace(self.part, self.target)
+        with suppress(OSError):  # alone it means nothing, and goes with the next output of this name
+            self.record.unlink()
         self.kept = True
 
     def close(self) -> None:
         """Close the file; where no block is finished, nothing of it stays."""
         if self._descriptor >= 0:
-            self._draft.unlink(missing_ok=True)
             if not self.kept:
-                self.part.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.part.unlink()
             os.close(self._descriptor)
             self._descriptor = -1
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say how the work goes on when the disk is full."""
+        try:
+            with writing_to(self.target):
+                yield
+        except OSError as problem:
+            again = "then go on with --resume" if self.kept else "then give the same command again"
+            raise DataError(system_line(problem, again)) from None
+
     def _open(self) -> None:
+        remove_leftovers(self.part.parent)
         descriptor = os.open(self.part, os.O_RDWR | os.O_CREAT, 0o666)
         # another process may have given the file its final name since this one opened it
         here = self.part.stat().st_ino if self.part.exists() else None

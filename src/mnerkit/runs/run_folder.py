@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.atomic_files import lock, write_text
+from mnerkit.atomic_files import lock, remove_leftovers, write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
 from mnerkit.plain_yaml import read_yaml, yaml_text
 from mnerkit.runs.config.configuration import Configuration, filled
@@ -107,13 +107,15 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / LOCK
         handle = _locked(file)
+        remove_leftovers(self.path)
         if handle is None:
             yield
             return
         try:
             yield
         finally:
-            file.unlink(missing_ok=True)  # still locked: whoever waits for this very file looks again
+            with contextlib.suppress(OSError):  # a folder may have become read-only
+                file.unlink()  # still locked: whoever waits for this very file looks again
             os.close(handle)
 
     def taken(self) -> bool:
@@ -131,10 +133,12 @@ class RunFolder:
             os.close(handle)
 
     def tidy(self) -> None:
-        """Remove what a finished run needs no more, and the lock of a process that died; not while one writes here."""
+        """Remove what a finished run needs no more, and what dead processes left; not while one writes here."""
         if self.last.exists() or (self.path / LOCK).exists():
             with contextlib.suppress(RunBusy), self.writing():
                 self.last.unlink(missing_ok=True)
+        else:
+            remove_leftovers(self.path)
 
     def clear(self) -> None:
         """Remove all but the lock, which this process holds.
@@ -211,8 +215,9 @@ def _locked(file: Path) -> int | None:
             except FileNotFoundError:
                 current = False
             if current:
-                os.ftruncate(handle, 0)
-                os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+                with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+                    os.ftruncate(handle, 0)
+                    os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
                 return handle
         holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another process"
         os.close(handle)

@@ -11,8 +11,10 @@ import ast
 import configparser
 import keyword
 import re
+import shutil
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -91,7 +93,8 @@ def new_distribution(name: str, folder: Path, parent: str | None = None) -> None
     }
     files["pyproject.toml"] = _page("pyproject.toml.txt", words)
     files["tests/test_plugin.py"] = _page("test.py.txt", words)
-    _write(folder, files)
+    with _whole(folder):
+        _write(folder, files)
 
 
 def new_in_checkout(name: str, root: Path, parent: str | None = None) -> Path:
@@ -118,8 +121,9 @@ def new_in_checkout(name: str, root: Path, parent: str | None = None) -> Path:
     setup = _with_lines(setup, "packages", [".".join([package, *parts]) for parts in inits])
     entry = f"{name} = {module}:{_renamed(source, name, source.attr)}"
     setup = _with_lines(setup, registry.GROUP, [entry])
-    _write(folder, files)
-    write_text(root / "setup.cfg", setup)
+    with _whole(folder):
+        _write(folder, files)
+        write_text(root / "setup.cfg", setup)
     return folder
 
 
@@ -189,6 +193,16 @@ def _words(source: Source, name: str, package: str) -> dict[str, str]:
 def _page(name: str, words: Mapping[str, str]) -> bytes:
     """A page of the folder `pages`, filled in."""
     return Template((_HERE / "pages" / name).read_text(encoding="utf-8")).substitute(words).encode("utf-8")
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Remove a new folder again where it can't be written whole, so that the same command may be given again."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

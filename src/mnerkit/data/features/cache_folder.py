@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mnerkit.atomic_files import draft_of
 from mnerkit.data.features import shards
 from mnerkit.data.features.feature_store import READING_FILE, folder_digest, read_description
 
 FEATURES, TOWERS = "features", "towers"
 
 _FOLDER = re.compile(r"[0-9a-f]{64}")
-_TOWER = re.compile(r"[0-9a-f]{24}\.safetensors|\.[0-9a-f]{24}\.safetensors\.\d+\.part")
-_OWN_NOTE = re.compile(rf"\.?{re.escape(READING_FILE)}(\.\w+)?")  # and what a kill left of writing it
+_TOWER = re.compile(r"[0-9a-f]{24}\.safetensors")
+# of earlier releases
+_FORMER_DRAFT = re.compile(rf"\.{re.escape(READING_FILE)}\.\w+|\.shard-[0-9a-f]{{32}}\.part")
 
 
 def cache_folder() -> Path:
@@ -132,13 +134,13 @@ def _said(reading: dict[str, object]) -> list[str]:
 
 def _towers(folder: Path) -> Iterator[Kept]:
     for path in _inside(folder):
-        if _TOWER.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+        if _TOWER.fullmatch(draft_of(path.name) or path.name) and path.is_file() and not path.is_symlink():
             yield Kept("tower", path, "tiny towers, trained", None, (path,), *_size_and_age([path]))
 
 
 def _is_own(file: Path) -> bool:
-    name = file.name
-    known = shards.is_shard(name) or shards.is_draft(name) or _OWN_NOTE.fullmatch(name)
+    name = draft_of(file.name) or file.name
+    known = name == READING_FILE or shards.is_shard(name) or _FORMER_DRAFT.fullmatch(file.name)
     return bool(known) and file.is_file() and not file.is_symlink()
 
 

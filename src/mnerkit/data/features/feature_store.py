@@ -20,13 +20,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnerkit.atomic_files import lock, write_json
+from mnerkit.atomic_files import lock, remove_leftovers, write_json
 from mnerkit.data.features.shards import (
     Arrays,
     DamagedShard,
     Shard,
     is_shard,
-    remove_stale_drafts,
     write_shard,
 )
 
@@ -201,7 +200,7 @@ class FeatureStore:
             os.utime(self.folder / READING_FILE)
         with _alone(self.folder) as alone:
             if alone:
-                remove_stale_drafts(self.folder)
+                remove_leftovers(self.folder)
                 self._look()
                 small = [shard for shard in self._shards.values() if shard.bytes < SMALL_BYTES]
                 if len(small) > MANY_SMALL:

@@ -16,13 +16,13 @@ import os
 import re
 import stat
 import struct
-import time
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mnerkit.atomic_files import draft
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
 # a shard of `feature_store.SHARD_ENTRIES` entries needs a third of it
 MAX_HEADER = 32 << 20
 MAX_AXES = 4
-# a draft is renamed seconds after it was begun; one that is older was left by a kill
-STALE_SECONDS = 3600.0
 
 _SHARD = re.compile(r"shard-[0-9a-f]{32}\.safetensors")
-_DRAFT = re.compile(r"\.shard-[0-9a-f]{32}\.part")
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 Arrays = Mapping[str, "np.ndarray"]
@@ -47,11 +44,6 @@ class DamagedShard(Exception):
 def is_shard(name: str) -> bool:
     """Whether a file is called as shards are."""
     return _SHARD.fullmatch(name) is not None
-
-
-def is_draft(name: str) -> bool:
-    """Whether a file is called as shards are while they are written."""
-    return _DRAFT.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,34 +134,16 @@ def write_shard(folder: Path, entries: Mapping[str, Arrays]) -> Path:
     import numpy as np
     from safetensors.numpy import save
 
-    name = uuid.uuid4().hex
-    draft, path = folder / f".shard-{name}.part", folder / f"shard-{name}.safetensors"
+    path = folder / f"shard-{uuid.uuid4().hex}.safetensors"
     tensors = {
         f"{key}.{part}": np.asarray(array, np.float32, order="C")
         for key, arrays in entries.items()
         for part, array in arrays.items()
     }
     content = save(tensors, {key: entry_digest(key, arrays) for key, arrays in entries.items()})
-    try:
-        with draft.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink()
-        raise
+    with draft(path) as stream:
+        stream.write(content)
     return path
-
-
-def remove_stale_drafts(folder: Path) -> None:
-    """Delete what killed writers left; what a living one is writing is young, and stays."""
-    with suppress(OSError):
-        for file in folder.iterdir():
-            with suppress(OSError):
-                if is_draft(file.name) and time.time() - file.lstat().st_mtime > STALE_SECONDS:
-                    file.unlink()
 
 
 def _opened(path: Path) -> BinaryIO:

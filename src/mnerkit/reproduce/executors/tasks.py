@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mnerkit.atomic_files import writing_to
 from mnerkit.errors import RunBusy, Stopped, line_of
 
 # letters of a complaint; what a run printed stands whole in its log
@@ -73,11 +74,13 @@ def perform(task: Task, patience: float = 10.0) -> Outcome:
         patience: seconds to wait for another process that still writes into the run's folder.
     """
     started = time.time()
-    task.log.parent.mkdir(parents=True, exist_ok=True)
     error = None
     for _ in range(10):
         try:
             error = _attempt(task)
+            break
+        except OSError as problem:  # of its log
+            error = f"mnerkit: {line_of(problem) or problem}"
             break
         except RunBusy as busy:  # for a moment: the process of a sweep that was killed
             error = f"mnerkit: {busy}"
@@ -93,7 +96,8 @@ def _attempt(task: Task) -> str | None:
         RunBusy: another process writes into the run's folder.
     """
     argv = sys.argv
-    with task.log.open("a+", encoding="utf-8") as stream:
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    with writing_to(task.log), task.log.open("a+", encoding="utf-8") as stream:
         begin = stream.seek(0, os.SEEK_END)
         # the run notes the command that repeats it
         sys.argv = ["mnerkit", *task.command]

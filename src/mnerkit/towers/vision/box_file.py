@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from mnerkit.atomic_files import lock
+from mnerkit.atomic_files import append, lock, writing_to
 from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
 from mnerkit.data.pictures.boxes import read_box_lines
 from mnerkit.data.pictures.noun_phrases import TYPE_PROMPTS, phrases_of
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, UsageError, system_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,18 +66,19 @@ class BoxWriter:
         """
         with ExitStack() as stack:
             with _writing(out):  # what can't be opened is reported before the first picture is read
-                file = stack.enter_context(open(out, "a", encoding="utf-8"))
-                if lock(file) is False:
+                # unbuffered, so that nothing is left to be written when it is closed
+                file = stack.enter_context(open(out, "ab", buffering=0))
+                if lock(file.fileno()) is False:
                     raise UsageError(f"{out} is being written by another process.\nWait for it, or give another --out.")
                 names = None if overwrite else _names(out, self.header)
                 if names is None:
                     file.truncate(0)
             if names is None:
-                _write(file, self.header)
+                _write(file, out, self.header)
             self.before = len(names or ())
             rest = {name: picture for name, picture in pictures.items() if name not in (names or ())}
             for row in self._rows(rest, batch_size):
-                _write(file, row)
+                _write(file, out, row)
                 self.written += 1
         if self.refused and not self.written and not self.before:  # no fault of single pictures
             raise DataError(f"{next(iter(self.refused.values()))}\nNo picture can be read: give another --detector.")
@@ -247,15 +249,17 @@ def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
 def _writing(out: Path) -> Iterator[None]:
     """Turn an `OSError` into an error about the file of boxes, not about a picture."""
     try:
-        yield
-    except OSError as problem:
+        with writing_to(out):
+            yield
+    except FileNotFoundError as problem:
         raise DataError(f"{out} can't be written: {problem.strerror}.") from None
+    except OSError as problem:
+        raise DataError(system_line(problem)) from None
 
 
-def _write(file: TextIO, row: dict[str, Any]) -> None:
-    with _writing(Path(file.name)):
-        file.write(_line(row))
-        file.flush()
+def _write(file: FileIO, out: Path, row: dict[str, Any]) -> None:
+    with _writing(out):
+        append(file.fileno(), _line(row).encode(), out)
 
 
 def _line(row: dict[str, Any]) -> str:
