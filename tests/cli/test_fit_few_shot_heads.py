@@ -13,7 +13,7 @@ from mnerkit.cli import main
 from mnerkit.methods.predictor import Predictor
 from mnerkit.runs.run_folder import RunFolder
 
-FEW = ["--data.variant", "fewshot", "--data.limit", "120", "--data.episodes_per_epoch", "4"]
+FEW = ["--data.variant", "fewshot", "--data.limit", "70", "--data.episodes_per_epoch", "4"]
 FEW += ["--data.dev_episodes", "4", "--data.eval_episodes", "5", "--trainer.max_epochs", "1"]
 FEW += ["--trainer.enable_progress_bar", "false"]
 TYPES = ["--data.train_types", "PER+LOC+ORG+MISC", "--data.test_types", "VEH+ANI+FOOD+MUS"]
