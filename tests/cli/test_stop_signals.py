@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import json
@@ -27,7 +28,7 @@ from mnerkit.errors import Stopped
 from mnerkit.methods.predictor import Predictor
 from mnerkit.methods.tagger import Tagger
 from mnerkit.reproduce.executors import local
-from mnerkit.runs import build, predict, slurm
+from mnerkit.runs import build, launched_ranks, predict, slurm
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.stop_signals import stoppable
 from mnerkit.towers.vision import detectors
@@ -402,3 +403,39 @@ def test_no_rank_outlives_the_command(tmp_path: Path) -> None:
     finally:
         first.kill()
         second.kill()
+
+
+def launch_a_rank(place: Path) -> None:
+    """A process that starts another one, as Lightning starts ranks, and waits for a signal; so does the other one."""
+    launched_ranks.end_with_launcher()
+    if launched := os.fork():
+        place.write_text(str(launched))
+    else:
+        os.environ["LOCAL_RANK"] = "1"
+        launched_ranks.end_with_launcher()
+    try:
+        with stoppable(launched_ranks.handlers()):
+            time.sleep(60)
+    except Stopped as stop:
+        os._exit(stop.exit_code)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_rank_passes_signals_to_the_process_that_started_it_and_ends_with_it(killed: bool, tmp_path: Path) -> None:
+    process = prepared().Process(target=launch_a_rank, args=(tmp_path / "rank",))
+    process.start()
+    rank = within(60, lambda: (tmp_path / "rank").exists() and int((tmp_path / "rank").read_text() or 0))
+    time.sleep(0.2)
+    try:
+        if killed:
+            process.kill()
+        else:
+            os.kill(rank, signal.SIGTERM)
+        process.join(10)
+        assert process.exitcode == (-signal.SIGKILL if killed else 143)
+        assert within(10, lambda: not alive(rank))
+    finally:
+        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGKILL)

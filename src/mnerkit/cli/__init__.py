@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from mnerkit.errors import MnerkitError, Stopped, UsageError, did_you_mean, line_of
-from mnerkit.runs import slurm
+from mnerkit.runs import launched_ranks, slurm
 from mnerkit.stop_signals import stoppable
 
 VERBS = {
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mnerkit.cli.arguments import typed_words
 
             arguments = typed_words(VERBS)
-        with stoppable(slurm.handlers()):
+        with stoppable({**slurm.handlers(), **launched_ranks.handlers()}):
             code = _run(arguments)
             sys.stdout.flush()  # Python's own flush at the end would report a full disk in its own words
             return code

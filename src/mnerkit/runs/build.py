@@ -28,7 +28,7 @@ from mnerkit.methods.finite_loss import StopAtBrokenLoss
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
-from mnerkit.runs import slurm
+from mnerkit.runs import launched_ranks, slurm
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
@@ -100,6 +100,7 @@ class Assembly:
         """
         # hints and the list of accelerators; set here since importing Lightning sets its own level
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        launched_ranks.end_with_launcher()
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
         trainer, data = dict(config["trainer"]), MnerData(seed=config["seed"], **config["data"])
         method = make_method(config)
