@@ -105,6 +105,26 @@ def test_runs_that_were_finished_before_join_the_others(sweep: Any, tmp_path: Pa
     assert never.done == [] and kept(tmp_path) == before and runs(tmp_path) == BOTH
 
 
+def test_a_run_whose_pictures_have_changed_is_done_again(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+    assert sweep(Here()) == 0
+    (run,) = (tmp_path / "out" / "runs").glob("*/twitter2015*/*")
+    digests = {"train": "0" * 64}  # of a method that looked at some
+    environment = json.loads((run / "env.json").read_text())
+    (run / "env.json").write_text(json.dumps({**environment, "pictures": digests}))
+    (file,) = (tmp_path / "kept").glob("*-twitter2015-*.json")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "env": {**content["env"], "pictures": digests}}))
+    never = Pretend()
+    capsys.readouterr()
+    assert sweep(never, "--dry-run") == 0
+    assert "1 runs are complete, 1 are left" in capsys.readouterr().out
+    assert sweep(Here()) == 0
+    assert "0 runs are complete" not in capsys.readouterr().out
+    for path in (run / "env.json", file):
+        assert str(digests) not in str(json.loads(path.read_text()))
+    assert sweep(never) == 0 and never.done == []
+
+
 def test_a_run_of_an_older_behaviour_is_done_again_and_makes_room(
     sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,7 +246,7 @@ def begun(folder: Path, notes: list[files_read.Note]) -> RunFolder:
 def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: Path) -> None:
     bare = assembly_of(pictures)
     none = begun(pictures / "none", files_read.files_of(bare))
-    assert files_read.files_of(bare) == [] == files_read.changed(none, bare, bare.config, "dev")
+    assert files_read.files_of(bare) == [] == files_read.changed(none, bare, bare.config, "dev")[0]
 
     crops = pictures / "twitter2015_aux_images" / "crops"
     crops.mkdir(parents=True)
@@ -254,9 +254,9 @@ def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: 
     cropped = assembly_of(pictures)
     (note,) = files_read.files_of(cropped)
     assert note.option == "data.boxes" and note.content.startswith("crops ")
-    assert files_read.changed(none, cropped, bare.config, "dev") == [note]
+    assert files_read.changed(none, cropped, bare.config, "dev")[0] == [note]
     without = {"data": {**bare.config["data"], "boxes": "none"}}
-    assert files_read.changed(none, cropped, without, "dev") == []  # asked for
+    assert files_read.changed(none, cropped, without, "dev")[0] == []  # asked for
     with_crops = begun(pictures / "crops", [note])
 
     boxes = pictures / "boxes" / "twitter2015.jsonl"
@@ -265,10 +265,10 @@ def test_boxes_and_crops_that_are_found_without_an_option_come_and_go(pictures: 
     (note,) = files_read.files_of(boxed)
     assert note[:2] == ("data.boxes", str(boxes)) and note.content.startswith("file ")
     for run in (none, with_crops):
-        assert files_read.changed(run, boxed, bare.config, "dev") == [note]
+        assert files_read.changed(run, boxed, bare.config, "dev")[0] == [note]
         with pytest.raises(UsageError, match="is not what it was when this run began"):
-            files_read.check_resumed(run, [note], boxed.data.content)
-    (gone,) = files_read.changed(begun(pictures / "boxed", [note]), bare, bare.config, "dev")
+            files_read.check_resumed(run, [note], boxed.data.content, {})
+    (gone,) = files_read.changed(begun(pictures / "boxed", [note]), bare, bare.config, "dev")[0]
     assert gone == note._replace(content="none")
 
 
@@ -280,12 +280,11 @@ def test_of_a_folder_counts_what_is_read_and_nothing_that_lies_below(pictures: P
     assembly = assembly_of(pictures, boxes=str(pictures))
     after = files_read.files_of(assembly)
     assert before == after and [note.option for note in after] == ["data.boxes"]
-    files_read.check_resumed(run, after, assembly.data.content)
+    files_read.check_resumed(run, after, assembly.data.content, {})
     torch.save({"valid.jpg": []}, pictures / "twitter2015_val_dict.pth")
     with pytest.raises(UsageError, match="is not what it was when this run began"):
-        files_read.check_resumed(
-            run, files_read.files_of(assembly_of(pictures, boxes=str(pictures))), assembly.data.content
-        )
+        other = files_read.files_of(assembly_of(pictures, boxes=str(pictures)))
+        files_read.check_resumed(run, other, assembly.data.content, {})
 
 
 def test_word_vectors_are_noted_and_a_file_that_can_not_be_read_is_told(
@@ -297,7 +296,8 @@ def test_word_vectors_are_noted_and_a_file_that_can_not_be_read_is_told(
     assembly.config["model"] = {"vectors": str(vectors), "text": str(pictures)}
     (note,) = files_read.files_of(assembly)
     assert note[:2] == ("model.vectors", str(vectors))
-    assert files_read.changed(begun(pictures / "run", []), assembly, assembly.config, "dev") == []  # no say in scores
+    scored, _ = files_read.changed(begun(pictures / "run", []), assembly, assembly.config, "dev")
+    assert scored == []  # no say in scores
 
     def failing(name: str) -> str:
         raise PermissionError(13, "Permission denied", name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mnerkit.cli.arguments import Parser, read
 from mnerkit.cli.method_verbs import report
 from mnerkit.runs.fit import fit_configured
-from mnerkit.runs.repeat import command_of, compared_predictions, differences, repetition, surroundings
+from mnerkit.runs.repeat import command_of, compared_predictions, differences, other_data, repetition, surroundings
 from mnerkit.runs.run_folder import RunFolder
 
 ABOUT = """Train a run again, from the configuration in its folder, into a new folder beside it; compare the figures.
@@ -47,4 +47,6 @@ def main(argv: list[str]) -> int:
         print("\n".join(surroundings(run, again) or ["  versions and device are the same"]))
         return 1
     print(f"the same figures as {run.path}{compared_predictions(run, again)}")
+    if lines := other_data(run, again):
+        print("\n".join(["but not the same data:", *lines]))
     return 0

@@ -17,6 +17,7 @@ from mnerkit.reproduce.experiments.experiment import Experiment
 from mnerkit.reproduce.experiments.printed import Figure
 from mnerkit.reproduce.experiments.profiles import Profile
 from mnerkit.reproduce.training import Training
+from mnerkit.runs.files_read import has_other_pictures
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.strict_json import Unreadable
 
@@ -76,9 +77,15 @@ class Run:
         return float(figure) if is_figure(figure) else None
 
     def lacking(self, files: Collection[str]) -> str | None:
-        """Which of its figures, and of files that others read, it has not left; None where all are there."""
-        if not self.complete:
+        """Which of its figures, and of files that others read, it has not left; None where all are there.
+
+        One that looked at other pictures than are there now is done again: its digest holds only their names and sizes.
+        """
+        record = self.record()
+        if not self.complete or not isinstance(record, Record):
             return "it left no figures of test"
+        if has_other_pictures(record.config, record.env.get("pictures")):
+            return "its pictures have changed"
         missing = [file for file in sorted(files) if not (self.folder.path / file).is_file()]
         return f"it left no {missing[0]}" if missing else None
 
@@ -203,7 +210,7 @@ class Grid:
         Args:
             archived: digests of runs that can be restored, without such files.
         """
-        ready = {run.digest for run in self.wanted if run.digest in archived or run.complete}
+        ready = {run.digest for run in self.wanted if run.digest in archived or run.lacking(()) is None}
         read = files_read(run for run in self.wanted if run.digest not in ready)
         return [
             run

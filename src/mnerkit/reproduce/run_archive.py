@@ -28,6 +28,7 @@ from mnerkit.report import folders
 from mnerkit.report.folders import OtherVersion
 from mnerkit.report.posts.browser import corpus_posts
 from mnerkit.reproduce.cells import Grid, Run, files_read
+from mnerkit.runs.files_read import has_other_pictures
 from mnerkit.strict_json import Unreadable, read_format
 
 FORMAT, VERSION = "mnerkit-kept", 1
@@ -136,10 +137,19 @@ class RunArchive:
         return self.folder / "asked" / f"{name}.txt"
 
     def holds(self) -> set[str]:
-        """Digests of the runs that can be restored; not of one whose questions another sweep took for unused."""
+        """Digests of the runs that can be restored.
+
+        Not of one whose questions another sweep took for unused, or whose pictures are not those that are here.
+        """
         return {
-            digest for digest, row in self.rows.items() if "asked" not in row or self._questions(row["asked"]).is_file()
+            digest
+            for digest, row in self.rows.items()
+            if ("asked" not in row or self._questions(row["asked"]).is_file()) and not self._is_of_other_pictures(row)
         }
+
+    def _is_of_other_pictures(self, row: Row) -> bool:
+        pictures = folders.mapping(row.get("env")).get("pictures")
+        return has_other_pictures(self.moved(folders.mapping(row.get("config")), back=True), pictures)
 
     def restore(self, run: Run) -> bool:
         """Write the folder of a run that the archive holds; its scores come last.

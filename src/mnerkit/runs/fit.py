@@ -99,7 +99,9 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         if state != "done":
             return Run(folder.path)
     metrics = folder.metrics()
-    files_read.check_finished(folder, place.test)
+    for note in files_read.check_finished(folder, place.test):
+        if first:
+            print(f"mnerkit: {note.began}", file=sys.stderr)
     if place.test and "test" not in metrics:
         from mnerkit.runs.score import score
 
@@ -117,7 +119,7 @@ def _train(
 ) -> None:
     """Train a `new` run, or continue one (`resume`), and score it."""
     config = configuration.content
-    cells: dict[str, Any] = {}
+    cells, others = dict[str, Any](), list[files_read.Note]()
     splits = ("dev", "test") if test else ("dev",)
     started = time.time()
     from mnerkit.data.batches.truncation import sentence
@@ -137,9 +139,9 @@ def _train(
         assembly.data.split_posts.check_pictures_and_captions()
         cut = assembly.truncation("train", *splits)
         protocol = assembly.data.protocol()
-        files = files_read.files_of(assembly)
+        files, pictures = files_read.files_of(assembly), files_read.pictures_of(assembly)
         if state == "resume":
-            files_read.check_resumed(folder, files, assembly.data.content)
+            others = files_read.check_resumed(folder, files, assembly.data.content, pictures)
     except MnerkitError:
         if state == "new" and is_first_rank():  # a mistake leaves no run behind, and its name free
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -148,8 +150,10 @@ def _train(
     if is_first_rank():
         report(f"{'continuing' if state == 'resume' else 'run'} {folder.path}")
         record = {"behaviours": identity.behaviours(config), "corpus": assembly.data.content.digests}
-        record |= {"files": [note._asdict() for note in files]}
+        record |= {"files": [note._asdict() for note in files], "pictures": pictures}
         write_json(folder.path / "env.json", environment(trainer) | record)
+        for note in others:
+            print(f"mnerkit: {note.began}", file=sys.stderr)
         for line in filter(None, (sentence(cut, "long_posts" in config["model"]), warning(config))):
             report(line)
     if cells:

@@ -137,10 +137,10 @@ def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: b
     captions = [[ref.name, ref.caption] for ref in images if ref.caption]
     whole.update(json.dumps(captions).encode())
     if pixels:
-        if content.root is not None and (boxes := content.root / "boxes" / f"{corpus}.jsonl").is_file():
+        if content.root is not None and (boxes := content.root / "boxes" / f"{content.name}.jsonl").is_file():
             whole.update(_file_digest(boxes).encode())
         if content.crops is not None:  # a dict names the crops of each picture
-            near = [content.crops.parent.glob("*_dict.pth"), (content.crops.parent / corpus).glob("*_dict.pth")]
+            near = [content.crops.parent.glob("*_dict.pth"), (content.crops.parent / content.name).glob("*_dict.pth")]
             for path in sorted({*content.crops.rglob("*_dict.pth"), *near[0], *near[1]}):
                 whole.update(f"{path.name} {_file_digest(path)}\n".encode())
         for folder in [*content.folders, *([content.crops] if content.crops else [])]:

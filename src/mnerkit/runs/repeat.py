@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,11 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         for key in sorted(of_before.keys() | of_after.keys())
         if of_before.get(key) != of_after.get(key)
     ]
+
+
+def other_data(run: RunFolder, again: RunFolder) -> list[str]:
+    """What differs between the data of two runs: corpus, pictures, files; a line each."""
+    return [line for line in surroundings(run, again) if re.match(r"  (corpus|pictures|data|model)\.", line)]
 
 
 def surroundings(run: RunFolder, again: RunFolder) -> list[str]:

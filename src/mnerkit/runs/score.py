@@ -85,25 +85,25 @@ def _score(
     assembly.check_unseen(split)
     assembly.data.posts(split)  # with these, objects are looked for
     before = filled(own)
-    others = files_read.changed(run, assembly, before, split)
+    scored, others = files_read.changed(run, assembly, before, split)
     folder = run if run.finished else None
     metrics = folder.metrics() if folder is not None else {}
     sections = [name for name in ("data", "model") if assembly.config[name] != before[name]]
     changed: dict[str, Any] = {name: given.get(name) for name in sections}
-    files = {note.option: note.content for note in others}
-    if "data.corpus" in files:
-        changed["posts"] = files.pop("data.corpus")
+    files = {note.option: note.content for note in scored}
+    for option, name in (("data.corpus", "posts"), ("data.root", "pictures")):
+        if option in files:
+            changed[name] = files.pop(option)
     if files:
         changed["files"] = files
     protocol, cut = assembly.data.protocol(), assembly.truncation(split)
     key = split if not changed else f"{split}@{protocol['corpus']}-{digest({'data': changed})}"
     scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
-        for note in others:
-            print(
-                f"mnerkit: {note.file} (--{note.option}) is not what it was when the run was trained; scores as {key}",
-                file=sys.stderr,
-            )
+        for note in (*scored, *others):
+            then = f"; scores as {key}" if note in scored else ""
+            text = f"{note.file} (--{note.option}) is not what it was when the run was trained{then}"
+            print(f"mnerkit: {text}", file=sys.stderr)
         if folder is not None:
             if split == "test":
                 scores["looks_at_test"] = int(metrics.get("looks_at_test", 0)) + 1

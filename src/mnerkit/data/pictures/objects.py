@@ -155,6 +155,11 @@ class Objects:
             path = None
         return ImageRef(name, path=path)
 
+    @property
+    def crop_folders(self) -> list[Path]:
+        """Where crops are looked up; none where the objects are boxes."""
+        return sorted({folder for crops in self._dicts.values() for folder in crops.files.folders})
+
     def summary(self, split: str) -> str:
         """The counts of a split in a line; empty where there is nothing to report."""
         counts = self.counts.get(split, Counter())
