@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mnerkit.cli.data import main
+from mnerkit.data.corpus.catalogue import find_corpus
+from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.errors import DataError, UsageError
 
 HOSTILE = "<script>alert('&')</script>"
@@ -80,6 +83,30 @@ class Seen(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+@pytest.mark.parametrize("absent", [("dev",), ("train", "test")])
+def test_verify_names_the_splits_that_are_absent_and_counts_the_others(
+    mine: Path, absent: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = find_corpus(str(mine)).files
+    for split in absent:
+        files[split].unlink()
+    assert main(["verify", str(mine), "--text_only"]) == 1
+    said = capsys.readouterr().out
+    posts = load_corpus(str(mine), splits=[split for split in files if split not in absent]).splits
+    there = ", ".join(f"{split} {len(each)}" for split, each in posts.items())
+    wanted = f"no {' and no '.join(absent)} split, which training needs; posts that are there: {there}\n"
+    assert f"not whole (annotations)\n  fault   {wanted}" in said
+
+
+def test_verify_of_a_named_corpus_compares_the_splits_that_are_there(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "twitter2015").mkdir()
+    (tmp_path / "twitter2015" / "train.txt").write_text("IMGID:1\nAda\tB-PER\nsings\tO\n")
+    assert main(["verify", "twitter2015", "--root", str(tmp_path), "--text_only"]) == 1
+    said = capsys.readouterr().out
+    assert "no dev and no test split, which training needs; posts that are there: train 1" in said
+    assert "train has 1 posts, " in said and "dev has" not in said and "all entity counts" not in said
 
 
 def test_show_writes_a_page_that_loads_and_runs_nothing(mine: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ corpora:
 
 `verify` exits with 1 and says why where the copy is not whole: files that are missing or malformed, pictures that are
 missing or broken, ids in two splits or repeated, another number of posts than the papers print. An unknown release,
-other entity counts and orphan tags are remarks and no faults.
+other entity counts, orphan tags, repeated texts, odd types and odd pictures are remarks and no faults.
 """
 _OBJECTS = f"""\
 Look for objects in the pictures of a corpus and write their boxes to FILE, for methods that look at objects
@@ -158,13 +158,18 @@ def _corpus(options: argparse.Namespace, **how: Any) -> Corpus:
     return load_corpus(options.corpus, options.root, options.variant, **{"captions": options.captions, **how})
 
 
+def _splits_there(options: argparse.Namespace) -> Corpus:
+    """The corpus that is named, with the splits that have files."""
+    there = find_corpus(options.corpus, options.root, options.variant).files if options.corpus != "probe" else SPLITS
+    return _corpus(options, splits=tuple(there))
+
+
 def _stats(options: argparse.Namespace) -> int:
     from mnerkit.data.corpus.stats import corpus_stats, table
 
     if options.max_tokens is not None and options.tower is None:
         raise UsageError("--max_tokens needs --tower NAME: whose pieces are counted")
-    there = find_corpus(options.corpus, options.root, options.variant).files if options.corpus != "probe" else SPLITS
-    corpus, needs = _corpus(options, splits=tuple(there)), None
+    corpus, needs = _splits_there(options), None
     if options.tower is not None:
         from mnerkit.data.batches.needs import Needs
         from mnerkit.data.corpus.post import CorpusFacts
@@ -180,7 +185,7 @@ def _stats(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from mnerkit.data.corpus.verify import verify
 
-    corpus = _corpus(options)
+    corpus = _splits_there(options)
     verdict = verify(corpus, pictures=not options.text_only)
     what = "annotations" if options.text_only else "annotations and pictures"
     print(f"{corpus.name}: {'not whole' if verdict.reasons else 'whole'} ({what})")

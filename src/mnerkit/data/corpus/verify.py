@@ -29,19 +29,25 @@ class Verdict:
 def verify(corpus: Corpus, pictures: bool = True) -> Verdict:
     """Compare a corpus with what is known of it.
 
-    Faults are: pictures that are missing or broken, ids in more than one split, posts without words, ids that
-    repeat, and for a corpus known by name another number of posts (or pictures) than the papers print, as a file that
-    was cut short or read wrongly has. Files that are missing or malformed have raised before, on loading.
+    Faults are: splits without a file, pictures that are missing or broken, ids in more than one split, posts without
+    words, ids that repeat, and for a corpus known by name another number of posts (or pictures) than the papers print,
+    as a file that was cut short or read wrongly has. Malformed files have raised before, on loading.
 
-    Remarks are: an unknown release (for a corpus known by name), entity counts that differ from the papers' tables
-    (relabelled releases do), orphan tags, equal texts in two splits, pictures without a caption.
+    Remarks are: how files of other layouts were read, an unknown release (for a corpus known by name), entity counts
+    that differ from the papers' tables (relabelled releases do), orphan tags, equal texts in two splits or in one, odd
+    types and pictures (`oddities`), pictures without a caption.
 
     Args:
-        corpus: all of its splits.
+        corpus: all of its splits that are there.
         pictures: whether to look at the pictures; without, a copy for text or captions alone can be whole.
     """
     verdict = Verdict(remarks=list(corpus.remarks))
     stats = corpus_stats(corpus, pictures=False)
+    if absent := [split for split in SPLITS if corpus.files and split not in corpus.files]:
+        there = ", ".join(f"{split} {len(posts)}" for split, posts in corpus.splits.items())
+        verdict.reasons.append(
+            f"no {' and no '.join(absent)} split, which training needs; posts that are there: {there}"
+        )
     if corpus.name in CORPORA and corpus.name != "probe":
         _release(corpus, verdict)
         _printed(corpus.name, stats, verdict)
@@ -84,7 +90,9 @@ def _printed(name: str, stats: dict[str, Any], verdict: Verdict) -> None:
     printed = table()["printed"][name]
     differences = []
     for place, split in enumerate(SPLITS):
-        figures = stats["splits"][split]
+        figures = stats["splits"].get(split)
+        if figures is None:
+            continue
         if figures["posts"] != printed["posts"][place]:
             verdict.reasons.append(f"{split} has {figures['posts']} posts, {printed['by']}: {printed['posts'][place]}")
         images = sum(figures["images"].values())
@@ -98,7 +106,7 @@ def _printed(name: str, stats: dict[str, Any], verdict: Verdict) -> None:
             f"entities, strict, that differ from {printed['by']} (in brackets): {', '.join(differences)}"
         )
         verdict.remarks.extend(table()["notes"].get(name, []))
-    else:
+    elif len(stats["splits"]) == len(SPLITS):
         verdict.remarks.append(f"all entity counts (strict) equal {printed['by']}")
 
 
