@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,11 +19,13 @@ settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where the shell forbids bytecode (PYTHONDONTWRITEBYTECODE), keep it in pytest's cache.
+    """Let Ctrl-C through, and where the shell forbids bytecode (PYTHONDONTWRITEBYTECODE), keep it in pytest's cache.
 
-    Tests start processes that load torch, transformers and Lightning; to compile these each time takes far longer than
-    all that the process then does.
+    Shells start background jobs with Ctrl-C ignored, and processes that tests start would ignore it, too. They load
+    torch, transformers and Lightning; to compile these each time takes far longer than all that the process then does.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.dont_write_bytecode and hasattr(config, "cache"):
         folder = str(config.cache.mkdir("bytecode"))
         sys.dont_write_bytecode, sys.pycache_prefix = False, folder

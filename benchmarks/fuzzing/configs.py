@@ -30,7 +30,7 @@ def config(draw: Random) -> bytes:
     if draw.random() < 0.7:
         lines += [
             "data:",
-            f"  corpus: {draw.choice(('probe', 'twitter2017', '/tmp/x'))}",
+            f"  corpus: {draw.choice(('probe', 'twitter2017', '/absent/x'))}",
             f"  limit: {draw.randint(1, 90)}",
         ]
         lines += ["  train_types: [PER, LOC]"] if draw.random() < 0.2 else []

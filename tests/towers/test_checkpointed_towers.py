@@ -22,7 +22,7 @@ def test_a_run_is_not_continued_with_other_weights_of_its_frozen_tower(
     shutil.copytree(folder_of("bert"), tower)
     fit = ["fit", "--plugin", "bert", "--model.text", str(tower), "--model.freeze", "true", "--data.limit", "20"]
     fit += ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
-    fit += ["--name", "one", "--runs_dir", str(tmp_path)]
+    fit += ["--name", "one", "--runs_dir", str(tmp_path), "--keep_last"]
     assert main(fit) == 0
     folder = RunFolder(tmp_path / "bert" / "probe" / "one")
     wanted = folder.metrics()["dev"]
