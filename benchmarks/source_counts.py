@@ -21,6 +21,7 @@ FACE = "mnerkit"
 # From the ground up: a room, or a module on the ground, may import what lies on lower floors, and a room itself.
 # `encoders` and `tagging` are the names that `towers` and `methods` had at the start commit.
 FLOORS = (
+    {"printable"},
     {"errors", "text_table", "templates", "import_hooks", "atomic_files", "release"},
     {"strict_json", "plain_yaml", "validation", "stop_signals"},
     {"options"},

@@ -118,6 +118,11 @@ def system_line(problem: OSError, again: str = "then give the same command again
     return f"{file}: {why}"
 
 
+def first_line(problem: object) -> str:
+    """The first line of a message; of an error without one, the name of its class."""
+    return str(problem).strip().partition("\n")[0] or type(problem).__name__
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the nearest of `choices`, or an empty string."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, first_line
+from mnerkit.printable import one_line
 
 MAX_BYTES = 1 << 20  # of a file; the largest of ours has some kilobytes
 MAX_VALUES = 10_000  # keys and values, each alias counted as all that it stands for
@@ -109,7 +110,7 @@ def _fault(path: Path, error: Exception) -> str:
     where = f"{path}:{mark.line + 1}" if mark else str(path)
     if isinstance(error, TypeError | AttributeError | LookupError | RecursionError):  # what they say is about code
         return f"{where}: a value does not fit its tag (!!...), or is nested too deeply"
-    return f"{where}: {str(getattr(error, 'problem', None) or error).splitlines()[0][:200]}"
+    return f"{where}: {first_line(getattr(error, 'problem', None) or error)[:200]}"
 
 
 @cache
@@ -131,7 +132,7 @@ def yaml_text(content: Mapping[str, Any], *comments: str) -> str:
     """
     import yaml
 
-    head = "".join(f"# {line}".rstrip() + "\n" for line in comments)
+    head = "".join(f"# {one_line(line)}".rstrip() + "\n" for line in comments)
     return head + yaml.dump(dict(content), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, first_line
 
 MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 
@@ -30,7 +30,7 @@ def read_json(path: Path) -> Any:
     except OSError as problem:
         raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
     except (ValueError, RecursionError) as problem:
-        fault = "too deeply nested" if isinstance(problem, RecursionError) else str(problem).splitlines()[0]
+        fault = "too deeply nested" if isinstance(problem, RecursionError) else first_line(problem)
         raise DataError(f"{path} is damaged: {fault}") from None
 
 

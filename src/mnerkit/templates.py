@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+from mnerkit.printable import one_line, printable_content
 
-
-def visible(text: str) -> Iterator[str]:
-    """Characters of a text; those that a page may not hold as the replacement character."""
-    return ("\ufffd" if ord(letter) < 32 or 127 <= ord(letter) < 160 else letter for letter in text)
+_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def render(package: str, name: str, escaped: Callable[[str], str] = escape, **values: Any) -> str:
@@ -31,7 +28,7 @@ def render(package: str, name: str, escaped: Callable[[str], str] = escape, **va
 
     def as_text(value: Any) -> Markup:
         # Markup is what keeps jinja's own escaping from adding to that of the format
-        return value if isinstance(value, Markup) else Markup(escaped("".join(visible(str(value)))))
+        return value if isinstance(value, Markup) else Markup(escaped(one_line(value)))
 
     environment = Environment(
         autoescape=True,
@@ -50,7 +47,6 @@ def asset(package: str, name: str) -> str:
 
 
 def as_json(content: Any) -> Markup:
-    """JSON that may stand in a script element: nothing in it ends the element, and it is sound UTF-8."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    text = re.sub("[<>&\u2028\u2029]", lambda character: _ESCAPES[character.group()], text)
-    return Markup(re.sub("[\ud800-\udfff]", "\ufffd", text))
+    """JSON that may stand in a script element, which nothing in it ends; its texts are shown, so they are escaped."""
+    text = json.dumps(printable_content(content), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(re.sub("[<>&]", lambda character: _ESCAPES[character.group()], text))

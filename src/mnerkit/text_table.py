@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mnerkit.printable import Printable, one_line
+
 UNLIMITED = 1 << 20  # columns of a line that no terminal shows
 
 
@@ -19,15 +21,16 @@ def cell(value: Any) -> str:
 
 
 def csv_text(head: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """CSV with a line for `head` and one for each row; a value that a row lacks is empty."""
+    """CSV with a line for `head` and one for each row, texts escaped; a value that a row lacks is empty."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(head), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(stream, lineterminator="\n")
+    keys = list(head)
+    lines: list[list[Any]] = [keys, *([row.get(key) for key in keys] for row in rows)]
+    writer.writerows([one_line(value) if isinstance(value, str) else value for value in line] for line in lines)
     return stream.getvalue()
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Printable:
     """Columns under `head`; numbers are aligned right, texts left.
 
     In a terminal the names of the columns are bold, and texts wrap where the table would be wider than the screen.
@@ -42,14 +45,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     for column in range(len(head)):
         numeric = all(isinstance(row[column], int | float) or row[column] is None for row in rows)
         grid.add_column(justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    grid.add_row(*(Text(name, "bold") for name in head))
+    grid.add_row(*(Text(one_line(name), "bold") for name in head))
     grid.add_row(*(Rule(characters="-", style="") for _ in head))
     for row in rows:
-        grid.add_row(*(Text(cell(value)) for value in row))
+        grid.add_row(*(Text(one_line(cell(value))) for value in row))
     shown = sys.stdout.isatty()
     console = Console(file=io.StringIO(), force_terminal=shown, width=None if shown else UNLIMITED)
     if console.measure(grid, options=console.options.update(max_width=UNLIMITED)).maximum > console.width:
         grid.padding = (0, 1, 0, 0)
     with console.capture() as text:
         console.print(grid)
-    return "\n".join(line.rstrip() for line in text.get().splitlines())
+    return Printable("\n".join(line.rstrip() for line in text.get().removesuffix("\n").split("\n")))

@@ -18,6 +18,7 @@ from mnerkit import report
 from mnerkit.cli import main
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.errors import DataError, UsageError
+from mnerkit.printable import printable
 from mnerkit.report.posts import browser
 from mnerkit.templates import as_json
 
@@ -50,11 +51,11 @@ def test_only_the_page_s_own_script_and_style_may_run_and_nothing_is_loaded(host
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
 
 
-@pytest.mark.parametrize("text", ["</script><b>", "<!--<script>", "\u2028\u2029&amp;", "\ud800", "\x00\x1b"])
-def test_embedded_text_comes_back_and_ends_no_element(text: str) -> None:
+@pytest.mark.parametrize("text", ["</script><b>", "<!--<script>", "\u2028\u2029&amp;", "\ud800", "\x00\x1b", "\u202e"])
+def test_embedded_text_comes_back_escaped_and_ends_no_element(text: str) -> None:
     embedded = as_json([text])
     assert not set("<>&\u2028\u2029") & set(embedded)
-    assert json.loads(embedded) == [text.replace("\ud800", "\ufffd")]
+    assert json.loads(embedded) == [printable(text)]
     embedded.encode("utf-8")
     with pytest.raises(ValueError):
         as_json([float("nan")])

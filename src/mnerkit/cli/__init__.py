@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 
 from mnerkit.errors import MnerkitError, Stopped, UsageError, did_you_mean, line_of
+from mnerkit.printable import complain, escaped_output, show
 from mnerkit.runs import launched_ranks, slurm
 from mnerkit.stop_signals import stoppable
 
@@ -55,13 +56,17 @@ first steps:
   mnerkit fit --plugin bert --model.text bert-base-cased --data.corpus twitter2017 --data.root DIR
   mnerkit data stats twitter2017 --root DIR
   mnerkit VERB --help                              all options of a verb
-  eval "$(register-python-argcomplete mnerkit)"    completion with Tab in this shell
-"""
+  eval "$(register-python-argcomplete mnerkit)"    completion with Tab in this shell"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (0 done, 1 data, 2 usage, 130 and 143 stopped by a signal)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with escaped_output():
+        return _ended(list(sys.argv[1:] if argv is None else argv))
+
+
+def _ended(arguments: list[str]) -> int:
+    """Run a command; what ends it becomes a line and an exit code."""
     try:
         if "_ARGCOMPLETE" in os.environ:  # Tab was pressed: the shell wants completions
             from mnerkit.cli.arguments import typed_words
@@ -76,13 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if is_first_rank():
             ways = (WAYS_ON.get(" ".join(arguments[:words]), "") for words in (1, 2))
-            print(f"\nmnerkit: {stop.line(''.join(ways) or 'the same command begins anew')}", file=sys.stderr)
+            show("", f"mnerkit: {stop.line(''.join(ways) or 'the same command begins anew')}", to=sys.stderr)
         return stop.exit_code
     except MnerkitError as error:
-        print(f"mnerkit: {error}", file=sys.stderr)
+        complain(error)
         return error.exit_code
     except KeyboardInterrupt as stop:
-        print(f"\nmnerkit: {line_of(stop)}", file=sys.stderr)
+        show("", f"mnerkit: {line_of(stop)}", to=sys.stderr)
         return 130
     except BrokenPipeError:
         _discard_output()
@@ -96,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if line is None:
             raise
         with suppress(OSError):
-            print(f"mnerkit: {line}", file=sys.stderr)
+            complain(line)
         return 1
 
 
@@ -107,12 +112,12 @@ def _discard_output() -> None:
 
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in (*HELP, "help"):
-        print(page(), end="")
+        show(page())
         return 0
     if arguments[0] == "--version":
         from mnerkit import __version__
 
-        print(f"mnerkit {__version__}")
+        show(f"mnerkit {__version__}")
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:

@@ -7,9 +7,10 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.printable import show
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +24,10 @@ class Parser(argparse.ArgumentParser):
         if with_value:
             message = f"{with_value[1]} takes no value, got {with_value[2]}"
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, in which names of plugins and ablations stand."""
+        show(self.format_help().rstrip("\n"), to=file)
 
 
 def completing() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from mnerkit.cli.arguments import Parser, below, with_verbs
 from mnerkit.data.features.cache_folder import Kept, cache_folder, clear, kept
 from mnerkit.errors import DataError, UsageError
+from mnerkit.printable import complain, json_text, printable, show
 from mnerkit.text_table import table
 
 DAY = 86_400.0
@@ -74,19 +74,19 @@ def _days(text: str) -> float:
 def _info(root: Path, things: list[Kept], as_json: bool) -> int:
     if as_json:
         content = {"folder": str(root), "bytes": _bytes(things), "kept": [thing.plain() for thing in things]}
-        print(json.dumps(content, indent=2))
+        show(json_text(content, 2))
         return 0
     if not things:
-        print(f"nothing is kept in {root}")
+        show(f"nothing is kept in {root}")
         return 0
     rows = [
-        [thing.kind, thing.path.name[:12], _printable(thing.about), thing.entries, _size(thing.bytes), _age(thing.used)]
+        [thing.kind, thing.path.name[:12], thing.about, thing.entries, _size(thing.bytes), _age(thing.used)]
         for thing in things
         if not thing.problem
     ]
-    print(f"{root}: {_size(_bytes(things))}")
+    show(f"{root}: {_size(_bytes(things))}")
     if rows:
-        print(table(["kind", "name", "what", "inputs", "size", "last used"], rows))
+        show(table(["kind", "name", "what", "inputs", "size", "last used"], rows))
     _print_problems(things)
     return 0
 
@@ -99,25 +99,24 @@ def _clear(root: Path, things: list[Kept], options: argparse.Namespace) -> int:
     if own and not options.yes:
         if not sys.stdin.isatty():
             raise UsageError(f"{root}: would delete {files} files ({_size(_bytes(own))}); give --yes to do so")
-        if input(f"delete {files} files ({_size(_bytes(own))}) in {root}? [y/N] ").strip().lower() not in ("y", "yes"):
-            print("nothing was deleted")
+        answer = input(printable(f"delete {files} files ({_size(_bytes(own))}) in {root}? [y/N] "))
+        if answer.strip().lower() not in ("y", "yes"):
+            show("nothing was deleted")
             return 0
     count, freed = clear(own)
     left = [thing for thing in things if thing.problem]
     if options.json:
         report = {"folder": str(root), "files": count, "bytes": freed, "left": [thing.plain() for thing in left]}
-        print(json.dumps(report, indent=2))
+        show(json_text(report, 2))
     else:
-        print(f"deleted {count} files, {_size(freed)}, in {root}")
+        show(f"deleted {count} files, {_size(freed)}, in {root}")
     return 1 if left else 0
 
 
 def _print_problems(things: list[Kept]) -> None:
     for thing in things:
         if thing.problem:
-            print(
-                f"mnerkit: {_printable(str(thing.path))} {_printable(thing.problem)}; it is left alone", file=sys.stderr
-            )
+            complain(f"{thing.path} {thing.problem}; it is left alone")
 
 
 def _bytes(things: list[Kept]) -> int:
@@ -131,8 +130,3 @@ def _size(count: int) -> str:
 def _age(used: float) -> str:
     days = max(0.0, time.time() - used) / DAY
     return "today" if days < 1 else f"{days:.0f} days ago"
-
-
-def _printable(text: str) -> str:
-    """Text of a file that anyone may have written, without what steers a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mnerkit.data.options import EpisodeOptions
 from mnerkit.data.pictures.noun_phrases import MOST_PHRASES, TYPE_PROMPTS
 from mnerkit.errors import UsageError
 from mnerkit.options import declared, make
+from mnerkit.printable import json_text, show
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.corpus import Corpus
@@ -178,7 +178,7 @@ def _stats(options: argparse.Namespace) -> int:
         facts = CorpusFacts.of(corpus.types, corpus.splits.get("train", []))
         needs = Needs(text_reader(options.tower, facts, options.max_tokens or 128), frozenset({"second"}))
     stats = corpus_stats(corpus, needs=needs)
-    print(json.dumps(stats, indent=2, ensure_ascii=False) if options.json else table(stats))
+    show(json_text(stats, 2) if options.json else table(stats))
     return 0
 
 
@@ -188,10 +188,10 @@ def _verify(options: argparse.Namespace) -> int:
     corpus = _splits_there(options)
     verdict = verify(corpus, pictures=not options.text_only)
     what = "annotations" if options.text_only else "annotations and pictures"
-    print(f"{corpus.name}: {'not whole' if verdict.reasons else 'whole'} ({what})")
+    show(f"{corpus.name}: {'not whole' if verdict.reasons else 'whole'} ({what})")
     for kind, texts in (("fault", verdict.reasons), ("remark", verdict.remarks)):
         for text in texts:
-            print(f"  {kind:<8}{text}")
+            show(f"  {kind:<8}{text}")
     return 1 if verdict.reasons else 0
 
 
@@ -203,7 +203,7 @@ def _show(options: argparse.Namespace) -> int:
     corpus = _corpus(options, splits=(options.split,), limit=limit)
     content = page(corpus, options.split, options.limit)
     write_text(out, content)
-    print(f"wrote {out} ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
+    show(f"wrote {out} ({len(content) / 1e6:.1f} MB)", to=sys.stderr)
     return 0
 
 
@@ -229,8 +229,8 @@ def _episodes(options: argparse.Namespace) -> int:
     protocol = make(EpisodeOptions, given)
     corpus = _corpus(options, limit=options.limit)
     file = freeze_episodes(corpus, protocol, out, split=options.split, episodes=many, seed=options.seed)
-    print(summary(file, corpus))
-    print(f"wrote {out}", file=sys.stderr)
+    show(summary(file, corpus))
+    show(f"wrote {out}", to=sys.stderr)
     return 0
 
 
@@ -254,5 +254,5 @@ def _objects(options: argparse.Namespace) -> int:
     file = write_boxes(corpus, options.detector, out, **{name: getattr(options, name) for name in names})
     broken = file.broken | file.refused
     lost = f", {len(broken)} broken ones left out, the first: {next(iter(broken.values()))}" if broken else ""
-    print(f"{file.written} pictures -> {out} ({file.before} were there){lost}", file=sys.stderr)
+    show(f"{file.written} pictures -> {out} ({file.before} were there){lost}", to=sys.stderr)
     return 0

@@ -12,7 +12,8 @@ from mnerkit.atomic_files import write_bytes, write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
 from mnerkit.cli.method_verbs import dotted_of
 from mnerkit.data.corpus.corpus_files import SPLITS
-from mnerkit.errors import MnerkitError, UsageError
+from mnerkit.errors import MnerkitError, UsageError, first_line
+from mnerkit.printable import complain, show
 
 _ABOUT = """Figures from checkpoints and runs.
 
@@ -117,15 +118,15 @@ def _figures(options: argparse.Namespace, data_options: list[str]) -> int:
             path = file_of(run, options.verb, options.split)
             if recompute or not path.is_file():
                 path = keep(options.verb, run, options.split, options.post, limit or _FEW, dotted, options.tower_dir)
-            print(path)
+            show(path)
     if out is not None:
         from mnerkit.report.page.writing import figure_page
 
         content, problems = figure_page(options.verb, runs, options.split, Path(options.root) if options.root else None)
         for problem in problems:
-            print(f"mnerkit: {problem}", file=sys.stderr)
+            complain(problem)
         write_text(out, content)
-        print(f"wrote {out} ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
+        show(f"wrote {out} ({len(content) / 1e6:.1f} MB)", to=sys.stderr)
     return 0
 
 
@@ -149,7 +150,7 @@ def _adjacency(options: argparse.Namespace, data_options: list[str]) -> int:
         if target.exists() and not options.overwrite:
             raise UsageError(f"{target} is there already; --overwrite replaces it")
         write_bytes(target, png(graph))
-        print(target)
+        show(target)
     return 0
 
 
@@ -179,9 +180,9 @@ def _cases(options: argparse.Namespace) -> int:
     try:
         posts = corpus_posts(runs[0].config, options.split, options.root)
     except MnerkitError as problem:
-        print(f"mnerkit: pictures are left out: {str(problem).splitlines()[0]}", file=sys.stderr)
+        complain(f"pictures are left out: {first_line(problem)}")
         posts = {}
     content = cases.page(runs, keys, shown, posts)
     write_text(out, content)
-    print(f"wrote {out}: {len(shown)} posts ({len(content) / 1e6:.1f} MB)", file=sys.stderr)
+    show(f"wrote {out}: {len(shown)} posts ({len(content) / 1e6:.1f} MB)", to=sys.stderr)
     return 0

@@ -17,6 +17,7 @@ from mnerkit.cli.method_verbs import SECTIONS_OF, TRAINING, parse, parser_of
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads import HEADS
 from mnerkit.options import Option
+from mnerkit.printable import show
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.config_file import read_file, settings_names
 
@@ -47,13 +48,13 @@ def main(verb: str, argv: Sequence[str]) -> int:
     """
     if completing():
         described(verb, argv, everything=True)
-    print(page(verb, [word for word in argv if word not in HELP]), end="")
+    show(page(verb, [word for word in argv if word not in HELP]))
     return 0
 
 
 def page(verb: str, argv: Sequence[str]) -> str:
     """The help page; with `--plugin NAME` among the arguments it shows that method's options and head, too."""
-    return described(verb, argv).format_help()
+    return described(verb, argv).format_help().rstrip("\n")
 
 
 def described(verb: str, argv: Sequence[str], everything: bool = False) -> Parser:

@@ -23,6 +23,7 @@ from mnerkit.cli.runs_compare import text
 from mnerkit.errors import DataError, Stopped, UsageError, did_you_mean
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import declared
+from mnerkit.printable import complain, show
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.configuration import SECTIONS, Configuration
 from mnerkit.runs.run_folder import Place
@@ -104,11 +105,6 @@ SECTIONS_OF = {
 }
 
 
-def report(text: str) -> None:
-    """Print at once, also into a pipe."""
-    print(text, flush=True)
-
-
 def main(verb: str, argv: Sequence[str]) -> int:
     """Run `mnerkit fit`, `validate`, `test` or `predict`; return the exit code.
 
@@ -131,7 +127,7 @@ def _fit(options: argparse.Namespace) -> int:
     configuration = configured(options)
     from mnerkit.runs.fit import fit_configured
 
-    fit_configured(configuration, _place(options), report)
+    fit_configured(configuration, _place(options), show)
     return 0
 
 
@@ -145,15 +141,15 @@ def _fit_seeds(options: argparse.Namespace) -> int:
     configurations = [configured(options, int(seed)) for seed in seeds]
     from mnerkit.runs.seeds import fit_seeds
 
-    result = fit_seeds(configurations, _place(options), baseline, report)
+    result = fit_seeds(configurations, _place(options), baseline, show)
     head = ["split", *(f"seed {seed}" for seed in seeds), "mean F1", "95 % over seeds"]
     rows = [
         [split, *scores["f1"], scores["mean"], "-" if scores["half"] is None else f"+- {scores['half']:.2f}"]
         for split, scores in result.scores.items()
     ]
-    print(f"\n{table(head, rows)}")
+    show("", table(head, rows))
     if result.comparison is not None:
-        print(f"\nA is the baseline, B what was trained now\n{text(result.comparison)}")
+        show("", "A is the baseline, B what was trained now", text(result.comparison))
     return 0
 
 
@@ -173,7 +169,7 @@ def _score(options: argparse.Namespace, split: str) -> int:
         plugin=options.plugin,
         dotted=options.dotted,
         tower_dir=options.tower_dir,
-        report=report,
+        report=show,
     )
     return 0
 
@@ -212,9 +208,9 @@ def _predict(options: argparse.Namespace) -> int:
             stop.way_on = "its output is no file that --resume could go on with, so the same command begins anew"
         raise
     for remark in remarks:
-        print(f"mnerkit: {remark}", file=sys.stderr)
+        complain(remark)
     # where the posts go to standard output, nothing else does
-    print(f"{count} posts -> {target}", file=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
+    show(f"{count} posts -> {target}", to=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mnerkit import registry, scaffold
 from mnerkit.cli.arguments import Parser, offer, read
+from mnerkit.printable import show
 
 _ABOUT = """Write a new plugin: a minimal method, or a fork of an installed one, which computes what that one does
 until it is changed. In a checkout of mnerkit it goes into plugins/NAME and setup.cfg; with --package, into a
@@ -29,13 +30,13 @@ def main(argv: list[str]) -> int:
     if options.package is not None:
         folder = Path(options.package)
         scaffold.new_distribution(options.name, folder, options.parent)
-        print(f"wrote plugin {options.name} into {folder}; to go on:")
-        print(f"  pip install -e {shlex.quote(str(folder))}")
-        print(f"  pytest {shlex.quote(str(folder))}        # the tests that every plugin passes")
+        show(f"wrote plugin {options.name} into {folder}; to go on:")
+        show(f"  pip install -e {shlex.quote(str(folder))}")
+        show(f"  pytest {shlex.quote(str(folder))}        # the tests that every plugin passes")
     else:
         folder = scaffold.new_in_checkout(options.name, Path(), options.parent)
-        print(f"wrote plugin {options.name} into {folder}, and its lines into setup.cfg; to go on:")
-        print("  make install        # or: pip install -e .")
-        print(f"  pytest tests/plugins/test_every_plugin.py -k Test_{options.name}")
-    print(f"  mnerkit fit --plugin {options.name}")
+        show(f"wrote plugin {options.name} into {folder}, and its lines into setup.cfg; to go on:")
+        show("  make install        # or: pip install -e .")
+        show(f"  pytest tests/plugins/test_every_plugin.py -k Test_{options.name}")
+    show(f"  mnerkit fit --plugin {options.name}")
     return 0

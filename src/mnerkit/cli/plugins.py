@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from mnerkit.cli import method_help, method_verbs
 from mnerkit.cli.arguments import Parser, complete, offer
 from mnerkit.errors import DataError, UsageError
 from mnerkit.plain_yaml import read_yaml
+from mnerkit.printable import json_text, show
 from mnerkit.runs.config.config_file import default
 from mnerkit.runs.config.configuration import resolve
 from mnerkit.text_table import table
@@ -42,10 +42,10 @@ def main(argv: list[str]) -> int:
         return _one(registry.get(options.name), options.json)
     installed = registry.plugins().values()
     if options.json:
-        print(json.dumps([_facts(plugin) for plugin in installed], indent=2))
+        show(json_text([_facts(plugin) for plugin in installed], 2))
     else:
         rows = [[plugin.name, plugin.summary, plugin.distribution] for plugin in installed]
-        print(table(["plugin", "what", "from"], rows))
+        show(table(["plugin", "what", "from"], rows))
     return 0
 
 
@@ -62,12 +62,12 @@ def _facts(plugin: registry.Plugin) -> dict[str, Any]:
 
 def _one(plugin: registry.Plugin, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({**_facts(plugin), "defaults": plugin.defaults}, indent=2))
+        show(json_text({**_facts(plugin), "defaults": plugin.defaults}, 2))
         return 0
-    print(f"{plugin.name}: {plugin.summary}\nclass {plugin.entry.value} of {plugin.distribution}, in {plugin.folder}\n")
+    show(f"{plugin.name}: {plugin.summary}\nclass {plugin.entry.value} of {plugin.distribution}, in {plugin.folder}\n")
     for name, overrides in plugin.ablations.items():
-        print(f"  --ablation {name:<24}{json.dumps(overrides)}")
-    print(method_help.page("fit", ["--plugin", plugin.name]), end="")
+        show(f"  --ablation {name:<24}{json_text(overrides)}")
+    show(method_help.page("fit", ["--plugin", plugin.name]))
     return 0
 
 
@@ -91,12 +91,12 @@ def _sizes(plugin: registry.Plugin, argv: Sequence[str], as_json: bool) -> int:
     settings = ", ".join(files) or "its defaults (no file in experiments/ names it; --config FILE does)"
     if as_json:
         counts = {"plugin": plugin.name, "settings": files, "types": types, "parts": [asdict(part) for part in parts]}
-        print(json.dumps({**counts, "parameters": total, "trainable": trainable}, indent=2))
+        show(json_text({**counts, "parameters": total, "trainable": trainable}, 2))
         return 0
-    print(f"{plugin.name}, settings: {settings}; head of {types} types; towers without their weights\n")
+    show(f"{plugin.name}, settings: {settings}; head of {types} types; towers without their weights\n")
     rows = [[part.part, part.about, f"{part.parameters:>13,}", f"{part.trainable:>13,}"] for part in parts]
     rows.append(["all", "", f"{total:>13,}", f"{trainable:>13,}"])
-    print(table(["part", "what", "   parameters", "    trainable"], rows))
+    show(table(["part", "what", "   parameters", "    trainable"], rows))
     return 0
 
 

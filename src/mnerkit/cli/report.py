@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mnerkit.cli.arguments import Parser, positive, read
 from mnerkit.errors import DataError, UsageError
+from mnerkit.printable import complain, show
 
 ABOUT = """Tables and one HTML page from run folders.
 
@@ -35,10 +35,10 @@ def main(argv: list[str]) -> int:
     picture_bytes = options.picture_mb * 1_000_000
     done = write_report(out, tables, runs, options.title, options.root, options.posts, picture_bytes)
     for problem in done.problems:
-        print(f"mnerkit: {problem}", file=sys.stderr)
+        complain(problem)
     page = out / "index.html"
     left = f"; {len(done.problems)} left out" if done.problems else ""
-    print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB) and {len(done.files) - 1} files of tables{left}")
+    show(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB) and {len(done.files) - 1} files of tables{left}")
     return 0
 
 

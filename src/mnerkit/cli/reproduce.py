@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from mnerkit.cli import reproduce_wandb
 from mnerkit.cli.arguments import Parser, positive, read
-from mnerkit.errors import Stopped, UsageError, did_you_mean
+from mnerkit.errors import Stopped, UsageError, did_you_mean, first_line
+from mnerkit.printable import show
 from mnerkit.runs.config.config_file import default
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
     if grid.absent and not grid.wanted:
         raise next(iter(grid.absent.values()))
     for error in grid.absent.values():
-        print(f"left out: {str(error).splitlines()[0]}")
+        show(f"left out: {first_line(error)}")
     if dashboards or options.wandb_sweep:
         # on a dashboard a run names all cells that it fills, also those of experiments that are not chosen
         builder.add(experiment for name, experiment in experiments.items() if name not in grid.chosen)
@@ -104,18 +105,17 @@ def main(argv: Sequence[str]) -> int:
     clock.learn(grid)
     archive = run_archive.RunArchive.read(Path(options.keep), _places(options, out, tower)) if options.keep else None
     left = grid.wanted if options.overwrite else grid.left(archive.holds() if archive is not None else ())
-    print(sweep.opening(grid, left, clock), flush=True)
+    show(sweep.opening(grid, left, clock))
     if executor is None:
-        print(sweep.runs_table(grid, left))
+        show(sweep.runs_table(grid, left))
         return 0
-    progress = functools.partial(print, flush=True)
     failed: dict[str, str] = {}
     with sweep.sweep_lock(out), reproduce_wandb.written(options, grid):
         if archive is not None:
             restored = 0 if options.overwrite else run_archive.exchange(archive, grid)
-            progress(f"{restored} of the complete runs are restored from {options.keep}")
+            show(f"{restored} of the complete runs are restored from {options.keep}")
         try:
-            failed = sweep.run_all(grid, executor, clock, progress, options.overwrite, archive)
+            failed = sweep.run_all(grid, executor, clock, show, options.overwrite, archive)
         except Stopped as stop:
             stop.progress = f"{sum(run.complete for run in grid.wanted)} of {len(grid.wanted)} runs are complete"
             raise
@@ -172,18 +172,18 @@ def _results(grid: Grid, names: Sequence[str], executor: Executor, failed: Mappi
     from mnerkit.reproduce import sweep, table_records
 
     for table in grid.chosen_tables:
-        print(f"\n{table_records.summary(table, grid, failed)}")
-    print(f"\ntables: {grid.out}/<paper>/<name>/{table_records.NAME}; runs: {grid.runs_dir}")
+        show("", table_records.summary(table, grid, failed))
+    show("", f"tables: {grid.out}/<paper>/<name>/{table_records.NAME}; runs: {grid.runs_dir}")
     for line in sweep.draw_all(grid, executor):
-        print(line, flush=True)
+        show(line)
     finished = [run.folder.path for run in grid.wanted if run.complete]
     files = [path for name in names if (path := grid.out / name / table_records.NAME).is_file()]
     for problem in report.write(grid.out / "report", files, finished).problems:
-        print(f"left out of the report: {problem}")
-    print(f"page: {grid.out / 'report' / 'index.html'}")
+        show(f"left out of the report: {problem}")
+    show(f"page: {grid.out / 'report' / 'index.html'}")
     for digest, error in failed.items():
-        print(f"failed: {digest[:8]}: {error}")
+        show(f"failed: {digest[:8]}: {error}")
     if failed:
         logs = f"logs are in {grid.out / 'logs'}; the same command tries them again"
-        print(f"{len(failed)} of {len(grid.wanted)} runs failed, {logs}")
+        show(f"{len(failed)} of {len(grid.wanted)} runs failed, {logs}")
     return 1 if failed else 0

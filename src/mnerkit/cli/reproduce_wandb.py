@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnerkit.cli.arguments import Parser, out_file
 from mnerkit.errors import UsageError
+from mnerkit.printable import show
 
 if TYPE_CHECKING:
     from mnerkit.reproduce.cells import Grid
@@ -88,11 +89,11 @@ def define(options: argparse.Namespace, grid: Grid) -> int:
     report = out_file(options.wandb_report, options.overwrite, "--wandb-report") if options.wandb_report else None
     if options.wandb_sweep:
         sweeps = wandb_files.write_sweeps(Path(options.wandb_sweep), grid, account, options.overwrite)
-        print("\n".join(f"wandb sweep {path}" for path in sweeps))
-        print(f"{len(sweeps)} sweeps; after `wandb sweep FILE` start agents here, as it says; runs: {grid.runs_dir}")
+        show(*(f"wandb sweep {path}" for path in sweeps))
+        show(f"{len(sweeps)} sweeps; after `wandb sweep FILE` start agents here, as it says; runs: {grid.runs_dir}")
     if report is not None:
         write_json(report, wandb_report.definition(grid, account))
-        print(f"report: python -m mnerkit.reproduce.wandb_report {report}  (needs: pip install wandb-workspaces)")
+        show(f"report: python -m mnerkit.reproduce.wandb_report {report}  (needs: pip install wandb-workspaces)")
     return 0
 
 
@@ -112,4 +113,4 @@ def written(options: argparse.Namespace, grid: Grid) -> Iterator[None]:
         yield
     finally:
         if waiting := wandb_files.offline(grid.runs_dir):
-            print(f"{len(waiting)} offline records; to send them: {wandb_files.sync_command(grid.runs_dir)}")
+            show(f"{len(waiting)} offline records; to send them: {wandb_files.sync_command(grid.runs_dir)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from mnerkit.atomic_files import is_figure, write_text
 from mnerkit.cli.arguments import Parser, out_file, read
 from mnerkit.errors import DataError, UsageError
+from mnerkit.printable import json_text, show
 from mnerkit.report.tables import run_query
 from mnerkit.runs import run_folder
 from mnerkit.runs.tiny_towers import tiny_towers
@@ -47,24 +47,24 @@ def main(argv: list[str]) -> int:
         rows = run_query.in_order(rows, options.sort, FIGURES)
     if out is not None:
         write_text(out, run_query.exported(rows, out.suffix, FIGURES))
-        print(f"wrote {out}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}")
+        show(f"wrote {out}: {len(rows)} {'run' if len(rows) == 1 else 'runs'}")
     elif options.json:
         for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+            show(json_text(row))
     elif not rows:
         kind = "finished " if options.by_seed else ""
-        print(f"no {kind}runs below {root}{' of which all of that holds' if conditions else ''}")
+        show(f"no {kind}runs below {root}{' of which all of that holds' if conditions else ''}")
     elif options.by_seed:
         body = [
             [*(row[key] for key in GROUP), " ".join(row["seeds"]), *(_mean(row[key]) for key in FIGURES)]
             for row in rows
         ]
-        print(table(["plugin", "corpus", "ablation", "configuration", "seeds", *HEADS], body))
+        show(table(["plugin", "corpus", "ablation", "configuration", "seeds", *HEADS], body))
     else:
         keys = ["plugin", "corpus", "name", "ablation", "seed", "state", "epochs"]
-        print(table([*keys, *HEADS], [[row[key] for key in (*keys, *FIGURES)] for row in rows]))
+        show(table([*keys, *HEADS], [[row[key] for key in (*keys, *FIGURES)] for row in rows]))
         if toys := [row["name"] for row in rows if row["state"] == "finished" and _has_tiny_towers(row)]:
-            print(f"with tiny towers, made for the probe corpus, on other posts: {', '.join(toys)}")
+            show(f"with tiny towers, made for the probe corpus, on other posts: {', '.join(toys)}")
     return 0
 
 

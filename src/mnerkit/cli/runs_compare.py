@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import json
 from pathlib import Path
 from typing import Any
 
 from mnerkit.cli.arguments import Parser, read
 from mnerkit.errors import UsageError
+from mnerkit.printable import Printable, json_text, printable, show
 from mnerkit.runs.compare import compare_runs
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.text_table import table
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     options = read(parser, argv)
     a, b = _sides(options)
     comparison = compare_runs(a, b, options.split)
-    print(json.dumps(comparison, indent=2, ensure_ascii=False) if options.json else text(comparison))
+    show(json_text(comparison, 2) if options.json else text(comparison))
     return 0
 
 
@@ -56,7 +56,7 @@ def _runs(pattern: str) -> list[RunFolder]:
     return runs or [RunFolder(Path(pattern)).existing()]
 
 
-def text(comparison: dict[str, Any]) -> str:
+def text(comparison: dict[str, Any]) -> Printable:
     """The comparison for the terminal."""
     lines = []
     for side in ("a", "b"):
@@ -76,6 +76,5 @@ def text(comparison: dict[str, Any]) -> str:
         [kind, own["gold"], own["f1_a"], own["f1_b"], own["f1_b"] - own["f1_a"], own["only_a"], own["only_b"]]
         for kind, own in comparison["by_type"].items()
     ]
-    return "\n".join(
-        [*lines, "", table(["type", "gold", "F1 A", "F1 B", "B - A", "only A right", "only B right"], body)]
-    )
+    head = ["type", "gold", "F1 A", "F1 B", "B - A", "only A right", "only B right"]
+    return printable(*lines, "", table(head, body))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mnerkit.cli.arguments import Parser, read
-from mnerkit.cli.method_verbs import report
+from mnerkit.printable import show
 from mnerkit.runs.fit import fit_configured
 from mnerkit.runs.repeat import command_of, compared_predictions, differences, other_data, repetition, surroundings
 from mnerkit.runs.run_folder import RunFolder
@@ -34,19 +34,19 @@ def main(argv: list[str]) -> int:
     options = read(parser, argv)
     run = RunFolder(Path(options.run))
     configuration, place = repetition(run, options.runs_dir, options.name)
-    print(command_of(run, configuration, place), flush=True)
+    show(command_of(run, configuration, place))
     if options.dry_run:
         return 0
     before = run.metrics()
-    again = fit_configured(configuration, place, report).folder
+    again = fit_configured(configuration, place, show).folder
     differing = differences(before, again.metrics())
     if differing:
-        print("\n".join([f"not the same figures as {run.path}:", *differing[:MOST_SHOWN]]))
+        show(f"not the same figures as {run.path}:", *differing[:MOST_SHOWN])
         if len(differing) > MOST_SHOWN:
-            print(f"  and {len(differing) - MOST_SHOWN} more")
-        print("\n".join(surroundings(run, again) or ["  versions and device are the same"]))
+            show(f"  and {len(differing) - MOST_SHOWN} more")
+        show(*(surroundings(run, again) or ["  versions and device are the same"]))
         return 1
-    print(f"the same figures as {run.path}{compared_predictions(run, again)}")
+    show(f"the same figures as {run.path}{compared_predictions(run, again)}")
     if lines := other_data(run, again):
-        print("\n".join(["but not the same data:", *lines]))
+        show("but not the same data:", *lines)
     return 0

@@ -105,7 +105,7 @@ def _arguments(kind: type[Any]) -> dict[str, inspect.Parameter]:
 
 def _help(kind: type[Any], name: str) -> str:
     """The description of an argument in the section `Args:` of the constructor's docstring."""
-    for line in (kind.__init__.__doc__ or "").splitlines():
+    for line in (kind.__init__.__doc__ or "").split("\n"):
         if line.strip().startswith(f"{name}:"):
             return line.partition(":")[2].strip().rstrip(".")
     return ""

@@ -20,7 +20,7 @@ from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.data.pictures.boxes import surest
 from mnerkit.data.pictures.picture_loader import PictureLoader
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, UsageError, first_line
 from mnerkit.methods import checkpoint
 from mnerkit.methods.evaluation import reads_windows
 from mnerkit.methods.former_interface import former_attribute
@@ -123,7 +123,7 @@ class Predictor:
         missing = self.loader.missing if self.loader is not None else {}
         self._missing += len(missing)  # once a batch, however many views need it
         self._broken += len(broken)
-        problems = [problem.splitlines()[0] for problem in broken.values()]
+        problems = [first_line(problem) for problem in broken.values()]
         problems += [f"{name} is missing" for name in missing]
         self._first_problem = self._first_problem or next(iter(problems), "")
         missing.clear()

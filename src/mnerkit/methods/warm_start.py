@@ -11,6 +11,7 @@ from contextlib import suppress
 import torch
 from safetensors.torch import load_file, save
 
+from mnerkit import printable
 from mnerkit.atomic_files import write_bytes
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.features.cache_folder import TOWERS
@@ -54,7 +55,7 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
             path.unlink(missing_ok=True)
     if show:
         cached = "" if path is None else " (cached for the next run)"
-        print(f"training the tiny towers against each other on the training posts{cached}", flush=True)
+        printable.show(f"training the tiny towers against each other on the training posts{cached}")
     pretrain(text, vision, posts, seed=data.seed, progress=_print_loss if show else None)
     if path is None:
         return
@@ -65,4 +66,4 @@ def warm_start(method: Method, data: MnerData, show: bool = True) -> None:
 
 
 def _print_loss(epoch: int, loss: float) -> None:
-    print(f"  epoch {epoch + 1}: loss {loss:.3f}", flush=True)
+    printable.show(f"  epoch {epoch + 1}: loss {loss:.3f}")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mnerkit.errors import UsageError
+from mnerkit.errors import UsageError, first_line
 from mnerkit.nn.graph import Gather
 
 GraphBackend = Literal["dense", "dgl"]
@@ -36,7 +36,7 @@ def load_dgl() -> Any:
             remedy += f" (this is {sys.version_info.major}.{sys.version_info.minor}); use --model.graph dense"
         else:
             remedy = f"pip install 'dgl=={DGL_VERSION}', or use --model.graph dense, which gives the same numbers"
-        raise UsageError(f"--model.graph dgl needs DGL ({str(problem).splitlines()[0][:80]}): {remedy}") from None
+        raise UsageError(f"--model.graph dgl needs DGL ({first_line(problem)[:80]}): {remedy}") from None
     return dgl
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mnerkit.atomic_files import is_figure
-from mnerkit.errors import DataError, MnerkitError
+from mnerkit.errors import DataError, MnerkitError, first_line
 from mnerkit.plain_yaml import checked_text
 from mnerkit.release import RELEASE
 from mnerkit.runs.config.configuration import filled, is_whole
@@ -173,7 +173,7 @@ def _config(run: RunFolder) -> dict[str, Any]:
     except OSError as problem:
         raise Unreadable(f"{path} can't be read: {problem.strerror}") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as problem:
-        raise DataError(f"{path} is damaged: {str(problem).splitlines()[0]}") from None
+        raise DataError(f"{path} is damaged: {first_line(problem)}") from None
 
 
 def once(results: dict[Path, ResultT | DataError], path: Path, read: Callable[[], ResultT]) -> ResultT:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import write_json
+from mnerkit.printable import Printable, printable
 from mnerkit.reproduce.cells import Cell, Grid, Table
 from mnerkit.text_table import table as text_table
 
@@ -128,7 +129,7 @@ def _cell(filled: Filled, grid: Grid, folder: Path) -> dict[str, Any]:
     return {**content, "of": [list(spot) for spot in cell.of]} if cell.of else content
 
 
-def summary(table: Table, grid: Grid, failed: Mapping[str, str]) -> str:
+def summary(table: Table, grid: Grid, failed: Mapping[str, str]) -> Printable:
     """The table for the terminal: `printed | ours` in the columns of F1 (of all, where there is no F1)."""
     filled = _filled(table, grid, failed)
     columns = [place for place, column in enumerate(table.columns) if column["metric"] == "f1"]
@@ -136,10 +137,10 @@ def summary(table: Table, grid: Grid, failed: Mapping[str, str]) -> str:
     shown = [n for n, row in enumerate(table.rows) if row["printed_only"] is None or len(table.rows) <= 3]
     states = sorted(cell.state for cell in filled.values())
     count = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    text = f"{table.experiment.name}: {table.experiment.title} ({count} cells)\n"
+    text = f"{table.experiment.name}: {table.experiment.title} ({count} cells)"
     if not shown:
-        return f"{text}all rows are as printed"
+        return printable(text, "all rows are as printed")
     head = ["printed | ours", *(table.columns[place]["name"] for place in columns)]
     body = [[table.rows[n]["name"], *(str(filled[n, place]) for place in columns)] for n in shown]
     left_out = len(table.rows) - len(shown)
-    return text + text_table(head, body) + (f"\n{left_out} more rows are as printed" if left_out else "")
+    return printable(text, text_table(head, body), *([f"{left_out} more rows are as printed"] if left_out else ()))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnerkit.errors import MnerkitError, UsageError
+from mnerkit.printable import complain, show
 from mnerkit.reproduce.cells import Grid, Table
 from mnerkit.reproduce.wandb_files import Account
 from mnerkit.strict_json import read_format
@@ -140,10 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report = made(read(Path(options.file)), options.entity)
     except MnerkitError as error:
-        print(f"mnerkit: {error}", file=sys.stderr)
+        complain(error)
         return error.exit_code
     report.save()
-    print(report.url)
+    show(report.url)
     return 0
 
 

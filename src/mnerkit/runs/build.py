@@ -295,7 +295,7 @@ def carry_on(loggers: Iterable[Logger], done: int) -> None:
         path = Path(logger.log_dir) / "metrics.csv"
         if not path.is_file():
             continue
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", newline="\n") as file:
             rows = [row for row in csv.DictReader(file) if _number(row.get("epoch")) < done]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says that it deletes the file, and does

@@ -13,6 +13,7 @@ from typing import Any
 
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import CheckpointError, MnerkitError
+from mnerkit.printable import complain, show
 from mnerkit.release import RELEASE
 from mnerkit.runs import files_read, identity
 from mnerkit.runs.config.configuration import Configuration, resolve
@@ -39,7 +40,7 @@ def fit(
     overwrite: bool = False,
     logger: str | Sequence[str] | None = None,
     keep_last: bool = False,
-    report: Report = print,
+    report: Report = show,
 ) -> Run:
     """Train a method, or continue an unfinished run; dev selects. `mnerkit fit` from Python.
 
@@ -80,7 +81,7 @@ def fit(
     return fit_configured(configuration, Place(name, runs_dir, overwrite, test, logger, keep_last), report)
 
 
-def fit_configured(configuration: Configuration, place: Place, report: Report = print) -> Run:
+def fit_configured(configuration: Configuration, place: Place, report: Report = show) -> Run:
     """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for)."""
     quiet()
     loggers, folder = place.loggers(configuration), place.folder(configuration)
@@ -101,7 +102,7 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
     metrics = folder.metrics()
     for note in files_read.check_finished(folder, place.test):
         if first:
-            print(f"mnerkit: {note.began}", file=sys.stderr)
+            complain(note.began)
     if place.test and "test" not in metrics:
         from mnerkit.runs.score import score
 
@@ -153,7 +154,7 @@ def _train(
         record |= {"files": [note._asdict() for note in files], "pictures": pictures}
         write_json(folder.path / "env.json", environment(trainer) | record)
         for note in others:
-            print(f"mnerkit: {note.began}", file=sys.stderr)
+            complain(note.began)
         for line in filter(None, (sentence(cut, "long_posts" in config["model"]), warning(config))):
             report(line)
     if cells:
@@ -215,7 +216,7 @@ def _epochs(last: Path) -> int | None:
         return int(checkpoint.read(last)["epoch"]) + 1
     except CheckpointError as problem:
         if is_first_rank():
-            print(f"mnerkit: {problem}; the run begins anew", file=sys.stderr)
+            complain(f"{problem}; the run begins anew")
         return None
 
 

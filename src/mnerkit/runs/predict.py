@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from mnerkit.data.batches.input_reader import BLOCK_LINES, BadLine
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, UsageError, first_line
 from mnerkit.release import RELEASE
 from mnerkit.runs.prediction_file import STDIO, Progress, output
 from mnerkit.runs.reporting import quiet
@@ -94,10 +94,12 @@ def predict_file(
                         "place": reader.place,
                         "posts": progress.posts + len(block) - len(bad),
                         "bad": progress.bad + len(bad),
-                        "first_bad": progress.first_bad or (bad[0].message.splitlines()[0] if bad else ""),
+                        "first_bad": progress.first_bad or (first_line(bad[0].message) if bad else ""),
                     }
                 )
-                content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+                content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
+                    "utf-8", "backslashreplace"
+                )
                 if content:
                     progress = file.add(content, progress)
                 _return_memory()
@@ -150,7 +152,7 @@ def _stopped(bad: BadLine, progress: Progress) -> str:
     if not progress.posts:
         return bad.message
     return (
-        f"{bad.message.splitlines()[0]}\nThe {progress.posts} posts before its block are kept: mend the line, or give "
+        f"{first_line(bad.message)}\nThe {progress.posts} posts before its block are kept: mend the line, or give "
         "--on_bad_line skip, and go on with --resume."
     )
 

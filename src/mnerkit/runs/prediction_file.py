@@ -21,6 +21,7 @@ from pydantic import Field
 from mnerkit.atomic_files import append, lock, remove_leftovers, write_text, writing_to
 from mnerkit.data.batches.input_reader import Place
 from mnerkit.errors import DataError, RunBusy, UsageError, system_line
+from mnerkit.printable import printable_json
 from mnerkit.strict_json import read_json
 from mnerkit.validation import Content, validated
 
@@ -81,7 +82,7 @@ class StreamOutput:
         """
         try:
             with writing_to(self.name):
-                self._stream.write(content)
+                self._stream.write(printable_json(content.decode()).encode())
                 self._stream.flush()
         except BrokenPipeError:
             if self._own:

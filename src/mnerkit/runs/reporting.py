@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mnerkit.atomic_files import is_figure
+from mnerkit.printable import Printable, printable
 from mnerkit.text_table import table
 
 Report = Callable[[str], None]
@@ -69,7 +70,7 @@ def _of_images(split: str, figures: dict[str, Any]) -> str:
     )
 
 
-def summary(metrics: dict[str, Any]) -> str:
+def summary(metrics: dict[str, Any]) -> Printable:
     """The scores for the terminal."""
     splits = [
         key
@@ -86,9 +87,9 @@ def summary(metrics: dict[str, Any]) -> str:
         ]
         for split in splits
     ]
-    text = table(head, body) if body else ""
-    text += "".join(f"\n{_of_images(key, metrics[key])}" for key in metrics if _has_judged_images(key, metrics[key]))
-    text += "".join(f"\n{_of_episodes(split, metrics[split])}" for split in splits if "episodes" in metrics[split])
+    texts = [table(head, body) if body else ""]
+    texts += [_of_images(key, metrics[key]) for key in metrics if _has_judged_images(key, metrics[key])]
+    texts += [_of_episodes(split, metrics[split]) for split in splits if "episodes" in metrics[split]]
     for split in splits:
         use = metrics.get(f"{split}:image_use")
         if use:
@@ -97,11 +98,12 @@ def summary(metrics: dict[str, Any]) -> str:
                 for which in ("right", "shuffled", "blank", "unseen")
                 if which in use
             ]
-            text += f"\n\n{split}, by the pictures it was shown (F1)\n" + table(
-                ["pictures", "all", "clear", "ambiguous"], rows
-            )
+            texts += ["", f"{split}, by the pictures it was shown (F1)"]
+            texts.append(table(["pictures", "all", "clear", "ambiguous"], rows))
+            figures = []
             if is_figure(use.get("image_use")):
-                text += f"\nimage use (right - shuffled): {use['image_use']:.2f}"
+                figures.append(f"image use (right - shuffled): {use['image_use']:.2f}")
             if is_figure(use.get("pointing")):
-                text += f"; strongest region lies in the entity's box: {use['pointing']:.1f} %"
-    return text
+                figures.append(f"strongest region lies in the entity's box: {use['pointing']:.1f} %")
+            texts += ["; ".join(figures)] if figures else []
+    return printable(*texts)

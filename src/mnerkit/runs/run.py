@@ -55,7 +55,7 @@ class Run:
         """
         file = self.path / f"predictions.{split}.jsonl"
         try:
-            with file.open(encoding="utf-8") as stream:
+            with file.open(encoding="utf-8", newline="\n") as stream:
                 return [json.loads(line) for line in stream]
         except (OSError, ValueError) as problem:
             raise DataError(f"{file}: {getattr(problem, 'strerror', None) or problem}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnerkit.atomic_files import write_json
 from mnerkit.data.batches.truncation import sentence
 from mnerkit.errors import UsageError
+from mnerkit.printable import complain, show
 from mnerkit.runs import files_read
 from mnerkit.runs.config.configuration import filled, resolve
 from mnerkit.runs.reporting import Report, quiet, summary
@@ -33,7 +33,7 @@ def score(
     plugin: str | None = None,
     dotted: Mapping[str, str | None] | None = None,
     tower_dir: str | None = None,
-    report: Report = print,
+    report: Report = show,
 ) -> dict[str, Any]:
     """Score a run's best checkpoint; the scores are kept in the folder of a finished run.
 
@@ -103,7 +103,7 @@ def _score(
         for note in (*scored, *others):
             then = f"; scores as {key}" if note in scored else ""
             text = f"{note.file} (--{note.option}) is not what it was when the run was trained{then}"
-            print(f"mnerkit: {text}", file=sys.stderr)
+            complain(text)
         if folder is not None:
             if split == "test":
                 scores["looks_at_test"] = int(metrics.get("looks_at_test", 0)) + 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError
+from mnerkit.printable import show
 from mnerkit.runs.compare import compare_runs
 from mnerkit.runs.config.configuration import Configuration, filled
 from mnerkit.runs.fit import fit_configured
@@ -35,7 +36,7 @@ def fit_seeds(
     configurations: Sequence[Configuration],
     place: Place,
     baseline: Sequence[str | Path] = (),
-    report: Report = print,
+    report: Report = show,
 ) -> SeedsResult:
     """Train one configuration with several seeds; finished runs are not trained again.
 

@@ -13,6 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from mnerkit.printable import show
+
 # Lightning's default; Windows lacks it
 SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR1", None)
 
@@ -61,4 +63,4 @@ def requeue_job() -> None:
         line = f"job {number} is requeued, and its command goes on when it runs again"
     else:
         line = f"`scontrol requeue {number}` failed ({' '.join(problem.split())}); submit the job again to go on"
-    print(f"\nmnerkit: {line}", file=sys.stderr)
+    show("", f"mnerkit: {line}", to=sys.stderr)

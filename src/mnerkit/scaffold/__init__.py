@@ -215,7 +215,7 @@ def _with_lines(setup: str, key: str, lines: list[str]) -> str:
     block = re.search(rf"(?m)^{re.escape(key)} =\n((?:[ \t]+\S.*\n)+)", setup)
     if block is None:
         raise UsageError(f"setup.cfg: no list `{key} =` to add {', '.join(lines)} to")
-    rows = block[1].splitlines(keepends=True)
+    rows = re.findall(".*\n", block[1])
     for line in lines:
         insort(rows, f"    {line}\n")
     return setup[: block.start(1)] + "".join(rows) + setup[block.end(1) :]

@@ -56,7 +56,7 @@ def read_answers(path: Path) -> list[Answer]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8", newline="\n") as stream:
             for number, line in enumerate(stream, 1):
                 try:
                     answers.append(_answer(json.loads(line)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, first_line
 
 MAX_BYTES = 64 << 20  # of a file
 MOST_BINS = 100  # of a histogram
@@ -44,7 +44,7 @@ def read_scored_images(path: Path) -> list[ScoredImages]:
     except ValidationError:
         raise DataError(f"{path}:{len(rows) + 1}: no line with the R of images") from None
     except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: {str(problem).splitlines()[0]}") from None
+        raise DataError(f"{path}: {first_line(problem)}") from None
     return rows
 
 

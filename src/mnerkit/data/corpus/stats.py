@@ -15,6 +15,7 @@ from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import Chunking, entities, orphans, switches
 from mnerkit.data.pictures.decoding import check
 from mnerkit.errors import DataError
+from mnerkit.printable import Printable, printable
 
 
 def corpus_stats(corpus: Corpus, pictures: bool = True, needs: Needs | None = None) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def broken_pictures(posts: Iterable[Post]) -> dict[str, str]:
     return {ref.name: problem for ref, problem in zip(refs, problems, strict=True) if problem}
 
 
-def table(stats: dict[str, Any]) -> str:
+def table(stats: dict[str, Any]) -> Printable:
     """The statistics of `corpus_stats` as text."""
     splits = stats["splits"]
     rows: list[list[Any]] = []
@@ -124,7 +125,7 @@ def table(stats: dict[str, Any]) -> str:
     ]
     variant = "" if stats["variant"] == "default" else f", variant {stats['variant']}"
     body = text_table.table([f"{stats['corpus']}{variant}", *splits], rows)
-    return "\n".join([body, "", *(f"{name:<16}{text}" for name, text in notes if text)])
+    return printable(body, "", *(f"{name:<16}{text}" for name, text in notes if text))
 
 
 def _of_length(counts: list[dict[str, Any]]) -> list[list[Any]]:

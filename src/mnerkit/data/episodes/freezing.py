@@ -13,6 +13,7 @@ from mnerkit.data.episodes.episode_file import EpisodeFile, header_of, read_epis
 from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.options import EpisodeOptions
 from mnerkit.errors import UsageError
+from mnerkit.printable import Printable, printable
 from mnerkit.text_table import table
 
 # training has no last episode: as many as the plan of one epoch
@@ -60,7 +61,7 @@ def freeze_episodes(
     return read_episode_file(out)
 
 
-def summary(file: EpisodeFile, corpus: Corpus) -> str:
+def summary(file: EpisodeFile, corpus: Corpus) -> Printable:
     """Table of a file: posts, and entities of the types in play, by role."""
     posts = {split: {post.id: post for post in corpus.splits[split]} for split in {file.split, file.support_split}}
     kinds = sorted({kind for row in file.rows for kind in row.types})
@@ -74,4 +75,4 @@ def summary(file: EpisodeFile, corpus: Corpus) -> str:
     head = (
         f"{len(file.rows)} episodes of {corpus.name} ({corpus.variant}), split {file.split}; entities in play by type"
     )
-    return f"{head}\n{table(['role', 'from', 'posts', 'different', *kinds], body)}"
+    return printable(head, table(["role", "from", "posts", "different", *kinds], body))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, ImageFolders, safe_name, split_files
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, first_line
 
 MAX_BYTES = 64 << 20
 # what torch makes of files that are damaged or cut off
@@ -120,7 +120,7 @@ def read_dict(path: Path) -> CropDict:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as problem:
         reason = str(problem).rpartition("WeightsUnpickler error: ")[2].strip() or type(problem).__name__
-        raise DataError(f"{path}: not a dict of plain data: {reason.splitlines()[0][:120]}") from None
+        raise DataError(f"{path}: not a dict of plain data: {first_line(reason)[:120]}") from None
     if not isinstance(content, dict) or not all(isinstance(each, list | tuple) for each in content.values()):
         raise DataError(f"{path}: expected a dict of picture -> list of crops, found {type(content).__name__}.")
     crops: dict[str, tuple[str, ...]] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import UsageError
 from mnerkit.methods.figures.graphs import PostGraph
-from mnerkit.templates import visible
+from mnerkit.printable import one_line
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; one an entity type
 COLOURS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -213,7 +213,7 @@ class _Drawing:
 
 
 def _shown(text: str) -> str:
-    return "".join(visible(text))
+    return one_line(text)
 
 
 def _short(label: str) -> str:

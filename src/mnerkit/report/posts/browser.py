@@ -10,7 +10,7 @@ from typing import Any
 from mnerkit.data.corpus import show
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.post import Entity, ImageRef, Post
-from mnerkit.errors import DataError, MnerkitError
+from mnerkit.errors import DataError, MnerkitError, first_line
 from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.scoring.post_sets import PostSet
@@ -125,7 +125,7 @@ def _chosen(posts: PostSet, most: int) -> list[int]:
 
 def add_line(problems: list[str], what: str, problem: Exception) -> None:
     """Add what is wrong and the first line of the reason, once."""
-    line = f"{what}: {str(problem).splitlines()[0]}"
+    line = f"{what}: {first_line(problem)}"
     problems += [line] if line not in problems else []
 
 

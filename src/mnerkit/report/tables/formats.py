@@ -8,7 +8,7 @@ from itertools import groupby
 
 from mnerkit.report.tables.table_file import Cell
 from mnerkit.report.tables.tables import Figure, Filled
-from mnerkit.templates import render, visible
+from mnerkit.templates import render
 from mnerkit.text_table import csv_text
 
 MARKS = {"better": "†", "worse": "‡", "": ""}
@@ -87,8 +87,7 @@ def _csv(value: object) -> object:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, str):
-        text = "".join(visible(value))
-        return f"'{text}" if re.match(r"[=@]|[+-](?!\d+(\.\d+)?\Z)", text) else text
+        return f"'{value}" if re.match(r"[=@]|[+-](?!\d+(\.\d+)?\Z)", value) else value
     return value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.printable import json_text
 from mnerkit.runs.run_folder import RunFolder, dotted
 from mnerkit.text_table import csv_text
 
@@ -103,7 +103,7 @@ def in_order(rows: list[Row], column: str, figures: Collection[str]) -> list[Row
 def exported(rows: Sequence[Mapping[str, Any]], suffix: str, figures: Collection[str]) -> str:
     """The rows as a JSON list or as CSV, where a mean has a column for itself, its half width and its size."""
     if suffix == ".json":
-        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+        return f"{json_text(rows, 2)}\n"
     flat = []
     for row in rows:
         line: dict[str, Any] = {}

@@ -113,7 +113,7 @@ def _logged(path: Path, name: str) -> dict[int, float]:
     with contextlib.suppress(OSError, ValueError, csv.Error):
         if path.stat().st_size > MAX_BYTES:
             return {}
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8", newline="\n") as stream:
             for row in csv.DictReader(stream):
                 epoch, value = row.get("epoch") or "", float(row.get(name) or "nan")
                 if epoch.isascii() and epoch.isdigit() and int(epoch) < 10_000 and is_figure(value):

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import UsageError
+from mnerkit.errors import UsageError, first_line
+from mnerkit.printable import complain, json_text, show
 from mnerkit.reproduce.executors.local import environment
 from mnerkit.reproduce.executors.tasks import Outcome, Perform, Task
 from mnerkit.runs.run_folder import RunFolder
@@ -181,7 +182,7 @@ def connected(address: str | None, jobs: int | None = None) -> Iterator[Any]:
             ray.init(**how)
         except Exception as error:  # Ray raises plain ones, too
             ray.shutdown()
-            raise UsageError(f"Ray does not {'connect' if address else 'start here'}: {_first(error)}") from None
+            raise UsageError(f"Ray does not {'connect' if address else 'start here'}: {first_line(error)}") from None
         try:
             yield ray
         finally:
@@ -221,9 +222,10 @@ def print_nodes(address: str) -> None:
     """Print the resources of a cluster's nodes as JSON, for `nodes_at`."""
     try:
         with connected(address) as ray:
-            print(json.dumps(_nodes(ray)), flush=True)
+            show(json_text(_nodes(ray)))
     except UsageError as error:
-        sys.exit(f"mnerkit: {error}")
+        complain(error)
+        sys.exit(1)
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
@@ -262,7 +264,3 @@ def _outcome(ray: Any, reference: Any, task: Task, seconds: float) -> tuple[Outc
     except ray.exceptions.RayError as error:
         died = f"its process or node died, {TRIES} times ({type(error).__name__}); see {task.log}"
         return Outcome(task.name, seconds, died), True
-
-
-def _first(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -11,10 +11,11 @@ import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mnerkit.atomic_files import writing_to
 from mnerkit.errors import RunBusy, Stopped, line_of
+from mnerkit.printable import escaped_output, show
 
 # letters of a complaint; what a run printed stands whole in its log
 LONGEST = 500
@@ -97,25 +98,27 @@ def _attempt(task: Task) -> str | None:
     """
     argv = sys.argv
     task.log.parent.mkdir(parents=True, exist_ok=True)
-    with writing_to(task.log), task.log.open("a+", encoding="utf-8") as stream:
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace"}
+    # a progress bar begins its line again with \r
+    with writing_to(task.log), task.log.open("a+", newline=None, **how) as stream:
         begin = stream.seek(0, os.SEEK_END)
         # the run notes the command that repeats it
         sys.argv = ["mnerkit", *task.command]
         failed = True
         try:
-            with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+            with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream), escaped_output():
                 try:
                     task.do()
                     failed = False
                 except (Exception, SystemExit, KeyboardInterrupt) as problem:  # of one run: the others go on
                     if line := line_of(problem):
-                        print(f"mnerkit: {line}")
+                        show(f"mnerkit: {line}")
                     else:
-                        traceback.print_exc()
+                        show(traceback.format_exc().rstrip("\n"))
                     if isinstance(problem, RunBusy):
                         raise
                 except Stopped as stop:
-                    print(f"mnerkit: {stop.line('the sweep continues it when it goes on')}")
+                    show(f"mnerkit: {stop.line('the sweep continues it when it goes on')}")
                     raise
         finally:
             sys.argv = argv

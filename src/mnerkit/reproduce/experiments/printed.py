@@ -143,7 +143,7 @@ class Erratum(Content):
 def _lines(path: Path) -> tuple[dict[str, str], ...]:
     """The lines of a CSV file, by column."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8", newline="\n") as stream:
             return tuple({key: value or "" for key, value in line.items() if key} for line in csv.DictReader(stream))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.errors import UsageError, did_you_mean, first_line
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, Options, declared, in_its_time, make
@@ -245,7 +245,7 @@ def _merged(
             merged = _laid_over({**merged, "model": model, "data": data}, layer)
         content: Any = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
-        raise UsageError(f"configuration: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"configuration: {first_line(error)}") from None
     return dict(content)
 
 

@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from mnerkit.data.batches.batch import TextBatch
-from mnerkit.errors import TowerError
+from mnerkit.errors import TowerError, first_line
 
 # Rows are tokenized once and cached, so threads inside the tokenizer gain nothing, and they warn when a loader forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -84,7 +84,7 @@ class PieceReader:
         try:
             self._tokenizer = Tokenizer.from_str(self._source)
         except Exception as error:  # the Rust side raises bare Exception
-            raise TowerError(f"not a tokenizer.json: {str(error).splitlines()[0]}") from None
+            raise TowerError(f"not a tokenizer.json: {first_line(error)}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocabulary = self._tokenizer.get_vocab_size()

@@ -16,7 +16,7 @@ from mnerkit.atomic_files import append, lock, writing_to
 from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
 from mnerkit.data.pictures.boxes import read_box_lines
 from mnerkit.data.pictures.noun_phrases import TYPE_PROMPTS, phrases_of
-from mnerkit.errors import DataError, UsageError, system_line
+from mnerkit.errors import DataError, UsageError, first_line, system_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +104,7 @@ class BoxWriter:
         try:
             yield decode(ref)
         except DataError as problem:
-            self.broken[ref.name] = str(problem).splitlines()[0]
+            self.broken[ref.name] = first_line(problem)
         except OSError as problem:
             self.broken[ref.name] = f"picture {ref.path or ref.name} can't be read: {problem.strerror or problem}."
 
@@ -124,7 +124,7 @@ class BoxWriter:
             detections = self.detector.find([pixels for _, pixels, _ in pictures], prompts, self.header["score"])
             return [(name, pixels, objects) for (name, pixels, _), objects in zip(pictures, detections, strict=True)]
         except (ValueError, RuntimeError) as problem:
-            reason = (str(problem).splitlines() or [type(problem).__name__])[0][:100]
+            reason = first_line(problem)[:100]
             of_device = _of_device(problem)
         # outside the block above, in which the traceback still references the tensors of the whole batch
         if len(pictures) > 1:
@@ -179,7 +179,7 @@ def write_boxes(
     try:
         model.to(device)
     except (RuntimeError, AssertionError) as problem:
-        raise UsageError(f"--device {device}: {str(problem).splitlines()[0]}") from None
+        raise UsageError(f"--device {device}: {first_line(problem)}") from None
     header = {
         "format": BOX_FORMAT,
         "version": BOX_VERSION,
@@ -239,7 +239,7 @@ def _names(out: Path, header: dict[str, Any]) -> set[str] | None:
     try:
         lines = read_box_lines(out)
     except DataError as problem:
-        raise DataError(f"{str(problem).splitlines()[0]}\n{ANEW}") from None
+        raise DataError(f"{first_line(problem)}\n{ANEW}") from None
     for boxes in lines.posts.values():
         raise DataError(f"{boxes.where}: expected 'image', the name of a picture.\n{ANEW}")
     return set(lines.images)
@@ -259,7 +259,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 def _write(file: FileIO, out: Path, row: dict[str, Any]) -> None:
     with _writing(out):
-        append(file.fileno(), _line(row).encode(), out)
+        append(file.fileno(), _line(row).encode("utf-8", "backslashreplace"), out)
 
 
 def _line(row: dict[str, Any]) -> str:

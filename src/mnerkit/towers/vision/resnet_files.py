@@ -9,7 +9,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
-from mnerkit.errors import TowerError
+from mnerkit.errors import TowerError, first_line
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -65,7 +65,7 @@ def _from_site(spec: str, name: str) -> dict[str, Tensor]:
     try:
         return torch.hub.load_state_dict_from_url(weights.url, check_hash=True, weights_only=True, progress=False)
     except (URLError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise TowerError(
             f"tower {spec}: the weights can't be had from {weights.url} ({reason}).\n"
             f"Give a local file as {name}:FILE.pth, or random:{name} for new weights."
