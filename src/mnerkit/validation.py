@@ -24,7 +24,16 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    ValidationError,
+    model_validator,
+)
 
 from mnerkit.atomic_files import LARGEST
 from mnerkit.errors import DataError, did_you_mean
@@ -35,7 +44,13 @@ SHOWN = 80  # characters of a wrong value in a message
 T = TypeVar("T")
 ContentT = TypeVar("ContentT", bound=BaseModel)
 
-Text = Annotated[str, Field(max_length=MOST_LETTERS)]
+
+def _whole(text: Any) -> Any:
+    """The text with escapes for halves of surrogate pairs, which pydantic refuses, as no file is written with them."""
+    return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+
+
+Text = Annotated[str, BeforeValidator(_whole), Field(max_length=MOST_LETTERS)]
 Figure = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]  # a finite number, not absurdly large
 Place = Annotated[int, Field(ge=0, le=int(LARGEST))]  # counted from 0
 # a list of the file, as a tuple; its values are checked as strictly as others
@@ -46,6 +61,7 @@ RowOf = Annotated[T, Strict(False)]
 # pydantic's types of errors -> what the value should have been
 WANTED = {
     "string_type": "a text",
+    "string_unicode": "a text without halves of surrogate pairs",
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",

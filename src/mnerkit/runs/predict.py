@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from mnerkit.data.batches.input_reader import BLOCK_LINES, BadLine
 from mnerkit.errors import DataError, UsageError, first_line
+from mnerkit.printable import printable
 from mnerkit.release import RELEASE
 from mnerkit.runs.prediction_file import STDIO, Progress, output
 from mnerkit.runs.reporting import quiet
@@ -193,7 +194,7 @@ def _job(
     return {
         "checkpoint": _digest(file / "best.ckpt" if file.is_dir() else file),
         "set of options": json.dumps(dict(dotted or {}), sort_keys=True),
-        "folder of pictures": str(folder.resolve()),
+        "folder of pictures": printable(folder.resolve()),
         "support": _digest(support) if support else "",
         "size of a block": str(lines),
         "release of mnerkit": RELEASE,
