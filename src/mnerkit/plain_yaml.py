@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mnerkit import printable
 from mnerkit.errors import DataError, first_line
-from mnerkit.printable import one_line
 
 MAX_BYTES = 1 << 20  # of a file; the largest of ours has some kilobytes
 MAX_VALUES = 10_000  # keys and values, each alias counted as all that it stands for
@@ -132,7 +132,7 @@ def yaml_text(content: Mapping[str, Any], *comments: str) -> str:
     """
     import yaml
 
-    head = "".join(f"# {one_line(line)}".rstrip() + "\n" for line in comments)
+    head = "".join(f"# {printable.one_line(line)}".rstrip() + "\n" for line in comments)
     return head + yaml.dump(dict(content), Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=120)
 
 

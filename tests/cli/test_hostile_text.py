@@ -57,13 +57,8 @@ def runs(tmp_path: Path) -> Path:
     for seed in (0, 1):
         path = tmp_path / "runs" / "bert" / f"c{STEERS}" / f"r{seed}{STEERS}{HALF}"
         path.mkdir(parents=True)
-        config = {
-            "plugin": "bert",
-            "ablation": TITLE,
-            "seed": seed,
-            "model": {"text": TITLE},
-            "data": {"corpus": TITLE},
-        }
+        config = {"plugin": "bert", "ablation": WHOLE, "seed": seed}
+        config |= {"model": {"text": WHOLE}, "data": {"corpus": WHOLE}}
         (path / "config.yaml").write_text(yaml.safe_dump(config))
         write_json(path / "env.json", {"mnerkit": RELEASE, "command": ["mnerkit", TITLE], "device": TITLE})
         words = ["Ann", f"sees{STEERS}{ENDS}", "Rome"]
@@ -78,14 +73,14 @@ def runs(tmp_path: Path) -> Path:
 def test_the_table_of_runs(run: Run, runs: Path) -> None:
     assert SHOWN in run("runs", runs)[1]
     first, _ = map(json.loads, run("runs", runs, "--json")[1].strip().split("\n"))
-    assert first["ablation"] == TITLE and first["name"] == f"r0{STEERS}{HALF}"
+    assert first["ablation"] == WHOLE and first["name"] == f"r0{STEERS}{HALF}"
     run("runs", runs, "--by-seed")
     assert run("runs", runs, "--where", f"{STEERS}=1")[0] == 2
     assert run("runs", runs, "--sort", STEERS)[0] == 2
     for name in ("a.csv", "a.json"):
         assert run("runs", runs, "--export", name)[0] == 0
         assert not raw(Path(name).read_bytes().decode("utf-8"))
-    assert json.loads(Path("a.json").read_text("utf-8"))[0]["ablation"] == TITLE
+    assert json.loads(Path("a.json").read_text("utf-8"))[0]["ablation"] == WHOLE
 
 
 def test_a_comparison_and_a_repetition(run: Run, runs: Path) -> None:
@@ -164,6 +159,13 @@ def test_training_scoring_and_predicting(run: Run, corpus: Path) -> None:
     words = [json.loads(line)["words"] for line in Path(f"out{HALF}.jsonl").read_bytes().decode().split("\n")[:-1]]
     assert words == [line["words"] for line in lines]
     assert run("predict", "--ckpt_path", folder, "--input", f"{STEERS}{HALF}", "--output", "-")[0] == 1
+    images = Path(f"i{STEERS}{HALF}")
+    images.mkdir()
+    again = ("predict", "--ckpt_path", folder, "--images", images, "--output", "b.jsonl", "--input", "bad.jsonl")
+    Path("bad.jsonl").write_bytes(posts.read_bytes() + b"{\n")
+    for more in ((), ("--resume",), ("--resume", "--overwrite", "--on_bad_line", "skip")):
+        code, printed = run(*again, *more)
+        assert code == 1 - len(more) // 4, printed
     halved = Path("halved.jsonl")
     halved.write_text(json.dumps({"id": "a", "words": ["Ann", HALF]}) + "\n")
     code, printed = run("predict", "--ckpt_path", folder, "--input", halved, "--output", "-")
@@ -175,7 +177,7 @@ def test_a_sweep(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("table1", "sweep"):
         path = folder / "paper" / f"{name}.yaml"
         content = yaml.safe_load(path.read_text())
-        content |= {"title": TITLE, "note": TITLE}
+        content |= {"title": WHOLE, "note": WHOLE}
         content["rows"][0]["name"] = f"{name}{STEERS}"
         content.pop("printed", None)
         path.write_text(yaml.safe_dump(content))
@@ -186,7 +188,12 @@ def test_a_sweep(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert code == 0, printed
     code, printed = run(*command)
     assert code == 1 and SHOWN in printed and "page: " in printed
-    assert json.loads((out / "paper" / "table1" / "table.json").read_text("utf-8"))["title"] == WHOLE + r"\udc9b"
+    file = out / "paper" / "table1" / "table.json"
+    content = json.loads(file.read_text("utf-8"))
+    assert content["title"] == WHOLE
+    write_json(file, content | {"title": TITLE})
+    assert run("report", "--tables", file, "--out", "again")[0] == 0
+    assert r"\udc9b" in Path("again/index.html").read_text("utf-8")
     for kind in ("csv", "md", "tex", "html"):
         for path in out.glob(f"report/**/*.{kind}"):
             assert not raw(path.read_bytes().decode("utf-8")), path

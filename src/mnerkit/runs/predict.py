@@ -98,11 +98,9 @@ def predict_file(
                         "first_bad": progress.first_bad or (first_line(bad[0].message) if bad else ""),
                     }
                 )
-                content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(
-                    "utf-8", "backslashreplace"
-                )
+                content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
                 if content:
-                    progress = file.add(content, progress)
+                    progress = file.add(content.encode("utf-8", "backslashreplace"), progress)
                 _return_memory()
         if not progress.posts + progress.bad:
             raise DataError(f"--input {source} holds no posts")

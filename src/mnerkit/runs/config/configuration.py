@@ -244,6 +244,10 @@ def _merged(
                 model = {**model, "head": {}}
             merged = _laid_over({**merged, "model": model, "data": data}, layer)
         content: Any = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
+        json.dumps(content, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:  # YAML would not read it back
+        found = ascii(error.object[max(0, error.start - 40) : error.end])[1:-1]
+        raise UsageError(f"configuration: half of a surrogate pair at the end of {found}; is it UTF-8?") from None
     except (OmegaConfBaseException, YAMLError) as error:
         raise UsageError(f"configuration: {first_line(error)}") from None
     return dict(content)
