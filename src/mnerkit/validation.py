@@ -50,7 +50,7 @@ def _whole(text: Any) -> Any:
     return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
 
 
-Text = Annotated[str, BeforeValidator(_whole), Field(max_length=MOST_LETTERS)]
+Text = Annotated[str, Field(max_length=MOST_LETTERS), BeforeValidator(_whole)]
 Figure = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]  # a finite number, not absurdly large
 Place = Annotated[int, Field(ge=0, le=int(LARGEST))]  # counted from 0
 # a list of the file, as a tuple; its values are checked as strictly as others
