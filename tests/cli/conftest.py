@@ -12,8 +12,10 @@ from tests.cli import rank
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Sequence[str]], None]]:
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
     """A function that runs a command of mnerkit on two ranks, and fails where it does not end with 0.
+
+    With `cut_after` the command has to break off after so many training steps.
 
     They find each other by the variables that `torchrun` sets. `test_ddp.py` has Lightning start its ranks, too.
     """
@@ -32,9 +34,9 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Se
         pipes.append(ours)
         processes.append(process)
 
-    def run(command: Sequence[str]) -> None:
+    def run(command: Sequence[str], cut_after: int | None = None) -> None:
         for pipe in pipes:
-            pipe.send(list(command))
+            pipe.send((list(command), cut_after))
         codes = [pipe.recv() for pipe in pipes]
         assert codes == [0] * RANKS, "\n".join(log.read_text()[-2000:] for log in logs)
 

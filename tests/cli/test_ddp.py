@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mnerkit.cli import main
+from mnerkit.runs.continuation import WITHIN
 from mnerkit.runs.run_folder import RunFolder
+from tests.cli.test_resume_within_epochs import ALWAYS, BERT, assert_same_result, folder
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
@@ -70,6 +73,19 @@ def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path, tw
         two_ranks(["test", "--ckpt_path", str(run.best), *TWO, "--trainer.enable_progress_bar", "false"])
         assert (run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()) == of_two
     assert scored_by_one(run) == of_two
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_ranks_go_on_within_an_epoch(tmp_path: Path, two_ranks: Callable[..., None]) -> None:
+    command = [*BERT, "--trainer.max_epochs", "2", *TWO, "--name", "a"]
+    whole, cut = ([*command, "--runs_dir", str(tmp_path / place)] for place in ("whole", "cut"))
+    two_ranks(whole)
+    two_ranks([*cut, *ALWAYS], cut_after=4)  # of 3 steps an epoch
+    content = torch.load(folder(tmp_path / "cut").last, weights_only=True)
+    states = [rank["torch"] for rank in content[WITHIN]["ranks"]]
+    assert content[WITHIN]["batches"] == 1 and len(states) == 2 and not torch.equal(*states)
+    two_ranks(cut)
+    assert_same_result(folder(tmp_path / "cut"), folder(tmp_path / "whole"))
 
 
 def test_episodes_that_the_ranks_do_not_divide_are_refused(tmp_path: Path) -> None:

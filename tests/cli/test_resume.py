@@ -100,7 +100,7 @@ def test_a_killed_run_resumes_to_the_same_result(
     # the first moment comes after an epoch, so that there is something to continue from; others come at any time
     first = 1 + steps.index("save_checkpoint") if moment == 0 else 1
     number, delay = draw.randint(first, len(steps)), draw.uniform(0.0, 0.05)
-    cut = Fit(tmp_path, "cut", FIT)
+    cut = Fit(tmp_path, "cut", [*FIT, "--checkpoint_minutes", "0.000001" if moment % 2 else "10"])
     until = cut.killed(lambda begun: len(begun) >= number, delay)
     resumed = cut.to_its_end()
     print(
@@ -110,6 +110,8 @@ def test_a_killed_run_resumes_to_the_same_result(
     )
     if until.count("save_checkpoint") > 2:  # best and last of the first epoch were written
         assert resumed.count("training_step") < steps.count("training_step")
+    if moment % 2:  # a checkpoint was written after each step
+        assert resumed.count("training_step") <= steps.count("training_step") - until.count("training_step") + 1
     same_result(cut.folder, whole)
 
 

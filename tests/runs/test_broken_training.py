@@ -143,7 +143,7 @@ def test_broken_weights_are_those_that_are_trained_and_buffers_with_nan() -> Non
 
 
 def test_the_line_names_the_first_broken_step_of_any_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mnerkit.methods.finite_loss._of_all_ranks", lambda *_: [(None, []), ((3, ["a"]), [])])
+    monkeypatch.setattr("mnerkit.methods.finite_loss.of_all_ranks", lambda *_: [(None, []), ((3, ["a"]), [])])
     trainer: Any = build.lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(TrainingError, match=r"step 3 \(both from 0\): the loss a is"):
         StopAtBrokenLoss()._check(trainer, Method())

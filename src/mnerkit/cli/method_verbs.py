@@ -13,6 +13,7 @@ import functools
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     "runs_dir": ("DIR", "where run folders lie (default: runs)"),
     "overwrite": (None, "replace what is already there"),
     "keep_last": (None, "keep last.ckpt, from which an unfinished run goes on, when the run is finished"),
+    "checkpoint_minutes": (
+        "MINUTES",
+        "write last.ckpt within an epoch, too, after so many minutes (default: 10; 0: at the end of epochs alone)",
+    ),
     "ckpt_path": ("FILE", "a checkpoint (best.ckpt of a run folder)"),
     "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
     "input": (
@@ -76,14 +81,14 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
 _READ: dict[str, dict[str, Any]] = {
     "config": {"action": "append", "default": []},
     "runs_dir": {"default": "runs"},
+    "checkpoint_minutes": {"default": Place.checkpoint_minutes},
     "on_bad_line": {"choices": ("stop", "skip"), "default": "stop"},
     **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
 }
 FLAGS = {
     "fit": (
         *("plugin", "config", "ablation", "seed", "seeds", "baseline", "name", "test", "logger", "runs_dir"),
-        "overwrite",
-        "keep_last",
+        *("overwrite", "keep_last", "checkpoint_minutes"),
     ),
     **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir")),
     "predict": (
@@ -124,10 +129,10 @@ def _fit(options: argparse.Namespace) -> int:
     """Train, or continue training, and score the best checkpoint on dev (and once on test with `--test`)."""
     if options.baseline:
         raise UsageError("--baseline goes with --seeds: mnerkit fit ... --seeds 0 1 2 --baseline RUN")
-    configuration = configured(options)
+    configuration, place = configured(options), _place(options)
     from mnerkit.runs.fit import fit_configured
 
-    fit_configured(configuration, _place(options), show)
+    fit_configured(configuration, place, show)
     return 0
 
 
@@ -155,7 +160,8 @@ def _fit_seeds(options: argparse.Namespace) -> int:
 
 def _place(options: argparse.Namespace) -> Place:
     logger = several(options.logger) if options.logger else None
-    return Place(options.name, options.runs_dir, options.overwrite, options.test, logger, options.keep_last)
+    named = {field.name: getattr(options, field.name) for field in fields(Place)}
+    return Place(**named | {"logger": logger})
 
 
 def _score(options: argparse.Namespace, split: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, ConfigDict, Field, InstanceOf, model_validator
@@ -30,6 +30,24 @@ def _picture(pixels: Tensor) -> Tensor:
 def _indices(numbers: Tensor) -> Tensor:
     if numbers.dtype != torch.int64 or numbers.dim() != 1:
         raise ValueError(f"expected a list of whole numbers, not {tuple(numbers.shape)} {numbers.dtype}")
+    return numbers
+
+
+def _bytes(state: Tensor) -> Tensor:
+    if state.dtype != torch.uint8 or state.dim() != 1:
+        raise ValueError(f"expected bytes, not {tuple(state.shape)} {state.dtype}")
+    return state
+
+
+def _generator(state: Tensor) -> Tensor:
+    if _bytes(state).shape != torch.Generator().get_state().shape:
+        raise ValueError(f"{len(state)} bytes are no state of torch's generator")
+    return state
+
+
+def _twister(numbers: Tensor) -> Tensor:
+    if len(_indices(numbers)) != 625 or int(numbers.min()) < 0 or int(numbers.max()) >= 1 << 32 or numbers[-1] > 624:
+        raise ValueError("expected the 625 numbers of a Mersenne Twister")
     return numbers
 
 
@@ -116,15 +134,42 @@ class _Record(_Part):
     repeats: Annotated[InstanceOf[Tensor], AfterValidator(_indices)] | None = None  # absent from older checkpoints
 
 
+class _Loss(_Part):
+    sum: float
+    posts: Place
+    how: dict[Literal["prog_bar", "logger", "on_step", "on_epoch", "sync_dist"], bool]
+
+
+class _Rank(_Part):
+    """What a rank needs to go on within an epoch: the state of its generators, and sums of its losses."""
+
+    torch: Annotated[InstanceOf[Tensor], AfterValidator(_generator)]
+    cuda: Annotated[InstanceOf[Tensor], AfterValidator(_bytes)] | None
+    numpy: Annotated[InstanceOf[Tensor], AfterValidator(_twister)]
+    numpy_normal: float | None
+    python: Annotated[InstanceOf[Tensor], AfterValidator(_twister)]
+    python_normal: float | None
+    losses: dict[_Name, _Loss]
+
+
+class _WithinEpoch(_Part):
+    batches: Place
+    ranks: Annotated[ListOf[_Rank], Field(min_length=1)]
+
+
 class CheckpointContent(_Part):
     """A checkpoint; what else Lightning keeps in it (optimiser, loops) is Lightning's to read.
 
     Attributes:
         epoch: number of the epoch, counted from 0.
+        global_step: how many steps were taken.
         state_dict: weights by name.
         mnerkit: what is needed to build the method.
+        within_epoch: what Lightning does not keep of an epoch that has begun; None at the end of an epoch.
     """
 
     epoch: Place
+    global_step: Place = 0
     state_dict: dict[str, Annotated[InstanceOf[Tensor], AfterValidator(_dense)]]
     mnerkit: _Record
+    within_epoch: _WithinEpoch | None = None

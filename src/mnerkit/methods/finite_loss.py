@@ -112,20 +112,20 @@ class StopAtBrokenLoss(lightning.Callback):
         self._checked = now
         step = method.finite_losses.first_broken()
         weights = [] if step else broken_weights(method)
-        faults = [fault for fault in _of_all_ranks(trainer, (step, weights)) if any(fault)]
+        faults = [fault for fault in of_all_ranks(trainer, (step, weights)) if any(fault)]
         if not faults:
             return
         steps = [broken for broken, _ in faults if broken]
         raise TrainingError(_message(trainer, method, min(steps) if steps else None, faults[0][1]))
 
 
-def _of_all_ranks(trainer: lightning.Trainer, fault: tuple[Any, list[str]]) -> list[tuple[Any, list[str]]]:
-    """The faults of all ranks, in their order."""
+def of_all_ranks(trainer: lightning.Trainer, value: Any) -> list[Any]:
+    """What each rank has, in their order."""
     if trainer.world_size == 1 or not torch.distributed.is_initialized():
-        return [fault]
-    faults: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(faults, fault)
-    return faults
+        return [value]
+    values: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
 
 
 def _message(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import signal
-import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -29,7 +26,8 @@ from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
 from mnerkit.runs import launched_ranks, slurm
-from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.continuation import CheckpointsWithinEpochs
+from mnerkit.runs.run_folder import Place, RunFolder
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
 
@@ -90,13 +88,20 @@ class Assembly:
     config: dict[str, Any]
 
     @classmethod
-    def of(cls, config: dict[str, Any], folder: RunFolder | None = None, loggers: Collection[str] = ()) -> Assembly:
+    def of(
+        cls,
+        config: dict[str, Any],
+        folder: RunFolder | None = None,
+        loggers: Collection[str] = (),
+        checkpoint_minutes: float = Place.checkpoint_minutes,
+    ) -> Assembly:
         """Make the parts from a resolved configuration.
 
         Args:
             config: every option's value.
             folder: the run's, for metrics of every epoch and checkpoints; None where nothing is trained.
             loggers: besides `csv`, which is always written, `wandb`.
+            checkpoint_minutes: see `Place`.
         """
         # hints and the list of accelerators; set here since importing Lightning sets its own level
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -108,7 +113,7 @@ class Assembly:
             trainer["inference_mode"] = False  # answering takes gradients
         trainer |= {"use_distributed_sampler": False, "enable_checkpointing": folder is not None, "logger": False}
         if folder is not None:
-            trainer |= _record(config, folder, loggers, method.monitor)
+            trainer |= _record(config, folder, loggers, method.monitor, checkpoint_minutes)
         trainer["callbacks"] = [*trainer.get("callbacks", ()), _RanksEndToo()]
         try:
             made = lightning.Trainer(**trainer)
@@ -256,7 +261,9 @@ def _check_processes(trainer: lightning.Trainer) -> None:
         )
 
 
-def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str], monitor: str) -> dict[str, Any]:
+def _record(
+    config: dict[str, Any], folder: RunFolder, loggers: Collection[str], monitor: str, checkpoint_minutes: float
+) -> dict[str, Any]:
     """What the Trainer needs to write a run's folder: loggers, callbacks, checkpoints."""
     made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
     if "wandb" in loggers:
@@ -265,6 +272,7 @@ def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str],
     callbacks: list[lightning.Callback] = [
         StopAtBrokenLoss(),
         _ScoreLastStep(),
+        CheckpointsWithinEpochs(folder.last, checkpoint_minutes),
         ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared),
         ModelCheckpoint(filename="last", monitor=None, **shared),
     ]
@@ -277,36 +285,3 @@ def _record(config: dict[str, Any], folder: RunFolder, loggers: Collection[str],
         "callbacks": callbacks,
         "plugins": [AtomicCheckpoints()],
     }
-
-
-def carry_on(loggers: Iterable[Logger], done: int) -> None:
-    """Give the loggers of a run that goes on the rows of the epochs that are done; later ones come again.
-
-    Lightning's logger of CSV begins anew and deletes what a former process wrote. Call this on the first rank, before
-    anything is logged.
-
-    Args:
-        loggers: of the trainer; those of CSV are meant.
-        done: how many epochs the checkpoint holds from which the run goes on.
-    """
-    for logger in loggers:
-        if not isinstance(logger, CSVLogger):
-            continue
-        path = Path(logger.log_dir) / "metrics.csv"
-        if not path.is_file():
-            continue
-        with path.open(encoding="utf-8", newline="\n") as file:
-            rows = [row for row in csv.DictReader(file) if _number(row.get("epoch")) < done]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says that it deletes the file, and does
-            writer = logger.experiment
-        writer.metrics = rows
-        writer.save()
-
-
-def _number(epoch: str | None) -> float:
-    """The epoch of a row; one that was cut off belongs to none that is done."""
-    try:
-        return int(epoch or "")
-    except ValueError:
-        return float("inf")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import write_json
-from mnerkit.errors import CheckpointError, MnerkitError
-from mnerkit.printable import complain, show
+from mnerkit.errors import MnerkitError
+from mnerkit.printable import show
 from mnerkit.release import RELEASE
 from mnerkit.runs import files_read, identity
 from mnerkit.runs.config.configuration import Configuration, resolve
@@ -40,6 +40,7 @@ def fit(
     overwrite: bool = False,
     logger: str | Sequence[str] | None = None,
     keep_last: bool = False,
+    checkpoint_minutes: float = Place.checkpoint_minutes,
     report: Report = show,
 ) -> Run:
     """Train a method, or continue an unfinished run; dev selects. `mnerkit fit` from Python.
@@ -60,6 +61,7 @@ def fit(
         overwrite: replace a run of that name.
         logger: `csv` (always written), or `wandb` besides.
         keep_last: keep `last.ckpt`, from which an unfinished run goes on, when the run is finished.
+        checkpoint_minutes: after how many minutes `last.ckpt` is written within an epoch; 0: never.
         report: called with lines and tables of progress.
 
     Returns:
@@ -78,7 +80,8 @@ def fit(
         values=sections,
         seed=seed,
     )
-    return fit_configured(configuration, Place(name, runs_dir, overwrite, test, logger, keep_last), report)
+    place = Place(name, runs_dir, overwrite, test, logger, keep_last, checkpoint_minutes)
+    return fit_configured(configuration, place, report)
 
 
 def fit_configured(configuration: Configuration, place: Place, report: Report = show) -> Run:
@@ -94,7 +97,7 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         first = is_first_rank()
         state = folder.start(configuration.content, place.overwrite) if first else folder.follow(place.overwrite)
         if state != "done":
-            _train(configuration, folder, loggers, place.test, state, report)
+            _train(configuration, folder, loggers, place, state, report)
         if first and not place.keep_last:
             folder.last.unlink(missing_ok=True)
         if state != "done":
@@ -116,21 +119,22 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
 
 
 def _train(
-    configuration: Configuration, folder: RunFolder, loggers: list[str], test: bool, state: str, report: Report
+    configuration: Configuration, folder: RunFolder, loggers: list[str], place: Place, state: str, report: Report
 ) -> None:
     """Train a `new` run, or continue one (`resume`), and score it."""
     config = configuration.content
     cells, others = dict[str, Any](), list[files_read.Note]()
-    splits = ("dev", "test") if test else ("dev",)
+    splits = ("dev", "test") if place.test else ("dev",)
     started = time.time()
     from mnerkit.data.batches.truncation import sentence
     from mnerkit.methods import checkpoint, wandb_logging
-    from mnerkit.runs.build import Assembly, carry_on
+    from mnerkit.runs.build import Assembly
+    from mnerkit.runs.continuation import carry_on, progress
 
     try:
         if "wandb" in loggers:
             config, cells = wandb_logging.account(config, folder.path.parts[-2])
-        assembly = Assembly.of(config, folder, loggers)
+        assembly = Assembly.of(config, folder, loggers, place.checkpoint_minutes)
         assembly.prepare()
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:
@@ -161,7 +165,7 @@ def _train(
         wandb_logging.note(trainer.loggers, cells=cells)
     ready = time.time()
     if method.trainable_parameters():
-        done = _epochs(folder.last) if state == "resume" else None
+        done = progress(folder.last) if state == "resume" else None
         if done is not None and trainer.is_global_zero:
             carry_on(trainer.loggers, done)
         last = None if done is None else folder.last
@@ -201,23 +205,6 @@ def _train(
         if line := warning(config):
             report(line)
         report(f"run {folder.path}")
-
-
-def _epochs(last: Path) -> int | None:
-    """How many epochs a checkpoint holds from which a run can go on; None without one.
-
-    A damaged one is reported, and the run begins anew.
-    """
-    from mnerkit.methods import checkpoint
-
-    if not last.is_file():
-        return None
-    try:
-        return int(checkpoint.read(last)["epoch"]) + 1
-    except CheckpointError as problem:
-        if is_first_rank():
-            complain(f"{problem}; the run begins anew")
-        return None
 
 
 def environment(trainer: Any) -> dict[str, Any]:

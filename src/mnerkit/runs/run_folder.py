@@ -279,6 +279,10 @@ class Place:
         test: look at the test split once, with the best checkpoint, when training is over.
         logger: `csv` (always written), or `wandb` besides; default: the configuration's.
         keep_last: keep `last.ckpt` of a finished run, which is three times as large as `best.ckpt`.
+        checkpoint_minutes: after how many minutes `last.ckpt` is written within an epoch; 0: at its end alone.
+
+    Raises:
+        UsageError: the minutes are no number, or below 0.
     """
 
     name: str | None = None
@@ -287,6 +291,17 @@ class Place:
     test: bool = False
     logger: str | Sequence[str] | None = None
     keep_last: bool = False
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        try:
+            minutes = float(self.checkpoint_minutes)
+        except (TypeError, ValueError):
+            minutes = -1.0
+        if not 0 <= minutes < float("inf"):
+            shown = str(self.checkpoint_minutes)[:20]
+            raise UsageError(f"--checkpoint_minutes {shown}: give a number of minutes; 0 turns it off")
+        object.__setattr__(self, "checkpoint_minutes", minutes)
 
     def folder(self, configuration: Configuration) -> RunFolder:
         """The folder of a run: by plugin, corpus and variant, and its name.

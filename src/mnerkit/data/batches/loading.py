@@ -28,18 +28,22 @@ POOL_BATCHES = 100
 
 
 class _RankSampler(DistributedSampler[Any]):
-    """The share of one rank: every `num_replicas`-th item, from `rank` on; nothing is padded or repeated."""
+    """The share of one rank: every `num_replicas`-th item, from `rank` on; nothing is padded or repeated.
+
+    Attributes:
+        done: epoch -> how many of this rank's items a former process was done with; they are left out.
+    """
 
     def __init__(self, items: Sequence[Any], world_size: int, rank: int) -> None:
         super().__init__(items, num_replicas=world_size, rank=rank, shuffle=False)  # type: ignore[arg-type]
-        self.items = items
+        self.items, self.done = items, dict[int, int]()
 
     def order(self) -> Sequence[Any]:
         """The items of all ranks in this epoch."""
         return self.items
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.order()[self.rank :: self.num_replicas])
+        return iter(self.order()[self.rank :: self.num_replicas][self.done.get(self.epoch, 0) :])
 
     def __len__(self) -> int:
         return len(range(self.rank, len(self.items), self.num_replicas))
