@@ -13,7 +13,7 @@ from typing import Any
 
 from mnerkit.atomic_files import write_json
 from mnerkit.errors import MnerkitError
-from mnerkit.printable import show
+from mnerkit.printable import complain, show
 from mnerkit.release import RELEASE
 from mnerkit.runs import files_read, identity
 from mnerkit.runs.config.configuration import Configuration, resolve
