@@ -23,7 +23,7 @@ FACE = "mnerkit"
 FLOORS = (
     {"printable"},
     {"errors", "text_table", "templates", "import_hooks", "atomic_files", "release"},
-    {"strict_json", "plain_yaml", "validation", "stop_signals"},
+    {"strict_json", "plain_yaml", "torch_archive", "validation", "stop_signals"},
     {"options"},
     {"registry"},
     {"scaffold"},

@@ -139,7 +139,8 @@ def plain_experiment(path: Path) -> Any:
             for metric in content["metrics"]:
                 said = row.get("printed", True)
                 value = None
-                if lines and said and metric.get("printed") and group.get("where") is not None:
+                counted = lines and said and metric.get("printed") and group.get("where") is not None
+                if counted:
                     name = said if isinstance(said, str) else row["name"]
                     wanted = {
                         content["printed"]["row"]: name,
@@ -149,12 +150,8 @@ def plain_experiment(path: Path) -> Any:
                     written = line[metric["printed"]].strip()
                     assert set(written) <= set("0123456789+-.eE")
                     value = round(float(written) * content["printed"].get("scale", 1), 6) if written else None
-                mine = [each for each in content.get("errata", ()) if each["row"] == row["name"]]
-                fixed = (
-                    [each["corrected"] for each in mine if each.get("corrected") is not None]
-                    if value is not None or mine
-                    else []
-                )
+                mine = [each for each in content.get("errata", ()) if counted and each["row"] == row["name"]]
+                fixed = [each["corrected"] for each in mine if each.get("corrected") is not None]
                 shown.append((value, fixed[0] if fixed else None))
     return (
         "paper/table1",

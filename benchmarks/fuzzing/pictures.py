@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 from xml.dom import minidom
 
-from fuzzing.plain_json import lines_of, loads, rows_of, text, text_of, whole
+from fuzzing.plain_json import lines_of, loads, plain_float, rows_of, text, text_of, whole
 from fuzzing.reader import Reader
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.pictures.boxes import read_box_lines
@@ -132,11 +132,6 @@ def plain_voc(path: Path) -> Any:
                 sides.append(plain_float("".join(part.data for part in side.childNodes)))
             found.append([sides[0] - 1, sides[1] - 1, *sides[2:]])
     return found
-
-
-def plain_float(written: str) -> float:
-    assert set(written.strip()) <= set("0123456789+-.eE")
-    return float(written)
 
 
 def read_crops(path: Path) -> Any:

@@ -58,3 +58,8 @@ def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
         else:
             found[-1][1] = place + 1
     return [(start, end, kind) for start, end, kind in found]
+
+
+def plain_float(written: str) -> float:
+    assert set(written.strip()) <= set("0123456789+-.eE")
+    return float(written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -89,7 +90,7 @@ def plain_scored(path: Path) -> Any:
     found = []
     for line in path.read_bytes().decode().removesuffix("\n").split("\n") if path.stat().st_size else ():
         row = loads(line)
-        assert len(row["images"]) == len(row["scores"]) == len(row["raw"])
+        assert len(row["images"]) == len(row["scores"]) >= len(row["raw"])
         figures = [value for value in row["scores"] + row["raw"] if value is not None]
         assert all(type(value) in (int, float) and math.isfinite(value) for value in figures)
         found.append((text(row["id"]), list(map(text, row["images"])), row["scores"], row["raw"]))
@@ -265,7 +266,9 @@ def read_curve(path: Path) -> Any:
 def plain_curve(path: Path) -> Any:
     """All points that the file has; those behind a damaged line are not read."""
     found: dict[str, dict[int, list[float]]] = {"dev/f1": {}, "train/loss": {}}
-    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8", "replace"), newline="")))
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):
+        rows += csv.reader(io.StringIO(path.read_bytes().decode("utf-8", "replace"), newline=""))
     for row in rows[1:]:
         for name in found:
             if name in rows[0]:

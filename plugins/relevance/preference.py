@@ -7,7 +7,6 @@ more than a margin are tied. Only training posts are ranked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.readers import is_blank, lines
 from mnerkit.data.random_draws import stream
 from mnerkit.errors import DataError, UsageError
+from mnerkit.strict_json import loads
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def from_file(
 
 def _ranking(line: str, where: str) -> tuple[str, list[int], int]:
     try:
-        row: Any = json.loads(line)
+        row: Any = loads(line)
         name, order, blank = row["id"], row["order"], row["blank_pos"]
     except (ValueError, RecursionError, TypeError, KeyError):  # an integer of 5,000 digits is a ValueError
         raise DataError(f'{where}: expected {{"id": ..., "order": [...], "blank_pos": N}}') from None

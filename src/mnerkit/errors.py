@@ -12,11 +12,20 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
+MOST_LETTERS = 1000  # of a line of a message; its end often says the way out
+
 
 class MnerkitError(Exception):
-    """Base of all mistakes that mnerkit reports without a traceback."""
+    """Base of all mistakes that mnerkit reports without a traceback.
+
+    Args:
+        message: what is wrong; lines of very many letters, such as a file may hold, are shortened in their middle.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(map(_shortened, message.split("\n"))))
 
 
 class UsageError(MnerkitError):
@@ -85,6 +94,10 @@ _UNWRITABLE = {
     errno.EROFS: "make it writable, or choose another folder",
     errno.EIO: "see to the disk",
 }
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS // 2]} ... {line[-MOST_LETTERS // 4 :]}"
 
 
 def line_of(problem: BaseException) -> str | None:

@@ -66,7 +66,7 @@ def _check_limits(text: str, aliases: bool) -> None:
     import yaml
 
     values = 0
-    starts: list[tuple[str | None, int]] = []  # of open collections: name, values before it
+    starts: list[tuple[str | None, int, _Keys | None]] = []  # of open collections: name, values before it, keys
     sizes: dict[str, int] = {}  # values that an alias stands for
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
@@ -75,21 +75,45 @@ def _check_limits(text: str, aliases: bool) -> None:
             if event.anchor not in sizes:
                 raise ValueError(f"the alias *{str(event.anchor)[:40]} stands for itself, or for nothing")
             values += sizes[event.anchor]
-        elif isinstance(event, yaml.NodeEvent):
+        if isinstance(event, yaml.NodeEvent) and starts and (keys := starts[-1][2]) is not None:
+            keys.add(event)
+        if isinstance(event, yaml.NodeEvent) and not isinstance(event, yaml.AliasEvent):
             if isinstance(event, yaml.CollectionStartEvent):
-                starts.append((event.anchor, values))
+                keys = _Keys() if isinstance(event, yaml.MappingStartEvent) else None
+                starts.append((event.anchor, values, keys))
             elif event.anchor is not None:
                 sizes[event.anchor] = 1
             if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LETTERS:
                 raise ValueError(f"a value of more than {MAX_LETTERS} letters")
             values += 1
         elif isinstance(event, yaml.CollectionEndEvent):
-            name, before = starts.pop()
+            name, before, _ = starts.pop()
             if name is not None:
                 sizes[name] = values - before
         if values > MAX_VALUES or len(starts) > MAX_DEPTH:
             limit = f"{MAX_VALUES} values" if values > MAX_VALUES else f"{MAX_DEPTH} levels"
             raise ValueError(f"more than {limit}, which is the limit")
+
+
+class _Keys:
+    """The keys of a mapping that is being parsed: of two that are one PyYAML would drop the first, silently."""
+
+    def __init__(self) -> None:
+        self._keys: set[str] = set()
+        self._is_key = True
+
+    def add(self, event: Any) -> None:
+        """Take the next key or value.
+
+        Raises:
+            ValueError: the mapping has the key.
+        """
+        key = getattr(event, "value", None) if self._is_key else None
+        if key in self._keys:
+            raise ValueError(f"the key {key[:40]!r} stands there twice, in line {event.start_mark.line + 1}")
+        if key is not None:
+            self._keys.add(key)
+        self._is_key = not self._is_key
 
 
 @contextmanager

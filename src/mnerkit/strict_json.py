@@ -1,8 +1,13 @@
-"""JSON files of ours, read strictly: not too large or deep, no NaN, no key twice. `validation.py` checks their keys."""
+"""JSON read strictly: no key twice; files of ours also not too large or deep, without NaN. `validation.py` checks keys.
+
+And numbers in other text files.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +16,32 @@ from mnerkit.errors import DataError, first_line
 MAX_BYTES = 8 << 20  # of a configuration, a record of the environment or of scores; real ones have some kilobytes
 
 
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
+
+
 class Unreadable(DataError):
     """A file that the system does not let us read now; it may be whole."""
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text in which no key stands twice: the standard reader drops all but the last, silently.
+
+    Raises:
+        ValueError: it is something else; of a number of very many digits, too.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def number(text: str) -> float:
+    """A decimal number; `float` also reads `1_0`, `nan` and the digits of other scripts.
+
+    Raises:
+        ValueError: it is something else, or too large.
+    """
+    if not _NUMBER.fullmatch(text) or math.isinf(value := float(text)):
+        raise ValueError(f"{text[:40]!r} is no number")
+    return value
 
 
 def read_json(path: Path) -> Any:
@@ -60,9 +89,9 @@ def _refuse_constant(name: str) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"key {key!r} stands there twice")
-        content[key] = value
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        key = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"key {key[:60]!r} stands there twice")
     return content

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import logging
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
+from mnerkit import torch_archive
 from mnerkit.atomic_files import draft
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError, DataError
@@ -119,16 +119,12 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(file: Path) -> None:
-    """Refuse what is no archive as `torch.save` writes it, before anything is unpacked.
+    """Refuse what is no archive as `torch.save` writes it, or has too large a record, before anything is unpacked.
 
     Raises:
         ValueError: with the reason.
     """
-    with zipfile.ZipFile(file) as archive:
-        parts = archive.infolist()
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > file.stat().st_size:
-        raise ValueError("its parts are compressed, which those of a checkpoint are not")
+    parts = torch_archive.check_archive(file)
     records = [part.file_size for part in parts if part.filename.endswith("data.pkl")]
     if not records:
         raise ValueError("it has no record")
@@ -146,9 +142,7 @@ def _check_digest(file: Path, content: Mapping[str, Any]) -> None:
         if content_digest(content) != content[DIGEST]:
             raise ValueError("its content does not have the digest that was noted when it was written")
         return
-    with zipfile.ZipFile(file) as archive:
-        if broken := archive.testzip():
-            raise ValueError(f"{broken} does not have its checksum")
+    torch_archive.check_sums(file)
 
 
 @functools.cache

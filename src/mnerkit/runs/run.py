@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mnerkit.errors import DataError
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.strict_json import loads
 
 
 class Run:
@@ -56,8 +56,8 @@ class Run:
         file = self.path / f"predictions.{split}.jsonl"
         try:
             with file.open(encoding="utf-8", newline="\n") as stream:
-                return [json.loads(line) for line in stream]
-        except (OSError, ValueError) as problem:
+                return [loads(line) for line in stream]
+        except (OSError, ValueError, RecursionError) as problem:
             raise DataError(f"{file}: {getattr(problem, 'strerror', None) or problem}") from None
 
     def figure(self, kind: str, split: str = "test", posts: list[str] | None = None, limit: int = 8) -> Path:

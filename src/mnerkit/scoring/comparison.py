@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mnerkit.data.corpus.tags import counted
 from mnerkit.errors import DataError
 from mnerkit.scoring.counts import prf
 from mnerkit.scoring.significance import paired_counts_test
+from mnerkit.strict_json import loads
 
 MAX_BYTES = 512 << 20  # of a file of predictions
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
@@ -59,7 +59,7 @@ def read_answers(path: Path) -> list[Answer]:
         with path.open(encoding="utf-8", newline="\n") as stream:
             for number, line in enumerate(stream, 1):
                 try:
-                    answers.append(_answer(json.loads(line)))
+                    answers.append(_answer(loads(line)))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise DataError(f"{path}:{number}: no prediction with gold entities") from None
     except (OSError, UnicodeDecodeError) as problem:
@@ -75,6 +75,9 @@ def _answer(row: dict[str, Any]) -> Answer:
     Raises:
         ValueError: a value is of another kind, or an entity lies outside the post.
     """
+    lists = [row["words"], row["gold"], row["entities"], *(row.get(key, []) for key in ("ignored", "types", "support"))]
+    if not all(isinstance(value, list) for value in lists):
+        raise ValueError("a value of another kind")
     ignored = tuple(row.get("ignored", ()))
     predicted = [Entity(span["start"], span["end"], span["type"]) for span in row["entities"]]
     answer = Answer(
@@ -91,7 +94,7 @@ def _answer(row: dict[str, Any]) -> Answer:
     texts = [answer.id, *answer.words, *answer.types, *answer.support, *(span.type for span in spans)]
     numbers = [*ignored, *(bound for span in spans for bound in (span.start, span.end))]
     numbers += [] if answer.episode is None else [answer.episode]
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
         raise ValueError("a value of another kind")
     if not all(0 <= span.start < span.end <= len(answer.words) for span in spans):
         raise ValueError("an entity lies outside the post")
@@ -132,8 +135,17 @@ def _spans(answer: Answer) -> str:
 
 
 def by_post(answers: Iterable[Answer]) -> dict[Key, Answer]:
-    """Answers by the number of the episode (-1: none) and the id of the post."""
-    return {(-1 if answer.episode is None else answer.episode, answer.id): answer for answer in answers}
+    """Answers by the number of the episode (-1: none) and the id of the post.
+
+    Raises:
+        DataError: a post has two answers, in one episode or without any.
+    """
+    found: dict[Key, Answer] = {}
+    for answer in answers:
+        if found.setdefault((-1 if answer.episode is None else answer.episode, answer.id), answer) is not answer:
+            episode = "" if answer.episode is None else f" in {_episode(answer)}"
+            raise DataError(f"two predictions of post {answer.id[:80]!r}{episode}")
+    return found
 
 
 def common_posts(names: Sequence[object], answers: Sequence[Mapping[Key, Answer]]) -> list[Key]:

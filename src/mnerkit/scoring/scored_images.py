@@ -6,22 +6,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
-from mnerkit.errors import DataError, first_line
+from mnerkit.errors import DataError
+from mnerkit.strict_json import loads
+from mnerkit.validation import Figure, Line
 
 MAX_BYTES = 64 << 20  # of a file
 MOST_BINS = 100  # of a histogram
 BY_TRUTH = (("relevant/histogram", "relevant images"), ("irrelevant/histogram", "irrelevant images"))
 
 
-class ScoredImages(BaseModel):
+class ScoredImages(Line):
     """A line of the discriminator's predictions: a post, its images and their R; `raw` is None where none was read."""
 
     id: str
     images: list[str]
     scores: list[Annotated[float, Field(ge=0, le=1)]]
-    raw: list[float | None]
+    raw: list[Figure | None]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not len(self.raw) <= len(self.scores) == len(self.images):
+            raise ValueError("not one R for each image")
+        return self
 
     @property
     def relevance(self) -> list[float | None]:
@@ -40,11 +49,11 @@ def read_scored_images(path: Path) -> list[ScoredImages]:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"{path} has more than {MAX_BYTES >> 20} MB")
         for line in path.read_bytes().decode("utf-8").removesuffix("\n").split("\n") if path.stat().st_size else ():
-            rows.append(ScoredImages.model_validate_json(line))
-    except ValidationError:
+            rows.append(ScoredImages.model_validate(loads(line)))
+    except OSError as problem:
+        raise DataError(f"{path}: {problem.strerror}") from None
+    except (ValueError, RecursionError):  # also of pydantic
         raise DataError(f"{path}:{len(rows) + 1}: no line with the R of images") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path}: {first_line(problem)}") from None
     return rows
 
 

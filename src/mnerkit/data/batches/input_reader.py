@@ -18,6 +18,7 @@ from pydantic import Field
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import MAX_LINE, MAX_LIST, bio_posts, decoded, is_blank, record_of
 from mnerkit.errors import DataError
+from mnerkit.strict_json import loads
 from mnerkit.validation import Content
 
 BLOCK_LINES = 4096  # lines of a block; posts where a post has several lines
@@ -244,7 +245,7 @@ class InputReader:
                 "\nWrite one record a line instead."
             )
         try:
-            records = json.loads(decoded(content, self.name, 1))
+            records = loads(decoded(content, self.name, 1))
         except (ValueError, RecursionError) as wrong:
             raise DataError(f"{self.name}: not a JSON list: {wrong}.") from None
         done = self._lines

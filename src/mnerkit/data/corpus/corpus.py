@@ -289,6 +289,6 @@ def _captions(given: str | Path | None, place: Place) -> tuple[dict[str, str], P
         name, separator, caption = text.partition(" :")
         if text.strip() and not separator:
             raise DataError(f"{path}:{number}: expected '<picture> :<caption>', found {text[:60]!r}.")
-        if separator:
-            texts[name] = caption
+        if separator and texts.setdefault(name, caption) != caption:
+            raise DataError(f"{path}:{number}: another caption of {name[:80]!r} than above; keep one.")
     return texts, path

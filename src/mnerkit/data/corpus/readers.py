@@ -29,6 +29,7 @@ from mnerkit.data.corpus.foreign_columns import as_bio
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.errors import DataError
+from mnerkit.strict_json import loads
 
 MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
 MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
@@ -90,7 +91,7 @@ def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         where = f"{name}:{number}"
         try:
-            row = json.loads(text)
+            row = loads(text)
         except (ValueError, RecursionError) as problem:
             raise DataError(f"{where}: not JSON ({str(problem)[:80]}): {text[:60]!r}.") from None
         if not isinstance(row, dict):
@@ -177,6 +178,9 @@ def _with_tag_names(record: Any, path: Path, where: str) -> Any:
         return record
     file = path.with_name(TAG_NAMES)
     names = [text.strip() for _, text in lines(file) if text.strip()] if file.is_file() else []
+    if len(set(names)) < len(names):
+        name = next(name for place, name in enumerate(names) if name in names[:place])
+        raise DataError(f"{file}: {name[:40]!r} stands there twice, so the numbers behind it would be off by one.")
     if not names or not all(0 <= tag < len(names) for tag in tags):
         raise DataError(
             f"{where}: the tags in {keys[0]!r} are numbers, and {file} does not have names for all of them.\n"
@@ -285,7 +289,7 @@ def _whole(path: Path) -> list[Any]:
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError) as wrong:
         raise DataError(f"{path}: not a JSON list: {wrong}.") from None
 
@@ -297,7 +301,7 @@ def record_of(text: str, where: str) -> Any:
         DataError: it is neither.
     """
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError) as wrong:
         problem = wrong.msg if isinstance(wrong, json.JSONDecodeError) else str(wrong)
     if len(text) > MAX_LITERAL:
@@ -309,8 +313,20 @@ def record_of(text: str, where: str) -> Any:
         unusable = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
         with contextlib.suppress(*unusable), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in the tweets
-            return ast.literal_eval(text.strip())
+            tree = ast.parse(text.strip(), mode="eval")
+            _check_keys(tree, where)
+            return ast.literal_eval(tree)
     raise DataError(f"{where}: neither JSON ({problem}) nor a Python literal: {text[:60]!r}.")
+
+
+def _check_keys(tree: ast.AST, where: str) -> None:
+    """Refuse a dict with a key twice, of which Python would drop the first."""
+    for each in ast.walk(tree):
+        if isinstance(each, ast.Dict):
+            keys = [key.value for key in each.keys if isinstance(key, ast.Constant)]
+            if len(set(keys)) < len(keys):
+                key = next(key for place, key in enumerate(keys) if key in keys[:place])
+                raise DataError(f"{where}: the key {str(key)[:60]!r} stands there twice.")
 
 
 def _is_literal(text: str) -> bool:

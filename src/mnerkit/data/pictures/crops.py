@@ -18,6 +18,7 @@ from typing import Any
 
 from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, ImageFolders, safe_name, split_files
 from mnerkit.errors import DataError, first_line
+from mnerkit.torch_archive import read_plain
 
 MAX_BYTES = 64 << 20
 # what torch makes of files that are damaged or cut off
@@ -104,20 +105,13 @@ def read_dict(path: Path) -> CropDict:
     Raises:
         DataError: too large, not a dict of lists of names, or a name that leads out of its folder.
     """
-    import torch  # here: verbs that look at no crops do not wait for it
-
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{path} has {size} bytes; the limit is {MAX_BYTES}.")
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as packed:
-                size = sum(each.file_size for each in packed.infolist())
-            if size > MAX_BYTES:
-                raise DataError(f"{path} has {size} bytes when unpacked; the limit is {MAX_BYTES}.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the pickle's protocol
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = read_plain(path)
     except _BROKEN as problem:
         reason = str(problem).rpartition("WeightsUnpickler error: ")[2].strip() or type(problem).__name__
         raise DataError(f"{path}: not a dict of plain data: {first_line(reason)[:120]}") from None

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import XML, Element, ParseError, TreeBuilder, XMLPars
 
 from mnerkit.data.pictures.boxes import MAX_LABEL, BoxFile, PictureBoxes
 from mnerkit.errors import DataError
+from mnerkit.strict_json import number
 from mnerkit.validation import validated
 
 MAX_BYTES = 4 << 20  # of one file: hundreds of times what a crowded picture needs
@@ -63,12 +64,9 @@ def _number(element: Element, name: str, where: str) -> float | None:
     if text is None:
         return None
     try:
-        number = float(text)
+        return number(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where}: <{name}> must be a number, found {text[:40]!r}.")
-    return number
+        raise DataError(f"{where}: <{name}> must be a number, found {text[:40]!r}.") from None
 
 
 class _Elements(TreeBuilder):

@@ -45,7 +45,11 @@ def read_run(folder: Path, split: str = "test") -> RunCases:
     if not path.is_file():
         remedy = "`mnerkit test --ckpt_path RUN` writes it" if split == "test" else "is it a finished run's folder?"
         raise DataError(f"run {folder} has no {path.name}: {remedy}")
-    cases = by_post(read_answers(path))
+    answers = read_answers(path)
+    try:
+        cases = by_post(answers)
+    except DataError as problem:
+        raise DataError(f"{path}: {problem}") from None
     run = RunFolder(folder)
     config = run.config() if run.started else {}
     name = " ".join(str(part) for part in (config.get("plugin"), config.get("ablation"), folder.name) if part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from pathlib import Path
 from pydantic import model_validator
 
 from mnerkit.errors import DataError, did_you_mean
+from mnerkit.strict_json import number
 from mnerkit.validation import Content, Text
 from mnerkit.validation import Figure as Number
 
-# in the folder of all experiments; its columns: paper, location, as_printed, likely_correct, basis
-ERRATA = "errata.csv"
+ERRATA = "errata.csv"  # in the folder of all experiments
+COLUMNS = ("paper", "location", "as_printed", "likely_correct", "basis")
 # folder -> what `errata.csv` calls the paper
 PAPERS = {"mousing": "MOUSING", "mgips_cl": "MGIPS-CL", "gmf": "GMF", "gei": "GEI", "gifr": "GIFR"}
 
@@ -62,9 +63,7 @@ class Printed(Content):
         return self._context["file"].parent / self.file
 
     def _check_column(self, column: str) -> None:
-        columns = [name for line in _lines(self.path)[:1] for name in line]
-        if column not in columns:
-            raise DataError(f"{self.path}: no column {column!r}.{did_you_mean(column, columns)}")
+        _check_columns(self.path, [column])
 
     def figure(self, row: str, where: Mapping[str, str], column: str) -> Figure:
         """The figure of a row in a column.
@@ -92,7 +91,7 @@ class Printed(Content):
             return Figure()
         try:
             # a share of four digits stays one of four digits
-            return Figure(round(float(raw) * self.scale, 6), raw)
+            return Figure(round(number(raw) * self.scale, 6), raw)
         except ValueError:
             raise DataError(f"{self.path}: {column} of {row!r} is no number: {raw!r}") from None
 
@@ -126,6 +125,7 @@ class Erratum(Content):
         """Its line of the errata of all experiments."""
         path, folder = self._context["folder"] / ERRATA, self._context["file"].parent.name
         paper = PAPERS.get(folder, folder)
+        _check_columns(path, COLUMNS)
         lines = {line["location"]: line for line in _lines(path) if line["paper"] == paper}
         if self.location not in lines:
             near = did_you_mean(self.location, lines)
@@ -139,11 +139,27 @@ class Erratum(Content):
         return f"printed {line['as_printed']}, likely {line['likely_correct']}: {line['basis']}"
 
 
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuse a CSV file that lacks a column."""
+    columns = [name for line in _lines(path)[:1] for name in line]
+    for name in names:
+        if name not in columns:
+            raise DataError(f"{path}: no column {name[:80]!r}.{did_you_mean(name, columns)}")
+
+
 @cache
 def _lines(path: Path) -> tuple[dict[str, str], ...]:
     """The lines of a CSV file, by column."""
     try:
         with path.open(encoding="utf-8", newline="\n") as stream:
-            return tuple({key: value or "" for key, value in line.items() if key} for line in csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as error:
+            reader = csv.reader(stream, strict=True)
+            head, lines = next(reader, []), []
+            if len(set(head)) < len(head):
+                raise DataError(f"{path}:1: two columns have one name")
+            for cells in filter(None, reader):
+                if len(cells) != len(head):
+                    raise DataError(f"{path}:{reader.line_num}: {len(cells)} cells below {len(head)} names of columns")
+                lines.append(dict(zip(head, cells, strict=True)))
+            return tuple(lines)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None

@@ -41,6 +41,7 @@ def read_file(name: str | Path) -> dict[str, Any]:
         UsageError: no such file, or not sections of options.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     path, folder = Path(name), packaged()
     if not path.is_file() and path.name == str(name) and folder is not None:
@@ -53,12 +54,14 @@ def read_file(name: str | Path) -> dict[str, Any]:
         )
     try:
         text = checked_text(path)
-        with one_line(path):  # what OmegaConf raises are ValueErrors, too
+        with one_line(path):  # most of what OmegaConf raises are ValueErrors, too
             content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror}") from None
     except DataError as error:
         raise UsageError(f"--config {error}") from None
+    except OmegaConfBaseException as error:  # an interpolation (`${...}`) that is none
+        raise UsageError(f"--config {path}: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--config {path}: expected sections model, data, trainer")
     # a section whose options are all commented out says nothing

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import TowerError
 from mnerkit.nn.recurrent import run_lstm
+from mnerkit.strict_json import number
 from mnerkit.towers.interface import TextStates, TextTower
 from mnerkit.towers.text.vocabulary import VocabularyReader
 
@@ -166,10 +167,10 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[Tensor, Tensor]:
                 width = width or len(numbers)
                 if len(numbers) != width or width < 2:
                     raise TowerError(f"{path}:{line}: {len(numbers)} numbers after the word; expected {max(width, 2)}")
-                number = numbers_of.get(word.lower())
+                place = numbers_of.get(word.lower())
                 # "The" and "the" share a number: the spelling in lower case wins
-                if number is not None and (number not in vectors or word == word.lower()):
-                    vectors[number] = [float(value) for value in numbers]
+                if place is not None and (place not in vectors or word == word.lower()):
+                    vectors[place] = [number(value) for value in numbers]
     except OSError as error:
         raise TowerError(f"word vectors {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mnerkit.errors import TowerError, first_line
+from mnerkit.torch_archive import read_plain
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -44,15 +44,17 @@ def _in_folder(name: str, folder: Path) -> Path | None:
 def _from_file(spec: str, file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise TowerError(f"tower {spec}: no such file {file}")
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SafetensorError):
-        raise TowerError(f"tower {spec}: {file} contains no plain weights (.pth or .safetensors)") from None
+        state = read_plain(file)
+    except Exception as error:  # torch and safetensors raise nearly anything for damaged files
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise TowerError(
+            f"tower {spec}: {file} contains no plain weights (.pth or .safetensors), or is damaged: {reason}"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise TowerError(f"tower {spec}: {file} contains no state dict")
     return state
