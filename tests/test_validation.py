@@ -141,7 +141,7 @@ def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("a: [", ":1: "), ("- a", ": not a mapping of keys"), ("\xff".encode("latin-1"), ": "), (None, ": No such file")],
+    [("a: ]", ":1: "), ("- a", ": not a mapping of keys"), ("\xff".encode("latin-1"), ": "), (None, ": No such file")],
 )
 def test_a_yaml_file_that_holds_no_mapping_is_refused_in_one_line(text: Any, line: str, tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"

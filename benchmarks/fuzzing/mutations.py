@@ -191,7 +191,7 @@ def odd_value(draw: Random) -> Any:
             None, True, False, 0, 1, -1, 3, 0.5, 1.5, 1e30, -0.0, 10**20, 10**400, float("nan"), float("inf"),
             "", " ", "a", "0", "1", "nan", "\ud800", "a\0b", "a\nb", "\u2028", "\x1b[31m", "../a", "/a", "B-PER", "O",
             "a" * 30_000, [], {}, [[]], [None], [1, 2], ["a"], ["a", "a"], {"a": 1}, [0.1] * 5000, ["a"] * 5000,
-            nested(60), nested(600),
+            nested(60), nested(250),
         ]
     )  # fmt: skip
 

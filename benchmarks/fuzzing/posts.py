@@ -12,7 +12,7 @@ from typing import Any
 from fuzzing.plain_json import TAG, lines_of, loads, spans, text, text_of
 from fuzzing.reader import Reader
 from mnerkit.data.batches.input_reader import BadLine
-from mnerkit.data.batches.inputs import input_reader
+from mnerkit.data.batches.inputs import input_reader, read_input
 from mnerkit.data.corpus.corpus import LABELS, TYPES, load_corpus
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
@@ -178,6 +178,25 @@ def read_requests(path: Path) -> Any:
         reader = input_reader(stream, str(path), ImageFolders([path.parent]), notes=RecordNotes())
         items = [item for block in reader.blocks(3) for item in block]
     return [None if isinstance(item, BadLine) else words_of(item.words) for item in items]
+
+
+def read_labelled(path: Path) -> Any:
+    return [(post.id, list(post.words), facts(post)[2]) for post in read_input(path)]
+
+
+def plain_labelled(path: Path) -> Any:
+    content = text_of(path)
+    if content.lstrip(" \t\r\n").startswith("IMGID:"):
+        return [post[:3] for post in plain_bio(lines_of(content))]
+    if content.lstrip(" \t\r\n").startswith("["):
+        rows = list(enumerate(loads(content), 1))
+    else:
+        rows = [(at, plain_value(line)) for at, line in enumerate(lines_of(content), 1) if line.strip(" \t")]
+    return [plain_record(row, str(at))[:3] for at, row in rows]
+
+
+def labelled(draw: Random) -> bytes:
+    return draw.choice((bio, records, records))(draw)
 
 
 def words_of(words: Any) -> str:
@@ -370,5 +389,6 @@ READERS = (
         "tag names", "labels.txt", "lines", names_of_tags, read_names_of_tags, plain_names_of_tags,
         beside={"numbered.jsonl": NUMBERED},
     ),
+    Reader("support", "support.jsonl", "json lines", labelled, read_labelled, plain_labelled),
     Reader("posts to tag", "in.jsonl", "json lines", requests, read_requests, plain_requests, agree=same_requests),
 )  # fmt: skip

@@ -24,8 +24,8 @@ class MnerkitError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__("\n".join(map(_shortened, message.split("\n"))))
+    def __init__(self, message: object = "") -> None:
+        super().__init__("\n".join(map(_shortened, str(message).split("\n"))))
 
 
 class UsageError(MnerkitError):
