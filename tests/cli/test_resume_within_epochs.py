@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mnerkit.cli import main
 from mnerkit.errors import UsageError
-from mnerkit.runs.continuation import WITHIN, CheckpointsWithinEpochs
+from mnerkit.runs.continuation import WITHIN, CheckpointsWithinEpochs, _random_state, _restore_random_state
 from mnerkit.runs.run_folder import Place, RunFolder
 from mnerkit.towers.interface import Encoder
 from tests.cli.cut import steps_of
@@ -47,9 +49,10 @@ def assert_same_result(one: RunFolder, other: RunFolder) -> None:
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_training_goes_on_within_an_epoch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_goes_on_within_an_epoch(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
     command, batches = COMMANDS[name]
     whole, cut = ([*command, "--runs_dir", str(tmp_path / place), "--name", "a"] for place in ("whole", "cut"))
     steps = steps_of([*whole, "--checkpoint_minutes", "0"])
@@ -61,7 +64,29 @@ def test_a_training_goes_on_within_an_epoch(name: str, tmp_path: Path, monkeypat
     # one more where dev is scored next, or a step of the optimiser takes another batch
     assert left - (steps - after) in (0, 1), f"cut after {after}"
     assert begun == [1, 2][after // batches :]
+    assert not [warning for warning in recwarn if "resum" in str(warning.message)]
     assert_same_result(folder(tmp_path / "cut"), folder(tmp_path / "whole"))
+
+
+def test_all_generators_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, on_device = torch.device("cuda", 1), {"state": torch.tensor([1, 2], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda where: on_device["state"] if where == device else None)
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, where: on_device.update({"state": state, "at": where})
+    )
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=device))
+
+    def draws() -> list[float]:
+        return [random.random(), random.gauss(), np.random.normal(), np.random.random(), float(torch.rand(()))]
+
+    draws()  # both normal generators now hold the second of two numbers
+    state = _random_state(trainer)
+    before = draws()
+    on_device["state"] = torch.zeros(2, dtype=torch.uint8)
+    assert draws() != before
+    _restore_random_state(trainer, state)
+    assert draws() == before
+    assert on_device["state"].tolist() == [1, 2] and on_device["at"] == device
 
 
 class Paced:

@@ -128,6 +128,8 @@ def test_steps_that_a_gradient_scaler_skips_are_no_fault_unless_all_are_skipped(
     losses.clear()
     losses.count(["a"], torch.tensor([float("inf")]), 0)
     assert losses.first_broken() == (0, ["a"])
+    losses.continued = True  # those before it were sound
+    assert losses.first_broken() is None
 
 
 def test_broken_weights_are_those_that_are_trained_and_buffers_with_nan() -> None:

@@ -24,15 +24,17 @@ class FiniteLosses:
     Attributes:
         skips: whether the gradient scaler of 16-bit floats skips steps that overflow. Such a step changes no weight, so
             that a loss is broken only if none of its steps is sound.
+        continued: whether a former process has taken sound steps of the epoch.
     """
 
     def __init__(self) -> None:
-        self.skips = False
+        self.skips = self.continued = False
         self._counts: dict[tuple[str, ...], tuple[Tensor, Tensor, list[int]]] = {}
 
     def clear(self) -> None:
         """Forget all steps; called when an epoch begins."""
         self._counts.clear()
+        self.continued = False
 
     @torch.no_grad()
     def count(self, names: Sequence[str], losses: Tensor, step: int) -> None:
@@ -59,7 +61,7 @@ class FiniteLosses:
         found: dict[int, list[str]] = {}
         for names, (_, sound, steps) in self._counts.items():
             for name, count in zip(names, sound.tolist(), strict=True):
-                if count < len(steps) and not (self.skips and count):
+                if count < len(steps) and not (self.skips and (count or self.continued)):
                     found.setdefault(steps[count], []).append(name)
         return min(found.items()) if found else None
 

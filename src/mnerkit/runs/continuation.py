@@ -129,6 +129,7 @@ class CheckpointsWithinEpochs(lightning.Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_train_epoch_start(trainer, pl_module)
         pl_module.on_train_epoch_start()
+        pl_module.finite_losses.continued = True
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Restore random state and losses, just before the first step."""

@@ -23,6 +23,7 @@ QUIET = (
     ".*in eval mode.*",
     ".*LeafSpec.*",
     ".*across ranks is necessary.*",
+    ".*dataloader is not resumable.*",
     ".*recommended to use `self.log.*sync_dist.*",
 )
 
