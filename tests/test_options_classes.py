@@ -239,24 +239,6 @@ def test_any_value_is_taken_or_refused_in_one_line(name: str, data: st.DataObjec
     assert repr(make(kind, {chosen: kept})) == repr(made)
 
 
-@given(data=st.data(), plugin=st.sampled_from(sorted(OF_PLUGINS)), typed_in=st.booleans())
-def test_any_value_of_a_file_or_command_is_taken_or_refused_in_one_line(
-    data: st.DataObject, plugin: str, typed_in: bool
-) -> None:
-    known = configuration.schema(registry.get(plugin), None)
-    section = data.draw(st.sampled_from(sorted(known)))
-    # files of episodes are read to note their digest
-    name = data.draw(st.sampled_from(sorted({*known[section]} - {"head", "head.name", "episode_file"})))
-    text = data.draw(st.none() | st.text(max_size=12)) if typed_in else None
-    values = {} if typed_in else {section: {name: data.draw(plain_values())}}
-    try:
-        found = configuration.resolve(plugin, values=values, dotted={f"{section}.{name}": text} if typed_in else {})
-    except UsageError as problem:
-        assert "\n" not in str(problem)
-        return
-    assert set(found.content[section]) >= {*known[section]} - {"head", "head.name"}
-
-
 def test_a_mapping_in_place_of_a_list_of_an_earlier_layer_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match=r"^--data.train_types .*: give a list of texts"):
         configuration.resolve("mousing", values={"data": {"train_types": {"PER": 1}}})

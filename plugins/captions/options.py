@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import COUNT, DROPOUT, WEIGHT, option
+from mnerkit.options import DROPOUT, SIZE, WEIGHT, option
 
 View = Literal["caption", "text", "both"]
 
@@ -16,8 +16,8 @@ class CaptionsOptions(TextOptions):
     """Options of a text tower that reads the picture's caption after the words."""
 
     freeze: bool = option(False, "freeze the text tower's weights")
-    second_words: int = option(24, "maximum number of words of the captions", COUNT)
-    max_images: int = option(1, "read the captions of this many images of a post, the first ones", COUNT)
+    second_words: int = option(24, "maximum number of words of the captions", SIZE)
+    max_images: int = option(1, "read the captions of this many images of a post, the first ones", SIZE)
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
     caption_dropout: float = option(
         0.0,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions
-from mnerkit.options import COUNT, DROPOUT, SHARE, WEIGHT, option
+from mnerkit.options import DROPOUT, LAYERS, SHARE, SIZE, WEIGHT, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +17,15 @@ class GeiOptions(ObjectOptions, max_objects=8):
     augment: bool = option(False, "mirror and shift pictures and crops while training; off for a frozen vision tower")
     lambda_span: float = option(0.5, "weight of the span task's loss", WEIGHT)
     lambda_mner: float = option(0.5, "weight of the tagging loss", WEIGHT)
-    width: int = option(512, "d_m, width of the graph's nodes", COUNT)
-    hidden: int = option(2048, "width of the graph's feed-forward networks", COUNT)
-    graph_layers: int = option(6, "number of graph layers", COUNT)
-    heads: int = option(8, "heads of the graph's attentions; must divide width", COUNT)
+    width: int = option(512, "d_m, width of the graph's nodes", SIZE)
+    hidden: int = option(2048, "width of the graph's feed-forward networks", SIZE)
+    graph_layers: int = option(6, "number of graph layers", LAYERS)
+    heads: int = option(8, "heads of the graph's attentions; must divide width", LAYERS)
     dropout: float = option(
         0.4, "dropout in the graph: on attention weights, after attention and feed-forward networks", DROPOUT
     )
     transformer_heads: int = option(
-        12, "heads of the two transformer layers after the text tower; must divide its width", COUNT
+        12, "heads of the two transformer layers after the text tower; must divide its width", LAYERS
     )
     transformer_dropout: float = option(0.1, "dropout in those two layers", DROPOUT)
     tokens: Literal["pieces", "words"] = option(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ImageSetOptions
-from mnerkit.options import COUNT, DROPOUT, Range, option
+from mnerkit.options import DROPOUT, LAYERS, SIZE, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class GifrOptions(ImageSetOptions):
     pos: Literal["degree", "order", "none"] = option(
         "degree", "positions by degree, by order (the paper's 'w/o P'), or none"
     )
-    max_degree: int = option(3, "largest degree with its own vector", Range(0))
-    graph_layers: int = option(1, "number of layers of Eq. 4", COUNT)
-    heads: int = option(8, "attention heads of these layers; must divide the width of the image vectors", COUNT)
+    max_degree: int = option(3, "largest degree with its own vector", Range(0, SIZE.most))
+    graph_layers: int = option(1, "number of layers of Eq. 4", LAYERS)
+    heads: int = option(8, "attention heads of these layers; must divide the width of the image vectors", LAYERS)
     prompt_kv: Literal["own", "shared_bert"] = option(
         "own", "W_k and W_v of Eq. 6 are new ones, or those of the text tower's layers"
     )

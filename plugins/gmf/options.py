@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions
-from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, option
+from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,11 @@ class GmfOptions(ObjectOptions, text="tiny-bert"):
         True, "visual clue guidance, the prefix; false: text alone; last_stage_only: a prefix of the last stage"
     )
     csa: bool = option(True, "cross-scale attention on the stage maps (Eq. 1-4); there is none on captions")
-    csa_r: int = option(16, "its bottleneck has a stage's channels divided by this", COUNT)
-    csa_dilation: int = option(4, "dilation of its 3 x 3 convolutions", COUNT)
+    csa_r: int = option(16, "its bottleneck has a stage's channels divided by this", SIZE)
+    csa_dilation: int = option(4, "dilation of its 3 x 3 convolutions", SIZE)
     csa_relu: bool = option(True, "norms and ReLU between its layers, as in BAM; false: none, as printed")
     csa_norm: Literal["bn", "gn"] = option("bn", "BatchNorm, or GroupNorm for batches of very few images")
-    prefix_grid: int = option(7, "each stage is pooled to this many rows and columns of positions", COUNT)
+    prefix_grid: int = option(7, "each stage is pooled to this many rows and columns of positions", LAYERS)
     prefix_layers: Literal["all"] | list[int] = option("all", "the text tower's layers with a prefix, counted from 0")
     prefix_share_layers: bool = option(False, "one projection to keys and values for all layers")
     prefix_bias: bool = option(False, "a bias in these projections")

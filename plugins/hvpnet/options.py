@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import ObjectOptions
-from mnerkit.options import COUNT, DROPOUT, option
+from mnerkit.options import DROPOUT, LAYERS, SIZE, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,8 +14,8 @@ class HvpnetOptions(ObjectOptions, text="tiny-bert"):
     """Options of the visual prefix and its gates."""
 
     pictures: Literal["both", "image", "objects"] = option("both", "pictures of the prefix: image, objects, or both")
-    prefix_grid: int = option(2, "each stage is pooled to this many rows and columns of positions", COUNT)
-    hidden: int = option(800, "width between the two maps from stages to keys and values", COUNT)
+    prefix_grid: int = option(2, "each stage is pooled to this many rows and columns of positions", LAYERS)
+    hidden: int = option(800, "width between the two maps from stages to keys and values", SIZE)
     gate: bool = option(True, "weigh the stages for each layer; false takes their mean")
     gate_input: Literal["flat", "mean"] = option(
         "flat", "a gate reads all positions side by side, or their mean; for captions always their mean"

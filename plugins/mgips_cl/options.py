@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import COUNT, DROPOUT, POSITIVE, WEIGHT, Range, option
+from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SIZE, WEIGHT, Range, option
 
 Align = Literal["linear", "interpolate", "cross_attn"]
 Pool = Literal["mean_mlp", "length_linear", "cls"]
@@ -21,13 +21,13 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
         "the vision tower, a CLIP as deep as the text tower: tiny-vit, a hub name, or a folder. With captions, the "
         "image stream is a second text tower like the first, which reads the caption",
     )
-    tiny_heads: int = option(4, "attention heads of tiny-bert and tiny-vit; other towers have their own", COUNT)
-    max_objects: int = option(3, "maximum number of crops of the first image of a post", COUNT)
+    tiny_heads: int = option(4, "attention heads of tiny-bert and tiny-vit; other towers have their own", LAYERS)
+    max_objects: int = option(3, "maximum number of crops of the first image of a post", SIZE)
     crop_size: int = option(
         128,
         "height and width of a crop in pixels; a multiple of the vision tower's patch. With captions neither this nor "
         "max_objects nor mask_missing_crops is used",
-        COUNT,
+        SIZE,
     )
     kv_source: Literal["previous", "same_layer_vision_first"] = option(
         "previous",
@@ -46,13 +46,13 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
         0.0, "uniform noise on both embeddings in training, alpha / sqrt(n d); the authors' code has 5", WEIGHT
     )
     use_mgi: bool = option(True, "multi-granularity interweave and gate; false tags the text stream's states")
-    n_interweave: int = option(1, "interweave steps", COUNT)
+    n_interweave: int = option(1, "interweave steps", LAYERS)
     final_image_mge: bool = option(True, "one more image-guided step for the contrastive losses")
     length_align: Align = option(
         "linear",
         "how patches and pieces are mapped to one length: a learnt map of positions, interpolation, or attention",
     )
-    mge_heads: int = option(12, "heads of an extractor; must divide the text tower's width", COUNT)
+    mge_heads: int = option(12, "heads of an extractor; must divide the text tower's width", LAYERS)
     mge_value: Literal["source", "target"] = option(
         "source", "an extractor's values come from its source, or from its target"
     )
@@ -71,7 +71,7 @@ class MgipsOptions(TextOptions, text="bert-base-uncased", max_tokens=40):
     gate: Literal["feature", "token"] = option("feature", "one share for each feature, or one for each piece")
     w_ips: float = option(1.0, "weight of the implicit positives' loss (Eq. 16); 0 leaves it out", WEIGHT)
     w_cl: float = option(1.0, "weight of the own pairs' loss (Eq. 17); 0 leaves it out", WEIGHT)
-    ips_k: int = option(3, "implicit positives of each row", COUNT)
+    ips_k: int = option(3, "implicit positives of each row", SIZE)
     tau: float = option(0.5, "temperature of both losses", POSITIVE)
     ips_clamp_k: bool = option(
         True, "at most all but one of the batch's images are positives; with all of them the loss is 0"

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import TextOptions
-from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, option
+from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, WEIGHT, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,10 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
     text_space: Literal["projected", "hidden"] = option(
         "projected", "words in the space shared with pictures (projected), or the text tower's states (hidden)"
     )
-    grid: int = option(3, "rows and columns of cells", COUNT)
-    width: int | None = option(None, "d, width of the graph networks; default: that of the nodes", COUNT)
-    hidden: int = option(1024, "hidden width of F_M (Eq. 9)", COUNT)
-    kl_width: int = option(128, "classes of F'_M (Eq. 13)", COUNT)
+    grid: int = option(3, "rows and columns of cells", LAYERS)
+    width: int | None = option(None, "d, width of the graph networks; default: that of the nodes", SIZE)
+    hidden: int = option(1024, "hidden width of F_M (Eq. 9)", SIZE)
+    kl_width: int = option(128, "classes of F'_M (Eq. 13)", SIZE)
     delta: float = option(0.55, "threshold of the edges (Eq. 2)")
     edge_sim: Literal["minmax_block", "zscore_block", "raw"] = option(
         "minmax_block",
@@ -63,12 +63,12 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
     flip: float = option(0.1, "probability with which random flips an edge", SHARE)
     noise: float = option(0.1, "standard deviation of gaussian", WEIGHT)
     multiview: bool = option(True, "update the graph (Eq. 5-7); false keeps A' = A")
-    num_views: int = option(6, "V of Eq. 6", COUNT)
+    num_views: int = option(6, "V of Eq. 6", LAYERS)
     view_weight: Literal["diag", "linear"] = option("diag", "a view weighs the features (diag) or maps them (linear)")
-    view_rank: int = option(64, "z, output width of a linear view", COUNT)
+    view_rank: int = option(64, "z, output width of a linear view", SIZE)
     view_shared_across_env: bool = option(True, "both environments use the same views")
     gamma: float = option(0.8, "share of the original graph in Eq. 7", SHARE)
-    num_layers: int = option(1, "layers of Eq. 8", COUNT)
+    num_layers: int = option(1, "layers of Eq. 8", LAYERS)
     share_update_gnn_across_env: bool = option(False, "both environments use the same networks in Eq. 8")
     recompute_adj_each_layer: bool = option(False, "Eq. 5-7 before each layer, not once")
     sim_relu: bool = option(True, "clip negative weights of A' before messages are passed")
@@ -78,7 +78,7 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
         "messages come from all nodes (dense), along the original edges only (original), or from the nodes of largest "
         "A' (topk)",
     )
-    topk: int = option(10, "number of nodes with neighbourhood topk; ties with the last one are included", COUNT)
+    topk: int = option(10, "number of nodes with neighbourhood topk; ties with the last one are included", SIZE)
     graph: Literal["dense", "dgl"] = option(
         "dense",
         "messages as a matrix product (dense), or over lists of edges with the library DGL (dgl, to be installed "

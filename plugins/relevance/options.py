@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import MethodOptions
-from mnerkit.options import COUNT, DROPOUT, SHARE, Range, option
+from mnerkit.options import COUNT, DROPOUT, SHARE, SIZE, Range, option
 
 Blank = Literal["zeros", "white", "black"]
 PairMean = Literal["pairs", "posts"]
@@ -26,8 +26,8 @@ class RelevanceOptions(MethodOptions):
         "the vision tower, named in the same way, or captions, which reads captions instead of pictures",
     )
     freeze: bool = option(False, "freeze the weights of both towers")
-    max_tokens: int = option(77, "length limit in pieces, special pieces included", COUNT)
-    max_images: int = option(4, "use this many images of a post, the first ones", COUNT)
+    max_tokens: int = option(77, "length limit in pieces, special pieces included", SIZE)
+    max_images: int = option(4, "use this many images of a post, the first ones", SIZE)
     preference: Literal["utility", "matched", "clip", "file", "oracle"] = option(
         "utility",
         "source of the rankings: an image's gain in the likelihood of the gold tags (utility), a post's own images "
@@ -49,8 +49,8 @@ class RelevanceOptions(MethodOptions):
         "pairs", "the loss is the mean over all pairs of a batch, or over the pairs of each post first"
     )
     blank: Blank = option("zeros", "pixels of the blank image: zeros once normalised, white, or black")
-    joint: int = option(512, "width of the text's and of the image's linear map", COUNT)
-    hidden: int = option(512, "width of the score's MLP", COUNT)
+    joint: int = option(512, "width of the text's and of the image's linear map", SIZE)
+    hidden: int = option(512, "width of the score's MLP", SIZE)
     dropout: float = option(0.1, "dropout in the MLP", DROPOUT)
     augment: bool = option(False, "mirror and shift pictures while training; off for frozen towers")
 

@@ -23,6 +23,7 @@ from typing import IO, Any, BinaryIO, TypeGuard
 
 # of a figure; a larger one is damaged, and its square may be infinite
 LARGEST = 1e15
+MOST_LETTERS = 20_000  # of a text
 
 
 # a living process locks its draft at once; where there are locks, an unlocked draft of this age (seconds) is left over
@@ -206,3 +207,21 @@ def lock(file: IO[str] | int, of_process: bool = False) -> bool | None:
             return None
         raise
     return True
+
+
+def unwritable(value: Any, most: int = MOST_LETTERS) -> str:
+    """What keeps a value of plain data from being written to a file, or from naming one; empty where nothing does.
+
+    Args:
+        value: the value.
+        most: letters of a text, in it or in its lists and mappings.
+    """
+    if isinstance(value, dict | list | tuple):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return next((problem for part in parts if (problem := unwritable(part, most))), "")
+    if not isinstance(value, str):
+        return ""
+    if len(value) > most:
+        return f"a text of {len(value)} letters; give at most {most}"
+    broken = "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)
+    return "give a text without NUL and without halves of surrogate pairs" if broken else ""

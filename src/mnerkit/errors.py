@@ -136,7 +136,18 @@ def first_line(problem: object) -> str:
     return str(problem).strip().partition("\n")[0] or type(problem).__name__
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
+def did_you_mean(name: object, choices: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the nearest of `choices`, or an empty string."""
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(shown(name), list(choices), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value as a message shows it: on one line, cut to `most` characters, control characters escaped."""
+    try:
+        text = str(value)
+    except Exception:  # Python writes no whole number of more than 4,300 digits; others' objects may raise anything
+        text = "(a number of very many digits)" if isinstance(value, int) else f"(a {type(value).__name__})"
+    text = " ".join(text[: 4 * most].split())
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."

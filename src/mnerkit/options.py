@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, Union
 
-from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.atomic_files import unwritable
+from mnerkit.errors import UsageError, did_you_mean, shown
 
 # of a whole number: what fits into 64 bits
 LARGEST = 2**63 - 1
+MOST_READ = 4096  # letters of a text that is read as a number or a list
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,18 @@ class Range:
         return low and high and math.isfinite(value)
 
     def __str__(self) -> str:
+        if math.isinf(self.least):
+            return "a finite number"
         low = f"above {self.least:g}" if self.above else f"at least {self.least:g}"
         if math.isinf(self.most):
             return low
         return f"{low} and {'below' if self.below else 'at most'} {self.most:g}"
 
 
+ANY = Range(-math.inf)
 COUNT = Range(1)
+SIZE = Range(1, 1 << 14)  # of what takes memory in proportion: widths, pieces, pictures
+LAYERS = Range(1, 1 << 10)  # or heads, rows of a grid, and what else is built one by one
 WEIGHT = Range(0)
 POSITIVE = Range(0, above=True)
 SHARE = Range(0, 1)
@@ -227,8 +234,10 @@ class Options:
         for each in declared(type(self)).values():
             value = getattr(self, each.name)
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if each.rule is not None and number and value not in each.rule:
-                raise UsageError(f"--{self.section}.{each.name} {_short(value)}: give {each.rule}")
+            if number and value not in (rule := each.rule or ANY):
+                raise UsageError(f"--{self.section}.{each.name} {shown(value)}: give {rule}")
+            if problem := unwritable(value):
+                raise UsageError(f"--{self.section}.{each.name} {shown(value)}: {problem}")
         self.check()
 
     def check(self) -> None:
@@ -269,11 +278,15 @@ def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = No
         UsageError: naming the first value that its type does not take, and what it takes.
     """
     known = declared(cls)
-    values: dict[str, Any] = {name: None for name, value in given.items() if value is None}
-    for name in values:
-        if not known[name].optional:
+    for name, value in given.items():  # jsonargparse reads texts as YAML, in the square of their lengths
+        if not known[name].is_text and unwritable(value, MOST_READ):
+            digits = isinstance(value, str) and value.isdigit()
+            raise _refused(section or cls.section, known[name], value, "too large" if digits else "")
+        if value is None and not known[name].optional:
             raise _refused(section or cls.section, known[name], "null")
-    rest = {name: value for name, value in given.items() if value is not None}
+    # a text is one as it stands, but for `null`
+    values = {k: v for k, v in given.items() if v is None or (known[k].is_text and isinstance(v, str) and len(v) > 4)}
+    rest = {name: value for name, value in given.items() if name not in values}
     parser: Any = _parser(cls)  # type: ignore[arg-type]
     try:
         values |= dict(parser.parse_object(rest, defaults=False).items()) if rest else {}
@@ -289,12 +302,12 @@ def typed(cls: type[Options], given: Mapping[str, Any], section: str | None = No
 
 def _refused(section: str, option: Option, value: Any, problem: str = "") -> UsageError:
     """The error about a value that an option's type does not take."""
-    shown = _short(value) or "''"
+    text = shown(value) or "''"
     wanted = option.wanted
     if re.search(r"too large|Exceeds the limit", problem):
         wanted += "; one of so many digits is not read"
-    near = did_you_mean(shown, option.choices)
-    return UsageError(f"--{section}.{option.name} {shown}: give {wanted}{near and '.'}{near}")
+    near = did_you_mean(text, option.choices)
+    return UsageError(f"--{section}.{option.name} {text}: give {wanted}{near and '.'}{near}")
 
 
 @cache
@@ -316,7 +329,7 @@ def make(cls: type[AnyOptions], given: Mapping[str, Any], section: str | None = 
     known = declared(cls)
     for name in given:
         if name not in known:
-            raise UsageError(f"no option --{section or cls.section}.{name}.{did_you_mean(str(name), known)}")
+            raise UsageError(f"no option --{section or cls.section}.{shown(name)}.{did_you_mean(name, known)}")
     return cls(**typed(cls, given, section))
 
 
@@ -334,12 +347,3 @@ def in_its_time(cls: type[Options], content: Mapping[str, Any]) -> dict[str, Any
         if each.name not in values:
             values[each.name] = copy.deepcopy(each.default if each.since is None else each.since[1])
     return values
-
-
-def _short(value: Any) -> str:
-    """A value on one line, as far as a message has room for it."""
-    try:
-        text = " ".join(str(value).split())
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
-        return "(a number of very many digits)"
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mnerkit import printable
-from mnerkit.errors import DataError, first_line
+from mnerkit.errors import DataError, first_line, shown
 
 MAX_BYTES = 1 << 20  # of a file; the largest of ours has some kilobytes
 MAX_VALUES = 10_000  # keys and values, each alias counted as all that it stands for
@@ -57,18 +57,32 @@ def checked_text(path: Path, aliases: bool = True) -> str:
         raise DataError(f"{path}: more than {MAX_BYTES >> 20} MB of YAML")
     with one_line(path):
         text = content.decode("utf-8")
-        _check_limits(text, aliases)
+        check_limits(text, aliases)
     return text
 
 
-def _check_limits(text: str, aliases: bool) -> None:
-    """Refuse what would be slow to read, large or crash the reader; the text is parsed without being constructed."""
+def check_limits(text: str, aliases: bool = True) -> None:
+    """Refuse what would be slow to read, large or crash the reader; the text is parsed without being constructed.
+
+    Raises:
+        ValueError: naming the limit.
+        YAMLError: no YAML.
+    """
+    import yaml
+
+    try:
+        _check_events(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), aliases)
+    except yaml.YAMLError:  # the reader in C sees some faults a line too late
+        _check_events(yaml.parse(text, Loader=yaml.SafeLoader), aliases)
+
+
+def _check_events(events: Iterable[Any], aliases: bool) -> None:
     import yaml
 
     values = 0
     starts: list[tuple[str | None, int, _Keys | None]] = []  # of open collections: name, values before it, keys
     sizes: dict[str, int] = {}  # values that an alias stands for
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in events:
         if isinstance(event, yaml.AliasEvent):
             if not aliases:
                 raise ValueError("aliases (*name) are in no configuration that mnerkit writes")
@@ -117,24 +131,23 @@ class _Keys:
 
 
 @contextmanager
-def one_line(path: Path) -> Iterator[None]:
-    """What reading YAML may raise, as a `DataError` of one line with the file and, where known, its line."""
+def one_line(where: object) -> Iterator[None]:
+    """What reading YAML may raise, as a `DataError` of one line with the place and, in a file, its line."""
     from yaml import YAMLError
 
     try:
         yield
     # the constructors of YAML's odder types let through what Python raises
     except (YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
-        raise DataError(_fault(path, error)) from None
+        raise DataError(_fault(where, error)) from None
 
 
-def _fault(path: Path, error: Exception) -> str:
-    """The error of a YAML reader in one line, with the file and, where known, its line."""
+def _fault(place: object, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    where = f"{place}:{mark.line + 1}" if mark and isinstance(place, Path) else str(place)
     if isinstance(error, TypeError | AttributeError | LookupError | RecursionError):  # what they say is about code
         return f"{where}: a value does not fit its tag (!!...), or is nested too deeply"
-    return f"{where}: {first_line(getattr(error, 'problem', None) or error)[:200]}"
+    return f"{where}: {shown(first_line(getattr(error, 'problem', None) or error), 200)}"
 
 
 @cache

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import MnerkitError, UsageError, did_you_mean
+from mnerkit.errors import MnerkitError, UsageError, did_you_mean, shown
 from mnerkit.options import Options
 
 GROUP = "mnerkit.plugins"
@@ -136,5 +136,5 @@ def get(name: str) -> Plugin:
     installed = plugins()
     if name not in installed:
         have = ", ".join(installed) or "none"
-        raise UsageError(f"no plugin {name!r}.{did_you_mean(name, installed)} Installed: {have}")
+        raise UsageError(f"no plugin {shown(name)!r}.{did_you_mean(name, installed)} Installed: {have}")
     return installed[name]

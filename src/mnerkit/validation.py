@@ -35,10 +35,9 @@ from pydantic import (
     model_validator,
 )
 
-from mnerkit.atomic_files import LARGEST
+from mnerkit.atomic_files import LARGEST, MOST_LETTERS
 from mnerkit.errors import DataError, did_you_mean
 
-MOST_LETTERS = 20_000  # of a text
 SHOWN = 80  # characters of a wrong value in a message
 
 T = TypeVar("T")

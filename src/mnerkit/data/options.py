@@ -88,7 +88,9 @@ class DataOptions(EpisodeOptions):
     )
     batch_size: int = option(16, "posts a training batch (and rank), at most; a plain batch, not an episode", COUNT)
     eval_batch_size: int = option(64, "posts a batch when evaluating", COUNT)
-    workers: int = option(0, "processes that read pictures and build batches; 0 does it in the main process", Range(0))
+    workers: int = option(
+        0, "processes that read pictures and build batches; 0 does it in the main process", Range(0, 1024)
+    )
     missing_images: Literal["blank", "skip", "error"] = option(
         "blank",
         "a missing or broken picture that the method looks at leaves its place empty (blank), drops the post (skip) or "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mnerkit.options import COUNT, POSITIVE, WEIGHT, Options, Range, option
+from mnerkit.options import POSITIVE, SIZE, WEIGHT, Options, Range, option
 
 WordPool = Literal["first", "mean"]
 
@@ -27,7 +27,7 @@ class MethodOptions(Options):
         None,
         "maximum number of pieces of a word that a text tower reads, its first ones; default: all. A link has more "
         "than a dozen pieces, and half of the pieces of Twitter-2015 belong to links",
-        COUNT,
+        SIZE,
     )
 
 
@@ -48,7 +48,7 @@ class TextOptions(TaggerOptions):
         "bert-base-cased, or a folder",
     )
     max_tokens: int = option(
-        128, "length limit in pieces, special pieces included; of two segments the second is cut first", COUNT
+        128, "length limit in pieces, special pieces included; of two segments the second is cut first", SIZE
     )
     long_posts: Literal["auto", "cut", "windows"] = option(
         "auto",
@@ -72,7 +72,7 @@ class PictureOptions(TextOptions):
         "freeze the vision tower's weights. A tower that reads captions ignores this option: it is frozen if its "
         "weights come from a hub or folder, and trained if they are new",
     )
-    max_images: int = option(1, "use this many images of a post, the first ones", COUNT)
+    max_images: int = option(1, "use this many images of a post, the first ones", SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +93,4 @@ class ImageSetOptions(
 class ObjectOptions(PictureOptions):
     """Options of taggers that also look at the objects in the pictures."""
 
-    max_objects: int = option(3, "use this many objects of an image, those with the highest scores", COUNT)
+    max_objects: int = option(3, "use this many objects of an image, those with the highest scores", SIZE)

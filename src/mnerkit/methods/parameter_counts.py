@@ -1,12 +1,17 @@
-"""`mnerkit plugins NAME --params`: numbers of all and of trainable parameters of a method, at the paper's size."""
+"""Numbers of parameters: `mnerkit plugins NAME --params`, and a network that is too large for the machine."""
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mnerkit.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -98,3 +103,43 @@ def _parts(method: Method, specs: dict[str, str]) -> list[Part]:
     for name, module in method.named_children():
         parts.append(part(name, getattr(module, "name", type(module).__name__), module.parameters()))
     return [each for each in parts if each.parameters]
+
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Refuse a network whose parameters do not fit into the machine's memory, before they are filled.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    memory, needed = memory_of_machine(), 0
+
+    def add(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal needed
+        if parameter is not None and parameter.device.type == "cpu":
+            needed += parameter.numel() * parameter.element_size()
+        if needed > memory:
+            raise MemoryError
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch has no type for what it can't allocate on the CPU
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        size = "" if math.isinf(memory) else f" of {memory / (1 << 30):.0f} GiB"
+        raise UsageError(
+            f"the method's parameters do not fit into this machine's memory{size}: give smaller sizes (--model.X)"
+        ) from None
+    finally:
+        hook.remove()
+
+
+def memory_of_machine() -> float:
+    """Bytes of main memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf

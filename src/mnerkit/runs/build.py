@@ -23,6 +23,7 @@ from mnerkit.methods import checkpoint, evaluation, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.finite_loss import StopAtBrokenLoss
 from mnerkit.methods.method import Method
+from mnerkit.methods.parameter_counts import within_memory
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
 from mnerkit.runs import launched_ranks, slurm
@@ -142,7 +143,8 @@ class Assembly:
             tower_dir: folder with a frozen tower's weights, where its own name can't be reached.
         """
         assembly = cls.of(config)
-        checkpoint.restore(assembly.method, content, tower_dir)
+        with within_memory():
+            checkpoint.restore(assembly.method, content, tower_dir)
         assembly.data.split_posts.trained_on = frozenset(assembly.method.trained_on)
         assembly.connect()
         return assembly
@@ -152,7 +154,8 @@ class Assembly:
         self._check_mode()
         self._check_entities()
         self.data.rehearse(self.method.train_mode)
-        self.method.build(self.data.facts, n_way=self.data.options.n_way)
+        with within_memory():
+            self.method.build(self.data.facts, n_way=self.data.options.n_way)
         warm_start(self.method, self.data, show=self.trainer.is_global_zero)
         self.connect()
         self.method.trained_on = self.data.split_posts.training_keys()

@@ -23,7 +23,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import json_lines
 from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episode, Episodes
-from mnerkit.errors import DataError, UsageError
+from mnerkit.errors import DataError, UsageError, shown
 from mnerkit.validation import Line, ListOf, Place, validated
 
 FORMAT, VERSION = "mnerkit episodes", 1
@@ -173,7 +173,7 @@ def read_episode_file(path: Path) -> EpisodeFile:
 
 def _sha256(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"--data.episode_file {path}: no such file; `mnerkit data episodes` writes one")
+        raise DataError(f"--data.episode_file {shown(path)}: no such file; `mnerkit data episodes` writes one")
     if path.stat().st_size > MAX_BYTES:
         raise DataError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so no episode file; split it")
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.errors import DataError, UsageError, did_you_mean, first_line, shown
 from mnerkit.methods.heads import HEADS
 from mnerkit.plain_yaml import checked_text, one_line
 from mnerkit.runs.config.options import SECTIONS
+from mnerkit.runs.config.plain_data import plain
 
 
 def packaged() -> Path | None:
@@ -44,35 +46,56 @@ def read_file(name: str | Path) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     path, folder = Path(name), packaged()
-    if not path.is_file() and path.name == str(name) and folder is not None:
+    if not _is_file(path) and path.name == str(name) and folder is not None:
         path = folder / f"{path.name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
-        path = Path(name)
-        near = did_you_mean(str(path), settings_names())
+    if not _is_file(path):
+        near = did_you_mean(name, settings_names())
         raise UsageError(
-            f"--config {path}: no such file, and no settings of this name come with mnerkit{near and '.'}{near}"
+            f"--config {shown(name)}: no such file, and no settings of this name come with mnerkit{near and '.'}{near}"
         )
     try:
         text = checked_text(path)
         with one_line(path):  # most of what OmegaConf raises are ValueErrors, too
             content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=False)
     except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from None
+        raise UsageError(f"--config {shown(path, 200)}: {error.strerror}") from None
     except DataError as error:
         raise UsageError(f"--config {error}") from None
-    except OmegaConfBaseException as error:  # an interpolation (`${...}`) that is none
-        raise UsageError(f"--config {path}: {str(error).splitlines()[0]}") from None
+    except OmegaConfBaseException as error:  # an interpolation that is none
+        raise UsageError(f"--config {shown(path, 200)}: {shown(first_line(error), 200)}") from None
     if not isinstance(content, dict):
-        raise UsageError(f"--config {path}: expected sections model, data, trainer")
+        raise UsageError(f"--config {shown(path, 200)}: expected sections model, data, trainer")
     # a section whose options are all commented out says nothing
-    read = {str(key): value for key, value in content.items() if value is not None}
+    given = {key: value for key, value in content.items() if value is not None}
+    return checked(given, f"--config {shown(path, 200)}: ")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
+
+
+def checked(content: Mapping[Any, Any], where: str = "") -> dict[str, Any]:
+    """A layer of a configuration, if its sections are mappings, and names are texts.
+
+    Args:
+        content: of a file, or from Python.
+        where: what messages begin with.
+
+    Raises:
+        UsageError: they are not.
+    """
+    read = plain(content)
     for section in SECTIONS:
         if not isinstance(read.get(section, {}), dict):
-            raise UsageError(f"--config {path}: section {section!r} is not a mapping of options")
+            raise UsageError(f"{where}section {section!r} is not a mapping of options")
     head = read.get("model", {}).get("head", "")
-    if not isinstance(head.get("name", "") if isinstance(head, dict) else head, str):
-        raise UsageError(f"--config {path}: model.head must be a name, or a mapping with a name: {', '.join(HEADS)}")
+    name = head.get("name", "") if isinstance(head, dict) else head
+    if not isinstance(name, str) and (where or name is not None):  # from Python None is as good as nothing
+        raise UsageError(f"{where}model.head must be a name, or a mapping with a name: {', '.join(HEADS)}")
     for key in ("plugin", "ablation", "name"):
         if not isinstance(read.get(key, ""), str):
-            raise UsageError(f"--config {path}: {key} must be a name, got {read[key]!r}")
-    return read
+            raise UsageError(f"{where}{key} must be a name, got {shown(read[key])}")
+    return dict(read)

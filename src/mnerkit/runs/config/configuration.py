@@ -9,7 +9,6 @@ has the default of its option's class.
 from __future__ import annotations
 
 import json
-import os
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit import registry
-from mnerkit.errors import UsageError, did_you_mean, first_line
+from mnerkit.errors import DataError, UsageError, did_you_mean, first_line, shown
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.methods.options import TaggerOptions
 from mnerkit.options import Option, Options, declared, in_its_time, make
-from mnerkit.runs.config.config_file import read_file
+from mnerkit.plain_yaml import check_limits, one_line
+from mnerkit.runs.config.config_file import checked, read_file
 from mnerkit.runs.config.options import CLASSES, SECTIONS
+from mnerkit.runs.config.plain_data import plain, resolved
 
 # keys of a configuration that are no sections
 KEYS = ("plugin", "defaults", "seed", "ablation", "logger", "name")
@@ -83,13 +84,13 @@ def resolve(
     if base is not None:
         if name and name != base["plugin"]:
             raise UsageError(
-                f"the checkpoint was written by plugin {base['plugin']!r}, not {name!r}; leave --plugin out"
+                f"the checkpoint was written by plugin {base['plugin']!r}, not {shown(name)!r}; leave --plugin out"
             )
         name = base["plugin"]
     if not name:
         raise UsageError(f"which method? give --plugin NAME; installed: {', '.join(registry.plugins())}")
     method = registry.get(name)
-    from_python = _plain({section: options for section, options in (values or {}).items() if options})
+    from_python = checked({section: options for section, options in (values or {}).items() if options is not None})
     layers = [head_named(layer) for layer in (*_layers(method, contents, ablation, base), from_python)]
     head = chosen_head(layers, dotted) if has_head(method) else None
     options = schema(method, head)
@@ -169,7 +170,7 @@ def chosen_head(layers: Iterable[Mapping[str, Any]], dotted: Mapping[str, str | 
     names = [*map(_head_of, layers), dotted.get("model.head.name"), dotted.get("model.head")]
     head = next((name for name in reversed(names) if name), "crf")
     if head not in HEADS:
-        raise UsageError(f"no head {head!r}.{did_you_mean(str(head), HEADS)} Heads: {', '.join(HEADS)}")
+        raise UsageError(f"no head {shown(head)!r}.{did_you_mean(head, HEADS)} Heads: {', '.join(HEADS)}")
     return str(head)
 
 
@@ -182,7 +183,7 @@ def takes_defaults(contents: Sequence[Mapping[str, Any]]) -> bool:
     defaults = ChainMap(*map(dict, reversed(contents))).get("defaults", True)
     if not isinstance(defaults, bool):
         raise UsageError(
-            f"defaults: {defaults!r} in a --config; true takes the method's defaults.yaml, false its class's"
+            f"defaults: {shown(defaults)!r} in a --config; true takes the method's defaults.yaml, false its class's"
         )
     return defaults
 
@@ -203,21 +204,12 @@ def _layers(
     return [defaults, *files, *overrides] if ablation else [defaults, *overrides, *files]
 
 
-def _plain(value: Any) -> Any:
-    """A value from Python as a file would have it: paths are texts."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
 def _ablation(method: registry.Plugin, name: str | None) -> list[dict[str, Any]]:
     if not name:
         return []
     if name not in method.ablations:
         near, have = did_you_mean(name, method.ablations), ", ".join(method.ablations) or "none"
-        raise UsageError(f"plugin {method.name!r} has no ablation {name!r}.{near} It has: {have}")
+        raise UsageError(f"plugin {method.name!r} has no ablation {shown(name)!r}.{near} It has: {have}")
     return [{**method.ablations[name], "ablation": name}]
 
 
@@ -228,29 +220,16 @@ def _merged(
 
     Another corpus drops earlier options `of_corpus`, and another head the options of the one before.
     """
-    # here: a misspelt plugin is answered before this is imported
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     merged: dict[str, Any] = {"model": {}, "data": {}}
-    try:
-        for layer in [*layers, _typed_layer(dotted, options)]:
-            model, data = merged["model"] or {}, merged["data"] or {}
-            corpus, head = (layer.get("data") or {}).get("corpus"), _head_of(layer)
-            if corpus is not None and corpus != (data.get("corpus") or "probe"):
-                data = {name: value for name, value in data.items() if name not in of_corpus}
-            if head and _head_of(merged) not in (None, head):
-                model = {**model, "head": {}}
-            merged = _laid_over({**merged, "model": model, "data": data}, layer)
-        content: Any = OmegaConf.to_container(OmegaConf.create(merged), resolve=True)
-        json.dumps(content, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError as error:  # YAML would not read it back
-        found = ascii(error.object[max(0, error.start - 40) : error.end])[1:-1]
-        raise UsageError(f"configuration: half of a surrogate pair at the end of {found}; is it UTF-8?") from None
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UsageError(f"configuration: {first_line(error)}") from None
-    return dict(content)
+    for layer in [*layers, _typed_layer(dotted, options)]:
+        model, data = merged["model"] or {}, merged["data"] or {}
+        corpus, head = (layer.get("data") or {}).get("corpus"), _head_of(layer)
+        if corpus is not None and corpus != (data.get("corpus") or "probe"):
+            data = {name: value for name, value in data.items() if name not in of_corpus}
+        if head and _head_of(merged) not in (None, head):
+            model = {**model, "head": {}}
+        merged = _laid_over({**merged, "model": model, "data": data}, layer)
+    return resolved(merged)
 
 
 def _laid_over(below: Any, above: Any) -> Any:
@@ -262,16 +241,24 @@ def _laid_over(below: Any, above: Any) -> Any:
 
 def _typed_layer(dotted: Mapping[str, str | None], options: Schema) -> dict[str, Any]:
     """The dotted options as a layer."""
+    # here: a misspelt plugin is answered before this is imported
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     layer: dict[str, Any] = {}
     for name, value in dotted.items():
         text = _yaml_text(name, value, options)
         key = "model.head.name" if name == "model.head" else name
+        where = f"--{shown(name)} {shown(text)}"
         try:
-            layer = _laid_over(layer, OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}"])))
-        except ValueError as problem:  # a number of thousands of digits
-            raise UsageError(f"--{name} {text[:40]}...: {str(problem).partition(';')[0]}") from None
+            with one_line(where):
+                check_limits(text)
+                read = OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}={text}"]))
+        except DataError as problem:
+            raise UsageError(str(problem)) from None
+        except OmegaConfBaseException as problem:  # an interpolation that is none
+            raise UsageError(f"{where}: {shown(first_line(problem), 200)}") from None
+        layer = _laid_over(layer, plain(read))
     return layer
 
 
@@ -294,10 +281,10 @@ def _yaml_text(name: str, value: str | None, options: Schema) -> str:
 def _checked_seed(value: Any) -> int:
     try:
         seed = int(value)
-    except (TypeError, ValueError):
-        raise UsageError(f"--seed must be a whole number, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"--seed must be a whole number, got {shown(value)}") from None
     if not 0 <= seed < 2**32:
-        raise UsageError(f"--seed must lie between 0 and 2**32 - 1, got {seed}")
+        raise UsageError(f"--seed must lie between 0 and 2**32 - 1, got {shown(seed)}")
     return seed
 
 
@@ -305,7 +292,7 @@ def _check_names(given: Mapping[str, Any], options: Schema) -> None:
     """Refuse a section or an option that does not exist, with the nearest one that does."""
     for key in given:
         if key not in (*SECTIONS, *KEYS):
-            raise UsageError(f"no section {key!r} in the configuration.{did_you_mean(key, SECTIONS)}")
+            raise UsageError(f"no section {shown(key)!r} in the configuration.{did_you_mean(key, SECTIONS)}")
     for section in SECTIONS:
         content = given.get(section) or {}
         if not isinstance(content, Mapping):
@@ -320,7 +307,7 @@ def _unknown(section: str, name: str, options: Schema) -> UsageError:
         return UsageError(f"--trainer.{name} is managed by mnerkit (run folder, loggers, checkpoints)")
     elsewhere = [f"{other}.{name}" for other in SECTIONS if name in options[other]]
     hint = did_you_mean(name, options[section]) or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
-    return UsageError(f"no option --{section}.{name}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
+    return UsageError(f"no option --{section}.{shown(name)}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
 
 
 def _names(content: Mapping[str, Any]) -> Iterator[str]:
@@ -340,7 +327,9 @@ def _note_episode_files(given: dict[str, Any], before: Mapping[str, Any]) -> Non
     """
     data = given["data"]
     files, noted = data.get("episode_file"), data.get("episode_digest")
-    if not files or (noted and (noted != before.get("episode_digest") or files == before.get("episode_file"))):
+    if not files or not isinstance(files, str | list):  # what is neither is refused later
+        return
+    if noted and (noted != before.get("episode_digest") or files == before.get("episode_file")):
         return
     from mnerkit.data.episodes.episode_file import digests_of
 

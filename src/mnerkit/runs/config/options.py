@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from mnerkit.data.options import DataOptions
 from mnerkit.errors import UsageError
-from mnerkit.options import COUNT, Options, option
+from mnerkit.options import COUNT, POSITIVE, WEIGHT, Options, Range, option
 
 Precision = Literal[
     64, 32, 16, "transformer-engine", "transformer-engine-float16", "16-true", "16-mixed", "bf16-true", "bf16-mixed",
@@ -27,27 +27,33 @@ class TrainerOptions(Options):
     accelerator: str = option("auto", "cpu, gpu, tpu, mps or auto")
     strategy: str = option("auto", "how several devices share the work: auto, ddp, ...")
     devices: list[int] | str | int = option("auto", "number of devices, their indices, -1 for all, or auto")
-    num_nodes: int = option(1, "number of nodes")
+    num_nodes: int = option(1, "number of nodes", COUNT)
     precision: Precision | None = option(None, "32-true, 16-mixed, bf16-mixed, ...")
     fast_dev_run: int | bool = option(False, "not of use here: it keeps no checkpoint")
-    max_epochs: int | None = option(None, "stop after this many epochs; -1: never")
-    min_epochs: int | None = option(None, "train for at least this many epochs")
-    max_steps: int = option(-1, "stop after this many steps; -1: no limit")
-    min_steps: int | None = option(None, "train for at least this many steps")
+    max_epochs: int | None = option(None, "stop after this many epochs; -1: never", Range(-1))
+    min_epochs: int | None = option(None, "train for at least this many epochs", WEIGHT)
+    max_steps: int = option(-1, "stop after this many steps; -1: no limit", Range(-1))
+    min_steps: int | None = option(None, "train for at least this many steps", WEIGHT)
     max_time: str | dict[str, int] | None = option(None, "stop after this time, as DD:HH:MM:SS")
-    limit_train_batches: int | float | None = option(None, "share or number of training batches an epoch")
-    limit_val_batches: int | float | None = option(None, "share or number of dev batches")
-    limit_test_batches: int | float | None = option(None, "share or number of test batches")
-    limit_predict_batches: int | float | None = option(None, "share or number of batches that are predicted")
-    overfit_batches: int | float = option(0.0, "train on and score this share or number of training batches alone")
-    val_check_interval: int | float | str | dict[str, int] | None = option(None, "how often dev is scored in an epoch")
+    limit_train_batches: int | float | None = option(None, "share or number of training batches an epoch", WEIGHT)
+    limit_val_batches: int | float | None = option(None, "share or number of dev batches", WEIGHT)
+    limit_test_batches: int | float | None = option(None, "share or number of test batches", WEIGHT)
+    limit_predict_batches: int | float | None = option(None, "share or number of batches that are predicted", WEIGHT)
+    overfit_batches: int | float = option(
+        0.0, "train on and score this share or number of training batches alone", WEIGHT
+    )
+    val_check_interval: int | float | str | dict[str, int] | None = option(
+        None, "how often dev is scored in an epoch", POSITIVE
+    )
     check_val_every_n_epoch: int | None = option(1, "dev is scored after every epoch, since it selects the best")
-    num_sanity_val_steps: int | None = option(0, "dev batches that are tried before training (Lightning's default: 2)")
-    log_every_n_steps: int | None = option(None, "how often to log within an epoch")
+    num_sanity_val_steps: int | None = option(
+        0, "dev batches that are tried before training (Lightning's default: 2)", Range(-1)
+    )
+    log_every_n_steps: int | None = option(None, "how often to log within an epoch", WEIGHT)
     enable_progress_bar: bool | None = option(None, "show progress")
     enable_model_summary: bool | None = option(False, "print the modules before training (Lightning's default: true)")
-    accumulate_grad_batches: int = option(1, "batches whose gradients make one step")
-    gradient_clip_val: int | float | None = option(None, "clip gradients at this value; default: no clipping")
+    accumulate_grad_batches: int = option(1, "batches whose gradients make one step", COUNT)
+    gradient_clip_val: int | float | None = option(None, "clip gradients at this value; default: no clipping", WEIGHT)
     gradient_clip_algorithm: str | None = option(None, "norm or value")
     deterministic: bool | Literal["warn"] | None = option(None, "use deterministic algorithms alone")
     benchmark: bool | None = option(None, "let cuDNN look for the fastest algorithms")
@@ -56,7 +62,7 @@ class TrainerOptions(Options):
     detect_anomaly: bool = option(False, "look for the operation that made a NaN")
     barebones: bool = option(False, "switch off all that costs time; it keeps no checkpoint, so it is not of use here")
     sync_batchnorm: bool = option(False, "share the statistics of batch norms among devices")
-    reload_dataloaders_every_n_epochs: int = option(0, "make the data loaders anew after so many epochs")
+    reload_dataloaders_every_n_epochs: int = option(0, "make the data loaders anew after so many epochs", WEIGHT)
     enable_autolog_hparams: bool = option(True, "log hyper-parameters at the start")
     model_registry: str | None = option(None, "name of the model for Lightning's model hub")
 
