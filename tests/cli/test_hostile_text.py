@@ -148,6 +148,10 @@ def test_training_scoring_and_predicting(run: Run, corpus: Path) -> None:
     assert code == 0 and SHOWN in printed and r"P\x1b[2J\u202eER" in printed
     [folder] = Path("runs").glob("*/*/*")
     assert folder.name == name
+    code, printed = run(
+        "fit", "--plugin", "bilstm", "--name", f"w{HALF}", "--logger", "wandb", "--wandb.mode", "offline"
+    )
+    assert code == 2 and "is not UTF-8" in printed and len([*Path("runs").glob("*/*/*")]) == 1
     assert run("test", "--ckpt_path", folder)[0] == 0
     assert run("fit", "--plugin", "bilstm", "--config", folder / "config.yaml", "--name", name)[0] == 0
     assert run("runs", "repeat", folder, "--dry-run")[0] == 0

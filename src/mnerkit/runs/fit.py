@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import write_json
-from mnerkit.errors import MnerkitError
+from mnerkit.errors import MnerkitError, UsageError
 from mnerkit.printable import complain, show
 from mnerkit.release import RELEASE
 from mnerkit.runs import files_read, identity
@@ -88,6 +88,11 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
     """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for)."""
     quiet()
     loggers, folder = place.loggers(configuration), place.folder(configuration)
+    if "wandb" in loggers:
+        try:
+            str(folder.path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{folder.path} is not UTF-8, as W&B needs: give another --name or --runs_dir") from None
     online = "wandb" in loggers and (configuration.content.get("wandb") or {}).get("mode") != "offline"
     if online and is_first_rank() and (place.overwrite or not folder.finished):
         from mnerkit.methods.wandb_logging import check_login
