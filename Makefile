@@ -16,6 +16,9 @@ KEPT := benchmarks/results/tweets
 # of fuzz: number of inputs, and the first seed
 FUZZ_N ?= 20000
 FUZZ_SEED ?= 0
+# of bench-kills: moments of each command, and which command
+N ?= 10
+COMMAND ?= all
 # of bench-tweets
 TABLES := mousing/table2 mousing/table3 gmf/table2 gmf/table3 gmf/table4 mgips_cl/table3
 
@@ -97,8 +100,8 @@ bench-predict: setup ## predict 200,000 posts: memory at the quarters, posts a s
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
 	OMP_NUM_THREADS=1 MNERKIT_KILLS=10 $(BIN)/python -m pytest -o addopts= -s tests/cli/test_resume.py
 
-bench-kills: setup ## kill a sweep of eight runs at ten random moments and continue it to the same tables
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_sweep_kills.py
+bench-kills: setup ## cut commands off at N random moments (COMMAND=fit reproduce objects predict cache) and continue them
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_kills.py --moments $(N) --command $(COMMAND)
 
 fuzz: setup ## mutated files against every reader of users' files (FUZZ_N=20000 FUZZ_SEED=0)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --inputs $(FUZZ_N) --seed $(FUZZ_SEED)

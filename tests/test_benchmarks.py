@@ -397,3 +397,46 @@ def test_a_sweep_ends_with_all_its_processes(kills: Any, tmp_path: Path) -> None
     assert not alive(process.pid)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+# ---------------------------------------------------------------- commands that are cut off
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The bench of a command that leaves one file."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    bench = importlib.import_module("bench_kills")
+    places = bench.Places(tmp_path / "disk", tmp_path / "beside", tmp_path / "inputs")
+    for folder in (places.disk, places.beside):
+        folder.mkdir()
+    log = tmp_path / "log"
+    log.write_text("")
+    (places.disk / "boxes.jsonl").write_text("whole")
+    made = bench.Bench("objects", places, log, False, {})
+    made.whole = {"result": made.command.result(places), "seconds": 1.0, "peak": 5}
+    return made
+
+
+def test_what_a_fault_did_to_a_command_is_found(cut_off: Any) -> None:
+    bench = importlib.import_module("bench_kills")
+    done = bench.Trial(0, 1.0)
+    assert cut_off.wrong_result(done, {}) == []
+    (cut_off.places.disk / "boxes.jsonl").write_text("half")
+    (cut_off.places.disk / ".boxes.jsonl.part").touch()
+    assert cut_off.wrong_result(done, {}) == ["another bytes", "another files", "left behind: .boxes.jsonl.part"]
+    (cut_off.places.disk / "boxes.jsonl").unlink()
+    cut_off.log.write_text("Traceback (most recent call last)")
+    assert [each.partition(":")[0] for each in cut_off.wrong_result(bench.Trial(1, 1.0), {})] == [
+        *("again", "again", "no result")
+    ]
+
+
+def test_a_command_must_end_as_its_fault_asks(cut_off: Any) -> None:
+    line = "mnerkit: stopped"
+    for fault, code in (("kill", -9), ("term", 143), ("interrupt", 130), ("full", 1), ("read-only", 1)):
+        assert cut_off.wrong_end(fault, code, line) == []
+        assert cut_off.wrong_end(fault, 0, line) == [f"exit code 0, not {code}"]
+    assert cut_off.wrong_end("full", 1, "") == ["no line that says why"]
+    crash = "Traceback (most recent call last)\nOSError: full"
+    assert cut_off.wrong_end("kill", -9, crash) == ["a traceback: OSError: full"]
