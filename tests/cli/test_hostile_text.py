@@ -57,7 +57,7 @@ def runs(tmp_path: Path) -> Path:
     for seed in (0, 1):
         path = tmp_path / "runs" / "bert" / f"c{STEERS}" / f"r{seed}{STEERS}{HALF}"
         path.mkdir(parents=True)
-        config = {"plugin": "bert", "ablation": WHOLE, "seed": seed}
+        config: dict[str, object] = {"plugin": "bert", "ablation": WHOLE, "seed": seed}
         config |= {"model": {"text": WHOLE}, "data": {"corpus": WHOLE}}
         (path / "config.yaml").write_text(yaml.safe_dump(config))
         write_json(path / "env.json", {"mnerkit": RELEASE, "command": ["mnerkit", TITLE], "device": TITLE})
