@@ -20,9 +20,14 @@ class MnerkitError(Exception):
 
     Args:
         message: what is wrong; lines of very many letters, such as a file may hold, are shortened in their middle.
+
+    Attributes:
+        exit_code: of the process.
+        of_all_ranks: every rank raises it, so that the first one reports it for all.
     """
 
     exit_code = 1
+    of_all_ranks = False
 
     def __init__(self, message: object = "") -> None:
         super().__init__("\n".join(map(_shortened, str(message).split("\n"))))
@@ -57,6 +62,8 @@ class CheckpointError(MnerkitError):
 
 class TrainingError(MnerkitError):
     """A training that can't go on: a loss or a weight is no number. Exit code 1."""
+
+    of_all_ranks = True
 
 
 class TowerError(MnerkitError):

@@ -77,14 +77,13 @@ def _ended(arguments: list[str]) -> int:
             sys.stdout.flush()  # Python's own flush at the end would report a full disk in its own words
             return code
     except Stopped as stop:
-        from mnerkit.runs.run_folder import is_first_rank
-
-        if is_first_rank():
+        if _is_first_rank():
             ways = (WAYS_ON.get(" ".join(arguments[:words]), "") for words in (1, 2))
             show("", f"mnerkit: {stop.line(''.join(ways) or 'the same command begins anew')}", to=sys.stderr)
         return stop.exit_code
     except MnerkitError as error:
-        complain(error)
+        if not error.of_all_ranks or _is_first_rank():
+            complain(error)
         return error.exit_code
     except KeyboardInterrupt as stop:
         show("", f"mnerkit: {line_of(stop)}", to=sys.stderr)
@@ -103,6 +102,12 @@ def _ended(arguments: list[str]) -> int:
         with suppress(OSError):
             complain(line)
         return 1
+
+
+def _is_first_rank() -> bool:
+    from mnerkit.runs.run_folder import is_first_rank
+
+    return is_first_rank()
 
 
 def _discard_output() -> None:

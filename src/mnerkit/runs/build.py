@@ -72,11 +72,20 @@ def _replace_handlers(trainer: lightning.Trainer) -> None:
     Lightning's own handler of SIGTERM ends the training with exit code 0 after the batch, and first sends a message to
     all ranks, for which it waits for ever where one of them waits for another message.
     """
-    handlers = {"_slurm_sigusr_handler_fn": lambda *_: slurm.requeue_job()}
+    handlers = {"_slurm_sigusr_handler_fn": _requeue}
     if callable(signal.getsignal(signal.SIGTERM)):
-        handlers["_sigterm_notifier_fn"] = lambda *_: None
+        handlers["_sigterm_notifier_fn"] = _leave_to_the_command
     for name, handler in handlers.items():
         setattr(trainer._signal_connector, name, handler)
+
+
+# functions of the module, since the strategy `ddp_spawn` pickles the Trainer
+def _requeue(*_: Any) -> None:
+    slurm.requeue_job()
+
+
+def _leave_to_the_command(*_: Any) -> None:
+    """Do nothing: the command's own handler is called after this one."""
 
 
 @dataclass

@@ -135,6 +135,7 @@ def _train(
     from mnerkit.methods import checkpoint, wandb_logging
     from mnerkit.runs.build import Assembly
     from mnerkit.runs.continuation import carry_on, progress
+    from mnerkit.runs.trainer_refusals import check_batches, lightning_refusals
 
     try:
         if "wandb" in loggers:
@@ -147,14 +148,14 @@ def _train(
         for split in ("dev", "test"):
             assembly.check_unseen(split)
         assembly.data.split_posts.check_pictures_and_captions()
+        check_batches(assembly.trainer, assembly.data, splits)
         cut = assembly.truncation("train", *splits)
         protocol = assembly.data.protocol()
         files, pictures = files_read.files_of(assembly), files_read.pictures_of(assembly)
         if state == "resume":
             others = files_read.check_resumed(folder, files, assembly.data.content, pictures)
     except MnerkitError:
-        if state == "new" and is_first_rank():  # a mistake leaves no run behind, and its name free
-            shutil.rmtree(folder.path, ignore_errors=True)
+        _forget(folder, state)
         raise
     trainer, method, data = assembly.trainer, assembly.method, assembly.data
     if is_first_rank():
@@ -174,7 +175,12 @@ def _train(
         if done is not None and trainer.is_global_zero:
             carry_on(trainer.loggers, done)
         last = None if done is None else folder.last
-        trainer.fit(method, data, ckpt_path=last, weights_only=True)
+        try:
+            with lightning_refusals(config):
+                trainer.fit(method, data, ckpt_path=last, weights_only=True)
+        except UsageError:
+            _forget(folder, state)
+            raise
     if trainer.interrupted:
         raise KeyboardInterrupt
     # all ranks look before the first one writes
@@ -210,6 +216,12 @@ def _train(
         if line := warning(config):
             report(line)
         report(f"run {folder.path}")
+
+
+def _forget(folder: RunFolder, state: str) -> None:
+    """Remove a new run of which no epoch is done: a mistake leaves none behind, and its name free."""
+    if state == "new" and is_first_rank() and not folder.last.exists():
+        shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def environment(trainer: Any) -> dict[str, Any]:

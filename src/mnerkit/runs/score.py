@@ -82,8 +82,11 @@ def _score(
     report: Report,
 ) -> dict[str, Any]:
     """Score a split; the scores join those in the folder of a finished run."""
+    from mnerkit.runs.trainer_refusals import check_scored, lightning_refusals
+
     assembly.check_unseen(split)
     assembly.data.posts(split)  # with these, objects are looked for
+    check_scored(assembly.trainer, assembly.data, split)
     before = filled(own)
     scored, others = files_read.changed(run, assembly, before, split)
     folder = run if run.finished else None
@@ -98,7 +101,8 @@ def _score(
         changed["files"] = files
     protocol, cut = assembly.data.protocol(), assembly.truncation(split)
     key = split if not changed else f"{split}@{protocol['corpus']}-{digest({'data': changed})}"
-    scores = assembly.score(split, folder, key)
+    with lightning_refusals(assembly.config):
+        scores = assembly.score(split, folder, key)
     if assembly.trainer.is_global_zero:
         for note in (*scored, *others):
             then = f"; scores as {key}" if note in scored else ""

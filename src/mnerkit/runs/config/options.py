@@ -15,6 +15,10 @@ Precision = Literal[
 ]  # fmt: skip
 
 
+# precisions for which Lightning converts the input, and refuses the frozen dataclass that a batch is
+NO_BATCHES = ("64", "64-true", "16-true", "bf16-true")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions(Options):
     """Lightning's Trainer, without what mnerkit sets itself (run folder, loggers, callbacks, sampler).
@@ -39,9 +43,7 @@ class TrainerOptions(Options):
     limit_val_batches: int | float | None = option(None, "share or number of dev batches", WEIGHT)
     limit_test_batches: int | float | None = option(None, "share or number of test batches", WEIGHT)
     limit_predict_batches: int | float | None = option(None, "share or number of batches that are predicted", WEIGHT)
-    overfit_batches: int | float = option(
-        0.0, "train on and score this share or number of training batches alone", WEIGHT
-    )
+    overfit_batches: int | float = option(0.0, "not of use here: give --data.limit for a few posts", WEIGHT)
     val_check_interval: int | float | str | dict[str, int] | None = option(
         None, "how often dev is scored in an epoch", POSITIVE
     )
@@ -80,6 +82,13 @@ class TrainerOptions(Options):
             )
         if self.fast_dev_run:
             raise UsageError("--trainer.fast_dev_run keeps no checkpoint; for a quick try give --data.limit 50")
+        if self.overfit_batches:
+            raise UsageError("--trainer.overfit_batches can't cut batches of like length; give --data.limit 50")
+        if self.precision is not None and str(self.precision) in NO_BATCHES:
+            raise UsageError(
+                f"--trainer.precision {self.precision}: Lightning can't convert a batch of mnerkit's; give 32-true,"
+                " bf16-mixed or 16-mixed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
