@@ -18,6 +18,7 @@ import torch
 
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.readers import read_posts
+from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.data.pictures.crops import read_dict
 from mnerkit.data.pictures.voc import read_voc
 from mnerkit.errors import MOST_LETTERS, DataError, MnerkitError, TowerError, UsageError
@@ -135,6 +136,16 @@ def test_an_interpolation_that_is_none_is_refused_in_a_line(tmp_path: Path) -> N
     path.write_text("model: {lr: 0.1, weight_decay: '${}'}\n")
     with pytest.raises(UsageError, match=r"--config .*f\.yaml"):
         read_file(path)
+    path.write_text("model: {head: {!!binary aGVsbG8= : 1}}\n")
+    with pytest.raises(UsageError, match=r"f\.yaml: b'hello' is no name of an option"):
+        read_file(path)
+
+
+def test_the_line_of_a_document_ends_a_post(tmp_path: Path) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text("a B-PER\n-DOCSTART- O\nb I-PER\n-DOCSTART-s O\n")
+    posts = read_posts(path, None, None, RecordNotes())
+    assert [post.words for post in posts] == [("a",), ("b", "-DOCSTART-s")]
 
 
 def test_captions_and_names_of_tags_that_stand_twice_are_refused(tmp_path: Path) -> None:

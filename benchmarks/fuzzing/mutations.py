@@ -160,10 +160,12 @@ def end_lines_otherwise(draw: Random, content: bytes, _: bytes) -> bytes:
 
 
 def lengthen(draw: Random, content: bytes, _: bytes) -> bytes:
-    """A very long line, word or list."""
+    """A very long line, word or list, or some ten thousand short lines."""
     at = draw.randrange(len(content) + 1)
     piece = draw.choice((b"a", b"a ", b"7", b"[", b'"a", ', b"\\", b"http://a ", b"a\tO\n", b"\xe2\x80\x8d"))
-    length = LONGER if draw.random() < 0.1 else draw.choice((1000, LONG))
+    length = LONGER if draw.random() < 0.1 and b"\n" not in piece else draw.choice((1000, LONG))
+    if b"\n" in piece:
+        length //= 2
     return content[:at] + piece * (length // len(piece)) + content[at:]
 
 

@@ -36,6 +36,7 @@ WORDS = (
     "\u200d",
     "\x85",
 )
+DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
 KINDS = ("PER", "LOC", "ORG", "MISC")
 KNOWN = (*TYPES, *LABELS)
 
@@ -176,7 +177,7 @@ def read_captions(path: Path) -> Any:
 def read_requests(path: Path) -> Any:
     with path.open("rb") as stream:
         reader = input_reader(stream, str(path), ImageFolders([path.parent]), notes=RecordNotes())
-        items = [item for block in reader.blocks(3) for item in block]
+        items = [item for block in reader.blocks(100) for item in block]
     return [None if isinstance(item, BadLine) else words_of(item.words) for item in items]
 
 
@@ -237,12 +238,12 @@ def picture(id_: str) -> str:
 
 def plain_columns(path: Path) -> Any:
     lines = lines_of(text_of(path))
-    rows = [line for line in lines if line.strip(" \t") and not line.startswith(("-DOCSTART-", "IMGID:"))]
+    rows = [line for line in lines if line.strip(" \t") and not DOCSTART.match(line) and not line.startswith("IMGID:")]
     separator = "\t" if "\t" in rows[0] else " "
     if any(line.startswith("IMGID:") for line in lines) and len(rows[0].split("\t")) < 3:
         middle = [line.split("\t")[1:] for line in rows]
         if all(len(cells) == 1 and cells[0][:1] in "OBI" for cells in middle):
-            return plain_bio([line for line in lines if not line.startswith("-DOCSTART-")])
+            return plain_bio([line for line in lines if not DOCSTART.match(line)])
     table = [line.split(separator) for line in rows]
     width = len(table[0])
     assert width > 1 and all(len(row) == width and row[0] for row in table)
@@ -252,7 +253,7 @@ def plain_columns(path: Path) -> Any:
     column = tagged[roles.index(roles[-1])]
     posts: list[Any] = [(None, [], [])]
     for line in lines:
-        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
+        if not line.strip(" \t") or DOCSTART.match(line):
             posts.append((None, [], []))
         elif line.startswith("IMGID:") and "\t" not in line:
             posts.append((line[6:].strip(" "), [], []))

@@ -147,7 +147,7 @@ def plain_yaml(path: Path) -> Any:
     """YAML without a key twice."""
     import yaml
 
-    class Once(yaml.SafeLoader):
+    class Once(yaml.CSafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             keys = [
                 self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"
@@ -238,7 +238,16 @@ def plain_figure(path: Path) -> Any:
     content = loads(path.read_bytes().decode())
     assert content.pop("format") == "mnerkit-figure" and content.pop("version") == 1
     _check_figures(content)
-    return content
+    return _escaped(content)
+
+
+def _escaped(content: Any) -> Any:
+    """The content with halves of surrogate pairs as escapes."""
+    if isinstance(content, dict):
+        return {key: _escaped(part) for key, part in content.items()}
+    if isinstance(content, list):
+        return list(map(_escaped, content))
+    return content.encode("utf-8", "backslashreplace").decode() if isinstance(content, str) else content
 
 
 def _check_figures(content: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def loads(text: str) -> Any:
         ValueError: it is something else; of a number of very many digits, too.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_once)
+    return _decoder().decode(text)
 
 
 def number(text: str) -> float:
@@ -82,6 +83,12 @@ def read_format(path: Path, what: str, name: str, version: int) -> dict[str, Any
     if (given := content.pop("version", None)) != version:
         raise DataError(f"{path} is of version {str(given)[:40]}; this mnerkit reads version {version}")
     return content
+
+
+@cache
+def _decoder() -> json.JSONDecoder:
+    """Made once, and not for each of very many lines."""
+    return json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _refuse_constant(name: str) -> None:

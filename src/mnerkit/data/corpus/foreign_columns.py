@@ -9,7 +9,7 @@ from mnerkit.data.corpus.records import RecordNotes
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
-DOCSTART = "-DOCSTART-"
+_DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
 
 Numbered = tuple[int, str]
 
@@ -24,7 +24,8 @@ def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Seq
         stem: of the file's name; posts without `IMGID:` lines are called `<stem>-<line>`.
         notes: takes the remarks.
     """
-    kept = [row for row in rows if not row[1].startswith(DOCSTART)]
+    # the line of a document ends a post, as a blank one does
+    kept = [(number, "" if _DOCSTART.match(text) else text) for number, text in rows]
     body = [(number, text) for number, text in kept if text.strip(" \t") and not _names_post(text)]
     named = len(body) < sum(bool(text.strip(" \t")) for _, text in kept)
     separator = "\t" if body and "\t" in body[0][1] else " "
@@ -35,7 +36,7 @@ def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Seq
     column = _tag_column(list(cells.values()))
     if column is None or not all(row[0] for row in cells.values()):
         return rows, True
-    if len(kept) < len(rows):
+    if kept != list(rows):
         notes.taken["-DOCSTART- lines are passed over"] = None
     if min(widths) > 2:
         notes.taken[f"of {min(widths)} columns the first was read as the word, number {column + 1} as the tag"] = None
