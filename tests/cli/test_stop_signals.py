@@ -25,10 +25,12 @@ from ranks import prepared
 from mnerkit import stop_signals
 from mnerkit.cli import main, reproduce
 from mnerkit.errors import Stopped
+from mnerkit.methods import checkpoint
 from mnerkit.methods.predictor import Predictor
 from mnerkit.methods.tagger import Tagger
 from mnerkit.reproduce.executors import local
 from mnerkit.runs import build, launched_ranks, predict, slurm
+from mnerkit.runs.continuation import WITHIN
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.stop_signals import stoppable
 from mnerkit.towers.vision import detectors
@@ -292,7 +294,7 @@ def test_a_job_of_slurm_is_requeued_once_and_its_figures_are_those_of_an_undistu
     job: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fit(name: str) -> list[str]:
-        return [*FIT, "--runs_dir", str(tmp_path), "--name", name]
+        return [*FIT, "--runs_dir", str(tmp_path), "--name", name, "--data.batch_size", "16"]
 
     whole, cut = (RunFolder(tmp_path / "bilstm" / "probe" / name) for name in ("whole", "cut"))
     assert main(fit("whole")) == 0
@@ -305,12 +307,14 @@ def test_a_job_of_slurm_is_requeued_once_and_its_figures_are_those_of_an_undistu
     assert job.read_text() == "requeue 7_2\n"
     assert not list(tmp_path.rglob("hpc_ckpt*"))
     assert weights.digest(cut) == weights.digest(whole)
-    # SLURM ends a job that it has requeued
+    # SLURM ends a job that it has requeued; a single process has written a checkpoint before
+    monkeypatch.setattr(slurm, "_requeued", set())
     with monkeypatch.context() as patched:
-        patched.setattr(slurm, "_requeued", set())
-        patched.setattr(Tagger, "training_step", signalling(Tagger.training_step, signal.SIGUSR1, after=3))
-        patched.setattr(Tagger, "validation_step", signalling(Tagger.validation_step, signal.SIGTERM, after=1))
+        stopping = signalling(Tagger.training_step, signal.SIGTERM, after=4)
+        patched.setattr(Tagger, "training_step", signalling(stopping, signal.SIGUSR1, after=3))
         assert main([*fit("cut"), "--overwrite"]) == 143
+    assert job.read_text() == "requeue 7_2\n" * 2
+    assert checkpoint.read(cut.last)[WITHIN]["batches"] == 1
     assert not cut.finished and main(fit("cut")) == 0
     assert weights.digest(cut) == weights.digest(whole)
 

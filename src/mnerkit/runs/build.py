@@ -81,7 +81,8 @@ def _replace_handlers(trainer: lightning.Trainer) -> None:
 
 # functions of the module, since the strategy `ddp_spawn` pickles the Trainer
 def _requeue(*_: Any) -> None:
-    slurm.requeue_job()
+    for handle in slurm.handlers().values():
+        handle()
 
 
 def _leave_to_the_command(*_: Any) -> None:

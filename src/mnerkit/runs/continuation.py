@@ -25,6 +25,7 @@ from mnerkit.methods import checkpoint
 from mnerkit.methods.finite_loss import of_all_ranks
 from mnerkit.methods.method import Method
 from mnerkit.printable import complain
+from mnerkit.runs import slurm
 from mnerkit.runs.run_folder import is_first_rank
 
 WITHIN = "within_epoch"  # key of what a checkpoint holds that was written within an epoch
@@ -35,7 +36,8 @@ class CheckpointsWithinEpochs(lightning.Callback):
     """Writes `last.ckpt` within an epoch once some minutes have passed, and has a training go on from there.
 
     It is written after a step of the optimiser, except where dev is scored next: what a checkpoint holds is then out of
-    step with Lightning's own counters. The clock starts with each epoch, since one is also written at its end.
+    step with Lightning's own counters. The clock starts with each epoch, since one is also written at its end. In a job
+    of SLURM a single process also writes it before the job is requeued; several ranks get that signal at other steps.
 
     Args:
         path: of the checkpoint.
@@ -57,6 +59,15 @@ class CheckpointsWithinEpochs(lightning.Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start the clock."""
         self._start_clock()
+        slurm.defer(trainer.world_size == 1)
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Leave the signal to itself while dev is scored, which may take long."""
+        slurm.defer(False)
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Leave the signal to itself."""
+        slurm.defer(False)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -64,13 +75,19 @@ class CheckpointsWithinEpochs(lightning.Callback):
         """Write a checkpoint if it is time."""
         done, every = batch_idx + 1, trainer.val_check_batch or float("inf")
         scored_next = done == trainer.num_training_batches or trainer.should_stop or done % every == 0
-        if scored_next or done % trainer.accumulate_grad_batches or not self._is_time(trainer, done):
+        if scored_next:  # a checkpoint of the whole epoch comes, or dev is scored within it
+            slurm.defer(False)
+            return
+        slurm.defer(trainer.world_size == 1)  # again, after dev was scored within the epoch
+        if done % trainer.accumulate_grad_batches or not (slurm.is_deferred() or self._is_time(trainer, done)):
             return
         self._writing = True
         try:
             trainer.save_checkpoint(self.path, weights_only=False)
         finally:
             self._writing = False
+        slurm.defer(False)
+        slurm.defer(trainer.world_size == 1)
         self._start_clock()
 
     def _is_time(self, trainer: lightning.Trainer, done: int) -> bool:

@@ -19,6 +19,8 @@ from mnerkit.printable import show
 SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR1", None)
 
 _requeued: set[str] = set()
+_deferring = False
+_deferred: Callable[[], None] | None = None
 
 
 def job() -> str | None:
@@ -40,7 +42,29 @@ def handlers(requeue: Callable[[], None] | None = None) -> dict[signal.Signals, 
     Args:
         requeue: default: `requeue_job`.
     """
-    return {} if SIGNAL is None or job() is None else {SIGNAL: requeue or requeue_job}
+
+    def handle() -> None:
+        global _deferred
+        if _deferring:
+            _deferred = requeue or requeue_job
+        else:
+            (requeue or requeue_job)()
+
+    return {} if SIGNAL is None or job() is None else {SIGNAL: handle}
+
+
+def defer(deferring: bool) -> None:
+    """Have what the signal does wait, since a checkpoint is to be written before; or no longer."""
+    global _deferring, _deferred
+    _deferring = deferring
+    if not deferring and _deferred is not None:
+        requeue, _deferred = _deferred, None
+        requeue()
+
+
+def is_deferred() -> bool:
+    """Whether the signal has come and waits for a checkpoint."""
+    return _deferred is not None
 
 
 def requeue_job() -> None:
