@@ -147,16 +147,20 @@ def plain_yaml(path: Path) -> Any:
     """YAML without a key twice."""
     import yaml
 
-    class Once(yaml.CSafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [
-                self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"
-            ]
-            assert len(set(map(repr, keys))) == len(keys), "a key twice"
-            return super().construct_mapping(node, deep=deep)
-
     content = path.read_bytes().decode("utf-8-sig")
-    return yaml.load(content, Loader=Once)
+    try:  # one of the two takes tabs, the other halves of surrogate pairs
+        return yaml.load(content, Loader=_once(yaml.CSafeLoader))
+    except yaml.YAMLError:
+        return yaml.load(content, Loader=_once(yaml.SafeLoader))
+
+
+def _once(loader: Any) -> Any:
+    def construct(self: Any, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        assert len(set(map(repr, keys))) == len(keys), "a key twice"
+        return loader.construct_mapping(self, node, deep=deep)
+
+    return type("Once", (loader,), {"construct_mapping": construct})
 
 
 # ------------------------------------------------------------------ tables, figures, curves
