@@ -268,6 +268,8 @@ def test_a_network_that_no_memory_holds_is_refused(monkeypatch: pytest.MonkeyPat
         ["--trainer.max_epochs", "-5"],
         ["--trainer.gradient_clip_val", ".nan"],
         ["--seed", "1" * 5000],
+        ["--name", "a\0b"],
+        ["--runs_dir", "a\0b"],
         ["--config", "a\0b"],
         ["--config", "x" * 5000],
     ],
