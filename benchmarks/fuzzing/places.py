@@ -27,7 +27,7 @@ ELSEWHERE = {
     "registry": "reads files of installed plugins",
     "reproduce/executors": "reads answers and logs of its own processes",
     "reproduce/run_archive": "reads back what it has just written; the folder's files are tried",
-    "runs/continuation:carry_on": "reads rows of its own curve back; the curve is tried",
+    "runs/trainer/continuation:carry_on": "reads rows of its own curve back; the curve is tried",
     "runs/identity": "takes bytes as they are, for a digest",
     "runs/predict": "opens the input for the reader that is tried; takes bytes for a digest",
     "runs/prediction_file": "writes; its record is tried",

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from mnerkit.cli import main
-from mnerkit.runs.continuation import WITHIN
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.trainer.continuation import WITHIN
 from tests.cli.test_resume_within_epochs import ALWAYS, BERT, assert_same_result, folder
 
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]

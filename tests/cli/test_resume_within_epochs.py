@@ -14,8 +14,8 @@ import torch
 
 from mnerkit.cli import main
 from mnerkit.errors import UsageError
-from mnerkit.runs.continuation import WITHIN, CheckpointsWithinEpochs, _random_state, _restore_random_state
 from mnerkit.runs.run_folder import Place, RunFolder
+from mnerkit.runs.trainer.continuation import WITHIN, CheckpointsWithinEpochs, _random_state, _restore_random_state
 from mnerkit.towers.interface import Encoder
 from tests.cli.cut import steps_of
 

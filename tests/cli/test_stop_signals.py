@@ -29,9 +29,10 @@ from mnerkit.methods import checkpoint
 from mnerkit.methods.predictor import Predictor
 from mnerkit.methods.tagger import Tagger
 from mnerkit.reproduce.executors import local
-from mnerkit.runs import build, launched_ranks, predict, slurm
-from mnerkit.runs.continuation import WITHIN
+from mnerkit.runs import build, predict
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.runs.trainer import launched_ranks, slurm
+from mnerkit.runs.trainer.continuation import WITHIN
 from mnerkit.stop_signals import stoppable
 from mnerkit.towers.vision import detectors
 from tests.reproduce.small import Pretend, alive, laid_out, within

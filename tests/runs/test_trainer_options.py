@@ -13,7 +13,7 @@ from mnerkit import cli
 from mnerkit.cli import main
 from mnerkit.errors import DataError, MnerkitError, TrainingError
 from mnerkit.methods.tagger import Tagger
-from mnerkit.runs import trainer_refusals
+from mnerkit.runs.trainer import trainer_refusals
 
 
 def fit(runs: Path, *options: str) -> int:

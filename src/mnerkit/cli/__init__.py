@@ -10,7 +10,7 @@ from importlib import import_module
 
 from mnerkit.errors import MnerkitError, Stopped, UsageError, did_you_mean, line_of
 from mnerkit.printable import complain, escaped_output, show
-from mnerkit.runs import launched_ranks, slurm
+from mnerkit.runs.trainer import launched_ranks, slurm
 from mnerkit.stop_signals import stoppable
 
 VERBS = {

@@ -26,9 +26,9 @@ from mnerkit.methods.method import Method
 from mnerkit.methods.parameter_counts import within_memory
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.methods.warm_start import warm_start
-from mnerkit.runs import launched_ranks, slurm
-from mnerkit.runs.continuation import CheckpointsWithinEpochs
 from mnerkit.runs.run_folder import Place, RunFolder
+from mnerkit.runs.trainer import launched_ranks, slurm
+from mnerkit.runs.trainer.continuation import CheckpointsWithinEpochs
 from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
 
 

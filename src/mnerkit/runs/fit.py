@@ -134,8 +134,8 @@ def _train(
     from mnerkit.data.batches.truncation import sentence
     from mnerkit.methods import checkpoint, wandb_logging
     from mnerkit.runs.build import Assembly
-    from mnerkit.runs.continuation import carry_on, progress
-    from mnerkit.runs.trainer_refusals import check_batches, lightning_refusals
+    from mnerkit.runs.trainer.continuation import carry_on, progress
+    from mnerkit.runs.trainer.trainer_refusals import check_batches, lightning_refusals
 
     try:
         if "wandb" in loggers:

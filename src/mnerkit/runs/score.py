@@ -82,7 +82,7 @@ def _score(
     report: Report,
 ) -> dict[str, Any]:
     """Score a split; the scores join those in the folder of a finished run."""
-    from mnerkit.runs.trainer_refusals import check_scored, lightning_refusals
+    from mnerkit.runs.trainer.trainer_refusals import check_scored, lightning_refusals
 
     assembly.check_unseen(split)
     assembly.data.posts(split)  # with these, objects are looked for

@@ -15,7 +15,7 @@ from typing import Any
 
 from mnerkit.errors import Stopped
 from mnerkit.reproduce.executors.tasks import Outcome, Perform, Task
-from mnerkit.runs import slurm
+from mnerkit.runs.trainer import slurm
 from mnerkit.stop_signals import SIGNALS, held_back, let_through, stoppable
 
 # seconds that a process has to leave its run in order when the sweep is stopped

@@ -25,8 +25,8 @@ from mnerkit.methods import checkpoint
 from mnerkit.methods.finite_loss import of_all_ranks
 from mnerkit.methods.method import Method
 from mnerkit.printable import complain
-from mnerkit.runs import slurm
 from mnerkit.runs.run_folder import is_first_rank
+from mnerkit.runs.trainer import slurm
 
 WITHIN = "within_epoch"  # key of what a checkpoint holds that was written within an epoch
 STEP = "training_step"
