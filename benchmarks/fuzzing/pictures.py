@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -153,7 +154,8 @@ def plain_crops(path: Path) -> Any:
             (name,) = (each for each in archive.namelist() if each.endswith("data.pkl"))
             content = archive.read(name)
             return Plain(io.BytesIO(content)).load()
-    stream = io.BytesIO(content)
+    # torch reads pickles of whatever protocol they say they are
+    stream = io.BytesIO(re.sub(rb"\x80[\x06-\xff](?=[}\](])", b"\x80\x02", content))
     for _ in range(3):  # magic number, version, platform
         Plain(stream).load()
     names = Plain(stream).load()
