@@ -167,7 +167,7 @@ def test_ci_checks_and_tests_and_nothing_else() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     lines = [line for line in script.read_text().splitlines() if line and not line.startswith(("#", "set ", "cd "))]
-    assert lines == ["make check test --jobs=2 --output-sync=target"]
+    assert lines == ["make check test --jobs=2"]
 
 
 def test_every_folder_of_code_is_packaged() -> None:
