@@ -76,9 +76,9 @@ def entered(read: Callable[[], Any]) -> set[tuple[str, int]]:
         read()
     finally:
         sys.setprofile(before)
-    return {
-        (str(Path(code.co_filename).resolve()), code.co_firstlineno) for code in codes if "mnerkit" in code.co_filename
-    }
+    files = {code.co_filename for code in codes}
+    resolved = {file: str(Path(file).resolve()) for file in files}
+    return {(resolved[code.co_filename], code.co_firstlineno) for code in codes}
 
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

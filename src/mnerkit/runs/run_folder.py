@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.atomic_files import lock, remove_leftovers, unwritable, write_text
+from mnerkit.atomic_files import lock, remove_leftovers, write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
 from mnerkit.plain_yaml import read_yaml, yaml_text
 from mnerkit.runs.config.configuration import Configuration, filled
@@ -313,10 +313,10 @@ class Place:
         data = content["data"]
         corpus = Path(str(data["corpus"])).name or "corpus"
         name = self.name or content.get("name") or f"{digest(configuration.given)}-s{configuration.seed}"
-        if Path(name).name != name or name.startswith(".") or unwritable(name):
+        if Path(name).name != name or name.startswith(".") or "\0" in name:
             raise UsageError(f"--name {name[:80]!r} must be a plain folder name")
-        if unwritable(str(self.runs_dir)):
-            raise UsageError(f"--runs_dir {str(self.runs_dir)[:80]!r}: {unwritable(str(self.runs_dir))}")
+        if "\0" in str(self.runs_dir):
+            raise UsageError(f"--runs_dir {str(self.runs_dir)[:80]!r}: no folder has a NUL in its name")
         variant = data["variant"]
         return RunFolder(
             Path(self.runs_dir) / content["plugin"] / (f"{corpus}-{variant}" if variant else corpus) / name
