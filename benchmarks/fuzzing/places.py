@@ -64,11 +64,11 @@ def is_elsewhere(name: str) -> bool:
 
 def entered(read: Callable[[], Any]) -> set[tuple[str, int]]:
     """File and first line of all functions that are entered while something is read."""
-    codes: set[Any] = set()
+    places: set[tuple[str, int]] = set()  # not code objects: equal ones of two files would count as one
 
     def note(frame: FrameType, event: str, _: object) -> None:
         if event == "call":
-            codes.add(frame.f_code)
+            places.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
     before = sys.getprofile()
     sys.setprofile(note)
@@ -76,9 +76,8 @@ def entered(read: Callable[[], Any]) -> set[tuple[str, int]]:
         read()
     finally:
         sys.setprofile(before)
-    files = {code.co_filename for code in codes}
-    resolved = {file: str(Path(file).resolve()) for file in files}
-    return {(resolved[code.co_filename], code.co_firstlineno) for code in codes}
+    files = {file: str(Path(file).resolve()) for file, _ in places}
+    return {(files[file], line) for file, line in places}
 
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
