@@ -104,6 +104,7 @@ bench-kills: setup ## cut commands off at N random moments (COMMAND=fit reproduc
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_kills.py --moments $(N) --command $(COMMAND)
 
 fuzz: setup ## mutated files against every reader of users' files (FUZZ_N=20000 FUZZ_SEED=0)
+	MNERKIT_FUZZ_PLACES=1 $(BIN)/python -m pytest -o addopts= -q tests/test_fuzz.py -k reached_by_a_reader
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --inputs $(FUZZ_N) --seed $(FUZZ_SEED)
 
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
