@@ -575,6 +575,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="begin no moment after so many seconds")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # begun in the background, it would ignore interrupts
     mounted = own_mounts()
     folder: Path = options.folder.resolve()
     (folder / "disk").mkdir(parents=True, exist_ok=True)
