@@ -13,6 +13,8 @@ JOBS ?=
 
 # finished runs on tweets, small: committed, and not run again
 KEPT := benchmarks/results/tweets
+# folder of the parity cases
+CASES ?= ../shared/parity
 # of fuzz: number of inputs, and the first seed
 FUZZ_N ?= 20000
 FUZZ_SEED ?= 0
@@ -40,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills bench-tweets \
-  fuzz structure clean
+  fuzz parity structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -106,6 +108,9 @@ bench-kills: setup ## cut commands off at N random moments (COMMAND=fit reproduc
 fuzz: setup ## mutated files against every reader of users' files (FUZZ_N=20000 FUZZ_SEED=0)
 	MNERKIT_FUZZ_PLACES=1 $(BIN)/python -m pytest -o addopts= -q tests/test_fuzz.py -k reached_by_a_reader
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --inputs $(FUZZ_N) --seed $(FUZZ_SEED)
+
+parity: setup ## the authors' released code against ours, tensor by tensor, on the cases in CASES
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/parity.py --all "$(CASES)"
 
 # a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)

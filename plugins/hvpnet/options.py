@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mnerkit.methods.options import ObjectOptions
+from mnerkit.methods.options import ObjectOptions, SubwordOptions
 from mnerkit.options import DROPOUT, LAYERS, SIZE, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class HvpnetOptions(ObjectOptions, text="tiny-bert"):
+class HvpnetOptions(ObjectOptions, SubwordOptions, text="tiny-bert"):
     """Options of the visual prefix and its gates."""
 
     pictures: Literal["both", "image", "objects"] = option("both", "pictures of the prefix: image, objects, or both")

@@ -51,7 +51,7 @@ def _emissions_of_every_decoding() -> Iterator[list[Any]]:
     from mnerkit.methods.heads.struct import StructHead
 
     compute = {
-        CRFHead: lambda head, encoded, batch: head._emissions(words_of(encoded, batch), encoded),
+        CRFHead: lambda head, encoded, batch: head.emissions(words_of(encoded, batch), encoded),
         SoftmaxHead: lambda head, encoded, batch: head._log_p(words_of(encoded, batch), encoded),
         PrototypeHead: lambda head, encoded, batch: head.emissions(encoded, batch)[0],
         PrototypeCRFHead: lambda head, encoded, batch: head.emissions(encoded, batch)[0],

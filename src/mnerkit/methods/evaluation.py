@@ -24,6 +24,8 @@ def reads_windows(method: Method, predicting: bool) -> bool:
         predicting: for `predict`; else for scores.
     """
     modes = ("auto", "windows") if predicting else ("windows",)
+    if getattr(method.options, "subword", "first") != "first":  # windows are put together word by word
+        return False
     return isinstance(method.encoder, Encoder) and getattr(method.options, "long_posts", "cut") in modes
 
 

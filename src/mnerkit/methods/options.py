@@ -76,6 +76,19 @@ class PictureOptions(TextOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SubwordOptions(Options):
+    """What is tagged; for methods whose authors tag pieces."""
+
+    subword: Literal["first", "X", "copy"] = option(
+        "first",
+        "what is tagged. first: words, by the state of their first piece; X: every piece, as the authors do, with tags "
+        "of their own for later pieces of a word and for the special pieces; copy: the same, but later pieces have "
+        "their word's tag. A word is scored by its first piece. X and copy need the head softmax or crf",
+        since=("0.1.0", "first"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageSetOptions(
     PictureOptions,
     text="bert-base-uncased",

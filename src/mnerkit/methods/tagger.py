@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from mnerkit import registry
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.piece_words import PieceTags, as_pieces, first_pieces, of_words
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.corpus.tags import TagSet
+from mnerkit.errors import UsageError
 from mnerkit.methods import former_interface
 from mnerkit.methods.former_interface import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
@@ -46,9 +48,11 @@ class Tagger(Method):
     Attributes:
         head: made from its own options (`--model.head NAME --model.head.X VALUE`).
         encoder: made by `build`.
+        released_tags: tags of pieces that begin no word, with the option `subword` (`SubwordOptions`).
     """
 
     options_class: ClassVar[type[TaggerOptions]] = TaggerOptions
+    released_tags: ClassVar[PieceTags] = PieceTags(unused=("PAD",))
     encoder: Encoder
 
     def __init__(self, options: TaggerOptions | None = None, head: Head | None = None, **values: Any) -> None:
@@ -78,6 +82,19 @@ class Tagger(Method):
         """Whether tagging needs gradients."""
         return self.head.tunes
 
+    @property
+    def piece_tags(self) -> PieceTags | None:
+        """Tags of the pieces that begin no word, if every piece is tagged; None if words are."""
+        how = getattr(self.options, "subword", "first")
+        kinds = self.released_tags
+        if how == "copy":
+            return replace(kinds, later=None, unused=tuple(filter(None, (*kinds.unused, kinds.later))))
+        return kinds if how == "X" else None
+
+    def units(self, batch: Batch) -> Batch:
+        """The batch of what encoder and head tag: words, or every piece as a word (`subword`)."""
+        return batch if self.piece_tags is None else as_pieces(batch, self.piece_tags)
+
     def make_encoder(self) -> Encoder:
         """Build the encoder; get towers from `self.text_tower` and `self.vision_tower`."""
         raise NotImplementedError
@@ -94,8 +111,30 @@ class Tagger(Method):
         # plain heads are built for the types of the corpus, episodic ones for the types of an episode
         episodic = self.train_mode == "episodic"
         types = tuple(f"type{number}" for number in range(n_way)) if episodic else facts.types
-        self.head.build(self.encoder.width, TagSet(types))
+        self.head.build(self.encoder.width, TagSet(types, self._other_tags()))
         self.train()
+
+    def _other_tags(self) -> tuple[str, ...]:
+        """Tags of the head that belong to no type.
+
+        Raises:
+            UsageError: pieces are to be tagged, and the head or another option can't.
+        """
+        if self.piece_tags is None:
+            return ()
+        options: Any = self.head.options
+        tied = getattr(options, "constrain_bio", False) or getattr(options, "transitions", "full") == "tied"
+        if self.head.name not in ("softmax", "crf") or tied:
+            reason = f"the head {self.head.name} tags words" if not tied else "transitions of BIO hold between words"
+            raise UsageError(
+                f"--model.subword {self.options.subword}: {reason}; give --model.subword first, or --model.head "
+                "softmax, or crf with transitions full and constrain_bio false"
+            )
+        if getattr(self.options, "long_posts", "cut") == "windows":
+            raise UsageError(
+                f"--model.subword {self.options.subword}: windows are of words; give --model.long_posts cut"
+            )
+        return self.piece_tags.names
 
     def prepare(self, data: MnerData) -> None:
         """Store a support for prediction from the checkpoint, and let the head read the training posts."""
@@ -107,6 +146,7 @@ class Tagger(Method):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted losses of a batch."""
+        batch = self.units(batch)
         encoded = self.encoder(batch)
         self.logged_scalars = encoded.logged
         return self.losses_of(encoded, batch)
@@ -148,14 +188,18 @@ class Tagger(Method):
 
     def tag(self, batch: Batch) -> list[Prediction]:
         """Predictions for the query rows of a batch."""
-        with self.head.adapted(self._reader, batch, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
-            decoded = head.decode(encoded, batch)
+        units = self.units(batch)
+        with self.head.adapted(self._reader, units, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
+            decoded = head.decode(encoded, units)
         queries = torch.nonzero(batch.query).flatten().tolist()
-        predictions = predictions_of(batch, decoded)
+        predictions = predictions_of(batch, decoded if units is batch else of_words(decoded, batch))
         for name in self.tracing:
             if name not in encoded.trace:
                 continue
-            arrays = encoded.trace[name].float().cpu().numpy()
+            values = encoded.trace[name].float()
+            if name == "attention" and units is not batch:
+                values = first_pieces(values, batch)
+            arrays = values.cpu().numpy()
             for row, prediction in zip(queries, predictions, strict=True):
                 # attention has one row for each word, without padding
                 prediction.traces[name] = arrays[row, : len(prediction.tags)] if name == "attention" else arrays[row]
@@ -180,10 +224,11 @@ class Tagger(Method):
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Count entities of the dev posts."""
-        with self.head.adapted(self._reader, batch, seed=self.seed) as (head, encoded):
-            decodings = head.decodings(encoded, batch)
+        units = self.units(batch)
+        with self.head.adapted(self._reader, units, seed=self.seed) as (head, encoded):
+            decodings = head.decodings(encoded, units)
         for metric, decoded in zip(self.scores, decodings, strict=True):
-            predictions = predictions_of(batch, decoded)
+            predictions = predictions_of(batch, decoded if units is batch else of_words(decoded, batch))
             metric.update([each.gold for each in predictions], [each.scored for each in predictions])
 
     def on_validation_epoch_end(self) -> None:

@@ -62,14 +62,20 @@ def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
 
 @dataclass(frozen=True)
 class TagSet:
-    """BIO tags over `types`: O is 0, `B-types[k]` is 1 + 2k, `I-types[k]` is 2 + 2k."""
+    """BIO tags over `types`: O is 0, `B-types[k]` is 1 + 2k, `I-types[k]` is 2 + 2k; then `others`.
+
+    Attributes:
+        types: types of entities.
+        others: tags that belong to no entity, such as those of pieces that begin no word (`batches.piece_words`).
+    """
 
     types: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     @cached_property
     def tags(self) -> tuple[str, ...]:
         """All tags in the order of their numbers."""
-        return ("O", *(f"{role}-{kind}" for kind in self.types for role in "BI"))
+        return ("O", *(f"{role}-{kind}" for kind in self.types for role in "BI"), *self.others)
 
     @cached_property
     def _number(self) -> dict[str, int]:

@@ -32,7 +32,8 @@ class CRFHead(Head):
         self.linear = nn.Linear(width, len(tagset))
         self.crf = CRF(len(tagset), batch_first=True) if self.options.transitions == "full" else TiedCRF()
 
-    def _emissions(self, words: Words, encoded: WordStates) -> Tensor:
+    def emissions(self, words: Words, encoded: WordStates) -> Tensor:
+        """(E, R, W, K) scores of the tags of each word."""
         return add_boundary(self.linear(self.dropout(words.states)), encoded, words)  # (E, R, W, K)
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
@@ -42,7 +43,7 @@ class CRFHead(Head):
         """
         words = words_of(encoded, batch)
         with torch.autocast(words.states.device.type, enabled=False):
-            emissions = self._emissions(words, encoded)
+            emissions = self.emissions(words, encoded)
             worlds = len(emissions)
             losses = crf_nll(
                 emissions.flatten(0, 1),
@@ -58,7 +59,7 @@ class CRFHead(Head):
         words = words_of(encoded, batch)
         mask = words.mask & rows[words.rows].unsqueeze(1)
         with torch.autocast(words.states.device.type, enabled=False):
-            first, second = self._emissions(words, encoded)
+            first, second = self.emissions(words, encoded)
             losses = crf_divergence(first, second, mask, self.crf.scores(self.num_types))
         return mean_over_rows(losses, mask)
 
@@ -67,6 +68,6 @@ class CRFHead(Head):
         words = words_of(encoded, batch)
         scores = self.crf.scores(self.num_types)
         with torch.autocast(words.states.device.type, enabled=False):
-            emissions = self._emissions(words, encoded).mean(0)
+            emissions = self.emissions(words, encoded).mean(0)
         decoded = viterbi(emissions, words.mask, scores.constrained() if self.options.constrain_bio else scores)
         return pad_to_words(decoded, batch, words)

@@ -1,0 +1,233 @@
+"""Weights under the names that a method's authors gave them, read into ours by one table a method.
+
+A plugin whose authors released code has a module `released.py` with such a table, `WEIGHTS`, and `READINGS`: the
+options under which ours computes what the released code computes.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.errors import CheckpointError
+
+# released tensors, and for each of our tags the number of the released one -> our tensors
+Change = Callable[[list[Tensor], Tensor], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a table: which released parameters become which of ours, and how.
+
+    Attributes:
+        released: a name in which `*` stands for any text and `{n}`, or another name in braces, for a number.
+        ours: names with the same placeholders. Parameters that differ only in a number that is in no name of ours are
+            read together, in the order of that number.
+        change: the released tensors to ours, differentiable; None: unchanged.
+    """
+
+    released: str
+    ours: tuple[str, ...]
+    change: Change | None = None
+
+
+def same(released: str, ours: str) -> Entry:
+    """The same tensor under another name."""
+    return Entry(released, (ours,))
+
+
+def transposed(released: str, ours: str) -> Entry:
+    """A matrix with its two axes exchanged."""
+    return Entry(released, (ours,), lambda tensors, _: [tensors[0].t()])
+
+
+def scaled(released: str, ours: str, factor: float) -> Entry:
+    """The tensor times a factor."""
+    return Entry(released, (ours,), lambda tensors, _: [tensors[0] * factor])
+
+
+def joined(released: str, ours: str) -> Entry:
+    """Tensors that differ in a number, one after the other along the first axis."""
+    return Entry(released, (ours,), lambda tensors, _: [torch.cat(tensors)])
+
+
+def split(released: str, *ours: str) -> Entry:
+    """Equal parts along the first axis, such as the fused maps of `nn.MultiheadAttention`."""
+    return Entry(released, ours, lambda tensors, _: list(tensors[0].chunk(len(ours))))
+
+
+def of_tags(released: str, ours: str) -> Entry:
+    """A tensor with a row for each tag, in the order of our tags."""
+    return Entry(released, (ours,), lambda tensors, order: [tensors[0][order]])
+
+
+def of_tag_pairs(released: str, ours: str) -> Entry:
+    """A matrix from tags to tags, in the order of our tags."""
+    return Entry(released, (ours,), lambda tensors, order: [tensors[0][order][:, order]])
+
+
+def bert(released: str, ours: str) -> tuple[Entry, ...]:
+    """The parameters of transformers' BERT below two names, without the pooler."""
+    return tuple(same(f"{released}.{part}.*", f"{ours}.{part}.*") for part in ("embeddings", "encoder"))
+
+
+def linear_and_crf(linear: str = "fc", crf: str = "crf") -> tuple[Entry, ...]:
+    """A linear layer to tags and a CRF of pytorch-crf, which become those of the head `crf`."""
+    return (
+        of_tags(f"{linear}.*", "head.linear.*"),
+        of_tags(f"{crf}.start_transitions", "head.crf.start_transitions"),
+        of_tags(f"{crf}.end_transitions", "head.crf.end_transitions"),
+        of_tag_pairs(f"{crf}.transitions", "head.crf.transitions"),
+    )
+
+
+POOLER = "BERT computes a pooled vector, and nothing reads it"
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Released names that become ours together."""
+
+    released: tuple[str, ...]
+    ours: tuple[str, ...]
+    change: Change | None
+
+    def __call__(self, weights: Mapping[str, Tensor], order: Tensor) -> list[Tensor]:
+        tensors = [weights[name] for name in self.released]
+        return tensors if self.change is None else self.change(tensors, order)
+
+
+@dataclass(frozen=True)
+class ReleasedWeights:
+    """The table of a method.
+
+    Attributes:
+        entries: the first one that fits a name counts.
+        ignored: released names that ours has no use for (patterns with `*`), each with the reason.
+    """
+
+    entries: Sequence[Entry]
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """The released names that neither an entry nor `ignored` knows."""
+        return [name for name in names if self._ignored(name) is None and self._entry(name) is None]
+
+    def ours(self, weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+        """Our parameters from released ones; a differentiable function of them.
+
+        Args:
+            weights: released parameters by name.
+            order: for each of our tags the number of the released one, (K,) long.
+        """
+        return {
+            name: value
+            for link in self._links(weights)
+            for name, value in zip(link.ours, link(weights, order), strict=True)
+        }
+
+    def load(self, model: nn.Module, weights: Mapping[str, Tensor], order: Tensor) -> None:
+        """Load released weights into a method.
+
+        Args:
+            model: the built method.
+            weights: released parameters by name.
+            order: for each of our tags the number of the released one, (K,) long.
+
+        Raises:
+            CheckpointError: names are unknown or missing, or a tensor has another shape; the message lists them.
+        """
+        if unknown := self.unknown(weights):
+            raise CheckpointError(f"released weights: unknown are {_listed(unknown)}")
+        ours = self.ours(weights, order)
+        current: dict[str, Tensor] = dict(model.named_parameters())
+        if missing := sorted(current.keys() - ours.keys()):
+            raise CheckpointError(f"released weights: nothing is there for {_listed(missing)}")
+        current |= dict(model.named_buffers())
+        for name, value in ours.items():
+            if name not in current:
+                raise CheckpointError(f"released weights: the method as it is built has no {name}")
+            if current[name].shape != value.shape:
+                shapes = f"{tuple(value.shape)}, not {tuple(current[name].shape)}"
+                raise CheckpointError(f"released weights: {name} is {shapes}")
+        with torch.no_grad():
+            for name, value in ours.items():
+                current[name].copy_(value)
+
+    def gradients(self, model: nn.Module, weights: Mapping[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+        """Gradients with respect to released parameters, from those of ours after a backward pass.
+
+        Parameters of which ours has no gradient are left out.
+        """
+        gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        result: dict[str, Tensor] = {}
+        for link in self._links(weights):
+            leaves = {name: weights[name].detach().clone().requires_grad_() for name in link.released}
+            pairs = [
+                (value, gradients[name].to(value.dtype))
+                for name, value in zip(link.ours, link(leaves, order), strict=True)
+                if name in gradients
+            ]
+            if pairs:
+                outputs, given = zip(*pairs, strict=True)
+                result.update(zip(leaves, torch.autograd.grad(outputs, [*leaves.values()], given), strict=True))
+        return result
+
+    def _ignored(self, name: str) -> str | None:
+        return next((why for pattern, why in self.ignored.items() if fnmatch.fnmatchcase(name, pattern)), None)
+
+    def _entry(self, name: str) -> tuple[Entry, dict[str, str]] | None:
+        for entry in self.entries:
+            if found := re.fullmatch(_regex(entry.released), name):
+                return entry, found.groupdict()
+        return None
+
+    def _links(self, names: Iterable[str]) -> list[_Link]:
+        """Names that are read together: those of an entry whose names of ours are the same."""
+        together: dict[tuple[int, tuple[str, ...]], list[tuple[list[int], str]]] = {}
+        for name in names:
+            found = None if self._ignored(name) is not None else self._entry(name)
+            if found is None:
+                continue
+            entry, places = found
+            ours = tuple(_filled(each, places) for each in entry.ours)
+            numbers = [int(value) for place, value in places.items() if place != "rest"]
+            together.setdefault((self.entries.index(entry), ours), []).append((numbers, name))
+        return [
+            _Link(tuple(name for _, name in sorted(members)), ours, self.entries[place].change)
+            for (place, ours), members in together.items()
+        ]
+
+
+def _regex(pattern: str) -> str:
+    """A pattern as a regular expression: `*` is the group `rest`, `{n}` the group `n` of digits."""
+    parts = re.split(r"(\*|\{\w+\})", pattern)
+    return "".join(
+        r"(?P<rest>.+)" if part == "*" else rf"(?P<{part[1:-1]}>\d+)" if part[:1] == "{" else re.escape(part)
+        for part in parts
+    )
+
+
+def _filled(pattern: str, places: Mapping[str, str]) -> str:
+    return re.sub(r"\*|\{(\w+)\}", lambda found: places[found.group(1) or "rest"], pattern)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def tag_order(ours: Sequence[str], released: Sequence[str]) -> Tensor:
+    """For each of our tags the number of the released one, (K,) long.
+
+    Raises:
+        CheckpointError: they are not the same tags.
+    """
+    if sorted(ours) != sorted(released):
+        raise CheckpointError(f"released tags {', '.join(released)} are not ours, {', '.join(ours)}")
+    return torch.tensor([list(released).index(tag) for tag in ours])
