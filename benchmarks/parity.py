@@ -44,8 +44,9 @@ def compare(name: str, path: Path, sane: bool = False) -> int:
         print(
             f"{each.name:{width}}  {each.difference:8.1e}  {each.tolerance:7.0e}  {verdict:4}  {each.remark}".rstrip()
         )
-    for tensor, reason in left_out.items() if not sane else ():
-        print(f"{tensor:{width}}  not compared: {reason}")
+    for reason in dict.fromkeys(left_out.values()) if not sane else ():
+        names = [tensor for tensor, why in left_out.items() if why == reason]
+        print(f"not compared: {', '.join(names)}: {reason}")
     failed = sum(not each.passes for each in rows)
     print(
         f"{len(rows) - failed} of {len(rows)} within tolerance"

@@ -39,6 +39,7 @@ class ParityMethod:
         structural: readings that `--sane` keeps, since the released weights or tags fit no others.
         tolerances: pattern of names -> tolerance and its reason, where it is not the usual one.
         not_ours: pattern of names -> why ours has no such tensor. They are printed, not compared.
+        group: the group that is being computed.
     """
 
     plugin: ClassVar[str]
@@ -62,6 +63,7 @@ class ParityMethod:
         readings: dict[str, Any] = released.READINGS
         self.readings = {name: value for name, value in readings.items() if not sane or name in self.structural}
         self.types = types_of(case.tags)
+        self.group = "output"
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -152,7 +154,7 @@ class ParityMethod:
         """Every tensor of the case that ours computes, by its full name."""
         everything: dict[str, Ours] = {}
         for group in ("output",) if self.sane else self.groups:
-            method, batch = self.method(group), self.batch()
+            self.group, method, batch = group, self.method(group), self.batch()
             results = self.results(method, batch)
             total = results.pop("total")
             everything |= {f"{group}/{name}": value for name, value in results.items()}
@@ -168,7 +170,7 @@ class ParityMethod:
         """Every tensor of the case but its inputs: compared, or with the reason why ours has none."""
         ours, left_out = self.compute(), dict[str, str]()
         rows = []
-        for name, theirs in self.case.tensors.items():
+        for name, theirs in sorted(self.case.tensors.items()):
             if any(fnmatch.fnmatchcase(name, pattern) for pattern in NEVER_READ) or (self.sane and name not in ours):
                 continue
             reason = next((why for each, why in self.not_ours.items() if fnmatch.fnmatchcase(name, each)), None)
@@ -204,6 +206,11 @@ class ParityMethod:
             tags = [self.case.tags[int(number)] for number in numbers[places[mask]]]
             rows.append([tag if tag in entity_tags else "O" for tag in tags])
         return rows
+
+
+def of_first_pieces(decoded: Tensor, starts: Tensor) -> Tensor:
+    """Numbers of words (B, W) from those of pieces (B, n) at places `starts` (B, W), -1 behind."""
+    return decoded.gather(1, starts.long().clamp_min(0)).masked_fill(starts < 0, -1)
 
 
 def padded(rows: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Tensor:

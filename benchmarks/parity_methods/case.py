@@ -43,6 +43,10 @@ class Case:
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, without it."""
+        return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
+
     def sized(self, *names: str) -> Any:
         """The first of these sizes that the JSON gives: the cases call one thing by several names."""
         return next(self.config[name] for name in names if name in self.config)

@@ -16,4 +16,12 @@ WEIGHTS = ReleasedWeights(
     ignored={"bert.pooler.*": POOLER},
 )
 
-READINGS = {"subword": "X"}
+READINGS = {
+    "subword": "X",
+    "layout": "released",
+    "prefix_heads": "released",
+    "pool": "released",
+    "absent": "zeros",
+    "picture_fit": "centre_crop",
+    "trunk_norm": "train",
+}

@@ -267,7 +267,7 @@ class Method(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with parameter groups (towers, the method's own modules ...) and a schedule that changes each step."""
-        groups = parameter_groups(self.rate_groups(), self, self._training.weight_decay)
+        groups = parameter_groups(self.rate_groups(), self, self._training.weight_decay, self._training.decay)
         steps = int(self.trainer.estimated_stepping_batches)
         optimiser, schedule = adamw(groups, self._training.schedule, self._training.warmup, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

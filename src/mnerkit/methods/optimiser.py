@@ -10,19 +10,26 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-Schedule = Literal["linear", "cosine", "constant"]
+Schedule = Literal["linear", "cosine", "constant", "linear_from_zero"]
+Decay = Literal["matrices", "all"]
 
 # number of parameters (a whole tower) above which a step of AdamW on a CPU is bound by memory bandwidth
 FUSED = 10_000_000
 
 
-def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], model: nn.Module, weight_decay: float) -> list:
-    """AdamW groups from named modules; vectors and scalars (biases, norms) have no weight decay.
+def parameter_groups(
+    modules: dict[str, tuple[list[nn.Module], float]],
+    model: nn.Module,
+    weight_decay: float,
+    decay_of: Decay = "matrices",
+) -> list:
+    """AdamW groups from named modules.
 
     Args:
         modules: name -> (modules, learning rate).
         model: the whole model; each of its trainable tensors must be in exactly one group.
-        weight_decay: decay of matrices.
+        weight_decay: AdamW's weight decay.
+        decay_of: what decays: matrices, so that vectors and scalars (biases, norms) do not; or all.
 
     Raises:
         ValueError: a trainable tensor is in no group or in two.
@@ -38,7 +45,7 @@ def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], model: n
             if id(parameter) in owner:
                 raise ValueError(f"a trainable tensor is in the groups {owner[id(parameter)]!r} and {name!r}")
             owner[id(parameter)] = name
-            (decay if parameter.ndim > 1 else plain).append(parameter)
+            (decay if decay_of == "all" or parameter.ndim > 1 else plain).append(parameter)
         for parameters, rule in ((decay, weight_decay), (plain, 0.0)):
             if parameters:
                 groups.append({"params": parameters, "lr": rate, "weight_decay": rule, "name": name})
@@ -48,10 +55,17 @@ def parameter_groups(modules: dict[str, tuple[list[nn.Module], float]], model: n
     return groups
 
 
-def factor(schedule: Schedule, warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    """Multiplier of the learning rate at a step: linear warm-up, then `linear`, `cosine` or no decay."""
+def factor(schedule: Schedule, warmup_steps: float, total_steps: int) -> Callable[[int], float]:
+    """Multiplier of the learning rate at a step: linear warm-up, then `linear`, `cosine` or no decay.
+
+    `linear_from_zero` begins at zero, and its warm-up may end between two steps.
+    """
 
     def at(step: int) -> float:
+        if schedule == "linear_from_zero":
+            if step < warmup_steps:
+                return step / max(1.0, warmup_steps)
+            return max(0.0, (total_steps - step) / max(1.0, total_steps - warmup_steps))
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         if schedule == "constant":
@@ -74,4 +88,6 @@ def adamw(groups: list, schedule: Schedule, warmup: float, total_steps: int) -> 
     if sum(weight.numel() for weight in weights) >= FUSED and all(weight.device.type == "cpu" for weight in weights):
         for group in optimiser.param_groups:
             group["fused"] = True
-    return optimiser, LambdaLR(optimiser, factor(schedule, round(warmup * total_steps), total_steps))
+    steps = warmup * total_steps
+    whole = steps if schedule == "linear_from_zero" else round(steps)
+    return optimiser, LambdaLR(optimiser, factor(schedule, whole, total_steps))

@@ -16,9 +16,16 @@ class MethodOptions(Options):
 
     lr: float = option(1e-3, "learning rate of the method's own modules", POSITIVE)
     tower_lr: float | None = option(None, "learning rate of towers that are not frozen; default: lr", POSITIVE)
-    weight_decay: float = option(0.01, "AdamW's decay of matrices (biases and norms do not decay)", WEIGHT)
-    schedule: Literal["linear", "cosine", "constant"] = option(
-        "linear", "decay of the learning rates after the warm-up"
+    weight_decay: float = option(0.01, "AdamW's weight decay", WEIGHT)
+    decay: Literal["matrices", "all"] = option(
+        "matrices",
+        "what weight_decay applies to: matrices, or all weights, biases and norms included",
+        since=("0.1.0", "matrices"),
+    )
+    schedule: Literal["linear", "cosine", "constant", "linear_from_zero"] = option(
+        "linear",
+        "decay of the learning rates after the warm-up; linear_from_zero is linear with a first step at rate zero, as "
+        "transformers' schedule has it",
     )
     warmup: float = option(
         0.06, "share of all steps in which the learning rates rise from zero", Range(0, 1, below=True)
@@ -85,6 +92,30 @@ class SubwordOptions(Options):
         "of their own for later pieces of a word and for the special pieces; copy: the same, but later pieces have "
         "their word's tag. A word is scored by its first piece. X and copy need the head softmax or crf",
         since=("0.1.0", "first"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkOptions(Options):
+    """How pictures come to the vision tower, for methods whose authors' code has other ways than ours."""
+
+    absent: Literal["mask", "zeros"] = option(
+        "mask",
+        "a place without a picture is masked; or zeros, as in the authors' code: a picture of the mean colour, which "
+        "words see like any other",
+        since=("0.1.0", "mask"),
+    )
+    picture_fit: Literal["squeeze", "centre_crop"] = option(
+        "squeeze",
+        "a picture is squeezed to a square; or centre_crop, as in the authors' code: its middle alone, 7/8 of the "
+        "shorter side",
+        since=("0.1.0", "squeeze"),
+    )
+    trunk_norm: Literal["eval", "train"] = option(
+        "eval",
+        "BatchNorm of a frozen vision tower has the statistics of its pretraining; or train, as in the authors' code: "
+        "in training those of the batch, which also move the ones for evaluation",
+        since=("0.1.0", "eval"),
     )
 
 

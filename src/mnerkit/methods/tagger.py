@@ -26,7 +26,7 @@ from mnerkit.methods.former_interface import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.method import Method
-from mnerkit.methods.options import ObjectOptions, PictureOptions, TaggerOptions
+from mnerkit.methods.options import ObjectOptions, PictureOptions, TaggerOptions, TrunkOptions
 from mnerkit.methods.post_states import PostStates
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
 from mnerkit.options import in_its_time, make
@@ -260,7 +260,29 @@ class PictureTagger(Tagger):
     def make_sight(self, text: TextTower) -> Sight:
         """The vision tower of the options `vision` and `freeze_vision`, or a copy of `text` that reads captions."""
         o = self.options
-        return self.sight("vision", o.vision, text, freeze=o.freeze_vision, augment=getattr(o, "augment", False))
+        sight = self.sight("vision", o.vision, text, freeze=o.freeze_vision, augment=getattr(o, "augment", False))
+        if isinstance(o, TrunkOptions):
+            self._follow(sight, o)
+        return sight
+
+    @staticmethod
+    def _follow(sight: Sight, o: TrunkOptions) -> None:
+        """Let a sight read pictures as the options say.
+
+        Raises:
+            UsageError: the options are about pixels, and the sight reads captions.
+        """
+        others = {"absent": "mask", "picture_fit": "squeeze", "trunk_norm": "eval"}
+        if sight.kind == "captions":
+            for name, value in others.items():
+                if getattr(o, name) != value:
+                    raise UsageError(
+                        f"--model.{name} {getattr(o, name)}: captions have no pixels; give {value} or a vision tower"
+                    )
+            return
+        sight.absent = o.absent
+        sight.tower.picture = replace(sight.tower.picture, fit=o.picture_fit)
+        sight.tower.drifting = o.trunk_norm == "train"
 
     def views(self) -> tuple[str, ...]:
         """Views of the pictures: `whole`, `objects`, or both."""

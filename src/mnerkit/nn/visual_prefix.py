@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 BERT_SCALE = 0.02
+Pool = Literal["adaptive", "released"]
 
 
 def init_small(*layers: nn.Module) -> None:
@@ -24,19 +26,35 @@ def init_small(*layers: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def pooled_stages(stages: Sequence[Tensor], grid: int | None) -> list[Tensor]:
+def pooled_maps(stages: Sequence[Tensor], grid: int, pool: Pool = "adaptive") -> list[Tensor]:
+    """Pool stage maps to one grid: (N, c_i, h_i, w_i) each to (N, c_i, grid, grid).
+
+    Args:
+        stages: the maps, of any sides.
+        grid: rows and columns.
+        pool: every part of the map counts; or squares of side // grid, as in HVPNet's released code: if `grid` does not
+            divide the side, the last rows and columns are not read.
+    """
+    if pool == "adaptive":
+        return [functional.adaptive_avg_pool2d(each, grid) for each in stages]
+    sides = [(max(1, each.shape[2] // grid), max(1, each.shape[3] // grid)) for each in stages]
+    return [functional.avg_pool2d(each, side)[..., :grid, :grid] for each, side in zip(stages, sides, strict=True)]
+
+
+def pooled_stages(stages: Sequence[Tensor], grid: int | None, pool: Pool = "adaptive") -> list[Tensor]:
     """Pool stage maps to one grid and flatten them to positions.
 
     Args:
         stages: (N, c_i, h_i, w_i) each, of increasing depth.
         grid: rows and columns of positions, P = grid^2, each the mean of its part of the map; None: no pooling; the
             maps must have one size.
+        pool: as in `pooled_maps`.
 
     Returns:
         (N, P, c_i) each, positions row by row.
     """
     if grid is not None:
-        stages = [functional.adaptive_avg_pool2d(each, grid) for each in stages]
+        stages = pooled_maps(stages, grid, pool)
     return [each.flatten(2).transpose(1, 2) for each in stages]
 
 

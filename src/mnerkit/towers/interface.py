@@ -83,6 +83,7 @@ class Tower(nn.Module):
         spec: the user's name for the tower (`bert-base-uncased`, a folder, `tiny`).
         width: d of the states.
         frozen: whether the weights are fixed (`mnerkit.towers.frozen.memory.freeze`); then it stays in eval mode.
+        drifting: whether BatchNorm uses and moves statistics in training although the weights are fixed.
         loaded: whether the weights came from a hub or folder.
         options: options of the factory that made it, as plain data.
         reader: turns words into a text tower's input (`mnerkit.data.batches.needs.Reader`).
@@ -94,6 +95,7 @@ class Tower(nn.Module):
     spec: str
     width: int
     frozen: bool = False
+    drifting: bool = False
     loaded: bool = False
     options: dict[str, Any]
     reader: Any = None
@@ -103,11 +105,16 @@ class Tower(nn.Module):
     @property
     def external(self) -> bool:
         """Whether the weights are those of a hub or folder; then checkpoints leave them out."""
-        return self.frozen and self.loaded
+        return self.frozen and self.loaded and not self.drifting
+
+    @property
+    def constant(self) -> bool:
+        """Whether its output for an input never changes, so that it can be cached."""
+        return self.frozen and not self.drifting
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; a frozen tower stays in eval mode (no dropout, fixed BatchNorm statistics)."""
-        return super().train(mode and not self.frozen)
+        return super().train(mode and not self.constant)
 
 
 class TextTower(Tower):

@@ -155,6 +155,8 @@ class Collator:
         """The cells of a grid, or the objects, in each picture."""
         wanted, k = self._sources(batch, view), self.needs.grid
         places = k * k if view == "grid" else max([1, *map(len, wanted.values())])
+        if view == "objects" and self.needs.every_place:
+            places = self.needs.max_objects
         pixels, sources, mask = self._read(wanted, len(batch), places)
         m = mask.shape[1]
         batch.crop_view = view
@@ -205,6 +207,8 @@ class Collator:
         """
         assert self.loader is not None
         loader, m = self.loader, max([1, *(column + 1 for _, column in wanted)])
+        if self.needs.every_place:
+            m = self.needs.max_images
         sources: dict[_Place, list[PictureSource | None]] = {place: [*parts] for place, parts in wanted.items()}
         known: set[_Place] = set()
         if self.known is not None:

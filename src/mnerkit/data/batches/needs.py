@@ -61,6 +61,8 @@ class Needs:
         max_images: at most this many images of a post, the first ones.
         max_objects: at most this many objects of an image, the surest ones.
         relevance: whether every image must have a relevance score.
+        every_place: whether a batch has `max_images` images and `max_objects` objects each even where no post has as
+            many.
     """
 
     reader: Reader
@@ -71,6 +73,7 @@ class Needs:
     max_images: int = 1
     max_objects: int = 3
     relevance: bool = False
+    every_place: bool = False
 
     def captions(self, post: Post) -> list[list[str]]:
         """Words of the caption of each picture that is looked at."""

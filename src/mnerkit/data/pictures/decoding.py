@@ -7,9 +7,9 @@ import math
 import struct
 import warnings
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.errors import DataError
@@ -247,6 +247,9 @@ class _File(_Metered, io.BufferedReader):
     """A file of a picture, whose head alone is read."""
 
 
+Fit = Literal["squeeze", "centre_crop"]
+
+
 @dataclass(frozen=True)
 class PictureFormat:
     """What a vision tower reads.
@@ -255,11 +258,17 @@ class PictureFormat:
         size: height and width in pixels.
         mean: of each channel of values in [0, 1], subtracted.
         std: of each channel, divided by.
+        fit: the whole picture is squeezed to a square; or the square in its middle is cut out, 7/8 of the shorter side.
     """
 
     size: int
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    fit: Fit = field(default="squeeze", repr=False)
+
+    def __str__(self) -> str:
+        # caches of features are named after it, and those of squeezed pictures keep their names
+        return repr(self) if self.fit == "squeeze" else f"{self!r} {self.fit}"
 
     def state(self) -> dict[str, Any]:
         """Plain data; `PictureFormat.from_state` reads it back."""
@@ -268,18 +277,33 @@ class PictureFormat:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> PictureFormat:
         """The format of `state()`."""
-        return cls(int(state["size"]), tuple(state["mean"]), tuple(state["std"]))
+        return cls(int(state["size"]), tuple(state["mean"]), tuple(state["std"]), state.get("fit", "squeeze"))
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 to (3, size, size) float32: the whole picture, squeezed to a square (nothing is cut off)."""
+        """(H, W, 3) uint8 to (3, size, size) float32."""
         import numpy as np
         from PIL import Image
 
-        if pixels.shape[:2] != (self.size, self.size):
+        if self.fit == "centre_crop":
+            pixels = centre_square(pixels, self.size)
+        elif pixels.shape[:2] != (self.size, self.size):
             pixels = np.asarray(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC))
         scale = 1 / (255 * np.asarray(self.std, np.float32))
         shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
         return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1), dtype=np.float32)
+
+
+def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The middle of a picture whose shorter side is 8/7 of `size`: torchvision's Resize(256) and CenterCrop(224)."""
+    import numpy as np
+    from PIL import Image
+
+    shorter, (height, width) = round(size * 8 / 7), pixels.shape[:2]
+    least = min(height, width)
+    height, width = int(shorter * height / least), int(shorter * width / least)
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
 _ROUNDING = 1e-4  # of a pixel

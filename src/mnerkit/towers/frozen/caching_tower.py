@@ -23,13 +23,13 @@ class CachingTower(VisionTower):
         self.memory: Any = FeatureMemory()
 
     def forward(self, pixels: Tensor) -> ImageStates:
-        return self.see(PictureBatch(pixels)) if self.frozen else self._states(pixels)
+        return self.see(PictureBatch(pixels)) if self.constant else self._states(pixels)
 
     def pool(self, pixels: Tensor) -> Tensor:
-        return self.see_pooled(PictureBatch(pixels)) if self.frozen else self._pooled(pixels)
+        return self.see_pooled(PictureBatch(pixels)) if self.constant else self._pooled(pixels)
 
     def see(self, pictures: PictureBatch) -> ImageStates:
-        if self.frozen:
+        if self.constant:
             return self.memory.images(self, pictures, self._crop_states if pictures.crops else self._states)
         return self._crop_states(pictures.pixels()) if pictures.crops else self(pictures.pixels())
 
@@ -38,7 +38,7 @@ class CachingTower(VisionTower):
 
     def see_pooled(self, pictures: PictureBatch) -> Tensor:
         compute = self._pooled_crops if pictures.crops else self._pooled
-        return self.memory.pooled(self, pictures, compute) if self.frozen else compute(pictures.pixels())
+        return self.memory.pooled(self, pictures, compute) if self.constant else compute(pictures.pixels())
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the regions of a picture of `height` x `width` pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -93,6 +93,7 @@ def idle(modules: Iterable[nn.Module]) -> Tensor:
 
 
 CAPTIONS = "captions"
+Absent = Literal["mask", "zeros"]
 
 
 @dataclass
@@ -132,6 +133,7 @@ class Sight(nn.Module):
     Args:
         tower: a vision tower; or a text tower, which reads captions instead of pictures.
         augment: mirror and shift pictures in training; has no effect on captions and with a frozen tower.
+        absent: places without a picture are masked; or pictures of zeros, which are of the mean colour, and real.
 
     Attributes:
         reads: the vision tower, or the adapter around the text tower.
@@ -143,7 +145,7 @@ class Sight(nn.Module):
 
     kind: Literal["pixels", "captions"]
 
-    def __init__(self, tower: VisionTower | TextTower, augment: bool = False) -> None:
+    def __init__(self, tower: VisionTower | TextTower, augment: bool = False, absent: Absent = "mask") -> None:
         super().__init__()
         self.kind = "pixels" if isinstance(tower, VisionTower) else "captions"
         self.reads: VisionTower | CaptionAdapter = tower if isinstance(tower, VisionTower) else CaptionAdapter(tower)
@@ -154,6 +156,7 @@ class Sight(nn.Module):
             else (tower.width,) * (STAGES if isinstance(tower, PieceTower) else 0)
         )
         self.augment = augment and isinstance(tower, VisionTower) and not tower.frozen
+        self.absent = absent
 
     @property
     def tower(self) -> VisionTower | TextTower:
@@ -175,7 +178,7 @@ class Sight(nn.Module):
         """
         if self.kind == "captions":
             return Needs(reader, frozenset({"captions"}), caption_reader=self.tower.reader, **limits)
-        return Needs(reader, frozenset(views), picture=self.picture, **limits)
+        return Needs(reader, frozenset(views), picture=self.picture, every_place=self.absent == "zeros", **limits)
 
     def whole(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
         """Read the images of each post, (B, m) of them.
@@ -206,8 +209,13 @@ class Sight(nn.Module):
     def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool, regions: bool) -> Seen:
         tower = self.tower
         assert isinstance(tower, VisionTower)
-        real = torch.nonzero(mask.flatten()).flatten()
         rows = len(pictures)
+        if self.absent == "zeros":
+            if pictures.decoded is None and not mask.any():  # there is nothing to decode
+                size = self.tower.picture.size
+                pictures = PictureBatch(torch.zeros(rows, 3, size, size, device=mask.device), crops=pictures.crops)
+            mask = torch.ones_like(mask)
+        real = torch.nonzero(mask.flatten()).flatten()
         selected = pictures if len(real) == rows else pictures.select(real)
         if len(real) and self.augment and self.training:
             selected = PictureBatch(flipped_and_shifted(selected.pixels()), crops=selected.crops)
@@ -216,7 +224,10 @@ class Sight(nn.Module):
                 states = self._pooled(tower.see_pooled(selected))
             else:
                 see = tower.see_stages if stages else tower.see
-                states = see(selected) if len(real) else _blank(tower, mask)
+                if tower.drifting and self.training and len(real):
+                    states = _by_place(see, selected, real % mask.shape[1])
+                else:
+                    states = see(selected) if len(real) else _blank(tower, mask)
         if len(real) < rows:
             states = _scattered(states, real, rows)
         region_mask = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
@@ -274,6 +285,30 @@ def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
         states.grid,
         tuple(spread(stage) for stage in states.stages),
         None if states.tokens is None else spread(states.tokens),
+    )
+
+
+def _by_place(see: Callable[[PictureBatch], ImageStates], pictures: PictureBatch, place: Tensor) -> ImageStates:
+    """The states of pictures read place by place, so that statistics of a batch are those of one place at a time.
+
+    Args:
+        see: the tower.
+        pictures: N of them.
+        place: (N,) long, the place of each within its post.
+    """
+    groups = [torch.nonzero(place == number).flatten() for number in place.unique()]
+    parts = [see(pictures.select(rows)) for rows in groups]
+    back = torch.cat(groups).argsort()
+
+    def together(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat([*tensors])[back]
+
+    return ImageStates(
+        together(part.pooled for part in parts),
+        together(part.regions for part in parts),
+        parts[0].grid,
+        tuple(together(maps) for maps in zip(*(part.stages for part in parts), strict=True)),
+        None if parts[0].tokens is None else together(part.tokens for part in parts if part.tokens is not None),
     )
 
 
