@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import re
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from mnerkit import registry
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.corpus.tags import TagSet
+from mnerkit.errors import UsageError
 from mnerkit.methods.heads.head import words_of
 from mnerkit.methods.released import ReleasedWeights, tag_order
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.nn.linear_chain import crf_log_partition, crf_score
+from mnerkit.options import declared
 from mnerkit.scoring.counts import entity_scores
 from mnerkit.towers.interface import VisionTower
 from parity_methods.case import Case, types_of
-from parity_methods.comparing import At, Ours, Row, compared
+from parity_methods.comparing import At, Ours, Row, compared, difference
 
 NEVER_READ = ("input/*",)
 
@@ -149,6 +153,30 @@ class ParityMethod:
             results["log_partition"] = crf_log_partition(emissions, words.mask, scores)
             results["gold_score"] = crf_score(emissions, words.tags(units), words.mask, scores)
         return results
+
+    def apart(self) -> Iterator[tuple[str, str]]:
+        """Each reading by itself: how far emissions and losses are off with its default and all else as released."""
+        options = declared(registry.get(self.plugin).options_class)
+        released = dict(self.readings)
+        for name, value in released.items():
+            default = options[name].default
+            if name in self.structural or value == default:
+                continue
+            self.readings = {**released, name: default}
+            try:
+                results = self.results(self.method("output"), self.batch())
+            except UsageError as problem:
+                yield f"{name}: {default}", f"not by itself: {problem}"
+                continue
+            finally:
+                self.readings = released
+            theirs = self.case.below("output/")
+            gaps = [
+                f"{each} {difference(results[each], theirs[each]):.1e}"
+                for each in sorted(results.keys() & theirs.keys())
+                if re.search("emissions$|loss$|loss_", each)
+            ]
+            yield f"{name}: {default}", ", ".join(gaps)
 
     def compute(self) -> dict[str, Ours]:
         """Every tensor of the case that ours computes, by its full name."""
