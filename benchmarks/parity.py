@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.all is None and (given.method is None or not given.cases):
         parser.error("give a METHOD and its cases, or --all DIR")
     torch.manual_seed(0)
+    logging.getLogger("mnerkit").setLevel(logging.ERROR)  # variants warn that they are nobody's model
     failed, seen = 0, 0
     for name in METHODS if given.method is None else (given.method,):
         cases = given.cases if given.all is None else sorted((given.all / name).glob("*.json"))
