@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,6 +88,28 @@ def tower_folder(folder: Path, config: Any) -> str:
     config.save_pretrained(folder)
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
     BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}).save_pretrained(folder)
+    return f"random:{folder}"
+
+
+def vit_folder(folder: Path, weights: Mapping[str, Tensor], prefix: str, heads: int, **others: Any) -> str:
+    """Write the configuration of the ViT (names of transformers 4) whose parameters stand below `prefix`; its spec."""
+    from transformers import ViTConfig
+
+    patches = weights[f"{prefix}.embeddings.patch_embeddings.projection.weight"]  # (d, 3, side, side)
+    layers = {name.split(".layer.")[1].split(".")[0] for name in weights if name.startswith(f"{prefix}.encoder.layer.")}
+    grid = math.isqrt(weights[f"{prefix}.embeddings.position_embeddings"].shape[1] - 1)
+    sizes = {
+        "hidden_size": len(patches),
+        "patch_size": patches.shape[-1],
+        "image_size": patches.shape[-1] * grid,
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": heads,
+        "intermediate_size": len(weights[f"{prefix}.encoder.layer.0.intermediate.dense.weight"]),
+        "layer_norm_eps": 1e-12,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    ViTConfig(**{**sizes, **others}).save_pretrained(folder)
     return f"random:{folder}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mnerkit.data.batches.piece_words import PieceTags
 from mnerkit.methods.tagger import PictureTagger
 from mnerkit_plugins.tpm_mi.model import TpmMiEncoder
 from mnerkit_plugins.tpm_mi.options import TpmMiOptions
@@ -12,6 +13,7 @@ class TpmMiTagger(PictureTagger):
 
     plugin = "tpm_mi"
     options_class = TpmMiOptions
+    released_tags = PieceTags("X", "X", "X")
     encoder: TpmMiEncoder
 
     def make_encoder(self) -> TpmMiEncoder:

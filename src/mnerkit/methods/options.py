@@ -96,8 +96,8 @@ class SubwordOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrunkOptions(Options):
-    """How pictures come to the vision tower, for methods whose authors' code has other ways than ours."""
+class AbsentOptions(Options):
+    """What stands in a place without a picture."""
 
     absent: Literal["mask", "zeros"] = option(
         "mask",
@@ -105,6 +105,12 @@ class TrunkOptions(Options):
         "words see like any other",
         since=("0.1.0", "mask"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkOptions(AbsentOptions):
+    """How pictures come to the vision tower, for methods whose authors' code has other ways than ours."""
+
     picture_fit: Literal["squeeze", "centre_crop"] = option(
         "squeeze",
         "a picture is squeezed to a square; or centre_crop, as in the authors' code: its middle alone, 7/8 of the "

@@ -26,7 +26,7 @@ from mnerkit.methods.former_interface import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
 from mnerkit.methods.heads.head import Head
 from mnerkit.methods.method import Method
-from mnerkit.methods.options import ObjectOptions, PictureOptions, TaggerOptions, TrunkOptions
+from mnerkit.methods.options import AbsentOptions, ObjectOptions, PictureOptions, TaggerOptions, TrunkOptions
 from mnerkit.methods.post_states import PostStates
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
 from mnerkit.options import in_its_time, make
@@ -261,12 +261,12 @@ class PictureTagger(Tagger):
         """The vision tower of the options `vision` and `freeze_vision`, or a copy of `text` that reads captions."""
         o = self.options
         sight = self.sight("vision", o.vision, text, freeze=o.freeze_vision, augment=getattr(o, "augment", False))
-        if isinstance(o, TrunkOptions):
+        if isinstance(o, AbsentOptions):
             self._follow(sight, o)
         return sight
 
     @staticmethod
-    def _follow(sight: Sight, o: TrunkOptions) -> None:
+    def _follow(sight: Sight, o: AbsentOptions) -> None:
         """Let a sight read pictures as the options say.
 
         Raises:
@@ -275,12 +275,14 @@ class PictureTagger(Tagger):
         others = {"absent": "mask", "picture_fit": "squeeze", "trunk_norm": "eval"}
         if sight.kind == "captions":
             for name, value in others.items():
-                if getattr(o, name) != value:
+                if getattr(o, name, value) != value:
                     raise UsageError(
                         f"--model.{name} {getattr(o, name)}: captions have no pixels; give {value} or a vision tower"
                     )
             return
         sight.absent = o.absent
+        if not isinstance(o, TrunkOptions):
+            return
         sight.tower.picture = replace(sight.tower.picture, fit=o.picture_fit)
         sight.tower.drifting = o.trunk_norm == "train"
 

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.errors import UsageError
-from mnerkit.nn.attention import FeedForward, MultiHeadAttention
+from mnerkit.nn.attention import FeedForward, MultiHeadAttention, Norm
 
 Block = Literal["full", "attn_only"]
 WeightAxis = Literal["source", "target"]
 Position = Literal["degree", "order", "none"]
+Axis = Literal["images", "posts"]
 
 
 class _Layer(nn.Module):
     """One layer: weighted attention (GIFR, Eq. 4) alone, or with residual, norms and feed-forward network.
 
-    The norms precede the attention and the feed-forward network, as in Graphormer: after them they would give every
-    image vector the same length again, whatever its relevance.
+    The norms precede the attention and the feed-forward network, as in Graphormer: after them (`post`, for images
+    without weights) they would give every image vector the same length again, whatever its relevance.
     """
 
     def __init__(
@@ -29,6 +30,8 @@ class _Layer(nn.Module):
         block: Block,
         feedforward: int,
         dropout: float,
+        attention_dropout: float,
+        norm: Norm,
         residual_scale_r: bool,
         r_axis: WeightAxis,
         renorm: bool,
@@ -36,20 +39,24 @@ class _Layer(nn.Module):
         super().__init__()
         full = block == "full"
         self.residual_scale_r, self.r_axis, self.renorm = residual_scale_r, r_axis, renorm
-        self.attention = MultiHeadAttention(width, heads, bias=full, project=full)
+        self.post = norm == "post"
+        self.attention = MultiHeadAttention(width, heads, attention_dropout, bias=full, project=full)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2)) if full else None
         self.feedforward = FeedForward(width, feedforward, dropout) if full else None
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, mask: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         """Vectors (B, m, d) to U (B, m, d), and the weighted attention (B, heads, m, m)."""
-        x = h if self.norms is None else self.norms[0](h)
+        x = h if self.norms is None or self.post else self.norms[0](h)
         pairs = weights
         if weights is not None and self.r_axis == "target":
             pairs = weights.unsqueeze(-1).expand(-1, -1, h.shape[1])  # (B, m, m): rows
         attended, attention = self.attention(x, x, mask=mask, key_weights=pairs, renorm=self.renorm, need_weights=True)
         if self.norms is None or self.feedforward is None:
             return attended, attention
+        if self.post:
+            u = self.norms[0](h + self.dropout(attended))
+            return self.norms[1](u + self.dropout(self.feedforward(u))), attention
         if weights is None or not self.residual_scale_r:
             u = h + self.dropout(attended)
             return u + self.dropout(self.feedforward(self.norms[1](u))), attention
@@ -75,6 +82,10 @@ class ImageSetEncoder(nn.Module):
         block: `full` is a whole transformer layer, `attn_only` Eq. 4 alone, without biases: R = 0 gives U = 0.
         feedforward: hidden width of the layer's feed-forward network; default: 4 d.
         dropout: dropout in `full` blocks.
+        attention_dropout: dropout of the attention weights.
+        norm: position of the norms of `full` blocks; `post` takes no weights.
+        axis: images attend to those of their post; or to those of all posts of the batch in the same place.
+        place_std: deviation of the vectors of places at the start.
         residual_scale_r: scale an image's own vector and the output of its feed-forward network by R; else R does not
             affect them.
         r_axis: R weighs the image that is attended to (`source`), or the one that attends (`target`).
@@ -98,17 +109,32 @@ class ImageSetEncoder(nn.Module):
         residual_scale_r: bool = True,
         r_axis: WeightAxis = "source",
         renorm: bool = False,
+        attention_dropout: float = 0.0,
+        norm: Norm = "pre",
+        axis: Axis = "images",
+        place_std: float = 0.02,
     ) -> None:
         super().__init__()
         if width % heads:
             raise UsageError(f"--model.heads {heads}: give a divisor of the width of the image vectors, {width}")
-        self.width, self.position = width, position
+        self.width, self.position, self.norm, self.axis = width, position, norm, axis
         self.places: nn.Embedding | None = None
         if position != "none":
             self.places = nn.Embedding(max_degree + 1 if position == "degree" else max_images, width)
-            nn.init.normal_(self.places.weight, std=0.02)
+            nn.init.normal_(self.places.weight, std=place_std)
         self.layers = nn.ModuleList(
-            _Layer(width, heads, block, feedforward or 4 * width, dropout, residual_scale_r, r_axis, renorm)
+            _Layer(
+                width,
+                heads,
+                block,
+                feedforward or 4 * width,
+                dropout,
+                attention_dropout,
+                norm,
+                residual_scale_r,
+                r_axis,
+                renorm,
+            )
             for _ in range(layers)
         )
 
@@ -130,10 +156,22 @@ class ImageSetEncoder(nn.Module):
             weights: R, (B, m), in 0..1; None: 1.
 
         Returns:
-            U (B, m, d), zeros where masked, and the weighted attention of the last layer, mean over heads, (B, m, m).
+            U (B, m, d), zeros where masked, and the weighted attention of the last layer, mean over heads, (B, m, m);
+            with the axis `posts` (B, m, B).
+
+        Raises:
+            ValueError: there are weights, which the norm `post` and the axis `posts` take none of.
         """
+        if weights is not None and (self.norm == "post" or self.axis == "posts"):
+            raise ValueError("weights of images need the norm 'pre' and the axis 'images'")
         h = vectors if self.places is None else vectors + self.places(self.positions(mask))  # Eq. 3
-        attention = h.new_zeros(*mask.shape, mask.shape[1]).unsqueeze(1)
+        seen = mask
+        if self.axis == "posts":
+            h, seen = h.transpose(0, 1), mask.t()  # (m, B, d), (m, B)
+        attention = h.new_zeros(*seen.shape, seen.shape[1]).unsqueeze(1)
         for layer in self.layers:
-            h, attention = layer(h, mask, weights)  # Eq. 4
-        return h * mask.unsqueeze(-1), attention.mean(1) * mask.unsqueeze(-1)
+            h, attention = layer(h, seen, weights)  # Eq. 4
+        attention = attention.mean(1)
+        if self.axis == "posts":
+            h, attention = h.transpose(0, 1), attention.transpose(0, 1)
+        return h * mask.unsqueeze(-1), attention * mask.unsqueeze(-1)

@@ -56,13 +56,15 @@ class MlpPrompts(nn.Module):
         width: d of the text tower.
         layers: number of layers of the text tower.
         hidden: width between the two maps.
+        small: whether the second map starts with small weights; else with PyTorch's.
     """
 
-    def __init__(self, image_width: int, width: int, layers: int, hidden: int = 1024) -> None:
+    def __init__(self, image_width: int, width: int, layers: int, hidden: int = 1024, small: bool = True) -> None:
         super().__init__()
         self.layers = layers
         self.mlp = nn.Sequential(nn.Linear(image_width, hidden), nn.Tanh(), nn.Linear(hidden, layers * 2 * width))
-        init_small(self.mlp[-1])
+        if small:
+            init_small(self.mlp[-1])
 
     def forward(self, u: Tensor) -> tuple[LayerTensors, LayerTensors]:
         """Image vectors U (B, m, d_v) to the keys and the values of each layer, (B, m, d)."""

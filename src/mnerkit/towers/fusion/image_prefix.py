@@ -37,12 +37,11 @@ class ImagePrefixEncoder(Encoder):
         irrelevant: `weight`: images with R <= 0.5 are weighted like the others; `drop`: they are masked for the other
             images and in the prefix.
         dropout: dropout of the word states.
+        pooler: a further map of the pooled vectors; None: V is what the tower pools.
 
     Raises:
         UsageError: the text tower takes no prefix, or has no maps for prompts to share.
     """
-
-    by_post = True
 
     def __init__(
         self,
@@ -53,11 +52,13 @@ class ImagePrefixEncoder(Encoder):
         relevance: Relevance = "ones",
         irrelevant: Irrelevant = "weight",
         dropout: float = 0.1,
+        pooler: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.text, self.sight, self.graph, self.prompts = pieces_of(text), sight, graph, prompts
         self.width, self.relevance, self.irrelevant = text.width, relevance, irrelevant
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.pooler = nn.Dropout(dropout), pooler
+        self.by_post = graph is None or graph.axis == "images"
         if self._shares:
             key_value_maps(self.text)  # raises an error early if it has none
 
@@ -84,6 +85,8 @@ class ImagePrefixEncoder(Encoder):
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         images = self.sight.whole(batch, regions=False)
         vectors, (r, mask) = images.pooled, self.weights(batch, images)  # (B, m, d_v)
+        if self.pooler is not None:
+            vectors = self.pooler(vectors)
         if self.graph is None:
             u, attention = vectors, None
         else:

@@ -54,10 +54,12 @@ class PieceTower(TextTower):
         config: its configuration.
         revision: the commit of the weights on the hub, if known.
         keep_layers: whether to return the states of all layers (and of the pieces, if frozen).
+        first_position: number of the first piece's position.
 
     """
 
     model: Any
+    first_position: int = 0
 
     def __init__(
         self, spec: str, model: Any, reader: PieceReader, word_pool: WordPool = "first", last_layers: int = 1
@@ -88,6 +90,16 @@ class PieceTower(TextTower):
     def _positions(self) -> int:
         """Maximum number of pieces that the position embeddings allow."""
         return getattr(self.config, "max_position_embeddings", self.reader.max_tokens)
+
+    def begin_at(self, position: int) -> None:
+        """Let the pieces' positions begin at this one; the reader's length limit is lowered to those that are left.
+
+        Raises:
+            UsageError: the tower's positions can't be moved, or none would be left.
+        """
+        raise UsageError(
+            f"--model.text {self.spec}: its positions can't be moved; give a tower whose positions are those of BERT"
+        )
 
     def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """States of the pieces (B, n, d) and, if `want_layers`, of each layer, embeddings first.
@@ -128,6 +140,8 @@ class PieceTower(TextTower):
     def reading(self) -> Reading:
         """Settings that determine the output, as part of the cache key."""
         settings = json.dumps(self.reader.state(), sort_keys=True)
+        if self.first_position:
+            settings += f" from position {self.first_position}"
         return Reading(
             weights=weight_digest(self),
             view="text",
@@ -188,6 +202,13 @@ class BertTower(PieceTower):
         positions = getattr(getattr(self.model, "embeddings", None), "position_embeddings", None)
         return getattr(positions, "padding_idx", None) is not None
 
+    def begin_at(self, position: int) -> None:
+        embeddings: Any = getattr(self.model, "embeddings", None)
+        left = self._positions() - position
+        if left < 3 or not hasattr(embeddings, "position_embeddings") or self._offset_positions():
+            super().begin_at(position)
+        self.first_position, self.reader.max_tokens = position, min(self.reader.max_tokens, left)
+
     def with_unknown_words(self, text: TextBatch) -> TextBatch:
         """The batch that the tower reads: a subclass may replace some words by the unknown word in training."""
         return text
@@ -198,6 +219,9 @@ class BertTower(PieceTower):
         text = self.with_unknown_words(text)
         if self.typed:
             options["token_type_ids"] = text.type_ids
+        if self.first_position:
+            places = torch.arange(text.input_ids.shape[1], device=text.input_ids.device) + self.first_position
+            options["position_ids"] = places.unsqueeze(0)
         out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
         return out.last_hidden_state, tuple(out.hidden_states) if want_layers else ()
 
