@@ -80,7 +80,7 @@ class Method(ParityMethod):
         inputs = watch.calls["layer"][-1].args[0]
         class_state = watch["vit"].last_hidden_state[:, 0]
         if len(class_state) == inputs.shape[0] * inputs.shape[1]:  # every place is shown
-            results["vit_cls_state"] = class_state.unflatten(0, batch.image_mask.shape)
+            results["vit_cls_state"] = class_state.unflatten(0, self.case["input/image_present"].shape)
         if encoder.pooler is not None:
             results["vit_pooled"] = watch["pooler"]
         return results | {

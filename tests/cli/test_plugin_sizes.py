@@ -61,7 +61,7 @@ PARTS = {
     "hvpnet": {"to_slices": 7_994_144, "gate": 294_960},
     "mgips_cl": {"mge_image": 7_100_305, "mge_text": 7_098_296, "gate": 1_180_416},
     "relevance": {"scorer": 1_181_697},
-    "tpm_mi": {"prompts": 19_680_256, "graph": 3_072 + 7_087_872},
+    "tpm_mi": {"prompts": 19_680_256, "graph": 3_072 + 5_513_984},
 }
 
 

@@ -84,7 +84,13 @@ READINGS: dict[str, list[dict[str, Any]]] = {
         {"decode_on": "concat_bert"},
         {"use_global": False},
     ],
-    "tpm_mi": [],
+    "tpm_mi": [
+        {"pooled": "pooler"},
+        {"norm": "post"},
+        {"feedforward": 24},
+        {"prefix_positions": "shift"},
+        {"subword": "X"},
+    ],
     "gifr": [
         {"irrelevant": "drop"},
         {"gt_block": "attn_only"},

@@ -216,12 +216,12 @@ class BertTower(PieceTower):
     def _read(self, text: TextBatch, want_layers: bool, **options: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if text.input_ids is None or text.attn_mask is None:
             raise ValueError("the batch contains no pieces: it must come from the tower's own reader")
-        text = self.with_unknown_words(text)
-        if self.typed:
-            options["token_type_ids"] = text.type_ids
         if self.first_position:
             places = torch.arange(text.input_ids.shape[1], device=text.input_ids.device) + self.first_position
             options["position_ids"] = places.unsqueeze(0)
+        text = self.with_unknown_words(text)
+        if self.typed:
+            options["token_type_ids"] = text.type_ids
         out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
         return out.last_hidden_state, tuple(out.hidden_states) if want_layers else ()
 
