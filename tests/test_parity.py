@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     for name in [name for name in sys.modules if name.split(".")[0] in ("parity", "parity_methods")]:
         monkeypatch.delitem(sys.modules, name)
+    log = logging.getLogger("mnerkit")
+    monkeypatch.setattr(log, "level", log.level)  # which `main` raises
     return importlib.import_module("parity")
 
 
