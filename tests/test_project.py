@@ -30,6 +30,7 @@ PLUGINS = [
     "gmf",
     "hvpnet",
     "mgips_cl",
+    "mkgformer",
     "mousing",
     "relevance",
     "tpm_mi",

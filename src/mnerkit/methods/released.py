@@ -109,10 +109,12 @@ class ReleasedWeights:
     Attributes:
         entries: the first one that fits a name counts.
         ignored: released names that ours has no use for (patterns with `*`), each with the reason.
+        unread: our parameters that nothing reads (patterns with `*`); they need no released ones.
     """
 
     entries: Sequence[Entry]
     ignored: Mapping[str, str] = field(default_factory=dict)
+    unread: Sequence[str] = ()
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """The released names that neither an entry nor `ignored` knows."""
@@ -146,7 +148,8 @@ class ReleasedWeights:
             raise CheckpointError(f"released weights: unknown are {_listed(unknown)}")
         ours = self.ours(weights, order)
         current: dict[str, Tensor] = dict(model.named_parameters())
-        if missing := sorted(current.keys() - ours.keys()):
+        read = {name for name in current if not any(fnmatch.fnmatchcase(name, each) for each in self.unread)}
+        if missing := sorted(read - ours.keys()):
             raise CheckpointError(f"released weights: nothing is there for {_listed(missing)}")
         current |= dict(model.named_buffers())
         for name, value in ours.items():

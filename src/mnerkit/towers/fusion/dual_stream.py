@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mnerkit.data.batches.batch import TextBatch
+from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.fusion.prefix import ARGUMENT, Joining, accept_joining, joined_mask, prepend, with_unused
 from mnerkit.towers.interface import Tower
@@ -18,6 +20,9 @@ from mnerkit.towers.vision.pretrained import ClipVisionTower
 
 Source = Literal["previous", "same_layer_vision_first"]
 FirstLayer = Literal["raw", "projected", "none"]
+# runs a text layer in place of the layer itself: its number, the layer, its input, the attention mask, the image states
+# after the layer of the same number, and keyword arguments for the layer's attention -> its output
+TextLayer = Callable[..., Tensor]
 
 
 @dataclass
@@ -49,6 +54,8 @@ class DualStream(nn.Module):
             `same_layer_vision_first`: vision runs first, and text gets the keys and values of vision's layer l.
         first_layer: the foreign part of the first layer: `raw` (the other stream's embeddings as keys and values,
             Eq. 3), `projected` (the keys and values of its first layer), or `none`.
+        last: only this many last layers have a foreign part; None: all.
+        receivers: the streams that get a foreign part.
 
     Raises:
         UsageError: the towers are of other kinds, or of different depth.
@@ -60,6 +67,8 @@ class DualStream(nn.Module):
         vision: BertTower | ClipVisionTower,
         source: Source = "previous",
         first_layer: FirstLayer = "raw",
+        last: int | None = None,
+        receivers: Literal["both", "vision", "none"] = "both",
     ) -> None:
         super().__init__()
         self.source, self.first_layer = source, first_layer
@@ -71,22 +80,34 @@ class DualStream(nn.Module):
                 f"tower {text.spec} has {len(first.layers)} layers and {vision.spec} {len(second.layers)}: "
                 "two streams step layer by layer; give towers of one depth"
             )
+        self.begin = max(0, len(first.layers) - last) if last is not None else 0
+        self._receives = (receivers == "both", receivers != "none")
         equal = (first.width, first.heads) == (second.width, second.heads)
         # linear maps if the heads do not fit: for keys and values of each layer, in both directions
         self.joints = nn.ModuleList(
             nn.ModuleList(
-                nn.Identity() if equal else nn.Linear(source.width, target.width, bias=False) for _ in range(2)
+                nn.Linear(source.width, target.width, bias=False)
+                if not equal and self._gets(side, number)
+                else nn.Identity()
+                for _ in range(2)
             )
-            for source, target in ((second, first), (first, second))
-            for _ in first.layers
+            for side, (source, target) in enumerate(((second, first), (first, second)))
+            for number in range(len(first.layers))
         )
 
-    def forward(self, text: Stream, vision: Stream) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _gets(self, side: int, number: int) -> bool:
+        """Whether a layer of the text (0) or the vision stream (1) has a foreign part."""
+        return number >= self.begin and self._receives[side]
+
+    def forward(
+        self, text: Stream, vision: Stream, text_layer: TextLayer | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Run both streams.
 
         Args:
             text: n pieces.
             vision: m' patches (or words), the class token first.
+            text_layer: runs the text layers that exchange, which may then read the image states.
 
         Returns:
             States of the text after each layer, embeddings first, (B, n, d_t) each, and those of the vision stream,
@@ -107,11 +128,14 @@ class DualStream(nn.Module):
         for number in range(len(self._stacks[0].layers)):
             exchanged = list(last)
             for side in (1, 0):  # vision, text
-                foreign = exchanged[1 - side] if active[1 - side] else None
+                foreign = exchanged[1 - side] if active[1 - side] and self._gets(side, number) else None
                 if foreign is not None:
                     foreign = self._joined(side, number, *foreign)
                 crossing = _Crossing(foreign, streams[1 - side].shared, full[1 - side])
-                states = self._stacks[side].layers[number](history[side][-1], masks[side], **{ARGUMENT: crossing})
+                run = self._stacks[side].layers[number]
+                if side == 0 and text_layer is not None and number >= self.begin:
+                    run = partial(text_layer, number, run, vision=history[1][-1])
+                states = run(history[side][-1], masks[side], **{ARGUMENT: crossing})
                 history[side].append(states)
                 last[side] = crossing.keys_values()
                 if self.source == "same_layer_vision_first" and side == 1:
@@ -221,44 +245,103 @@ class CropEmbedding(nn.Module):
         tower: CLIP's vision tower.
         crops: o, maximum number of crops of a post.
         size: height and width of a crop in pixels, a multiple of the tower's patch.
+        small: number of further crops, and their height and width; they are given at `size`, and shrunk.
+        deviation: of the position embeddings' first values; default: the tower's own.
 
     Raises:
-        UsageError: `size` is not a multiple of the tower's patch.
+        UsageError: a size is not a multiple of the tower's patch.
     """
 
-    def __init__(self, tower: ClipVisionTower, crops: int, size: int) -> None:
+    def __init__(
+        self,
+        tower: ClipVisionTower,
+        crops: int,
+        size: int,
+        small: tuple[int, int] = (0, 0),
+        deviation: float | None = None,
+    ) -> None:
         super().__init__()
         config: Any = tower.model.vision_model.config
-        if size % config.patch_size:
-            raise UsageError(
-                f"--model.crop_size {size}: tower {tower.spec} has patches of {config.patch_size} pixels; "
-                "give a multiple of that"
-            )
         self._model = (tower.model.vision_model,)  # a tuple, so that it is not registered as a submodule
-        self.patches = (size // config.patch_size) ** 2  # of a crop
-        self.position = nn.Parameter(torch.randn(crops * self.patches, config.hidden_size) * config.initializer_range)
+        deviation = config.initializer_range if deviation is None else deviation
+
+        def positions(count: int, side: int, option: str) -> nn.Parameter:
+            if side % config.patch_size:
+                raise UsageError(
+                    f"--model.{option} {side}: tower {tower.spec} has patches of {config.patch_size} pixels; "
+                    "give a multiple of that"
+                )
+            return nn.Parameter(torch.randn(count * (side // config.patch_size) ** 2, config.hidden_size) * deviation)
+
+        self.crops, self.small = crops, small
+        self.position = positions(crops, size, "crop_size")
+        self.small_position = positions(*small, "small_size") if small[0] else None
+        self.patches = len(self.position) // crops  # of a crop that is not small
         tower.model.vision_model.embeddings.position_embedding.requires_grad_(False)
 
     @property
     def length(self) -> int:
         """m', the class token and all patches."""
-        return 1 + len(self.position)
+        return 1 + len(self.position) + (0 if self.small_position is None else len(self.small_position))
 
     def forward(self, crops: Tensor, crop_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embed crops (Eq. 2.2 of the paper's section on visual embedding).
 
         Args:
-            crops: (B, o, 3, size, size), o may be smaller than the maximum.
+            crops: (B, o, 3, size, size), o may be smaller than the maximum; small ones behind the others.
             crop_mask: (B, o) bool.
 
         Returns:
             (B, 1 + o * patches, d) and its mask; the class token is real if a crop is.
         """
         model: Any = self._model[0]
-        rows, count = crop_mask.shape
-        patches = model.embeddings.patch_embedding(crops.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B o, p, d)
-        patches = patches.unflatten(0, (rows, count)).flatten(1, 2) + self.position[: count * self.patches]
-        first = model.embeddings.class_embedding.expand(rows, 1, -1)
-        states = model.pre_layrnorm(torch.cat([first, patches], 1))
-        mask = torch.cat([crop_mask.any(1, keepdim=True), crop_mask.repeat_interleave(self.patches, 1)], 1)
-        return states, mask
+        parts = [model.embeddings.class_embedding.expand(len(crops), 1, -1)]
+        masks = [crop_mask.any(1, keepdim=True)]
+        sets = [(crops[:, : self.crops], crop_mask[:, : self.crops], self.position)]
+        if self.small_position is not None:
+            chosen = slice(self.crops, self.crops + self.small[0])
+            # batches hold crops of one size; a crop that is shrunk by a whole number is the mean of its pixels
+            shrunk = functional.interpolate(crops[:, chosen].flatten(0, 1), (self.small[1],) * 2, mode="area")
+            sets.append((shrunk.unflatten(0, (len(crops), -1)), crop_mask[:, chosen], self.small_position))
+        for pixels, mask, position in sets:
+            if not mask.shape[1]:  # no post of the batch has as many crops
+                parts.append(position[:0].expand(len(crops), 0, -1))
+                continue
+            patches = model.embeddings.patch_embedding(pixels.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B o, p, d)
+            masks.append(mask.repeat_interleave(patches.shape[1], 1))
+            patches = patches.unflatten(0, mask.shape).flatten(1, 2)
+            parts.append(patches + position[: patches.shape[1]])
+        return model.pre_layrnorm(torch.cat(parts, 1)), torch.cat(masks, 1)
+
+
+def crop_stream(embedding: CropEmbedding, batch: Batch, first: int = 0, places: int | None = None) -> Stream:
+    """The image stream before its first layer: patches of the crops of the view `objects`.
+
+    Args:
+        embedding: of the crops.
+        batch: the posts.
+        first: number of crops to leave out, from the first one on.
+        places: read so many crops, those that a post lacks as pictures of zeros; None: mask these.
+    """
+    if batch.crop_mask is None:
+        raise ValueError("the batch lacks the view 'objects'")
+    pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)[:, first:]  # (B, o, 3, s, s)
+    mask = batch.crop_mask[:, first:]
+    missing = max(1, places or 0) - pixels.shape[1]  # one place at least, that all weights are used
+    if missing > 0:
+        pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, missing))
+        mask = functional.pad(mask, (0, missing))
+    if places is not None:
+        mask = torch.ones_like(mask)
+    states, shared = embedding(pixels, mask)
+    own = shared.clone()
+    own[:, 0] = True  # without crops, the class token attends to itself
+    return Stream(states, own, shared)
+
+
+def caption_stream(tower: BertTower, batch: Batch) -> Stream:
+    """The image stream before its first layer, where a second text tower reads captions in place of pictures."""
+    captions, caption_mask = batch.captions, batch.caption_mask
+    if captions is None or caption_mask is None or captions.attn_mask is None:
+        raise ValueError("the batch lacks the view 'captions'")
+    return Stream(text_embedding(tower, captions), captions.attn_mask, captions.attn_mask & caption_mask)
