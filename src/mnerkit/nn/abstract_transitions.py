@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,31 +31,48 @@ def count_transitions(posts: Iterable[Sequence[int | None]]) -> list[int]:
     return list(counts.values())
 
 
-def spread(counts: Tensor, num_types: int, tau: float) -> Scores:
+def shares_of(counts: Tensor) -> Tensor:
+    """Counts (7,) in the order of `ABSTRACT` as shares of their group; a group without counts has equal ones."""
+    shares = counts.double().clone()
+    for group in GROUPS:
+        part = shares[list(group)]
+        shares[list(group)] = part / part.sum() if bool(part.sum() > 0) else torch.full_like(part, 1 / len(group))
+    return shares
+
+
+def spread(
+    counts: Tensor,
+    num_types: int,
+    tau: float,
+    floor: Literal["clamp", "zeros"] = "clamp",
+    one_type: Literal["proper", "released"] = "proper",
+) -> Scores:
     """Log transition probabilities between O and `num_types` types.
 
-    Each count is divided by the sum of its group (start, O, I; a group without counts gets equal shares). Each share is
-    divided among the tags that the transition can lead to and raised to the power `tau`; then rows are normalised.
+    Each share of a group (start, O, I) is divided among the tags that the transition can lead to and raised to the
+    power `tau`; then rows are normalised.
 
     Args:
         counts: (7,) in the order of `ABSTRACT`.
         num_types: N > 0.
         tau: values below 1 flatten the probabilities, values above 1 sharpen them.
+        floor: what becomes 1e-6: probabilities below it (`clamp`), or those that are zero (`zeros`).
+        one_type: with `released` and a single type, all probabilities after a word of it are zero.
 
     Returns:
-        Start (1 + N,) and transitions (1 + N, 1 + N) in float32, none lower than log 1e-6; end is 0.
+        Start (1 + N,) and transitions (1 + N, 1 + N) in float32; end is 0.
     """
-    shares = counts.double().clone()
-    for group in GROUPS:
-        part = shares[list(group)]
-        shares[list(group)] = part / part.sum() if bool(part.sum() > 0) else torch.full_like(part, 1 / len(group))
-    start_o, start_i, o_o, o_i, i_o, same, other = shares.unbind()
-    table = shares.new_empty(2 + num_types, 1 + num_types)  # from: start, O, types
+    start_o, start_i, o_o, o_i, i_o, same, other = shares_of(counts).unbind()
+    table = start_o.new_empty(2 + num_types, 1 + num_types)  # from: start, O, types
     table[0, 0], table[0, 1:] = start_o, start_i / num_types
     table[1, 0], table[1, 1:] = o_o, o_i / num_types
     table[2:, 0], table[2:, 1:] = i_o, other / max(1, num_types - 1)
     table[2:, 1:].diagonal().copy_(same.expand(num_types))
     table = table.pow(tau).masked_fill(table == 0, 0.0)
     # with one type there is no other type to go to, and those transitions may have had all the counts
-    table = (table / table.sum(1, keepdim=True).clamp_min(1e-300)).clamp_min(FLOOR).log().float()
+    table = table / table.sum(1, keepdim=True).clamp_min(1e-300)
+    if num_types == 1 and one_type == "released":
+        table[2:] = 0.0
+    table = table.clamp_min(FLOOR) if floor == "clamp" else table.masked_fill(table == 0, FLOOR)
+    table = table.log().float()
     return Scores(table[0], table[1:], torch.zeros_like(table[0]))

@@ -30,8 +30,8 @@ class NearestHead(TransferHead):
         """Minus the squared distance of each query word to the nearest support word of each IO tag.
 
         Returns:
-            (E, Q, W, 1 + N) float32 over O and the N types in play; -inf for tags that no support word has, and 0 for
-            words that were not read.
+            (E, Q, W, 1 + N) float32 over O and the N types in play; -inf for tags that no support word (that counts)
+            has, and 0 for words that were not read.
 
         Raises:
             DataError: there is no support, or it has no tags.
@@ -43,6 +43,8 @@ class NearestHead(TransferHead):
             if self.options.normalise:
                 support, words = (nn.functional.normalize(each, dim=-1) for each in (support, words))
             to_words = distances(words, support)  # (E, n, m)
+            if self.options.zero_distance == "drop":
+                to_words = to_words.masked_fill(to_words == 0, torch.inf)
             classes = ((tags + 1) // 2).expand_as(to_words)
             closest = to_words.new_full((*to_words.shape[:2], 1 + len(batch.tagset.types)), torch.inf)
             return in_rows(-closest.scatter_reduce(2, classes, to_words, "amin"), query)

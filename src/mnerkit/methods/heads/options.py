@@ -89,6 +89,12 @@ class NearestOptions(HeadOptions):
     """Options of the head `nearest`."""
 
     normalise: bool = option(True, "normalise word states to length 1 before computing squared Euclidean distances")
+    zero_distance: Literal["keep", "drop"] = option(
+        "keep",
+        "a support word with exactly the state of a query word is its nearest one (keep); or does not count, which is a "
+        "fault of the authors' code (drop)",
+        since=("0.1.0", "keep"),
+    )
     dropout: float = option(
         0.0, "share of the word states' features dropped before the softmax that is trained", DROPOUT
     )
@@ -103,6 +109,24 @@ class StructOptions(NearestOptions):
         "power of the transition probabilities; below 1 it flattens them; null: selected on dev at each validation "
         "from 0.01, 0.05, 0.1, 0.2, 0.5, 1 and 2 (stored in the checkpoint)",
         WEIGHT,
+    )
+    counting: Literal["io", "bio"] = option(
+        "io",
+        "transitions are counted between types, or between BIO tags, as in the authors' code: there a step from B-x to "
+        "I-x counts as one to another type",
+        since=("0.1.0", "io"),
+    )
+    one_type: Literal["proper", "released"] = option(
+        "proper",
+        "with one type in play, a word of it is left or followed by its kind as often as counted; released: both are "
+        "equally improbable, since the authors' code divides by zero",
+        since=("0.1.0", "proper"),
+    )
+    floor: Literal["clamp", "zeros"] = option(
+        "clamp",
+        "no transition is less probable than 1e-6 (clamp); or those alone that never occurred are lifted to that, as "
+        "in the authors' code (zeros)",
+        since=("0.1.0", "clamp"),
     )
 
 

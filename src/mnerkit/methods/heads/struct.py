@@ -49,7 +49,8 @@ class StructHead(NearestHead):
 
     def prepare(self, posts: Sequence[Post], tagset: TagSet, ignore: bool = False) -> None:
         """Count the abstract transitions of the training posts."""
-        self.counts.copy_(torch.tensor(count_transitions(_classes(post, tagset, ignore) for post in posts)))
+        bio = self.options.counting == "bio"
+        self.counts.copy_(torch.tensor(count_transitions(_classes(post, tagset, ignore, bio) for post in posts)))
 
     @property
     def tau(self) -> float:
@@ -67,12 +68,15 @@ class StructHead(NearestHead):
         The paper's softmax shifts the scores of all tags of a word equally, so it does not change the best path.
         """
         log_p = self.similarity(encoded, batch).log_softmax(-1).mean(0)
-        return log_p.masked_fill(log_p == -torch.inf, ABSENT)
+        return log_p.masked_fill(~(log_p > -torch.inf), ABSENT)  # NaN where no tag is left
+
+    def scores(self, num_types: int, tau: float) -> Scores:
+        """Log probabilities of transitions between O and the types in play."""
+        return spread(self.counts.cpu(), num_types, tau, self.options.floor, self.options.one_type)
 
     def _decoded(self, emissions: Tensor, batch: Batch, encoded: WordStates, tau: float) -> list[list[int]]:
         words = words_of(encoded, batch)
-        transitions = spread(self.counts.cpu(), len(batch.tagset.types), tau)
-        scores = Scores(*(part.to(emissions.device) for part in transitions))
+        scores = Scores(*(part.to(emissions.device) for part in self.scores(len(batch.tagset.types), tau)))
         return pad_to_words(from_io(viterbi(emissions, words.mask, scores)), batch, words)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
@@ -85,7 +89,9 @@ class StructHead(NearestHead):
         return [self._decoded(emissions, batch, encoded, tau) for tau in self.choices or (self.tau,)]
 
 
-def _classes(post: Post, tagset: TagSet, ignore: bool) -> list[int | None]:
-    """IO classes of a post: 0 for O and for other types, or with `ignore` None for other types."""
+def _classes(post: Post, tagset: TagSet, ignore: bool, bio: bool) -> list[int | None]:
+    """IO classes of a post (or its BIO tags): 0 for O and for other types, or with `ignore` None for other types."""
     place = {kind: number for number, kind in enumerate(tagset.types, start=1)}
-    return [0 if tag == "O" else place.get(tag[2:], None if ignore else 0) for tag in post.tags or ()]
+    if bio:
+        place = {tag: number for number, tag in enumerate(tagset.tags) if number}
+    return [0 if tag == "O" else place.get(tag if bio else tag[2:], None if ignore else 0) for tag in post.tags or ()]
