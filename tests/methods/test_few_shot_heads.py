@@ -125,6 +125,64 @@ def test_io_classes_become_bio_spans() -> None:
     assert from_io([[0, 1, 1, 2, 2, 0, 1], [], [1]]) == [[0, 1, 2, 3, 4, 0, 1], [], [1]]
 
 
+def similarity(batch: Batch, encoded: WordStates, **options: Any) -> Tensor:
+    return built("nearest", **options).similarity(encoded, batch)
+
+
+def test_a_support_that_is_tagged_by_itself_gets_its_own_tags_unless_zero_distances_are_dropped() -> None:
+    batch = batch_of([*SUPPORT, *SUPPORT], len(SUPPORT))
+    encoded = states_for(batch)
+    encoded.states[:, len(SUPPORT) :] = encoded.states[:, : len(SUPPORT)]
+    own = [TYPES.encode(row) for row in SUPPORT]
+    assert built("nearest").decode(encoded, batch) == own
+    assert built("nearest", zero_distance="drop").decode(encoded, batch) != own
+    # each word ignores itself, so it is as if its support word was not there
+    scores = similarity(batch, encoded, zero_distance="drop")
+    assert (scores[0, 0, :4] < 0).all() and similarity(batch, encoded)[0, 0, :4].amax(-1).eq(0).all()
+
+
+def test_zero_distances_that_leave_nothing_are_tagged_without_nan() -> None:
+    batch = batch_of([["O"], ["O"]], 1)
+    encoded = WordStates(torch.ones(1, 2, 1, 6))
+    assert torch.isneginf(similarity(batch, encoded, zero_distance="drop")).all()
+    for name in ("nearest", "struct"):
+        assert built(name, zero_distance="drop").decode(encoded, batch) == [[0]]
+
+
+def test_lengths_of_states_do_not_count_where_they_are_normalised() -> None:
+    batch = batch_of([*SUPPORT, *QUERY], len(SUPPORT))
+    encoded = states_for(batch)
+    factors = torch.rand(*encoded.states.shape[:3], 1) + 0.5
+    scaled = WordStates(encoded.states * factors)
+    torch.testing.assert_close(similarity(batch, scaled), similarity(batch, encoded))
+    assert not torch.allclose(similarity(batch, scaled, normalise=False), similarity(batch, encoded, normalise=False))
+
+
+def test_a_further_support_word_raises_the_score_of_its_own_tag_alone() -> None:
+    rows = [*SUPPORT, ["B-LOC"], *QUERY]
+    batch = batch_of(rows, len(SUPPORT) + 1)
+    encoded = states_for(batch, spread_by=0.5)
+    without = torch.arange(len(rows)) != len(SUPPORT)
+    fewer = batch.select(torch.nonzero(without).flatten())
+    before, after = similarity(fewer, WordStates(encoded.states[:, without])), similarity(batch, encoded)
+    assert torch.equal(before[..., :2], after[..., :2]) and (after[..., 2] >= before[..., 2]).all()
+    assert (after[..., 2] > before[..., 2]).any()
+
+
+def test_support_rows_have_no_order_and_types_no_names() -> None:
+    batch = batch_of([*SUPPORT, *QUERY], len(SUPPORT))
+    encoded = states_for(batch, spread_by=0.5)
+    turned = torch.tensor([2, 0, 1, 3, 4])
+    other = similarity(batch.select(turned), WordStates(encoded.states[:, turned]))
+    torch.testing.assert_close(other, similarity(batch, encoded))
+    renamed = batch_of([*SUPPORT, *QUERY], len(SUPPORT), TagSet(("LOC", "PER")))
+    torch.testing.assert_close(similarity(renamed, encoded), similarity(batch, encoded)[..., [0, 2, 1]])
+    head = built("struct")
+    head.counts.copy_(torch.tensor([5, 3, 4, 2, 2, 3, 1]))
+    exchanged = [[{0: 0, 1: 3, 2: 4, 3: 1, 4: 2}[tag] for tag in row] for row in head.decode(encoded, batch)]
+    assert head.decode(encoded, renamed) == exchanged
+
+
 # ---------------------------------------------------------------------- struct
 
 
@@ -173,6 +231,35 @@ def test_struct_counts_the_source_types_of_the_training_posts() -> None:
     other = built("struct")
     other.load_state_dict(head.state_dict())
     assert other.counts.tolist() == head.counts.tolist()
+
+
+def counted(rows: list[list[str]], **options: Any) -> list[int]:
+    head = built("struct", **options)
+    head.prepare([Post(str(number), tuple("w" * len(row)), tuple(row)) for number, row in enumerate(rows)], SOURCE)
+    return head.counts.tolist()
+
+
+def test_counting_bio_tags_moves_steps_from_b_to_i_to_other_types() -> None:
+    rows = [["O", "B-ORG", "I-ORG", "I-ORG", "B-MISC", "O"], ["B-VEH", "B-VEH"], ["I-ORG", "O"]]
+    io, bio = counted(rows), counted(rows, counting="bio")
+    assert io == [1, 2, 0, 1, 2, 3, 1] and bio == [1, 2, 0, 1, 2, 2, 2]
+    assert io[:5] == bio[:5] and sum(io[5:]) == sum(bio[5:])
+
+
+def test_an_orphan_i_is_inside_and_adjacent_entities_of_a_type_are_one_run() -> None:
+    assert counted([["I-ORG"], ["O", "I-ORG"]], counting="bio") == counted([["I-ORG"], ["O", "I-ORG"]])
+    assert counted([["B-ORG", "B-ORG"]]) == [0, 1, 0, 0, 0, 1, 0]
+
+
+def test_a_constant_on_all_scores_of_a_word_changes_no_path() -> None:
+    batch = batch_of([*SUPPORT, *QUERY], len(SUPPORT))
+    encoded = states_for(batch, spread_by=0.5)
+    head = built("struct")
+    head.counts.copy_(torch.tensor([5, 3, 4, 2, 2, 3, 1]))
+    emissions = head._emissions(encoded, batch)
+    shifted = emissions + torch.randn(*emissions.shape[:2], 1)
+    for tau in TAUS:
+        assert head._decoded(shifted, batch, encoded, tau) == head._decoded(emissions, batch, encoded, tau)
 
 
 def test_the_power_of_struct_is_a_number_from_zero_on() -> None:

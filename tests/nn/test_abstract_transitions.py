@@ -76,3 +76,28 @@ def test_nothing_seen_leaves_finite_scores(num_types: int) -> None:
     for counts in ([0] * 7, [0, 0, 0, 0, 0, 0, 5]):
         found = spread(torch.tensor(counts), num_types, 0.5)
         assert found.start.isfinite().all() and found.transitions.isfinite().all()
+
+
+@pytest.mark.parametrize("num_types", [1, 3])
+def test_rows_sum_to_one_where_every_share_is_positive(num_types: int) -> None:
+    for tau in (0.05, 1.0):
+        found = spread(torch.tensor([3, 1, 6, 2, 4, 2, 2]), num_types, tau)
+        torch.testing.assert_close(found.start.exp().sum(), torch.tensor(1.0))
+        torch.testing.assert_close(found.transitions.exp().sum(1), torch.ones(1 + num_types))
+
+
+def test_with_one_type_its_words_stay_or_leave_as_counted_and_never_as_released() -> None:
+    counts = torch.tensor([1, 1, 1, 1, 3, 1, 4])
+    torch.testing.assert_close(spread(counts, 1, 1.0).transitions[1].exp(), torch.tensor([0.75, 0.25]))
+    released = spread(counts, 1, 1.0, one_type="released")
+    torch.testing.assert_close(released.transitions[1], torch.full((2,), math.log(FLOOR)))
+    assert torch.equal(released.transitions[0], spread(counts, 1, 1.0).transitions[0])
+    assert torch.equal(spread(counts, 2, 1.0, one_type="released").transitions, spread(counts, 2, 1.0).transitions)
+
+
+def test_the_floor_is_for_all_or_for_zeros_alone() -> None:
+    rare, never = (torch.tensor([9, 9, 9, 9, 10_000, 10_000, count]) for count in (1, 0))
+    assert float(spread(rare, 3, 2.0).transitions[1, 2]) == pytest.approx(math.log(FLOOR))
+    assert float(spread(rare, 3, 2.0, floor="zeros").transitions[1, 2]) < math.log(FLOOR) - 1
+    for floor in ("clamp", "zeros"):
+        assert float(spread(never, 3, 2.0, floor=floor).transitions[1, 2]) == pytest.approx(math.log(FLOOR))
