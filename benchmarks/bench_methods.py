@@ -54,6 +54,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
     "gmf": {**SIGHT, "--model.tau": "0.174"},
     # of one image by construction
     "mgips_cl": {"--model.vision": "captions", "--model.lr": "5.0e-4", "--model.mge_heads": "12"},
+    "mkgformer": {"--model.vision": "captions", "--model.lr": "5.0e-4"},
     "gei": {
         **SIGHT,
         "--model.width": "256",

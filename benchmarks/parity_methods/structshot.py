@@ -35,11 +35,13 @@ class Method(ParityMethod):
     def compute(self) -> dict[str, Ours]:
         results: dict[str, Ours] = {}
         for episode, about in self.case.about["episodes"].items():
-            results |= {f"output/{episode}/{name}": value for name, value in self.tagged(episode, about, "io").items()}
+            results |= {
+                f"output/{episode}/{name}": value for name, value in self.of_episode(episode, about, "io").items()
+            }
             if not self.sane:
-                counted = self.tagged(episode, about, "bio")
+                counted = self.of_episode(episode, about, "bio")
                 results |= {f"output/{episode}/{name}": value for name, value in counted.items() if "_bio" in name}
-                kept = self.tagged(episode, about, "io", zero_distance="keep")
+                kept = self.of_episode(episode, about, "io", zero_distance="keep")
                 results |= {f"variant/{episode}/zero_kept/{name}": value for name, value in kept.items()}
         for name in self.case.below("output/floor/"):
             _, _, kind, types = name.split("_")
@@ -80,7 +82,7 @@ class Method(ParityMethod):
         query = torch.arange(len(posts)) >= support
         return Batch(posts, TextBatch(words, mask), tagset, query, tags=tags), WordStates(states.unsqueeze(0))
 
-    def tagged(self, name: str, about: dict[str, Any], counting: str, **options: Any) -> dict[str, Ours]:
+    def of_episode(self, name: str, about: dict[str, Any], counting: str, **options: Any) -> dict[str, Ours]:
         """What both heads compute in an episode."""
         case, types = self.case, about["types"]
         batch, encoded = self.episode(name, types)

@@ -60,6 +60,7 @@ PARTS = {
     "gmf": {"to_prefix": 14_155_776, "csa": 1_450_812, "pyramid": 2_952_192, "match_image": 2_164_224},
     "hvpnet": {"to_slices": 7_994_144, "gate": 294_960},
     "mgips_cl": {"mge_image": 7_100_305, "mge_text": 7_098_296, "gate": 1_180_416},
+    "mkgformer": {"crops": 46_080, "fusions": 9_449_472},
     "relevance": {"scorer": 1_181_697},
     "tpm_mi": {"prompts": 19_680_256, "graph": 3_072 + 5_513_984},
 }

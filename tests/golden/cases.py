@@ -6,7 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HEADS = ("softmax", "crf", "prototype", "prototype_crf", "nearest", "struct", "finetune")
-TAGGERS = ("bert", "bilstm", "captions", "cross", "gei", "gifr", "gmf", "hvpnet", "mgips_cl", "mousing", "tpm_mi")
+TAGGERS = (
+    "bert",
+    "bilstm",
+    "captions",
+    "cross",
+    "gei",
+    "gifr",
+    "gmf",
+    "hvpnet",
+    "mgips_cl",
+    "mkgformer",
+    "mousing",
+    "tpm_mi",
+)
 # how a method is told to read captions in place of pictures; `captions` reads nothing else, `cross` can't
 READS_CAPTIONS: dict[str, dict[str, str]] = {
     "captions": {},
@@ -15,6 +28,7 @@ READS_CAPTIONS: dict[str, dict[str, str]] = {
     "gmf": {"model.vision": "captions"},
     "hvpnet": {"model.vision": "captions"},
     "mgips_cl": {"model.vision": "captions"},
+    "mkgformer": {"model.vision": "captions"},
     "mousing": {"model.image_nodes": "captions"},
     "relevance": {"model.vision": "captions"},
     "tpm_mi": {"model.vision": "captions"},

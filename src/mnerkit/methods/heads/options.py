@@ -91,8 +91,8 @@ class NearestOptions(HeadOptions):
     normalise: bool = option(True, "normalise word states to length 1 before computing squared Euclidean distances")
     zero_distance: Literal["keep", "drop"] = option(
         "keep",
-        "a support word with exactly the state of a query word is its nearest one (keep); or does not count, a fault of "
-        "the authors' code (drop)",
+        "a support word with exactly the state of a query word is its nearest one (keep); or does not count, a fault "
+        "of the authors' code (drop)",
         since=("0.1.0", "keep"),
     )
     dropout: float = option(
