@@ -13,14 +13,8 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.nn.attention import attend
-from mnerkit.towers.fusion.dual_stream import (
-    CropEmbedding,
-    DualStream,
-    Stream,
-    caption_stream,
-    crop_stream,
-    text_embedding,
-)
+from mnerkit.towers.fusion.dual_stream import CropEmbedding, DualStream, Stream, text_embedding
+from mnerkit.towers.fusion.image_streams import caption_stream, crop_stream
 from mnerkit.towers.fusion.prefix import with_unused
 from mnerkit.towers.interface import Encoder, WordStates
 from mnerkit.towers.text.piece_tower import BertTower, pool_words

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnerkit.data.batches.batch import Batch, TextBatch
+from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.fusion.prefix import ARGUMENT, Joining, accept_joining, joined_mask, prepend, with_unused
 from mnerkit.towers.interface import Tower
@@ -312,36 +312,3 @@ class CropEmbedding(nn.Module):
             patches = patches.unflatten(0, mask.shape).flatten(1, 2)
             parts.append(patches + position[: patches.shape[1]])
         return model.pre_layrnorm(torch.cat(parts, 1)), torch.cat(masks, 1)
-
-
-def crop_stream(embedding: CropEmbedding, batch: Batch, first: int = 0, places: int | None = None) -> Stream:
-    """The image stream before its first layer: patches of the crops of the view `objects`.
-
-    Args:
-        embedding: of the crops.
-        batch: the posts.
-        first: number of crops to leave out, from the first one on.
-        places: read so many crops, those that a post lacks as pictures of zeros; None: mask these.
-    """
-    if batch.crop_mask is None:
-        raise ValueError("the batch lacks the view 'objects'")
-    pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)[:, first:]  # (B, o, 3, s, s)
-    mask = batch.crop_mask[:, first:]
-    missing = max(1, places or 0) - pixels.shape[1]  # one place at least, that all weights are used
-    if missing > 0:
-        pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, missing))
-        mask = functional.pad(mask, (0, missing))
-    if places is not None:
-        mask = torch.ones_like(mask)
-    states, shared = embedding(pixels, mask)
-    own = shared.clone()
-    own[:, 0] = True  # without crops, the class token attends to itself
-    return Stream(states, own, shared)
-
-
-def caption_stream(tower: BertTower, batch: Batch) -> Stream:
-    """The image stream before its first layer, where a second text tower reads captions in place of pictures."""
-    captions, caption_mask = batch.captions, batch.caption_mask
-    if captions is None or caption_mask is None or captions.attn_mask is None:
-        raise ValueError("the batch lacks the view 'captions'")
-    return Stream(text_embedding(tower, captions), captions.attn_mask, captions.attn_mask & caption_mask)
