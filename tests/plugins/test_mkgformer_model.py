@@ -135,7 +135,7 @@ def test_text_attends_to_vision_where_both_exchange() -> None:
 
 
 def test_patches_without_positions_are_a_set() -> None:
-    made = encoder()
+    made = encoder(position_std=1.0)
     some = batch(made, POSTS)
     swapped = [1, 0, *range(2, some.crops.shape[1])]
     turned = replace(some, crops=some.crops[:, swapped], crop_mask=some.crop_mask[:, swapped], crop_sources=None)
@@ -332,8 +332,10 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch: pytest.Mon
                 square.mul_(0.999).add_(0.001 * gradient.square())
                 hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
                 weight.mul_(1 - rate * decay).sub_(rate * mean / (1 - 0.9 ** (step + 1)) / hat)
+    # a key's bias in a layer whose keys nobody else sees has a gradient of rounding alone
+    inert = ("text.model.encoder.layer.2.attention.self.key.bias", "encoder.layers.0.self_attn.k_proj.bias")
     for name, weight in made.named_parameters():
-        if weight.requires_grad:
+        if weight.requires_grad and not name.endswith(inert):
             torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=2e-5, msg=name)
 
 
