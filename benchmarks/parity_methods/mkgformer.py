@@ -61,9 +61,10 @@ class Method(ParityMethod):
         ids, mask = case["input/input_ids"], case["input/attention_mask"]
         batch = words_batch(ids, mask, case["input/word_start"], case["input/labels"], case.tags, self.types)
         large, small = case["input/aux_imgs"], case["input/rcnn_imgs"]
-        # each pixel several times, of which the encoder takes the mean
-        grown = functional.interpolate(small.flatten(0, 1), large.shape[-2:], mode="nearest")
-        batch.crops = torch.cat([large, grown.unflatten(0, small.shape[:2])], 1)
+        # the encoder shrinks these crops by means over areas, so it gets pictures of which those are the means
+        means = functional.adaptive_avg_pool1d(torch.eye(large.shape[-1]).double()[None], small.shape[-1])[0].t()
+        grow = torch.linalg.pinv(means)  # (large, small)
+        batch.crops = torch.cat([large, (grow @ small.double() @ grow.t()).float()], 1)
         batch.crop_mask = batch.crops.flatten(2).any(-1)
         batch.crop_image = torch.zeros_like(batch.crop_mask, dtype=torch.long)
         batch.crop_view = "objects"
