@@ -18,7 +18,7 @@ from mnerkit.data.corpus.post import CorpusFacts, Post
 from mnerkit.errors import CheckpointError, TowerError
 from mnerkit.methods.finite_loss import FiniteLosses
 from mnerkit.methods.former_interface import adopt, former_attribute, options_of, takes_arguments
-from mnerkit.methods.optimiser import adamw, parameter_groups
+from mnerkit.methods.optimiser import adamw, bert_adam, parameter_groups
 from mnerkit.methods.options import MethodOptions
 from mnerkit.options import Options, make
 from mnerkit.release import RELEASE
@@ -266,10 +266,12 @@ class Method(lightning.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        """AdamW with parameter groups (towers, the method's own modules ...) and a schedule that changes each step."""
-        groups = parameter_groups(self.rate_groups(), self, self._training.weight_decay, self._training.decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        optimiser, schedule = adamw(groups, self._training.schedule, self._training.warmup, steps)
+        """Parameter groups (towers, the method's own modules ...) and a schedule that changes each step."""
+        o, steps = self._training, int(self.trainer.estimated_stepping_batches)
+        first = getattr(self.options, "optimiser", "adamw") == "bert_adam"
+        groups = parameter_groups(self.rate_groups(), self, o.weight_decay, "all_but_bias" if first else o.decay)
+        made = bert_adam(groups, o.warmup, steps) if first else adamw(groups, o.schedule, o.warmup, steps)
+        optimiser, schedule = made
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     # ------------------------------------------------------------------ answering

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["linear", "cosine", "constant", "linear_from_zero"]
-Decay = Literal["matrices", "all"]
+Decay = Literal["matrices", "all", "all_but_bias"]
 
 # number of parameters (a whole tower) above which a step of AdamW on a CPU is bound by memory bandwidth
 FUSED = 10_000_000
@@ -29,13 +30,16 @@ def parameter_groups(
         modules: name -> (modules, learning rate).
         model: the whole model; each of its trainable tensors must be in exactly one group.
         weight_decay: AdamW's weight decay.
-        decay_of: what decays: matrices, so that vectors and scalars (biases, norms) do not; or all.
+        decay_of: what decays: matrices, so that vectors and scalars (biases, norms) do not; all; or all but biases and
+            norms, so that other vectors do (the ends of a CRF).
 
     Raises:
         ValueError: a trainable tensor is in no group or in two.
     """
     owner: dict[int, str] = {}
     groups = []
+    exempt = {id(weight) for name, weight in model.named_parameters() if name.endswith("bias")}
+    exempt |= {id(weight) for each in model.modules() if isinstance(each, nn.LayerNorm) for weight in each.parameters()}
     for name, (members, rate) in modules.items():
         decay: list[nn.Parameter] = []
         plain: list[nn.Parameter] = []
@@ -45,7 +49,8 @@ def parameter_groups(
             if id(parameter) in owner:
                 raise ValueError(f"a trainable tensor is in the groups {owner[id(parameter)]!r} and {name!r}")
             owner[id(parameter)] = name
-            (decay if decay_of == "all" or parameter.ndim > 1 else plain).append(parameter)
+            decays = id(parameter) not in exempt if decay_of == "all_but_bias" else parameter.ndim > 1
+            (decay if decay_of == "all" or decays else plain).append(parameter)
         for parameters, rule in ((decay, weight_decay), (plain, 0.0)):
             if parameters:
                 groups.append({"params": parameters, "lr": rate, "weight_decay": rule, "name": name})
@@ -91,3 +96,52 @@ def adamw(groups: list, schedule: Schedule, warmup: float, total_steps: int) -> 
     steps = warmup * total_steps
     whole = steps if schedule == "linear_from_zero" else round(steps)
     return optimiser, LambdaLR(optimiser, factor(schedule, whole, total_steps))
+
+
+class BertAdam(Optimizer):
+    """Adam as BERT's first code has it: no bias correction, and each tensor's gradient is clipped to norm 1 by itself.
+
+    Args:
+        groups: as `parameter_groups` makes them; a tensor moves by -lr (m / (sqrt(v) + eps) + weight_decay w).
+        betas: shares of the former means in m and v.
+        eps: added to the root of v.
+        most: largest norm of a tensor's gradient.
+    """
+
+    def __init__(
+        self, groups: list, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6, most: float = 1.0
+    ) -> None:
+        super().__init__(groups, {"betas": betas, "eps": eps, "most": most})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            (first, second), eps = group["betas"], group["eps"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+                gradient = weight.grad * (group["most"] / (weight.grad.norm() + 1e-6)).clamp(max=1.0)
+                state["mean"].lerp_(gradient, 1 - first)
+                state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+                step = state["mean"] / (state["square"].sqrt() + eps) + group["weight_decay"] * weight
+                weight.sub_(group["lr"] * step)
+        return loss
+
+
+def bert_adam(groups: list, warmup: float, total_steps: int) -> tuple[Optimizer, LambdaLR]:
+    """`BertAdam` with its schedule: rate x / `warmup` at the share x of `total_steps`, behind the warm-up 1 - x."""
+
+    def at(step: int) -> float:
+        share = step / max(1, total_steps)
+        return share / warmup if share < warmup else 1.0 - share
+
+    optimiser = BertAdam(groups)
+    return optimiser, LambdaLR(optimiser, at)

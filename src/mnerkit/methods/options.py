@@ -126,6 +126,18 @@ class TrunkOptions(AbsentOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BertAdamOptions(Options):
+    """The optimiser, for methods whose authors trained with BERT's first one."""
+
+    optimiser: Literal["adamw", "bert_adam"] = option(
+        "adamw",
+        "AdamW with the options schedule and decay; or bert_adam, as in the authors' code: no correction of the first "
+        "steps' means, each tensor's gradient clipped to norm 1 by itself, all but biases and norms decay, and after "
+        "the warm-up the rate falls from the share of the steps that are left. Give trainer.gradient_clip_val null",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageSetOptions(
     PictureOptions,
     text="bert-base-uncased",

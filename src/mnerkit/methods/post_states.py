@@ -29,7 +29,7 @@ class PostStates:
 
     def __init__(self, encoder: Encoder, limit: int = MEMORY_BYTES) -> None:
         self.encoder, self.limit, self.used = encoder, limit, 0
-        self._cached: dict[Hashable, tuple[Tensor, Tensor | None]] = {}
+        self._cached: dict[Hashable, tuple[Tensor, Tensor | None, float]] = {}
 
     def __call__(self, batch: Batch, trace: bool = False) -> WordStates:
         """(E, B, W, d) states, zeros where a word is padding."""
@@ -45,20 +45,20 @@ class PostStates:
             for place, row in enumerate(rows):
                 self._store(keys[row], encoded, place, len(batch.posts[row].words))
         posts = [self._cached[key] for key in keys]
-        first, first_boundary = posts[0]
+        first, first_boundary, share = posts[0]
         count = batch.text.word_mask.shape[1]
         states = first.new_zeros(first.shape[0], len(keys), count, first.shape[-1])
         boundary = None
         if first_boundary is not None:
             boundary = first_boundary.new_zeros(len(keys), count, first_boundary.shape[-1])
-        for row, (post_states, post_boundary) in enumerate(posts):
+        for row, (post_states, post_boundary, _) in enumerate(posts):
             states[:, row, : post_states.shape[1]] = post_states
             if boundary is not None and post_boundary is not None:
                 boundary[row, : len(post_boundary)] = post_boundary
-        return WordStates(states, boundary=boundary)
+        return WordStates(states, boundary=boundary, head_share=share)
 
     def _store(self, key: Hashable, encoded: WordStates, place: int, count: int) -> None:
         states = encoded.states[:, place, :count].clone()  # (E, w, d)
         boundary = None if encoded.boundary is None else encoded.boundary[place, :count].clone()
-        self._cached[key] = states, boundary
+        self._cached[key] = states, boundary, encoded.head_share
         self.used += sum(tensor.nbytes for tensor in (states, boundary) if tensor is not None)

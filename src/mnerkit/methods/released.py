@@ -76,6 +76,19 @@ def bert(released: str, ours: str) -> tuple[Entry, ...]:
     return tuple(same(f"{released}.{part}.*", f"{ours}.{part}.*") for part in ("embeddings", "encoder"))
 
 
+def bert_layers(released: str, ours: str) -> tuple[Entry, ...]:
+    """Layers of BERT outside of its encoder, which become `nn.attention.TransformerLayers`."""
+    parts = {
+        **{f"attention.self.{each}": f"attention.{each}" for each in ("query", "key", "value")},
+        "attention.output.dense": "attention.out",
+        "attention.output.LayerNorm": "look.norm",
+        "intermediate.dense": "feedforward.0",
+        "output.dense": "feedforward.3",
+        "output.LayerNorm": "think.norm",
+    }
+    return tuple(same(f"{released}.layer.{{n}}.{theirs}.*", f"{ours}.{{n}}.{part}.*") for theirs, part in parts.items())
+
+
 def linear_and_crf(linear: str = "fc", crf: str = "crf") -> tuple[Entry, ...]:
     """A linear layer to tags and a CRF of pytorch-crf, which become those of the head `crf`."""
     return (

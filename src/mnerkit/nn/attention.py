@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -225,3 +225,30 @@ class TransformerLayer(nn.Module):
             return self.attention(queries, queries if keys is None else keys, mask=mask, key_weights=key_weights)[0]
 
         return self.think(self.look(x, attend_to), self.feedforward)
+
+
+class TransformerLayers(nn.ModuleList):
+    """Layers one after the other, each of which attends to the same keys; by default layers of BERT.
+
+    Args:
+        count: number of layers.
+        width: d.
+        heads: number of heads; must divide d.
+        hidden: hidden width of the feed-forward networks; default: 4 d.
+        dropout: as in `TransformerLayer`.
+
+    """
+
+    def __init__(self, count: int, width: int, heads: int, hidden: int | None = None, dropout: float = 0.1) -> None:
+        super().__init__(TransformerLayer(width, heads, hidden, dropout) for _ in range(count))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """States (B, N, d) after all layers; `mask` and `keys` as in `TransformerLayer`."""
+        for layer in self:
+            x = layer(x, mask, keys)
+        return x
+
+    def weights(self, x: Tensor, mask: Tensor, keys: Tensor) -> Tensor:
+        """Attention of the first layer, the mean over its heads (B, N, M)."""
+        first: Any = self[0]
+        return first.attention(x, keys, mask=mask, need_weights=True)[1].mean(1)

@@ -16,15 +16,19 @@ class Gate(nn.Module):
     Args:
         width: d of both.
         kind: `feature` has one share for each feature, `scalar` one for the whole vector.
-        bias: whether g has a bias.
+        bias: whether g has a bias; `both`: each of the two maps has one, as in the authors' code of MAF.
 
     """
 
-    def __init__(self, width: int, kind: GateKind = "feature", bias: bool = False) -> None:
+    def __init__(self, width: int, kind: GateKind = "feature", bias: bool | Literal["both"] = False) -> None:
         super().__init__()
         size = width if kind == "feature" else 1
-        self.first = nn.Linear(width, size, bias=bias)
-        self.second = nn.Linear(width, size, bias=False)
+        self.first = nn.Linear(width, size, bias=bool(bias))
+        self.second = nn.Linear(width, size, bias=bias == "both")
+
+    def share(self, a: Tensor, b: Tensor) -> Tensor:
+        """g of (..., d) and (..., d), (..., d) or (..., 1); for methods that scale one vector by it (UMT, MAF)."""
+        return torch.sigmoid(self.first(a) + self.second(b))
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """Mix two vectors.
@@ -36,5 +40,5 @@ class Gate(nn.Module):
         Returns:
             (..., d), and g, (..., d) or (..., 1): the share of `a`.
         """
-        g = torch.sigmoid(self.first(a) + self.second(b))
+        g = self.share(a, b)
         return g * a + (1 - g) * b, g

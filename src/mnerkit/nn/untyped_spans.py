@@ -54,6 +54,12 @@ def tags_of_spans(spans: Tensor) -> Tensor:
     return inside.long() * 2 - first.long()
 
 
+def without_types(tags: Tensor, types: int) -> Tensor:
+    """Tag numbers of `types` types and others (`TagSet`) as untyped ones: O 0, B 1, I 2, then the others, same shape."""
+    typed = torch.where(tags > 0, 2 - tags % 2, 0)
+    return torch.where(tags > 2 * types, tags - 2 * types + 2, typed)
+
+
 def bounds_of_spans(spans: Tensor) -> tuple[Tensor, Tensor]:
     """First word and word after the last one of each span, (B, N, 2) long, and which spans are real, (B, N) bool.
 
@@ -70,16 +76,17 @@ class SpanTask(nn.Module):
 
     Args:
         width: d of the input states.
+        others: number of tags beside O, B and I, such as those of pieces that begin no word.
 
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, others: int = 0) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, ROLES)
-        self.crf = CRF(ROLES, batch_first=True)
+        self.linear = nn.Linear(width, ROLES + others)
+        self.crf = CRF(ROLES + others, batch_first=True)
 
     def emissions(self, states: Tensor) -> Tensor:
-        """(B, W, d) to (B, W, 3) float32."""
+        """(B, W, d) to (B, W, 3 + others) float32."""
         with torch.autocast(states.device.type, enabled=False):
             return self.linear(states.float())
 
@@ -87,7 +94,7 @@ class SpanTask(nn.Module):
         """Negative log-likelihood of untyped `tags` (B, W), averaged over rows with words; 0 if there are none.
 
         Args:
-            emissions: (B, W, 3).
+            emissions: (B, W, 3 + others).
             tags: (B, W) long.
             mask: (B, W) bool, right-padded.
             observed: (B, W) bool, words whose tag is known; None: all.

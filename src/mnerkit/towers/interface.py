@@ -62,7 +62,8 @@ class WordStates:
     Attributes:
         states: (E, B, W, d).
         losses: named, unweighted auxiliary losses, scalars.
-        boundary: (B, W, 3) B/I/O emissions that a head may add, or None.
+        boundary: (B, W, 3) B/I/O emissions that a head may add, or None; with further columns if the tag set has `others`.
+        head_share: factor of the head's own emissions where it adds `boundary`.
         trace: named tensors to draw, one row for each post (attention (B, W, R), adjacency (B, E, L, L), gates ...);
             empty unless requested.
         logged: named scalars without gradient that training logs each epoch (edge density ...).
@@ -74,6 +75,7 @@ class WordStates:
     boundary: Tensor | None = None
     trace: dict[str, Any] = field(default_factory=dict)
     logged: dict[str, Tensor] = field(default_factory=dict)
+    head_share: float = 1.0
 
 
 class Tower(nn.Module):
@@ -234,6 +236,7 @@ class Encoder(nn.Module):
             boundary=words(boundary) if boundary else None,
             trace={"attention": words(attention)} if attention else {},
             logged=parts[0].logged,
+            head_share=parts[0].head_share,
         )
 
     def detected_tags(self) -> Tensor | None:

@@ -82,7 +82,8 @@ class FinetuneHead(TransferHead):
             layer.train(self.options.tuning_dropout)
             if encoder is None:
                 boundary = None if encoded.boundary is None else encoded.boundary[rows].detach()
-                fixed = WordStates(encoded.states[:, rows].detach(), boundary=boundary)
+                states, share = encoded.states[:, rows].detach(), encoded.head_share
+                fixed = WordStates(states, boundary=boundary, head_share=share)
                 self._tune(groups, lambda: layer.loss(fixed, support))
             else:
                 encoder.train(self.options.tuning_dropout)

@@ -198,15 +198,17 @@ def add_boundary(emissions: Tensor, encoded: WordStates, words: Words) -> Tensor
     """Add an encoder's B/I/O emissions, if it has any, to the emissions of all tags with the same role.
 
     Args:
-        emissions: (E, R, W, K) over O, B-x, I-x, B-y, I-y ...
+        emissions: (E, R, W, K) over O, B-x, I-x, B-y, I-y ..., then the tags that belong to no type.
         encoded: output of the encoder.
         words: the rows.
     """
     if encoded.boundary is None:
         return emissions
-    roles = torch.arange(emissions.shape[-1], device=emissions.device)
-    roles = torch.where(roles == 0, 2, 1 - roles % 2)  # O is 2, B-x 0, I-x 1
-    return emissions + encoded.boundary[words.rows].float()[..., roles]
+    typed = emissions.shape[-1] - (encoded.boundary.shape[-1] - 3)  # 2N + 1
+    tags = torch.arange(emissions.shape[-1], device=emissions.device)
+    roles = torch.where(tags == 0, 2, 1 - tags % 2)  # O is 2, B-x 0, I-x 1
+    roles = torch.where(tags < typed, roles, tags - typed + 3)
+    return encoded.head_share * emissions + encoded.boundary[words.rows].float()[..., roles]
 
 
 def mean_over_rows(losses: Tensor, mask: Tensor) -> Tensor:
