@@ -182,7 +182,8 @@ class ParityMethod:
         """Every tensor of the case that ours computes, by its full name."""
         everything: dict[str, Ours] = {}
         for group in ("output",) if self.sane else self.groups:
-            self.group, method, batch = group, self.method(group), self.batch()
+            self.group = group
+            method, batch = self.method(group), self.batch()
             results = self.results(method, batch)
             total = results.pop("total")
             everything |= {f"{group}/{name}": value for name, value in results.items()}

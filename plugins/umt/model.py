@@ -66,16 +66,15 @@ class UmtEncoder(Encoder):
         seen = self.sight.whole(batch)
         return seen.regions.flatten(1, 2), seen.region_mask.flatten(1, 2)
 
-    def fused(self, m: Tensor, mask: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """H (B, W, 2d) of the main words M (B, W, d), the gate (B, W, d), and V (B, R, d) with its mask's keys."""
-        x, seen = self.regions(batch)
+    def fused(self, m: Tensor, mask: Tensor, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """H (B, W, 2d) of the main words M (B, W, d), and the gate g (B, W, d)."""
         q = self.visual(m, seen, self.region_map(x))  # (B, W, d)
         a = m
         if self.aware:
             p = self.region_reader(self.region_map_2(x), mask, m)  # (B, R, d)
             a = self.textual(m, seen, p)  # (B, W, d)
         g = torch.ones_like(q) if self.gate is None else self.gate.share(a, q)
-        return torch.cat([a, g * q], -1), g, x
+        return torch.cat([a, g * q], -1), g
 
     def boundary(self, u: Tensor, types: int) -> Tensor:
         """(1 - mix) u C in the order B, I, O, others: what each tag of a role gets, of the untyped scores (B, W, U)."""
@@ -96,9 +95,9 @@ class UmtEncoder(Encoder):
                 encoded.boundary, encoded.head_share = self.boundary(u, types), self.options.span_mix
         if self.sight is None:
             return encoded
-        h, g, x = self.fused(m, mask, batch)
+        x, seen = self.regions(batch)  # (B, R, c), (B, R)
+        h, g = self.fused(m, mask, x, seen)
         encoded.states = (h * mask.unsqueeze(-1)).unsqueeze(0)
         if trace:
-            _, seen = self.regions(batch)
             encoded.trace = {"attention": self.visual.weights(m, seen, self.region_map(x)), "gate": g.mean(-1)}
         return encoded
