@@ -28,8 +28,9 @@ class RegionCase(ParityMethod):
         return TableTower(stages=[self.case["input/region_map"]])
 
     def batch(self) -> Batch:
-        given = (self.case[f"input/{name}"] for name in ("input_ids", "input_mask", "first_piece", "labels"))
-        batch = words_batch(*given, self.case.tags, self.types)
+        case = self.case
+        ids, mask, firsts = (case[f"input/{name}"] for name in ("input_ids", "input_mask", "first_piece"))
+        batch = words_batch(ids, mask, firsts, case["input/labels"], case.tags, self.types)
         batch.image_mask = torch.ones(len(batch), 1, dtype=torch.bool)
         batch.images = numbered(batch.image_mask)
         return batch

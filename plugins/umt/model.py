@@ -34,7 +34,9 @@ class UmtEncoder(Encoder):
 
     by_post = True
 
-    def __init__(self, text: TextTower, sight: Sight | None, o: UmtOptions, others: int = 0, mixes: bool = True) -> None:
+    def __init__(
+        self, text: TextTower, sight: Sight | None, o: UmtOptions, others: int = 0, mixes: bool = True
+    ) -> None:
         super().__init__()
         d = text.width
         if d % o.heads:

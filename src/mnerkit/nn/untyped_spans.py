@@ -55,7 +55,7 @@ def tags_of_spans(spans: Tensor) -> Tensor:
 
 
 def without_types(tags: Tensor, types: int) -> Tensor:
-    """Tag numbers of `types` types and others (`TagSet`) as untyped ones: O 0, B 1, I 2, then the others, same shape."""
+    """Tag numbers of `types` types and others (`TagSet`) untyped: O 0, B 1, I 2, then the others; same shape."""
     typed = torch.where(tags > 0, 2 - tags % 2, 0)
     return torch.where(tags > 2 * types, tags - 2 * types + 2, typed)
 
