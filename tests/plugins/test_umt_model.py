@@ -105,9 +105,9 @@ def test_half_of_the_emissions_are_the_spans_shared_among_the_types():
 
     def emissions():
         encoded = made(batch)
-        return head.emissions(words_of(encoded, batch), encoded), head.linear(encoded.states), encoded
+        return head.emissions(words_of(encoded, batch), encoded), head.linear(encoded.states)
 
-    before, typed, encoded = emissions()
+    before, typed = emissions()
     u = made.spans.emissions(made.auxiliary(made.text(batch.text).words, batch.text.read_mask))
     expected = 0.5 * typed + 0.5 * torch.cat([u[..., :1], (u[..., 1:] / len(TYPES)).repeat(1, 1, len(TYPES))], -1)
     real = batch.text.read_mask
@@ -177,7 +177,7 @@ def test_every_reading_runs_and_differs(options):
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():
-    with pytest.raises(UsageError, match="--model.heads 5 does not divide"):
+    with pytest.raises(UsageError, match=r"--model\.heads 5 does not divide"):
         encoder(heads=5)
 
 
@@ -202,10 +202,10 @@ def test_at_the_papers_size_it_has_the_papers_parameters():
 
 def _step(rank: int, folder: Path) -> None:
     with joined(rank, folder):
-        made = encoder(frozen=False).train()
+        made = encoder().train()
         rows = [bare(each) for each in posts()[:2]] if rank == 0 else posts()[2:]
         total, losses = DistributedDataParallel(Losses(made))(batch_of(made, rows), 1.0)
-        (total + made(batch_of(made, rows)).boundary.sum() * 0).backward()
+        total.backward()
         assert torch.isfinite(losses["span"])
         assert [name for name, each in made.named_parameters() if each.requires_grad and each.grad is None] == []
 
