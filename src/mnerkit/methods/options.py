@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mnerkit.errors import UsageError
 from mnerkit.options import POSITIVE, SIZE, WEIGHT, Options, Range, option
 
 WordPool = Literal["first", "mean"]
@@ -93,6 +94,13 @@ class SubwordOptions(Options):
         "their word's tag. A word is scored by its first piece. X and copy need the head softmax or crf",
         since=("0.1.0", "first"),
     )
+
+    def check(self) -> None:
+        """Refuse pieces of towers that read whole words."""
+        super().check()
+        text = getattr(self, "text", "")
+        if self.subword != "first" and text in ("tiny", "bilstm"):
+            raise UsageError(f"--model.subword {self.subword}: tower {text} reads whole words; give tiny-bert or a BERT")
 
 
 @dataclass(frozen=True, kw_only=True)
