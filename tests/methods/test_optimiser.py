@@ -108,3 +108,44 @@ def test_fit_takes_one_pass_for_many_weights(tmp_path: Path, monkeypatch: pytest
     assert fused("few") == {None}
     fuse_all(monkeypatch)
     assert fused("many") == {True}
+
+
+def test_berts_first_adam_takes_the_steps_of_its_formula() -> None:
+    """Three steps of a matrix, a bias, a norm and a vector that is none, against the formula, written out."""
+
+    class Parts(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.norm = torch.nn.Linear(3, 2), torch.nn.LayerNorm(2)
+            self.start_transitions = torch.nn.Parameter(torch.ones(2))
+
+    torch.manual_seed(0)
+    model = Parts()
+    groups = parameter_groups({"all": ([model], 0.1)}, model, 0.01, "all_but_bias")
+    optimiser, schedule = bert_adam(groups, warmup=0.25, total_steps=8)
+    weights = {name: each.detach().clone() for name, each in model.named_parameters()}
+    mean = {name: torch.zeros_like(each) for name, each in weights.items()}
+    square = {name: torch.zeros_like(each) for name, each in weights.items()}
+    for rate in (0.0, 0.1 * 0.5, 0.1 * 0.75):  # warm-up to share 1/4, then 1 - share
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(rate)
+        for name, each in model.named_parameters():
+            each.grad = torch.randn_like(each) * 3
+            gradient = each.grad * min(1.0, 1 / (float(each.grad.norm()) + 1e-6))
+            mean[name] = 0.9 * mean[name] + 0.1 * gradient
+            square[name] = 0.999 * square[name] + 0.001 * gradient**2
+            step = mean[name] / (square[name].sqrt() + 1e-6)
+            if name in ("linear.weight", "start_transitions"):
+                step = step + 0.01 * weights[name]
+            weights[name] = weights[name] - rate * step
+        optimiser.step()
+        schedule.step()
+        for name, each in model.named_parameters():
+            torch.testing.assert_close(each.detach(), weights[name], rtol=1e-5, atol=1e-6)
+    assert [bert_adam_rate(share) for share in (0.125, 0.25, 0.5, 1.0)] == pytest.approx([0.5, 0.75, 0.5, 0.0])
+
+
+def bert_adam_rate(share: float) -> float:
+    """The factor of the learning rate at a share of 8 steps with a warm-up over a quarter."""
+    weight = torch.nn.Parameter(torch.ones(1))
+    _, schedule = bert_adam([{"params": [weight], "lr": 1.0, "weight_decay": 0.0}], 0.25, 8)
+    return schedule.lr_lambdas[0](round(8 * share))

@@ -100,7 +100,9 @@ class SubwordOptions(Options):
         super().check()
         text = getattr(self, "text", "")
         if self.subword != "first" and text in ("tiny", "bilstm"):
-            raise UsageError(f"--model.subword {self.subword}: tower {text} reads whole words; give tiny-bert or a BERT")
+            raise UsageError(
+                f"--model.subword {self.subword}: tower {text} reads whole words; give tiny-bert or a BERT"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
