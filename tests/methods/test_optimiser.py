@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from mnerkit.cli import main
 from mnerkit.methods import checkpoint, optimiser
+from mnerkit.methods.optimiser import bert_adam, parameter_groups
 from mnerkit.runs.run_folder import RunFolder
 
 FIT = ["fit", "--plugin", "bert", "--data.limit", "24", "--data.batch_size", "8"]

@@ -62,7 +62,7 @@ class WordStates:
     Attributes:
         states: (E, B, W, d).
         losses: named, unweighted auxiliary losses, scalars.
-        boundary: (B, W, 3) B/I/O emissions that a head may add, or None; then a column for each of the tag set's others.
+        boundary: (B, W, 3) B/I/O emissions that a head may add, or None; then one for each of the tag set's others.
         head_share: factor of the head's own emissions where it adds `boundary`.
         trace: named tensors to draw, one row for each post (attention (B, W, R), adjacency (B, E, L, L), gates ...);
             empty unless requested.
