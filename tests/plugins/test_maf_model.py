@@ -130,7 +130,7 @@ def test_regions_have_no_order():
 
 def test_only_the_released_matching_reads_the_padding():
     for pool in ("mean", "flat"):
-        made = encoder(match_pool=pool, subword="X", max_tokens=40)
+        made = encoder(text="tiny-bert", match_pool=pool, subword="X", max_tokens=40)
         batch = pieces(made)
         before = made(batch).states
         batch.text.input_ids = torch.where(batch.text.attn_mask, batch.text.input_ids, 7)
@@ -140,7 +140,7 @@ def test_only_the_released_matching_reads_the_padding():
     longest = batch.text.input_ids.shape[1]
     assert longest < 40 and made.matching.in_features == 2 * made.text.width * 40
     with pytest.raises(UsageError, match=r"give --model\.subword X"):
-        MafOptions(match_pool="flat").check()
+        MafOptions(match_pool="flat")
 
 
 def test_the_alignment_is_a_contrast_of_directions():
@@ -203,7 +203,7 @@ def test_at_the_papers_size_it_has_the_released_parameters():
             sight = Sight(freeze(ResNetTower("random:resnet152", "resnet152")))
             return own_parameters(MafEncoder(text, sight, MafOptions(**options)))
 
-    flat = made(match_pool="flat", subword="X")
+    flat = made(text="bert-base-cased", match_pool="flat", subword="X")
     parts = {"visual": 7_087_872, "region_map": 1_573_632, "gate": 1_181_184, "matching": 393_218}
     align = flat.pop("align_text") + flat.pop("align_image")
     pooler = flat.pop("sentence")
