@@ -29,11 +29,13 @@ PLUGINS = [
     "gifr",
     "gmf",
     "hvpnet",
+    "maf",
     "mgips_cl",
     "mkgformer",
     "mousing",
     "relevance",
     "tpm_mi",
+    "umt",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
 PAGES += [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(set(ROOT.glob("docs/*.md")) - set(PAGES))]
@@ -231,13 +233,13 @@ def test_every_default_and_every_ablation_of_a_plugin_resolves(name: str) -> Non
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_file_resolves_and_takes_overrides(path: Path) -> None:
-    command = ["fit", "--config", str(path), "--model.text", "tiny", "--data.root", "D"]
+    command = ["fit", "--config", str(path), "--model.text", "tiny-bert", "--data.root", "D"]
     config = method_verbs.configuration_of(command).content
     assert config["plugin"] in PLUGINS
-    assert config["model"]["text"] == "tiny"
+    assert config["model"]["text"] == "tiny-bert"
     # interpolations see the override
     if "vision: ${model.text}" in path.read_text(encoding="utf-8"):
-        assert config["model"]["vision"] == "tiny"
+        assert config["model"]["vision"] == "tiny-bert"
     assert f"`{path.name}`" in (path.parent / "README.md").read_text(encoding="utf-8")
 
 
