@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 from visual_prefix_cases import TYPES, assert_read_alike_alone, bare, batch_of, own_parameters, posts, towers
 
 from mnerkit.data.batches.piece_words import PieceTags, as_pieces
+from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.heads.head import add_boundary, words_of
+from mnerkit.methods.optimiser import BertAdam
 from mnerkit.nn.untyped_spans import without_types
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
@@ -198,6 +201,18 @@ def test_at_the_papers_size_it_has_the_papers_parameters():
     assert own_parameters(made) == parts
     assert sum(each.numel() for each in head.parameters()) == 19_981 + 195
     assert whole + sum(parts.values()) + 19_981 + 195 == 148_102_934
+
+
+def test_the_authors_optimiser_is_an_option(monkeypatch):
+    monkeypatch.setattr(UmtTagger, "trainer", SimpleNamespace(estimated_stepping_batches=10))
+    for name, kind in (("bert_adam", BertAdam), ("adamw", torch.optim.AdamW)):
+        tagger = UmtTagger(optimiser=name, heads=2, warmup=0.2, lr=0.5, weight_decay=0.3)
+        tagger.build(CorpusFacts.of(TYPES, posts()))
+        made = tagger.configure_optimizers()
+        assert type(made["optimizer"]) is kind
+        decay = {id(w): g["weight_decay"] for g in made["optimizer"].param_groups for w in g["params"]}
+        assert decay[id(tagger.head.crf.start_transitions)] == (0.3 if name == "bert_adam" else 0.0)
+        assert decay[id(tagger.encoder.main[0].look.norm.weight)] == 0.0
 
 
 def _step(rank: int, folder: Path) -> None:
