@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import BertAdamOptions, PictureOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, option
+from mnerkit.options import COUNT, DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +15,11 @@ class MafOptions(PictureOptions, TrunkOptions, SubwordOptions, BertAdamOptions):
     """Options of attention, gate, matching and alignment."""
 
     alpha: float = option(0.62, "share of the tagging loss; matching and alignment have the rest each", SHARE)
-    heads: int = option(12, "attention heads from words to regions; must divide the text tower's width", COUNT)
+    heads: int = option(12, "attention heads from words to regions; must divide the text tower's width", LAYERS)
     hidden: int | None = option(
-        None, "hidden width of that layer's feed-forward network; default: four times the text tower's width", COUNT
+        None, "hidden width of that layer's feed-forward network; default: four times the text tower's width", SIZE
     )
-    visual_layers: int = option(1, "layers in which words attend to regions", COUNT)
+    visual_layers: int = option(1, "layers in which words attend to regions", LAYERS)
     gate: bool = option(True, "what words see is scaled by a gate")
     match: bool = option(True, "judge whether picture and text belong together, and scale what words see by it")
     match_pool: Literal["mean", "flat"] = option(

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import BertAdamOptions, PictureOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, SHARE, WEIGHT, option
+from mnerkit.options import DROPOUT, LAYERS, SHARE, SIZE, WEIGHT, option
 
 
 @dataclass(frozen=True, kw_only=True)
 class UmtOptions(PictureOptions, TrunkOptions, SubwordOptions, BertAdamOptions):
     """Options of the attention between words and regions, and of the span task."""
 
-    heads: int = option(12, "attention heads of all layers; must divide the text tower's width", COUNT)
+    heads: int = option(12, "attention heads of all layers; must divide the text tower's width", LAYERS)
     hidden: int | None = option(
-        None, "hidden width of the layers' feed-forward networks; default: four times the text tower's width", COUNT
+        None, "hidden width of the layers' feed-forward networks; default: four times the text tower's width", SIZE
     )
-    visual_layers: int = option(1, "layers in which words attend to regions (TL_1)", COUNT)
-    region_layers: int = option(1, "layers in which regions attend to words (TL_2)", COUNT)
-    textual_layers: int = option(1, "layers in which words attend to what regions have read (TL_3)", COUNT)
+    visual_layers: int = option(1, "layers in which words attend to regions (TL_1)", LAYERS)
+    region_layers: int = option(1, "layers in which regions attend to words (TL_2)", LAYERS)
+    textual_layers: int = option(1, "layers in which words attend to what regions have read (TL_3)", LAYERS)
     fuse: Literal["both", "visual", "none"] = option(
         "both",
         "states that are tagged: image-aware words beside gated visual ones; the main words in place of the former "
