@@ -89,6 +89,12 @@ def bert_layers(released: str, ours: str) -> tuple[Entry, ...]:
     return tuple(same(f"{released}.layer.{{n}}.{theirs}.*", f"{ours}.{{n}}.{part}.*") for theirs, part in parts.items())
 
 
+def resnet(released: str, ours: str) -> tuple[Entry, ...]:
+    """Parameters and statistics of torchvision's ResNet below two names, without the last map."""
+    stem = (same(f"{released}.{part}.*", f"{ours}.stem.{place}.*") for place, part in enumerate(("conv1", "bn1")))
+    return (*stem, *(same(f"{released}.layer{n + 1}.*", f"{ours}.stages.{n}.*") for n in range(4)))
+
+
 def linear_and_crf(linear: str = "fc", crf: str = "crf") -> tuple[Entry, ...]:
     """A linear layer to tags and a CRF of pytorch-crf, which become those of the head `crf`."""
     return (
@@ -123,11 +129,13 @@ class ReleasedWeights:
         entries: the first one that fits a name counts.
         ignored: released names that ours has no use for (patterns with `*`), each with the reason.
         unread: our parameters that nothing reads (patterns with `*`); they need no released ones.
+        ignored_last: the same for patterns with `{n}`, where n is the largest number that the names have.
     """
 
     entries: Sequence[Entry]
     ignored: Mapping[str, str] = field(default_factory=dict)
     unread: Sequence[str] = ()
+    ignored_last: Mapping[str, str] = field(default_factory=dict)
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """The released names that neither an entry nor `ignored` knows."""
@@ -197,6 +205,14 @@ class ReleasedWeights:
     def _ignored(self, name: str) -> str | None:
         return next((why for pattern, why in self.ignored.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
+    def _last(self, names: Sequence[str]) -> set[str]:
+        """The names that `ignored_last` speaks of."""
+        last: set[str] = set()
+        for pattern in self.ignored_last:
+            found = {name: int(match["n"]) for name in names if (match := re.fullmatch(_regex(pattern), name))}
+            last |= {name for name, number in found.items() if number == max(found.values())}
+        return last
+
     def _entry(self, name: str) -> tuple[Entry, dict[str, str]] | None:
         for entry in self.entries:
             if found := re.fullmatch(_regex(entry.released), name):
@@ -206,8 +222,10 @@ class ReleasedWeights:
     def _links(self, names: Iterable[str]) -> list[_Link]:
         """Names that are read together: those of an entry whose names of ours are the same."""
         together: dict[tuple[int, tuple[str, ...]], list[tuple[list[int], str]]] = {}
+        names = [*names]
+        idle = self._last(names)
         for name in names:
-            found = None if self._ignored(name) is not None else self._entry(name)
+            found = None if name in idle or self._ignored(name) is not None else self._entry(name)
             if found is None:
                 continue
             entry, places = found

@@ -65,6 +65,7 @@ class MultiHeadAttention(nn.Module):
         key_width: d_k of keys and values; default: d.
         bias: whether the four maps have biases. A query without keys gets 0 with biases too.
         project: whether there is an output projection.
+        map_values: whether values are mapped; else they are taken as they are, and `key_width` must be `width`.
 
     Raises:
         ValueError: `heads` does not divide `width`.
@@ -79,13 +80,15 @@ class MultiHeadAttention(nn.Module):
         key_width: int | None = None,
         bias: bool = True,
         project: bool = True,
+        map_values: bool = True,
     ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} heads do not divide the width {width}")
         self.heads = heads
         self.query = nn.Linear(width, width, bias)
-        self.key, self.value = (nn.Linear(key_width or width, width, bias) for _ in range(2))
+        self.key = nn.Linear(key_width or width, width, bias)
+        self.value = nn.Linear(key_width or width, width, bias) if map_values else nn.Identity()
         self.out = nn.Linear(width, width, bias) if project else None
         self.dropout = nn.Dropout(dropout)
 
