@@ -1,4 +1,4 @@
-"""UMGF: words and objects are nodes of one graph, and take one another in through element-wise gates (Zhang et al. 2021).
+"""UMGF: words and objects are nodes of one graph and take one another in through gates (Zhang et al. 2021).
 
 B posts of W words and k objects; d is the width of the nodes.
 """

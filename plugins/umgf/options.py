@@ -51,7 +51,7 @@ class UmgfOptions(ObjectOptions, TrunkOptions, SubwordOptions, max_objects=4):
     )
 
     def check(self) -> None:
-        """Refuse heads that do not divide the width, a schedule beside `rate_decay`, and weights that can't be shared."""
+        """Refuse heads that don't divide the width, schedules beside `rate_decay`, weights that can't be shared."""
         super().check()
         if self.width % self.heads:
             raise UsageError(f"--model.heads {self.heads} does not divide the width {self.width}")

@@ -1,4 +1,4 @@
-"""What UMGF's authors released (TransformersWsz/UMGF, commit 55adc07): names of parameters, and how their code reads."""
+"""What UMGF's authors released (TransformersWsz/UMGF, commit 55adc07): names of parameters, how their code reads."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from mnerkit.options import in_its_time, make
 from mnerkit.scoring.metrics import EntityScores
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
+from mnerkit.towers.text.piece_tower import PieceTower
 
 if TYPE_CHECKING:
     from mnerkit.data.datamodule import MnerData
@@ -122,6 +123,11 @@ class Tagger(Method):
         """
         if self.piece_tags is None:
             return ()
+        if not isinstance(self.towers.get("text"), PieceTower):
+            raise UsageError(
+                f"--model.subword {self.options.subword}: the text tower reads whole words; give --model.subword first, "
+                "or a tower of pieces such as tiny-bert as --model.text"
+            )
         options: Any = self.head.options
         tied = getattr(options, "constrain_bio", False) or getattr(options, "transitions", "full") == "tied"
         if self.head.name not in ("softmax", "crf") or tied:
