@@ -125,8 +125,8 @@ class Tagger(Method):
             return ()
         if not isinstance(self.towers.get("text"), PieceTower):
             raise UsageError(
-                f"--model.subword {self.options.subword}: the text tower reads whole words; give --model.subword first, "
-                "or a tower of pieces such as tiny-bert as --model.text"
+                f"--model.subword {self.options.subword}: the text tower reads whole words; give --model.subword first, or "
+                "a tower of pieces such as tiny-bert as --model.text"
             )
         options: Any = self.head.options
         tied = getattr(options, "constrain_bio", False) or getattr(options, "transitions", "full") == "tied"
