@@ -125,7 +125,7 @@ class Tagger(Method):
             return ()
         if not isinstance(self.towers.get("text"), PieceTower):
             raise UsageError(
-                f"--model.subword {self.options.subword}: the text tower reads whole words; give --model.subword first, or "
+                f"--model.subword {self.options.subword}: the text tower reads whole words; give first, or "
                 "a tower of pieces such as tiny-bert as --model.text"
             )
         options: Any = self.head.options
