@@ -10,7 +10,15 @@ from torch.nn import functional
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
-from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, init_small, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import (
+    DynamicGate,
+    Standardise,
+    gated_sum,
+    init_small,
+    masked_mean,
+    pooled_stages,
+    stage_rows,
+)
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
@@ -61,11 +69,7 @@ class HvpnetEncoder(Encoder):
     def positions(self, maps: Sequence[Tensor]) -> Tensor:
         """Stage maps (R, c_i, h_i, w_i) to the channels of all stages at each position, (R, P, sum of c_i)."""
         pooled = pooled_stages(maps, self.grid, self.options.pool)  # (R, P, c_i) each
-        if self.options.layout == "proper":
-            return torch.cat(pooled, -1)
-        # the released code stacks the channels of all stages and reshapes them to P rows, which mixes positions
-        joined = torch.cat([stage.transpose(1, 2) for stage in pooled], 1)  # (R, sum of c_i, P)
-        return joined.reshape(len(joined), joined.shape[2], joined.shape[1])
+        return stage_rows(pooled, self.options.layout)
 
     def weights(self, slices: Tensor, mask: Tensor) -> Tensor:
         """Weights of the stages for each layer, (R, L, b), of slices (R, b, P, w) with real positions `mask` (R, P)."""

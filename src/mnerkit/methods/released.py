@@ -129,12 +129,14 @@ class ReleasedWeights:
         entries: the first one that fits a name counts.
         ignored: released names that ours has no use for (patterns with `*`), each with the reason.
         unread: our parameters that nothing reads (patterns with `*`); they need no released ones.
-        ignored_last: the same for patterns with `{n}`, where n is the largest number that the names have.
+        optional: names of ours that released weights are left out for where the options make no such parameter.
+        ignored_last: the same as `ignored` for patterns with `{n}`, where n is the largest number that the names have.
     """
 
     entries: Sequence[Entry]
     ignored: Mapping[str, str] = field(default_factory=dict)
     unread: Sequence[str] = ()
+    optional: Mapping[str, str] = field(default_factory=dict)
     ignored_last: Mapping[str, str] = field(default_factory=dict)
 
     def unknown(self, names: Iterable[str]) -> list[str]:
@@ -173,6 +175,8 @@ class ReleasedWeights:
         if missing := sorted(read - ours.keys()):
             raise CheckpointError(f"released weights: nothing is there for {_listed(missing)}")
         current |= dict(model.named_buffers())
+        idle = {name for name in ours.keys() - current.keys() if _fitting(self.optional, name) is not None}
+        ours = {name: value for name, value in ours.items() if name not in idle}
         for name, value in ours.items():
             if name not in current:
                 raise CheckpointError(f"released weights: the method as it is built has no {name}")
@@ -203,7 +207,7 @@ class ReleasedWeights:
         return result
 
     def _ignored(self, name: str) -> str | None:
-        return next((why for pattern, why in self.ignored.items() if fnmatch.fnmatchcase(name, pattern)), None)
+        return _fitting(self.ignored, name)
 
     def _last(self, names: Sequence[str]) -> set[str]:
         """The names that `ignored_last` speaks of."""
@@ -236,6 +240,11 @@ class ReleasedWeights:
             _Link(tuple(name for _, name in sorted(members)), ours, self.entries[place].change)
             for (place, ours), members in together.items()
         ]
+
+
+def _fitting(reasons: Mapping[str, str], name: str) -> str | None:
+    """The reason of the first pattern that fits a name."""
+    return next((why for pattern, why in reasons.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
 
 def _regex(pattern: str) -> str:

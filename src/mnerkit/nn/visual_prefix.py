@@ -58,6 +58,23 @@ def pooled_stages(stages: Sequence[Tensor], grid: int | None, pool: Pool = "adap
     return [each.flatten(2).transpose(1, 2) for each in stages]
 
 
+def stage_rows(pooled: Sequence[Tensor], layout: Literal["proper", "released"] = "proper") -> Tensor:
+    """Join the stages of pooled positions.
+
+    Args:
+        pooled: (N, P, c_i) each.
+        layout: a row holds the channels of one place; or what HVPNet's released code makes of them: it stacks the
+            channels of all stages and reshapes them to P rows, which mixes places.
+
+    Returns:
+        (N, P, sum of c_i).
+    """
+    if layout == "proper":
+        return torch.cat([*pooled], -1)
+    joined = torch.cat([stage.transpose(1, 2) for stage in pooled], 1)  # (N, sum of c_i, P)
+    return joined.reshape(len(joined), joined.shape[2], joined.shape[1])
+
+
 class Standardise(nn.Module):
     """Standardise each channel of pooled positions to mean 0 and deviation 1 over a batch; there are no parameters.
 

@@ -1,0 +1,239 @@
+"""VisualPT-MoE: five experts make visual prompts, and a router mixes them in each layer (Xu et al., DASFAA 2023).
+
+B posts, E experts, P slots, L layers of width d.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mnerkit.data.batches.batch import Batch, TextBatch
+from mnerkit.errors import UsageError
+from mnerkit.nn.prompts import MlpPrompts
+from mnerkit.nn.visual_prefix import pooled_stages, stage_rows
+from mnerkit.towers.fusion.prefix import Prefix
+from mnerkit.towers.fusion.sight import Sight, StageMaps
+from mnerkit.towers.interface import Encoder, TextTower, WordStates
+from mnerkit.towers.text.piece_tower import PieceTower, pieces_of
+from mnerkit_plugins.visualpt_moe.options import VisualptMoeOptions
+
+
+class Source(NamedTuple):
+    """What an expert reads: rows (B, P, w), and which are no filling, (B, P) bool."""
+
+    rows: Tensor
+    real: Tensor
+
+
+class VisualptMoeEncoder(Encoder):
+    """H = Drop(BERT(words, prefix)); the prefix of a layer is a mixture of the experts' keys and values.
+
+    Args:
+        text: the text tower.
+        sight: reads images and objects; None without experts of pixels.
+        o: the options.
+
+    Raises:
+        UsageError: the text tower takes no prefix, or the vision tower has no stages.
+    """
+
+    by_post = True
+
+    def __init__(self, text: TextTower, sight: Sight | None, o: VisualptMoeOptions) -> None:
+        super().__init__()
+        self.text, self.sight, self.options, self.names = pieces_of(text), sight, o, o.experts()
+        if sight is not None and not sight.stage_widths:
+            raise UsageError(f"--model.vision {sight.tower.spec}: has no stages; give a ResNet, tiny, or captions")
+        d = self.width = text.width
+        config = self.text.config
+        self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
+        channels = 0 if sight is None else sum(sight.stage_widths)
+        self.experts = nn.ModuleDict(
+            {
+                name: MlpPrompts(channels if name in ("image", "objects") else d, d, self.layers, o.prompt_hidden)
+                for name in self.names
+            }
+        )
+        self.random = nn.Parameter(torch.randn(o.slots, d)) if o.use_random else None
+        self.routers, self.text_maps = nn.ModuleList(), nn.ModuleList()
+        if o.router != "uniform":
+            self.routers.extend(nn.Linear(o.slots * d, len(self.names)) for _ in range(self.layers))
+        if o.router == "text":
+            self.text_maps.extend(nn.Linear(d, d) for _ in range(self.layers))
+        self.table: Tensor | None
+        table = self.text.model.get_input_embeddings().weight.detach().clone() if o.words == "frozen" else None
+        self.register_buffer("table", table)
+        self.padding: int = getattr(config, "pad_token_id", None) or 0
+        self.dropout = nn.Dropout(o.dropout)
+        if o.positions == "heads":
+            begin_at(self.text, self.heads)
+
+    # ------------------------------------------------------------------ sources
+
+    def sources(self, batch: Batch) -> dict[str, Source]:
+        """The source of each expert."""
+        return {name: getattr(self, f"of_{name}")(batch) for name in self.names}
+
+    def of_image(self, batch: Batch) -> Source:
+        return self.of_maps(batch, images=True)
+
+    def of_objects(self, batch: Batch) -> Source:
+        return self.of_maps(batch, images=False)
+
+    def of_maps(self, batch: Batch, images: bool) -> Source:
+        """The rows of images, or of objects, one after the other: those of the stages at each place."""
+        assert self.sight is not None
+        o = self.options
+        seen = StageMaps.of(self.sight, batch, images=images, objects=not images)
+        rows = stage_rows(pooled_stages(seen.maps, o.prefix_grid), o.layout)  # (R, g^2, w)
+        mask = seen.spread(seen.position_mask(rows.shape[1]))
+        return self.slotted(seen.spread(rows).flatten(1, 2), mask.flatten(1))
+
+    def of_labels(self, batch: Batch) -> Source:
+        named = [
+            [each.label for image in post.images[: self.options.max_images] for each in image.objects if each.label]
+            for post in batch.posts
+        ]
+        rows = [[word for label in labels[: self.options.max_labels] for word in label.split()] for labels in named]
+        text = self.text.reader.collate(rows).to(batch.query.device)
+        return self.slotted(*self.of_text(text), words=True)
+
+    def of_caption(self, batch: Batch) -> Source:
+        assert batch.captions is not None and batch.caption_mask is not None
+        rows, real = self.of_text(batch.captions)  # (B m, C, d)
+        shape = batch.caption_mask.shape
+        rows, real = (each.unflatten(0, shape).flatten(1, 2) for each in (rows, real))  # (B, m C, d)
+        return self.slotted(rows, real, words=True)
+
+    def of_random(self, batch: Batch) -> Source:
+        assert self.random is not None
+        rows = self.random.expand(len(batch), -1, -1)
+        return Source(rows, torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device))
+
+    def of_text(self, text: TextBatch) -> tuple[Tensor, Tensor]:
+        """Rows of pieces (N, n, d) without special ones, or of words (N, W, d), and which are real."""
+        if self.table is None:
+            return self.text(text).words, text.read_mask
+        assert text.input_ids is not None and text.piece_word is not None
+        return self.table[text.input_ids], text.piece_word >= 0
+
+    def slotted(self, rows: Tensor, real: Tensor, words: bool = False) -> Source:
+        """The first P real ones of rows (B, N, w), in their order; behind them zeros, or [PAD] where they are words."""
+        count, (size, _, width) = self.options.slots, rows.shape
+        filling = rows.new_zeros(width) if self.table is None or not words else self.table[self.padding]
+        order = (~real).byte().argsort(1, stable=True)[:, :count]
+        kept = real.gather(1, order)
+        real = torch.cat((kept, kept.new_zeros(size, count - kept.shape[1])), 1)
+        chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, width))
+        chosen = torch.cat((chosen, rows.new_zeros(size, count - chosen.shape[1], width)), 1)
+        return Source(torch.where(real.unsqueeze(-1), chosen, filling), real)
+
+    # ------------------------------------------------------------------ routers
+
+    def noise(self, layer: int, scores: Tensor) -> Tensor:
+        """Noise on the scores (B, E) of a layer's router."""
+        return torch.randn_like(scores) * self.options.noise if self.training else torch.zeros_like(scores)
+
+    def shares(self, layer: int, z: Tensor, present: Tensor, states: Tensor | None, real: Tensor) -> Tensor:
+        """r^l, the share of each expert, (B, E); zeros if none is present.
+
+        Args:
+            layer: l.
+            z: Z^l, (B, P, d).
+            present: (B, E) bool.
+            states: what the layer reads, (B, n, d); None if the router does not see it.
+            real: (B, n) bool, pieces that are no padding.
+        """
+        if self.options.router == "uniform":
+            return present / present.sum(1, keepdim=True).clamp_min(1)
+        released = self.options.router_layout == "released"
+        if released:  # heads, then slots
+            z = z.unflatten(-1, (self.heads, -1)).transpose(1, 2).reshape(z.shape)
+        if states is not None:
+            total = states.sum(1) if released else (states * real.unsqueeze(-1)).sum(1)
+            z = z * self.text_maps[layer](total / real.sum(1, keepdim=True)).unsqueeze(1)
+        scores = self.routers[layer](z.flatten(1))  # (B, E)
+        scores = scores + self.noise(layer, scores)
+        return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1) * present
+
+    def forward(self, batch: Batch, trace: bool = False) -> WordStates:
+        o, sources = self.options, self.sources(batch)
+        real = torch.stack([source.real for source in sources.values()], 1)  # (B, E, P)
+        present = real.any(2) if o.route == "present" else torch.ones_like(real[:, :, 0])  # (B, E)
+        pairs = [self.experts[name](source.rows) for name, source in sources.items()]
+        counts = (real if o.empty == "nothing" else torch.ones_like(real)) & present.unsqueeze(-1)
+        pieces = batch.text.attn_mask
+        assert pieces is not None
+        shares: list[Tensor] = []
+
+        def mixed(layer: int, states: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            """Keys and values of a layer, (B, P, d) each."""
+            keys, values = (
+                torch.stack([pair[part][layer] for pair in pairs], 1) * counts.unsqueeze(-1) for part in (0, 1)
+            )  # (B, E, P, d)
+            shares.append(self.shares(layer, (keys + values).sum(1), present, states, pieces))
+            weights = shares[-1][:, :, None, None]
+            return (keys * weights).sum(1), (values * weights).sum(1)
+
+        if o.router == "text":
+            blank = [pairs[0][0][0]] * self.layers  # each is replaced before its layer runs
+            prefix = Prefix([*blank], [*blank], counts.any(1))  # type: ignore[arg-type]
+            with before_layers(self.text, lambda layer, states: put(prefix, layer, mixed(layer, states))):
+                words = self.text(batch.text, prefix=prefix).words
+        else:
+            layers = [mixed(layer) for layer in range(self.layers)]
+            keys, values = zip(*layers, strict=True)
+            words = self.text(batch.text, prefix=Prefix(keys, values, counts.any(1))).words
+        route = torch.stack(shares, 1)  # (B, L, E)
+        balance = route.amax(-1).sum(1).mean()  # L_moe of a post
+        traces = {"route": route} if trace else {}
+        return WordStates(self.dropout(words).unsqueeze(0), {"balance": balance}, trace=traces)
+
+
+def put(prefix: Any, layer: int, pair: tuple[Tensor, Tensor]) -> None:
+    """Set keys and values of a layer."""
+    prefix.keys[layer], prefix.values[layer] = pair
+
+
+@contextmanager
+def before_layers(text: PieceTower, call: Any) -> Iterator[None]:
+    """Have `call` called with the number and the input (B, n, d) of each layer of a tower, before the layer runs.
+
+    Raises:
+        UsageError: the tower has no layers like BERT's.
+    """
+    model: Any = text.model
+    inner = getattr(getattr(model, "text_model", model), "encoder", None)
+    layers = getattr(inner, "layer", getattr(inner, "layers", None))
+    if layers is None:
+        raise UsageError(f"--model.router text: tower {text.spec} has no layers like BERT's; give router released")
+
+    def hook(number: int) -> Any:
+        return lambda _, args, kwargs: call(number, args[0] if args else kwargs["hidden_states"])
+
+    handles = [each.register_forward_pre_hook(hook(number), with_kwargs=True) for number, each in enumerate(layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def begin_at(text: PieceTower, place: int) -> None:
+    """Have a BERT number its pieces from `place` on.
+
+    Raises:
+        UsageError: it has no such embeddings.
+    """
+    embeddings = getattr(text.model, "embeddings", None)
+    if embeddings is None or "past_key_values_length" not in inspect.signature(embeddings.forward).parameters:
+        raise UsageError(f"--model.positions heads: tower {text.spec} is no BERT; give positions zero")
+    embeddings.register_forward_pre_hook(
+        lambda _, args, kwargs: (args, {**kwargs, "past_key_values_length": place}), with_kwargs=True
+    )

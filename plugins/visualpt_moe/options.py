@@ -1,0 +1,72 @@
+"""Options of the plugin `visualpt_moe`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mnerkit.errors import UsageError
+from mnerkit.methods.options import ObjectOptions, SubwordOptions, TrunkOptions
+from mnerkit.options import COUNT, DROPOUT, SHARE, WEIGHT, option
+
+EXPERTS = ("image", "objects", "labels", "caption", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny-bert"):
+    """Options of the experts, of the routers that mix them, and of the balance loss."""
+
+    slots: int = option(16, "number of prefix positions, which all experts share", COUNT)
+    prompt_hidden: int = option(1024, "hidden width of the experts", COUNT)
+    prefix_grid: int = option(2, "each stage is pooled to this many rows and columns, each a row of the source", COUNT)
+    max_labels: int = option(20, "the labels expert reads this many labels of objects, the surest", COUNT)
+    use_image: bool = option(True, "expert of the whole picture")
+    use_objects: bool = option(True, "expert of the objects in it")
+    use_labels: bool = option(True, "expert of what the objects are called")
+    use_caption: bool = option(True, "expert of the caption's words")
+    use_random: bool = option(True, "expert of learnt vectors, the same for all posts")
+    router: Literal["released", "text", "uniform"] = option(
+        "released",
+        "what a layer's router reads: the experts' keys and values, as in the authors' code; these times its text "
+        "states, as in the paper's figure; or nothing, so that all experts count alike",
+    )
+    route: Literal["present", "all"] = option(
+        "present", "experts that are mixed: those whose source a post has; or all, as in the authors' code"
+    )
+    noise: float = option(0.0625, "standard deviation of the noise on the routers' scores in training", WEIGHT)
+    alpha: float = option(1e-4, "weight of the balance loss; tagging has the rest", SHARE)
+    empty: Literal["constant", "nothing"] = option(
+        "constant",
+        "what an expert makes of a slot that its source has no row for: a constant vector, as in the authors' code; or "
+        "nothing",
+    )
+    words: Literal["frozen", "tower"] = option(
+        "frozen",
+        "labels and captions are rows of the text tower's word table as it was before training, or states of the tower",
+    )
+    layout: Literal["proper", "released"] = option(
+        "proper", "a row holds the channels of one place; or what a bare reshape makes of them, as in the authors' code"
+    )
+    router_layout: Literal["proper", "released"] = option(
+        "proper",
+        "a router reads slots one after the other; or heads, as in the authors' code, no more than another order of its "
+        "weights. With the router text released mixes up columns and counts padding, a fault",
+    )
+    positions: Literal["zero", "heads"] = option(
+        "zero",
+        "place of the first word: 0; or the number of heads, a fault of the authors' code. Needs a BERT",
+    )
+    dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
+
+    def experts(self) -> tuple[str, ...]:
+        """Names of the experts in use; of captions alone, those that need no pixels."""
+        pixels = self.vision != "captions"
+        return tuple(
+            name for name in EXPERTS if getattr(self, f"use_{name}") and (pixels or name in ("caption", "random"))
+        )
+
+    def check(self) -> None:
+        """Refuse that there is no expert."""
+        super().check()
+        if not self.experts():
+            raise UsageError("--model.use_random false: no expert is left; give another one")

@@ -1,0 +1,38 @@
+"""Plugin `visualpt_moe`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mnerkit.data.batches.needs import Needs
+from mnerkit.methods.tagger import PictureTagger
+from mnerkit_plugins.visualpt_moe.model import VisualptMoeEncoder
+from mnerkit_plugins.visualpt_moe.options import VisualptMoeOptions
+
+VIEWS = {"image": "whole", "objects": "objects"}
+
+
+class VisualptMoeTagger(PictureTagger):
+    """VisualPT-MoE: five experts make a prefix of every layer, mixed by a router (DASFAA 2023)."""
+
+    plugin = "visualpt_moe"
+    options_class = VisualptMoeOptions
+    encoder: VisualptMoeEncoder
+
+    def make_encoder(self) -> VisualptMoeEncoder:
+        text = self.make_text()
+        return VisualptMoeEncoder(text, self.make_sight(text) if self.views() else None, self.options)
+
+    def views(self) -> tuple[str, ...]:
+        return tuple(VIEWS[name] for name in self.options.experts() if name in VIEWS)
+
+    def needs(self) -> Needs:
+        """Extend `PictureTagger`: the captions, read as the words are."""
+        needs, o = super().needs(), self.options
+        if "caption" in o.experts():
+            captions = {"views": needs.views | {"captions"}, "caption_reader": needs.reader}
+            needs = replace(needs, max_images=o.max_images, **captions)
+        return needs
+
+    def loss_weights(self) -> dict[str, float]:
+        return {"head": 1 - self.options.alpha, "balance": self.options.alpha}
