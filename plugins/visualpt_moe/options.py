@@ -49,8 +49,8 @@ class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny
     )
     router_layout: Literal["proper", "released"] = option(
         "proper",
-        "a router reads slots one after the other; or heads, as in the authors' code, no more than another order of its "
-        "weights. With the router text released mixes up columns and counts padding, a fault",
+        "a router reads slots one after the other; or heads, as in the authors' code: no more than another order of "
+        "weights, but with the router text a fault that mixes up columns and counts padding",
     )
     positions: Literal["zero", "heads"] = option(
         "zero",
