@@ -5,9 +5,6 @@ B posts, E experts, P slots, L layers of width d.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +17,8 @@ from mnerkit.nn.visual_prefix import pooled_stages, stage_rows
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight, StageMaps
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
-from mnerkit.towers.text.piece_tower import PieceTower, pieces_of
+from mnerkit.towers.text.piece_tower import pieces_of
+from mnerkit_plugins.visualpt_moe.bert_hooks import before_layers, begin_at
 from mnerkit_plugins.visualpt_moe.options import VisualptMoeOptions
 
 
@@ -43,13 +41,13 @@ class VisualptMoeEncoder(Encoder):
         UsageError: the text tower takes no prefix, or the vision tower has no stages.
     """
 
-    by_post = True
-
     def __init__(self, text: TextTower, sight: Sight | None, o: VisualptMoeOptions) -> None:
         super().__init__()
         self.text, self.sight, self.options, self.names = pieces_of(text), sight, o, o.experts()
         if sight is not None and not sight.stage_widths:
             raise UsageError(f"--model.vision {sight.tower.spec}: has no stages; give a ResNet, tiny, or captions")
+        # the released mean over words counts padding
+        self.by_post = o.router != "text" or o.router_layout == "proper"
         d = self.width = text.width
         config = self.text.config
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
@@ -182,58 +180,19 @@ class VisualptMoeEncoder(Encoder):
             return (keys * weights).sum(1), (values * weights).sum(1)
 
         if o.router == "text":
-            blank = [pairs[0][0][0]] * self.layers  # each is replaced before its layer runs
-            prefix = Prefix([*blank], [*blank], counts.any(1))  # type: ignore[arg-type]
-            with before_layers(self.text, lambda layer, states: put(prefix, layer, mixed(layer, states))):
-                words = self.text(batch.text, prefix=prefix).words
+            # what a layer attends to is only known when the layer below has run
+            keys: Any = [pairs[0][0][0]] * self.layers
+            values: Any = [*keys]
+
+            def refill(layer: int, states: Tensor) -> None:
+                keys[layer], values[layer] = mixed(layer, states)
+
+            with before_layers(self.text, refill):
+                words = self.text(batch.text, prefix=Prefix(keys, values, counts.any(1))).words
         else:
-            layers = [mixed(layer) for layer in range(self.layers)]
-            keys, values = zip(*layers, strict=True)
+            keys, values = zip(*(mixed(layer) for layer in range(self.layers)), strict=True)
             words = self.text(batch.text, prefix=Prefix(keys, values, counts.any(1))).words
         route = torch.stack(shares, 1)  # (B, L, E)
         balance = route.amax(-1).sum(1).mean()  # L_moe of a post
         traces = {"route": route} if trace else {}
         return WordStates(self.dropout(words).unsqueeze(0), {"balance": balance}, trace=traces)
-
-
-def put(prefix: Any, layer: int, pair: tuple[Tensor, Tensor]) -> None:
-    """Set keys and values of a layer."""
-    prefix.keys[layer], prefix.values[layer] = pair
-
-
-@contextmanager
-def before_layers(text: PieceTower, call: Any) -> Iterator[None]:
-    """Have `call` called with the number and the input (B, n, d) of each layer of a tower, before the layer runs.
-
-    Raises:
-        UsageError: the tower has no layers like BERT's.
-    """
-    model: Any = text.model
-    inner = getattr(getattr(model, "text_model", model), "encoder", None)
-    layers = getattr(inner, "layer", getattr(inner, "layers", None))
-    if layers is None:
-        raise UsageError(f"--model.router text: tower {text.spec} has no layers like BERT's; give router released")
-
-    def hook(number: int) -> Any:
-        return lambda _, args, kwargs: call(number, args[0] if args else kwargs["hidden_states"])
-
-    handles = [each.register_forward_pre_hook(hook(number), with_kwargs=True) for number, each in enumerate(layers)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def begin_at(text: PieceTower, place: int) -> None:
-    """Have a BERT number its pieces from `place` on.
-
-    Raises:
-        UsageError: it has no such embeddings.
-    """
-    embeddings = getattr(text.model, "embeddings", None)
-    if embeddings is None or "past_key_values_length" not in inspect.signature(embeddings.forward).parameters:
-        raise UsageError(f"--model.positions heads: tower {text.spec} is no BERT; give positions zero")
-    embeddings.register_forward_pre_hook(
-        lambda _, args, kwargs: (args, {**kwargs, "past_key_values_length": place}), with_kwargs=True
-    )
