@@ -15,7 +15,7 @@ from mnerkit.errors import UsageError
 from mnerkit.nn.prompts import MlpPrompts
 from mnerkit.nn.visual_prefix import pooled_stages, stage_rows
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight, StageMaps
+from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
 from mnerkit_plugins.visualpt_moe.bert_hooks import before_layers, begin_at
@@ -125,7 +125,7 @@ class VisualptMoeEncoder(Encoder):
         """The first P real ones of rows (B, N, w), in their order; behind them zeros, or [PAD] where they are words."""
         count, (size, _, width) = self.options.slots, rows.shape
         filling = rows.new_zeros(width) if self.table is None or not words else self.table[self.padding]
-        order = (~real).byte().argsort(1, stable=True)[:, :count]
+        order = (~real).byte().argsort(dim=1, stable=True)[:, :count]
         kept = real.gather(1, order)
         real = torch.cat((kept, kept.new_zeros(size, count - kept.shape[1])), 1)
         chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, width))
@@ -192,6 +192,8 @@ class VisualptMoeEncoder(Encoder):
         else:
             keys, values = zip(*(mixed(layer) for layer in range(self.layers)), strict=True)
             words = self.text(batch.text, prefix=Prefix(keys, values, counts.any(1))).words
+        if self.sight is not None and not {"image", "objects"} & {*self.names}:
+            words = words + idle([self.sight])  # only labels are read
         route = torch.stack(shares, 1)  # (B, L, E)
         balance = route.amax(-1).sum(1).mean()  # L_moe of a post
         traces = {"route": route} if trace else {}

@@ -9,7 +9,8 @@ from mnerkit.methods.tagger import PictureTagger
 from mnerkit_plugins.visualpt_moe.model import VisualptMoeEncoder
 from mnerkit_plugins.visualpt_moe.options import VisualptMoeOptions
 
-VIEWS = {"image": "whole", "objects": "objects"}
+# labels are read off the objects, which are only looked for where they are seen
+VIEWS = {"image": "whole", "objects": "objects", "labels": "objects"}
 
 
 class VisualptMoeTagger(PictureTagger):
@@ -24,7 +25,7 @@ class VisualptMoeTagger(PictureTagger):
         return VisualptMoeEncoder(text, self.make_sight(text) if self.views() else None, self.options)
 
     def views(self) -> tuple[str, ...]:
-        return tuple(VIEWS[name] for name in self.options.experts() if name in VIEWS)
+        return tuple(dict.fromkeys(VIEWS[name] for name in self.options.experts() if name in VIEWS))
 
     def needs(self) -> Needs:
         """Extend `PictureTagger`: the captions, read as the words are."""
