@@ -35,7 +35,9 @@ PLUGINS = [
     "mousing",
     "relevance",
     "tpm_mi",
+    "umgf",
     "umt",
+    "visualpt_moe",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
 PAGES += [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(set(ROOT.glob("docs/*.md")) - set(PAGES))]

@@ -55,9 +55,11 @@ class Method(ParityMethod):
 
     def sources(self, encoder: Any, batch: Batch) -> dict[str, Source]:
         """The rows that the case gives, and the learnt ones."""
-        rows = {name: self.case[f"input/{given}"] for name, given in SOURCES.items()}
-        rows["random"] = encoder.of_random(batch).rows
-        return {name: Source(each, each.new_ones(each.shape[:2], dtype=torch.bool)) for name, each in rows.items()}
+        case = self.case
+        rows = {name: case[f"input/{given}"] for name, given in SOURCES.items()}
+        real = {name: rows[name].ne(0).any(-1) for name in ("image", "objects")}
+        real |= {"labels": case["input/tag_ids"] != 0, "caption": case["input/caption_ids"] != 0}
+        return {name: Source(each, real[name]) for name, each in rows.items()} | {"random": encoder.of_random(batch)}
 
     def compute(self) -> dict[str, Ours]:
         """Extend `ParityMethod`: what the other groups compute is among `output`, under names of their own."""

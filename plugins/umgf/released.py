@@ -47,4 +47,5 @@ READINGS = {
     "object_attention": "released",
     "picture_fit": "centre_crop",
     "trunk_norm": "train",
+    "freeze_vision": False,
 }

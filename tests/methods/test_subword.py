@@ -172,6 +172,21 @@ def test_a_table_reads_released_weights_and_gives_their_gradients() -> None:
         torch.testing.assert_close(gradient, leaves[name].grad)
 
 
+def test_what_the_last_layer_has_for_nothing_is_left_out_and_so_is_what_options_do_not_make() -> None:
+    table = ReleasedWeights(
+        [same("layer.{n}.*", "{n}.*"), same("map.*", "5.*")],
+        ignored_last={"layer.{n}.bias": "nothing reads it"},
+        optional={"5.*": "only one router reads it"},
+    )
+    model = torch.nn.Sequential(*(torch.nn.Linear(1, 1, bias=number < 10) for number in range(11)))
+    del model[5]
+    model.insert(5, torch.nn.Identity())
+    released = {f"layer.{n}.{part}": torch.full((1, 1)[: 2 - (part == "bias")], float(n)) for n in range(11) if n != 5
+                for part in ("weight", "bias")}  # fmt: skip
+    table.load(model, {**released, "map.weight": torch.zeros(1, 1)}, torch.arange(1))
+    assert model[9].bias.item() == 9 and model[10].weight.item() == 10  # type: ignore[union-attr]
+
+
 def test_a_table_names_what_does_not_fit() -> None:
     assert TABLE.unknown(["a.w", "old.b", "new", "x.layer.3.x"]) == ["new"]
     assert list(TABLE.ours({"u.layer.3.x": torch.zeros(1)}, torch.arange(1))) == ["3.u"]
