@@ -30,10 +30,10 @@ class VisualptMoeTagger(PictureTagger):
     def needs(self) -> Needs:
         """Extend `PictureTagger`: the captions, read as the words are."""
         needs, o = super().needs(), self.options
-        if "caption" in o.experts():
-            captions = {"views": needs.views | {"captions"}, "caption_reader": needs.reader}
-            needs = replace(needs, max_images=o.max_images, **captions)
-        return needs
+        if "caption" not in o.experts():
+            return needs
+        views = needs.views | {"captions"}
+        return replace(needs, views=views, caption_reader=needs.reader, max_images=o.max_images)
 
     def loss_weights(self) -> dict[str, float]:
         return {"head": 1 - self.options.alpha, "balance": self.options.alpha}

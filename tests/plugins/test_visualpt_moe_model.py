@@ -250,9 +250,16 @@ def test_captions_alone_leave_two_experts():
         VisualptMoeOptions(vision="captions", use_caption=False, use_random=False)
 
 
-def test_the_losses_share_alpha():
-    tagger = VisualptMoeTagger(text="tiny-bert", alpha=0.25, **SIZES)
-    assert tagger.loss_weights() == {"head": 0.75, "balance": 0.25}
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
+def test_the_losses_share_alpha(alpha):
+    tagger = VisualptMoeTagger(text="tiny-bert", alpha=alpha, **SIZES)
+    torch.manual_seed(0)
+    tagger.build(CorpusFacts.of(TYPES, posts()))
+    losses, weights = tagger.losses(batch_of(tagger.encoder, posts()[:2])), tagger.loss_weights()
+    assert weights == {"head": 1 - alpha, "balance": alpha}
+    sum(weights[name] * loss for name, loss in losses.items()).backward()
+    assert bool(tagger.head.linear.weight.grad.any()) == (alpha < 1)
+    assert losses["balance"] >= LAYERS / 5
 
 
 def test_positions_may_begin_at_the_number_of_heads():
