@@ -66,7 +66,14 @@ class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny
         )
 
     def check(self) -> None:
-        """Refuse that there is no expert."""
+        """Refuse that there is no expert, and readings of pixels where captions are read."""
         super().check()
+        if self.vision == "captions":
+            usual = {"absent": "mask", "picture_fit": "squeeze", "trunk_norm": "eval", "layout": "proper"}
+            for name, value in usual.items():
+                if getattr(self, name) != value:
+                    raise UsageError(
+                        f"--model.{name} {getattr(self, name)}: captions have no pixels; give {value} or a vision tower"
+                    )
         if not self.experts():
             raise UsageError("--model.use_random false: no expert is left; give another one")

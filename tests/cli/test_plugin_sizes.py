@@ -63,6 +63,9 @@ PARTS = {
     "mkgformer": {"crops": 46_080, "fusions": 9_449_472},
     "relevance": {"scorer": 1_181_697},
     "tpm_mi": {"prompts": 19_680_256, "graph": 3_072 + 5_513_984},
+    # six layers with four maps in the attention among objects, without what would be idle in the last one
+    "umgf": {"object_reader": 4_196_352, "object_map": 1_311_744, "word_map": 393_728, "layers": 21_307_136},
+    "visualpt_moe": {"experts": 104_692_736, "random": 12_288, "routers": 737_340},
 }
 
 
