@@ -65,7 +65,7 @@ PARTS = {
     "tpm_mi": {"prompts": 19_680_256, "graph": 3_072 + 5_513_984},
     # six layers with four maps in the attention among objects, without what would be idle in the last one
     "umgf": {"object_reader": 4_196_352, "object_map": 1_311_744, "word_map": 393_728, "layers": 21_307_136},
-    "visualpt_moe": {"experts": 104_692_736, "random": 12_288, "routers": 737_340},
+    "visualpt_moe": {"experts": 104_692_736, "routers": 737_340},
 }
 
 

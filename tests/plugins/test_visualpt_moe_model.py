@@ -246,7 +246,7 @@ def test_captions_alone_leave_two_experts():
     tagger.build(CorpusFacts.of(TYPES, posts()))
     assert tagger.encoder.names == ("caption", "random") and tagger.encoder.sight is None
     assert tagger.needs().views == {"captions"} and tagger.needs().picture is None
-    with pytest.raises(UsageError, match="--model.picture_fit centre_crop: captions have no pixels"):
+    with pytest.raises(UsageError, match=r"picture_fit centre_crop: captions have no pixels"):
         VisualptMoeOptions(vision="captions", picture_fit="centre_crop")
     with pytest.raises(UsageError, match="no expert is left"):
         VisualptMoeOptions(vision="captions", use_caption=False, use_random=False)
