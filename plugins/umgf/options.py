@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, Range, option
+from mnerkit.options import DROPOUT, LAYERS, SIZE, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,12 @@ class UmgfOptions(ObjectOptions, TrunkOptions, SubwordOptions, max_objects=4):
         "objects", "visual nodes: the objects in the pictures, or the regions of the tower's last map"
     )
     object_width: int | None = option(
-        None, "width to which visual vectors are mapped first; default: the vision tower's own", COUNT
+        None, "width to which visual vectors are mapped first; default: the vision tower's own", SIZE
     )
-    width: int = option(512, "width of the nodes", COUNT)
-    hidden: int = option(256, "width between the two maps of the feed-forward networks", COUNT)
-    graph_layers: int = option(2, "number of graph layers; the authors' code has 6, the paper 2", COUNT)
-    heads: int = option(8, "heads of the graph's attentions; must divide width", COUNT)
+    width: int = option(512, "width of the nodes", SIZE)
+    hidden: int = option(256, "width between the two maps of the feed-forward networks", SIZE)
+    graph_layers: int = option(2, "number of graph layers; the authors' code has 6, the paper 2", LAYERS)
+    heads: int = option(8, "heads of the graph's attentions; must divide width", LAYERS)
     dropout: float = option(0.5, "dropout of the graph; the authors' code has 0.4, the paper 0.5", DROPOUT)
     object_attention: Literal["full", "released", "none"] = option(
         "full",

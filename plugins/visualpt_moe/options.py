@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, SHARE, WEIGHT, option
+from mnerkit.options import COUNT, DROPOUT, LAYERS, SHARE, SIZE, WEIGHT, option
 
 EXPERTS = ("image", "objects", "labels", "caption", "random")
 
@@ -16,9 +16,9 @@ EXPERTS = ("image", "objects", "labels", "caption", "random")
 class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny-bert"):
     """Options of the experts, of the routers that mix them, and of the balance loss."""
 
-    slots: int = option(16, "number of prefix positions, which all experts share", COUNT)
-    prompt_hidden: int = option(1024, "hidden width of the experts", COUNT)
-    prefix_grid: int = option(2, "each stage is pooled to this many rows and columns, each a row of the source", COUNT)
+    slots: int = option(16, "number of prefix positions, which all experts share", LAYERS)
+    prompt_hidden: int = option(1024, "hidden width of the experts", SIZE)
+    prefix_grid: int = option(2, "each stage is pooled to this many rows and columns, each a row of the source", LAYERS)
     max_labels: int = option(20, "the labels expert reads this many labels of objects, the surest", COUNT)
     use_image: bool = option(True, "expert of the whole picture")
     use_objects: bool = option(True, "expert of the objects in it")
