@@ -34,11 +34,11 @@ from mnerkit_plugins.visualpt_moe.tagger import VisualptMoeTagger
 SIZES = {"slots": 6, "prompt_hidden": 12, "dropout": 0.0}
 
 
-def encoder(**options):
+def encoder(frozen=True, **options):
     o = VisualptMoeOptions(**{**SIZES, **options})
-    text, sight = towers()
+    text, sight = towers(frozen=frozen)
     torch.manual_seed(1)
-    made = VisualptMoeEncoder(text, sight if {"image", "objects"} & {*o.experts()} else None, o)
+    made = VisualptMoeEncoder(text, sight if {"image", "objects", "labels"} & {*o.experts()} else None, o)
     for expert in made.experts.values():  # made to count, where training would begin from little
         torch.nn.init.normal_(expert.mlp[2].weight, std=0.3)
     return made.eval()
@@ -232,7 +232,11 @@ def test_a_post_is_read_alike_alone_and_among_longer_ones(options):
         assert not together[number, len(alone) :].any()
 
 
-@pytest.mark.parametrize("options", [{}, {"router": "text"}, {"router": "uniform"}, {"words": "tower"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"router": "text"}, {"router": "uniform"}, {"words": "tower"}, {"use_random": False}, {"frozen": False},
+     {"use_image": False, "use_objects": False, "frozen": False}],
+)  # fmt: skip
 @pytest.mark.parametrize("seen", [True, False])
 def test_no_weight_is_idle_with_and_without_pictures(options, seen):
     made = encoder(**options).train()
