@@ -64,6 +64,7 @@ class ParityMethod:
         released = importlib.import_module(f"mnerkit_plugins.{self.plugin}.released")
         self.case, self.sane = case, sane
         self.table: ReleasedWeights = released.WEIGHTS
+        self.sizes: dict[str, Any] = released.sizes(case.weights) if hasattr(released, "sizes") else {}
         readings: dict[str, Any] = released.READINGS
         self.readings = {name: value for name, value in readings.items() if not sane or name in self.structural}
         self.types = types_of(case.tags)
@@ -73,7 +74,7 @@ class ParityMethod:
 
     @abstractmethod
     def options(self, folder: Path) -> dict[str, Any]:
-        """Options that make the method of the case's sizes; `folder` is empty and takes files of towers."""
+        """Options that `sizes` does not tell; `folder` is empty and takes files of towers."""
 
     def vision(self) -> VisionTower | None:
         """The vision tower that stands for the method's; None if the options make one."""
@@ -97,7 +98,7 @@ class ParityMethod:
         """Ours, with the readings of a group and the released weights, in eval mode."""
         readings = {**self.readings, **({} if self.sane else self.groups[group])}
         with tempfile.TemporaryDirectory() as folder:
-            model = {"dropout": 0.0, **self.options(Path(folder)), **readings}
+            model = {"dropout": 0.0, **self.sizes, **self.options(Path(folder)), **readings}
             method = make_method({"plugin": self.plugin, "model": {**model, "head": self.head}})
             assert isinstance(method, Tagger)
             if (vision := self.vision()) is not None:

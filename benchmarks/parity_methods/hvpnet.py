@@ -47,7 +47,7 @@ class Method(ParityMethod):
     def options(self, folder: Path) -> dict[str, Any]:
         weights = self.case.weights
         config = bert_config(weights, "bert", self.case.sized("heads"))
-        return {"text": tower_folder(folder, config), "hidden": len(weights["encoder_conv.0.weight"])}
+        return {"text": tower_folder(folder, config)}
 
     def vision(self) -> VisionTower:
         images, objects = (self.case.below(f"input/maps_{each}_stage") for each in ("image", "objects"))

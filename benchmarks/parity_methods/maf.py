@@ -12,7 +12,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.methods.tagger import Tagger
 from parity_methods.case import Watch
 from parity_methods.comparing import At, Ours
-from parity_methods.umt import RegionCase, depth
+from parity_methods.umt import RegionCase
 
 
 class Method(RegionCase):
@@ -21,12 +21,12 @@ class Method(RegionCase):
     structural = ("subword", "match_pool")
 
     def options(self, folder: Path) -> dict[str, Any]:
-        loss, layers = self.case.config["loss"], depth(self.case, "txt2img_attention")
+        loss = self.case.config["loss"]
         count = self.case.config["odd_negative_rate" if self.group == "output/odd" else "negative_rate"]
         if self.group == "output/none":
             count = len(self.case["input/labels"])
         weights = {"alpha": loss["lamb"], "tau": loss["temp"], "lambda_c": loss["temp_lamb"]}
-        return super().options(folder) | weights | {"visual_layers": layers, "negative_count": count}
+        return super().options(folder) | weights | {"negative_count": count}
 
     def hide_regions(self, encoder: Any) -> None:
         """In the group `output/partial` some regions are hidden."""

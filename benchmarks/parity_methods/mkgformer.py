@@ -11,18 +11,13 @@ from torch.nn import functional
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.methods.tagger import Tagger
-from mnerkit_plugins.mkgformer.released import weights
 from parity_methods.base import ParityMethod
-from parity_methods.case import Case, Watch, bert_config, tower_folder, words_batch
+from parity_methods.case import Watch, bert_config, tower_folder, words_batch
 from parity_methods.comparing import At, Ours
 
 
 class Method(ParityMethod):
     plugin = "mkgformer"
-
-    def __init__(self, case: Case, sane: bool = False) -> None:
-        super().__init__(case, sane)
-        self.table = weights(case.config["first"])
 
     def options(self, folder: Path) -> dict[str, Any]:
         from transformers import CLIPVisionConfig

@@ -23,14 +23,10 @@ class Method(ParityMethod):
     def options(self, folder: Path) -> dict[str, Any]:
         case, weights = self.case, self.case.weights
         heads, of_vit = case.sized("heads", "num_attention_heads"), case.sized("vit_heads")
-        slots, _ = weights["temporalEmbedding.weight"].shape
         return {
             "text": tower_folder(folder / "bert", bert_config(weights, "bert", heads)),
             "vision": vit_folder(folder / "vit", weights, "vit", of_vit),
-            "max_images": slots,
             "heads": case.sized("transformer_heads"),
-            "feedforward": len(weights["transformer.linear1.weight"]),
-            "prompt_hidden": len(weights["img_prompt_encoder.0.weight"]),
         }
 
     def batch(self) -> Batch:

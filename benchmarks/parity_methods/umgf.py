@@ -33,10 +33,6 @@ class Method(ParityMethod):
         return {
             "text": tower_folder(folder, bert_config(weights, "bert", self.case.sized("bert_heads", "heads"))),
             "max_tokens": self.case["input/labels"].shape[1],
-            "object_width": len(weights["resnet.fc.weight"]),
-            "width": len(weights["trans_txt.weight"]),
-            "hidden": len(weights["ffn_x.0.w_1.weight"]),
-            "graph_layers": sum(name.startswith("xgate.") and name.endswith("weight") for name in weights),
             "heads": self.case.sized("graph_heads"),
             "max_objects": self.case["input/object_features"].shape[1],
         }

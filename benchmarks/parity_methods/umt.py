@@ -12,7 +12,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.methods.tagger import Tagger
 from mnerkit.towers.interface import VisionTower
 from parity_methods.base import ParityMethod
-from parity_methods.case import Case, TableTower, Watch, bert_config, numbered, tower_folder, words_batch
+from parity_methods.case import TableTower, Watch, bert_config, numbered, tower_folder, words_batch
 from parity_methods.comparing import At, Ours
 
 
@@ -21,8 +21,8 @@ class RegionCase(ParityMethod):
 
     def options(self, folder: Path) -> dict[str, Any]:
         config = bert_config(self.case.weights, "bert", self.case.sized("num_attention_heads"))
-        sizes = {"heads": config.num_attention_heads, "hidden": config.intermediate_size}
-        return {"text": tower_folder(folder, config), "max_tokens": self.case["input/labels"].shape[1], **sizes}
+        sizes = {"heads": config.num_attention_heads, "max_tokens": self.case["input/labels"].shape[1]}
+        return {"text": tower_folder(folder, config), **sizes}
 
     def vision(self) -> VisionTower:
         return TableTower(stages=[self.case["input/region_map"]])
@@ -42,19 +42,9 @@ class RegionCase(ParityMethod):
             object.__setattr__(encoder, "regions", lambda batch: (given(batch)[0], mask[:, : given(batch)[0].shape[1]]))
 
 
-def depth(case: Case, layers: str) -> int:
-    """Number of released layers below a name."""
-    return len({name.split(".")[2] for name in case.weights if name.startswith(f"{layers}.layer.")})
-
-
 class Method(RegionCase):
     plugin = "umt"
     groups = {"output": {}, "output/partial": {}}
-
-    def options(self, folder: Path) -> dict[str, Any]:
-        names = {"visual_layers": "txt2img", "region_layers": "img2txt", "textual_layers": "txt2txt"}
-        depths = {ours: depth(self.case, f"{theirs}_attention") for ours, theirs in names.items()}
-        return super().options(folder) | depths
 
     def results(self, method: Tagger, batch: Batch) -> dict[str, Ours]:
         encoder: Any = method.encoder

@@ -37,8 +37,6 @@ class Method(ParityMethod):
         return {
             "text": tower_folder(folder, bert_config(weights, "bert", heads)),
             "max_tokens": self.case["input/labels"].shape[1],
-            "slots": len(weights["encoder_conv_embedding.weight"]),
-            "prompt_hidden": len(weights["encoder_conv_random.0.weight"]),
             "alpha": self.case.sized("alpha"),
         }
 

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.released import ReleasedWeights, bert, bert_layers, linear_and_crf, same
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mnerkit.methods.released import (
+    CLASSIFIER,
+    PIECE_TAGS,
+    ReleasedWeights,
+    bert,
+    bert_layers,
+    depth,
+    linear_and_crf,
+    resnet,
+    same,
+)
 
 WEIGHTS = ReleasedWeights(
     [
@@ -18,8 +33,9 @@ WEIGHTS = ReleasedWeights(
         same("image_dense_cl.*", "encoder.align_image.0.*"),
         same("image_output_cl.*", "encoder.align_image.2.*"),
         *linear_and_crf("classifier"),
+        *resnet("resnet", "encoder.sight.reads"),  # of a file of its own
     ],
-    ignored={"self_attention*": "made in the constructor, never called"},
+    ignored={"self_attention*": "made in the constructor, never called", "resnet.fc.*": CLASSIFIER},
 )
 
 READINGS = {
@@ -32,3 +48,16 @@ READINGS = {
     "trunk_norm": "train",
     "optimiser": "bert_adam",
 }
+
+TOWERS = {"text": "bert-base-cased", "vision": "resnet152"}
+TAGS = PIECE_TAGS
+
+
+def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that the shapes of released weights tell."""
+    return {
+        "hidden": len(weights["txt2img_attention.layer.0.intermediate.dense.weight"]),
+        "visual_layers": depth(weights, "txt2img_attention.layer.{n}.output.dense.weight"),
+        # all places side by side are judged
+        "max_tokens": weights["crs_classifier.weight"].shape[1] // len(weights["vismap2text.bias"]),
+    }

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.released import POOLER, ReleasedWeights, linear_and_crf, same
+from mnerkit.methods.released import PIECE_TAGS, POOLER, ReleasedWeights, linear_and_crf, same
 
 _TEXT, _VISION = "encoder.text.model", "encoder.vision.model.vision_model"
 _CROPS = "model.vision_embeddings"
 
-
-def weights(first: int) -> ReleasedWeights:
-    """The table of a model whose streams meet from layer `first` (0, 1 ...) on."""
-    unfused = {
-        f"model.encoder.text_layer.{number}.intermediate.fusion_dense.*": "the streams do not meet in this layer, and "
-        "nothing calls it"
-        for number in range(first)
-    }
-    return ReleasedWeights(
-        [
-            same("model.text_embeddings.*", f"{_TEXT}.embeddings.*"),
-            same("model.encoder.text_layer.{layer}.intermediate.fusion_dense.*", "encoder.fusions.{layer}.map.*"),
-            same("model.encoder.text_layer.*", f"{_TEXT}.encoder.layer.*"),
-            same(f"{_CROPS}.aux_position_embedding.weight", "encoder.crops.position"),
-            same(f"{_CROPS}.rcnn_position_embedding.weight", "encoder.crops.small_position"),
-            same(f"{_CROPS}.*", f"{_VISION}.embeddings.*"),
-            same("model.vision_pre_layrnorm.*", f"{_VISION}.pre_layrnorm.*"),
-            same("model.vision_post_layernorm.*", f"{_VISION}.post_layernorm.*"),
-            same("model.encoder.vision_layers.*", f"{_VISION}.encoder.layers.*"),
-            *linear_and_crf(),
-        ],
-        ignored={"model.text_pooler.*": POOLER, **unfused},
-        unread=["encoder.vision.model.visual_projection.weight"],
-    )
-
-
-WEIGHTS = weights(8)  # of 12 layers the last four
+WEIGHTS = ReleasedWeights(
+    [
+        same("model.text_embeddings.*", f"{_TEXT}.embeddings.*"),
+        same("model.encoder.text_layer.{layer}.intermediate.fusion_dense.*", "encoder.fusions.{layer}.map.*"),
+        same("model.encoder.text_layer.*", f"{_TEXT}.encoder.layer.*"),
+        same(f"{_CROPS}.aux_position_embedding.weight", "encoder.crops.position"),
+        same(f"{_CROPS}.rcnn_position_embedding.weight", "encoder.crops.small_position"),
+        same(f"{_CROPS}.*", f"{_VISION}.embeddings.*"),
+        same("model.vision_pre_layrnorm.*", f"{_VISION}.pre_layrnorm.*"),
+        same("model.vision_post_layernorm.*", f"{_VISION}.post_layernorm.*"),
+        same("model.encoder.vision_layers.*", f"{_VISION}.encoder.layers.*"),
+        *linear_and_crf(),
+    ],
+    ignored={"model.text_pooler.*": POOLER},
+    unread=["encoder.vision.model.visual_projection.weight"],
+    optional={"encoder.fusions.*": "the streams do not meet in this layer, and nothing calls it"},
+)
 
 READINGS = {
     "subword": "X",
@@ -41,3 +31,5 @@ READINGS = {
     "mask_missing_crops": False,
     "position_std": 1.0,
 }
+TOWERS = {"text": "bert-base-uncased", "vision": "openai/clip-vit-base-patch32"}
+TAGS = PIECE_TAGS

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.released import POOLER, ReleasedWeights, bert, linear_and_crf, same, split
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mnerkit.methods.released import POOLER, WORD_TAGS, ReleasedWeights, bert, linear_and_crf, same, split
 
 LAYER = "encoder.graph.layers.0"
 VIT, OURS = "vit.encoder.layer.{n}", "encoder.sight.reads.model.layers.{n}"
@@ -48,3 +53,15 @@ READINGS = {
     "absent": "zeros",
     "prefix_positions": "shift",
 }
+
+TOWERS = {"text": "bert-base-uncased", "vision": "google/vit-base-patch16-224"}
+TAGS = (*WORD_TAGS, "X")
+
+
+def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that the shapes of released weights tell."""
+    return {
+        "max_images": len(weights["temporalEmbedding.weight"]),
+        "feedforward": len(weights["transformer.linear1.weight"]),
+        "prompt_hidden": len(weights["img_prompt_encoder.0.weight"]),
+    }

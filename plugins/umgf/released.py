@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.released import POOLER, ReleasedWeights, bert, linear_and_crf, resnet, same
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mnerkit.methods.released import POOLER, ReleasedWeights, bert, depth, linear_and_crf, resnet, same
 
 IDLE = "the last layer updates objects, and nothing reads them"
 
@@ -49,3 +54,17 @@ READINGS = {
     "trunk_norm": "train",
     "freeze_vision": False,
 }
+
+TOWERS = {"text": "bert-base-cased", "vision": "resnet152"}
+TYPES = ("PER", "LOC", "ORG", "MISC")  # OTHER in the authors' code
+TAGS = ("PAD", *(f"{role}-{kind}" for kind in TYPES for role in "BI"), "O", "X", "[CLS]", "[SEP]")
+
+
+def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that the shapes of released weights tell."""
+    return {
+        "object_width": len(weights["resnet.fc.weight"]),
+        "width": len(weights["trans_txt.weight"]),
+        "hidden": len(weights["ffn_x.0.w_1.weight"]),
+        "graph_layers": depth(weights, "xgate.{n}.norm.weight"),
+    }

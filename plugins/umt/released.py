@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from mnerkit.methods.released import POOLER, Entry, ReleasedWeights, bert, bert_layers, linear_and_crf, same
+from mnerkit.methods.released import (
+    CLASSIFIER,
+    PIECE_TAGS,
+    POOLER,
+    Entry,
+    ReleasedWeights,
+    bert,
+    bert_layers,
+    depth,
+    linear_and_crf,
+    resnet,
+    same,
+)
 
 OTHERS = 4  # X, [CLS], [SEP] and PAD
 
@@ -44,8 +59,9 @@ WEIGHTS = ReleasedWeights(
         of_untyped_tags("aux_crf.end_transitions", "encoder.spans.crf.end_transitions"),
         of_untyped_tags("aux_crf.transitions", "encoder.spans.crf.transitions", pairs=True),
         *linear_and_crf("classifier"),
+        *resnet("resnet", "encoder.sight.reads"),  # of a file of its own
     ],
-    ignored={"bert.pooler.*": POOLER},
+    ignored={"bert.pooler.*": POOLER, "resnet.fc.*": CLASSIFIER},
 )
 
 READINGS = {
@@ -54,3 +70,15 @@ READINGS = {
     "trunk_norm": "train",
     "optimiser": "bert_adam",
 }
+
+TOWERS = {"text": "bert-base-cased", "vision": "resnet152"}
+TAGS = PIECE_TAGS
+
+
+def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that the shapes of released weights tell."""
+    layers = {"visual_layers": "txt2img", "region_layers": "img2txt", "textual_layers": "txt2txt"}
+    return {
+        "hidden": len(weights["self_attention.layer.0.intermediate.dense.weight"]),
+        **{name: depth(weights, f"{of}_attention.layer.{{n}}.output.dense.weight") for name, of in layers.items()},
+    }

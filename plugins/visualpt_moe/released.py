@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mnerkit.methods.released import POOLER, ReleasedWeights, bert, of_tags, same
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mnerkit.methods.released import POOLER, WORD_TAGS, ReleasedWeights, bert, of_tags, same
 
 EXPERTS = {
     "resnet_main": "image",
@@ -34,3 +39,14 @@ READINGS = {
     "decay": "all",
     "schedule": "linear_from_zero",
 }
+
+TOWERS = {"text": "bert-base-uncased", "vision": "resnet50"}
+TAGS = WORD_TAGS
+
+
+def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that the shapes of released weights tell."""
+    return {
+        "slots": len(weights["encoder_conv_embedding.weight"]),
+        "prompt_hidden": len(weights["encoder_conv_random.0.weight"]),
+    }

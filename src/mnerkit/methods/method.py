@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -53,6 +53,7 @@ class Method(lightning.LightningModule):
         tunes: whether answering needs gradients.
         encoder: the network, made by `build`.
         towers: the towers by name; their states go into checkpoints.
+        new_towers: names of towers that `build` makes without reading their weights, which the caller then loads.
         tracing: names of the traces that answers include, if the encoder has them.
         logged_scalars: named scalars of the last batch that training logs beside the losses.
         notes: plain data about the training for the run's metrics.
@@ -99,8 +100,8 @@ class Method(lightning.LightningModule):
         self.options: Any = make(kind.options_class, values) if options is None else options
         self._training: Any = self.options
         self.towers: dict[str, TextTower | VisionTower] = {}
-        self.facts = CorpusFacts(())
-        self.seed = 0
+        self.new_towers: tuple[str, ...] = ()
+        self.facts, self.seed = CorpusFacts(()), 0
         self.tracing: tuple[str, ...] = ()
         self.logged_scalars: dict[str, Tensor] = {}
         self.notes: dict[str, Any] = {}
@@ -159,21 +160,20 @@ class Method(lightning.LightningModule):
 
     def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
         """Create the text tower called `name` from `spec`, or restore it from the checkpoint."""
-        if self._saved_towers is None:
-            tower = text_tower(spec, facts=self.facts, word_pieces=self._training.word_pieces, **options)
-        else:
-            tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
-        self.towers[name] = tower
-        return tower
+        options |= {"facts": self.facts, "word_pieces": self._training.word_pieces}
+        return self._tower(name, text_tower, spec, options)
 
     def vision_tower(self, name: str, spec: str, **options: Any) -> VisionTower:
         """Create the vision tower called `name` from `spec`, or restore it from the checkpoint."""
-        if self._saved_towers is None:
-            tower = vision_tower(spec, **options)
-        else:
-            tower = tower_from_state(self._saved(name), tower_dir=self._tower_dir)
-        self.towers[name] = tower
-        return tower
+        return self._tower(name, vision_tower, spec, options)
+
+    def _tower(self, name: str, make_tower: Callable[..., Any], spec: str, options: dict[str, Any]) -> Any:
+        new = {"weights": False} if name in self.new_towers else {}
+        saved = None if self._saved_towers is None else self._saved(name)
+        self.towers[name] = (
+            make_tower(spec, **options, **new) if saved is None else tower_from_state(saved, tower_dir=self._tower_dir)
+        )
+        return self.towers[name]
 
     def sight(
         self, name: str, spec: str, text: TextTower, freeze: bool = False, augment: bool = False, **options: Any

@@ -1,7 +1,9 @@
 """Weights under the names that a method's authors gave them, read into ours by one table a method.
 
 A plugin whose authors released code has a module `released.py` with such a table, `WEIGHTS`, and `READINGS`: the
-options under which ours computes what the released code computes.
+options under which ours computes what the released code computes. For `mnerkit import` it also has `sizes`, a function
+of released weights that returns the options which their shapes tell; `TOWERS`, the authors' towers by option; and
+`TAGS`, their tags in the order of their numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mnerkit.errors import CheckpointError
+from mnerkit.errors import CheckpointError, shown
 
 # released tensors, and for each of our tags the number of the released one -> our tensors
 Change = Callable[[list[Tensor], Tensor], list[Tensor]]
@@ -105,7 +107,14 @@ def linear_and_crf(linear: str = "fc", crf: str = "crf") -> tuple[Entry, ...]:
     )
 
 
+_ENTITY_TAGS = tuple(f"{role}-{kind}" for kind in ("MISC", "PER", "ORG", "LOC") for role in "BI")
+# in the order of their numbers in UMT's code and in the many that grew from it
+WORD_TAGS = ("O", *_ENTITY_TAGS)
+PIECE_TAGS = ("PAD", *WORD_TAGS, "X", "[CLS]", "[SEP]")
 POOLER = "BERT computes a pooled vector, and nothing reads it"
+CLASSIFIER = "the pretrained trunk's classifier, which nothing reads"
+# of BatchNorm; parameters in all but name
+_STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -156,33 +165,58 @@ class ReleasedWeights:
             for name, value in zip(link.ours, link(weights, order), strict=True)
         }
 
-    def load(self, model: nn.Module, weights: Mapping[str, Tensor], order: Tensor) -> None:
+    def sources(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The released names of which each parameter of ours is made."""
+        return {ours: link.released for link in self._links(names) for ours in link.ours}
+
+    def left_out(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """The released names that ours has no use for, by reason."""
+        reasons: dict[str, list[str]] = {}
+        names = [*names]
+        last = self._last(names)
+        for name in names:
+            reason = self._ignored(name) or last.get(name)
+            if reason is not None:
+                reasons.setdefault(reason, []).append(name)
+        return reasons
+
+    def load(
+        self, model: nn.Module, weights: Mapping[str, Tensor], order: Tensor, kept: Iterable[nn.Module] = ()
+    ) -> None:
         """Load released weights into a method.
 
         Args:
             model: the built method.
             weights: released parameters by name.
             order: for each of our tags the number of the released one, (K,) long.
+            kept: modules of the method that keep the weights which they have.
 
         Raises:
-            CheckpointError: names are unknown or missing, or a tensor has another shape; the message lists them.
+            CheckpointError: names are unknown or missing, or tensors have other shapes; the message lists them.
         """
-        if unknown := self.unknown(weights):
-            raise CheckpointError(f"released weights: unknown are {_listed(unknown)}")
-        ours = self.ours(weights, order)
+        unknown, ours = self.unknown(weights), self.ours(weights, order)
+        others = {id(tensor) for module in kept for tensor in (*module.parameters(), *module.buffers())}
         current: dict[str, Tensor] = dict(model.named_parameters())
         read = {name for name in current if not any(fnmatch.fnmatchcase(name, each) for each in self.unread)}
-        if missing := sorted(read - ours.keys()):
-            raise CheckpointError(f"released weights: nothing is there for {_listed(missing)}")
         current |= dict(model.named_buffers())
-        idle = {name for name in ours.keys() - current.keys() if _fitting(self.optional, name) is not None}
-        ours = {name: value for name, value in ours.items() if name not in idle}
-        for name, value in ours.items():
-            if name not in current:
-                raise CheckpointError(f"released weights: the method as it is built has no {name}")
-            if current[name].shape != value.shape:
-                shapes = f"{tuple(value.shape)}, not {tuple(current[name].shape)}"
-                raise CheckpointError(f"released weights: {name} is {shapes}")
+        read |= {name for name in current if name.endswith(_STATISTICS)}
+        missing = sorted(name for name in read - ours.keys() if id(current[name]) not in others)
+        ours = {name: value for name, value in ours.items() if name in current or _fitting(self.optional, name) is None}
+        unmade = [name for name in ours if name not in current]
+        shapes = [
+            f"{name} {tuple(value.shape)}, not {tuple(current[name].shape)}"
+            for name, value in ours.items()
+            if name in current and current[name].shape != value.shape
+        ]
+        problems = {
+            "unknown are": unknown,
+            "nothing is there for": missing,
+            "the method as it is built has no": unmade,
+            "of other shapes are": shapes,
+        }
+        if any(problems.values()):
+            lists = "; ".join(f"{problem} {_listed(names)}" for problem, names in problems.items() if names)
+            raise CheckpointError(f"released weights: {lists}")
         with torch.no_grad():
             for name, value in ours.items():
                 current[name].copy_(value)
@@ -209,12 +243,12 @@ class ReleasedWeights:
     def _ignored(self, name: str) -> str | None:
         return _fitting(self.ignored, name)
 
-    def _last(self, names: Sequence[str]) -> set[str]:
-        """The names that `ignored_last` speaks of."""
-        last: set[str] = set()
-        for pattern in self.ignored_last:
+    def _last(self, names: Sequence[str]) -> dict[str, str]:
+        """The names that `ignored_last` speaks of, with its reasons."""
+        last: dict[str, str] = {}
+        for pattern, reason in self.ignored_last.items():
             found = {name: int(match["n"]) for name in names if (match := re.fullmatch(_regex(pattern), name))}
-            last |= {name for name, number in found.items() if number == max(found.values())}
+            last |= {name: reason for name, number in found.items() if number == max(found.values())}
         return last
 
     def _entry(self, name: str) -> tuple[Entry, dict[str, str]] | None:
@@ -261,8 +295,14 @@ def _filled(pattern: str, places: Mapping[str, str]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+    first = ", ".join(shown(name, 100) for name in names[:5])
+    return first if len(names) <= 5 else f"{first} and {len(names) - 5} more"
+
+
+def depth(names: Iterable[str], pattern: str) -> int:
+    """How many numbers stand at `{n}` in the names that fit a pattern: layers, usually."""
+    fits = (re.fullmatch(_regex(pattern), name) for name in names)
+    return len({found["n"] for found in fits if found})
 
 
 def tag_order(ours: Sequence[str], released: Sequence[str]) -> Tensor:

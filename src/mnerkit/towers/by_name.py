@@ -55,6 +55,7 @@ def text_tower(
     second_words: int = 24,
     last_layers: int = 1,
     pos_interp: bool = False,
+    weights: bool = True,
     **options: Any,
 ) -> TextTower:
     """Make a text tower.
@@ -69,6 +70,7 @@ def text_tower(
         second_words: maximum number of words of a second segment.
         last_layers: states are the mean over this many last layers.
         pos_interp: for CLIP: stretch the position embeddings to `max_tokens`, if there are fewer.
+        weights: read the weights; False: new ones, to be replaced by the caller.
         options: options of the tiny towers or the BiLSTM; other towers have none.
 
     Raises:
@@ -97,7 +99,7 @@ def text_tower(
         except TowerError as error:
             raise error if spec in str(error) else TowerError(f"tower {spec}: {error}") from None
         pooling = {"word_pool": word_pool, "last_layers": last_layers, **({"pos_interp": True} if pos_interp else {})}
-        tower = build_piece_tower(source, config, reader, pooling)
+        tower = build_piece_tower(source if weights else None, config, reader, pooling, spec)
     return fix(tower) if freeze else tower
 
 
@@ -123,12 +125,13 @@ def text_reader(spec: str, facts: CorpusFacts, max_tokens: int = 128) -> Reader:
         return build_piece_tower(None, config, reader, {}, spec).reader
 
 
-def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTower:
+def vision_tower(spec: str, *, freeze: bool = False, weights: bool = True, **options: Any) -> VisionTower:
     """Make a vision tower.
 
     Args:
         spec: name of the tower (see the module).
         freeze: freeze the weights, BatchNorm statistics included.
+        weights: read the weights; False: new ones, to be replaced by the caller.
         options: options of the tiny towers; other towers have none.
 
     Raises:
@@ -153,7 +156,7 @@ def vision_tower(spec: str, *, freeze: bool = False, **options: Any) -> VisionTo
         tower.options = {}
     else:
         _refuse(spec, options, ())
-        tower = _resnet(spec) if _resnet_name(spec) else _of_patches(source_of(spec))
+        tower = _resnet(spec, weights) if _resnet_name(spec) else _of_patches(source_of(spec), weights)
         tower.options = {}
     return fix(tower) if freeze else tower
 
@@ -213,7 +216,7 @@ def build_piece_tower(
     return tower
 
 
-def _of_patches(source: Source) -> VisionTower:
+def _of_patches(source: Source, weights: bool) -> VisionTower:
     config = read_config(source)
     clip = config.model_type in ("clip", "clip_vision_model")
     preprocessor = read_json(source, "preprocessor_config.json")
@@ -221,9 +224,9 @@ def _of_patches(source: Source) -> VisionTower:
         config = _clip_half(config, "vision_config")
     _check_patches(source.spec, config)
     picture = picture_of(config, preprocessor, CLIP if clip else HALF)
-    return build_patch_tower(
-        source.spec, read_model(source, config, clip_vision_class(clip)), picture, source.kind != "random"
-    )
+    model_class = clip_vision_class(clip)
+    model = read_model(source, config, model_class) if weights else new_model(config, model_class)
+    return build_patch_tower(source.spec, model, picture, weights and source.kind != "random")
 
 
 def build_patch_tower(spec: str, model: Any, picture: PictureFormat, loaded: bool) -> VisionTower:
@@ -272,9 +275,9 @@ def _resnet_name(spec: str) -> str:
     return name if name in RESNETS else ""
 
 
-def _resnet(spec: str) -> ResNetTower:
+def _resnet(spec: str, weights: bool) -> ResNetTower:
     tower = ResNetTower(spec, _resnet_name(spec))
-    if not spec.startswith("random:"):
+    if weights and not spec.startswith("random:"):
         tower.load_torchvision(read_resnet(spec, tower.name))
         tower.loaded = True
     return tower
