@@ -185,12 +185,12 @@ class GmfEncoder(Encoder):
         vectors = pictures.spread(pooled)[:, : pictures.images].sum(1) / images.sum(1, keepdim=True).clamp_min(1)
         has_image = images.any(1)
         if self.options.blank_in_cm and self.sight.kind == "pixels" and not bool(has_image.all()):
-            vectors = torch.where(has_image.unsqueeze(1), vectors, self._black())
+            vectors = torch.where(has_image.unsqueeze(1), vectors, self._grey())
             has_image = torch.ones_like(has_image)
         return vectors, has_image
 
-    def _black(self) -> Tensor:
-        """V_g of the black picture, (1, c); BatchNorm's statistics do not include it."""
+    def _grey(self) -> Tensor:
+        """V_g of the grey picture, (1, c); BatchNorm's statistics do not include it."""
         last = self.sight.blank().stages[-1]  # (1, c, h, w)
         if self.options.cm_image == "refined" and len(self.csa):
             with evaluating(self.csa[-1]):

@@ -39,7 +39,8 @@ class GmfOptions(ObjectOptions, text="tiny-bert"):
     cm_lambda_on: Literal["i2t", "t2i"] = option("i2t", "the direction of the matching that lambda weighs")
     tau: float = option(0.21, "temperature of the matching", POSITIVE)
     blank_in_cm: bool = option(
-        False, "posts without an image take part in the matching, with a black one; not with captions"
+        False,
+        "posts without an image take part in the matching, with a grey one, zeros once normalised; not with captions",
     )
     standardise: bool = option(
         False,

@@ -189,8 +189,8 @@ def test_the_image_vector_is_the_mean_of_the_last_stage_of_the_whole_image():
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_black_picture_of_the_matching_has_no_part_in_the_statistics(frozen):
-    """BatchNorm learns from the batch's own pictures, and reads the black one by what it has learnt."""
+def test_the_grey_picture_of_the_matching_has_no_part_in_the_statistics(frozen):
+    """BatchNorm learns from the batch's own pictures, and reads the grey one by what it has learnt."""
     found = []
     for blank_in_cm in (False, True):
         made = encoder(frozen=frozen, blank_in_cm=blank_in_cm).train()

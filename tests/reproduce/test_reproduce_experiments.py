@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mnerkit import registry
 from mnerkit.errors import DataError, UsageError
 from mnerkit.reproduce.experiments import experiment_files
 from mnerkit.reproduce.experiments.experiment import Experiment, Sweep, column_name
@@ -72,6 +73,11 @@ def test_errata_of_the_tables_are_marked(known: dict[str, Experiment]) -> None:
     assert full.startswith("printed 33.18, likely unknown") and "; also printed F1 is not the harmonic mean" in full
     assert no_mics.startswith("printed F1 is not the harmonic mean") and "; also printed w/o MICS" in no_mics
     umt = [key[2] for key in said if key[:2] == ("mgips_cl/table2", "UMT")]
+    assert said["gmf/table4", "w/o VCG", "Twitter-2015 F1"] == (
+        "printed w/o VCG loses 0.74 F1 on Twitter-2015, likely 0.73: Table 4 prints 75.81 and 75.08"
+    )
+    for table in ("gmf/table2", "mgips_cl/table2"):
+        assert said[table, "MAF", "Twitter-2015 F1"].startswith("printed 73.42, likely 73.44")
     assert umt == [f"Twitter-{year} {name}" for year in (2015, 2017) for name in ("P", "R", "F1")]  # not F1 of types
 
 
@@ -79,7 +85,7 @@ def test_every_erratum_of_a_table_stands_at_some_figure(known: dict[str, Experim
     with (EXPERIMENTS / "errata.csv").open(encoding="utf-8", newline="") as stream:
         wanted = {line["as_printed"] for line in csv.DictReader(stream) if line["location"][:7] in TABLES}
     marked = {each.text for experiment in known.values() for each in experiment.errata}
-    assert len(wanted) == 10
+    assert len(wanted) == 11
     assert [each for each in wanted if not any(text.startswith(f"printed {each},") for text in marked)] == []
 
 
@@ -101,7 +107,17 @@ def test_ours_is_compared_with_what_a_misprint_should_have_been(known: dict[str,
 @pytest.mark.parametrize("paper", WANTED)
 def test_a_row_that_is_not_run_says_why(known: dict[str, Experiment], paper: str) -> None:
     rows = [row for each in known.values() if each.paper == paper for row in each.rows if row.plugin is None]
-    assert rows and all(row.missing and len(row.missing) > 15 for row in rows)
+    assert bool(rows) == (paper != "mousing")  # whose methods are all there
+    assert all(row.missing and len(row.missing) > 15 for row in rows)
+
+
+def test_few_methods_of_the_tables_are_lacking(known: dict[str, Experiment]) -> None:
+    """Of the 42 names that were once printed only; the cases of GIFR's Table 4 lack pictures and not a method."""
+    lacking = {(row.name, row.missing) for each in known.values() for row in each.rows if row.missing}
+    names = {name for name, why in lacking if "not public" not in why}
+    assert len(names) == 28, sorted(names)
+    systems = {plugin.upper().replace("_", "-") for plugin in registry.plugins()} | {"UMT-BERT-CRF", "VISUALPT-MOE-MI"}
+    assert {name for name in names if name.upper() in systems} == set()
 
 
 def test_printed_figures_are_those_of_the_papers(real_data: Path) -> None:
@@ -113,7 +129,7 @@ def test_printed_figures_are_those_of_the_papers(real_data: Path) -> None:
     assert len(ours) == 11
     for path in ours:
         assert path.read_text() == (spec / f"{path.parent.name}_{path.name}").read_text(), path
-    assert (EXPERIMENTS / "errata.csv").read_text() == (spec / "errata.csv").read_text()
+    assert (EXPERIMENTS / "errata.csv").read_text().startswith((spec / "errata.csv").read_text())
 
 
 def test_shares_become_percentages_and_keep_their_text(known: dict[str, Experiment]) -> None:

@@ -203,7 +203,7 @@ class Sight(nn.Module):
         return self._pictures(batch.pictures("objects"), mask, image, stages, regions)
 
     def blank(self) -> ImageStates:
-        """The states of one black picture, with stages; independent of the batch."""
+        """The states of one grey picture (zeros once normalised), with stages; independent of the batch."""
         return _blank(self.tower, next(self.tower.parameters()))
 
     def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool, regions: bool) -> Seen:
@@ -313,7 +313,7 @@ def _by_place(see: Callable[[PictureBatch], ImageStates], pictures: PictureBatch
 
 
 def _blank(tower: Any, like: Tensor) -> ImageStates:
-    """The states of one black picture; only their shapes and their gradient path to the weights are used."""
+    """The states of one grey picture; only their shapes and their gradient path to the weights are used."""
     side = tower.picture.size
     with evaluating(tower):
         return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)))
