@@ -1,5 +1,6 @@
-"""The CRF against brute force over all tag sequences, and against torchcrf."""
+"""The CRF against brute force over all tag sequences, and against torchcrf; by sweeps, and by the tree of a GPU."""
 
+from contextlib import nullcontext
 from itertools import pairwise, product
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 import torchcrf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.nn import chain_sweeps as sweeps
+from mnerkit.nn import chain_tree as tree
 from mnerkit.nn.linear_chain import (
     CRF,
     TRANSITION_ROLES,
@@ -22,7 +25,28 @@ from mnerkit.nn.linear_chain import (
     viterbi,
 )
 
+
+@pytest.fixture(scope="module", autouse=True, params=["sweeps", "tree"])
+def path(request):
+    """Every test of this file runs by sweeps, and by trees."""
+    with tree.forced() if request.param == "tree" else nullcontext():
+        yield request.param
+
+
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations that ran, without views."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        if not any(returned.alias_info for returned in operation._schema.returns):
+            self.names.append(str(operation))
+        return operation(*arguments, **(named or {}))
 
 
 def example(rows, words, tags, seed=0, scale=1.0, dtype=torch.float32):
@@ -216,6 +240,16 @@ def test_what_stands_in_the_padding_has_no_influence():
         assert viterbi(value, mask, scores) == viterbi(emissions, mask, scores)
     for clean, other in zip(*results, strict=True):
         torch.testing.assert_close(clean, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("words", "most"), [(32, 120), (512, 200)])
+def test_a_tree_takes_few_operations(words, most):
+    """Loss and gradient: a sweep takes some ten operations a word."""
+    emissions, gold, mask, scores = example(16, words, 9)
+    leaves = [each.requires_grad_() for each in (emissions, *scores)]
+    with Operations() as operations, tree.forced():
+        crf_nll(leaves[0], gold, mask, Scores(*leaves[1:])).sum().backward()
+    assert 0 < len(operations.names) <= most
 
 
 def test_a_row_without_words_costs_nothing_and_decodes_to_nothing():

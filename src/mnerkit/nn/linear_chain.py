@@ -15,6 +15,7 @@ import torchcrf
 from torch import Tensor, nn
 
 from mnerkit.nn import chain_sweeps as sweeps
+from mnerkit.nn import chain_tree as tree
 
 # roles of a transition in `TiedCRF`; the last three are illegal in BIO
 TRANSITION_ROLES = (
@@ -65,8 +66,11 @@ def crf_log_partition(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor
         scores: of K tags.
     """
     with torch.autocast(emissions.device.type, enabled=False):
-        emissions, mask = _single(emissions).permute(1, 2, 0).contiguous(), mask.bool().t()
+        emissions, mask = _single(emissions), mask.bool()
         start, transitions, end = (_single(each) for each in scores)
+        if tree.used_on(emissions.device):
+            return tree.LogPartition.apply(emissions, start, transitions, end, mask)
+        emissions, mask = emissions.permute(1, 2, 0).contiguous(), mask.t()
         differentiable = any(each.requires_grad for each in (emissions, start, transitions, end))
         if differentiable and torch.is_grad_enabled():
             return sweeps.LogPartition.apply(emissions, start, transitions, end, mask)
@@ -151,7 +155,8 @@ def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
         scores: of K tags; -inf forbids.
     """
     start, transitions, end = (_single(each) for each in scores)
-    return sweeps.best_paths(_single(emissions), mask, start, transitions, end)
+    best_paths = (tree if tree.used_on(emissions.device) else sweeps).best_paths
+    return best_paths(_single(emissions), mask, start, transitions, end)
 
 
 class CRF(torchcrf.CRF):
