@@ -96,7 +96,7 @@ bench-train: setup ## time of an epoch against a plain training loop, on the twe
 bench-page: setup ## size of a report's page of 200 runs and 4,000 posts, and the time a browser takes to open it
 	$(BIN)/python benchmarks/bench_page.py
 
-bench-predict: setup ## predict 200,000 posts: memory at the quarters, posts a second; interrupted twice to the same bytes
+bench-predict: setup ## predict 200,000 posts: memory in each quarter, posts a second; interrupted twice to the same bytes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_predict.py
 
 bench-resume: setup ## kill a training at ten random moments and continue it to the same figures
