@@ -13,9 +13,12 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, Literal
 
+import numpy as np
+
 from mnerkit.data.corpus.corpus import LABELS
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import entities
+from mnerkit.data.episodes.types_of_posts import TypesOfPosts
 from mnerkit.data.options import EpisodeOptions
 from mnerkit.data.random_draws import permutation, stream
 from mnerkit.errors import DataError, UsageError, did_you_mean
@@ -118,28 +121,38 @@ class DrawnEpisodes(Episodes):
         self._check_options()
         self.own_support = support_posts is None
         self.posts, self.support_posts = posts, posts if support_posts is None else support_posts
-        # all types of each post, in play or not
-        self._kinds = [_types_of(post, split) for post in posts]
-        self._support_kinds = (
-            self._kinds if self.own_support else [_types_of(each, split) for each in self.support_posts]
-        )
-        usable = [place for place, kinds in enumerate(self._support_kinds) if self._open(kinds, self.types)]
-        self._holders = {kind: [place for place in usable if kind in self._support_kinds[place]] for kind in self.types}
-        self._members = {kind: frozenset(holders) for kind, holders in self._holders.items()}
-        self.queries = [place for place, kinds in enumerate(self._kinds) if self._may_be_query(kinds)]
+        self._types = TypesOfPosts(posts, self.types, split)
+        self._support_types = self._types if self.own_support else TypesOfPosts(self.support_posts, self.types, split)
+        self.queries = self._queries(self.types, n_way=options.n_way).tolist()
         self._check_counts()
 
-    def _open(self, kinds: set[str], types: Sequence[str]) -> bool:
-        """Whether a post with entities of `kinds` may be in an episode of `types`."""
-        return not self.whole_posts or kinds.issubset(types)
+    def _queries(self, types: Sequence[str], n_way: int | None = None) -> np.ndarray:
+        """Numbers of the posts that may be a query of an episode of `types`, or of `n_way` of them."""
+        of_posts = self._types
+        fits = of_posts.holding_any(types) if self.options.query_has_entity else np.ones(len(self.posts), dtype=bool)
+        if self.whole_posts:
+            fits &= of_posts.holding_only(types)
+            if n_way is not None:
+                fits &= of_posts.count <= n_way
+        return np.flatnonzero(fits)
 
-    def _may_be_query(self, kinds: set[str]) -> bool:
-        """Whether a post with entities of `kinds` can be a query of some episode."""
-        fits = not self.whole_posts or len(kinds) <= self.options.n_way
-        return fits and self._open(kinds, self.types) and self._holds(kinds, self.types)
+    def _may_be_support(self, types: Sequence[str], query: int | None) -> np.ndarray:
+        """(P,) bool: posts that may be support in an episode of `types`, if they hold one of them."""
+        posts = self._support_types
+        free = posts.holding_only(types) if self.whole_posts else np.ones(len(self.support_posts), dtype=bool)
+        if self.own_support and query is not None:
+            free[query] = False
+        return free
 
-    def _holds(self, kinds: set[str], types: Sequence[str]) -> bool:
-        return not self.options.query_has_entity or not kinds.isdisjoint(types)
+    def _holding(self, kinds: Sequence[str], free: np.ndarray) -> np.ndarray:
+        """Numbers of the free support posts with an entity of one of `kinds`."""
+        return np.flatnonzero(self._support_types.holding_any(kinds) & free)
+
+    @cached_property
+    def _holders(self) -> dict[str, int]:
+        """How many posts may be support for each type."""
+        free = self._may_be_support(self.types, None)
+        return {kind: len(self._holding((kind,), free)) for kind in self.types}
 
     def _check_options(self) -> None:
         o = self.options
@@ -158,15 +171,15 @@ class DrawnEpisodes(Episodes):
     def _check_counts(self) -> None:
         if not self.queries:
             raise self._no_query(self.types)
-        o = self.options
+        o, free = self.options, self._may_be_support(self.types, None)
         least = {"per_type": o.k_shot, "greedy": 1, "total": int(o.ensure_all_types)}[o.support]
         for kind, holders in self._holders.items():
-            self._demand(kind, len(holders), least + self.own_support)
+            self._demand(kind, holders, least + self.own_support)
             if o.support == "greedy":
-                count = sum(self._entity_counts[place][kind] for place in holders)
+                count = sum(self._entity_counts[place][kind] for place in self._holding((kind,), free))
                 self._demand(kind, count, o.k_shot, "has {} entities")
         if o.support == "total":
-            pool = set().union(*self._members.values())
+            pool = self._holding(self.types, free)
             self._demand(" or ".join(self.types), len(pool), o.k_shot + self.own_support)
 
     def _no_query(self, types: Sequence[str]) -> DataError:
@@ -226,51 +239,50 @@ class DrawnEpisodes(Episodes):
         n_way = self.options.n_way
         if n_way == len(self.types):
             return self.types
-        held = sorted(self._kinds[query].intersection(self.types))
+        held = self._types.of(query)
         own = held if self.whole_posts or not held else [draw.choice(held)]
         others = [kind for kind in self.types if kind not in own]
         return tuple(sorted(own + draw.sample(others, n_way - len(own))))
 
     def _query(self, types: tuple[str, ...], draw: random.Random) -> int:
-        kinds = self._kinds
-        eligible = [each for each in self.queries if self._holds(kinds[each], types) and self._open(kinds[each], types)]
-        if not eligible:
+        eligible = self._queries(types)
+        if not len(eligible):
             raise self._no_query(types)
-        return draw.choice(eligible)
+        return int(draw.choice(eligible))
 
     def _support(self, types: tuple[str, ...], query: int, draw: random.Random) -> tuple[int, ...]:
-        o, taken = self.options, list[int]()
+        o, taken, free = self.options, list[int](), self._may_be_support(types, query)
 
-        def take(pool: Sequence[int], count: int, kind: str) -> None:
-            used = {*taken, query} if self.own_support else set(taken)
-            free = [place for place in pool if place not in used and self._open(self._support_kinds[place], types)]
-            if len(free) < count:
-                self._demand(kind, len(free), count)
-            taken.extend(draw.sample(free, count))
+        def take(kinds: Sequence[str], count: int) -> None:
+            pool = self._holding(kinds, free)
+            if len(pool) < count:
+                self._demand(" or ".join(kinds), len(pool), count)
+            drawn = pool[draw.sample(range(len(pool)), count)]
+            free[drawn] = False
+            taken.extend(drawn.tolist())
 
         # the rarest type first: it has the least choice
-        by_count = sorted(types, key=lambda kind: len(self._holders[kind]))
+        by_count = sorted(types, key=lambda kind: self._holders[kind])
         if o.support == "greedy":
-            taken = self._greedy(types, query, draw)
+            taken = self._greedy(types, self._holding(types, free).tolist(), draw)
         elif o.support == "per_type":
             for kind in by_count:
-                take(self._holders[kind], o.k_shot, kind)
+                take((kind,), o.k_shot)
         else:
             for kind in by_count if o.ensure_all_types else ():
-                if not set(taken) & self._members[kind]:
-                    take(self._holders[kind], 1, kind)
-            pool = sorted({place for kind in types for place in self._holders[kind]})
-            take(pool, o.k_shot - len(taken), " or ".join(types))
+                if not self._support_types.holding_any((kind,))[taken].any():
+                    take((kind,), 1)
+            take(types, o.k_shot - len(taken))
         draw.shuffle(taken)
         return tuple(taken)
 
-    def _greedy(self, types: tuple[str, ...], query: int, draw: random.Random) -> list[int]:
-        """Go through the posts once in random order, and take those that some type needs and none forbids."""
-        holders = {place for kind in types for place in self._holders[kind]} - ({query} if self.own_support else set())
-        pool = sorted(place for place in holders if self._open(self._support_kinds[place], types))
+    def _greedy(self, types: tuple[str, ...], pool: list[int], draw: random.Random) -> list[int]:
+        """Go through the pool once in random order, and take the posts that some type needs and none forbids."""
         draw.shuffle(pool)
         k_shot, counts, taken = self.options.k_shot, Counter[str](), []
         for place in pool:
+            if all(counts[kind] >= k_shot for kind in types):
+                break
             held = self._entity_counts[place]
             needed = any(held[kind] and counts[kind] < k_shot for kind in types)
             if needed and all(counts[kind] + held[kind] <= 2 * k_shot for kind in types):
@@ -279,12 +291,6 @@ class DrawnEpisodes(Episodes):
         for kind in types:
             self._demand(kind, counts[kind], k_shot, "has {} entities in a draw")
         return taken
-
-
-def _types_of(post: Post, split: str) -> set[str]:
-    if post.tags is None:
-        raise DataError(f"post {post.id!r} of {split} has no tags: episodes need tagged posts")
-    return {tag[2:] for tag in post.tags if tag != "O"}
 
 
 def complement(types: Sequence[str], all_types: Sequence[str]) -> tuple[str, ...]:
