@@ -14,7 +14,7 @@ from mnerkit import registry
 from mnerkit.cli.method_verbs import configuration_of
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import head_options
-from mnerkit.reproduce.experiments import experiment_files, profiles
+from mnerkit.reproduce.experiments import experiment_files, printed, profiles
 from mnerkit.reproduce.experiments.profiles import papers_model
 from mnerkit.reproduce.training import dotted, merged, text_of
 from mnerkit.runs import identity
@@ -141,7 +141,25 @@ def test_a_profile_differs_on_some_data(folder: Path) -> None:
 @pytest.mark.parametrize("corpus", ["twitter2015", "twitter2017"])
 def test_real_tweets_have_the_temperature_of_gmf_s_paper(corpus: str) -> None:
     said = profiles.load("tweets", EXPERIMENTS).plugins["gmf"].by_corpus[corpus]
-    assert said == {"model.tau": papers_model(EXPERIMENTS, "gmf", corpus)["tau"]}
+    assert said == {"model.tau": papers_model(EXPERIMENTS, "gmf", corpus, "gmf")["tau"]}
+
+
+def test_a_baseline_has_the_tower_of_the_paper_whose_table_it_is_in() -> None:
+    bert = profiles.load("paper", EXPERIMENTS).plugins["bert"]
+    towers = {paper: papers_model(EXPERIMENTS, "bert", "twitter2017", paper)["text"] for paper in printed.PAPERS}
+    assert towers == {
+        "gei": "bert-base-cased",
+        "gifr": "bert-base-uncased",
+        "gmf": "bert-base-uncased",
+        "mgips_cl": "bert-base-uncased",
+        "mousing": "bert-base-cased",
+    }
+    for paper in ("gmf", "mgips_cl"):  # a baseline has the paper's own rate and tower
+        ours = papers_model(EXPERIMENTS, paper, "twitter2017", paper)
+        own = papers_model(EXPERIMENTS, "bert", "twitter2017", paper)
+        assert all(own[name] == ours[name] for name in ("text", "lr", "head_lr", "weight_decay", "warmup"))
+    assert bert.config("twitter2015", "gmf") != bert.config("twitter2017", "gmf")
+    assert bert.config("mner-mi", "gmf") == bert.config("mner-mi", "gei")  # of others those of all papers
 
 
 def test_fewer_seeds_than_the_paper_s_are_told_and_a_seed_given_twice_is_one(folder: Path) -> None:
@@ -354,6 +372,8 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("bilstm: {}", "bilstn: {}", r"no plugin 'bilstn'\. Did you mean 'bilstm'"),
         ("bilstm: {}", "bilstm: {option: {}}", r"no key 'option'\. Did you mean 'options'"),
         ("bilstm: {}", "bilstm: {configs: {'*': none.yaml}}", r"no file .*none\.yaml"),
+        ("bilstm: {}", "bilstm: {paper_configs: {paper: {'*': none.yaml}}}", r"paper_configs: no file .*none\.yaml"),
+        ("bilstm: {}", "bilstm: {paper_configs: {papr: {}}}", r"paper_configs: no folder .*papr"),
         ("bilstm: {}", "bilstm: {by_corpus: {twitter217: {}}}", r"no corpus 'twitter217'\. Did you mean 'twitter2017'"),
         ("bilstm: {}", "bilstm: {by_corpus: {2015: {}}}", r"by_corpus: 2015 must be a text, got 2015"),
         ("  posts:", "  post:", r"corpora: post must be one of .*'post'\. Did you mean 'posts'"),

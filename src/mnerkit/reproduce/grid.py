@@ -151,7 +151,7 @@ class Builder:
             yield f"seeds: {count}, not {len(experiment.seeds)}"
         yield from settings.differs
         for part in experiment.parts(group):
-            papers = papers_model(profile.folder, str(row.plugin), part.corpus)
+            papers = papers_model(profile.folder, str(row.plugin), part.corpus, experiment.paper)
             towers = {"text": self.tower if TOWER in settings.options.values() else None}
             towers["vision"] = self.vision if VISION in settings.vision.values() else None
             for kind, tower in towers.items():
@@ -183,7 +183,7 @@ class Builder:
         return tuple(digests)
 
     def _training(self, experiment: Experiment, row: Row, group: Group, last: Mapping[str, Any]) -> Training:
-        file = self._settings(row.plugin).config(group.corpus)
+        file = self._settings(row.plugin).config(group.corpus, experiment.paper)
         options = self.overrides(experiment, row, group, last)
         return Training(row.plugin, row.ablation, (file,) if file else (), options)
 

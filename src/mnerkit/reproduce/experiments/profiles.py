@@ -49,6 +49,7 @@ class Settings(Content):
         vision: where a vision tower was given.
         by_corpus: of its runs on a corpus, by the corpus's name.
         configs: a file for `--config`, by corpus; `*` for all others.
+        paper_configs: the same for the experiments of a paper, by its folder; these win.
         first: a run that it needs, if any.
         missing: why it isn't run in this profile, if so.
     """
@@ -56,6 +57,7 @@ class Settings(Content):
     options: RunOptions = NO_OPTIONS
     by_corpus: dict[CorpusName, RunOptions] = NO_OPTIONS
     configs: dict[str, Text] = NO_OPTIONS
+    paper_configs: dict[str, dict[str, Text]] = NO_OPTIONS
     posts: RunOptions = NO_OPTIONS
     fewshot: RunOptions = NO_OPTIONS
     multi: RunOptions = NO_OPTIONS
@@ -67,14 +69,18 @@ class Settings(Content):
 
     @model_validator(mode="after")
     def _check(self) -> Settings:
-        for corpus in self.configs:
-            if not Path(file := str(self.config(corpus))).is_file():
-                raise ValueError(f"configs: no file {file}")
+        for paper, configs in {"": self.configs, **self.paper_configs}.items():
+            if paper and not (self._context["folder"] / paper).is_dir():
+                raise ValueError(f"paper_configs: no folder {self._context['folder'] / paper}")
+            for corpus in configs:
+                if not Path(file := str(self.config(corpus, paper))).is_file():
+                    raise ValueError(f"{'paper_configs' if paper else 'configs'}: no file {file}")
         return self
 
-    def config(self, corpus: str | None) -> str | None:
-        """The `--config` file for a corpus, from the folder of all experiments."""
-        file = self.configs.get(str(corpus), self.configs.get("*"))
+    def config(self, corpus: str | None, paper: str) -> str | None:
+        """The `--config` file for a corpus in the experiments of a paper, from the folder of all experiments."""
+        own = self.paper_configs.get(paper, {})
+        file = next((each[key] for each in (own, self.configs) for key in (str(corpus), "*") if key in each), None)
         return None if file is None else str(self._context["folder"] / file)
 
 
@@ -176,13 +182,14 @@ def _papers(folder: Path) -> Mapping[str, Settings]:
 
 
 @cache
-def papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any]:
+def papers_model(folder: Path, plugin: str, corpus: str | None, paper: str) -> dict[str, Any]:
     """Options of a method in the papers' settings, without `model.` before their names.
 
     Args:
         folder: of the experiments; its profile `paper` names the files.
         plugin: the method.
         corpus: whose settings.
+        paper: in whose experiments, by its folder.
 
     Returns:
         Name -> value; empty where there are no such settings.
@@ -192,7 +199,7 @@ def papers_model(folder: Path, plugin: str, corpus: str | None) -> dict[str, Any
     settings = _papers(folder).get(plugin)
     if settings is None:
         return {}
-    file = settings.config(corpus)
+    file = settings.config(corpus, paper)
     filled = OmegaConf.create(read_yaml(Path(file)) if file is not None else {})
     options = merged(dotted(cast(dict[str, Any], OmegaConf.to_container(filled, resolve=True))), settings.options)
     return {name.removeprefix("model."): value for name, value in options.items() if name.startswith("model.")}
