@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,26 @@ def test_every_tensor_of_a_case_is_within_tolerance(
 ) -> None:
     failed = parity.compare(name, path)
     assert not failed, capsys.readouterr().out
+
+
+@pytest.mark.skipif(not FILES, reason=f"there are no parity cases in {CASES}")
+@pytest.mark.parametrize("name", ["hvpnet", "maf", "mkgformer", "tpm_mi", "visualpt_moe"])
+def test_a_page_says_how_far_each_default_is_from_the_released_reading(
+    parity: Any, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first column of figures of its table is what `--sane` prints of the emissions of case 0."""
+    page = (ROOT / "plugins" / name / "README.md").read_text(encoding="utf-8")
+    row = r"^\| (?:`(\w+: [\w.]+)`|all defaults together)[^|]*\| ([\d.]+) \|"
+    said = {reading or "all": float(value) for reading, value in re.findall(row, page, re.M)}
+    parity.main([name, str(CASES / name / "case0.json"), "--sane"])
+    out = capsys.readouterr().out
+    found = dict(re.findall(r"^  (\w+: \S+) .*?emissions (\S+?),", out, re.M))
+    found["all"] = re.findall(r"^output/emissions +(\S+)", out, re.M)[0]
+    apart = {
+        reading.replace(": False", ": false").replace(": True", ": true"): float(v) for reading, v in found.items()
+    }
+    assert said == pytest.approx({reading: apart[reading] for reading in said}, rel=0.06)
+    assert {reading for reading, value in apart.items() if value > 1e-3} == said.keys()
 
 
 @pytest.mark.skipif(not FILES, reason=f"there are no parity cases in {CASES}")

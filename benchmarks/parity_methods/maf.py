@@ -84,7 +84,7 @@ class Method(RegionCase):
         cosines = torch.nn.functional.normalize(t, dim=-1) @ torch.nn.functional.normalize(v, dim=-1).T / o.tau
         pairing, labels = watch["draw"]
         for ours, theirs in ((pairing, "input/pairing"), (labels, "input/match_labels")):
-            assert self.sane or torch.equal(ours, self.case[theirs])
+            assert self.sane or encoder.options.draw == "random" or torch.equal(ours, self.case[theirs])
         return (
             emissions
             | matched

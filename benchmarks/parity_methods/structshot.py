@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,7 +127,7 @@ class Method(ParityMethod):
             self.readings = kept
             results, different, total = self.compute(), 0, 0
             for each, value in results.items():
-                if each.endswith("viterbi_tags_io") and isinstance(value, Tensor):
+                if re.fullmatch(r"output/\w+/viterbi_tags_io", each) and isinstance(value, Tensor):
                     different += int((value != self.case[each]).sum())
                     total += int((value >= 0).sum())
             self.readings = {}

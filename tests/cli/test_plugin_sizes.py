@@ -59,10 +59,12 @@ PARTS = {
     "gifr": {"prompts": 21_233_664, "graph": 3_072 + 7_087_872},
     "gmf": {"to_prefix": 14_155_776, "csa": 1_450_812, "pyramid": 2_952_192, "match_image": 2_164_224},
     "hvpnet": {"to_slices": 7_994_144, "gate": 294_960},
+    "maf": {"visual": 7_087_872, "region_map": 1_573_632, "gate": 1_181_184, "matching": 3_074, "sentence": 590_592},
     "mgips_cl": {"mge_image": 7_100_305, "mge_text": 7_098_296, "gate": 1_180_416},
     "mkgformer": {"crops": 46_080, "fusions": 9_449_472},
     "relevance": {"scorer": 1_181_697},
     "tpm_mi": {"prompts": 19_680_256, "graph": 3_072 + 5_513_984},
+    "umt": {"auxiliary": 7_087_872, "region_map": 1_573_632, "gate": 1_180_416, "spans": 5_383 + 63},
     # six layers with four maps in the attention among objects, without what would be idle in the last one
     "umgf": {"object_reader": 4_196_352, "object_map": 1_311_744, "word_map": 393_728, "layers": 21_307_136},
     "visualpt_moe": {"experts": 104_692_736, "routers": 737_340},
@@ -85,6 +87,10 @@ def test_a_plain_head_is_counted_for_the_types_of_its_corpus(capsys: pytest.Capt
     parts = {each["part"]: each["trainable"] for each in found["parts"]}
     # a linear layer on nine tags, and the CRF's start, end and transitions
     assert parts == {"tower text": tower, "head": 768 * 9 + 9 + 9 + 9 + 81} and found["types"] == 4
+    found = counted(  # StructShot's first stage
+        capsys, "bert", *options, "--model.head", "nearest", "--data.train_types", "PER+LOC+ORG+MISC"
+    )
+    assert found["parts"][-1]["parameters"] == 6_921 and found["parts"][0]["parameters"] == tower == 107_719_680
     found = counted(capsys, "bert", *options, "--model.head", "nearest", "--data.train_types", "PER")
     assert found["types"] == 1 and found["parts"][-1]["parameters"] == 768 * 3 + 3
 

@@ -168,6 +168,17 @@ def test_places_of_a_map_are_positions_and_a_gate_of_means_does_not_tell_them_ap
         assert torch.allclose(made.weights(slices, mask), made.weights(slices[:, :, [1, 0, 2, 3]], mask)) == equal
 
 
+@pytest.mark.parametrize(("gate_input", "same"), [("mean", True), ("flat", False)])
+def test_the_order_of_places_counts_only_for_gates_that_read_them_one_by_one(gate_input, same):
+    made = encoder(gate_input=gate_input)
+    for weight in (made.gate.map.weight, made.to_slices[-1].weight):  # made to count
+        torch.nn.init.normal_(weight)
+    batch, positions = batch_of(made, posts()[:2]), made.positions
+    states = made(batch).states
+    made.positions = lambda maps: positions(maps)[:, [2, 0, 3, 1]]
+    assert torch.allclose(made(batch).states, states, atol=1e-5) == same
+
+
 def test_a_gate_of_zeros_weighs_all_stages_alike():
     made = encoder()
     torch.nn.init.zeros_(made.gate.map.weight)
