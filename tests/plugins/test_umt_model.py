@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from mnerkit.towers.text.piece_tower import BertTower
 from mnerkit.towers.text.pieces import PieceReader
 from mnerkit.towers.text.tiny import tiny_tokenizer
 from mnerkit.towers.vision.pretrained import ResNetTower
+from mnerkit_plugins.maf.tagger import MafTagger
 from mnerkit_plugins.umt.model import UmtEncoder
 from mnerkit_plugins.umt.options import UmtOptions
 from mnerkit_plugins.umt.tagger import UmtTagger
@@ -213,6 +215,57 @@ def test_the_authors_optimiser_is_an_option(monkeypatch):
         decay = {id(w): g["weight_decay"] for g in made["optimizer"].param_groups for w in g["params"]}
         assert decay[id(tagger.head.crf.start_transitions)] == (0.3 if name == "bert_adam" else 0.0)
         assert decay[id(tagger.encoder.main[0].look.norm.weight)] == 0.0
+
+
+@pytest.mark.parametrize("kind", [UmtTagger, MafTagger])
+def test_three_steps_are_those_of_the_released_optimiser(kind, monkeypatch):
+    """MAF's code has UMT's: one rate for every weight, tensors clipped one by one, no correction, written out."""
+    lr, decay, steps, warmup = 3e-3, 0.1, 10, 0.2
+    drawn = {"draw": "last", "negative_count": 2} if kind is MafTagger else {}
+    made = kind(
+        text="tiny-bert", heads=2, hidden=40, dropout=0.0, subword="X", freeze_vision=True, optimiser="bert_adam",
+        lr=lr, weight_decay=decay, warmup=warmup, **drawn,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    made.build(CorpusFacts.of(TYPES, posts()))
+    for module in made.train().modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    made.encoder.text.forget = 0.0
+    batch = batch_of(made.encoder, posts())
+    plain = copy.deepcopy(made)
+
+    def total(method):
+        shares = method.loss_weights()
+        return sum(shares.get(name, 1.0) * loss for name, loss in method.losses(batch).items())
+
+    monkeypatch.setattr(kind, "trainer", property(lambda self: SimpleNamespace(estimated_stepping_batches=steps)))
+    configured = made.configure_optimizers()
+    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
+    start = {name: each.detach().clone() for name, each in weights.items()}
+    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
+    for step in range(3):
+        optimiser.zero_grad()
+        total(made).backward()
+        optimiser.step()
+        schedule.step()
+        gradients = torch.autograd.grad(total(plain), [*weights.values()])
+        share = step / steps
+        rate = lr * (share / warmup if share < warmup else 1 - share)
+        with torch.no_grad():
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                mean, square = moments[name]
+                gradient = gradient * min(1.0, 1 / (float(gradient.norm()) + 1e-6))
+                mean.mul_(0.9).add_(0.1 * gradient)
+                square.mul_(0.999).add_(0.001 * gradient.square())
+                free = name.endswith("bias") or "norm." in name.lower()
+                weight.sub_(rate * (mean / (square.sqrt() + 1e-6) + (0 if free else decay) * weight))
+    assert all(not torch.equal(weight, start[name]) for name, weight in weights.items())
+    # a bias of all keys moves no softmax, so its gradients are rounding
+    for name, weight in weights.items():
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(made.get_parameter(name), weight, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def _step(rank: int, folder: Path) -> None:
