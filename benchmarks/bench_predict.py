@@ -143,7 +143,9 @@ def main() -> int:
         result["undisturbed"] = watched(words, folder, "whole.jsonl", given.posts)
         write_json(state, result)
     memory = result["undisturbed"]["mib"]
-    print(f"{result['undisturbed']['posts_a_second']} posts a second; largest MiB in each quarter: {memory}", flush=True)
+    print(
+        f"{result['undisturbed']['posts_a_second']} posts a second; largest MiB in each quarter: {memory}", flush=True
+    )
     words = command(folder, "posts.jsonl", "cut.jsonl", "--resume")
     for third in (1, 2):
         if not (folder / "cut.jsonl").exists() and finished(folder, "cut.jsonl") < third * given.posts // 3:
