@@ -39,6 +39,7 @@ class ParityMethod:
         plugin: name of the plugin; its module `released` has the table `WEIGHTS` and the options `READINGS`.
         head: the head's name and options.
         groups: what stands before the name of a computed tensor in the case -> options that differ from `READINGS`.
+        main: the group that the method's own run is compared with, and `--sane`.
         gradients: group of gradients -> the group whose total loss they are of.
         structural: readings that `--sane` keeps, since the released weights or tags fit no others.
         tolerances: pattern of names -> tolerance and its reason, where it is not the usual one.
@@ -49,6 +50,7 @@ class ParityMethod:
     plugin: ClassVar[str]
     head: ClassVar[dict[str, Any]] = {"name": "crf"}
     groups: ClassVar[dict[str, dict[str, Any]]] = {"output": {}}
+    main: ClassVar[str] = "output"
     gradients: ClassVar[dict[str, str]] = {"grad": "output"}
     structural: ClassVar[tuple[str, ...]] = ("subword",)
     tolerances: ClassVar[dict[str, tuple[float, str]]] = {}
@@ -68,7 +70,7 @@ class ParityMethod:
         readings: dict[str, Any] = released.READINGS
         self.readings = {name: value for name, value in readings.items() if not sane or name in self.structural}
         self.types = types_of(case.tags)
-        self.group = "output"
+        self.group = self.main
 
     # ------------------------------------------------------------------ what a subclass says
 
@@ -165,13 +167,13 @@ class ParityMethod:
                 continue
             self.readings = {**released, name: default}
             try:
-                results = self.results(self.method("output"), self.batch())
+                results = self.results(self.method(self.main), self.batch())
             except UsageError as problem:
                 yield f"{name}: {default}", f"not by itself: {problem}"
                 continue
             finally:
                 self.readings = released
-            theirs = self.case.below("output/")
+            theirs = self.case.below(f"{self.main}/")
             gaps = [
                 f"{each} {difference(results[each], theirs[each]):.1e}"
                 for each in sorted(results.keys() & theirs.keys())
@@ -182,7 +184,7 @@ class ParityMethod:
     def compute(self) -> dict[str, Ours]:
         """Every tensor of the case that ours computes, by its full name."""
         everything: dict[str, Ours] = {}
-        for group in ("output",) if self.sane else self.groups:
+        for group in (self.main,) if self.sane else self.groups:
             self.group = group
             method, batch = self.method(group), self.batch()
             results = self.results(method, batch)
@@ -211,11 +213,12 @@ class ParityMethod:
         return [*rows, *self.f1(ours)], left_out
 
     # names of Viterbi's tags of pieces in the cases
-    decoded_names: ClassVar[tuple[str, ...]] = ("output/decoded", "output/tags")
+    decoded_names: ClassVar[tuple[str, ...]] = ("decoded", "tags")
 
     def f1(self, ours: Mapping[str, Ours]) -> list[Row]:
         """F1 of the words' entities by our tags, beside that by the released ones."""
-        name = next((name for name in self.decoded_names if name in ours and name in self.case.tensors), None)
+        names = [f"{self.main}/{each}" for each in self.decoded_names]
+        name = next((name for name in names if name in ours and name in self.case.tensors), None)
         if name is None:
             return []
         value, batch = ours[name], self.batch()

@@ -18,21 +18,25 @@ class SequenceVector(nn.Module):
         width: d.
         length: maximum number of positions.
         pool: masked mean, Linear and GELU; a Linear over the positions and GELU; or the first token, Linear and GELU.
+        masked: leave padding out.
     """
 
-    def __init__(self, width: int, length: int, pool: Pool) -> None:
+    def __init__(self, width: int, length: int, pool: Pool, masked: bool = True) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool, self.masked = pool, masked
         self.map = nn.Linear(length, 1) if pool == "length_linear" else nn.Linear(width, width)
+        self.activation = nn.GELU()
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """(B, n, d) to (B, d), without padding."""
+        """(B, n, d) to (B, d)."""
+        if not self.masked:
+            mask = torch.ones_like(mask)
         states = states * mask.unsqueeze(-1)
         if self.pool == "length_linear":
             weight = self.map.weight[0, : states.shape[1]]
-            return nn.functional.gelu(weight @ states + self.map.bias)
+            return self.activation(weight @ states + self.map.bias)
         vector = states[:, 0] if self.pool == "cls" else states.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
-        return nn.functional.gelu(self.map(vector))
+        return self.activation(self.map(vector))
 
 
 class ImplicitContrast(nn.Module):
@@ -49,7 +53,7 @@ class ImplicitContrast(nn.Module):
         super().__init__()
         self.options, self.weight = o, WEIGHTS[o.cl_direction]
         self.positives = TopK(o.ips_k, o.ips_clamp_k, o.ips_exclude_own, o.detach_topk_index, o.ips_variant == "merged")
-        self.text, self.image = SequenceVector(width, texts, o.cl_pool), SequenceVector(width, images, o.cl_pool)
+        self.text, self.image = (SequenceVector(width, n, o.cl_pool, o.cl_pool_mask) for n in (texts, images))
 
     def forward(
         self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, valid: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -93,25 +94,40 @@ class Mge(nn.Module):
         images: maximum number of image positions.
         target: which of the two the target is.
         o: the options. Each of the `mge_heads` computes weights from its own slice of the features.
+        hidden: width of the feed-forward network; default: four times `width`.
+        eps: added to the variance by the norms of a text-guided block as released, as by those of its tower.
     """
 
-    def __init__(self, width: int, texts: int, images: int, target: Literal["image", "text"], o: MgipsOptions) -> None:
+    def __init__(
+        self,
+        width: int,
+        texts: int,
+        images: int,
+        target: Literal["image", "text"],
+        o: MgipsOptions,
+        hidden: int | None = None,
+        eps: float = 1e-12,
+    ) -> None:
         super().__init__()
         self.target, self.options = target, o
-        size = width // o.mge_heads
-        self.norm = nn.LayerNorm(width)
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        size, hidden = width // o.mge_heads, 4 * width if hidden is None else hidden
+        self.post_norm = target == "text" and o.mge_text_block == "released"
+        clip = target == "image" and o.mge_image_block == "released"
+        norm = partial(nn.LayerNorm, width, eps=eps if self.post_norm else 1e-5)
+        self.norm = norm()
+        self.query, self.key = (nn.Linear(width, width) for _ in range(2))
+        self.value = nn.Linear(width, width) if o.mge_value_map == "own" else None
         self.out = nn.Linear(width, width)
         self.mix_target, self.mix_source = nn.Linear(size, size), nn.Linear(size, size)  # W_a, W_b
         self.row = nn.Linear(size, 1, bias=False)  # a bias would not change the softmax
         self.column = nn.Parameter(torch.randn(texts if o.column_reading == "transpose" else size) * 0.02)
         self.to_text = LengthMap(images, texts, o.length_align)
+        self.values_to_text = LengthMap(images, texts, o.length_align) if self.post_norm and self.value else None
         self.to_image = LengthMap(texts, images, o.length_align) if target == "image" else None
-        self.dropout = nn.Dropout(o.dropout)
-        self.ffn_norm = nn.LayerNorm(width) if o.mge_ffn else None
-        self.ffn = (
-            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) if o.mge_ffn else None
-        )
+        self.dropout = nn.Dropout(0.0 if clip else o.dropout)
+        self.ffn_norm = norm() if o.mge_ffn else None
+        activation = QuickGelu() if clip else nn.GELU()
+        self.ffn = nn.Sequential(nn.Linear(width, hidden), activation, nn.Linear(hidden, width)) if o.mge_ffn else None
 
     def forward(
         self, target: Tensor, source: Tensor, target_mask: Tensor, source_mask: Tensor
@@ -127,27 +143,39 @@ class Mge(nn.Module):
         Returns:
             (B, a, d), and the weights: `row` (B, heads, c) and `column` (B, heads, d / heads), c the text's length.
         """
-        o = self.options
-        # unlike BERT's, CLIP's last states are not normalised: the source gets a layer norm without weights
-        normed, normed_source = self.norm(target), functional.layer_norm(source, source.shape[-1:])
-        text_mask = source_mask if self.target == "image" else target_mask
-        query, key = self._split(self.query(normed)), self._split(self.key(normed_source))  # (B, h, a | b, d/h)
-        value = self._split(self.value(normed_source if o.mge_value == "source" else normed))
-        if self.target == "image":
-            query = self._aligned(query, target_mask, key, text_mask)
-            if o.mge_value == "target":
-                value = self._aligned(value, target_mask, key, text_mask)
+        o, to_text = self.options, self.target == "text"
+        normed = target if self.post_norm else self.norm(target)
+        if o.mge_source_norm == "unweighted":
+            source = functional.layer_norm(source, source.shape[-1:])
+        (text, text_mask), (image, image_mask) = (
+            ((normed, target_mask), (source, source_mask))
+            if to_text
+            else ((source, source_mask), (normed, target_mask))
+        )
+        shown, in_rows = text_mask, text_mask  # pieces that the values, and those that the rows have
+        if o.mge_pad == "released":
+            shown = torch.ones_like(text_mask)
+            in_rows = text_mask if to_text else shown
+        of_text, of_image = (self.query, self.key) if to_text else (self.key, self.query)
+        texts = self._split(of_text(text))  # f1(Linear1(.)) (B, h, c, d/h)
+        images = self._of_image(of_image, self.to_text, image, image_mask, text, texts, shown)  # f2(Linear2(.))
+        query, key = (texts, images) if to_text else (images, texts)
+        if self.value is None:
+            value = key if o.mge_value == "source" else query
+        elif to_text == (o.mge_value == "target"):
+            value = self._split(self.value(text))
         else:
-            key = self._aligned(key, source_mask, query, text_mask)
-            if o.mge_value == "source":
-                value = self._aligned(value, source_mask, query, text_mask)
-        real = text_mask[:, None, :, None]
+            mapping = self.values_to_text or self.to_text
+            value = self._of_image(self.value, mapping, image, image_mask, text, texts, shown)
+        real = shown[:, None, :, None]
         mutual = self.mix_target(query) * self.mix_source(key) * real  # (B, h, c, d/h)             Eq. 5
-        row, column = self.weights(mutual, text_mask)  # (B, h, c, 1), (B, h, 1, d/h)               Eq. 6
+        row, column = self.weights(mutual, in_rows)  # (B, h, c, 1), (B, h, 1, d/h)                 Eq. 6
+        if self.post_norm:
+            row, column = self.dropout(row), self.dropout(column)
         weight = row * float(o.use_row) + column * float(o.use_col)
         joined = weight * value * real  # (B, h, c, d/h)                                            Eq. 7
         if self.to_image is not None:
-            joined = self.to_image(joined, text_mask, self._split(self.query(normed)), target_mask)
+            joined = self.to_image(joined, shown, self._split(self.query(normed)), target_mask)
         return self._block(target, self.out(self._joined(joined))), {
             "row": row.squeeze(-1),
             "column": column.squeeze(2).expand(-1, -1, value.shape[-1]),
@@ -155,24 +183,43 @@ class Mge(nn.Module):
 
     def weights(self, mutual: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of rows (B, h, c, 1) and of columns (B, h, 1, d/h), from M_im (Eq. 6)."""
+        o = self.options
         row = masked_softmax(self.row(mutual), text_mask[:, None, :, None], 2)
-        if self.options.column_reading == "literal":
+        if o.column_reading == "literal":
             column = (mutual @ self.column).unsqueeze(-1).softmax(-1)[:, :, :1]  # one element: always 1
         else:
             column = (self.column[: mutual.shape[2]] @ mutual).unsqueeze(2).softmax(-1)
-        return row, column + self.options.column_bias
+        biased = o.column_bias_side in ("both", self.target)
+        return row, column + o.column_bias * float(biased)
 
-    def _aligned(self, x: Tensor, mask: Tensor, like: Tensor, like_mask: Tensor) -> Tensor:
-        """Map from the image's length to the text's, with GELU."""
-        return functional.gelu(self.to_text(x, mask, like, like_mask))
+    def _of_image(
+        self,
+        project: nn.Linear,
+        mapping: LengthMap,
+        image: Tensor,
+        mask: Tensor,
+        text: Tensor,
+        like: Tensor,
+        to: Tensor,
+    ) -> Tensor:
+        """A projection of the image by heads, mapped to the text's length with GELU, (B, h, c, d/h)."""
+        if self.post_norm:  # as released: first the length, then the projection
+            mapped = mapping(image.unsqueeze(1), mask, text.unsqueeze(1), to).squeeze(1)
+            return self._split(project(functional.gelu(mapped)))
+        return functional.gelu(mapping(self._split(project(image)), mask, like, to))
 
     def _block(self, target: Tensor, extracted: Tensor) -> Tensor:
         residual = self.options.interweave_residual
         x = self.dropout(extracted)  #                                                              Eq. 8
         if residual == "inside":
             x = target + x
+        if self.post_norm:
+            x = self.norm(x)
         if self.ffn is not None and self.ffn_norm is not None:
-            x = x + self.dropout(self.ffn(self.ffn_norm(x)))
+            if self.post_norm:
+                x = self.ffn_norm(x + self.dropout(self.ffn(x)))
+            else:
+                x = x + self.dropout(self.ffn(self.ffn_norm(x)))
         return target + x if residual == "eq10" else x
 
     def _split(self, x: Tensor) -> Tensor:
@@ -181,3 +228,10 @@ class Mge(nn.Module):
     @staticmethod
     def _joined(x: Tensor) -> Tensor:
         return x.transpose(1, 2).flatten(2)
+
+
+class QuickGelu(nn.Module):
+    """CLIP's activation, x sigmoid(1.702 x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)

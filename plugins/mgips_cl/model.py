@@ -5,6 +5,8 @@ B posts, n pieces, m' = 1 + patches image tokens (or n' pieces of a caption), d 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,7 +14,8 @@ from torch.nn import functional
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.gates import Gate
-from mnerkit.towers.fusion.dual_stream import CropEmbedding, DualStream, Stream, text_embedding
+from mnerkit.towers.fusion.dual_stream import Change, CropEmbedding, DualStream, Stream, text_embedding
+from mnerkit.towers.fusion.image_streams import caption_stream
 from mnerkit.towers.fusion.prefix import with_unused
 from mnerkit.towers.interface import Encoder, WordStates
 from mnerkit.towers.text.piece_tower import BertTower, pool_words
@@ -34,31 +37,41 @@ class MgipsEncoder(Encoder):
         UsageError: `mge_heads` does not divide the text tower's width.
     """
 
-    by_post = True
-
     def __init__(self, text: BertTower, vision: BertTower | ClipVisionTower, o: MgipsOptions) -> None:
         super().__init__()
         self.options, self.text, self.vision = o, text, vision
         self.width = d = text.width
         self.streams = DualStream(text, vision, o.kv_source, o.first_layer)  #                          Eq. 2-4
-        self.crops = CropEmbedding(vision, o.max_objects, o.crop_size) if isinstance(vision, ClipVisionTower) else None
+        # else by the padding of its batch, too
+        self.by_post = o.mask_text_for_vision and o.cl_pool_mask and o.mge_pad == "hidden"
+        self.crops = None
+        if isinstance(vision, ClipVisionTower):
+            self.crops = CropEmbedding(vision, o.max_objects, o.crop_size, deviation=o.position_std)
         texts = text.reader.max_tokens
         images = self.crops.length if self.crops is not None else vision.reader.max_tokens
         self.to_width = nn.Linear(vision.width, d) if vision.width != d else None
-        self.mge_image = self.mge_text = self.gate = None
+        self.mge_image = self.mge_text = self.gate = self.image_gate = None
         if o.use_mgi:
             if d % o.mge_heads:
                 raise UsageError(f"--model.mge_heads {o.mge_heads} must divide the text tower's width {d}")
             # all image-guided steps share weights, and so do all text-guided steps
-            self.mge_image, self.mge_text = (Mge(d, texts, images, side, o) for side in ("image", "text"))
+            self.mge_image = Mge(d, texts, images, "image", o, hidden(vision, o))
+            self.mge_text = Mge(d, texts, images, "text", o, hidden(text, o), text.config.layer_norm_eps)
             self.gate = Gate(d, "feature" if o.gate == "feature" else "scalar", bias=True)
+            self.image_gate = Gate(d, "scalar", bias=True) if o.image_gate else None
+            for gate in (self.gate, self.image_gate):
+                if gate is not None:
+                    gate.requires_grad_(o.train_gates)
         self.contrast = ImplicitContrast(d, texts, images, o) if o.use_ips or o.use_cl else None
         self.dropout = nn.Dropout(o.dropout)
 
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         text_mask = batch.text.attn_mask
         assert text_mask is not None
-        text = Stream(self.noised(text_embedding(self.text, batch.text)), text_mask, text_mask)  # (B, n, d)  Eq. 1
+        o, before, after = self.options, *self.noises()
+        text = Stream(after(text_embedding(self.text, batch.text, before)), text_mask, text_mask)  # (B, n, d)  Eq. 1
+        if not o.mask_text_for_vision:
+            text.shared = torch.ones_like(text_mask)
         image = self.image_stream(batch)  # (B, m', d_v)
         present, real = image.shared.any(1), image.shared  # (B,), (B, m')
         texts, images = self.streams(text, image)
@@ -66,12 +79,15 @@ class MgipsEncoder(Encoder):
         t, x, z = h, v, h
         traces: dict[str, Tensor] = {}
         if self.mge_image is not None and self.mge_text is not None and self.gate is not None:
-            for _ in range(self.options.n_interweave):  #                                                       Eq. 9-11
+            for _ in range(o.n_interweave):  #                                                       Eq. 9-11
                 x, image_weights = self.mge_image(x, t, real, text_mask)  # (B, m', d)
                 t, text_weights = self.mge_text(t, x, text_mask, real)  # (B, n, d)
             # only the losses use this last step
-            if self.options.final_image_mge and self.contrast is not None and (self.training or trace):
+            if o.final_image_mge and self.contrast is not None and (self.training or trace):
+                first = x
                 x, image_weights = self.mge_image(x, t, real, text_mask)
+                if self.image_gate is not None:
+                    x, _ = self.image_gate(first, x)
             # posts without pictures keep the states of the text stream
             t = torch.where(present[:, None, None], t, h)
             mixed, share = self.gate(h, t)  # I, the share of the text before the fusion               Eq. 12-13
@@ -91,13 +107,11 @@ class MgipsEncoder(Encoder):
 
     def image_stream(self, batch: Batch) -> Stream:
         """The image stream before its first layer: patches of the crops, or pieces of the caption."""
+        before, after = self.noises()
         if self.crops is None:
-            captions, caption_mask = batch.captions, batch.caption_mask
-            if captions is None or caption_mask is None or captions.attn_mask is None:
-                raise ValueError("the batch lacks the view 'captions'")
             assert isinstance(self.vision, BertTower)
-            states = text_embedding(self.vision, captions)
-            return Stream(self.noised(states), captions.attn_mask, captions.attn_mask & caption_mask)
+            stream = caption_stream(self.vision, batch, before)
+            return Stream(after(stream.states), stream.mask, stream.shared)
         if batch.crop_mask is None:
             raise ValueError("the batch lacks the view 'objects'")
         pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)  # (B, o, 3, s, s)
@@ -106,15 +120,19 @@ class MgipsEncoder(Encoder):
             # fill all free places with grey crops, so that a post does not depend on the crops of its batch mates
             pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.options.max_objects - pixels.shape[1]))
             mask = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
-        states, shared = self.crops(pixels, mask)
+        states, shared = self.crops(pixels, mask, before)
         own_mask = shared.clone()
         own_mask[:, 0] = True  # without crops, the class token attends to itself
-        return Stream(self.noised(states), own_mask, shared)
+        return Stream(after(states), own_mask, shared)
+
+    def noises(self) -> tuple[Change | None, Change]:
+        """What is done to embeddings before and behind their layer norm: noise in training, in one of the places."""
+        if not self.training or not self.options.embed_noise_alpha:
+            return None, unchanged
+        return (None, self.noised) if self.options.embed_noise_place == "after_norm" else (self.noised, unchanged)
 
     def noised(self, states: Tensor) -> Tensor:
-        """Add uniform noise of magnitude alpha / sqrt(n d) to embeddings in training (NEFTune)."""
-        if not self.training or not self.options.embed_noise_alpha:
-            return states
+        """Add uniform noise of magnitude alpha / sqrt(n d) to embeddings (NEFTune)."""
         bound = self.options.embed_noise_alpha / (states.shape[1] * states.shape[2]) ** 0.5
         return states + torch.empty_like(states).uniform_(-bound, bound)
 
@@ -149,3 +167,16 @@ class MgipsEncoder(Encoder):
             "text_columns": text["column"].flatten(1),
             "image_columns": image["column"].flatten(1),
         }
+
+
+def unchanged(states: Tensor) -> Tensor:
+    """The states themselves."""
+    return states
+
+
+def hidden(tower: BertTower | ClipVisionTower, o: MgipsOptions) -> int | None:
+    """Width of the feed-forward network of the extractor on a tower's side; None: the extractor's own."""
+    if o.mge_hidden == "fourfold":
+        return None
+    config: Any = tower.config if isinstance(tower, BertTower) else tower.model.vision_model.config
+    return config.intermediate_size  # type: ignore[no-any-return]

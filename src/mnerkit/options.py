@@ -221,6 +221,7 @@ class Options:
 
     section: ClassVar[str] = "model"
     behaviour: ClassVar[int] = 1  # raised whenever what has these options computes something else than before
+    behaviour_with: ClassVar[Mapping[tuple[str, Any], int]] = {}  # a higher one, where an option has a value
 
     def __init_subclass__(cls, **defaults: Any) -> None:
         """Give options of the bases another default: `class MyOptions(PictureOptions, text="tiny-bert")`."""

@@ -80,6 +80,19 @@ def test_every_method_is_counted_with_the_settings_of_its_file(plugin: str, caps
     assert found["parameters"] == sum(parts.values()) > parts["tower text"] + parts["tower vision"]
 
 
+def test_mgips_cl_as_released_has_what_its_authors_model_has(capsys: pytest.CaptureFixture[str]) -> None:
+    found = counted(capsys, "mgips_cl", "--ablation", "released")
+    parts = {each["part"]: each["parameters"] for each in found["parts"]}
+    # two biases of each extractor shift a softmax, each gate adds two, and a norm is overwritten before it is read
+    assert parts["encoder mge_image"] == 7_100_307 - 2
+    assert parts["encoder mge_text"] == 7_101_834 - 2 - 2 * 768
+    assert parts["encoder gate"] + parts["encoder image_gate"] == 3_076 - 2
+    assert parts["encoder contrast"] == 91 and parts["head"] == 9_396
+    pooler, further_positions, projection = 768 * 768 + 768, 12 * 768, 512 * 768
+    idle = pooler + further_positions + 2 * 768 + 4 + 2
+    assert found["parameters"] - projection + idle == 211_199_024
+
+
 def test_a_plain_head_is_counted_for_the_types_of_its_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model.text", "bert-base-cased", "--data.corpus", "twitter2017"]
     found = counted(capsys, "bert", *options)

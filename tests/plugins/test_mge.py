@@ -16,6 +16,14 @@ READINGS = [
     {"interweave_residual": "eq10"},
     {"mge_ffn": False},
     {"mge_heads": 1},
+    {"mge_value_map": "shared"},
+    {"mge_value_map": "shared", "mge_value": "target"},
+    {"mge_source_norm": "none"},
+    {"mge_image_block": "released"},
+    {"mge_text_block": "released"},
+    {"mge_text_block": "released", "length_align": "cross_attn", "mge_value": "target"},
+    {"mge_text_block": "released", "mge_value_map": "shared", "interweave_residual": "eq10"},
+    {"column_bias": -0.05, "column_bias_side": "image"},
 ]
 
 
@@ -133,6 +141,35 @@ def test_equation_5_to_8_for_one_head_by_hand():
         columns = (block.column[:n] @ mutual).softmax(0)  # (d,)
         expected = text[row, :n] + block.out(rows[:, None] * mixed[1] + columns * mixed[1])
         torch.testing.assert_close(found[row, :n], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["image", "text"])
+def test_shared_values_are_those_of_the_sources_first_map(target):
+    """Y of Eq. 7 is f1(Linear1(source)), the factor of Eq. 5."""
+    own, shared = mge(target), mge(target, mge_value_map="shared")
+    with torch.no_grad():
+        own.value.weight.copy_(own.key.weight)
+        own.value.bias.copy_(own.key.bias)
+    shared.load_state_dict({name: each for name, each in own.state_dict().items() if not name.startswith("value.")})
+    torch.testing.assert_close(shared(*inputs(target))[0], own(*inputs(target))[0])
+
+
+@pytest.mark.parametrize("target", ["image", "text"])
+def test_as_released_padding_of_the_text_enters_columns_and_in_the_image_guided_one_rows(target):
+    one, other, one_mask, other_mask = inputs(target)
+    weights = mge(target, mge_pad="released")(one, other, one_mask, other_mask)[1]
+    padded = ~(other_mask if target == "image" else one_mask)[:, None].expand(-1, HEADS, -1)
+    assert bool(weights["row"][padded].any()) == (target == "image")
+    hidden = mge(target)(one, other, one_mask, other_mask)[1]
+    assert (weights["column"][1] - hidden["column"][1]).abs().max() > 1e-5
+    torch.testing.assert_close(weights["column"][0], hidden["column"][0])  # which has no padding
+
+
+def test_a_bias_of_columns_may_be_the_image_guided_extractors_alone():
+    for target, sums in (("image", D / HEADS * -0.05), ("text", 0.0)):
+        options = {"column_bias": -0.05, "column_bias_side": "image"}
+        weights = mge(target, **options)(*inputs(target))[1]
+        torch.testing.assert_close(weights["column"].sum(-1), torch.full((2, HEADS), 1 + sums))
 
 
 def test_a_source_of_which_nothing_is_real_gives_finite_states():

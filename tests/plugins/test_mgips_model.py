@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from ranks import assert_ranks_learn_as_one, in_two_ranks
 from torch import Tensor, nn
 
@@ -22,8 +24,10 @@ from mnerkit.data.split_posts import blanked
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.crf import CRFHead
 from mnerkit.methods.optimiser import parameter_groups
+from mnerkit.runs.identity import behaviours
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.text.piece_tower import pool_words
+from mnerkit_plugins.mgips_cl import released
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
 from mnerkit_plugins.mgips_cl.options import MgipsOptions
 from mnerkit_plugins.mgips_cl.tagger import MgipsTagger
@@ -69,7 +73,24 @@ READINGS = [
     {"w_cl": 0.0},
     {"w_ips": 0.0, "w_cl": 0.0},
     {"w_ips": 0.0, "w_cl": 0.0, "use_mgi": False},
+    {"mask_text_for_vision": False},
+    {"position_std": 1.0},
+    {"embed_noise_alpha": 5.0, "embed_noise_place": "before_norm"},
+    {"mge_value_map": "shared"},
+    {"mge_source_norm": "none"},
+    {"mge_image_block": "released"},
+    {"mge_text_block": "released"},
+    {"mge_pad": "released"},
+    {"mge_hidden": "towers"},
+    {"column_bias": -0.05, "column_bias_side": "image"},
+    {"image_gate": True},
+    {"cl_pool_mask": False},
 ]
+AS_RELEASED = {
+    **{name: value for name, value in released.READINGS.items() if name != "subword"},
+    "position_std": 1.0,
+    "train_gates": False,
+}
 
 
 def encoder(captions: bool = False, seed: int = 0, **options) -> MgipsEncoder:
@@ -148,6 +169,8 @@ def test_without_any_picture_it_is_the_text_tower_exactly(captions: bool, option
         ({"w_ips": 0.0}, ["cl"]),
         ({"w_cl": 0.0}, ["ips"]),
         ({"ips_variant": "merged"}, ["ips"]),
+        ({"image_gate": True, "cl_features": "gated"}, ["ips", "cl"]),
+        (AS_RELEASED, ["ips"]),
         ({"w_ips": 0.0, "w_cl": 0.0}, []),
         ({"w_ips": 0.0, "w_cl": 0.0, "use_mgi": False}, []),
     ],
@@ -252,6 +275,89 @@ def test_every_trainable_tensor_is_in_one_optimiser_group() -> None:
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates == {"towers": 2e-4, "encoder": 1e-4, "head": 5e-4, "vision": 3e-4, "contrast": 4e-4}
     assert id(tagger.encoder.gate.first.weight) in placed
+
+
+def test_a_run_whose_figures_have_changed_has_another_behaviour_number() -> None:
+    """Text's first layer had vision's first keys where vision runs first; all other runs compute as before."""
+    numbers = [behaviours({"plugin": "mgips_cl", "model": model})["plugin"] for model in READINGS[:3]]
+    assert numbers == [1, 2, 1]
+
+
+def test_the_ablation_released_has_all_readings() -> None:
+    ablation = yaml.safe_load(Path(released.__file__).with_name("defaults.yaml").read_text("utf-8"))["ablations"]
+    assert ablation["released"]["model"].items() >= released.READINGS.items()
+
+
+def test_padding_of_the_text_is_seen_by_vision_only_as_released() -> None:
+    for shown in (False, True):
+        made = encoder(mask_text_for_vision=not shown)
+        some = batch(made, POSTS)
+        assert some.text.attn_mask is not None and not some.text.attn_mask.all() and made.by_post != shown
+        before = made(some).states
+        some.text.input_ids = torch.where(some.text.attn_mask, some.text.input_ids, 3)
+        assert torch.allclose(made(some).states, before, atol=1e-6) != shown
+
+
+def test_a_gate_of_image_states_needs_two_of_them() -> None:
+    for options in ({"final_image_mge": False}, {"use_mgi": False}, {"w_ips": 0.0, "w_cl": 0.0}):
+        with pytest.raises(UsageError, match="image_gate true: it mixes"):
+            MgipsOptions(image_gate=True, **options)
+
+
+def test_three_steps_are_those_of_the_released_optimiser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW on every weight alike, rates by side, contrast with its own decay, gates at rest, linear from zero."""
+    rates = {"tower_lr": 5e-3, "vision_lr": 1.5e-3, "contrast_lr": 4e-3, "head_lr": 5e-2}
+    decay, contrast_decay, steps, warmup = 0.01, 0.0057, 8, 0.3
+    made = MgipsTagger(
+        head=CRFHead(), text="tiny-bert", vision="tiny-vit", tiny_heads=2, max_tokens=64, subword="copy", lr=0.7,
+        mge_rates="sides", weight_decay=decay, contrast_decay=contrast_decay, decay="all", warmup=warmup,
+        schedule="linear_from_zero", **rates, **SMALL, **AS_RELEASED,
+    )  # fmt: skip
+    made.build(FACTS)
+    made.eval().encoder.training = True  # losses are of training; nothing below it drops anything
+    some = batch(made.encoder, POSTS)
+    plain, weight_of = copy.deepcopy(made), made.loss_weights()
+    monkeypatch.setattr(
+        MgipsTagger, "trainer", property(lambda self: SimpleNamespace(estimated_stepping_batches=steps))
+    )
+    configured = made.configure_optimizers()
+    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+
+    def total(of: MgipsTagger) -> Tensor:
+        return torch.stack([weight_of.get(name, 1.0) * loss for name, loss in of.losses(some).items()]).sum()
+
+    def rate_of(name: str) -> float:
+        if name.startswith("head."):
+            return rates["head_lr"]
+        part = name.split(".")[1]
+        sides = {"text": "tower_lr", "mge_text": "tower_lr", "contrast": "contrast_lr"}
+        return rates[sides.get(part, "vision_lr")]
+
+    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
+    assert not [name for name in weights if "gate" in name]
+    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
+    for step in range(3):
+        optimiser.zero_grad()
+        total(made).backward()
+        optimiser.step()
+        schedule.step()
+        gradients = torch.autograd.grad(total(plain), [*weights.values()])
+        factor = step / (warmup * steps) if step < warmup * steps else (steps - step) / (steps - warmup * steps)
+        with torch.no_grad():
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                rate, rule = factor * rate_of(name), contrast_decay if ".contrast." in name else decay
+                mean, square = moments[name]
+                mean.lerp_(gradient, 0.1)
+                square.mul_(0.999).add_(0.001 * gradient.square())
+                hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+                weight.mul_(1 - rate * rule).sub_(rate * mean / (1 - 0.9 ** (step + 1)) / hat)
+    moved = 0
+    for name, weight in made.named_parameters():
+        # a gradient of rounding alone: a key's bias where all keys are a row's own
+        if weight.requires_grad and not name.endswith(("key.bias", "k_proj.bias")):
+            torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=2e-5, msg=name)
+            moved += 1
+    assert moved > 50
 
 
 @pytest.mark.parametrize("vision", ["tiny-vit", "captions"])

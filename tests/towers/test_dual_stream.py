@@ -158,6 +158,19 @@ def test_each_reading_computes_something_else(towers):
         assert all((one - other).abs().max() > 1e-4 for other in found[:place])
 
 
+@pytest.mark.parametrize("first_layer", ["raw", "projected", "none"])
+def test_texts_first_layer_reads_the_same_whoever_runs_first(towers, first_layer):
+    embedding, found = embedding_of(towers), []
+    for source in ("previous", "same_layer_vision_first"):
+        torch.manual_seed(2)
+        dual = DualStream(*towers, source, first_layer)  # type: ignore[arg-type]
+        found.append(dual(*streams(towers, pictures(), MASK, embedding)))
+    (texts, images), (other_texts, other_images) = found
+    torch.testing.assert_close(other_texts[1], texts[1])
+    torch.testing.assert_close(other_images[1], images[1])
+    assert (other_texts[2] - texts[2]).abs().max() > 1e-4
+
+
 def test_every_weight_of_both_layers_and_maps_learns(towers):
     embedding, dual = embedding_of(towers), DualStream(*towers)
     states, patches = dual(*streams(towers, pictures(), MASK, embedding))

@@ -54,7 +54,10 @@ def behaviours(config: Mapping[str, Any]) -> dict[str, int]:
     """The behaviour numbers of the core, of a run's plugin and of its head, where it has one."""
     steps = ((config.get("trainer") or {}).get("max_steps") or -1) > 0
     core = BEHAVIOUR_OF_STEPS if steps else BEHAVIOUR
-    numbers = {"core": core, "plugin": registry.get(config["plugin"]).options_class.behaviour}
+    kind, model = registry.get(config["plugin"]).options_class, config["model"]
+    raised = [number for (name, value), number in kind.behaviour_with.items() if model.get(name) == value]
+    plugin = max(kind.behaviour, *raised, 0)
+    numbers = {"core": core, "plugin": plugin}
     head = config["model"].get("head")
     return {**numbers, "head": head_options(head["name"]).behaviour} if head else numbers
 

@@ -23,6 +23,7 @@ FirstLayer = Literal["raw", "projected", "none"]
 # runs a text layer in place of the layer itself: its number, the layer, its input, the attention mask, the image states
 # after the layer of the same number, and keyword arguments for the layer's attention -> its output
 TextLayer = Callable[..., Tensor]
+Change = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -51,7 +52,8 @@ class DualStream(nn.Module):
         text: a BERT-like tower.
         vision: CLIP's vision tower; or a BERT-like one, for a stream of words instead of patches.
         source: `previous`: the foreign part of layer l comes from layer l - 1 of the other stream, in both directions;
-            `same_layer_vision_first`: vision runs first, and text gets the keys and values of vision's layer l.
+            `same_layer_vision_first`: vision runs first, and text gets the keys and values of vision's layer l, from
+            the second layer on.
         first_layer: the foreign part of the first layer: `raw` (the other stream's embeddings as keys and values,
             Eq. 3), `projected` (the keys and values of its first layer), or `none`.
         last: only this many last layers have a foreign part; None: all.
@@ -138,7 +140,8 @@ class DualStream(nn.Module):
                 states = run(history[side][-1], masks[side], **{ARGUMENT: crossing})
                 history[side].append(states)
                 last[side] = crossing.keys_values()
-                if self.source == "same_layer_vision_first" and side == 1:
+                # the first layer has what `first_layer` says, whoever runs first
+                if self.source == "same_layer_vision_first" and side == 1 and number:
                     exchanged[1] = last[1]
         # maps that no layer used on this rank
         unused = [] if all(active) and self.first_layer != "none" else list(self.joints.parameters())
@@ -228,11 +231,21 @@ class _Crossing(Joining):
         return prepend(keys, key), prepend(values, value), joined_mask(mask, self.mask, query, causal, self.full)
 
 
-def text_embedding(tower: BertTower, text: TextBatch) -> Tensor:
-    """Piece, position and segment embeddings with their LayerNorm and dropout (Eq. 1), (B, n, d)."""
+def text_embedding(tower: BertTower, text: TextBatch, before_norm: Change | None = None) -> Tensor:
+    """Piece, position and segment embeddings with their LayerNorm and dropout (Eq. 1), (B, n, d).
+
+    Args:
+        tower: a BERT-like tower.
+        text: the pieces.
+        before_norm: changes the sum of the embeddings before the LayerNorm.
+    """
     text = tower.with_unknown_words(text)
     options = {"token_type_ids": text.type_ids} if tower.typed else {}
-    return tower.model.embeddings(input_ids=text.input_ids, **options)
+    embeddings: Any = tower.model.embeddings
+    if before_norm is None:
+        return embeddings(input_ids=text.input_ids, **options)
+    with embeddings.LayerNorm.register_forward_pre_hook(lambda _, given: (before_norm(given[0]),)):
+        return embeddings(input_ids=text.input_ids, **options)
 
 
 class CropEmbedding(nn.Module):
@@ -284,12 +297,13 @@ class CropEmbedding(nn.Module):
         """m', the class token and all patches."""
         return 1 + len(self.position) + (0 if self.small_position is None else len(self.small_position))
 
-    def forward(self, crops: Tensor, crop_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, crops: Tensor, crop_mask: Tensor, before_norm: Change | None = None) -> tuple[Tensor, Tensor]:
         """Embed crops (Eq. 2.2 of the paper's section on visual embedding).
 
         Args:
             crops: (B, o, 3, size, size), o may be smaller than the maximum; small ones behind the others.
             crop_mask: (B, o) bool.
+            before_norm: changes the embeddings before CLIP's first LayerNorm.
 
         Returns:
             (B, 1 + o * patches, d) and its mask; the class token is real if a crop is.
@@ -311,4 +325,5 @@ class CropEmbedding(nn.Module):
             masks.append(mask.repeat_interleave(patches.shape[1], 1))
             patches = patches.unflatten(0, mask.shape).flatten(1, 2)
             parts.append(patches + position[: patches.shape[1]])
-        return model.pre_layrnorm(torch.cat(parts, 1)), torch.cat(masks, 1)
+        states = torch.cat(parts, 1)
+        return model.pre_layrnorm(states if before_norm is None else before_norm(states)), torch.cat(masks, 1)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.towers.fusion.dual_stream import CropEmbedding, Stream, text_embedding
+from mnerkit.towers.fusion.dual_stream import Change, CropEmbedding, Stream, text_embedding
 from mnerkit.towers.text.piece_tower import BertTower
 
 
@@ -35,9 +35,12 @@ def crop_stream(embedding: CropEmbedding, batch: Batch, first: int = 0, places: 
     return Stream(states, own, shared)
 
 
-def caption_stream(tower: BertTower, batch: Batch) -> Stream:
-    """The image stream before its first layer, where a second text tower reads captions in place of pictures."""
+def caption_stream(tower: BertTower, batch: Batch, before_norm: Change | None = None) -> Stream:
+    """The image stream before its first layer, where a second text tower reads captions in place of pictures.
+
+    `before_norm` changes the embeddings before their LayerNorm.
+    """
     captions, caption_mask = batch.captions, batch.caption_mask
     if captions is None or caption_mask is None or captions.attn_mask is None:
         raise ValueError("the batch lacks the view 'captions'")
-    return Stream(text_embedding(tower, captions), captions.attn_mask, captions.attn_mask & caption_mask)
+    return Stream(text_embedding(tower, captions, before_norm), captions.attn_mask, captions.attn_mask & caption_mask)
