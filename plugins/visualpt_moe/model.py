@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.nn.prompts import MlpPrompts
-from mnerkit.nn.visual_prefix import pooled_stages, stage_rows
+from mnerkit.nn.visual_prefix import Standardise, pooled_stages, stage_rows
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
@@ -52,12 +52,12 @@ class VisualptMoeEncoder(Encoder):
         config = self.text.config
         self.layers, self.heads = config.num_hidden_layers, config.num_attention_heads
         channels = 0 if sight is None else sum(sight.stage_widths)
-        self.experts = nn.ModuleDict(
-            {
-                name: MlpPrompts(channels if name in ("image", "objects") else d, d, self.layers, o.prompt_hidden)
-                for name in self.names
-            }
-        )
+        self.experts, self.norms = nn.ModuleDict(), nn.ModuleDict()
+        for name in self.names:
+            seen = name in ("image", "objects")
+            self.experts[name] = MlpPrompts(channels if seen else d, d, self.layers, o.prompt_hidden)
+            if seen:  # the two see different pictures: each has statistics of its own
+                self.norms[name] = Standardise(channels) if o.standardise else nn.Identity()
         self.random = nn.Parameter(torch.randn(o.slots, d)) if o.use_random else None
         self.routers, self.text_maps = nn.ModuleList(), nn.ModuleList()
         if o.router != "uniform":
@@ -79,17 +79,17 @@ class VisualptMoeEncoder(Encoder):
         return {name: getattr(self, f"of_{name}")(batch) for name in self.names}
 
     def of_image(self, batch: Batch) -> Source:
-        return self.of_maps(batch, images=True)
+        return self.of_maps(batch, "image")
 
     def of_objects(self, batch: Batch) -> Source:
-        return self.of_maps(batch, images=False)
+        return self.of_maps(batch, "objects")
 
-    def of_maps(self, batch: Batch, images: bool) -> Source:
+    def of_maps(self, batch: Batch, name: str) -> Source:
         """The rows of images, or of objects, one after the other: those of the stages at each place."""
         assert self.sight is not None
         o = self.options
-        seen = StageMaps.of(self.sight, batch, images=images, objects=not images)
-        rows = stage_rows(pooled_stages(seen.maps, o.prefix_grid), o.layout)  # (R, g^2, w)
+        seen = StageMaps.of(self.sight, batch, images=name == "image", objects=name == "objects")
+        rows = self.norms[name](stage_rows(pooled_stages(seen.maps, o.prefix_grid), o.layout))  # (R, g^2, w)
         mask = seen.spread(seen.position_mask(rows.shape[1]))
         return self.slotted(seen.spread(rows).flatten(1, 2), mask.flatten(1))
 

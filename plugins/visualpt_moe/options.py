@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, LAYERS, SHARE, SIZE, WEIGHT, option
+from mnerkit.options import COUNT, DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, WEIGHT, option
 
 EXPERTS = ("image", "objects", "labels", "caption", "random")
 
@@ -34,6 +34,12 @@ class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny
         "present", "experts that are mixed: those whose source a post has; or all, as in the authors' code"
     )
     noise: float = option(0.0625, "standard deviation of the noise on the routers' scores in training", WEIGHT)
+    router_lr: float | None = option(
+        None,
+        "learning rate of the routers; default: lr. A router sums up many numbers that are nearly the same for all "
+        "posts; at the rate of the rest its shares are soon all of one expert",
+        POSITIVE,
+    )
     alpha: float = option(1e-4, "weight of the balance loss; tagging has the rest", SHARE)
     empty: Literal["constant", "nothing"] = option(
         "constant",
@@ -46,6 +52,11 @@ class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny
     )
     layout: Literal["proper", "released"] = option(
         "proper", "a row holds the channels of one place; or what a bare reshape makes of them, as in the authors' code"
+    )
+    standardise: bool = option(
+        False,
+        "standardise each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Has no "
+        "effect on captions",
     )
     router_layout: Literal["proper", "released"] = option(
         "proper",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+
 from mnerkit.data.batches.needs import Needs
 from mnerkit.methods.tagger import PictureTagger
 from mnerkit_plugins.visualpt_moe.model import VisualptMoeEncoder
@@ -34,6 +36,10 @@ class VisualptMoeTagger(PictureTagger):
             return needs
         views = needs.views | {"captions"}
         return replace(needs, views=views, caption_reader=needs.reader, max_images=o.max_images)
+
+    def other_rates(self) -> dict[str, tuple[list[nn.Module], float | None]]:
+        """The routers have a learning rate of their own."""
+        return {"routers": ([self.encoder.routers], self.options.router_lr)}
 
     def loss_weights(self) -> dict[str, float]:
         return {"head": 1 - self.options.alpha, "balance": self.options.alpha}

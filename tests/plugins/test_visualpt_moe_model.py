@@ -218,6 +218,17 @@ def test_several_images_fill_the_image_expert_in_order():
     torch.testing.assert_close(objects.rows[0, own], objects.rows[1, 0])
 
 
+def test_images_and_objects_are_each_standardised_by_their_own():
+    made, batch = encoder(prefix_grid=1, standardise=True), batch_of(encoder(), posts())
+    made.train()
+    for source in (made.of_image(batch), made.of_objects(batch)):
+        rows = source.rows[source.real]
+        torch.testing.assert_close(rows.mean(0), torch.zeros(rows.shape[1]), atol=1e-4, rtol=0)
+        varies = rows.var(0, correction=0)
+        assert varies.max() <= 1.01 and varies.median() > 0.5  # a channel that hardly varies stays so
+    assert not torch.allclose(made.norms["image"].norm.running_mean, made.norms["objects"].norm.running_mean)
+
+
 # ---------------------------------------------------------------------- the whole
 
 
@@ -234,7 +245,8 @@ def test_a_post_is_read_alike_alone_and_among_longer_ones(options):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"router": "text"}, {"router": "uniform"}, {"words": "tower"}, {"use_random": False}, {"frozen": False},
+    [{}, {"router": "text"}, {"router": "uniform"}, {"standardise": True}, {"words": "tower"}, {"use_random": False},
+     {"frozen": False},
      {"use_image": False, "use_objects": False, "frozen": False}],
 )  # fmt: skip
 @pytest.mark.parametrize("seen", [True, False])
@@ -266,6 +278,14 @@ def test_the_losses_share_alpha(alpha):
     sum(weights[name] * loss for name, loss in losses.items()).backward()
     assert bool(tagger.head.linear.weight.grad.any()) == (alpha < 1)
     assert losses["balance"] >= LAYERS / 5
+
+
+@pytest.mark.parametrize("router_lr, rate", [(None, 2e-3), (1e-5, 1e-5)])
+def test_routers_may_have_a_learning_rate_of_their_own(router_lr, rate):
+    tagger = VisualptMoeTagger(text="tiny-bert", lr=2e-3, router_lr=router_lr, **SIZES)
+    tagger.build(CorpusFacts.of(TYPES, posts()))
+    groups = tagger.rate_groups()
+    assert groups["routers"] == ([tagger.encoder.routers], rate) and groups["encoder"][1] == 2e-3
 
 
 def test_positions_may_begin_at_the_number_of_heads():
