@@ -15,10 +15,14 @@ TAGGERS = (
     "gifr",
     "gmf",
     "hvpnet",
+    "maf",
     "mgips_cl",
     "mkgformer",
     "mousing",
     "tpm_mi",
+    "umgf",
+    "umt",
+    "visualpt_moe",
 )
 # how a method is told to read captions in place of pictures; `captions` reads nothing else, `cross` can't
 READS_CAPTIONS: dict[str, dict[str, str]] = {
@@ -27,11 +31,15 @@ READS_CAPTIONS: dict[str, dict[str, str]] = {
     "gifr": {"model.vision": "captions"},
     "gmf": {"model.vision": "captions"},
     "hvpnet": {"model.vision": "captions"},
+    "maf": {"model.vision": "captions"},
     "mgips_cl": {"model.vision": "captions"},
     "mkgformer": {"model.vision": "captions"},
     "mousing": {"model.image_nodes": "captions"},
     "relevance": {"model.vision": "captions"},
     "tpm_mi": {"model.vision": "captions"},
+    "umgf": {"model.vision": "captions"},
+    "umt": {"model.vision": "captions"},
+    "visualpt_moe": {"model.vision": "captions"},
 }
 OF_HEAD = {"finetune": {"model.head.steps": "3"}, "struct": {"model.head.tau": "0.1"}}
 # Where its vision tower is frozen a method starts from tiny towers that were trained together, in some hundred steps in
