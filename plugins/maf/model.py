@@ -152,7 +152,9 @@ class MafEncoder(Encoder):
         traces = {}
         if trace:
             attention = self.visual.weights(s, seen.mask, v)[:, :count]
-            traces = {"attention": attention, "gate": g.mean(-1)[:, :count], "match": p}
+            traces = {"gate": g.mean(-1)[:, :count], "match": p}
+            if self.sight.kind == "pixels":  # words of a caption are no regions of a picture
+                traces["attention"] = attention
         return WordStates(h.unsqueeze(0), losses, trace=traces)
 
 

@@ -101,5 +101,7 @@ class UmtEncoder(Encoder):
         h, g = self.fused(m, mask, x, seen)
         encoded.states = (h * mask.unsqueeze(-1)).unsqueeze(0)
         if trace:
-            encoded.trace = {"attention": self.visual.weights(m, seen, self.region_map(x)), "gate": g.mean(-1)}
+            encoded.trace = {"gate": g.mean(-1)}
+            if self.sight.kind == "pixels":  # words of a caption are no regions of a picture
+                encoded.trace["attention"] = self.visual.weights(m, seen, self.region_map(x))
         return encoded
