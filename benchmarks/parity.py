@@ -8,7 +8,8 @@ A case holds small random weights, inputs, and what the released model class com
 same sizes, loads the weights by the table in `plugins/METHOD/released.py`, and runs with that module's readings. Each
 tensor is printed with its largest |a - b| / (1 + |b|) and passes if that is within the tolerance: 2e-5 for states and
 emissions, 1e-4 for losses and gradients, else what `parity_methods/METHOD.py` says with its reason. Exit code 1 if one
-fails. `--sane` runs the plugin's defaults instead and prints where, and by how much, they differ.
+fails, if a case cannot be run, or if there is none. `--sane` runs the plugin's defaults instead and prints where, and
+by how much, they differ.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ def method_class(name: str) -> type[ParityMethod]:
 
 def compare(name: str, path: Path, sane: bool = False) -> int:
     """Print the table of a case; the number of tensors that fail (with `sane`: 0)."""
-    rows, left_out = method_class(name)(Case(path), sane).rows()
+    case = Case(path)
+    if (of := case.about.get("method", name)) != name:
+        raise ValueError(f"the case is of {of}; give that METHOD, or a case of {name}")
+    rows, left_out = method_class(name)(case, sane).rows()
+    if not rows:
+        raise ValueError("the case holds no tensor to compare")
     print(f"\n{name}, {path.name}{': the defaults' if sane else ''}")
     width = max((len(each.name) for each in rows), default=0)
     for each in rows:
@@ -47,7 +53,8 @@ def compare(name: str, path: Path, sane: bool = False) -> int:
         )
     for reason in dict.fromkeys(left_out.values()) if not sane else ():
         names = [tensor for tensor, why in left_out.items() if why == reason]
-        print(f"not compared: {', '.join(names)}: {reason}")
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        print(f"not compared: {listed}: {reason}")
     if sane:
         print("each default by itself, all else as released:")
         for reading, gaps in method_class(name)(Case(path)).apart():
@@ -80,10 +87,25 @@ def main(arguments: list[str] | None = None) -> int:
             if not path.is_file():
                 parser.error(f"there is no case {path}")
             seen += 1
-            failed += compare(name, path, given.sane)
+            failed += tried(name, path, given.sane)
+    if given.method is None:
+        for name in sorted({path.parent.name for path in given.all.glob("*/*.json")} - {*METHODS}):
+            failed += 1
+            print(f"{name}: FAIL  nothing compares the cases in {given.all / name}; methods are {', '.join(METHODS)}")
     if not given.sane:
-        print(f"\n{seen} cases, " + (f"{failed} tensors FAIL" if failed else "nothing fails"))
-    return 1 if failed else 0
+        outcome = f"{failed} FAIL" if failed else "nothing fails"
+        print(f"\n{seen} cases, {outcome}" if seen else "\nno case, so nothing is shown")
+    return 1 if failed or not seen else 0
+
+
+def tried(name: str, path: Path, sane: bool) -> int:
+    """What `compare` returns; a case that cannot be run fails in one line, and the others go on."""
+    try:
+        return compare(name, path, sane)
+    except Exception as problem:
+        reason = f"it has no {problem}" if isinstance(problem, KeyError) else f"{type(problem).__name__}: {problem}"
+        print(f"\n{name}, {path}: FAIL  {' '.join(reason.split())}")
+        return 1
 
 
 if __name__ == "__main__":

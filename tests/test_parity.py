@@ -104,8 +104,30 @@ def test_differences_count_nan_and_misplaced_infinities_as_failures(parity: Any)
     assert difference(At(torch.tensor([9.0, -inf, 3.0]), torch.tensor([False, True, True])), theirs) == 0
 
 
+def test_a_comparison_of_nothing_fails(parity: Any) -> None:
+    comparing = sys.modules["parity_methods.comparing"]
+    ours = comparing.At(torch.zeros(2, 3), torch.zeros(2, dtype=torch.bool))
+    assert not comparing.compared("output/states", ours, torch.zeros(2, 3), {}).passes
+
+
 def test_cases_that_are_absent_are_named(parity: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert parity.main(["--all", str(tmp_path)]) == 0
-    assert "hvpnet: no cases in" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        parity.main(["hvpnet"])
+    assert parity.main(["--all", str(tmp_path)]) == 1
+    printed = capsys.readouterr().out
+    assert "hvpnet: no cases in" in printed and "no case, so nothing is shown" in printed
+    for wrong in (["hvpnet"], ["nobody", "case0.json"], ["hvpnet", str(tmp_path / "case7.json")]):
+        with pytest.raises(SystemExit):
+            parity.main(wrong)
+
+
+def test_a_case_that_cannot_be_run_fails_in_one_line(
+    parity: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, alone, other = (tmp_path / folder / "case0.json" for folder in ("umt", "maf", "nobody"))
+    for path, text in ((broken, "{"), (alone, '{"method": "maf"}'), (other, "{}")):
+        path.parent.mkdir()
+        path.write_text(text)
+    assert parity.main(["--all", str(tmp_path)]) == 1
+    failed = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if "FAIL  " in line]
+    assert failed == [f"maf, {alone}", f"umt, {broken}", "nobody"]
+    assert parity.main(["umt", str(alone)]) == 1
+    assert "FAIL" in (line := capsys.readouterr().out.splitlines()[1]) and "maf" in line

@@ -50,7 +50,10 @@ class Case:
 
     def sized(self, *names: str) -> Any:
         """The first of these sizes that the JSON gives: the cases call one thing by several names."""
-        return next(self.config[name] for name in names if name in self.config)
+        for name in names:
+            if name in self.config:
+                return self.config[name]
+        raise KeyError(f"size {' or '.join(names)}")
 
 
 def types_of(tags: Sequence[str]) -> tuple[str, ...]:

@@ -62,6 +62,8 @@ def difference(ours: Ours, theirs: Tensor) -> float:
     if mask is not None:
         mask = mask.bool().reshape(*mask.shape, *(1,) * (a.dim() - mask.dim())).expand_as(a)
         a, b = a[mask], b[mask]
+        if not len(a):
+            raise ValueError("the mask leaves nothing to compare")
     infinite = torch.isinf(a) | torch.isinf(b)
     if a.isnan().any() or b.isnan().any() or (a[infinite] != b[infinite]).any():
         return math.inf
@@ -84,7 +86,9 @@ def compared(name: str, ours: Ours | None, theirs: Tensor, table: Mapping[str, t
     tolerance, reason = tolerance_of(name, theirs, table)
     if ours is None:
         return Row(name, math.inf, tolerance, "ours computes no such tensor, and no reason is listed")
+    padded = isinstance(ours, At) and not ours.mask.all()
+    remark = "; ".join(each for each in (reason, "apart from padding" if padded else "") if each)
     try:
-        return Row(name, difference(ours, theirs), tolerance, reason)
+        return Row(name, difference(ours, theirs), tolerance, remark)
     except ValueError as problem:
         return Row(name, math.inf, tolerance, str(problem))

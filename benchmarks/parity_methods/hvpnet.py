@@ -127,7 +127,9 @@ class Method(ParityMethod):
             )
             results[f"pixels/resize32_crop28_{number}"] = small
             results[f"pixels/resize256_crop224_{number}_every16th"] = large[:, ::16, ::16]
-        trunk = Trunk(self.case.below("batchnorm/weights/resnet."))
+        if not (weights := self.case.below("batchnorm/weights/resnet.")):
+            return results
+        trunk = Trunk(weights)
         sight = Sight(trunk, absent="zeros")
         for step in ("eval_before", "train", "eval_after"):
             sight.train(step == "train")

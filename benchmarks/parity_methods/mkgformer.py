@@ -18,6 +18,8 @@ from parity_methods.comparing import At, Ours
 
 class Method(ParityMethod):
     plugin = "mkgformer"
+    # in float32 a plain copy of the equations is up to 3e-5 away from float64 where the softmax saturates
+    tolerances = {"output/*": (5e-5, "advised by the case: a softmax that saturates")}
 
     def options(self, folder: Path) -> dict[str, Any]:
         from transformers import CLIPVisionConfig
