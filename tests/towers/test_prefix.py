@@ -109,10 +109,11 @@ def test_the_prefix_is_put_before_keys_and_values_of_every_head(folder_of: Calla
     torch.testing.assert_close(tower(text, prefix=prefix).layers[1], expected)
 
 
-def test_sdpa_and_eager_agree(folder_of: Callable[[str], str], name: str) -> None:
+@pytest.mark.parametrize("rows", [ROWS, SAME], ids=["padded", "full"])
+def test_sdpa_and_eager_agree(folder_of: Callable[[str], str], name: str, rows: list[tuple[str, ...]]) -> None:
     tower = text_tower(folder_of(name), facts=CorpusFacts(())).eval()
-    text, prefix = tower.reader.collate(ROWS), a_prefix()
-    prefix.mask[0, 1:], prefix.mask[2] = False, False
+    text, prefix = tower.reader.collate(rows), a_prefix(len(rows))
+    prefix.mask[0, 1:], prefix.mask[-1] = False, False
     found = []
     for attention in ("sdpa", "eager"):
         tower.model.set_attn_implementation(attention)

@@ -246,4 +246,13 @@ def _eager(module: nn.Module) -> Callable[..., Any]:
     function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     if function is None:
         raise TowerError(f"{type(module).__name__} has no eager attention function that accepts a prefix")
-    return function
+
+    def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> Any:
+        if attention_mask is not None and attention_mask.dtype == torch.bool:  # eager attention adds its mask
+            zero = torch.zeros((), dtype=query.dtype, device=query.device)
+            attention_mask = torch.where(attention_mask, zero, torch.finfo(query.dtype).min)
+        return function(module, query, key, value, attention_mask, **kwargs)
+
+    return attend
