@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import yaml
 from ranks import assert_ranks_learn_as_one, in_two_ranks
 from torch import Tensor, nn
+from written_out_steps import adamw, linear_from_zero, three_steps
 
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
@@ -315,16 +315,6 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch: pytest.Mon
     )  # fmt: skip
     made.build(FACTS)
     made.eval().encoder.training = True  # losses are of training; nothing below it drops anything
-    some = batch(made.encoder, POSTS)
-    plain, weight_of = copy.deepcopy(made), made.loss_weights()
-    monkeypatch.setattr(
-        MgipsTagger, "trainer", property(lambda self: SimpleNamespace(estimated_stepping_batches=steps))
-    )
-    configured = made.configure_optimizers()
-    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-
-    def total(of: MgipsTagger) -> Tensor:
-        return torch.stack([weight_of.get(name, 1.0) * loss for name, loss in of.losses(some).items()]).sum()
 
     def rate_of(name: str) -> float:
         if name.startswith("head."):
@@ -333,24 +323,12 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch: pytest.Mon
         sides = {"text": "tower_lr", "mge_text": "tower_lr", "contrast": "contrast_lr"}
         return rates[sides.get(part, "vision_lr")]
 
-    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
+    update = adamw(
+        lambda step, name: linear_from_zero(step, steps, warmup) * rate_of(name),
+        lambda name: contrast_decay if ".contrast." in name else decay,
+    )
+    weights = three_steps(made, batch(made.encoder, POSTS), steps, update, monkeypatch)
     assert not [name for name in weights if "gate" in name]
-    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
-    for step in range(3):
-        optimiser.zero_grad()
-        total(made).backward()
-        optimiser.step()
-        schedule.step()
-        gradients = torch.autograd.grad(total(plain), [*weights.values()])
-        factor = step / (warmup * steps) if step < warmup * steps else (steps - step) / (steps - warmup * steps)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                rate, rule = factor * rate_of(name), contrast_decay if ".contrast." in name else decay
-                mean, square = moments[name]
-                mean.lerp_(gradient, 0.1)
-                square.mul_(0.999).add_(0.001 * gradient.square())
-                hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-                weight.mul_(1 - rate * rule).sub_(rate * mean / (1 - 0.9 ** (step + 1)) / hat)
     moved = 0
     for name, weight in made.named_parameters():
         # a gradient of rounding alone: a key's bias where all keys are a row's own

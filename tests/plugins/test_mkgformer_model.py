@@ -6,13 +6,13 @@ import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from ranks import assert_ranks_learn_as_one, in_two_ranks
 from torch import Tensor, nn
+from written_out_steps import adamw, linear_from_zero, three_steps
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
@@ -308,30 +308,11 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch: pytest.Mon
         dropout=0.0, subword="X", lr=lr, head_lr=head_lr, weight_decay=decay, decay="all", schedule="linear_from_zero",
         warmup=warmup, **AS_RELEASED,
     ).eval()  # fmt: skip
-    some = batch(made.encoder, POSTS)
-    plain = copy.deepcopy(made)
-    monkeypatch.setattr(
-        MkgformerTagger, "trainer", property(lambda self: SimpleNamespace(estimated_stepping_batches=steps))
+    update = adamw(
+        lambda step, name: linear_from_zero(step, steps, warmup) * (head_lr if name.startswith("head.") else lr),
+        lambda _: decay,
     )
-    configured = made.configure_optimizers()
-    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
-    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
-    for step in range(3):
-        optimiser.zero_grad()
-        sum(made.losses(some).values()).backward()
-        optimiser.step()
-        schedule.step()
-        gradients = torch.autograd.grad(sum(plain.losses(some).values()), [*weights.values()])
-        factor = step / (warmup * steps) if step < warmup * steps else (steps - step) / (steps - warmup * steps)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                rate = factor * (head_lr if name.startswith("head.") else lr)
-                mean, square = moments[name]
-                mean.lerp_(gradient, 0.1)
-                square.mul_(0.999).add_(0.001 * gradient.square())
-                hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-                weight.mul_(1 - rate * decay).sub_(rate * mean / (1 - 0.9 ** (step + 1)) / hat)
+    weights = three_steps(made, batch(made.encoder, POSTS), steps, update, monkeypatch)
     # a key's bias in a layer whose keys nobody else sees has a gradient of rounding alone
     inert = ("text.model.encoder.layer.2.attention.self.key.bias", "encoder.layers.0.self_attn.k_proj.bias")
     for name, weight in made.named_parameters():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from written_out_steps import adamw, linear_from_zero, three_steps
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.collate import Collator
@@ -213,29 +212,9 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch: pytest.Mon
     rate, decay, steps, warmup = 3e-3, 0.01, 8, 0.3
     options = {"lr": rate, "weight_decay": decay, "decay": "all", "schedule": "linear_from_zero", "warmup": warmup}
     made = tagger(**RELEASED, **options, dropout=0.0, freeze_vision=False)
-    batch = batch_of(made, POSTS)
-    plain = copy.deepcopy(made)
-    trainer = property(lambda self: SimpleNamespace(estimated_stepping_batches=steps))
-    monkeypatch.setattr(TpmMiTagger, "trainer", trainer)
-    configured = made.configure_optimizers()
-    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
+    update = adamw(lambda step, _: linear_from_zero(step, steps, warmup) * rate, lambda _: decay)
+    weights = three_steps(made, batch_of(made, POSTS), steps, update, monkeypatch)
     assert any(name.startswith("encoder.sight") for name in weights)
-    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
-    for step in range(3):
-        optimiser.zero_grad()
-        sum(made.losses(batch).values()).backward()
-        optimiser.step()
-        schedule.step()
-        gradients = torch.autograd.grad(sum(plain.losses(batch).values()), [*weights.values()])
-        factor = step / (warmup * steps) if step < warmup * steps else (steps - step) / (steps - warmup * steps)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                mean, square = moments[name]
-                mean.lerp_(gradient, 0.1)
-                square.mul_(0.999).add_(0.001 * gradient.square())
-                hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-                weight.mul_(1 - rate * factor * decay).sub_(rate * factor * mean / (1 - 0.9 ** (step + 1)) / hat)
     # a bias of all keys moves no softmax, so its gradients are rounding
     del weights["encoder.graph.layers.0.attention.key.bias"]
     for name, weight in weights.items():

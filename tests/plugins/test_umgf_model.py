@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +16,7 @@ from visual_prefix_cases import (
     towers,
     without_gradient,
 )
+from written_out_steps import adamw, three_steps
 
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import UsageError
@@ -204,28 +203,10 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch):
     torch.manual_seed(0)
     made.build(CorpusFacts.of(TYPES, posts()))
     made.eval()
-    batch = batch_of(made.encoder, posts())
-    plain = copy.deepcopy(made)
-    monkeypatch.setattr(UmgfTagger, "trainer", property(lambda self: SimpleNamespace(estimated_stepping_batches=9)))
-    configured = made.configure_optimizers()
-    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    assert configured["lr_scheduler"]["interval"] == "epoch"
-    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
-    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
-    for step in range(3):  # each the only one of its epoch
-        optimiser.zero_grad()
-        sum(made.losses(batch).values()).backward()
-        optimiser.step()
-        schedule.step()
-        gradients = torch.autograd.grad(sum(plain.losses(batch).values()), [*weights.values()])
-        rate = lr * drop ** (step // 2)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                mean, square = moments[name]
-                mean.lerp_(gradient, 0.1)
-                square.mul_(0.999).add_(0.001 * gradient.square())
-                hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-                weight.sub_(rate * mean / (1 - 0.9 ** (step + 1)) / hat)
+    # each step is the only one of its epoch
+    update = adamw(lambda step, _: lr * drop ** (step // 2), lambda _: 0.0)
+    weights = three_steps(made, batch_of(made.encoder, posts()), 9, update, monkeypatch)
+    assert made.configure_optimizers()["lr_scheduler"]["interval"] == "epoch"
     # a softmax does not see what is added to all keys: the gradient of that bias is rounding, which Adam blows up
     for name, weight in weights.items():
         if name.endswith("key.bias"):

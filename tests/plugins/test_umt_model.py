@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import torch
 from ranks import Losses, in_two_ranks, joined
 from torch.nn.parallel import DistributedDataParallel
 from visual_prefix_cases import TYPES, assert_read_alike_alone, bare, batch_of, own_parameters, posts, towers
+from written_out_steps import three_steps
 
 from mnerkit.data.batches.piece_words import PieceTags, as_pieces
 from mnerkit.data.corpus.post import CorpusFacts
@@ -232,35 +232,18 @@ def test_three_steps_are_those_of_the_released_optimiser(kind, monkeypatch):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     made.encoder.text.forget = 0.0
-    batch = batch_of(made.encoder, posts())
-    plain = copy.deepcopy(made)
+    start = {name: each.detach().clone() for name, each in made.named_parameters()}
 
-    def total(method):
-        shares = method.loss_weights()
-        return sum(shares.get(name, 1.0) * loss for name, loss in method.losses(batch).items())
-
-    monkeypatch.setattr(kind, "trainer", property(lambda self: SimpleNamespace(estimated_stepping_batches=steps)))
-    configured = made.configure_optimizers()
-    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
-    start = {name: each.detach().clone() for name, each in weights.items()}
-    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
-    for step in range(3):
-        optimiser.zero_grad()
-        total(made).backward()
-        optimiser.step()
-        schedule.step()
-        gradients = torch.autograd.grad(total(plain), [*weights.values()])
+    def update(step, name, weight, gradient, mean, square):
         share = step / steps
         rate = lr * (share / warmup if share < warmup else 1 - share)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                mean, square = moments[name]
-                gradient = gradient * min(1.0, 1 / (float(gradient.norm()) + 1e-6))
-                mean.mul_(0.9).add_(0.1 * gradient)
-                square.mul_(0.999).add_(0.001 * gradient.square())
-                free = name.endswith("bias") or "norm." in name.lower()
-                weight.sub_(rate * (mean / (square.sqrt() + 1e-6) + (0 if free else decay) * weight))
+        gradient = gradient * min(1.0, 1 / (float(gradient.norm()) + 1e-6))
+        mean.mul_(0.9).add_(0.1 * gradient)
+        square.mul_(0.999).add_(0.001 * gradient.square())
+        free = name.endswith("bias") or "norm." in name.lower()
+        weight.sub_(rate * (mean / (square.sqrt() + 1e-6) + (0 if free else decay) * weight))
+
+    weights = three_steps(made, batch_of(made.encoder, posts()), steps, update, monkeypatch)
     assert all(not torch.equal(weight, start[name]) for name, weight in weights.items())
     # a bias of all keys moves no softmax, so its gradients are rounding
     for name, weight in weights.items():

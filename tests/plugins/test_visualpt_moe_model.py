@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from visual_prefix_cases import (
     towers,
     without_gradient,
 )
+from written_out_steps import adamw, linear_from_zero, three_steps
 
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.corpus.post import CorpusFacts
@@ -337,34 +336,11 @@ def test_three_steps_are_those_of_the_released_optimiser(monkeypatch):
     torch.manual_seed(0)
     made.build(CorpusFacts.of(TYPES, posts()))
     made.eval()
-    batch = batch_of(made.encoder, posts())
-    plain = copy.deepcopy(made)
-    trainer = property(lambda self: SimpleNamespace(estimated_stepping_batches=steps))
-    monkeypatch.setattr(VisualptMoeTagger, "trainer", trainer)
-    configured = made.configure_optimizers()
-    optimiser, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    weights = {name: each for name, each in plain.named_parameters() if each.requires_grad}
-    moments = {name: (torch.zeros_like(each), torch.zeros_like(each)) for name, each in weights.items()}
-
-    def total(method):
-        shares = method.loss_weights()
-        return sum(shares[name] * loss for name, loss in method.losses(batch).items())
-
-    for step in range(3):
-        optimiser.zero_grad()
-        total(made).backward()
-        optimiser.step()
-        schedule.step()
-        gradients = torch.autograd.grad(total(plain), [*weights.values()])
-        factor = step / (warmup * steps) if step < warmup * steps else (steps - step) / (steps - warmup * steps)
-        with torch.no_grad():
-            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                rate = factor * (head_lr if name.startswith("head.") else lr)
-                mean, square = moments[name]
-                mean.lerp_(gradient, 0.1)
-                square.mul_(0.999).add_(0.001 * gradient.square())
-                hat = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-                weight.mul_(1 - rate * decay).sub_(rate * mean / (1 - 0.9 ** (step + 1)) / hat)
+    update = adamw(
+        lambda step, name: linear_from_zero(step, steps, warmup) * (head_lr if name.startswith("head.") else lr),
+        lambda _: decay,
+    )
+    weights = three_steps(made, batch_of(made.encoder, posts()), steps, update, monkeypatch)
     # a softmax does not see what is added to all own keys alike but for the prefix: that bias has a gradient here
     for name, weight in weights.items():
         torch.testing.assert_close(made.get_parameter(name), weight, rtol=1e-4, atol=1e-5, msg=name)
