@@ -22,7 +22,7 @@ def total(method: Any, batch: Any) -> Tensor:
 
 
 def three_steps(
-    made: Any, batch: Any, steps: int, update: Update, monkeypatch: pytest.MonkeyPatch
+    made: Any, batch: Any, steps: int, update: Update, monkeypatch: pytest.MonkeyPatch, clip: float | None = None
 ) -> dict[str, Tensor]:
     """Take three steps with a method's optimiser, and three written-out ones with a copy of the method.
 
@@ -31,6 +31,7 @@ def three_steps(
         batch: what it learns from.
         steps: how many the training would have.
         update: one step of one weight, written out.
+        clip: largest norm of all gradients together; None: they are not clipped.
 
     Returns:
         The trainable weights of the copy by name.
@@ -44,12 +45,16 @@ def three_steps(
     for step in range(3):
         optimiser.zero_grad()
         total(made, batch).backward()
+        if clip is not None:  # as the Trainer does
+            torch.nn.utils.clip_grad_norm_(made.parameters(), clip)
         optimiser.step()
         schedule.step()
         gradients = torch.autograd.grad(total(plain, batch), [*weights.values()])
+        norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+        share = 1.0 if clip is None else min(1.0, clip / float(norm))
         with torch.no_grad():
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                update(step, name, weight, gradient, *means[name])
+                update(step, name, weight, share * gradient, *means[name])
     return weights
 
 

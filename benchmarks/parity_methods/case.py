@@ -94,6 +94,32 @@ def tower_folder(folder: Path, config: Any) -> str:
     return f"random:{folder}"
 
 
+def two_stream_towers(case: Case, folder: Path) -> dict[str, str]:
+    """Options `text` and `vision` of the two streams that MKGformer's code has, and MGIPS-CL's after it."""
+    from transformers import CLIPVisionConfig
+
+    weights, heads = case.weights, case.sized("heads")
+    stream = {
+        name.replace("model.text_embeddings", "bert.embeddings").replace(
+            "model.encoder.text_layer", "bert.encoder.layer"
+        ): value
+        for name, value in weights.items()
+    }
+    width, _, patch, _ = weights["model.vision_embeddings.patch_embedding.weight"].shape
+    vision = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=len(weights["model.encoder.vision_layers.0.mlp.fc1.weight"]),
+        num_hidden_layers=case.sized("layers"),
+        num_attention_heads=heads,
+        image_size=case.sized("image"),
+        patch_size=patch,
+        projection_dim=width,
+    )
+    vision.save_pretrained(folder / "vision")
+    text = tower_folder(folder / "text", bert_config(stream, "bert", heads))
+    return {"text": text, "vision": f"random:{folder / 'vision'}"}
+
+
 def vit_folder(folder: Path, weights: Mapping[str, Tensor], prefix: str, heads: int, **others: Any) -> str:
     """Write the configuration of the ViT (names of transformers 4) whose parameters stand below `prefix`; its spec."""
     from transformers import ViTConfig

@@ -11,7 +11,7 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.methods.tagger import Tagger
 from parity_methods.base import ParityMethod
-from parity_methods.case import Watch, bert_config, tower_folder, words_batch
+from parity_methods.case import Watch, two_stream_towers, words_batch
 from parity_methods.comparing import At, Ours
 
 FAULTY = (
@@ -37,34 +37,13 @@ class Method(ParityMethod):
     }
 
     def options(self, folder: Path) -> dict[str, Any]:
-        from transformers import CLIPVisionConfig
-
-        case, weights = self.case, self.case.weights
-        heads, layers, crops = case.sized("heads"), case.sized("layers"), case["input/aux_imgs"]
-        text = {
-            name.replace("model.text_embeddings", "bert.embeddings").replace(
-                "model.encoder.text_layer", "bert.encoder.layer"
-            ): value
-            for name, value in weights.items()
-        }
-        width, _, patch, _ = weights["model.vision_embeddings.patch_embedding.weight"].shape
-        vision = CLIPVisionConfig(
-            hidden_size=width,
-            intermediate_size=len(weights["model.encoder.vision_layers.0.mlp.fc1.weight"]),
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            image_size=case.sized("image"),
-            patch_size=patch,
-            projection_dim=width,
-        )
-        vision.save_pretrained(folder / "vision")
+        case, crops = self.case, self.case["input/aux_imgs"]
         return {
-            "text": tower_folder(folder / "text", bert_config(text, "bert", heads)),
-            "vision": f"random:{folder / 'vision'}",
+            **two_stream_towers(case, folder),
             "max_tokens": case["input/input_ids"].shape[1],
             "max_objects": crops.shape[1],
             "crop_size": crops.shape[-1],
-            "mge_heads": heads,
+            "mge_heads": case.sized("heads"),
             "ips_k": case.sized("k"),
         }
 

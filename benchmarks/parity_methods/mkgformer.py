@@ -12,7 +12,7 @@ from torch.nn import functional
 from mnerkit.data.batches.batch import Batch
 from mnerkit.methods.tagger import Tagger
 from parity_methods.base import ParityMethod
-from parity_methods.case import Watch, bert_config, tower_folder, words_batch
+from parity_methods.case import Watch, two_stream_towers, words_batch
 from parity_methods.comparing import At, Ours
 
 
@@ -22,31 +22,10 @@ class Method(ParityMethod):
     tolerances = {"output/*": (5e-5, "advised by the case: a softmax that saturates")}
 
     def options(self, folder: Path) -> dict[str, Any]:
-        from transformers import CLIPVisionConfig
-
-        case, weights = self.case, self.case.weights
-        heads, layers = case.sized("heads"), case.sized("layers")
-        text = {
-            name.replace("model.text_embeddings", "bert.embeddings").replace(
-                "model.encoder.text_layer", "bert.encoder.layer"
-            ): value
-            for name, value in weights.items()
-        }
-        width, _, patch, _ = weights["model.vision_embeddings.patch_embedding.weight"].shape
-        vision = CLIPVisionConfig(
-            hidden_size=width,
-            intermediate_size=len(weights["model.encoder.vision_layers.0.mlp.fc1.weight"]),
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            image_size=case.sized("image"),
-            patch_size=patch,
-            projection_dim=width,
-        )
-        vision.save_pretrained(folder / "vision")
+        case = self.case
         return {
-            "text": tower_folder(folder / "text", bert_config(text, "bert", heads)),
-            "vision": f"random:{folder / 'vision'}",
-            "exchange_layers": layers - case.sized("first"),
+            **two_stream_towers(case, folder),
+            "exchange_layers": case.sized("layers") - case.sized("first"),
             "max_objects": case["input/aux_imgs"].shape[1],
             "crop_size": case["input/aux_imgs"].shape[-1],
             "small_objects": case["input/rcnn_imgs"].shape[1],

@@ -11,9 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from written_out_steps import adamw, linear_from_zero, three_steps
 
 from mnerkit.cli import main
+from mnerkit.data.batches.collate import Collator
+from mnerkit.data.corpus.post import CorpusFacts, Post
+from mnerkit.data.corpus.tags import TagSet
 from mnerkit.methods import checkpoint, optimiser
+from mnerkit.methods.heads import load_head_class
 from mnerkit.methods.optimiser import bert_adam, parameter_groups
 from mnerkit.runs.run_folder import RunFolder
 
@@ -150,3 +155,27 @@ def bert_adam_rate(share: float) -> float:
     weight = torch.nn.Parameter(torch.ones(1))
     _, schedule = bert_adam([{"params": [weight], "lr": 1.0, "weight_decay": 0.0}], 0.25, 8)
     return schedule.lr_lambdas[0](round(8 * share))
+
+
+def test_three_steps_of_structshots_first_stage_are_those_of_its_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW at one rate, falling from the first step on, without decay, gradients clipped to 1, written out."""
+    from mnerkit_plugins.bert.tagger import BertTagger
+
+    lr, steps = 3e-3, 8
+    made = BertTagger(
+        head=load_head_class("struct")(), text="tiny-bert", dropout=0.0, lr=lr, head_lr=lr, weight_decay=0.0,
+        warmup=0.0, schedule="linear_from_zero",
+    )  # fmt: skip
+    posts = [
+        Post("0", ("Ann", "sees", "Rome"), ("B-PER", "O", "B-LOC")),
+        Post("1", ("Bo", "Li", "left"), ("B-PER", "I-PER", "O")),
+    ]
+    facts = CorpusFacts.of(("LOC", "PER"), posts)
+    torch.manual_seed(0)
+    made.build(facts)
+    batch = Collator(made.eval().needs(), None, TagSet(facts.types))(posts)
+    update = adamw(lambda step, _: lr * linear_from_zero(step, steps, 0.0), lambda _: 0.0)
+    weights = three_steps(made, batch, steps, update, monkeypatch, clip=1.0)
+    for name, weight in weights.items():
+        if not name.endswith("key.bias"):  # it moves no softmax, so its gradients are rounding
+            torch.testing.assert_close(made.get_parameter(name), weight, rtol=1e-4, atol=1e-5, msg=name)
