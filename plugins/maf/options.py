@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import BertAdamOptions, PictureOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, option
+from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class MafOptions(PictureOptions, TrunkOptions, SubwordOptions, BertAdamOptions):
         "in the authors' code, none in a batch of no more posts",
     )
     negative_share: float = option(0.25, "share of the negatives, where they are drawn at random", SHARE)
-    negative_count: int = option(16, "number of the negatives, where they are the last ones", COUNT)
+    negative_count: int = option(16, "number of the negatives, where they are the last ones", SIZE)
     ner_on_negatives: bool = option(
         False,
         "in training, negatives are tagged by what they were given instead of their own pictures. That is a fault of "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnerkit.methods.options import SubwordOptions, TextOptions
-from mnerkit.options import COUNT, DROPOUT, POSITIVE, WEIGHT, option
+from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SIZE, Range, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,23 +18,23 @@ class MkgformerOptions(TextOptions, SubwordOptions, text="bert-base-uncased"):
         "the vision tower, a CLIP as deep as the text tower: tiny-vit, a hub name, or a folder. With captions, the "
         "image stream is a second text tower like the first, which reads the caption",
     )
-    tiny_heads: int = option(4, "attention heads of tiny-bert and tiny-vit; other towers have their own", COUNT)
+    tiny_heads: int = option(4, "attention heads of tiny-bert and tiny-vit; other towers have their own", LAYERS)
     max_objects: int = option(
         3,
         "number of crops of the first image of a post that are read at crop_size. With captions neither this nor the "
         "other options of crops are used",
-        COUNT,
+        SIZE,
     )
     crop_size: int = option(
-        128, "height and width of these crops in pixels; a multiple of the vision tower's patch", COUNT
+        128, "height and width of these crops in pixels; a multiple of the vision tower's patch", SIZE
     )
     small_objects: int = option(
         3,
         "number of further crops, those that are less sure, read at small_size; the authors take them from another "
         "detector",
-        COUNT,
+        SIZE,
     )
-    small_size: int = option(64, "height and width of the further crops in pixels, likewise a multiple", COUNT)
+    small_size: int = option(64, "height and width of the further crops in pixels, likewise a multiple", SIZE)
     crop_sets: Literal["both", "large", "small"] = option(
         "both", "read both sets of crops, those at crop_size alone, or those at small_size alone"
     )
@@ -45,7 +45,9 @@ class MkgformerOptions(TextOptions, SubwordOptions, text="bert-base-uncased"):
         POSITIVE,
     )
     exchange_layers: int = option(
-        4, "number of last layers in which the streams meet (all, if there are fewer); 0: nowhere", WEIGHT
+        4,
+        "number of last layers in which the streams meet (all, if there are fewer); 0: nowhere",
+        Range(0, LAYERS.most),
     )
     guide: bool = option(
         True, "in these layers, vision also attends to the text layer before (prefix-guided interaction)"

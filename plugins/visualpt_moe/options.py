@@ -7,7 +7,7 @@ from typing import Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions, SubwordOptions, TrunkOptions
-from mnerkit.options import COUNT, DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, WEIGHT, option
+from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, WEIGHT, option
 
 EXPERTS = ("image", "objects", "labels", "caption", "random")
 
@@ -19,7 +19,7 @@ class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny
     slots: int = option(16, "number of prefix positions, which all experts share", LAYERS)
     prompt_hidden: int = option(1024, "hidden width of the experts", SIZE)
     prefix_grid: int = option(2, "each stage is pooled to this many rows and columns, each a row of the source", LAYERS)
-    max_labels: int = option(20, "the labels expert reads this many labels of objects, the surest", COUNT)
+    max_labels: int = option(20, "the labels expert reads this many labels of objects, the surest", SIZE)
     use_image: bool = option(True, "expert of the whole picture")
     use_objects: bool = option(True, "expert of the objects in it")
     use_labels: bool = option(True, "expert of what the objects are called")

@@ -74,7 +74,7 @@ def test_the_help_of_a_method_shows_what_a_plain_run_takes_beside_its_class(caps
     assert shown("model.prefix_grid").endswith("(default: 1; of the class: 7)")
     assert shown("model.csa_r").endswith("(default: 16)")
     assert shown("trainer.gradient_clip_val").endswith("(default: 5.0)")
-    assert shown("model.schedule").startswith("linear|cosine|constant ")
+    assert shown("model.schedule").startswith("linear|cosine|constant|linear_from_zero ")
     assert shown("model.vcg").startswith("true|false|last_stage_only ")
     assert shown("model.head_lr").startswith("X ")
     assert shown("early_stopping.patience").startswith("N ")
