@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fuzzing import configs, pictures, posts, runs, weights
+from fuzzing import configs, pictures, posts, released, runs, weights
 
-READERS = (*posts.READERS, *pictures.READERS, *configs.READERS, *runs.READERS, *weights.READERS)
+READERS = (*posts.READERS, *pictures.READERS, *configs.READERS, *runs.READERS, *weights.READERS, *released.READERS)

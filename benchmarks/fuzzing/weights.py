@@ -77,13 +77,21 @@ def saved(content: Any, older: bool) -> bytes:
 
 
 def changed_content(draw: Random, content: dict[str, Any]) -> Any:
-    import torch
-
     record = dict(content)
     if draw.random() < 0.6:
         plain = without_tensors(record["mnerkit"])
         return record | {"mnerkit": with_tensors(restructured(draw, plain), record["mnerkit"])}
-    state = dict(record["state_dict"])
+    record["state_dict"] = changed_state(draw, record["state_dict"])
+    if draw.random() < 0.1:
+        del record[draw.choice(list(record))]
+    return record
+
+
+def changed_state(draw: Random, weights: dict[str, Any]) -> dict[str, Any]:
+    """A state dict with one tensor left out, renamed, or of another kind."""
+    import torch
+
+    state = dict(weights)
     name = draw.choice(list(state))
     value, how = state[name], draw.randrange(9)
     if how == 0:
@@ -100,9 +108,7 @@ def changed_content(draw: Random, content: dict[str, Any]) -> Any:
             value.to_sparse(),
             value.tolist(),
         ][how - 2]
-    if draw.random() < 0.1:
-        del record[draw.choice(list(record))]
-    return record | {"state_dict": state}
+    return state
 
 
 def without_tensors(part: Any) -> Any:

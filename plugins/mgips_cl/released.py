@@ -5,7 +5,12 @@ Five faults of that code are no readings (README.md, "Parity"): with these, ours
 
 from __future__ import annotations
 
-from mnerkit.methods.released import POOLER, Entry, ReleasedWeights, linear_and_crf, same
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mnerkit.methods.released import POOLER, WORD_TAGS, Entry, ReleasedWeights, linear_and_crf, same
 
 _TEXT, _VISION = "encoder.text.model", "encoder.vision.model.vision_model"
 _CROPS, _MEETING = "model.vision_embeddings", "model.interfusion"
@@ -104,3 +109,15 @@ READINGS = {
     "ips_variant": "merged",
     "ips_clamp_k": False,
 }
+
+TOWERS = {"text": "bert-base-uncased", "vision": "openai/clip-vit-base-patch32"}
+TAGS = ("[CLS]", *WORD_TAGS, "[SEP]", "X")
+REPAIRED = (
+    "the released code mixes tokens in the heads of three attentions, takes keys for values, and adds one to masked "
+    "logits; ours does not, so these weights tag differently here than there"
+)
+
+
+def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that the shapes of released weights tell."""
+    return {"max_tokens": weights["contrastive.fc2.weight"].shape[1]}

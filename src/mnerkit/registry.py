@@ -105,6 +105,16 @@ class Plugin:
         classes = [each for each in classes if issubclass(each, Options) and each.section == "model"]
         return classes[-1] if classes else self.load().options_class
 
+    @property
+    def released_module(self) -> str | None:
+        """Name of the module with the table of weights that its authors released; None where it has none."""
+        package = self.entry.module.rpartition(".")[0]
+        try:
+            there = bool(package) and importlib.util.find_spec(f"{package}.released") is not None
+        except ImportError:
+            there = False
+        return f"{package}.released" if there else None
+
     def load(self) -> type[Any]:
         """Import the class; every failure names the plugin and its distribution."""
         try:

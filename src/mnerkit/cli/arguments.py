@@ -115,7 +115,7 @@ def below(
     word = next((word for word in argv if not word.startswith("-")), None)
     if word is not None and word not in verbs:
         raise UsageError(f"no verb {word!r} of {parser.prog}: {', '.join(verbs)}.{did_you_mean(word, verbs)}")
-    plain, others = _without_dotted(argv) if word in dotted else (argv, [])
+    plain, others = without_dotted(argv) if word in dotted else (argv, [])
     options, rest = parser.parse_known_args(plain)
     if options.verb is None:
         parser.print_help()
@@ -124,7 +124,7 @@ def below(
     return options, others
 
 
-def _without_dotted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def without_dotted(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments without options of the configuration (`--data.X VALUE`), and these with their values."""
     plain: list[str] = []
     dotted: list[str] = []

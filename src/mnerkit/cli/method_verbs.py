@@ -95,8 +95,8 @@ FLAGS = {
         *("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "on_bad_line", "resume"),
         "overwrite",
     ),
-    # `mnerkit.cli.drawing` reads its own flags
-    **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne"), ()),
+    # `mnerkit.cli.drawing` and `importing` read their own flags
+    **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne", "import"), ()),
     "plugins NAME --params": ("config", "ablation"),
 }
 # the sections whose options have an effect on a verb
@@ -106,6 +106,7 @@ SECTIONS_OF = {
         ("validate", "test", "draw adjacency", "draw attention", "draw tsne"), ("model", "data", "trainer")
     ),
     "predict": ("model",),
+    "import": ("model", "data"),
     "plugins NAME --params": ("model", "data"),
 }
 

@@ -51,7 +51,12 @@ def _twister(numbers: Tensor) -> Tensor:
     return numbers
 
 
-def _dense(weights: Tensor) -> Tensor:
+def dense(weights: Tensor) -> Tensor:
+    """The tensor itself.
+
+    Raises:
+        ValueError: it is sparse or quantised, or large and repeats what little is stored.
+    """
     if weights.layout != torch.strided or weights.is_quantized:
         raise ValueError(f"expected a dense tensor, not {weights.layout}")
     size = weights.numel() * weights.element_size()
@@ -132,6 +137,7 @@ class _Record(_Part):
     support_types: _Types = ()
     trained_on: Annotated[InstanceOf[Tensor], AfterValidator(_indices)]
     repeats: Annotated[InstanceOf[Tensor], AfterValidator(_indices)] | None = None  # absent from older checkpoints
+    imported: dict[str, Any] | None = None  # of weights that were trained elsewhere
 
 
 class _Loss(_Part):
@@ -170,6 +176,6 @@ class CheckpointContent(_Part):
 
     epoch: Place
     global_step: Place = 0
-    state_dict: dict[str, Annotated[InstanceOf[Tensor], AfterValidator(_dense)]]
+    state_dict: dict[str, Annotated[InstanceOf[Tensor], AfterValidator(dense)]]
     mnerkit: _Record
     within_epoch: _WithinEpoch | None = None

@@ -2,8 +2,9 @@
 
 A plugin whose authors released code has a module `released.py` with such a table, `WEIGHTS`, and `READINGS`: the
 options under which ours computes what the released code computes. For `mnerkit import` it also has `sizes`, a function
-of released weights that returns the options which their shapes tell; `TOWERS`, the authors' towers by option; and
-`TAGS`, their tags in the order of their numbers.
+of released weights that returns the options which their shapes tell; `TOWERS`, the authors' towers by option; `TAGS`,
+their tags in the order of their numbers; and `REPAIRED`, a sentence on faults of the released code that no option
+repeats.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class ReleasedWeights:
             "of other shapes are": shapes,
         }
         if any(problems.values()):
-            lists = "; ".join(f"{problem} {_listed(names)}" for problem, names in problems.items() if names)
+            lists = "; ".join(f"{problem} {listed(names)}" for problem, names in problems.items() if names)
             raise CheckpointError(f"released weights: {lists}")
         with torch.no_grad():
             for name, value in ours.items():
@@ -294,7 +295,8 @@ def _filled(pattern: str, places: Mapping[str, str]) -> str:
     return re.sub(r"\*|\{(\w+)\}", lambda found: places[found.group(1) or "rest"], pattern)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, as a message shows them, and how many there are besides."""
     first = ", ".join(shown(name, 100) for name in names[:5])
     return first if len(names) <= 5 else f"{first} and {len(names) - 5} more"
 

@@ -83,7 +83,8 @@ class Record:
     def label(self) -> str:
         """Its name in a list of runs."""
         types = "+".join(map(str, sequence(self.protocol.get("train_types"))))
-        parts = (self.plugin, self.ablation, self.corpus, types, f"seed {self.seed}", self.path.name)
+        origin = "imported" if self.metrics.get("imported") else f"seed {self.seed}"
+        parts = (self.plugin, self.ablation, self.corpus, types, origin, self.path.name)
         return " · ".join(part for part in parts if part)
 
     @property
@@ -157,6 +158,8 @@ def read(path: Path) -> Record:
     version = env.get("mnerkit")
     if version is not None and str(version).split(".")[:2] != RELEASE.split(".")[:2]:
         raise OtherVersion(f"run {path} was written by mnerkit {str(version)[:20]}; this is {RELEASE}")
+    if metrics.get("imported") and not mapping(metrics.get("protocol")):
+        raise DataError(f"run {path} was imported and is not scored yet: `mnerkit test --ckpt_path {path}` scores it")
     if not mapping(metrics.get("protocol")):
         raise DataError(f"run {path}: metrics.json has no protocol, so nobody knows what its scores were taken on")
     return Record(path, config, metrics, env)

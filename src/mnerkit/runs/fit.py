@@ -224,8 +224,8 @@ def _forget(folder: RunFolder, state: str) -> None:
         shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def environment(trainer: Any) -> dict[str, Any]:
-    """Versions and device: what a figure depends on besides its configuration."""
+def environment(trainer: Any = None) -> dict[str, Any]:
+    """Versions and device: what a figure depends on besides its configuration; those of a trainer where one trains."""
     from importlib.metadata import PackageNotFoundError, version
 
     import torch
@@ -242,7 +242,6 @@ def environment(trainer: Any) -> dict[str, Any]:
         "packages": packages,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
-        "world_size": trainer.world_size,
-        "precision": str(trainer.precision),
+        **({"world_size": trainer.world_size, "precision": str(trainer.precision)} if trainer is not None else {}),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }

@@ -29,6 +29,7 @@ from mnerkit.plain_yaml import read_yaml, yaml_text
 from mnerkit.runs.config.configuration import Configuration, filled
 from mnerkit.strict_json import read_json
 
+UNKNOWN_CORPUS = "unknown"  # of an imported run for which none was given
 # locked by the process that writes into a run folder
 LOCK = ".lock"
 
@@ -74,6 +75,11 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether training came to its end."""
         return self.metrics_file.is_file()
+
+    @property
+    def imported(self) -> bool:
+        """Whether its weights were trained elsewhere (`mnerkit import`)."""
+        return self.finished and bool(self.metrics().get("imported"))
 
     def config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
@@ -172,7 +178,7 @@ class RunFolder:
         if self.started and overwrite:
             self.clear()
         if self.started:
-            if deciding(filled(self.config())) != deciding(config):
+            if self.imported or deciding(filled(self.config())) != deciding(config):
                 raise UsageError(
                     f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
                 )

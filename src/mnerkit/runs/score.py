@@ -14,7 +14,7 @@ from mnerkit.printable import complain, show
 from mnerkit.runs import files_read
 from mnerkit.runs.config.configuration import filled, resolve
 from mnerkit.runs.reporting import Report, quiet, summary
-from mnerkit.runs.run_folder import RunFolder, digest, writing
+from mnerkit.runs.run_folder import UNKNOWN_CORPUS, RunFolder, digest, writing
 from mnerkit.runs.tiny_towers import warning
 
 if TYPE_CHECKING:
@@ -67,10 +67,26 @@ def score(
     own = content["mnerkit"]["config"]
     values = {"model": model, "data": data, "trainer": trainer}
     configuration = resolve(plugin, files=config, values=values, dotted=dotted, base=own)
+    if content["mnerkit"].get("imported") is not None:
+        _check_imported(path, configuration.content)
     folder = RunFolder(path if path.is_dir() else path.parent)
     with writing(folder) if folder.finished else nullcontext():
         assembly = Assembly.of_checkpoint(content, configuration.content, tower_dir)
         return _score(assembly, configuration.given, own, split, folder, report)
+
+
+def _check_imported(path: Path, config: Mapping[str, Any]) -> None:
+    """Say what is not known of an imported checkpoint.
+
+    Raises:
+        UsageError: on what to score it.
+    """
+    if config["data"]["corpus"] == UNKNOWN_CORPUS:
+        raise UsageError(f"{path} was imported without a corpus: say which to score it on, --data.corpus NAME")
+    complain(
+        f"warning: {path} was imported, so the posts that it was trained on are not known, and test posts among them "
+        "are not noticed"
+    )
 
 
 def _score(
@@ -113,6 +129,8 @@ def _score(
                 scores["looks_at_test"] = int(metrics.get("looks_at_test", 0)) + 1
             if changed:
                 scores[f"{key}:protocol"] = protocol
+            if metrics.get("imported"):  # it had no protocol before
+                metrics.setdefault("protocol", protocol)
             metrics["truncation"] = {**(metrics.get("truncation") or {}), key: cut[split]}
             write_json(folder.metrics_file, {**metrics, **scores})
         if line := sentence(cut, "long_posts" in assembly.config["model"]):
