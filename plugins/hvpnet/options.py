@@ -18,19 +18,19 @@ class HvpnetOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny-bert
     prefix_grid: int = option(2, "each stage is pooled to this many rows and columns of positions", LAYERS)
     pool: Literal["adaptive", "released"] = option(
         "adaptive",
-        "pooling of a stage whose side the grid does not divide: every place counts; or the last row and column of a "
-        "7 x 7 map are not read",
+        "pooling of a stage whose side the grid does not divide: every place counts; or, a fault of the authors' code, "
+        "the last row and column of a 7 x 7 map are not read",
         since=("0.1.0", "adaptive"),
     )
     layout: Literal["proper", "released"] = option(
         "proper",
-        "a position holds the channels of one place; or what a reshape in the authors' code makes of them, which mixes "
-        "places. To compute what that code computes give --ablation released",
+        "a position holds the channels of one place; or, a fault of the authors' code, what a reshape makes of them, "
+        "which mixes places. To compute what that code computes give --ablation released",
     )
     prefix_heads: Literal["proper", "released"] = option(
         "proper",
-        "a head sees its own columns of all positions; or, after another reshape in the authors' code, all columns of "
-        "some positions, so that it sees one or two pictures. The latter needs absent zeros",
+        "a head sees its own columns of all positions; or, a fault of the authors' code, all columns of some "
+        "positions, so that it sees one or two pictures. The latter needs absent zeros",
         since=("0.1.0", "proper"),
     )
     prefix_map: Literal["shared", "per_layer"] = option(

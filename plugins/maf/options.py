@@ -29,8 +29,8 @@ class MafOptions(PictureOptions, TrunkOptions, SubwordOptions, BertAdamOptions):
     )
     negatives: Literal["image", "states"] = option(
         "image",
-        "what a negative post is given of another one: its pictures; or the states of its words after they saw its "
-        "pictures, as in the authors' code, so that a match can be told without looking",
+        "what a negative post is given of another one: its pictures; or, a fault of the authors' code, the states of "
+        "its words after they saw its pictures, so that a match can be told without looking",
     )
     draw: Literal["random", "last"] = option(
         "random",

@@ -46,7 +46,7 @@ class MgipsOptions(TextOptions, SubwordOptions, text="bert-base-uncased", max_to
         "layer (projected), or none",
     )
     mask_missing_crops: bool = option(
-        True, "mask the places of missing crops; false reads them as grey crops, as the authors do"
+        True, "mask the places of missing crops; false reads them as grey crops, a fault of the authors' code"
     )
     mask_text_for_vision: bool = option(
         True,

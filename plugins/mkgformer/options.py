@@ -68,10 +68,11 @@ class MkgformerOptions(TextOptions, SubwordOptions, text="bert-base-uncased"):
     )
     mask_text_for_vision: bool = option(
         True,
-        "vision does not see the padding of the text; false: it does, as in the authors' code, where a post's tags "
-        "depend on the length of its padding",
+        "vision does not see the padding of the text; false: it does, a fault of the authors' code, in which a post's "
+        "tags depend on the length of its padding",
     )
     mask_missing_crops: bool = option(
-        True, "places of missing crops are masked; false reads them as crops of the mean colour, as the authors do"
+        True,
+        "places of missing crops are masked; false reads them as crops of the mean colour, a fault of the authors' code",
     )
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)

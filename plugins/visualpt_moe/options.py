@@ -51,7 +51,8 @@ class VisualptMoeOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny
         "labels and captions are rows of the text tower's word table as it was before training, or states of the tower",
     )
     layout: Literal["proper", "released"] = option(
-        "proper", "a row holds the channels of one place; or what a bare reshape makes of them, as in the authors' code"
+        "proper",
+        "a row holds the channels of one place; or, a fault of the authors' code, what a bare reshape makes of them",
     )
     standardise: bool = option(
         False,

@@ -111,8 +111,8 @@ class AbsentOptions(Options):
 
     absent: Literal["mask", "zeros"] = option(
         "mask",
-        "a place without a picture is masked; or zeros, as in the authors' code: a picture of the mean colour, which "
-        "words see like any other",
+        "a place without a picture is masked; or zeros, a fault of the authors' code: a picture of the mean colour, "
+        "which words see like any other",
         since=("0.1.0", "mask"),
     )
 
@@ -129,8 +129,8 @@ class TrunkOptions(AbsentOptions):
     )
     trunk_norm: Literal["eval", "train"] = option(
         "eval",
-        "BatchNorm of a frozen vision tower has the statistics of its pretraining; or train, as in the authors' code: "
-        "in training those of the batch, which also move the ones for evaluation",
+        "BatchNorm of a frozen vision tower has the statistics of its pretraining; or train, a fault of the authors' "
+        "code: in training those of the batch, which also move the ones for evaluation",
         since=("0.1.0", "eval"),
     )
 
