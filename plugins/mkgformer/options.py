@@ -73,6 +73,7 @@ class MkgformerOptions(TextOptions, SubwordOptions, text="bert-base-uncased"):
     )
     mask_missing_crops: bool = option(
         True,
-        "places of missing crops are masked; false reads them as crops of the mean colour, a fault of the authors' code",
+        "places of missing crops are masked; false, a fault of the authors' code, reads them as crops of the mean "
+        "colour",
     )
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
