@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post
     from mnerkit.methods.predictor import Predictor
     from mnerkit.runs.fit import fit
+    from mnerkit.runs.foreign import score_predictions
     from mnerkit.runs.imports.import_run import import_released
     from mnerkit.runs.run import Run, load_run
     from mnerkit.runs.score import score
@@ -28,11 +29,12 @@ _LAZY = {
     "fit": "mnerkit.runs.fit",
     "import_released": "mnerkit.runs.imports.import_run",
     "score": "mnerkit.runs.score",
+    "score_predictions": "mnerkit.runs.foreign",
     "load_run": "mnerkit.runs.run",
     "Run": "mnerkit.runs.run",
     "Post": "mnerkit.data.corpus.post",
 }
-__all__ = ["Post", "Run", "fit", "import_released", "load", "load_run", "score"]
+__all__ = ["Post", "Run", "fit", "import_released", "load", "load_run", "score", "score_predictions"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ VERBS = {
     "validate": "score a checkpoint on the dev split",
     "test": "score a checkpoint on the test split",
     "predict": "tag posts from a file with a checkpoint",
+    "score": "score predictions that any program wrote",
     "import": "make a run of weights that a method's authors have released",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
     "new": "write a plugin of your own: a minimal method, or a fork of an installed one",
@@ -31,7 +32,7 @@ VERBS = {
 
 # those that train or use one method, all in `method_verbs`, help in `method_help`; others have modules of their names
 METHOD_VERBS = ("fit", "validate", "test", "predict")
-MODULES = {"draw": "drawing", "import": "importing"}
+MODULES = {"draw": "drawing", "import": "importing", "score": "scoring"}
 # how a command goes on that was stopped; others begin anew
 WAYS_ON = {
     "fit": "the same command continues the run",

@@ -115,8 +115,9 @@ def _row(folder: run_folder.RunFolder) -> dict[str, Any]:
             metrics = folder.metrics()
             figures = {key: _score(metrics, *place) for key, place in FIGURES.items()}
             row |= {"state": "finished", "epochs": metrics.get("epochs"), **figures}
-            if metrics.get("imported"):  # its folder may lie anywhere
-                row |= {"state": "imported", "plugin": config.get("plugin"), "corpus": config["data"]["corpus"]}
+            origin = run_folder.origin_of(metrics)
+            if origin != "trained":  # its folder may lie anywhere
+                row |= {"state": origin, "plugin": config.get("plugin"), "corpus": config["data"]["corpus"]}
     except (DataError, AttributeError, TypeError, ValueError, RecursionError):  # of a configuration that is none
         row["state"] = "damaged"
     return row

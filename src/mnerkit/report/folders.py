@@ -16,7 +16,7 @@ from mnerkit.errors import DataError, MnerkitError, first_line
 from mnerkit.plain_yaml import checked_text
 from mnerkit.release import RELEASE
 from mnerkit.runs.config.configuration import filled, is_whole
-from mnerkit.runs.run_folder import RunFolder, deciding, find
+from mnerkit.runs.run_folder import RunFolder, deciding, find, origin_of
 from mnerkit.strict_json import Unreadable, read_json
 
 ResultT = TypeVar("ResultT")
@@ -83,7 +83,8 @@ class Record:
     def label(self) -> str:
         """Its name in a list of runs."""
         types = "+".join(map(str, sequence(self.protocol.get("train_types"))))
-        origin = "imported" if self.metrics.get("imported") else f"seed {self.seed}"
+        origin = origin_of(self.metrics)
+        origin = f"seed {self.seed}" if origin == "trained" else origin
         parts = (self.plugin, self.ablation, self.corpus, types, origin, self.path.name)
         return " · ".join(part for part in parts if part)
 

@@ -23,8 +23,13 @@ def repetition(run: RunFolder, runs_dir: str | None = None, name: str | None = N
     """
     if not run.existing().finished:
         raise DataError(f"run {run.path} is not finished; the command that began it continues it")
-    if run.imported:
-        raise UsageError(f"run {run.path} was imported, not trained by mnerkit: there is nothing to repeat")
+    if run.origin != "trained":
+        what = (
+            "was imported, not trained by mnerkit"
+            if run.origin == "imported"
+            else "holds another program's predictions"
+        )
+        raise UsageError(f"run {run.path} {what}: there is nothing to repeat")
     metrics, configuration = run.metrics(), resolve(base=run.config())
     folder = Path(runs_dir) if runs_dir else run.path.resolve().parents[2]
     place = Place(name or f"{run.path.resolve().name}-repeat", folder, test="test" in metrics)

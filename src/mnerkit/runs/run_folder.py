@@ -77,9 +77,9 @@ class RunFolder:
         return self.metrics_file.is_file()
 
     @property
-    def imported(self) -> bool:
-        """Whether its weights were trained elsewhere (`mnerkit import`)."""
-        return self.finished and bool(self.metrics().get("imported"))
+    def origin(self) -> str:
+        """Where its weights or predictions come from: `trained` here, `imported` weights, or `foreign` predictions."""
+        return origin_of(self.metrics()) if self.finished else "trained"
 
     def config(self) -> dict[str, Any]:
         """The configuration that the run was started with."""
@@ -178,7 +178,7 @@ class RunFolder:
         if self.started and overwrite:
             self.clear()
         if self.started:
-            if self.imported or deciding(filled(self.config())) != deciding(config):
+            if self.origin != "trained" or deciding(filled(self.config())) != deciding(config):
                 raise UsageError(
                     f"{self.path} holds a run with another configuration; another --name, or --overwrite, is needed"
                 )
@@ -194,6 +194,11 @@ class RunFolder:
         but `overwrite` changes what there is.
         """
         return "new" if overwrite else "done" if self.finished else "resume"
+
+
+def origin_of(metrics: Mapping[str, Any]) -> str:
+    """What `RunFolder.origin` is by a run's metrics."""
+    return next((origin for origin in ("imported", "foreign") if metrics.get(origin)), "trained")
 
 
 def is_first_rank() -> bool:

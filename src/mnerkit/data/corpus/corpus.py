@@ -250,11 +250,21 @@ def _usable(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
         yield post
 
 
+def renamed_types(post: Post) -> Post:
+    """The post with the types of its tags under our names (`LABELS`)."""
+    return replace(post, tags=tuple(renamed_type(tag) for tag in post.tags or ()))
+
+
+def renamed_type(tag: str) -> str:
+    """A BIO tag with its type under our name."""
+    return f"{tag[:2]}{LABELS.get(tag[2:], tag[2:])}" if tag != "O" else tag
+
+
 def _completed(
     post: Post, files: ImageFolders, captions: dict[str, str], counts: Counter[str], own_captions: bool
 ) -> Post:
     """The post with mapped labels, and with files and captions of its pictures: a file's, else its own."""
-    tags = tuple(f"{tag[:2]}{LABELS.get(tag[2:], tag[2:])}" if tag != "O" else tag for tag in post.tags or ())
+    tags = renamed_types(post).tags or ()
     images = tuple(
         replace(
             ref,

@@ -6,12 +6,38 @@ import re
 from collections.abc import Sequence
 
 from mnerkit.data.corpus.records import RecordNotes
+from mnerkit.errors import DataError
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 _DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
 
 Numbered = tuple[int, str]
+
+
+def is_docstart(text: str) -> bool:
+    """Whether a line begins a document: `-DOCSTART-`, with or without further columns."""
+    return _DOCSTART.match(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text is a tag of BIO, IOB1, BIOES or the like."""
+    return _TAG.fullmatch(text) is not None
+
+
+def bio_tag(tag: str, where: str) -> str:
+    """The BIO tag of a tag of BIOES or the like; BIO and IOB1 tags stay, which the lenient rule reads alike.
+
+    Args:
+        tag: the tag.
+        where: file and line, for messages.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not is_tag(tag):
+        raise DataError(f"{where}: {tag[:40]!r} is no tag; tags are O, B-<type>, I-<type>, or those of BIOES.")
+    return _TO_BIO.get(tag[0], tag[0]) + tag[1:]
 
 
 def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Sequence[Numbered], bool]:
@@ -25,7 +51,7 @@ def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Seq
         notes: takes the remarks.
     """
     # the line of a document ends a post, as a blank one does
-    kept = [(number, "" if _DOCSTART.match(text) else text) for number, text in rows]
+    kept = [(number, "" if is_docstart(text) else text) for number, text in rows]
     body = [(number, text) for number, text in kept if text.strip(" \t") and not _names_post(text)]
     named = len(body) < sum(bool(text.strip(" \t")) for _, text in kept)
     separator = "\t" if body and "\t" in body[0][1] else " "
@@ -43,7 +69,7 @@ def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Seq
     tags = {number: row[column] for number, row in cells.items()}
     if any(tag[0] in _TO_BIO for tag in tags.values()):
         notes.taken["BIOES tags were read as BIO"] = None
-        tags = {number: _TO_BIO.get(tag[0], tag[0]) + tag[1:] for number, tag in tags.items()}
+        tags = {number: bio_tag(tag, stem) for number, tag in tags.items()}
     elif _is_iob1(kept, tags):
         notes.taken["IOB1 tags, with B- between neighbours alone, were read as BIO"] = None
         tags = _from_iob1(kept, tags)
@@ -70,7 +96,7 @@ def _names_post(text: str) -> bool:
 def _tag_column(rows: list[list[str]]) -> int | None:
     """The column of the tags: the last one; of coarse and fine types of the same entities, the coarse one."""
     columns = list(zip(*rows, strict=True))
-    tagged = [place for place in range(1, len(columns)) if all(map(_TAG.fullmatch, columns[place]))]
+    tagged = [place for place in range(1, len(columns)) if all(map(is_tag, columns[place]))]
     if not tagged or tagged[-1] != len(columns) - 1:
         return None
     roles = [tag[0] for tag in columns[-1]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from mnerkit.atomic_files import write_json, write_text
 from mnerkit.data.corpus.post import CorpusFacts
-from mnerkit.errors import CheckpointError, MnerkitError, UsageError
+from mnerkit.errors import CheckpointError
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.parameter_counts import within_memory
 from mnerkit.methods.tagger import Tagger, make_method
@@ -23,6 +22,7 @@ from mnerkit.runs.config.configuration import resolve
 from mnerkit.runs.fit import environment
 from mnerkit.runs.imports.released_form import PIECES, ReleasedForm, ours_of, types_of
 from mnerkit.runs.imports.weight_file import read_weights, without_prefix
+from mnerkit.runs.new_folder import filling, new_folder
 from mnerkit.runs.reporting import Report, quiet
 from mnerkit.runs.run import Run
 from mnerkit.runs.run_folder import RunFolder, as_written
@@ -72,7 +72,7 @@ def import_released(
     """
     quiet()
     form = ReleasedForm.of(plugin)
-    folder = _checked_folder(out, overwrite)
+    folder = new_folder(out, overwrite)
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     weights = _weights(paths, form)
     base = form.settings(weights)
@@ -110,25 +110,6 @@ def import_released(
     return Run(folder.path)
 
 
-def _checked_folder(out: str | Path, overwrite: bool) -> RunFolder:
-    """The folder of the new run.
-
-    Raises:
-        UsageError: something is there that may not be replaced.
-    """
-    folder = RunFolder(Path(out))
-    if "\0" in str(out):
-        raise UsageError(f"--out {str(out)[:80]!r}: no folder has a NUL in its name")
-    if folder.path.exists() and not folder.path.is_dir():
-        raise UsageError(f"--out {out} is a file; give the folder of a new run")
-    there = folder.path.exists() and any(folder.path.iterdir())
-    if there and not overwrite:
-        raise UsageError(f"--out {out} exists; give another folder, or --overwrite to replace the run in it")
-    if there and not folder.started:
-        raise UsageError(f"--out {out} holds files that are not a run's; give another folder")
-    return folder
-
-
 def _weights(paths: Sequence[Path], form: ReleasedForm) -> dict[str, Tensor]:
     """The weights of all files, under the names of the authors' code.
 
@@ -156,33 +137,18 @@ def _check_vocabulary(method: Tagger, pieces: int | None) -> None:
 
 
 def _write(method: Tagger, folder: RunFolder, imported: Mapping[str, Any], overwrite: bool) -> None:
-    """Write the run's folder; `metrics.json` comes last, so that a run that was broken off is recognised."""
-    new = not folder.path.exists()
-    with folder.writing():
-        if overwrite:
-            folder.clear()
-        try:
-            write_text(folder.config_file, yaml_text(as_written(method.config)))
-            content: dict[str, Any] = {"epoch": 0, "global_step": 0, "state_dict": method.state_dict()}
-            method.on_save_checkpoint(content)
-            content["mnerkit"]["imported"] = dict(imported)
-            AtomicCheckpoints().save_checkpoint(content, folder.best)
-            behaviours = identity.behaviours(method.config)
-            write_json(folder.path / "env.json", environment() | {"behaviours": behaviours})
-            metrics: dict[str, Any] = {
-                "plugin": method.plugin,
-                "ablation": None,
-                "seed": None,
-                "epochs": None,
-                "best_epoch": None,
-            }
-            metrics |= {"parameters": method.trainable_parameters(), "looks_at_test": 0, "imported": dict(imported)}
-            write_json(folder.metrics_file, metrics)
-        except (OSError, MnerkitError):
-            folder.clear()
-            if new:
-                shutil.rmtree(folder.path, ignore_errors=True)
-            raise
+    """Write the run's folder."""
+    with filling(folder, overwrite):
+        write_text(folder.config_file, yaml_text(as_written(method.config)))
+        content: dict[str, Any] = {"epoch": 0, "global_step": 0, "state_dict": method.state_dict()}
+        method.on_save_checkpoint(content)
+        content["mnerkit"]["imported"] = dict(imported)
+        AtomicCheckpoints().save_checkpoint(content, folder.best)
+        behaviours = identity.behaviours(method.config)
+        write_json(folder.path / "env.json", environment() | {"behaviours": behaviours})
+        metrics: dict[str, Any] = {"plugin": method.plugin, "ablation": None, "seed": None, "epochs": None}
+        metrics |= {"best_epoch": None, "parameters": method.trainable_parameters(), "looks_at_test": 0}
+        write_json(folder.metrics_file, metrics | {"imported": dict(imported)})
 
 
 def _summary(
