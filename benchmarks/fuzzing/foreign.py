@@ -93,7 +93,9 @@ def plain_records(rows: list[str]) -> Any:
 
 
 def plain_columns(rows: list[str]) -> Any:
-    found, id_, own, named = [], None, [], False
+    found: list[Any] = []
+    own: list[list[str]] = []
+    id_, named = None, False
     body = [row for row in rows if row.strip(" \t") and not DOCSTART.match(row)]
     body = [row for row in body if not row.startswith("IMGID:") or "\t" in row]
     tabs = "\t" in body[0]
