@@ -41,8 +41,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills bench-tweets \
-  fuzz parity structure clean
+  bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills \
+  bench-tweets fuzz parity structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -95,6 +95,9 @@ bench-train: setup ## time of an epoch against a plain training loop, on the twe
 
 bench-page: setup ## size of a report's page of 200 runs and 4,000 posts, and the time a browser takes to open it
 	$(BIN)/python benchmarks/bench_page.py
+
+bench-growth: setup ## data stats of a million posts, a table of 3,000 runs, a page of 200: time and memory
+	$(BIN)/python benchmarks/bench_growth.py
 
 bench-predict: setup ## predict 200,000 posts: memory in each quarter, posts a second; interrupted twice to the same bytes
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_predict.py

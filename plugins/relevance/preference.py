@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.readers import is_blank, lines
+from mnerkit.data.corpus.text_lines import is_blank, lines
 from mnerkit.data.random_draws import stream
 from mnerkit.errors import DataError, UsageError
 from mnerkit.strict_json import loads

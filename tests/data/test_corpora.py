@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mnerkit.data.corpus.corpus import check_disjoint, content_digest, load_corpus
+from mnerkit.data.corpus.corpus import check_disjoint, load_corpus
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import read_posts
+from mnerkit.data.corpus.releases import content_digest
 from mnerkit.errors import DataError, UsageError
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.data.corpus.foreign_columns import as_bio, is_plain
+from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.errors import DataError
 
 CASES = {
@@ -40,3 +44,21 @@ def test_tags_that_are_numbers_have_their_names_from_a_file_beside(tmp_path: Pat
         load_corpus(str(tmp_path))
     (tmp_path / "labels.txt").write_text("O\nB-PER\nI-PER\n")
     assert load_corpus(str(tmp_path)).splits["dev"][0].tags == ("O", "B-PER")
+
+
+TEXTS = ("", " ", "\t", "IMGID:1", "w\tO", "w\tB-PER", "w\tI-PER", "w\tI-LOC", "w\tB-LOC")
+ODD = ("-DOCSTART-\tO", "w\tS-PER", "w O", "w\tO\tO", "\tO", "w\tPER", "IMGID:2\tO", "- \tO")
+
+
+@given(st.lists(st.sampled_from(TEXTS), max_size=9), st.lists(st.sampled_from(ODD), max_size=1))
+def test_lines_that_count_as_plain_are_those_that_would_be_left_as_they_are(texts: list[str], odd: list[str]) -> None:
+    rows = list(enumerate([*texts[:4], *odd, *texts[4:]], 1))
+    notes = RecordNotes()
+    if is_plain(rows):
+        assert as_bio(rows, "train", notes) == (rows, True)
+        assert not notes.remarks()
+
+
+def test_the_usual_file_is_plain() -> None:
+    rows = ["IMGID:1", "we\tO", "Ann\tB-PER", "Lee\tI-PER", "", "IMGID:2", "-\tO", "Bob\tI-PER", ""]
+    assert is_plain(enumerate(rows, 1))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnerkit.data.batches.inputs import read_input
-from mnerkit.data.corpus import readers
+from mnerkit.data.corpus import readers, text_lines
 from mnerkit.data.corpus.readers import read_posts
 from mnerkit.errors import DataError
 
@@ -68,7 +68,7 @@ def test_a_json_list_is_read_as_records(tmp_path: Path) -> None:
 def test_a_json_list_on_one_line_may_be_long_and_has_a_limit_of_its_own(tmp_path: Path, monkeypatch) -> None:
     record = {"id": "a", "text": ["word"] * 50, "label": ["O"] * 50}
     (tmp_path / "train.json").write_text(" \n" + json.dumps([record] * 2000))
-    assert (tmp_path / "train.json").stat().st_size > readers.MAX_LINE
+    assert (tmp_path / "train.json").stat().st_size > text_lines.MAX_LINE
     assert len(read_posts(tmp_path / "train.json")) == len(list(read_input(tmp_path / "train.json"))) == 2000
     monkeypatch.setattr(readers, "MAX_LIST", 1000)
     with pytest.raises(DataError, match=r"a JSON list of \d+ bytes; the limit is 1000") as problem:
@@ -222,3 +222,21 @@ def test_pictures_of_input_lines_cannot_leave_the_folder(tmp_path: Path, name: s
     (tmp_path / "in.jsonl").write_text(json.dumps({"words": ["a"], "images": [name]}))
     with pytest.raises(DataError, match=r"plain name|leads out of its folder"):
         list(read_input(tmp_path / "in.jsonl", inside))
+
+
+@pytest.mark.parametrize("block", [1, 7, 64])
+def test_lines_are_the_same_however_the_file_is_cut_into_blocks(block: int, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(text_lines, "_BLOCK", block)
+    texts = ["first", "", "\x85 \u2028", "two\rparts", "\ufeffmark", "é" * 40, "last"]
+    (tmp_path / "t.txt").write_bytes(("\ufeff" + "\r\n".join(texts)).encode())
+    assert list(text_lines.lines(tmp_path / "t.txt")) == list(enumerate(texts, 1))
+    (tmp_path / "bad.txt").write_bytes(b"one\ntwo\n" + b"\xff\n" + b"four\n")
+    found = []
+    with pytest.raises(DataError, match=r"bad.txt:3: not UTF-8 \(byte 0xff at position 0\)"):
+        found.extend(text_lines.lines(tmp_path / "bad.txt"))
+    monkeypatch.setattr(text_lines, "MAX_LINE", 20)
+    (tmp_path / "long.txt").write_text(f"{'a' * 19}\n{'b' * 20}\n")
+    stream = text_lines.lines(tmp_path / "long.txt")
+    assert next(stream) == (1, "a" * 19)
+    with pytest.raises(DataError, match=r"long.txt:2: the line is longer than 20 bytes"):
+        next(stream)

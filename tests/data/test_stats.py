@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnerkit.data.corpus.corpus import Corpus, load_corpus
+from mnerkit.data.corpus import stats as stats_module
+from mnerkit.data.corpus.corpus import Corpus, CorpusReading, load_corpus
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.stats import corpus_stats, table
+from mnerkit.data.corpus.stats import corpus_stats, stats_of_files, table
 from mnerkit.data.corpus.verify import verify
 
 # posts, strict, lenient, orphan I- tags, posts without entities; of train, dev, test
@@ -125,3 +127,34 @@ def test_a_copy_without_pictures_is_told_where_they_are_to_be_had(real_data: Pat
 def test_statistics_of_the_probe() -> None:
     stats = corpus_stats(load_corpus("probe", variant="multi", limit=20))
     assert stats["release"] == "probe-multi version 1" and stats["splits"]["test"]["images"]["present"] >= 20
+
+
+FILES = {
+    "train": "IMGID:1\na\tI-PER\nb\tB-LOC\nc\tI-OTHER\n\nIMGID:1\nx\tO\n\nIMGID:3\nx\tO\n\nIMGID:7\nw\tO\n",
+    "valid": "IMGID:2\nx\tO\n\nIMGID:3\ny\tB-MIS\nz\tI-MIS\n",
+    "test": "IMGID:3\ny\tB-MIS\nz\tI-MIS\n\nIMGID:bad\nv\tO\n",
+}
+
+
+@pytest.mark.parametrize("layout", ["columns", "records"])
+def test_a_corpus_that_is_read_post_by_post_has_the_figures_of_one_in_memory(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats_module, "_AT_ONCE", 2)
+    for split, text in FILES.items():
+        if layout == "columns":
+            (tmp_path / f"{split}.txt").write_text(text)
+            continue
+        blocks = [block.split("\n") for block in text.strip().split("\n\n")]
+        with (tmp_path / f"{split}.jsonl").open("w") as stream:
+            for name, *rows in blocks:
+                words, tags = zip(*(row.split("\t") for row in rows), strict=True)
+                id_ = name.removeprefix("IMGID:")
+                stream.write(json.dumps({"id": id_, "text": words, "label": tags, "images": [f"{id_}.jpg"]}) + "\n")
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "1.jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    stats = stats_of_files(CorpusReading(str(tmp_path)))
+    assert stats == corpus_stats(load_corpus(str(tmp_path)))
+    assert (stats["duplicates"], stats["shared_ids"], stats["counts"]["repeated_ids"]) == (2, 1, 1)
+    assert stats["splits"]["train"]["images"] == {"present": 2, "missing": 2, "broken": 0}
+    assert stats["splits"]["test"]["images"] == {"present": 0, "missing": 1, "broken": 1}

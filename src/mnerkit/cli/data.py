@@ -18,6 +18,7 @@ from mnerkit.options import declared, make
 from mnerkit.printable import json_text, show
 
 if TYPE_CHECKING:
+    from mnerkit.data.batches.needs import Needs
     from mnerkit.data.corpus.corpus import Corpus
 
 _CORPORA = "\n".join(f"  {name:<14}{entry.about}" for name, entry in CORPORA.items())
@@ -165,19 +166,26 @@ def _splits_there(options: argparse.Namespace) -> Corpus:
 
 
 def _stats(options: argparse.Namespace) -> int:
-    from mnerkit.data.corpus.stats import corpus_stats, table
+    from mnerkit.data.corpus.corpus import CorpusReading
+    from mnerkit.data.corpus.post import CorpusFacts
+    from mnerkit.data.corpus.stats import corpus_stats, stats_of_files, table
 
     if options.max_tokens is not None and options.tower is None:
         raise UsageError("--max_tokens needs --tower NAME: whose pieces are counted")
-    corpus, needs = _splits_there(options), None
-    if options.tower is not None:
+
+    def needs_of(facts: CorpusFacts) -> Needs:
         from mnerkit.data.batches.needs import Needs
-        from mnerkit.data.corpus.post import CorpusFacts
         from mnerkit.towers.by_name import text_reader
 
-        facts = CorpusFacts.of(corpus.types, corpus.splits.get("train", []))
-        needs = Needs(text_reader(options.tower, facts, options.max_tokens or 128), frozenset({"second"}))
-    stats = corpus_stats(corpus, needs=needs)
+        return Needs(text_reader(options.tower, facts, options.max_tokens or 128), frozenset({"second"}))
+
+    if options.corpus == "probe":
+        corpus = _corpus(options)
+        facts = CorpusFacts.of(corpus.types, corpus.splits["train"])
+        stats = corpus_stats(corpus, needs=needs_of(facts) if options.tower is not None else None)
+    else:
+        reading = CorpusReading(options.corpus, options.root, options.variant, options.captions)
+        stats = stats_of_files(reading, needs_of if options.tower is not None else None)
     show(json_text(stats, 2) if options.json else table(stats))
     return 0
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from mnerkit.atomic_files import write_json, write_lines, write_text
 from mnerkit.data.corpus.catalogue import CORPORA
-from mnerkit.data.corpus.corpus import check_disjoint, combined_digest, content_digest, load_corpus, renamed_types
+from mnerkit.data.corpus.corpus import check_disjoint, load_corpus, renamed_types
 from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.readers import read_posts
 from mnerkit.data.corpus.records import RecordNotes
+from mnerkit.data.corpus.releases import combined_digest, content_digest
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, UsageError, did_you_mean
 from mnerkit.plain_yaml import yaml_text

@@ -20,8 +20,8 @@ from typing import Any
 from mnerkit.data.corpus.corpus import LABELS, renamed_type
 from mnerkit.data.corpus.foreign_columns import bio_tag, is_docstart, is_tag
 from mnerkit.data.corpus.post import Entity, Post
-from mnerkit.data.corpus.readers import beginning, is_blank, json_lines, lines
 from mnerkit.data.corpus.tags import tags_of
+from mnerkit.data.corpus.text_lines import beginning, is_blank, json_lines, lines
 from mnerkit.errors import DataError, shown
 
 _TAG_KEYS = ("entities", "tags", "label", "ner_tags", "predictions", "predicted")

@@ -16,7 +16,8 @@ from typing import Annotated, Any, BinaryIO, Literal
 from pydantic import Field
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.readers import MAX_LINE, MAX_LIST, bio_posts, decoded, is_blank, record_of
+from mnerkit.data.corpus.readers import MAX_LIST, bio_posts, record_of
+from mnerkit.data.corpus.text_lines import MAX_LINE, decoded, is_blank
 from mnerkit.errors import DataError
 from mnerkit.strict_json import loads
 from mnerkit.validation import Content

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.catalogue import Place, find_corpus
 from mnerkit.data.corpus.corpus_files import SPLITS, ImageFolders, crop_folder, image_folders
-from mnerkit.data.corpus.post import PictureObject, Post
-from mnerkit.data.corpus.readers import lines, read_posts
+from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.readers import stream_posts
 from mnerkit.data.corpus.records import RecordNotes
-from mnerkit.data.corpus.releases import matching_release
-from mnerkit.data.corpus.tags import orphans, switches
+from mnerkit.data.corpus.releases import ContentDigest, combined_digest, matching_release
+from mnerkit.data.corpus.tags import orphans_and_switches
+from mnerkit.data.corpus.text_lines import lines
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
 LABELS = {"OTHER": "MISC", "MIS": "MISC"}  # names that releases give to one type
+_RENAMED = {f"{role}-{label}" for role in "BI" for label in LABELS}
 COUNTS = {
     "orphans": "`I-` tags after O",
     "switches": "`I-` tags after another type",
@@ -125,76 +125,133 @@ def load_corpus(
             raise UsageError(f"no split {split!r}: {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}")
     if name == "probe":
         return _probe(variant or "default", splits, limit)
-    place = find_corpus(name, root, variant)
-    absent = [split for split in splits if split not in place.files]
-    if absent:
-        raise DataError(
-            f"{place.folder} has no {' and no '.join(absent)} split.\n"
-            f"Its files are to be called train, valid (or dev) and test, with .txt, .json or .jsonl."
-        )
-    folders = image_folders(place.name, place.folder, place.root, place.own)
-    files, notes = ImageFolders(folders), RecordNotes()
-    known_types = None if place.own else (*TYPES, *LABELS)
-    posts = {split: read_posts(file, known_types, files, notes) for split, file in place.files.items()}
-    digests = {split: content_digest(posts[split]) for split in posts}
+    reading = CorpusReading(name, root, variant, captions, splits)
+    posts = {split: list(reading.posts(split)) for split in reading.place.files}
     every_post = [post for each in posts.values() for post in each]
-    types = {LABELS.get(tag[2:], tag[2:]) for post in every_post for tag in post.tags or () if tag != "O"}
-    corpus = Corpus(
-        name=place.name,
-        variant=variant or "default",
-        digest=combined_digest(digests),
-        release=matching_release(digests),
-        types=(*(kind for kind in TYPES if kind in types), *sorted(types.difference(TYPES))) if place.own else TYPES,
-        splits={},
-        digests=digests,
-        files=place.files,
-        folders=folders,
-        crops=crop_folder(place.name, place.folder, place.root),
-        root=place.root,
-        pictures=frozenset(ref.name for post in every_post for ref in post.images),
-        ids=frozenset(post.id for post in every_post),
-        split_ids={split: frozenset(post.id for post in each) for split, each in posts.items()},
-        remarks=[f"{place.folder}: {remark}" for remark in notes.remarks()],
-    )
-    counts: Counter[str] = Counter()
-    texts, corpus.captions = _captions(captions, place)
-    for split in splits:
-        corpus.splits[split] = [
-            _completed(post, files, texts, counts, captions != "none") for post in _usable(posts[split][:limit], counts)
-        ]
-    if captions not in (None, "none") and counts["without_caption"]:
-        refs = (ref for each in corpus.splits.values() for post in each for ref in post.images)
-        first = next(ref.name for ref in refs if ref.caption is None)
-        raise DataError(
-            f"{captions} lacks the captions of {counts['without_caption']} pictures of {name}, the first is {first!r}."
-            "\nIts lines must be '<picture> :<caption>', one for each picture."
-        )
-    corpus.counts = {key: counts[key] for key in COUNTS}
+    corpus = reading.corpus()
+    corpus.pictures = frozenset(ref.name for post in every_post for ref in post.images)
+    corpus.ids = frozenset(post.id for post in every_post)
+    corpus.split_ids = {split: frozenset(post.id for post in each) for split, each in posts.items()}
+    corpus.splits = {split: list(reading.completed(posts[split][:limit])) for split in splits}
+    corpus.counts = reading.checked_counts()
     return corpus
 
 
-def content_digest(posts: Iterable[Post]) -> str:
-    """SHA-256 of the content of posts: ids, words, tags as the file has them, picture names and what is said of them.
+class CorpusReading:
+    """One reading of a corpus's files, post by post: nothing of a post is kept.
 
-    Line ends, blank lines and the file format do not matter, so the digest also certifies the reading.
+    Attributes:
+        place: where they are.
+        counts: of the posts that were completed, by the names of `COUNTS`.
+        captions: the file of captions that is in use.
     """
-    whole = hashlib.sha256()
-    for post in posts:
-        content: list[Any] = [post.id, post.words, post.tags, [ref.name for ref in post.images]]
-        annotations = [[ref.caption, ref.relevance, [_object(each) for each in ref.objects]] for ref in post.images]
-        if any(part for each in annotations for part in each) or any(ref.relevance == 0 for ref in post.images):
-            content.append(annotations)
-        whole.update(json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
-    return whole.hexdigest()
 
+    def __init__(
+        self,
+        name: str,
+        root: str | Path | None = None,
+        variant: str | None = None,
+        captions: str | Path | None = None,
+        splits: Sequence[str] = (),
+    ) -> None:
+        """Find the files; the arguments are those of `load_corpus`, and its errors.
 
-def _object(each: PictureObject) -> list[Any]:
-    return [each.box, each.score, each.label]
+        Raises:
+            UsageError: no such corpus or variant.
+            DataError: there are none, or none of one of `splits`; the captions are malformed.
+        """
+        self._name, self._variant = name, variant
+        self.place = find_corpus(name, root, variant)
+        absent = [split for split in splits if split not in self.place.files]
+        if absent:
+            raise DataError(
+                f"{self.place.folder} has no {' and no '.join(absent)} split.\n"
+                f"Its files are to be called train, valid (or dev) and test, with .txt, .json or .jsonl."
+            )
+        self._folders = image_folders(self.place.name, self.place.folder, self.place.root, self.place.own)
+        self._files, self._notes = ImageFolders(self._folders), RecordNotes()
+        self._given_captions = captions
+        self._texts, self.captions = _captions(captions, self.place)
+        self._without_caption = ""  # the first such picture
+        self._tags: set[str] = set()
+        self._digests: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
 
+    def posts(self, split: str) -> Iterator[Post]:
+        """The posts of a split as its file has them.
 
-def combined_digest(digests: dict[str, str]) -> str:
-    """One digest from those of the splits."""
-    return hashlib.sha256("".join(f"{split} {digests[split]}\n" for split in sorted(digests)).encode()).hexdigest()
+        Raises:
+            DataError: with file and line: it is malformed, or empty.
+        """
+        known_types = None if self.place.own else (*TYPES, *LABELS)
+        digest = ContentDigest()
+        for post in stream_posts(self.place.files[split], known_types, self._files, self._notes):
+            digest.add(post)
+            self._tags.update(post.tags or ())
+            yield post
+        self._digests[split] = digest.hexdigest()
+
+    def completed(self, posts: Iterable[Post]) -> Iterator[Post]:
+        """Posts of one split with what the file does not say: labels mapped, ids unique, pictures and captions."""
+        for post in _usable(posts, self.counts):
+            yield self._completed(post)
+
+    def _completed(self, post: Post) -> Post:
+        """The post with mapped labels, and with files and captions of its pictures: a file's, else its own."""
+        counts, tags = self.counts, post.tags or ()
+        if not _RENAMED.isdisjoint(tags):
+            tags = tuple(map(renamed_type, tags))
+            counts["mapped_labels"] += sum(new != old for new, old in zip(tags, post.tags or (), strict=True))
+        images = []
+        for ref in post.images:
+            path, own = self._files.find(ref.name), ref.caption if self._given_captions != "none" else None
+            caption = _caption(ref.name, self._texts, own)
+            images.append(ImageRef(ref.name, path, ref.pixels, caption, ref.objects, ref.relevance))
+            counts["missing_images"] += not images[-1].present
+            if caption is None:
+                counts["without_caption"] += 1
+                self._without_caption = self._without_caption or ref.name
+        orphans, switches = orphans_and_switches(tags)
+        counts["orphans"] += orphans
+        counts["switches"] += switches
+        counts["images"] += len(images)
+        return Post(post.id, post.words, tags, tuple(images), post.text, post.offsets, post.truth)
+
+    def checked_counts(self) -> dict[str, int]:
+        """The counts of the posts that were completed.
+
+        Raises:
+            DataError: the captions were given, and lack pictures.
+        """
+        lacking = self.counts["without_caption"]
+        if self._given_captions not in (None, "none") and lacking:
+            raise DataError(
+                f"{self._given_captions} lacks the captions of {lacking} pictures of {self._name}, the first is "
+                f"{self._without_caption!r}.\nIts lines must be '<picture> :<caption>', one for each picture."
+            )
+        return {key: self.counts[key] for key in COUNTS}
+
+    def corpus(self) -> Corpus:
+        """What is known when the posts of all splits have been read: a corpus without posts."""
+        types = {LABELS.get(tag[2:], tag[2:]) for tag in self._tags if tag != "O"}
+        place = self.place
+        return Corpus(
+            name=place.name,
+            variant=self._variant or "default",
+            digest=combined_digest(self._digests),
+            release=matching_release(self._digests),
+            types=(*(kind for kind in TYPES if kind in types), *sorted(types.difference(TYPES)))
+            if place.own
+            else TYPES,
+            splits={},
+            digests=self._digests,
+            files=place.files,
+            folders=self._folders,
+            crops=crop_folder(place.name, place.folder, place.root),
+            captions=self.captions,
+            root=place.root,
+            remarks=[f"{place.folder}: {remark}" for remark in self._notes.remarks()],
+        )
 
 
 def check_disjoint(train: Iterable[Post], test: Iterable[Post]) -> None:
@@ -236,17 +293,20 @@ def _probe(preset: str, splits: Sequence[str], limit: int | None) -> Corpus:
     )
 
 
-def _usable(posts: Iterable[Post], counts: Counter[str]) -> Iterable[Post]:
+def _usable(posts: Iterable[Post], counts: Counter[str]) -> Iterator[Post]:
     """Posts with words, under ids that are unique within the split."""
-    id_counts: Counter[str] = Counter()
+    ids: set[str] = set()
+    repeats: Counter[str] = Counter()  # of ids, few of which repeat
     for post in posts:
         if not post.words:
             counts["without_words"] += 1
             continue
-        id_counts[post.id] += 1
-        if id_counts[post.id] > 1:
+        if post.id in ids:
+            repeats[post.id] += 1
             counts["repeated_ids"] += 1
-            post = replace(post, id=f"{post.id}#{id_counts[post.id]}")
+            post = replace(post, id=f"{post.id}#{repeats[post.id] + 1}")
+        else:
+            ids.add(post.id)
         yield post
 
 
@@ -258,28 +318,6 @@ def renamed_types(post: Post) -> Post:
 def renamed_type(tag: str) -> str:
     """A BIO tag with its type under our name."""
     return f"{tag[:2]}{LABELS.get(tag[2:], tag[2:])}" if tag != "O" else tag
-
-
-def _completed(
-    post: Post, files: ImageFolders, captions: dict[str, str], counts: Counter[str], own_captions: bool
-) -> Post:
-    """The post with mapped labels, and with files and captions of its pictures: a file's, else its own."""
-    tags = renamed_types(post).tags or ()
-    images = tuple(
-        replace(
-            ref,
-            path=files.find(ref.name),
-            caption=_caption(ref.name, captions, ref.caption if own_captions else None),
-        )
-        for ref in post.images
-    )
-    counts["orphans"] += orphans(tags)
-    counts["switches"] += switches(tags)
-    counts["mapped_labels"] += sum(new != old for new, old in zip(tags, post.tags or (), strict=True))
-    counts["images"] += len(images)
-    counts["missing_images"] += sum(not ref.present for ref in images)
-    counts["without_caption"] += sum(ref.caption is None for ref in images)
-    return replace(post, tags=tags, images=images)
 
 
 def _caption(name: str, captions: dict[str, str], default: str | None) -> str | None:

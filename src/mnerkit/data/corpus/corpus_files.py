@@ -19,6 +19,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 # The merged release of MNER-MI-Plus calls the picture O_26.jpg of Twitter-2017 `twitter2017-O_26.jpg`.
 _MERGED = re.compile(r"twitter20\d\d-(?=.)")
 _MAX_NAME = 255
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")  # the names of most pictures, and surely harmless
 
 
 def safe_name(name: str, where: str) -> str:
@@ -32,6 +33,8 @@ def safe_name(name: str, where: str) -> str:
         DataError: the name is empty, absolute, has a `..`, a backslash, control characters or half of a surrogate
             pair, or is too long.
     """
+    if _PLAIN_NAME.fullmatch(name):
+        return name
     parts = name.split("/")
     hostile = (
         not name
@@ -79,24 +82,23 @@ class ImageFolders:
         Raises:
             DataError: the file is a link that leads out of its folder.
         """
+        listings = {} if "/" in name else {folder: self._listing(folder) for folder in self.folders}
         for candidate in _candidates(name):
-            for folder in self.folders:
-                path = self._in(folder, candidate)
-                if path is not None:
-                    return path
+            for folder, names in listings.items():
+                if candidate in names:
+                    path = folder / candidate
+                    return _contained(path, folder) if names[candidate] else path
+            for folder in self.folders if not listings else ():
+                if (path := folder / candidate).is_file():
+                    return _contained(path, folder)
         return None
 
-    def _in(self, folder: Path, name: str) -> Path | None:
-        if "/" in name:
-            path = folder / name
-            return _contained(path, folder) if path.is_file() else None
+    def _listing(self, folder: Path) -> dict[str, bool]:
+        """The names of a folder's files, and whether they are links."""
         if folder not in self._listed:
             with os.scandir(folder) as entries:
                 self._listed[folder] = {entry.name: entry.is_symlink() for entry in entries if _is_file(entry)}
-        linked = self._listed[folder].get(name)
-        if linked is None:
-            return None
-        return _contained(folder / name, folder) if linked else folder / name
+        return self._listed[folder]
 
 
 def _candidates(name: str) -> Iterable[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.errors import DataError
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
+_BIO_TAG = re.compile(r"O|[BI]-\S+")
 _TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 _DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
 
@@ -38,6 +39,36 @@ def bio_tag(tag: str, where: str) -> str:
     if not is_tag(tag):
         raise DataError(f"{where}: {tag[:40]!r} is no tag; tags are O, B-<type>, I-<type>, or those of BIOES.")
     return _TO_BIO.get(tag[0], tag[0]) + tag[1:]
+
+
+def is_plain(rows: Iterable[Numbered]) -> bool:
+    """Whether `as_bio` would leave these lines as they are and note nothing: `IMGID:` lines, and words with BIO tags.
+
+    It may say no where that holds, but never yes where it doesn't; it looks at the lines one by one.
+    """
+    tags: set[str] = set()
+    named = beginning = orphan = apart = False
+    before = "O"
+    for _, text in rows:
+        word, tab, tag = text.partition("\t")
+        if apart and tag in tags and word and word[0] != "-":
+            continue
+        if not tab:
+            if not _names_post(text) and text.strip(" "):
+                return False
+            named, before = named or bool(text.strip(" ")), "O"
+            continue
+        if tag not in tags:
+            if not _BIO_TAG.fullmatch(tag):
+                return False
+            tags.add(tag)
+        if not word or is_docstart(text):
+            return False
+        if not apart and tag != "O":
+            beginning, apart = beginning or tag[0] == "B", tag[0] == "B" and tag[1:] != before[1:]
+            orphan = orphan or (tag[0] == "I" and before == "O")
+        before = tag
+    return named and (apart or not beginning or not orphan)
 
 
 def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Sequence[Numbered], bool]:

@@ -7,9 +7,6 @@ Two formats, told apart by content:
 - **records** (MNER-MI, MNER-MI-Plus): one object a line, `{"id", "text": [words], "label": [tags], "images": [names]}`,
   as JSON or, in the merged release, as a Python literal. A file that is one JSON list of such objects is read too. A
   record without `id` is called after its file and line (`train-7`).
-
-Lines end at a line feed and nowhere else: the tweets hold C1 control characters, no-break spaces and zero-width
-characters that `str.splitlines` and `str.split` would cut at.
 """
 
 from __future__ import annotations
@@ -25,104 +22,35 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
-from mnerkit.data.corpus.foreign_columns import as_bio
+from mnerkit.data.corpus.foreign_columns import as_bio, is_plain
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
+from mnerkit.data.corpus.text_lines import beginning, decoded, is_blank, lines
 from mnerkit.errors import DataError
 from mnerkit.strict_json import loads
 
-MAX_LINE = 1 << 20  # bytes of one line: thousands of times a tweet
 MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
 MAX_LITERAL = 1 << 18  # letters of a Python literal, which takes five hundred times its size to parse
 MAX_DEPTH = 8  # brackets within brackets of a Python literal: a record has 2
 
-_BEGINNING = 4096
 _TAG = re.compile(r"O|[BI]-\S+")
 # a string, to the end of the text if it is not closed: tried from every quote, it would cost the square of the line
 _STRING = re.compile(r"'(?:\\.|[^'\\])*('?)|\"(?:\\.|[^\"\\])*(\"?)", re.DOTALL)
 _PLAIN = re.compile(r"(?:[\s\[\](){},:]|True|False|None|(?<![\d.])-?\d+(?:\.\d+)?(?![\d.]))*")  # one way to match
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a UTF-8 file, without their line end; a byte order mark is dropped.
-
-    Raises:
-        DataError: the file can't be read, a line is not UTF-8, has a NUL, or is longer than `MAX_LINE` bytes.
-    """
-    try:
-        with open(path, "rb") as handle:
-            number = 0
-            while raw := handle.readline(MAX_LINE + 1):
-                number += 1
-                if len(raw) > MAX_LINE:
-                    raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE} bytes.")
-                yield number, decoded(raw, path, number).removesuffix("\n").removesuffix("\r")
-    except OSError as problem:
-        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+def read_posts(path: Path, *how: Any, **more: Any) -> list[Post]:
+    """All posts of an annotation file; see `stream_posts`."""
+    return list(stream_posts(path, *how, **more))
 
 
-def decoded(raw: bytes, path: Path | str, number: int) -> str:
-    """The text of a line, or of a whole file as its first line.
-
-    Raises:
-        DataError: it is not UTF-8, or has a NUL.
-    """
-    try:
-        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as wrong:
-        raise DataError(
-            f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
-            "\nSave the file as UTF-8."
-        ) from None
-    if "\0" in text:
-        raise DataError(f"{path}:{number}: a NUL character; is this UTF-16?\nSave the file as UTF-8.")
-    return text
-
-
-def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place (file and line) and content of each line of a file of JSON objects; blank lines are passed over.
-
-    Raises:
-        DataError: as `lines`; or with file and line: not JSON, or no object.
-    """
-    name = str(path)  # once, and not for each of very many lines
-    for number, text in lines(path):
-        if not text.strip():
-            continue
-        where = f"{name}:{number}"
-        try:
-            row = loads(text)
-        except (ValueError, RecursionError) as problem:
-            raise DataError(f"{where}: not JSON ({str(problem)[:80]}): {text[:60]!r}.") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: expected a JSON object, found {text[:60]!r}.")
-        yield where, row
-
-
-def beginning(path: Path) -> str:
-    """The first characters of the first line that is not blank; a long line is not read to its end.
-
-    Raises:
-        DataError: the file can't be read.
-    """
-    try:
-        with open(path, "rb") as handle:
-            while raw := handle.readline(_BEGINNING):
-                text = raw.decode("utf-8-sig", "replace")
-                if not is_blank(text.rstrip("\r\n")):
-                    return text
-    except OSError as problem:
-        raise DataError(f"{path} can't be read: {problem.strerror}.") from None
-    return ""
-
-
-def read_posts(
+def stream_posts(
     path: Path,
     types: Collection[str] | None = None,
     folders: ImageFolders | None = None,
     notes: RecordNotes | None = None,
-) -> list[Post]:
-    """All posts of an annotation file in either format; pictures are named, not yet looked up, unless they have boxes.
+) -> Iterator[Post]:
+    """Posts of an annotation file in either format; pictures are named, not yet looked up, unless they have boxes.
 
     Args:
         path: the file.
@@ -135,15 +63,18 @@ def read_posts(
     """
     first = beginning(path).lstrip()
     if first[:1] in ("{", "["):
-        posts = list(read_records(path, types, folders, notes))
-    elif types is None and notes is not None:  # a user's own corpus
+        posts = read_records(path, types, folders, notes)
+    elif types is None and notes is not None and not is_plain(lines(path)):  # a user's own corpus, of another layout
         rows, named = as_bio(list(lines(path)), path.stem, notes)
-        posts = [post if named else replace(post, images=()) for post in bio_posts(rows, str(path))]
+        posts = (post if named else replace(post, images=()) for post in bio_posts(rows, str(path)))
     else:
-        posts = list(read_bio(path, types))
-    if not posts:
+        posts = read_bio(path, types)
+    empty = True
+    for post in posts:
+        empty = False
+        yield post
+    if empty:
         raise DataError(f"{path} holds no posts.")
-    return posts
 
 
 def read_records(
@@ -157,13 +88,16 @@ def read_records(
     Raises:
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
+    checked: set[str] = set()  # tags
     for where, number, record in records(path):
         record = _with_tag_names(record, path, where)
         # an id unlike that of any record of another split
         post = post_of(record, where, f"{path.stem}-{number}", folders if _has_boxes(record) else None, notes)
         if post.tags is None:
             raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
-        check_tags(post.tags, where, types)
+        if not checked.issuperset(post.tags):
+            check_tags(post.tags, where, types)
+            checked.update(post.tags)
         yield post
 
 
@@ -206,9 +140,14 @@ def bio_posts(numbered: Iterable[tuple[int, str]], path: str, types: Collection[
     """Posts of the numbered lines of an IMGID/BIO file, as `read_bio` returns them."""
     words: list[str] = []
     tags: list[str] = []
+    checked: set[str] = set()  # tags
     id_, closed = "", True
     for number, text in numbered:
-        if text.startswith("IMGID:") and "\t" not in text:
+        word, _, tag = text.partition("\t")
+        if tag in checked and word and not closed:
+            words.append(word)
+            tags.append(tag)
+        elif text.startswith("IMGID:") and "\t" not in text:
             if words:
                 yield _bio_post(id_, words, tags)
             elif not closed:
@@ -228,17 +167,13 @@ def bio_posts(numbered: Iterable[tuple[int, str]], path: str, types: Collection[
                     f"{path}:{number}: the word {word[:40]!r} belongs to no post.\nAn IMGID: line is missing."
                 )
             check_tags(columns, f"{path}:{number}", types)
+            checked.update(columns)
             words.append(word)
             tags.append(columns[0])
     if words:
         yield _bio_post(id_, words, tags)
     elif not closed:
         raise DataError(f"{path}: a post, IMGID:{id_}, has no words.")
-
-
-def is_blank(text: str) -> bool:
-    """Whether a line separates posts: nothing but spaces and tabs."""
-    return not text.strip(" \t")
 
 
 def _bio_post(id_: str, words: list[str], tags: list[str]) -> Post:

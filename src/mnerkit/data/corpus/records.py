@@ -196,9 +196,16 @@ def _keys_of(record: dict[Any, Any]) -> str:
 
 
 def _strings(value: Any, key: str, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+    try:
+        whole = "".join(value) if isinstance(value, list | tuple) else None
+    except TypeError:
+        whole = None
+    if whole is None:
         raise DataError(f"{where}: {key!r} must be a list of strings.")
-    return tuple(clean(each, where) for each in value)
+    if not whole.isascii() or "\0" in whole:
+        for each in value:
+            clean(each, where)
+    return tuple(value)
 
 
 def clean(text: str, where: str) -> str:
@@ -207,7 +214,7 @@ def clean(text: str, where: str) -> str:
     Raises:
         DataError: half of a surrogate pair, or a NUL.
     """
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{where}: half of a surrogate pair in {ascii(text)[:60]}; no file can be written with it.")
     if "\0" in text:
         raise DataError(f"{where}: a NUL character in {ascii(text)[:60]}.")

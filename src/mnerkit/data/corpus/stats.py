@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from mnerkit import text_table
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.batches.truncation import truncation
-from mnerkit.data.corpus.corpus import Corpus
-from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.tags import Chunking, entities, orphans, switches
+from mnerkit.data.corpus.corpus import Corpus, CorpusReading
+from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
+from mnerkit.data.corpus.tags import Chunking, entities, orphans_and_switches
 from mnerkit.data.pictures.decoding import check
 from mnerkit.errors import DataError
 from mnerkit.printable import Printable, printable
+
+_DIGEST = 16  # bytes of the digest of a text or id: no two of any corpus collide
+_AT_ONCE = 4096  # posts whose pictures are decoded together
 
 
 def corpus_stats(corpus: Corpus, pictures: bool = True, needs: Needs | None = None) -> dict[str, Any]:
@@ -30,24 +36,123 @@ def corpus_stats(corpus: Corpus, pictures: bool = True, needs: Needs | None = No
         `corpus`, `variant`, `digest`, `release`, `types`, `captions`, `crops`; `splits`: for each split `posts`,
         `words`, `entities` (`strict` and `lenient`: number by type and `all`), `orphans` (`I-` tags after O),
         `switches` (`I-` tags after another type), `without_entities` (posts), `images` (`present`, `missing`,
-        `broken`), `by_images` (posts by their number of images), `digest`; `duplicates` (number of `duplicate_texts`);
-        `shared_ids` (ids in more than one split); `counts` of the corpus.
+        `broken`), `by_images` (posts by their number of images), `digest`; `duplicates` (number of texts, word by word
+        the same, that are in more than one split: 7 in Twitter-2015, 1 in Twitter-2017); `shared_ids` (ids in more than
+        one split); `counts` of the corpus.
     """
-    splits = {}
-    for split, posts in corpus.splits.items():
-        splits[split] = {
-            "posts": len(posts),
-            "words": sum(len(post.words) for post in posts),
-            "entities": {"strict": _entities(posts, corpus, "strict"), "lenient": _entities(posts, corpus, "lenient")},
-            "orphans": sum(orphans(post.tags or ()) for post in posts),
-            "switches": sum(switches(post.tags or ()) for post in posts),
-            "without_entities": sum(not entities(post.tags or ()) for post in posts),
-            "images": _images(posts, pictures),
-            "by_images": dict(sorted(Counter(len(post.images) for post in posts).items())),
-            "digest": corpus.digests.get(split),
+    counts = {split: _SplitCounts.of(posts, pictures) for split, posts in corpus.splits.items()}
+    return _stats(corpus, counts, corpus.splits, needs)
+
+
+def stats_of_files(reading: CorpusReading, needs_of: Callable[[CorpusFacts], Needs] | None = None) -> dict[str, Any]:
+    """`corpus_stats` of all splits that have files, without ever holding their posts in memory.
+
+    Args:
+        reading: of the files, before anything was read.
+        needs_of: what a text tower reads that is made for a corpus; the files are read again for it.
+
+    Raises:
+        DataError: see `load_corpus`.
+    """
+
+    def posts(split: str) -> Iterator[Post]:
+        return reading.completed(reading.posts(split))
+
+    counts = {split: _SplitCounts.of(posts(split)) for split in reading.place.files}
+    corpus = reading.corpus()
+    corpus.counts = reading.checked_counts()
+    needs = None
+    if needs_of is not None:
+        needs = needs_of(CorpusFacts.of(corpus.types, posts("train") if "train" in counts else ()))
+    return _stats(corpus, counts, {split: posts(split) for split in counts}, needs)
+
+
+@dataclass
+class _SplitCounts:
+    """What is counted of the posts of a split; of each text and id only a digest is kept.
+
+    Attributes:
+        entities: by chunking rule and type.
+        by_images: posts by their number of images.
+        images: by state.
+        texts: digests of the words of each post, of `_DIGEST` bytes.
+        ids: digests of the ids.
+    """
+
+    posts: int = 0
+    words: int = 0
+    orphans: int = 0
+    switches: int = 0
+    without_entities: int = 0
+    entities: dict[Chunking, Counter[str]] = field(default_factory=lambda: {"strict": Counter(), "lenient": Counter()})
+    by_images: Counter[int] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
+    texts: bytearray = field(default_factory=bytearray)
+    ids: bytearray = field(default_factory=bytearray)
+
+    @classmethod
+    def of(cls, posts: Iterable[Post], pictures: bool = True) -> _SplitCounts:
+        """Count posts; see `corpus_stats`."""
+        counts, stream = cls(), iter(posts)
+        while some := list(islice(stream, _AT_ONCE)):
+            for post in some:
+                counts.add(post)
+            counts.images["broken"] += len(_broken(some)) if pictures else 0
+        return counts
+
+    def add(self, post: Post) -> None:
+        """Count a post, all but its broken pictures."""
+        tags = post.tags or ()
+        orphans, switches = orphans_and_switches(tags)
+        lenient = [entity.type for entity in entities(tags)]
+        irregular = orphans or switches  # without these the rules agree
+        strict = [entity.type for entity in entities(tags, "strict")] if irregular else lenient
+        self.posts += 1
+        self.words += len(post.words)
+        self.orphans += orphans
+        self.switches += switches
+        self.without_entities += not lenient
+        for kind in lenient:
+            self.entities["lenient"][kind] += 1
+        for kind in strict:
+            self.entities["strict"][kind] += 1
+        self.by_images[len(post.images)] += 1
+        for ref in post.images:
+            self.images["present" if ref.present else "missing"] += 1
+        self.texts += _digest("\0".join(post.words))
+        self.ids += _digest(post.id)
+
+    def record(self, types: Sequence[str], digest: str | None) -> dict[str, Any]:
+        """The counts as plain data."""
+        by_rule: dict[str, dict[str, int]] = {
+            rule: {kind: counts[kind] for kind in types} | {"all": counts.total()}
+            for rule, counts in self.entities.items()
         }
-        if needs is not None:
-            splits[split]["truncation"] = truncation(posts, needs).record()
+        broken = self.images["broken"]
+        return {
+            "posts": self.posts,
+            "words": self.words,
+            "entities": by_rule,
+            "orphans": self.orphans,
+            "switches": self.switches,
+            "without_entities": self.without_entities,
+            "images": {
+                "present": self.images["present"] - broken,
+                "missing": self.images["missing"],
+                "broken": broken,
+            },
+            "by_images": dict(sorted(self.by_images.items())),
+            "digest": digest,
+        }
+
+
+def _stats(
+    corpus: Corpus, counts: Mapping[str, _SplitCounts], posts: Mapping[str, Iterable[Post]], needs: Needs | None
+) -> dict[str, Any]:
+    splits = {split: each.record(corpus.types, corpus.digests.get(split)) for split, each in counts.items()}
+    if needs is not None:
+        for split, record in splits.items():
+            record["truncation"] = truncation(posts[split], needs).record()
     return {
         "corpus": corpus.name,
         "variant": corpus.variant,
@@ -57,10 +162,24 @@ def corpus_stats(corpus: Corpus, pictures: bool = True, needs: Needs | None = No
         "captions": None if corpus.captions is None else str(corpus.captions),
         "crops": None if corpus.crops is None else str(corpus.crops),
         "splits": splits,
-        "duplicates": len(duplicate_texts(corpus.splits)),
-        "shared_ids": len(shared(corpus.splits, lambda post: post.id)),
+        "duplicates": _in_several([each.texts for each in counts.values()]),
+        "shared_ids": _in_several([each.ids for each in counts.values()]),
         "counts": dict(corpus.counts),
     }
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+
+
+def _in_several(digests: Iterable[bytearray]) -> int:
+    """How many digests are in more than one of these arrays."""
+    import numpy as np  # here: other verbs that look at posts do without it
+
+    arrays = [np.unique(np.frombuffer(each, dtype=f"S{_DIGEST}")) for each in digests]
+    if not arrays:
+        return 0
+    return int((np.unique(np.concatenate(arrays), return_counts=True)[1] > 1).sum())
 
 
 def shared(splits: dict[str, list[Post]], key: Any) -> dict[Any, dict[str, list[str]]]:
@@ -77,20 +196,19 @@ def shared(splits: dict[str, list[Post]], key: Any) -> dict[Any, dict[str, list[
     return {shared_key: dict(ids) for shared_key, ids in ids_by_key.items() if len(ids) > 1}
 
 
-def duplicate_texts(splits: dict[str, list[Post]]) -> dict[tuple[str, ...], dict[str, list[str]]]:
-    """Groups of posts with exactly the same words, of which at least two lie in different splits.
-
-    Repetition within one split is not counted. There are 7 such groups in Twitter-2015 and 1 in Twitter-2017.
-    """
-    return shared(splits, lambda post: post.words)
-
-
 def broken_pictures(posts: Iterable[Post]) -> dict[str, str]:
     """Name of each picture that is there and can't be decoded, and what is wrong with it."""
+    return dict(_broken(posts))
+
+
+def _broken(posts: Iterable[Post]) -> list[tuple[str, str]]:
+    """The same for each post that has such a picture."""
     refs = [ref for post in posts for ref in post.images if ref.path is not None]
+    if not refs:
+        return []
     with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
         problems = list(pool.map(_problem, refs))
-    return {ref.name: problem for ref, problem in zip(refs, problems, strict=True) if problem}
+    return [(ref.name, problem) for ref, problem in zip(refs, problems, strict=True) if problem]
 
 
 def table(stats: dict[str, Any]) -> Printable:
@@ -144,23 +262,6 @@ def _captions(stats: dict[str, Any]) -> str:
         return ""
     lacking = stats["counts"].get("without_caption")
     return stats["captions"] + (f", lacks {lacking:,} pictures" if lacking else "")
-
-
-def _entities(posts: list[Post], corpus: Corpus, chunking: Chunking) -> dict[str, int]:
-    counts = dict.fromkeys((*corpus.types, "all"), 0)
-    for post in posts:
-        for entity in entities(post.tags or (), chunking):
-            counts[entity.type] += 1
-            counts["all"] += 1
-    return counts
-
-
-def _images(posts: list[Post], pictures: bool) -> dict[str, int]:
-    broken = broken_pictures(posts) if pictures else {}
-    refs = [ref for post in posts for ref in post.images]
-    missing = sum(not ref.present for ref in refs)
-    bad = sum(ref.name in broken for ref in refs)
-    return {"present": len(refs) - missing - bad, "missing": missing, "broken": bad}
 
 
 def _problem(ref: ImageRef) -> str | None:

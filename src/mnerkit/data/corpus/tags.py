@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal
 
 from mnerkit.data.corpus.post import Entity
@@ -23,6 +22,8 @@ def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity
     spans: list[Entity] = []
     start, kind = -1, ""
     for position, tag in enumerate([*tags, "O"]):
+        if tag == "O" and start < 0:
+            continue
         role, _, this = tag.partition("-")
         if start >= 0 and (role != "I" or this != kind):
             spans.append(Entity(start, position, kind))
@@ -32,14 +33,19 @@ def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity
     return spans
 
 
-def orphans(tags: Sequence[str]) -> int:
-    """Count the `I-` tags that begin the sequence or follow O; lenient chunking starts an entity at each."""
-    return sum(tag[0] == "I" and before == "O" for before, tag in zip(["O", *tags], tags, strict=False))
+def orphans_and_switches(tags: Sequence[str]) -> tuple[int, int]:
+    """Count the `I-` tags that begin the sequence or follow O, and those that follow a tag of another type.
 
-
-def switches(tags: Sequence[str]) -> int:
-    """Count the `I-` tags that follow a tag of another type; lenient chunking starts an entity at each."""
-    return sum(tag[0] == "I" and before != "O" and before[2:] != tag[2:] for before, tag in pairwise(tags))
+    Lenient chunking starts an entity at each, strict chunking ignores them.
+    """
+    orphans = switches = 0
+    before = "O"
+    for tag in tags:
+        if tag[0] == "I" and tag[1:] != before[1:]:
+            orphans += before == "O"
+            switches += before != "O"
+        before = tag
+    return orphans, switches
 
 
 def counted(spans: Iterable[Entity], ignored: Collection[int]) -> list[Entity]:

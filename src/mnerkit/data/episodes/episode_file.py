@@ -20,7 +20,7 @@ from typing_extensions import Self
 
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.readers import json_lines
+from mnerkit.data.corpus.text_lines import json_lines
 from mnerkit.data.episodes.protocol import FewShotProtocol
 from mnerkit.data.episodes.sampling import Episode, Episodes
 from mnerkit.errors import DataError, UsageError, shown

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION
 from mnerkit.data.corpus.post import ImageRef, PictureObject
-from mnerkit.data.corpus.readers import json_lines
+from mnerkit.data.corpus.text_lines import json_lines
 from mnerkit.data.pictures.decoding import picture_size
 from mnerkit.errors import DataError
 from mnerkit.validation import Line, ListOf, RowOf, validated

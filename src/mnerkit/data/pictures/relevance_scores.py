@@ -10,7 +10,7 @@ from typing import Any
 
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.readers import json_lines
+from mnerkit.data.corpus.text_lines import json_lines
 from mnerkit.data.pictures.boxes import Score
 from mnerkit.errors import DataError, UsageError
 from mnerkit.validation import Line, ListOf, validated
