@@ -27,6 +27,7 @@ VERBS = {
     "report": "tables (CSV, Markdown, LaTeX) and one HTML page of runs, with their errors",
     "reproduce": "the papers' tables and figures: our figures beside the printed ones",
     "draw": "figures of runs: attention, graphs, t-SNE, relevance, cases",
+    "doctor": "versions, devices, extras, data, caches, and what is missing for what",
     "cache": "what frozen towers computed and is kept: info, clear",
 }
 
