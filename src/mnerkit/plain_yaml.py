@@ -27,17 +27,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         DataError: it can't be read, or holds no YAML or no mapping; with its line, where known.
     """
-    import yaml
-
     try:
         text = checked_text(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     with one_line(path):
-        content = yaml.safe_load(text)
+        content = _loaded(text)
     if not isinstance(content, dict):
         raise DataError(f"{path}: not a mapping of keys")
     return content
+
+
+def _loaded(text: str) -> Any:
+    """The content of a YAML text, by the reader in C: eight times as fast."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError:  # it sees some faults a line too late
+        return yaml.safe_load(text)
 
 
 def checked_text(path: Path, aliases: bool = True) -> str:

@@ -6,9 +6,12 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnerkit.printable import Printable, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 UNLIMITED = 1 << 20  # columns of a line that no terminal shows
 
@@ -37,20 +40,47 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Printable:
     """
     # not above: `mnerkit --help` and misspelt options are answered before rich is imported
     from rich.console import Console
+
+    numeric = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(head))]
+    texts = [[one_line(name) for name in head], *([one_line(cell(value)) for value in row] for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*texts, strict=True)]
+    shown = sys.stdout.isatty()
+    console = Console(file=io.StringIO(), force_terminal=shown, width=None if shown else UNLIMITED)
+    if sum(widths) + 2 * len(widths) > console.width:
+        return _by_rich(console, texts, numeric, [None] * len(numeric))
+    # rich alone would take a second for some hundred rows
+    body = [_line(row, widths, numeric) for row in texts[1:]]
+    return Printable("\n".join([_by_rich(console, texts[:1], numeric, widths), *body]))
+
+
+def _line(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    pads = [" " * (width - _width(text)) for text, width in zip(texts, widths, strict=True)]
+    cells = (pad + text if right else text + pad for text, pad, right in zip(texts, pads, numeric, strict=True))
+    return "  ".join(cells).rstrip()
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes."""
+    from rich.cells import cell_len
+
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def _by_rich(
+    console: Console, texts: Sequence[Sequence[str]], numeric: Sequence[bool], widths: Sequence[int | None]
+) -> Printable:
+    """A table whose first texts are its head; columns of given widths, or as wide as fits."""
     from rich.rule import Rule
     from rich.table import Table
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for column in range(len(head)):
-        numeric = all(isinstance(row[column], int | float) or row[column] is None for row in rows)
-        grid.add_column(justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
-    grid.add_row(*(Text(one_line(name), "bold") for name in head))
-    grid.add_row(*(Rule(characters="-", style="") for _ in head))
-    for row in rows:
-        grid.add_row(*(Text(one_line(cell(value))) for value in row))
-    shown = sys.stdout.isatty()
-    console = Console(file=io.StringIO(), force_terminal=shown, width=None if shown else UNLIMITED)
+    for right, width in zip(numeric, widths, strict=True):
+        grid.add_column(justify="right" if right else "left", no_wrap=right, overflow="fold", width=width)
+    grid.add_row(*(Text(name, "bold") for name in texts[0]))
+    grid.add_row(*(Rule(characters="-", style="") for _ in texts[0]))
+    for row in texts[1:]:
+        grid.add_row(*map(Text, row))
     if console.measure(grid, options=console.options.update(max_width=UNLIMITED)).maximum > console.width:
         grid.padding = (0, 1, 0, 0)
     with console.capture() as text:

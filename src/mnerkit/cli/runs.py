@@ -13,6 +13,7 @@ from mnerkit.errors import DataError, UsageError
 from mnerkit.printable import json_text, show
 from mnerkit.report.tables import run_query
 from mnerkit.runs import run_folder
+from mnerkit.runs.run_index import indexed
 from mnerkit.runs.tiny_towers import tiny_towers
 from mnerkit.text_table import table
 
@@ -40,9 +41,12 @@ def main(argv: list[str]) -> int:
     root = Path(options.folder)
     if not root.is_dir():
         raise DataError(f"no folder {root}; runs appear there once `mnerkit fit` has started one")
-    rows = run_query.matching([_row(folder) for folder in run_folder.find(root)], conditions)
+    folders = list(run_folder.find(root))
+    contents = indexed(root, folders, _content)
+    content_of = {str(folder.path): content for folder, content in zip(folders, contents, strict=True)}
+    rows = run_query.matching([_row(folder, content_of[str(folder.path)]) for folder in folders], conditions)
     if options.by_seed:
-        rows = _by_seed(rows)
+        rows = _by_seed(rows, content_of)
     if options.sort:
         rows = run_query.in_order(rows, options.sort, FIGURES)
     if out is not None:
@@ -63,14 +67,9 @@ def main(argv: list[str]) -> int:
     else:
         keys = ["plugin", "corpus", "name", "ablation", "seed", "state", "epochs"]
         show(table([*keys, *HEADS], [[row[key] for key in (*keys, *FIGURES)] for row in rows]))
-        if toys := [row["name"] for row in rows if row["state"] == "finished" and _has_tiny_towers(row)]:
+        if toys := [row["name"] for row in rows if content_of[row["path"]].get("tiny_towers")]:
             show(f"with tiny towers, made for the probe corpus, on other posts: {', '.join(toys)}")
     return 0
-
-
-def _has_tiny_towers(row: run_query.Row) -> bool:
-    """Whether a run of other posts than the probe's has towers that are made for the probe corpus."""
-    return bool(tiny_towers(run_folder.RunFolder(Path(row["path"])).config()))
 
 
 def _parser() -> Parser:
@@ -102,25 +101,37 @@ def _parser() -> Parser:
     return parser
 
 
-def _row(folder: run_folder.RunFolder) -> dict[str, Any]:
-    """Plain figures of one run; a damaged file shows as such and hides no other run."""
+def _row(folder: run_folder.RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain figures of one run."""
     plugin, corpus, name = ("-", "-", *folder.path.absolute().parts)[-3:]
     row: dict[str, Any] = {"plugin": plugin, "corpus": corpus, "name": name, "path": str(folder.path)}
     row |= {"ablation": None, "seed": None, "state": "unfinished", "epochs": None, **dict.fromkeys(FIGURES)}
+    return row | {key: content[key] for key in row if key in content}
+
+
+def _content(folder: run_folder.RunFolder) -> dict[str, Any]:
+    """What a row needs of a run's files; a damaged file shows as such and hides no other run.
+
+    Besides of a finished run the digest of its configuration, and whether it has tiny towers on other posts than the
+    probe's.
+    """
+    content: dict[str, Any] = {}
     try:
         config = folder.config()
         run_folder.deciding(config)
-        row |= {"ablation": config.get("ablation"), "seed": config.get("seed")}
+        content |= {"ablation": config.get("ablation"), "seed": config.get("seed")}
         if folder.finished:
             metrics = folder.metrics()
             figures = {key: _score(metrics, *place) for key, place in FIGURES.items()}
-            row |= {"state": "finished", "epochs": metrics.get("epochs"), **figures}
+            content |= {"state": "finished", "epochs": metrics.get("epochs"), **figures}
             origin = run_folder.origin_of(metrics)
             if origin != "trained":  # its folder may lie anywhere
-                row |= {"state": origin, "plugin": config.get("plugin"), "corpus": config["data"]["corpus"]}
+                content |= {"state": origin, "plugin": config.get("plugin"), "corpus": config["data"]["corpus"]}
+        if content.get("state") == "finished":
+            content |= {"digest": run_folder.digest(config), "tiny_towers": bool(tiny_towers(config))}
     except (DataError, AttributeError, TypeError, ValueError, RecursionError):  # of a configuration that is none
-        row["state"] = "damaged"
-    return row
+        content["state"] = "damaged"
+    return content
 
 
 def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
@@ -136,15 +147,14 @@ def _score(metrics: Mapping[str, Any], split: str, name: str) -> float | None:
     return score
 
 
-def _by_seed(rows: list[run_query.Row]) -> list[run_query.Row]:
+def _by_seed(rows: list[run_query.Row], content_of: Mapping[str, Mapping[str, Any]]) -> list[run_query.Row]:
     """Finished runs of one configuration in one row: seeds, and mean and half width of the interval of each figure."""
     from mnerkit.scoring.intervals import mean_interval
 
     groups: dict[tuple[str, ...], list[run_query.Row]] = {}
     for row in rows:
         if row["state"] == "finished":
-            digest = run_folder.digest(run_folder.RunFolder(Path(row["path"])).config())
-            key = (row["plugin"], row["corpus"], str(row["ablation"] or "full"), digest)
+            key = (row["plugin"], row["corpus"], str(row["ablation"] or "full"), content_of[row["path"]]["digest"])
             groups.setdefault(key, []).append(row)
     means: list[run_query.Row] = []
     for group, members in groups.items():
