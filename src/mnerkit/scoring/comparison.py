@@ -59,7 +59,7 @@ def read_answers(path: Path) -> list[Answer]:
         with path.open(encoding="utf-8", newline="\n") as stream:
             for number, line in enumerate(stream, 1):
                 try:
-                    answers.append(_answer(loads(line)))
+                    answers.append(answer_of(line))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise DataError(f"{path}:{number}: no prediction with gold entities") from None
     except (OSError, UnicodeDecodeError) as problem:
@@ -69,12 +69,14 @@ def read_answers(path: Path) -> list[Answer]:
     return answers
 
 
-def _answer(row: dict[str, Any]) -> Answer:
-    """A line's values, of the kinds that mnerkit writes.
+def answer_of(line: str | bytes) -> Answer:
+    """The values of a line, of the kinds that mnerkit writes.
 
     Raises:
-        ValueError: a value is of another kind, or an entity lies outside the post.
+        ValueError: it is no JSON, a value is of another kind, or an entity lies outside the post.
+        KeyError, TypeError, AttributeError, RecursionError: it is something else.
     """
+    row = loads(line if isinstance(line, str) else line.decode())
     lists = [row["words"], row["gold"], row["entities"], *(row.get(key, []) for key in ("ignored", "types", "support"))]
     if not all(isinstance(value, list) for value in lists):
         raise ValueError("a value of another kind")

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mnerkit.data.corpus.post import Entity, Truth
 from mnerkit.errors import DataError
-from mnerkit.scoring.comparison import Answer, units_of
+from mnerkit.scoring.comparison import MAX_BYTES, Answer, answer_of, read_answers, units_of
 from mnerkit.scoring.counts import span_confusion
 from mnerkit.scoring.significance import UnitCounts
 
 Entities = frozenset[Entity]
+MOST_LINES = 500_000  # whose content is kept, so that it is not parsed again: some hundred megabytes
 
 
 @dataclass(eq=False)
@@ -36,47 +40,74 @@ class PostSet:
 
     posts: list[Answer]
     units: np.ndarray
-    answers: list[list[Entities]]
+    answers: list[list[Entities]] = field(default_factory=list)
     systems: dict[Hashable, np.ndarray] = field(default_factory=dict)
-    _counts: dict[tuple[Hashable, str | None], np.ndarray] = field(default_factory=dict)
+    _types: set[str] = field(default_factory=set)
+    _order: list[tuple[int, Entities]] = field(default_factory=list)  # all answers, with the places of their posts
+    # of each post: its answers' places in that order, and in `answers`
+    _row_of: list[dict[Entities, tuple[int, int]]] = field(default_factory=list)
+    _rows: dict[Hashable, np.ndarray] = field(default_factory=dict)  # of each system: those of its answers
+    _tables: dict[Hashable, array[int]] = field(default_factory=dict)  # what was measured of the answers, in that order
+
+    def __post_init__(self) -> None:
+        self._types |= {span.type for post in self.posts for span in post.gold}
+        self.answers, self._row_of = [[] for _ in self.posts], [{} for _ in self.posts]
 
     @property
     def types(self) -> list[str]:
         """Types of gold and predicted entities, in alphabetical order."""
-        gold = {span.type for post in self.posts for span in post.gold}
-        return sorted(gold | {span.type for answers in self.answers for answer in answers for span in answer})
+        return sorted(self._types)
 
     def add(self, system: Hashable, predicted: Sequence[Entities]) -> None:
         """Take in the answers of a system."""
-        numbers = np.zeros(len(predicted), dtype=np.int32)
-        for place, (answer, answers) in enumerate(zip(predicted, self.answers, strict=True)):
-            if answer not in answers:
+        rows, numbers = [], []
+        for place, (answer, answers, own) in enumerate(zip(predicted, self.answers, self._row_of, strict=True)):
+            known = own.get(answer)
+            if known is None:
+                known = own[answer] = len(self._order), len(answers)
+                self._order.append((place, answer))
                 answers.append(answer)
-            numbers[place] = answers.index(answer)
-        self.systems[system] = numbers
+                self._types |= {span.type for span in answer}
+            rows.append(known[0])
+            numbers.append(known[1])
+        self._rows[system] = np.array(rows, dtype=np.int64)
+        self.systems[system] = np.array(numbers, dtype=np.int32)
 
     def predicted(self, system: Hashable) -> list[Entities]:
         """The answers of a system."""
         return [answers[number] for answers, number in zip(self.answers, self.systems[system], strict=True)]
 
     def counts(self, system: Hashable, kind: str | None = None) -> np.ndarray:
-        """(posts, 3) int: gold, predicted and correct entities of a system, of one type or of all; counted once."""
+        """(posts, 3) int: gold, predicted and correct entities of a system, of one type or of all."""
 
         def own(spans: Entities) -> Entities:
             return spans if kind is None else frozenset(span for span in spans if span.type == kind)
 
-        if (system, kind) not in self._counts:
-            pairs = [
-                (own(post.gold), own(predicted))
-                for post, predicted in zip(self.posts, self.predicted(system), strict=True)
-            ]
-            rows = [(len(gold), len(predicted), len(gold & predicted)) for gold, predicted in pairs]
-            self._counts[system, kind] = np.array(rows, dtype=np.int64).reshape(-1, 3)
-        return self._counts[system, kind]
+        def row(gold: Entities, predicted: Entities) -> tuple[int, int, int]:
+            return len(gold), len(predicted), len(gold & predicted)
+
+        return self._of_answers(system, kind, lambda gold, predicted: row(own(gold), own(predicted)), 3)
 
     def confusion(self, system: Hashable, types: Sequence[str]) -> np.ndarray:
         """The confusion of a system's types, see `mnerkit.scoring.counts.confusion`."""
-        return span_confusion(zip((post.gold for post in self.posts), self.predicted(system), strict=True), types)
+        size = len(types) + 1
+
+        def cells(gold: Entities, predicted: Entities) -> np.ndarray:
+            return span_confusion([(gold, predicted)], types).ravel()
+
+        return self._of_answers(system, tuple(types), cells, size * size).sum(axis=0).reshape(size, size)
+
+    def _of_answers(
+        self, system: Hashable, what: Hashable, measure: Callable[[Entities, Entities], Any], width: int
+    ) -> np.ndarray:
+        """(posts, `width`) int: what is measured of each post's gold entities and a system's answer.
+
+        Each of the different answers to a post is measured once, however many systems gave it.
+        """
+        table = self._tables.setdefault(what, array("q"))
+        for place, answer in self._order[len(table) // width :]:
+            table.extend(measure(self.posts[place].gold, answer))
+        return np.frombuffer(table, dtype=np.int64).reshape(-1, width)[self._rows[system]]
 
     def corrections(self, a: Hashable, b: Hashable) -> tuple[int, int, int]:
         """Gold entities that a misses and b finds, those that a finds and b misses, and all gold entities."""
@@ -122,20 +153,61 @@ class PostSets:
     def __init__(self) -> None:
         self._sets: dict[str, PostSet] = {}
         self._units: dict[Hashable, int] = {}
+        self._lines: dict[bytes, tuple[bytes, Entities]] = {}  # by digest: the post's facts and the answer
+        self._shared: dict[Any, Any] = {}  # one object of each of these
 
     def add(self, system: Hashable, answers: list[Answer]) -> PostSet:
         """Take in the answers of a system; returns the set of its posts, in which they are then."""
         digest = hashlib.sha256()
         for post in answers:
-            gold = sorted((span.start, span.end, span.type) for span in post.gold)
-            facts = [post.episode, post.id, post.words, gold, post.types, post.support, post.ignored]
-            digest.update(json.dumps(facts).encode())
+            digest.update(_facts(post))
         posts = self._sets.get(digest.hexdigest())
         if posts is None:
             units = np.array([self._units.setdefault(unit, len(self._units)) for unit in units_of(answers)])
-            posts = self._sets[digest.hexdigest()] = PostSet(answers, units, [[] for _ in answers])
+            posts = self._sets[digest.hexdigest()] = PostSet(answers, units)
         posts.add(system, [post.predicted for post in answers])
         return posts
+
+    def add_file(self, path: Path) -> PostSet:
+        """Take in the predictions of a file, as `add` under its path; a line that another file had is not parsed again.
+
+        Raises:
+            DataError: see `read_answers`.
+        """
+        digest, predicted = hashlib.sha256(), []
+        try:
+            if path.stat().st_size <= MAX_BYTES:
+                with path.open("rb") as stream:
+                    for line in stream:
+                        facts, answer = self._parsed(line)
+                        digest.update(facts)
+                        predicted.append(answer)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            predicted = []  # `read_answers` says what is wrong
+        posts = self._sets.get(digest.hexdigest()) if predicted else None
+        if posts is None:
+            return self.add(path, read_answers(path))
+        posts.add(path, predicted)
+        return posts
+
+    def _parsed(self, line: bytes) -> tuple[bytes, Entities]:
+        """Facts of the post and predicted entities."""
+        key = hashlib.blake2b(line, digest_size=16).digest()
+        known = self._lines.get(key)
+        if known is None:
+            post = answer_of(line)
+            facts = _facts(post)
+            known = self._shared.setdefault(facts, facts), self._shared.setdefault(post.predicted, post.predicted)
+            if len(self._lines) < MOST_LINES:
+                self._lines[key] = known
+        return known
+
+
+def _facts(post: Answer) -> bytes:
+    """What all systems that are compared must have in common."""
+    gold = sorted((span.start, span.end, span.type) for span in post.gold)
+    facts = [post.episode, post.id, post.words, gold, post.types, post.support, post.ignored]
+    return json.dumps(facts).encode()
 
 
 # scores that are counted from predictions, and so can be tested on them

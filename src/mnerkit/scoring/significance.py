@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -15,7 +17,8 @@ SAMPLES = 10_000
 # draws for each of many tests, at least: the smallest p-value that n tests can have is then 1 % after correction
 DRAWS_A_TEST = 100
 LEVEL = 0.05
-DRAWS_IN_MEMORY = 1 << 22  # random numbers held in memory at once
+DRAWS_IN_MEMORY = 1 << 22  # random numbers held in memory at once, by each thread
+MOST_THREADS = 4
 
 
 class Comparison(TypedDict):
@@ -214,12 +217,14 @@ class PairedTest:
 
 def paired_tests(comparisons: Sequence[Sequence[UnitCounts]]) -> list[PairedTest]:
     """`paired_mean_test` of each comparison, with p-values corrected for their number."""
-    tests = [PairedTest(*paired_mean_test(parts)) for parts in comparisons]
-    # of many tests, only with more draws can a p-value stay small after correction
-    samples = DRAWS_A_TEST * len(tests)
-    for test, parts in zip(tests, comparisons, strict=True) if samples > SAMPLES else ():
-        if test.p < LEVEL:
-            test.p = paired_mean_test(parts, samples)[1]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:  # numpy draws without the interpreter
+        tests = [PairedTest(*result) for result in pool.map(paired_mean_test, comparisons)]
+        # of many tests, only with more draws can a p-value stay small after correction
+        samples = DRAWS_A_TEST * len(tests)
+        again = [number for number, test in enumerate(tests) if samples > SAMPLES and test.p < LEVEL]
+        results = pool.map(lambda number: paired_mean_test(comparisons[number], samples), again)
+        for number, (_, p) in zip(again, results, strict=True):
+            tests[number].p = p
     for test, p_holm in zip(tests, holm([test.p for test in tests]), strict=True):
         test.p_holm = p_holm
     return tests

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mnerkit.errors import DataError
 from mnerkit.report.folders import Record, once
-from mnerkit.scoring.comparison import read_answers
 from mnerkit.scoring.post_sets import PostSet, PostSets, pooled_counts
 from mnerkit.scoring.significance import UnitCounts
 
@@ -50,7 +49,7 @@ class Library:
     def _add(self, path: Path) -> PostSet:
         if not path.is_file():
             raise DataError(f"run {path.parent} has no {path.name}, so nothing can be compared post by post")
-        return self._sets.add(path, read_answers(path))
+        return self._sets.add_file(path)
 
 
 def file_of(run: Path, split: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mnerkit.scoring.post_sets import PostSet
 SIDE = 160  # pixels of a thumbnail's longer side
 MOST_POSTS = 20_000  # in a page, of all sets together
 MOST_PICTURES = 4  # of a post
+_AT_ONCE = 64  # thumbnails
 FEWEST_POSTS = 200  # of a set, however many sets there are
 MISSING, DAMAGED, LEFT_OUT, UNKNOWN = -1, -2, -3, -4  # in place of a picture's number
 
@@ -53,23 +55,47 @@ class Pictures:
         """Place of a picture's thumbnail in `sources`, or `MISSING`, `DAMAGED` or `LEFT_OUT`."""
         if not ref.present:
             return MISSING
-        key = (ref.path if ref.path is not None else id(ref), side)
+        key = _key(ref, side)
         if key not in self._numbers:
-            self._numbers[key] = self._add(ref, side)
+            self._numbers[key] = self._add(_thumbnail(ref, side)) if self.left > 0 else LEFT_OUT
         return self._numbers[key]
 
-    def _add(self, ref: ImageRef, side: int) -> int:
+    def numbers(self, refs: Sequence[ImageRef]) -> list[int]:
+        """`number` of many pictures, in this order; several are made at once."""
+        first: dict[tuple[Path | int, int], ImageRef] = {}
+        for ref in refs:
+            if ref.present and _key(ref, SIDE) not in self._numbers:
+                first.setdefault(_key(ref, SIDE), ref)
+        new = list(first.values())
+        with ThreadPoolExecutor() as pool:  # Pillow works without the interpreter's lock
+            while new and self.left > 0:
+                some, new = new[:_AT_ONCE], new[_AT_ONCE:]
+                for ref, source in zip(some, pool.map(_thumbnail, some), strict=True):
+                    self._numbers[_key(ref, SIDE)] = self._add(source)
+        return [self.number(ref) for ref in refs]
+
+    def _add(self, source: str | None) -> int:
         if self.left <= 0:
             return LEFT_OUT
-        try:
-            source = thumbnail(ref, side)
-        except DataError:
+        if source is None:
             return DAMAGED
         self.left -= len(source)
         if self.left < 0:
             return LEFT_OUT
         self.sources.append(source)
         return len(self.sources) - 1
+
+
+def _key(ref: ImageRef, side: int) -> tuple[Path | int, int]:
+    return ref.path if ref.path is not None else id(ref), side
+
+
+def _thumbnail(ref: ImageRef, side: int = SIDE) -> str | None:
+    """A thumbnail; None where the picture is damaged."""
+    try:
+        return thumbnail(ref, side)
+    except DataError:
+        return None
 
 
 def thumbnail(ref: ImageRef, side: int = SIDE) -> str:
@@ -187,9 +213,10 @@ def plain(shown: Shown, pictures: Pictures) -> dict[str, Any]:
 def _pictures(shown: Shown, pictures: Pictures) -> dict[tuple[int, int], int]:
     """Number of each picture. The pictures of the most interesting posts come first, since bytes may run out."""
     posts = [(place, shown.corpus.get(shown.set.posts[place].id)) for place in shown.set.by_interest(shown.places)]
-    return {
-        (place, at): pictures.number(post.images[at])
+    refs = {
+        (place, at): post.images[at]
         for at in range(MOST_PICTURES)
         for place, post in posts
         if post is not None and at < len(post.images)
     }
+    return dict(zip(refs, pictures.numbers(list(refs.values())), strict=True))
