@@ -100,7 +100,8 @@ class HvpnetEncoder(Encoder):
     def look(self, batch: Batch) -> tuple[Prefix | None, StageMaps, Tensor]:
         """The prefix of a batch (None if no post has a picture), its stage maps, and the weights (B, k, L, b)."""
         kind = self.options.pictures
-        pictures = StageMaps.of(self.sight, batch, images=kind != "objects", objects=kind != "image")
+        pooling = None if self.grid is None else (self.grid, self.options.pool)
+        pictures = StageMaps.of(self.sight, batch, images=kind != "objects", objects=kind != "image", pooling=pooling)
         if not len(pictures.rows):
             shape = (*pictures.mask.shape, self.layers, self.stages)
             return None, pictures, pictures.mask.new_zeros(shape, dtype=torch.float)

@@ -16,7 +16,7 @@ from mnerkit.nn.prompts import MlpPrompts
 from mnerkit.nn.visual_prefix import Standardise, pooled_stages, stage_rows
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
-from mnerkit.towers.interface import Encoder, TextTower, WordStates
+from mnerkit.towers.interface import Encoder, Pooling, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
 from mnerkit_plugins.visualpt_moe.bert_hooks import before_layers, begin_at
 from mnerkit_plugins.visualpt_moe.options import VisualptMoeOptions
@@ -88,7 +88,8 @@ class VisualptMoeEncoder(Encoder):
         """The rows of images, or of objects, one after the other: those of the stages at each place."""
         assert self.sight is not None
         o = self.options
-        seen = StageMaps.of(self.sight, batch, images=name == "image", objects=name == "objects")
+        pooling: Pooling = (o.prefix_grid, "adaptive")
+        seen = StageMaps.of(self.sight, batch, images=name == "image", objects=name == "objects", pooling=pooling)
         rows = self.norms[name](stage_rows(pooled_stages(seen.maps, o.prefix_grid), o.layout))  # (R, g^2, w)
         mask = seen.spread(seen.position_mask(rows.shape[1]))
         return self.slotted(seen.spread(rows).flatten(1, 2), mask.flatten(1))

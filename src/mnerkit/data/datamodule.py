@@ -18,10 +18,12 @@ from mnerkit.data.batches.loading import (
     EvaluationEpisodeSampler,
     LengthBatchSampler,
     PostBatches,
+    RankSampler,
     TrainEpisodeSampler,
     batch_loader,
 )
 from mnerkit.data.batches.needs import Needs
+from mnerkit.data.batches.run_inputs import RunInputs, posts_of_episodes
 from mnerkit.data.batches.truncation import Truncation, truncation
 from mnerkit.data.corpus.corpus import Corpus
 from mnerkit.data.corpus.post import CorpusFacts, Post
@@ -52,6 +54,7 @@ class MnerData(lightning.LightningDataModule):
         split_posts: the posts of each split.
         train_mode: whether the head trains on plain batches or on episodes.
         windows: whether evaluation reads posts in windows that are longer than the text tower reads.
+        inputs: the inputs of frozen towers in the posts that the loaders read.
         reads_support: whether the head tags from a support: then it is scored on episodes, however it trains. Set
             before anything is read.
     """
@@ -73,9 +76,11 @@ class MnerData(lightning.LightningDataModule):
         self.split_posts = SplitPosts(self.options, seed, self._warn_once)
         self.train_mode: TrainMode = "plain"
         self.reads_support = self.windows = False
+        self.inputs = RunInputs()
         self._needs: Needs | None = None
         self._types: tuple[str, ...] | None = None
         self._cached_pictures: Container[str] | None = None
+        self._keyed = False
         self._warned: set[str] = set()
 
     def connect(
@@ -84,6 +89,7 @@ class MnerData(lightning.LightningDataModule):
         train_mode: TrainMode = "plain",
         types: Sequence[str] | None = None,
         known: Container[str] | None = None,
+        keyed: bool = False,
     ) -> None:
         """Set what a method needs; there are no batches before this.
 
@@ -93,13 +99,15 @@ class MnerData(lightning.LightningDataModule):
             types: entity types of plain batches, in the order that the head numbers them; default: the corpus's, or in
                 a few-shot run the training types.
             known: digests of pictures that need not be decoded (see `Collator`).
+            keyed: whether a frozen tower asks for digests of texts (see `Collator`).
 
         Raises:
             UsageError: frozen episodes for plain training without `train_types`.
         """
         if train_mode == "plain" and self.options.episode_file and self.options.train_types is None:
             raise UsageError("--data.episode_file needs --data.train_types: the types that are learnt from plain posts")
-        self._needs, self.train_mode, self._cached_pictures = needs, train_mode, known
+        self._needs, self.train_mode, self._cached_pictures, self._keyed = needs, train_mode, known, keyed
+        self.inputs.clear()
         self._types = None if types is None else tuple(types)
         self.split_posts.connect(needs)
 
@@ -239,6 +247,7 @@ class MnerData(lightning.LightningDataModule):
             out_of_play=out_of_play if self.few_shot else "error",
             known=self._cached_pictures,
             windows=windows,
+            keyed=self._keyed,
         )
 
     def train_dataloader(self) -> BatchLoader:
@@ -247,11 +256,11 @@ class MnerData(lightning.LightningDataModule):
         collator, o = self.collator(), self.options
         if self.train_mode == "episodic":
             numbers = TrainEpisodeSampler(o.episodes_per_epoch, world, rank)
-            return batch_loader(EpisodeBatches(self.episodes("train"), collator), numbers, o.workers, self.seed)
+            return self._episode_loader(self.episodes("train"), collator, numbers)
         posts = self.plain_posts()
         lengths = [collator.length(post) for post in posts]
         batches = LengthBatchSampler(lengths, o.batch_size, self.seed, world, rank)
-        return batch_loader(PostBatches(posts, collator), batches, o.workers, self.seed)
+        return self._post_loader(posts, collator, batches)
 
     def loader(self, split: str, pictures: Pictures | None = None, share: bool = True) -> BatchLoader:
         """Evaluation batches of a split, every post or query once; also outside a Trainer.
@@ -266,12 +275,29 @@ class MnerData(lightning.LightningDataModule):
         if self.few_shot and split != "train":
             episodes = self.episodes(split, pictures)
             numbers = self.split_episodes.evaluation_numbers(split, episodes)
-            sampler = EvaluationEpisodeSampler(numbers, world, rank)
-            return batch_loader(EpisodeBatches(episodes, collator), sampler, o.workers, self.seed)
+            return self._episode_loader(episodes, collator, EvaluationEpisodeSampler(numbers, world, rank))
         posts = self.posts(split, pictures)
         lengths = [collator.length(post) for post in posts]
-        batches = EvaluationBatchSampler(lengths, o.eval_batch_size, world, rank)
-        return batch_loader(PostBatches(posts, collator), batches, o.workers, self.seed)
+        return self._post_loader(posts, collator, EvaluationBatchSampler(lengths, o.eval_batch_size, world, rank))
+
+    def _post_loader(self, posts: list[Post], collator: Collator, batches: RankSampler) -> BatchLoader:
+        if self._reads_all(batches):
+            self.inputs.add(posts, collator, lambda: posts)
+        return batch_loader(PostBatches(posts, collator), batches, self.options.workers, self.seed)
+
+    def _episode_loader(self, episodes: Episodes, collator: Collator, numbers: RankSampler) -> BatchLoader:
+        if self._reads_all(numbers):
+            k_shot = self.options.k_shot
+            self.inputs.add(episodes, collator, lambda: posts_of_episodes(episodes, numbers.items, k_shot))
+        return batch_loader(EpisodeBatches(episodes, collator), numbers, self.options.workers, self.seed)
+
+    def _reads_all(self, sampler: RankSampler) -> bool:
+        """Whether an epoch reads all batches: not where the Trainer ends it early, for a quick try."""
+        if self.trainer is None:
+            return True
+        training = isinstance(sampler, LengthBatchSampler | TrainEpisodeSampler)
+        limits = ("limit_train_batches",) if training else ("limit_val_batches", "limit_predict_batches")
+        return all(getattr(self.trainer, name, 1.0) in (1.0, 0) for name in limits)
 
     def val_dataloader(self) -> BatchLoader:
         """What selects the checkpoint: the dev split, or what `train_with` gave."""

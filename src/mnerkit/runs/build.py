@@ -183,13 +183,16 @@ class Assembly:
                 f"({', '.join(self.method.facts.types)})"
             )
         towers = list(self.method.towers.values())
-        keep_on_disk(towers, self.data.feature_folder)
+        keep_on_disk(towers, self.data.feature_folder, self.data.inputs)
+        frozen = [tower for tower in towers if tower.constant and tower.memory is not None]
         # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
         with self.trainer.precision_plugin.forward_context():
             pictures = KnownPictures.of(towers)
+            for tower in frozen:
+                tower.memory.reading(tower)  # so that no step waits for the digest of its weights
         types = self.method.facts.types if plain else None
         self.data.windows = evaluation.reads_windows(self.method, predicting=False)
-        self.data.connect(self.method.needs(), self.method.train_mode, types, pictures)
+        self.data.connect(self.method.needs(), self.method.train_mode, types, pictures, keyed=bool(frozen))
 
     def _check_entities(self) -> None:
         """Refuse training posts without any entity of the types to be learnt."""

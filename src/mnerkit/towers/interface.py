@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch, PictureBatch, TextBatch, Windows
+from mnerkit.nn.visual_prefix import Pool
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 WINDOWS = 32  # of long posts, encoded together
+Pooling = tuple[int, Pool]  # of stage maps: rows and columns, and how (`mnerkit.nn.visual_prefix.pooled_maps`)
 
 
 @dataclass
@@ -164,8 +166,14 @@ class VisionTower(Tower):
         """
         return self(pictures.pixels())
 
-    def see_stages(self, pictures: PictureBatch) -> ImageStates:
-        """Like `see`, with stages and tokens if the tower has them; a frozen tower computes them each time."""
+    def see_stages(self, pictures: PictureBatch, pooling: Pooling | None = None) -> ImageStates:
+        """Like `see`, with stages and tokens if the tower has them.
+
+        Args:
+            pictures: N of them.
+            pooling: a frozen tower caches stages that are pooled so, and returns nothing else but the pooled vectors;
+                other towers ignore it. None: whole maps, which a frozen tower computes each time.
+        """
         return self(pictures.pixels())
 
     def see_pooled(self, pictures: PictureBatch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -58,6 +59,9 @@ class TextBatch(_Movable):
             a row's words, and V grows by it.
         shapes: (B, V) long, number of the word's shape (capitals, digits, hashtag ...); 0 pads.
         chars: (B, V, C) long, character numbers; 0 pads, 1 is unknown.
+        view: `text` or `captions` where the collator made the rows; empty for what was made of them.
+        keys: digest of each row as the collator made it (`text_keys`), for frozen towers. A copy by `replace` has none,
+            so that no row is taken for another one.
     """
 
     words: list[tuple[str, ...]]
@@ -70,6 +74,8 @@ class TextBatch(_Movable):
     word_ids: Tensor | None = None
     shapes: Tensor | None = None
     chars: Tensor | None = None
+    view: str = field(default="", init=False)
+    keys: list[str] | None = field(default=None, init=False)
 
     @property
     def read_mask(self) -> Tensor:
@@ -80,7 +86,27 @@ class TextBatch(_Movable):
 
     def select(self, rows: Tensor) -> TextBatch:
         """The rows of these numbers (R,), with their padding."""
-        return replace(self, words=[self.words[row] for row in rows.tolist()], **self._tensors(rows))
+        numbers = rows.tolist()
+        chosen = replace(self, words=[self.words[row] for row in numbers], **self._tensors(rows))
+        chosen.view, chosen.keys = self.view, self.keys and [self.keys[row] for row in numbers]
+        return chosen
+
+
+def text_keys(text: TextBatch) -> list[str]:
+    """Digest of each row of pieces: the pieces, the word of each, and the number of words, of which some are cut off.
+
+    Raises:
+        ValueError: the batch contains no pieces.
+    """
+    if text.input_ids is None or text.attn_mask is None or text.piece_word is None:
+        raise ValueError("the batch contains no pieces: it must come from a tower that reads pieces")
+    mask, counts = text.attn_mask.cpu().numpy(), text.word_mask.sum(1).tolist()
+    pieces = torch.stack([text.input_ids, text.piece_word, text.attn_mask.long()], -1).cpu().numpy()  # (B, n, 3)
+    lengths = [int(row.nonzero()[0][-1]) + 1 if row.any() else 0 for row in mask]
+    return [
+        hashlib.sha256(f"{count} words\n".encode() + row[:length].tobytes()).hexdigest()
+        for row, length, count in zip(pieces, lengths, counts, strict=True)
+    ]
 
 
 @dataclass
@@ -92,12 +118,14 @@ class PictureBatch:
         sources: what each is, None where its place is masked; None for all where nobody asked.
         device: where their states belong.
         crops: whether they were cut from pictures (grid cells, objects).
+        view: `whole`, `grid` or `objects` where they are those of a batch; else empty.
     """
 
     decoded: Tensor | None
     sources: list[PictureSource | None] | None = None
     device: torch.device | str = "cpu"
     crops: bool = False
+    view: str = ""
 
     def __len__(self) -> int:
         return len(self.decoded if self.decoded is not None else self.sources or ())
@@ -105,7 +133,8 @@ class PictureBatch:
     def select(self, rows: Tensor) -> PictureBatch:
         """The pictures of these numbers (R,)."""
         sources = None if self.sources is None else [self.sources[row] for row in rows.tolist()]
-        return PictureBatch(None if self.decoded is None else self.decoded[rows], sources, self.device, self.crops)
+        decoded = None if self.decoded is None else self.decoded[rows]
+        return replace(self, decoded=decoded, sources=sources)
 
     def pixels(self, row: int | None = None) -> Tensor:
         """(N, 3, H, W), or (1, 3, H, W) of one row; decoded now where they were not.
@@ -220,7 +249,8 @@ class Batch(_Movable):
         sources = self.image_sources if whole else self.crop_sources
         if (decoded is None and sources is None) or not (whole or view == self.crop_view):
             raise ValueError(f"the batch lacks the view {view!r}")
-        return PictureBatch(None if decoded is None else decoded.flatten(0, 1), sources, self.query.device, not whole)
+        flat = None if decoded is None else decoded.flatten(0, 1)
+        return PictureBatch(flat, sources, self.query.device, not whole, view)
 
     def __len__(self) -> int:
         return len(self.posts)

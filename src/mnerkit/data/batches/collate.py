@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnerkit.data.batches.batch import Batch, TextBatch, Windows
+from mnerkit.data.batches.batch import Batch, TextBatch, Windows, text_keys
 from mnerkit.data.batches.needs import VIEWS, Needs, Reader
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
@@ -41,6 +41,7 @@ class Collator:
             of a batch are among them none is decoded.
         windows: whether posts that are longer than the text tower reads are read in windows (`Batch.windows`); else
             they are cut.
+        keyed: whether rows of pieces get their digests, for frozen text towers.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Collator:
         out_of_play: str = "error",
         known: Container[str] | None = None,
         windows: bool = False,
+        keyed: bool = False,
     ) -> None:
         unknown = needs.views - VIEWS.keys()
         if unknown:
@@ -62,7 +64,7 @@ class Collator:
         if "captions" in needs.views and needs.caption_reader is None:
             raise ValueError("the view `captions` needs a caption reader")
         self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
-        self.windows = windows
+        self.windows, self.keyed = windows, keyed
 
     def __call__(self, posts: Sequence[Post]) -> Batch:
         """Collate posts, all of them scored."""
@@ -121,7 +123,7 @@ class Collator:
         """The words of posts with their second segments, and windows if they are wanted and some post is too long."""
         reader, rows = self.needs.reader, [post.words for post in posts]
         if not self.windows or all(reader.words_read(words) == len(words) for words in rows):
-            return reader.collate(rows, second), None
+            return self.keep_keys(reader.collate(rows, second), "text"), None
         tails = second if second is not None else [()] * len(posts)
         spans = [reader.windows(words, tail) for words, tail in zip(rows, tails, strict=True)]
         owner = [row for row, each in enumerate(spans) for _ in each]
@@ -130,6 +132,7 @@ class Collator:
             [rows[row][start:end] for row, (start, end) in zip(owner, flat, strict=True)],
             None if second is None else [second[row] for row in owner],
         )
+        self.keep_keys(text, "text")
         window = torch.zeros(len(posts), max(1, *map(len, rows)), dtype=torch.long)
         mask = torch.zeros(window.shape, dtype=torch.bool)
         first = 0
@@ -141,19 +144,25 @@ class Collator:
         starts = torch.tensor([start for start, _ in flat])
         return TextBatch(list(rows), mask), Windows(text, torch.tensor(owner), starts, window)
 
+    def keep_keys(self, text: TextBatch, view: str) -> TextBatch:
+        """Note the digests of the rows of a view where frozen towers ask for them; the same batch."""
+        if self.keyed and text.input_ids is not None:
+            text.view, text.keys = view, text_keys(text)
+        return text
+
     def _axis(self, posts: Sequence[Post]) -> int:
         """Length m of the image axis."""
         return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
     def _add_whole(self, batch: Batch) -> None:
-        pixels, sources, mask = self._read(self._sources(batch, "whole"), len(batch), 1)
+        pixels, sources, mask = self._read(self.sources(batch.posts, "whole"), len(batch), 1)
         batch.image_mask = mask[:, :, 0]  # (B, m)
         batch.image_sources = sources
         batch.images = None if pixels is None else pixels.squeeze(2)  # (B, m, 3, H, W)
 
     def _add_crops(self, batch: Batch, view: str) -> None:
         """The cells of a grid, or the objects, in each picture."""
-        wanted, k = self._sources(batch, view), self.needs.grid
+        wanted, k = self.sources(batch.posts, view), self.needs.grid
         places = k * k if view == "grid" else max([1, *map(len, wanted.values())])
         if view == "objects" and self.needs.every_place:
             places = self.needs.max_objects
@@ -174,22 +183,20 @@ class Collator:
             boxes[row, column, : len(parts)] = torch.tensor([part.box or (0.0,) * 4 for part in parts])
         batch.boxes = boxes.flatten(1, 2) * batch.crop_mask.unsqueeze(-1)  # (B, m o, 4)
 
-    def _sources(self, batch: Batch, view: str) -> dict[_Place, list[PictureSource]]:
-        """What a view shows of each picture."""
+    def sources(self, posts: Sequence[Post], view: str) -> dict[_Place, list[PictureSource]]:
+        """What a view shows of each picture, by row of the post and column of the picture."""
         assert self.loader is not None
         format, needs = self.loader.format, self.needs
-        refs = self._refs(batch)
+        refs = self._refs(posts)
         if view == "objects":
             most = needs.max_objects
             return {place: object_sources(ref, format, shown_objects(ref, most)) for place, ref in refs.items()}
         return {place: sources_of(ref, format, needs.grid if view == "grid" else 0) for place, ref in refs.items()}
 
-    def _refs(self, batch: Batch) -> dict[_Place, ImageRef]:
+    def _refs(self, posts: Sequence[Post]) -> dict[_Place, ImageRef]:
         """The pictures that are looked at: the first m of each post."""
         most = self.needs.max_images
-        return {
-            (row, column): ref for row, post in enumerate(batch.posts) for column, ref in enumerate(post.images[:most])
-        }
+        return {(row, column): ref for row, post in enumerate(posts) for column, ref in enumerate(post.images[:most])}
 
     def _read(
         self, wanted: Mapping[_Place, list[PictureSource]], size: int, places: int
@@ -244,7 +251,7 @@ class Collator:
     def _add_relevance(self, batch: Batch) -> None:
         """The images' scores where all are known; a method that needs them can't do without one."""
         m = self._axis(batch.posts)
-        scores = {place: ref.relevance for place, ref in self._refs(batch).items()}
+        scores = {place: ref.relevance for place, ref in self._refs(batch.posts).items()}
         lacking = next((place for place, score in scores.items() if score is None), None)
         if lacking is None and (scores or self.needs.relevance):
             batch.relevance = torch.zeros(len(batch), m)
@@ -273,9 +280,9 @@ class Collator:
         m = self._axis(batch.posts)
         rows: list[list[str]] = []
         for post in batch.posts:
-            captions = [(image.caption or "").split() for image in post.images[:m]]
+            captions = self.needs.captions(post)
             rows += captions + [[]] * (m - len(captions))
-        batch.captions = reader.collate(rows)
+        batch.captions = self.keep_keys(reader.collate(rows), "captions")
         batch.caption_mask = torch.tensor([bool(row) for row in rows]).view(len(batch), m)
 
 

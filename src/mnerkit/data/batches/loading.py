@@ -27,7 +27,7 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 POOL_BATCHES = 100
 
 
-class _RankSampler(DistributedSampler[Any]):
+class RankSampler(DistributedSampler[Any]):
     """The share of one rank: every `num_replicas`-th item, from `rank` on; nothing is padded or repeated.
 
     Attributes:
@@ -63,7 +63,7 @@ def _even_cuts(order: Sequence[int], batch_size: int, world_size: int) -> list[l
     return [list(order[start:end]) for start, end in pairwise(edges)]
 
 
-class LengthBatchSampler(_RankSampler):
+class LengthBatchSampler(RankSampler):
     """Shuffled training batches of similar length: every post once an epoch, as many batches on each rank.
 
     The posts are shuffled, each pool of `POOL_BATCHES` batches is sorted by length and cut, and the batches are
@@ -102,7 +102,7 @@ class LengthBatchSampler(_RankSampler):
         return batches
 
 
-class EvaluationBatchSampler(_RankSampler):
+class EvaluationBatchSampler(RankSampler):
     """Batches of similar length, longest first (memory runs out at once or never); every post exactly once.
 
     Yields lists of indices; the ranks have as many batches each unless there are fewer posts than ranks.
@@ -113,7 +113,7 @@ class EvaluationBatchSampler(_RankSampler):
         super().__init__(_even_cuts(order, batch_size, world_size), world_size, rank)
 
 
-class TrainEpisodeSampler(_RankSampler):
+class TrainEpisodeSampler(RankSampler):
     """Numbers of training episodes: `epoch * episodes_per_epoch + i`, so that no epoch repeats another's.
 
     Raises:
@@ -133,7 +133,7 @@ class TrainEpisodeSampler(_RankSampler):
         return range(first, first + len(self.items))
 
 
-class EvaluationEpisodeSampler(_RankSampler):
+class EvaluationEpisodeSampler(RankSampler):
     """The given episode numbers, each exactly once, whatever the number of ranks (which may differ by one)."""
 
 

@@ -36,7 +36,7 @@ _log = logging.getLogger("mnerkit.data")
 
 READING_FILE = "reading.json"
 # part of every folder's name: raise it when entries are laid out or computed in another way
-VERSION = 1
+VERSION = 2
 # so much is gathered before it is written: many small batches make few files
 SHARD_BYTES = 64 << 20
 SHARD_ENTRIES = 20_000
@@ -60,6 +60,16 @@ def read_description(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("reading"), dict) else None
+
+
+def readings_of(root: Path) -> list[dict[str, Any]]:
+    """The readings that the folders below `root` say they hold entries of."""
+    try:
+        folders = [path for path in root.iterdir() if path.is_dir()]
+    except OSError:
+        return []
+    found = [(path, read_description(path)) for path in folders]
+    return [each["reading"] for path, each in found if each is not None and folder_digest(each["reading"]) == path.name]
 
 
 class FeatureStore:

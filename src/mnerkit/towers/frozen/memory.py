@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnerkit.data.batches.batch import PictureBatch, TextBatch
-from mnerkit.data.features.feature_store import FeatureStore
-from mnerkit.towers.interface import ImageStates, TextStates, Tower, VisionTower
+from mnerkit.data.batches.batch import PictureBatch, TextBatch, text_keys
+from mnerkit.data.batches.run_inputs import RunInputs, ViewInputs
+from mnerkit.data.features.feature_store import SETTLED_NS, FeatureStore, readings_of
+from mnerkit.towers.interface import TextStates, Tower, VisionTower
 
 AnyTower = TypeVar("AnyTower", bound=Tower)
 
 MEMORY_BYTES = 512 << 20
 
-_Shapes = dict[str, tuple[int, ...]]  # shapes of the cached tensors of an input, by name
+_Shapes = dict[str, tuple[int, ...]]  # shapes of the cached arrays of an input, by name
+_Entry = dict[str, np.ndarray]  # the cached arrays of an input
 
 
 def freeze(tower: AnyTower) -> AnyTower:
@@ -72,7 +76,8 @@ class Reading:
         preprocessing: settings of the reader or the picture format, as text.
         length_limit: maximum number of pieces of a text; 0 for pictures.
         layers: number of last layers that are averaged.
-        pooling: how pieces become words (`first`, `mean`); `pooled` if only a picture's pooled vector is cached.
+        pooling: how pieces become words (`first`, `mean`); what is cached of pictures: regions (empty), `pooled`
+            vectors alone, or pooled `stages`.
         projection: whether states are in the joint space.
         dtype: type of the tower's computations; cached values are float32.
 
@@ -91,21 +96,29 @@ class Reading:
 class FeatureMemory:
     """A cache of a frozen tower's outputs: in main memory and, if a folder is given, on disk.
 
-    A new input is computed alone, so that cached values do not depend on batch mates and a resumed run computes the
-    same numbers. When the memory limit is reached and the disk takes no more, new inputs are computed together and not
-    cached. Nothing is evicted: an epoch reads every post once, so an evicted entry would always be missed later.
+    When an input of a batch is new, the tower computes all inputs of that view in the run's posts (`inputs`), in
+    blocks of one length that depend on the posts alone: so a resumed run computes the same numbers. An input that is
+    not among them (made by a method) is computed alone. When the memory limit is reached and the disk takes no more,
+    the rest is computed batch by batch and not cached. Nothing is evicted: an epoch reads every post once, so an
+    evicted entry would always be missed later.
 
     Args:
         limit: maximum number of bytes in main memory.
         folder: folder of the features of all towers on disk (`FeatureStore`); None caches in memory only.
         about: description of the tower for people who look at that folder.
 
+    Attributes:
+        inputs: the inputs in the posts that the run reads; None where nobody knows them.
+
     """
 
     def __init__(self, limit: int = MEMORY_BYTES, folder: Path | None = None, about: str = "") -> None:
         self.limit, self.folder, self.about, self.used = limit, folder, about, 0
+        self.inputs: RunInputs | None = None
         self._shelves: dict[Reading, _Shelf] = {}
         self._reading: tuple[tuple[int, ...], Reading] | None = None
+        self._shapes: dict[tuple[Reading, int, int], _Shapes] = {}
+        self._folder_changed: int | None = None
 
     def __len__(self) -> int:
         return sum(len(shelf.cached) for shelf in self._shelves.values())
@@ -131,74 +144,117 @@ class FeatureMemory:
             stages: number of `layers`, (B, W, d) each, to return and cache in addition.
 
         """
-        ids, mask, owner = text.input_ids, text.attn_mask, text.piece_word
-        if self.off or ids is None or mask is None or owner is None:
+        if self.off or text.input_ids is None:
             return compute(text)
-        lengths, counts = mask.sum(1).tolist(), text.word_mask.sum(1).tolist()
-        inputs = torch.stack([ids, owner], -1).cpu()  # (B, n, 2)
-        # the number of words is part of the input, since posts may differ only in words that were cut off
-        sizes = inputs.new_tensor([[count, -1] for count in counts]).unsqueeze(1)  # (B, 1, 2)
-        keys = [input_digest(torch.cat((inputs[row, :length], sizes[row]))) for row, length in enumerate(lengths)]
+        keys, counts = text.keys, [len(words) for words in text.words]
+        if keys is None:  # made by a method
+            keys, counts = text_keys(text), text.word_mask.sum(1).tolist()
+        device, view = text.input_ids.device, text.view
         parts = ["words", *(f"stage{number}" for number in range(1, stages + 1))]
         shapes: list[_Shapes] = [
             {**dict.fromkeys(parts, (max(1, count), tower.width)), "pooled": (tower.width,)} for count in counts
         ]
 
-        def alone(row: int) -> dict[str, Tensor]:
-            states = compute(_row(text, row, lengths[row], max(1, counts[row])))
-            named = zip(parts, (states.words, *states.layers[:stages]), strict=True)
-            return {**{part: value[0] for part, value in named}, "pooled": states.pooled[0]}
+        def run(rows: Any) -> list[_Entry]:
+            states = compute(rows.to(device))
+            values = [_array(value) for value in (states.words, *states.layers[:stages])]
+            pooled = _array(states.pooled)
+            widths = [max(1, count) for count in rows.word_mask.sum(1).tolist()]
+            return [
+                {**{part: value[row, :width] for part, value in zip(parts, values, strict=True)}, "pooled": pooled[row]}
+                for row, width in enumerate(widths)
+            ]
 
         reading = self.reading(tower)
         if stages:
             reading = replace(reading, pooling=f"{reading.pooling}, {stages} stages")
-        rows = self._recall(reading, keys, shapes, alone)
+        rows = self._recall(reading, view, keys, shapes, run, lambda row: _row(text, row))
         if rows is None:
             return compute(text)
-        like = next(tower.parameters())
-        words, *layers = (like.new_zeros(*text.word_mask.shape, tower.width) for _ in parts)
-        for number, row in enumerate(rows):
-            for part, batch in zip(parts, (words, *layers), strict=True):
-                batch[number, : len(row[part])] = row[part].to(like.device)
-        return TextStates(words, torch.stack([row["pooled"] for row in rows]).to(like.device), layers=tuple(layers))
+        words = torch.zeros(len(parts), *text.word_mask.shape, tower.width)
+        for part, batch in zip(parts, words.numpy(), strict=True):
+            for number, row in enumerate(rows):
+                batch[number, : len(row[part])] = row[part]
+        pooled = torch.from_numpy(np.stack([row["pooled"] for row in rows]))
+        states, *layers = words.to(device, non_blocking=True)
+        return TextStates(states, pooled.to(device, non_blocking=True), layers=tuple(layers))
 
-    def images(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], ImageStates]) -> ImageStates:
-        """The result of `compute` for pictures, without tokens and stages, cached; zeros for masked pictures.
+    def pictures(
+        self,
+        tower: Any,
+        pictures: PictureBatch,
+        kind: str,
+        compute: Callable[[Tensor], Mapping[str, Tensor]],
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> dict[str, Tensor]:
+        """The result of `compute` for pictures, (N, ...) each by name, cached; zeros for masked pictures.
 
         Args:
-            tower: a frozen tower with `reading()`, `grid_of` and `picture`.
+            tower: a frozen tower with `reading()` and `picture`.
             pictures: N pictures; cached ones are not decoded.
+            kind: what is computed, as part of the reading: empty for pooled vectors with regions.
             compute: runs the tower on pixels.
+            shapes: of a picture's tensors by name; None: as those of a picture of zeros.
 
         """
         if self.off:
-            return compute(pictures.pixels())
-        side, decoded = tower.picture.size, pictures.decoded
-        grid: tuple[int, int] = tower.grid_of(*((side, side) if decoded is None else decoded.shape[-2:]))
-        shapes: _Shapes = {"pooled": (tower.pooled_width,), "regions": (grid[0] * grid[1], tower.width)}
+            return {**compute(pictures.pixels())}
+        if pictures.sources is None:
+            keys: list[str | None] = [input_digest(picture) for picture in pictures.pixels().cpu()]
+        else:
+            keys = [None if source is None else source.digest for source in pictures.sources]
+        real = [row for row, key in enumerate(keys) if key is not None]
+        like, reading = next(tower.parameters()), replace(self.reading(tower), pooling=kind)
+        expected = self._blank_shapes(reading, tower.size_of(pictures), compute, like) if shapes is None else {**shapes}
 
-        def parts(pixels: Tensor) -> dict[str, Tensor]:
-            states = compute(pixels)
-            return {"pooled": states.pooled, "regions": states.regions}
+        def run(rows: Any) -> list[_Entry]:
+            values = {part: _array(value) for part, value in compute(rows.pixels().to(like.device)).items()}
+            return [{part: value[row] for part, value in values.items()} for row in range(len(rows))]
 
-        features = self._pictures(tower, pictures, self.reading(tower), shapes, parts)
-        if features is None:
-            return compute(pictures.pixels())
-        return ImageStates(features["pooled"], features["regions"], grid)
+        def alone(row: int) -> PictureBatch:
+            return PictureBatch(pictures.pixels(real[row]))
 
-    def pooled(self, tower: Any, pictures: PictureBatch, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Like `images`, but only for pooled vectors (N, d), which need a hundredth of the space."""
-        if self.off:
-            return compute(pictures.pixels())
-        shapes: _Shapes = {"pooled": (tower.pooled_width,)}
-        reading = pooled_only(self.reading(tower))
-        features = self._pictures(tower, pictures, reading, shapes, lambda pixels: {"pooled": compute(pixels)})
-        return compute(pictures.pixels()) if features is None else features["pooled"]
+        found = [key for key in keys if key is not None]
+        rows = self._recall(reading, pictures.view, found, [expected] * len(real), run, alone)
+        if rows is None:
+            return {**compute(pictures.pixels())}
+        features = {}
+        for part, shape in expected.items():
+            values = torch.zeros(len(keys), *shape)
+            array = values.numpy()
+            for row, entry in zip(real, rows, strict=True):
+                array[row] = entry[part]
+            features[part] = values.to(like.device, non_blocking=True)
+        return features
 
     def has(self, reading: Reading, key: str) -> bool:
-        """Whether the output for an input (given by its digest) is cached; an entry on disk may still be damaged."""
-        shelf = self._shelf(reading)
-        return key in shelf.cached or (shelf.store is not None and key in shelf.store)
+        """Whether some output of the tower for a picture (given by its digest) is cached.
+
+        Args:
+            reading: the tower's; outputs of any kind count. An entry on disk may still be damaged.
+            key: digest of the picture.
+        """
+        if self.folder is not None:  # another process may have begun to cache another kind
+            for pooling in self._kinds_on_disk(reading):
+                self._shelf(replace(reading, pooling=pooling))
+        return any(
+            replace(each, pooling=reading.pooling) == reading and key in shelf for each, shelf in self._shelves.items()
+        )
+
+    def _kinds_on_disk(self, reading: Reading) -> list[str]:
+        """What is on disk of the outputs for pictures of a tower, as `pooling` says."""
+        assert self.folder is not None
+        try:
+            changed = self.folder.stat().st_mtime_ns
+        except OSError:
+            return []
+        if changed == self._folder_changed:
+            return []
+        self._folder_changed = changed if time.time_ns() - changed > SETTLED_NS else None
+        found = [each | {"pooling": each.get("pooling")} for each in readings_of(self.folder)]
+        return [
+            str(each["pooling"]) for each in found if asdict(replace(reading, pooling=str(each["pooling"]))) == each
+        ]
 
     def flush(self) -> None:
         """Write new features to disk, for other processes and for the next run."""
@@ -220,62 +276,81 @@ class FeatureMemory:
                 return replace(self._reading[1], dtype=str(torch.get_autocast_dtype(device)).removeprefix("torch."))
         return self._reading[1]
 
-    def _pictures(
-        self,
-        tower: Any,
-        pictures: PictureBatch,
-        reading: Reading,
-        shapes: _Shapes,
-        compute: Callable[[Tensor], dict[str, Tensor]],
-    ) -> dict[str, Tensor] | None:
-        """The features of N pictures named in `shapes`, (N, ...) each; None if the cache is full."""
-        if pictures.sources is None:
-            keys: list[str | None] = [input_digest(picture) for picture in pictures.pixels().cpu()]
-        else:
-            keys = [None if source is None else source.digest for source in pictures.sources]
-
-        def alone(row: int) -> dict[str, Tensor]:
-            return {part: value[0] for part, value in compute(pictures.pixels(row)).items()}
-
-        real = [row for row, key in enumerate(keys) if key is not None]
-        rows = self._recall(
-            reading, [key for key in keys if key is not None], [shapes] * len(real), lambda at: alone(real[at])
-        )
-        if rows is None:
-            return None
-        device, features = next(tower.parameters()).device, {}
-        for part, shape in shapes.items():
-            features[part] = torch.zeros(len(keys), *shape)
-            for row, parts in zip(real, rows, strict=True):
-                features[part][row] = parts[part]
-        return {part: tensor.to(device) for part, tensor in features.items()}
+    def _blank_shapes(
+        self, reading: Reading, size: tuple[int, int], compute: Callable[[Tensor], Mapping[str, Tensor]], like: Tensor
+    ) -> _Shapes:
+        """Shapes of a picture's cached tensors, from a picture of zeros."""
+        key = (reading, *size)
+        if key not in self._shapes:
+            with torch.no_grad():
+                blank = compute(torch.zeros(1, 3, *size, device=like.device))
+            self._shapes[key] = {part: tuple(value.shape[1:]) for part, value in blank.items()}
+        return self._shapes[key]
 
     def _recall(
         self,
         reading: Reading,
-        keys: list[str],
+        view: str,
+        keys: Sequence[str],
         shapes: Sequence[_Shapes],
-        alone: Callable[[int], dict[str, Tensor]],
-    ) -> list[dict[str, Tensor]] | None:
-        """The tensors of each key; new ones are computed and cached. None if the cache has no room for a new one."""
-        shelf, rows = self._shelf(reading), []
+        run: Callable[[Any], list[_Entry]],
+        alone: Callable[[int], Any],
+    ) -> list[_Entry] | None:
+        """The arrays of each key; new ones are computed and cached. None if the cache has no room for a new one.
+
+        Args:
+            reading: how the tower reads.
+            view: the view of the batch that they come from; empty if a method made them.
+            keys: digests of the inputs.
+            shapes: of the arrays of each.
+            run: computes a batch of inputs.
+            alone: the batch of one input of these.
+        """
+        shelf = self._shelf(reading)
+        rows = [shelf.get(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+        missing = {key for key, entry in zip(keys, rows, strict=True) if entry is None}
+        if missing and view and self.inputs is not None:
+            for inputs in self.inputs.of(view):
+                if not missing.isdisjoint(inputs.key_set):
+                    self._fill(shelf, inputs, run)
         for row, key in enumerate(keys):
-            tensors = shelf.cached.get(key)
-            if tensors is None and shelf.store is not None:
-                arrays = shelf.store.get(key, shapes[row])
-                tensors = None if arrays is None else {part: torch.from_numpy(each) for part, each in arrays.items()}
-            if tensors is None:
-                on_disk = shelf.store is not None and shelf.store.usable
-                if self.used >= self.limit and not on_disk:
+            if rows[row] is None:
+                rows[row] = shelf.get(key, shapes[row])
+            if rows[row] is None:
+                if not self._room(shelf):
                     return None
-                tensors = {part: tensor.detach().float().cpu().clone() for part, tensor in alone(row).items()}
-                if self.used < self.limit:
-                    shelf.cached[key] = tensors
-                    self.used += sum(tensor.nbytes for tensor in tensors.values())
-                if on_disk and shelf.store is not None:
-                    shelf.store.put(key, {part: tensor.numpy() for part, tensor in tensors.items()})
-            rows.append(tensors)
-        return rows
+                with torch.no_grad():
+                    self._put(shelf, key, run(alone(row))[0])
+                rows[row] = shelf.get(key, shapes[row])
+        return rows  # type: ignore[return-value]
+
+    def _fill(self, shelf: _Shelf, inputs: ViewInputs, run: Callable[[Any], list[_Entry]]) -> None:
+        """Compute and cache all inputs of a view that are new, as far as there is room."""
+        for block in inputs.blocks:
+            if all(inputs.keys[number] in shelf for number in block):
+                continue
+            if not self._room(shelf):
+                return
+            batch, numbers = inputs.batch(block)
+            if not numbers:
+                continue
+            with torch.no_grad():
+                entries = run(batch)
+            for number, entry in zip(numbers, entries, strict=True):
+                if inputs.keys[number] not in shelf:
+                    self._put(shelf, inputs.keys[number], entry)
+        if shelf.store is not None:
+            shelf.store.flush()
+
+    def _room(self, shelf: _Shelf) -> bool:
+        return self.used < self.limit or (shelf.store is not None and shelf.store.usable)
+
+    def _put(self, shelf: _Shelf, key: str, entry: _Entry) -> None:
+        if self.used < self.limit:
+            shelf.cached[key] = entry
+            self.used += sum(array.nbytes for array in entry.values())
+        if shelf.store is not None and shelf.store.usable:
+            shelf.store.put(key, entry)
 
     def _shelf(self, reading: Reading) -> _Shelf:
         if reading not in self._shelves:
@@ -288,25 +363,41 @@ class FeatureMemory:
 class _Shelf:
     """The cached outputs of one reading, by the digest of the input."""
 
-    cached: dict[str, dict[str, Tensor]]
+    cached: dict[str, _Entry]
     store: FeatureStore | None
 
+    def __contains__(self, key: str) -> bool:
+        return key in self.cached or (self.store is not None and key in self.store)
 
-def pooled_only(reading: Reading) -> Reading:
-    """The same reading for the cache of pooled vectors."""
-    return replace(reading, pooling="pooled")
+    def get(self, key: str, shapes: _Shapes) -> _Entry | None:
+        """The arrays of an input, of these shapes."""
+        entry = self.cached.get(key)
+        if entry is not None or self.store is None:
+            return entry
+        return self.store.get(key, shapes)
 
 
-def keep_on_disk(towers: Iterable[Tower], folder: Path | None) -> None:
+def _array(value: Tensor) -> np.ndarray:
+    return value.detach().float().cpu().numpy()
+
+
+def keep_on_disk(towers: Iterable[Tower], folder: Path | None, inputs: RunInputs | None = None) -> None:
     """Let frozen towers cache their outputs in the features' folder of a cache; None: in memory only.
 
     Only pretrained towers use the disk. Tiny and random ones have new weights in each run, so their features would
     never be read again.
+
+    Args:
+        towers: the towers of a method.
+        folder: the folder.
+        inputs: what they read in this run, so that they compute all of it at once; None: each input by itself.
     """
     for tower in towers:
         target = folder if tower.external else None
         if tower.memory is not None and tower.memory.folder != target:
             tower.memory = FeatureMemory(tower.memory.limit, target, f"{type(tower).__name__} {tower.spec}")
+        if tower.memory is not None:
+            tower.memory.inputs = inputs
 
 
 class KnownPictures:
@@ -321,8 +412,7 @@ class KnownPictures:
     """
 
     def __init__(self, towers: Sequence[Any]) -> None:
-        readings = [tower.memory.reading(tower) for tower in towers]
-        self._caches = [(tower.memory, (each, pooled_only(each))) for tower, each in zip(towers, readings, strict=True)]
+        self._caches = [(tower.memory, tower.memory.reading(tower)) for tower in towers]
 
     @classmethod
     def of(cls, towers: Iterable[Tower]) -> KnownPictures | None:
@@ -333,11 +423,13 @@ class KnownPictures:
         return cls(visions)
 
     def __contains__(self, digest: object) -> bool:
-        return all(any(memory.has(reading, str(digest)) for reading in readings) for memory, readings in self._caches)
+        return all(memory.has(reading, str(digest)) for memory, reading in self._caches)
 
 
-def _row(text: TextBatch, row: int, pieces: int, words: int) -> TextBatch:
+def _row(text: TextBatch, row: int) -> TextBatch:
     """One row of a batch of pieces, without padding."""
-    at = slice(row, row + 1)
+    assert text.attn_mask is not None and text.first_piece is not None
+    at, words = slice(row, row + 1), max(1, int(text.word_mask[row].sum()))
+    pieces = int(text.attn_mask[row].nonzero()[-1]) + 1 if text.attn_mask[row].any() else 1
     cut = {name: getattr(text, name)[at, :pieces] for name in ("input_ids", "attn_mask", "type_ids", "piece_word")}
-    return TextBatch(text.words[at], text.word_mask[at, :words], first_piece=text.first_piece[at, :words], **cut)  # type: ignore[index]
+    return TextBatch(text.words[at], text.word_mask[at, :words], first_piece=text.first_piece[at, :words], **cut)

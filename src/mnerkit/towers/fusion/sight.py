@@ -15,7 +15,7 @@ from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.nn.eval_mode import evaluating
 from mnerkit.towers.fusion.captions import STAGES, CaptionAdapter
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.interface import ImageStates, TextTower, VisionTower
+from mnerkit.towers.interface import ImageStates, Pooling, TextTower, VisionTower
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit.towers.vision.augment import flipped_and_shifted
 
@@ -39,7 +39,9 @@ class StageMaps:
     images: int
 
     @classmethod
-    def of(cls, sight: Sight, batch: Batch, images: bool = True, objects: bool = True) -> StageMaps:
+    def of(
+        cls, sight: Sight, batch: Batch, images: bool = True, objects: bool = True, pooling: Pooling | None = None
+    ) -> StageMaps:
         """Read the images of each post, and the objects in them.
 
         Args:
@@ -47,9 +49,10 @@ class StageMaps:
             batch: the posts.
             images: whether to read the images.
             objects: whether to read the objects.
+            pooling: how the caller pools the maps; those of a frozen vision tower are pooled so already.
         """
         readers = [sight.whole] * images + [sight.objects] * (objects and sight.kind == "pixels")
-        groups = [reader(batch, stages=True) for reader in readers]
+        groups = [reader(batch, stages=True, pooling=pooling) for reader in readers]
         real = [torch.nonzero(group.mask.flatten()).flatten() for group in groups]
         mask = torch.cat([group.mask for group in groups], 1)  # (B, k)
         total, offset, rows = mask.shape[1], 0, []
@@ -180,56 +183,74 @@ class Sight(nn.Module):
             return Needs(reader, frozenset({"captions"}), caption_reader=self.tower.reader, **limits)
         return Needs(reader, frozenset(views), picture=self.picture, every_place=self.absent == "zeros", **limits)
 
-    def whole(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
+    def whole(self, batch: Batch, stages: bool = False, regions: bool = True, pooling: Pooling | None = None) -> Seen:
         """Read the images of each post, (B, m) of them.
 
         Args:
             batch: a batch with the view `whole`, or `captions`.
-            stages: whether to return stage maps; a frozen tower computes them each time.
+            stages: whether to return stage maps.
             regions: whether to return regions. Without them (and stages), each picture has one region of zeros, and
                 towers that pool without regions need not compute them.
+            pooling: of the stage maps of a frozen tower, which then caches them; None: whole maps, computed each time.
         """
         if self.kind == "captions":
             return self._captions(batch, stages)
         mask = _present(batch.image_mask, "whole")
         image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-        return self._pictures(batch.pictures("whole"), mask, image, stages, regions)
+        return self._pictures(batch.pictures("whole"), mask, image, stages, regions, pooling)
 
-    def objects(self, batch: Batch, stages: bool = False, regions: bool = True) -> Seen:
+    def objects(self, batch: Batch, stages: bool = False, regions: bool = True, pooling: Pooling | None = None) -> Seen:
         """Read the objects of each post, (B, o) of them, as in `whole`; (B, 0) with captions."""
         if self.kind == "captions":
             return self._nothing(batch, stages)
         mask, image = _present(batch.crop_mask, "objects"), _present(batch.crop_image, "objects")
-        return self._pictures(batch.pictures("objects"), mask, image, stages, regions)
+        return self._pictures(batch.pictures("objects"), mask, image, stages, regions, pooling)
 
     def blank(self) -> ImageStates:
         """The states of one grey picture (zeros once normalised), with stages; independent of the batch."""
         return _blank(self.tower, next(self.tower.parameters()))
 
-    def _pictures(self, pictures: PictureBatch, mask: Tensor, image: Tensor, stages: bool, regions: bool) -> Seen:
+    def _pictures(
+        self,
+        pictures: PictureBatch,
+        mask: Tensor,
+        image: Tensor,
+        stages: bool,
+        regions: bool,
+        pooling: Pooling | None,
+    ) -> Seen:
         tower = self.tower
         assert isinstance(tower, VisionTower)
-        rows = len(pictures)
-        if self.absent == "zeros":
+        rows, zeros = len(pictures), self.absent == "zeros"
+        if zeros and not (tower.constant and pictures.sources is not None):
             if pictures.decoded is None and not mask.any():  # there is nothing to decode
                 size = self.tower.picture.size
                 pictures = PictureBatch(torch.zeros(rows, 3, size, size, device=mask.device), crops=pictures.crops)
-            mask = torch.ones_like(mask)
+            mask, zeros = torch.ones_like(mask), False
         real = torch.nonzero(mask.flatten()).flatten()
         selected = pictures if len(real) == rows else pictures.select(real)
         if len(real) and self.augment and self.training:
             selected = PictureBatch(flipped_and_shifted(selected.pixels()), crops=selected.crops)
+
+        def see(seen: PictureBatch) -> ImageStates:
+            if stages:
+                return tower.see_stages(seen, pooling)
+            return tower.see(seen) if regions else self._pooled(tower.see_pooled(seen))
+
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
-            if len(real) and not (regions or stages):
-                states = self._pooled(tower.see_pooled(selected))
+            if not len(real):
+                states = _blank(tower, mask, pooling)
+            elif tower.drifting and self.training and (regions or stages):
+                states = _by_place(see, selected, real % mask.shape[1])
             else:
-                see = tower.see_stages if stages else tower.see
-                if tower.drifting and self.training and len(real):
-                    states = _by_place(see, selected, real % mask.shape[1])
-                else:
-                    states = see(selected) if len(real) else _blank(tower, mask)
-        if len(real) < rows:
-            states = _scattered(states, real, rows)
+                states = see(selected)
+            if len(real) < rows:
+                states = _scattered(states, real, rows)
+            if zeros and len(real) < rows:  # a frozen tower reads the picture of zeros once
+                side = tower.picture.size
+                blank = see(PictureBatch(torch.zeros(1, 3, side, side, device=mask.device), crops=pictures.crops))
+                states = _filled(states, blank, mask.flatten())
+        mask = torch.ones_like(mask) if zeros else mask
         region_mask = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
         return Seen(states, mask, region_mask, image)
 
@@ -288,6 +309,16 @@ def _scattered(states: ImageStates, rows: Tensor, count: int) -> ImageStates:
     )
 
 
+def _filled(states: ImageStates, blank: ImageStates, mask: Tensor) -> ImageStates:
+    """The states with those of one picture where `mask` (N,) is false; without tokens."""
+
+    def filled(part: Tensor, one: Tensor) -> Tensor:
+        return torch.where(mask.view(-1, *(1,) * (part.dim() - 1)), part, one)
+
+    stages = tuple(map(filled, states.stages, blank.stages))
+    return ImageStates(filled(states.pooled, blank.pooled), filled(states.regions, blank.regions), states.grid, stages)
+
+
 def _by_place(see: Callable[[PictureBatch], ImageStates], pictures: PictureBatch, place: Tensor) -> ImageStates:
     """The states of pictures read place by place, so that statistics of a batch are those of one place at a time.
 
@@ -312,8 +343,8 @@ def _by_place(see: Callable[[PictureBatch], ImageStates], pictures: PictureBatch
     )
 
 
-def _blank(tower: Any, like: Tensor) -> ImageStates:
+def _blank(tower: Any, like: Tensor, pooling: Pooling | None = None) -> ImageStates:
     """The states of one grey picture; only their shapes and their gradient path to the weights are used."""
     side = tower.picture.size
     with evaluating(tower):
-        return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)))
+        return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)), pooling)
