@@ -1,14 +1,20 @@
-"""The feature cache: an epoch of `cross` over a frozen CLIP-B with it against one without, in one run.
+"""The feature cache: epochs with it against epochs without, in one run; processor time, which others disturb less.
 
+`cross` over a frozen CLIP-B (bar: without / from disk at least 25).
 Both towers have the size of CLIP ViT-B/32 and random weights; posts have about 20 words and a JPEG file of 640 x 480
 pixels each. Three trainings of the same model, each with a new datamodule and Trainer:
 
 - without: nothing is kept, and a batch is computed together, as a loop without a cache would;
-- filling: the first epoch with the cache, which computes every input alone and writes it;
+- filling: the first epoch with the cache, before which every input is computed and written (bar: at most 1.1 times the
+  epoch without);
 - from disk: the first epoch of the next run: verified and memory-mapped, no picture is decoded; and its second epoch,
   in which nothing is verified again.
 
-Bar: without / from disk at least 10. Exit code 1 when it is missed.
+`hvpnet` with a BERT of the base's size that is trained and a frozen ResNet-18, both with random weights, on posts with
+a picture and three objects: a plain loop of the same steps without a cache against the first epoch with the cache
+(bar: 1.1) and the second.
+
+Exit code 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -38,8 +45,8 @@ from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import make_method
 from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, keep_on_disk
 
-BAR = 10.0
-WORDS = 20
+BAR, FIRST_EPOCH = 25.0, 1.1
+WORDS, OBJECTS = 20, 3
 SIZE = (480, 640)
 
 
@@ -82,25 +89,71 @@ def write_posts(folder: Path, posts: int, seed: int = 0) -> list[str]:
             Image.fromarray(pixels).save(folder / "images" / name, quality=85)
             text = draw.choices(words, k=WORDS + draw.randint(-6, 6))
             label = ["B-PER", *("O" for _ in text[1:])]
-            rows.append({"id": f"{split}{number}", "text": text, "label": label, "images": [name]})
+            boxes = [{"box": [60 * place, 40, 60 * place + 300, 400], "score": 0.9} for place in range(OBJECTS)]
+            rows.append({"id": f"{split}{number}", "text": text, "label": label, "images": [name], "boxes": [boxes]})
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return words
 
 
-def train(method: Method, corpus: Path, cache: Path | None, batch_size: int, epochs: int = 1) -> list[float]:
-    """Seconds of each epoch by a new datamodule and Trainer; what earlier trainings had in memory is forgotten."""
-    towers = list(method.towers.values())
+def write_bert(folder: Path, words: list[str]) -> None:
+    """A BERT of the base's size with random weights, and a tokenizer that knows the words."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=len(vocabulary))).save_pretrained(folder)
+
+
+def connected(method: Method, corpus: Path, cache: Path | None, batch_size: int) -> MnerData:
+    """A new datamodule; what the towers had in memory is forgotten."""
+    towers, data = list(method.towers.values()), MnerData(corpus=str(corpus), batch_size=batch_size)
     for tower in towers:
         tower.memory = FeatureMemory(limit=0)
+    known = None
     if cache is not None:
-        keep_on_disk(towers, cache)
-    data = MnerData(corpus=str(corpus), batch_size=batch_size)
-    data.connect(method.needs(), "plain", method.facts.types, None if cache is None else KnownPictures.of(towers))
-    return epoch_seconds(method, data, epochs)
+        keep_on_disk(towers, cache, data.inputs)
+        known = KnownPictures.of(towers)
+        for tower in towers:
+            if tower.constant:
+                tower.memory.reading(tower)
+    data.connect(method.needs(), "plain", method.facts.types, known, keyed=cache is not None)
+    return data
+
+
+def train(method: Method, corpus: Path, cache: Path | None, batch_size: int, epochs: int = 1) -> list[float]:
+    """Seconds of each epoch by a new datamodule and Trainer."""
+    return epoch_seconds(method, connected(method, corpus, cache, batch_size), epochs, process_time)
+
+
+def plain_loop(method: Method, corpus: Path, batch_size: int) -> float:
+    """Seconds of an epoch of the same steps, written out."""
+    data = connected(method, corpus, None, batch_size)
+    weights = [weight for weight in method.train().parameters() if weight.requires_grad]
+    started, optimiser = process_time(), torch.optim.AdamW(weights, lr=1e-5)
+    for batch in data.train_dataloader():
+        optimiser.zero_grad()
+        sum(method.losses(batch).values()).backward()  # type: ignore[union-attr]
+        optimiser.step()
+    return process_time() - started
+
+
+def hvpnet(folder: Path, posts: int, batch_size: int) -> dict[str, float]:
+    """Seconds of a plain loop, and of the first and the second epoch with the cache."""
+    corpus = folder / "corpus"
+    write_bert(folder / "bert", write_posts(corpus, posts))
+    model = {"text": str(folder / "bert"), "vision": "random:resnet18", "freeze_vision": True, "max_tokens": 128}
+    method = make_method({"plugin": "hvpnet", "model": {**model, "head": {"name": "crf"}}})
+    method.build(MnerData(corpus=str(corpus)).facts)
+    vision = method.towers["vision"]
+    vision.loaded = True  # so that it is kept on disk
+    first, second = train(method, corpus, folder / "cache", batch_size, epochs=2)
+    return {"plain loop": plain_loop(method, corpus, batch_size), "filling": first, "second": second}
 
 
 def main() -> int:
-    """Time the four epochs; print the ratio."""
+    """Time the epochs; print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--posts", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=16)
@@ -123,11 +176,20 @@ def main() -> int:
         seconds["from disk"], seconds["its second"] = train(method, corpus, cache, options.batch_size, epochs=2)
         kept = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
         ratio = seconds["without"] / seconds["from disk"]
-    print("seconds an epoch: " + ", ".join(f"{name} {each:.2f}" for name, each in seconds.items()))
+        with tempfile.TemporaryDirectory() as other:
+            of_hvpnet = hvpnet(Path(other), options.posts, options.batch_size)
+    filling = seconds["filling"] / seconds["without"]
+    plain = of_hvpnet["plain loop"]
+    ratios = {"first epoch": of_hvpnet["filling"] / plain, "second epoch": of_hvpnet["second"] / plain}
     print(
-        f"{options.posts} posts, batch {options.batch_size}, {torch.get_num_threads()} threads, "
-        f"{kept / 1e6:.0f} MB kept: ratio {ratio:.1f} (bar {BAR:g})"
+        f"{options.posts} posts, batch {options.batch_size}, {torch.get_num_threads()} threads,"
+        f" {kept / 1e6:.0f} MB kept"
     )
+    for name, times in (("cross", seconds), ("hvpnet", of_hvpnet)):
+        print(f"{name}, seconds an epoch: " + ", ".join(f"{each} {time:.2f}" for each, time in times.items()))
+    print(f"cross: without / from disk {ratio:.1f} (bar {BAR:g}), filling / without {filling:.2f} (bar {FIRST_EPOCH})")
+    print(f"hvpnet / plain loop: first epoch {ratios['first epoch']:.2f} (bar {FIRST_EPOCH}), second ", end="")
+    print(f"{ratios['second epoch']:.2f}")
     found = {
         "posts": options.posts,
         "batch_size": options.batch_size,
@@ -135,9 +197,10 @@ def main() -> int:
         "seconds": {name: round(each, 3) for name, each in seconds.items()},
         "kept_bytes": kept,
         "ratio": round(ratio, 1),
+        "hvpnet_seconds": {name: round(each, 3) for name, each in of_hvpnet.items()},
     }
     write_json(Path(__file__).resolve().parent / "results" / "cache.json", found)
-    return 0 if ratio >= BAR else 1
+    return 0 if ratio >= BAR and max(filling, ratios["first epoch"]) <= FIRST_EPOCH else 1
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import AbsentOptions, ImageSetOptions, SubwordOptions
@@ -13,6 +14,9 @@ from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SIZE, option
 @dataclass(frozen=True, kw_only=True)
 class TpmMiOptions(ImageSetOptions, AbsentOptions, SubwordOptions):
     """Options of the layers over the images, and of the network that makes the prefix."""
+
+    # 2: a frozen tower reads an absent picture as one of zeros, as a trained one does; its states were zeros
+    behaviour_with: ClassVar[Mapping[tuple[str, Any], int]] = {("absent", "zeros"): 2}
 
     pooled: Literal["cls", "pooler"] = option(
         "cls",
