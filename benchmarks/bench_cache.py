@@ -43,7 +43,8 @@ from mnerkit.atomic_files import write_json
 from mnerkit.data.datamodule import MnerData
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagger import make_method
-from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, keep_on_disk
+from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
+from mnerkit.towers.frozen.memory import FeatureMemory
 
 BAR, FIRST_EPOCH = 25.0, 1.1
 WORDS, OBJECTS = 20, 3
@@ -97,12 +98,12 @@ def write_posts(folder: Path, posts: int, seed: int = 0) -> list[str]:
 
 def write_bert(folder: Path, words: list[str]) -> None:
     """A BERT of the base's size with random weights, and a tokenizer that knows the words."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     folder.mkdir()
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     BertModel(BertConfig(vocab_size=len(vocabulary))).save_pretrained(folder)
 
 

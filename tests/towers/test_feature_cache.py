@@ -24,7 +24,8 @@ from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader, Policy, content_digest
 from mnerkit.towers.by_name import text_tower, vision_tower
-from mnerkit.towers.frozen.memory import FeatureMemory, KnownPictures, freeze, keep_on_disk
+from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
+from mnerkit.towers.frozen.memory import FeatureMemory, freeze
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 
 Folder = Callable[[str], str]

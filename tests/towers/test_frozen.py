@@ -14,7 +14,8 @@ from torch import nn
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.data.features.feature_store import folder_digest
 from mnerkit.towers.by_name import text_tower, vision_tower
-from mnerkit.towers.frozen.memory import FeatureMemory, Reading, freeze, input_digest, weight_digest
+from mnerkit.towers.frozen.memory import FeatureMemory, freeze, input_digest, weight_digest
+from mnerkit.towers.frozen.reading import Reading
 from mnerkit.towers.interface import Tower
 
 Folder = Callable[[str], str]

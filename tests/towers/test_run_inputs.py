@@ -23,7 +23,8 @@ from mnerkit.data.episodes.sampling import Episode
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.nn.visual_prefix import pooled_maps
 from mnerkit.towers.by_name import text_tower, vision_tower
-from mnerkit.towers.frozen.memory import KnownPictures, freeze, keep_on_disk
+from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
+from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.vision.tiny_cnn import TinyVision
 
@@ -114,6 +115,7 @@ def test_a_changed_copy_of_a_batch_has_no_digests(text: Any, tmp_path: Path) -> 
     assert replace(batch, word_mask=batch.word_mask).keys is None
     rows = torch.tensor([3, 1])
     assert batch.select(rows).keys == [batch.keys[3], batch.keys[1]]
+    assert batch.attn_mask is not None
     hidden = batch.attn_mask.clone()
     hidden[2, 1] = False
     assert text_keys(replace(batch, attn_mask=hidden))[2] != batch.keys[2]

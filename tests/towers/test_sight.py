@@ -16,7 +16,7 @@ from mnerkit.data.pictures import picture_loader
 from mnerkit.methods.heads import load_head_class
 from mnerkit.methods.tagger import Tagger
 from mnerkit.towers import text_tower, vision_tower
-from mnerkit.towers.frozen.memory import KnownPictures
+from mnerkit.towers.frozen.cached_inputs import KnownPictures
 from mnerkit.towers.fusion.captions import STAGES
 from mnerkit.towers.fusion.sight import Sight
 

@@ -29,7 +29,7 @@ from mnerkit.methods.warm_start import warm_start
 from mnerkit.runs.run_folder import Place, RunFolder
 from mnerkit.runs.trainer import launched_ranks, slurm
 from mnerkit.runs.trainer.continuation import CheckpointsWithinEpochs
-from mnerkit.towers.frozen.memory import KnownPictures, keep_on_disk
+from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
 
 
 class _Patience(EarlyStopping):

@@ -91,6 +91,15 @@ class TextBatch(_Movable):
         chosen.view, chosen.keys = self.view, self.keys and [self.keys[row] for row in numbers]
         return chosen
 
+    def row(self, row: int) -> TextBatch:
+        """One row of a batch of pieces, without padding."""
+        assert self.attn_mask is not None and self.first_piece is not None
+        at, words = slice(row, row + 1), max(1, int(self.word_mask[row].sum()))
+        pieces = int(self.attn_mask[row].nonzero()[-1]) + 1 if self.attn_mask[row].any() else 1
+        names = ("input_ids", "attn_mask", "type_ids", "piece_word")
+        cut: dict[str, Any] = {name: getattr(self, name)[at, :pieces] for name in names}
+        return TextBatch(self.words[at], self.word_mask[at, :words], first_piece=self.first_piece[at, :words], **cut)
+
 
 def text_keys(text: TextBatch) -> list[str]:
     """Digest of each row of pieces: the pieces, the word of each, and the number of words, of which some are cut off.

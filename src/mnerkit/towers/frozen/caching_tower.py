@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mnerkit.data.batches.batch import PictureBatch
 from mnerkit.nn.visual_prefix import pooled_maps
-from mnerkit.towers.frozen.memory import FeatureMemory, Reading, weight_digest
+from mnerkit.towers.frozen.memory import FeatureMemory, weight_digest
+from mnerkit.towers.frozen.reading import Reading
 from mnerkit.towers.interface import ImageStates, Pooling, VisionTower
 
 

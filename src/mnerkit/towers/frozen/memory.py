@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import PictureBatch, TextBatch, text_keys
 from mnerkit.data.batches.run_inputs import RunInputs, ViewInputs
 from mnerkit.data.features.feature_store import SETTLED_NS, FeatureStore, readings_of
-from mnerkit.towers.interface import TextStates, Tower, VisionTower
+from mnerkit.towers.frozen.reading import Reading, weight_version
+from mnerkit.towers.interface import TextStates, Tower
 
 AnyTower = TypeVar("AnyTower", bound=Tower)
 
@@ -63,33 +64,6 @@ def input_digest(value: Tensor | tuple[str, ...]) -> str:
 
 def _bytes(value: Tensor) -> Any:
     return value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Settings of a frozen tower that, together with the input, determine its output.
-
-    Attributes:
-        weights: digest of the tower's weights.
-        view: `text` or `picture`. Whether a picture is a cell of another one is part of the input's digest.
-        preprocessing: settings of the reader or the picture format, as text.
-        length_limit: maximum number of pieces of a text; 0 for pictures.
-        layers: number of last layers that are averaged.
-        pooling: how pieces become words (`first`, `mean`); what is cached of pictures: regions (empty), `pooled`
-            vectors alone, or pooled `stages`.
-        projection: whether states are in the joint space.
-        dtype: type of the tower's computations; cached values are float32.
-
-    """
-
-    weights: str
-    view: str
-    preprocessing: str
-    length_limit: int = 0
-    layers: int = 1
-    pooling: str = ""
-    projection: bool = False
-    dtype: str = "float32"
 
 
 class FeatureMemory:
@@ -167,7 +141,7 @@ class FeatureMemory:
         reading = self.reading(tower)
         if stages:
             reading = replace(reading, pooling=f"{reading.pooling}, {stages} stages")
-        rows = self._recall(reading, view, keys, shapes, run, lambda row: _row(text, row))
+        rows = self._recall(reading, view, keys, shapes, run, text.row)
         if rows is None:
             return compute(text)
         words = torch.zeros(len(parts), *text.word_mask.shape, tower.width)
@@ -263,10 +237,7 @@ class FeatureMemory:
 
     def reading(self, tower: Any) -> Reading:
         """The tower's `reading()`, computed again when a weight was replaced, moved or written to."""
-        # building a state dict would take as long as running a small batch
-        version = tuple(
-            part for value in _held(tower) for part in (value.data_ptr(), 0 if value.is_inference() else value._version)
-        )
+        version = weight_version(tower)
         if self._reading is None or self._reading[0] != version:
             self._reading = version, tower.reading()
         for device in ("cuda", "cpu"):
@@ -375,68 +346,5 @@ class _Shelf:
         return self.store.get(key, shapes)
 
 
-def _held(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters and buffers; `parameters` and `buffers` take ten times as long."""
-    modules = [module]
-    for each in modules:
-        modules.extend(child for child in each._modules.values() if child is not None)
-        yield from (value for value in each._parameters.values() if value is not None)
-        yield from (value for value in each._buffers.values() if value is not None)
-
-
 def _array(value: Tensor) -> np.ndarray:
     return value.detach().float().cpu().numpy()
-
-
-def keep_on_disk(towers: Iterable[Tower], folder: Path | None, inputs: RunInputs | None = None) -> None:
-    """Let frozen towers cache their outputs in the features' folder of a cache; None: in memory only.
-
-    Only pretrained towers use the disk. Tiny and random ones have new weights in each run, so their features would
-    never be read again.
-
-    Args:
-        towers: the towers of a method.
-        folder: the folder.
-        inputs: what they read in this run, so that they compute all of it at once; None: each input by itself.
-    """
-    for tower in towers:
-        target = folder if tower.external else None
-        if tower.memory is not None and tower.memory.folder != target:
-            tower.memory = FeatureMemory(tower.memory.limit, target, f"{type(tower).__name__} {tower.spec}")
-        if tower.memory is not None:
-            tower.memory.inputs = inputs
-
-
-class KnownPictures:
-    """Digests of the pictures that all vision towers of a method have cached, so the collator does not decode them.
-
-    If a tower has cached another output than is needed (the pooled vector, but not the regions), the picture is decoded
-    later, when the tower runs.
-
-    Args:
-        towers: frozen vision towers with a `memory`; create the object under the precision of the method.
-
-    """
-
-    def __init__(self, towers: Sequence[Any]) -> None:
-        self._caches = [(tower.memory, tower.memory.reading(tower)) for tower in towers]
-
-    @classmethod
-    def of(cls, towers: Iterable[Tower]) -> KnownPictures | None:
-        """The pictures that the vision towers among `towers` have cached; None if there is none or one has no cache."""
-        visions = [tower for tower in towers if isinstance(tower, VisionTower)]
-        if not visions or not all(tower.frozen and tower.memory is not None for tower in visions):
-            return None
-        return cls(visions)
-
-    def __contains__(self, digest: object) -> bool:
-        return all(memory.has(reading, str(digest)) for memory, reading in self._caches)
-
-
-def _row(text: TextBatch, row: int) -> TextBatch:
-    """One row of a batch of pieces, without padding."""
-    assert text.attn_mask is not None and text.first_piece is not None
-    at, words = slice(row, row + 1), max(1, int(text.word_mask[row].sum()))
-    pieces = int(text.attn_mask[row].nonzero()[-1]) + 1 if text.attn_mask[row].any() else 1
-    cut = {name: getattr(text, name)[at, :pieces] for name in ("input_ids", "attn_mask", "type_ids", "piece_word")}
-    return TextBatch(text.words[at], text.word_mask[at, :words], first_piece=text.first_piece[at, :words], **cut)

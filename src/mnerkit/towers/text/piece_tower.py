@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
-from mnerkit.towers.frozen.memory import FeatureMemory, Reading, input_digest, weight_digest
+from mnerkit.towers.frozen.memory import FeatureMemory, input_digest, weight_digest
+from mnerkit.towers.frozen.reading import Reading
 from mnerkit.towers.fusion.prefix import Passing, Prefix
 from mnerkit.towers.hub import architecture_of
 from mnerkit.towers.interface import TextStates, TextTower
