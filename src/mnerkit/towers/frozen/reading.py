@@ -36,7 +36,7 @@ class Reading:
 
 
 def weight_version(module: nn.Module) -> tuple[int, ...]:
-    """Changes when a weight is replaced, moved or written to; a digest of the weights takes as long as a small batch."""
+    """Changes when a weight is replaced, moved or written to, and takes less time than a digest of the weights."""
     parts = ((value.data_ptr(), 0 if value.is_inference() else value._version) for value in _held(module))
     return tuple(part for pair in parts for part in pair)
 
