@@ -12,7 +12,7 @@ import pytest
 
 from mnerkit.cli import main
 from mnerkit.data.features.cache_folder import cache_folder
-from mnerkit.data.features.feature_store import FeatureStore
+from mnerkit.data.features.feature_store import FeatureStore, folder_digest
 from mnerkit.runs.run_folder import deciding
 
 READINGS = [{"weights": letter, "view": "text", "pooling": "mean", "dtype": "float32"} for letter in "ab"]
@@ -115,6 +115,17 @@ def test_a_folder_of_another_tower_is_named_and_left(cache: Path, capsys: pytest
     assert said.count("\n") == 1 and str(first) in said and "is a cache of another tower" in said
     assert main(["cache", "clear", "--yes"]) == 1
     assert folders(cache) == [first]
+
+
+def test_features_of_an_earlier_version_are_named_and_cleared(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = folders(cache)[0]
+    reading = json.loads((folder / "reading.json").read_text())["reading"]
+    folder.rename(folder.with_name(folder_digest(reading, 1)))
+    assert main(["cache", "info"]) == 0
+    page = capsys.readouterr()
+    assert page.out.count("of an earlier version: no run reads it") == 1 and not page.err
+    assert main(["cache", "clear", "--yes"]) == 0
+    assert folders(cache) == []
 
 
 def test_a_hostile_description_steers_no_terminal(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from mnerkit.atomic_files import draft_of
 from mnerkit.data.features import shards
-from mnerkit.data.features.feature_store import READING_FILE, folder_digest, read_description
+from mnerkit.data.features.feature_store import READING_FILE, folder_digest, is_former, read_description
 
 FEATURES, TOWERS = "features", "towers"
 
@@ -108,6 +108,7 @@ def _features(folder: Path) -> Iterator[Kept]:
         files = _inside(path)
         own = [file for file in files if _is_own(file)]
         description = read_description(path)
+        former = description is not None and is_former(path, description["reading"])
         about, problem = "", ""
         if not _FOLDER.fullmatch(path.name):
             problem = "is no folder of the cache"
@@ -116,11 +117,12 @@ def _features(folder: Path) -> Iterator[Kept]:
         elif description is None:
             # a kill between the folder and its first file leaves it empty: that is ours, a stranger's shards are not
             problem = f"has no {READING_FILE} that can be read" if own else ""
-        elif folder_digest(description["reading"]) != path.name:
+        elif folder_digest(description["reading"]) != path.name and not former:
             problem = f"is a cache of another tower: its {READING_FILE} does not fit its name"
         if description is not None:
             reading = description["reading"]
             about = ", ".join([str(description.get("about") or "a tower"), *_said(reading)])
+            about += ", of an earlier version: no run reads it" * former
         entries = sum(shards.count(file) for file in own if shards.is_shard(file.name))
         yield Kept("features", path, about, entries, tuple(own), *_size_and_age([path, *own]), problem)
 

@@ -37,6 +37,7 @@ _log = logging.getLogger("mnerkit.data")
 READING_FILE = "reading.json"
 # part of every folder's name: raise it when entries are laid out or computed in another way
 VERSION = 2
+FORMER_VERSIONS = (1,)
 # so much is gathered before it is written: many small batches make few files
 SHARD_BYTES = 64 << 20
 SHARD_ENTRIES = 20_000
@@ -47,9 +48,14 @@ SETTLED_NS = 2_000_000_000
 MAX_DESCRIPTION = 1 << 20
 
 
-def folder_digest(reading: Mapping[str, Any]) -> str:
-    """Name of the folder for a reading (plain data): a digest of all that it says."""
-    return hashlib.sha256(json.dumps([VERSION, dict(reading)], sort_keys=True).encode()).hexdigest()
+def folder_digest(reading: Mapping[str, Any], version: int = VERSION) -> str:
+    """Name of the folder for a reading (plain data): a digest of all that it says, and of the layout's version."""
+    return hashlib.sha256(json.dumps([version, dict(reading)], sort_keys=True).encode()).hexdigest()
+
+
+def is_former(folder: Path, reading: Mapping[str, Any]) -> bool:
+    """Whether a folder is that of a reading in an earlier version, which no run reads any more."""
+    return folder.name in [folder_digest(reading, version) for version in FORMER_VERSIONS]
 
 
 def read_description(folder: Path) -> dict[str, Any] | None:
