@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mnerkit.reproduce.executors.tasks import Executor
 
 EXECUTORS = ("local", "ray")
+SIZES = ("shrunk", "full")  # of the towers of a rehearsal
 FOLDERS = {
     "out": "where all is written (default: runs/reproduce/<profile>)",
     "keep": "runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
@@ -54,6 +55,11 @@ def parser() -> Parser:
     for name, meaning in FOLDERS.items():
         add(f"--{name}", metavar="DIR", help=meaning)
     add("--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing")
+    rehearsal = (
+        "try two steps of each distinct run with random weights and pictures, and project time and memory of all;"
+        " SIZE of the towers: shrunk (default) or full"
+    )
+    add("--rehearse", nargs="?", const="shrunk", metavar="SIZE", help=rehearsal)
     add("--overwrite", action="store_true", help="do complete runs again; replace files")
     reproduce_wandb.add_options(made)
     return made
@@ -101,6 +107,9 @@ def main(argv: Sequence[str]) -> int:
         builder.add(experiment for name, experiment in experiments.items() if name not in grid.chosen)
     if reproduce_wandb.defines(options):
         return reproduce_wandb.define(options, grid)
+    if options.rehearse:
+        assert executor is not None
+        return _rehearse(options, grid, executor)
     clock = sweep.Clock(profile.seconds, executor.jobs if executor else _jobs(options))
     clock.learn(grid)
     archive = run_archive.RunArchive.read(Path(options.keep), _places(options, out, tower)) if options.keep else None
@@ -134,7 +143,38 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--ray-address is an option of --executor ray")
     if options.root is not None and not Path(options.root).is_dir():
         raise UsageError(f"--root {options.root}: there is no such folder")
+    if options.rehearse:
+        if options.rehearse not in SIZES:
+            near = (
+                did_you_mean(options.rehearse, SIZES) or " Patterns stand before it: mnerkit reproduce gmf --rehearse"
+            )
+            raise UsageError(f"--rehearse {options.rehearse!r}: {' or '.join(SIZES)}.{near}")
+        others = {"--dry-run": options.dry_run, "--keep": options.keep, "--logger": options.logger != "csv"}
+        others["--wandb-sweep"], others["--wandb-report"] = options.wandb_sweep, options.wandb_report
+        if clash := next((name for name, value in others.items() if value), None):
+            raise UsageError(f"--rehearse makes no results, so {clash} has no effect: leave one of them out")
     reproduce_wandb.check(options)
+
+
+def _rehearse(options: argparse.Namespace, grid: Grid, executor: Executor) -> int:
+    """Rehearse the wanted runs and print what the whole will take; 1 if one failed."""
+    from mnerkit.reproduce import sweep
+    from mnerkit.reproduce.rehearsal.rehearse import Rehearsal
+
+    rehearsal = Rehearsal(grid, options.rehearse, options.root)
+    for place in (grid.out, rehearsal.folder.parent):
+        if place.is_file():
+            raise UsageError(f"--out {grid.out}: {place} is a file; give a folder")
+    rehearsal.folder.mkdir(parents=True, exist_ok=True)
+    with sweep.sweep_lock(rehearsal.folder.parent):
+        try:
+            rehearsal.do(executor, show, options.overwrite)
+        except Stopped as stop:
+            stop.progress = f"{len(rehearsal.records())} of {len(rehearsal.trials)} are rehearsed"
+            raise
+    for line in rehearsal.summary():
+        show(line)
+    return 1 if rehearsal.failed else 0
 
 
 def _places(options: argparse.Namespace, out: Path, tower: str | None) -> dict[str, str]:

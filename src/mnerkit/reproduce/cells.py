@@ -34,6 +34,7 @@ class Run:
         folder: its folder, whether it exists yet or not; the name is the digest, so no other run uses it.
         first: digest of the run that has to be done before, and the file of it that this one reads.
         reads: digest of the data and of the weights that it reads.
+        unseeded: digest of all that decides its figures but the seed: runs that share it are rehearsed once.
     """
 
     digest: str
@@ -43,6 +44,7 @@ class Run:
     folder: RunFolder
     first: tuple[str, str] | None = None
     reads: str = ""
+    unseeded: str = ""
 
     @property
     def corpus(self) -> str:

@@ -195,7 +195,7 @@ class Builder:
             return self._digests[key]
         config = self._config(training, where)
         digest = self._digests[key] = digest_of(config, first[0] if first is not None else None)
-        options = training.options
+        options, command = training.options, replace(training, seed=None).command
         if first is not None:
             file = str(self.grid.runs[first[0]].folder.path / first[1])
             options = {name: file if value == FIRST else value for name, value in options.items()}
@@ -204,9 +204,17 @@ class Builder:
         training = replace(training, options=options, dashboard=dashboard, place=place)
         folder = place.folder(Configuration(config, {}))
         run = Run(digest, config["plugin"], config["seed"], training, folder, first, reads_of(config))
+        run = replace(run, unseeded=self._unseeded(config, command, first))
         # of several commands for one thing the shortest
         self.grid.runs[digest] = min(self.grid.runs.get(digest, run), run, key=_length)
         return digest
+
+    def _unseeded(self, config: dict[str, Any], command: tuple[str, ...], first: tuple[str, str] | None) -> str:
+        """Digest of a run without its seed, and without that of the run before; `command`: that without them."""
+        before = None if first is None else self.grid.runs[first[0]].unseeded
+        if (command, before) not in self._digests:
+            self._digests[command, before] = digest_of({**config, "seed": 0}, before)
+        return self._digests[command, before]
 
     def overrides(self, experiment: Experiment, row: Row, group: Group, last: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a run, by their dotted names: of the profile, the data, then of the experiment's own parts.

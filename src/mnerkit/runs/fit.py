@@ -84,8 +84,13 @@ def fit(
     return fit_configured(configuration, place, report)
 
 
-def fit_configured(configuration: Configuration, place: Place, report: Report = show) -> Run:
-    """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for)."""
+def fit_configured(
+    configuration: Configuration, place: Place, report: Report = show, callbacks: Sequence[Any] = ()
+) -> Run:
+    """Train the run of a configuration, and score the best checkpoint on dev (and once on test where asked for).
+
+    `callbacks`: callbacks of Lightning's Trainer that watch it.
+    """
     quiet()
     loggers, folder = place.loggers(configuration), place.folder(configuration)
     if "wandb" in loggers:
@@ -102,7 +107,7 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
         first = is_first_rank()
         state = folder.start(configuration.content, place.overwrite) if first else folder.follow(place.overwrite)
         if state != "done":
-            _train(configuration, folder, loggers, place, state, report)
+            _train(configuration, folder, loggers, place, state, report, callbacks)
         if first and not place.keep_last:
             folder.last.unlink(missing_ok=True)
         if state != "done":
@@ -124,7 +129,13 @@ def fit_configured(configuration: Configuration, place: Place, report: Report = 
 
 
 def _train(
-    configuration: Configuration, folder: RunFolder, loggers: list[str], place: Place, state: str, report: Report
+    configuration: Configuration,
+    folder: RunFolder,
+    loggers: list[str],
+    place: Place,
+    state: str,
+    report: Report,
+    callbacks: Sequence[Any],
 ) -> None:
     """Train a `new` run, or continue one (`resume`), and score it."""
     config = configuration.content
@@ -141,6 +152,7 @@ def _train(
         if "wandb" in loggers:
             config, cells = wandb_logging.account(config, folder.path.parts[-2])
         assembly = Assembly.of(config, folder, loggers, place.checkpoint_minutes)
+        assembly.trainer.callbacks[:0] = callbacks  # type: ignore[attr-defined]
         assembly.prepare()
         # here, so that types, shots or files that can't be scored are refused before hours of training
         for split in splits:

@@ -12,6 +12,7 @@ A spec names a tower:
 | a hub name | `bert-base-uncased`, `openai/clip-vit-large-patch14`, `google/vit-base-patch16-224` ... |
 | `resnet50`, `resnet50:FILE` | torchvision's ResNets (18 to 152), from its site or from a .pth or .safetensors file |
 | `random:X` | the architecture of folder X (or its config.json), or of `random:resnet50`, with new weights |
+| `random:resnet50/8`, `resnet50/8:FILE` | a ResNet with an eighth of its width (`mnerkit reproduce --rehearse`) |
 """
 
 from __future__ import annotations
@@ -272,7 +273,9 @@ def clip_vision_class(clip: bool) -> Any:
 def _resnet_name(spec: str) -> str:
     """The ResNet that a spec names, or an empty string."""
     name = spec.removeprefix("random:").split(":", 1)[0]
-    return name if name in RESNETS else ""
+    network, slash, divisor = name.partition("/")
+    narrow = divisor in ("2", "4", "8", "16") and name != spec
+    return name if network in RESNETS and (narrow or not slash) else ""
 
 
 def _resnet(spec: str, weights: bool) -> ResNetTower:

@@ -15,7 +15,14 @@ from mnerkit.towers.interface import ImageStates
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+# name -> blocks of each stage
+RESNETS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
 
 
 def picture_of(config: Any, preprocessor: dict[str, Any], default: tuple[Any, Any]) -> PictureFormat:
@@ -118,7 +125,7 @@ class ResNetTower(CachingTower):
 
     Args:
         spec: the user's name for the tower.
-        name: one of `RESNETS`.
+        name: one of `RESNETS`; `resnet50/8` has an eighth of the width behind the stem.
         picture: size and normalisation; default: 224 pixels, ImageNet's.
 
     """
@@ -129,7 +136,7 @@ class ResNetTower(CachingTower):
 
         self.spec, self.name = spec, name
         self.picture = picture or PictureFormat(224, *IMAGENET)
-        model = models.get_model(name, weights=None)
+        model = models.get_model(name, weights=None) if "/" not in name else narrow_resnet(*name.split("/"))
         self.width = self.pooled_width = model.fc.in_features
         self.stage_widths = (self.width // 8, self.width // 4, self.width // 2, self.width)
         self.stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
@@ -171,3 +178,17 @@ class ResNetTower(CachingTower):
             x = stage(x)
             maps.append(x)  # (N, c, h, w)
         return ImageStates(x.mean((2, 3)), x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3]), tuple(maps))
+
+
+def narrow_resnet(name: str, divisor: str = "1") -> Any:
+    """A ResNet of torchvision whose blocks have a fraction of their channels, and begin as the identity."""
+    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    class Narrow(ResNet):
+        def _make_layer(self, block: Any, planes: int, *given: Any, **named: Any) -> nn.Sequential:
+            return super()._make_layer(block, planes // int(divisor), *given, **named)
+
+    block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
+    model = Narrow(block, list(RESNETS[name]), zero_init_residual=True)
+    model.fc = nn.Linear(model.fc.in_features // int(divisor), 1)
+    return model
