@@ -157,5 +157,5 @@ $(INSTALL): $(TORCH) constraints.txt setup.cfg pyproject.toml
 	@touch $@
 
 $(SETUP): $(INSTALL)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures,cluster]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures,cluster,lora]"
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Small(lightning.LightningModule):
 def trained(module: Small, epochs: int = 3, last: Path | None = None, **options: Any) -> lightning.Trainer:
     """Train `module`, or go on from `last`."""
     trainer = lightning.Trainer(
-        accelerator="cpu",
+        accelerator=options.pop("accelerator", "cpu"),
         max_epochs=epochs,
         logger=False,
         enable_checkpointing=False,
@@ -82,6 +83,29 @@ def test_one_pass_takes_the_steps_of_many(monkeypatch: pytest.MonkeyPatch) -> No
     # Lightning refuses to clip what an optimiser made with `fused=True` steps in mixed precision
     assert passes(trained(mixed, precision="bf16-mixed")) == {True}
     torch.testing.assert_close(list(mixed.parameters()), list(few.parameters()), rtol=0.2, atol=0.05)
+
+
+def test_one_pass_is_taken_on_cuda_always_and_on_a_cpu_for_whole_towers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(*devices: str) -> bool:
+        weights = [types.SimpleNamespace(device=torch.device(device), numel=lambda: 30) for device in devices]
+        return optimiser.takes_fused_step(weights)  # type: ignore[arg-type]
+
+    assert takes("cuda:0") and takes("cuda:0", "cuda:1") and not takes("cuda:0", "cpu")
+    assert not takes("cpu", "cpu") and not takes("mps") and not takes()
+    fuse_all(monkeypatch)
+    assert takes("cpu", "cpu") and not takes("cpu") and not takes("cuda:0", "cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore")
+def test_one_pass_on_a_gpu_takes_the_steps_of_many_on_the_cpu() -> None:
+    torch.manual_seed(0)
+    few = Small()
+    many, mixed = copy.deepcopy(few), copy.deepcopy(few)
+    trained(few)
+    for module, options in ((many, {}), (mixed, {"precision": "16-mixed"})):  # 16-mixed: with clipping
+        assert passes(trained(module, **{"accelerator": "gpu", "devices": 1, **options})) == {True}
+    torch.testing.assert_close(list(many.cpu().parameters()), list(few.parameters()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -13,7 +13,7 @@ from typing import Any
 from mnerkit import registry
 from mnerkit.cli import HELP
 from mnerkit.cli.arguments import Parser, complete, completing, offer
-from mnerkit.cli.method_verbs import SECTIONS_OF, TRAINING, parse, parser_of
+from mnerkit.cli.method_verbs import MATMUL, SECTIONS_OF, TRAINING, parse, parser_of
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads import HEADS
 from mnerkit.options import Option
@@ -174,5 +174,6 @@ _OFFERED: dict[str, Any] = {
     "ablation": _ablations,
     "config": _configs,
     "logger": ("csv", "wandb"),
+    MATMUL: ("highest", "high"),
     **dict.fromkeys(("seed", "seeds", "name"), ()),
 }

@@ -22,16 +22,19 @@ from mnerkit.cli import VERBS
 from mnerkit.cli.arguments import Parser, out_file
 from mnerkit.cli.runs_compare import text
 from mnerkit.errors import DataError, Stopped, UsageError, did_you_mean
-from mnerkit.methods.options import TaggerOptions
+from mnerkit.methods.options import TaggerOptions, TowerOptions
 from mnerkit.options import declared
 from mnerkit.printable import complain, show
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.configuration import SECTIONS, Configuration
+from mnerkit.runs.config.options import TrainerOptions
 from mnerkit.runs.run_folder import Place
 from mnerkit.text_table import table
 
 # options of training, which have no effect on a checkpoint
-TRAINING = frozenset(declared(TaggerOptions))
+TRAINING = frozenset(declared(TaggerOptions)) | frozenset(declared(TowerOptions))
+# of the Trainer's options the one that is also a flag
+MATMUL = "matmul_precision"
 # name -> what stands for its value, if it has one, and its help
 _FLAGS: dict[str, tuple[str | None, str]] = {
     "plugin": ("NAME", "the method, by name (`mnerkit plugins` lists them)"),
@@ -43,6 +46,7 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     ),
     "ablation": ("NAME", "a named set of overrides of the plugin"),
     "seed": ("N", "seed of weights, data order and episodes (default: 0)"),
+    MATMUL: ("highest|high", f"{declared(TrainerOptions)[MATMUL].help} (default: highest)"),
     "seeds": ("N", "train with each of these seeds: mean, interval, and with --baseline the difference"),
     "baseline": ("RUN", "with --seeds: a run, or runs, to compare with, paired by seed"),
     "name": ("NAME", "name of the run folder (default: digest of the configuration, and the seed)"),
@@ -88,9 +92,9 @@ _READ: dict[str, dict[str, Any]] = {
 FLAGS = {
     "fit": (
         *("plugin", "config", "ablation", "seed", "seeds", "baseline", "name", "test", "logger", "runs_dir"),
-        *("overwrite", "keep_last", "checkpoint_minutes"),
+        *("overwrite", "keep_last", "checkpoint_minutes", MATMUL),
     ),
-    **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir")),
+    **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir", MATMUL)),
     "predict": (
         *("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "on_bad_line", "resume"),
         "overwrite",
@@ -293,6 +297,8 @@ def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
         wrong = rest[0].partition("=")[0]
         raise UsageError(f"no option {wrong} for `mnerkit {verb}`.{_nearest(wrong.lstrip('-'), verb)}")
     options.dotted = {name: _joined(getattr(options, name)) for name in dotted}
+    if getattr(options, MATMUL, None) is not None:
+        options.dotted[f"trainer.{MATMUL}"] = getattr(options, MATMUL)
     return options
 
 
@@ -312,7 +318,8 @@ def _check_effect(verb: str, name: str) -> None:
         raise UsageError(
             f"--{name} has no effect on `mnerkit {verb}`, which takes {sections} (`mnerkit {verb} --help`)"
         )
-    if verb != "fit" and section == "model" and option in TRAINING:
+    counted = option == "lora_rank" and verb.endswith("--params")
+    if verb != "fit" and section == "model" and option in TRAINING and not counted:
         raise UsageError(f"--{name} has no effect on `mnerkit {verb}`: it is an option of training")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from mnerkit.data.pictures.boxes import MAX_OBJECTS
+from mnerkit.methods.options import LORA_RANK
 from mnerkit.validation import Figure, Line, ListOf, Place, RowOf, Text
 
 MAX_TYPES = 1000  # of a corpus: heads have weights for each pair of tags
@@ -92,6 +93,7 @@ class _Tower(_Part):
     options: dict[str, Any]
     frozen: bool
     external: bool
+    lora_rank: Annotated[int, Field(ge=0, le=LORA_RANK)] = 0
     digest: Text | None = None
     reader: dict[str, Any] | None = None
     picture: dict[str, Any] | None = None

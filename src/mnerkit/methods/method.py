@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -22,17 +22,14 @@ from mnerkit.methods.optimiser import adamw, bert_adam, parameter_groups
 from mnerkit.methods.options import MethodOptions
 from mnerkit.options import Options, make
 from mnerkit.release import RELEASE
-from mnerkit.towers import text_tower, vision_tower
-from mnerkit.towers.fusion.sight import CAPTIONS, Sight
-from mnerkit.towers.interface import TextTower, VisionTower
-from mnerkit.towers.saved_state import has_weights_of, tower_from_state, tower_state
-from mnerkit.towers.text.piece_tower import PieceTower
+from mnerkit.towers.owner import TowerOwner
+from mnerkit.towers.saved_state import has_weights_of, tower_state
 
 if TYPE_CHECKING:
     from mnerkit.data.datamodule import MnerData
 
 
-class Method(lightning.LightningModule):
+class Method(TowerOwner, lightning.LightningModule):
     """Base class of every plugin's method: towers, a network over them, optimiser groups and checkpoints.
 
     A subclass declares its inputs (`needs`), builds its network (`make_encoder`), computes its losses (`losses`) and
@@ -52,8 +49,6 @@ class Method(lightning.LightningModule):
         reads_support: whether it answers from a support, so that dev and test are episodes.
         tunes: whether answering needs gradients.
         encoder: the network, made by `build`.
-        towers: the towers by name; their states go into checkpoints.
-        new_towers: names of towers that `build` makes without reading their weights, which the caller then loads.
         tracing: names of the traces that answers include, if the encoder has them.
         logged_scalars: named scalars of the last batch that training logs beside the losses.
         notes: plain data about the training for the run's metrics.
@@ -99,8 +94,6 @@ class Method(lightning.LightningModule):
         kind: Any = next(each for each in type(self).__mro__ if not takes_arguments(each))
         self.options: Any = make(kind.options_class, values) if options is None else options
         self._training: Any = self.options
-        self.towers: dict[str, TextTower | VisionTower] = {}
-        self.new_towers: tuple[str, ...] = ()
         self.facts, self.seed = CorpusFacts(()), 0
         self.tracing: tuple[str, ...] = ()
         self.logged_scalars: dict[str, Tensor] = {}
@@ -111,8 +104,6 @@ class Method(lightning.LightningModule):
         self.trained_on, self.repeats = list[int](), list[int]()
         self.predicted: list[Any] = []
         self.finite_losses = FiniteLosses()
-        self._saved_towers: dict[str, Any] | None = None
-        self._tower_dir: str | None = None
         # frozen pretrained towers are not in the state dict; `load_weights` checks the rest
         self.strict_loading = False
 
@@ -158,47 +149,6 @@ class Method(lightning.LightningModule):
 
     # ------------------------------------------------------------------ construction
 
-    def text_tower(self, name: str, spec: str, **options: Any) -> TextTower:
-        """Create the text tower called `name` from `spec`, or restore it from the checkpoint."""
-        options |= {"facts": self.facts, "word_pieces": self._training.word_pieces}
-        return self._tower(name, text_tower, spec, options)
-
-    def vision_tower(self, name: str, spec: str, **options: Any) -> VisionTower:
-        """Create the vision tower called `name` from `spec`, or restore it from the checkpoint."""
-        return self._tower(name, vision_tower, spec, options)
-
-    def _tower(self, name: str, make_tower: Callable[..., Any], spec: str, options: dict[str, Any]) -> Any:
-        new = {"weights": False} if name in self.new_towers else {}
-        saved = None if self._saved_towers is None else self._saved(name)
-        self.towers[name] = (
-            make_tower(spec, **options, **new) if saved is None else tower_from_state(saved, tower_dir=self._tower_dir)
-        )
-        return self.towers[name]
-
-    def sight(
-        self, name: str, spec: str, text: TextTower, freeze: bool = False, augment: bool = False, **options: Any
-    ) -> Sight:
-        """Create the sight of the pictures: the vision tower called `name`, or a copy of `text` that reads captions.
-
-        Args:
-            name: name of the tower.
-            spec: spec of a vision tower, or `captions`.
-            text: the method's text tower. A copy of a pretrained one is frozen; a copy with new weights is trained,
-                since frozen it would carry no information.
-            freeze: freeze the vision tower.
-            augment: mirror and shift pictures in training, unless the tower is frozen.
-            options: options of the vision tower.
-        """
-        if spec != CAPTIONS:
-            return Sight(self.vision_tower(name, spec, freeze=freeze, **options), augment)
-        limits = {"max_tokens": text.reader.max_tokens} if isinstance(text, PieceTower) else {}
-        return Sight(self.text_tower(name, text.spec, freeze=text.loaded, **{**text.options, **limits}))
-
-    def _saved(self, name: str) -> Any:
-        if name not in (self._saved_towers or {}):
-            raise CheckpointError(f"the checkpoint contains no tower {name!r}; was it written by another plugin?")
-        return self._saved_towers[name]  # type: ignore[index]
-
     def build(
         self,
         facts: CorpusFacts,
@@ -216,11 +166,16 @@ class Method(lightning.LightningModule):
         """
         self.facts, self._saved_towers, self._tower_dir = facts, towers, tower_dir
         self.encoder = self.make_encoder()
+        self.prepare_layers(self.options)
         # pretrained networks are loaded in eval mode, and the Trainer does not change modes: without this they would
         # be trained without dropout. Frozen towers stay in eval mode
         self.train()
 
     # ------------------------------------------------------------------ training
+
+    def setup(self, stage: str) -> None:
+        """Let the towers' layers suit the device, and compile those that are to be trained."""
+        self.fit_layers(self.trainer.strategy.root_device, stage == "fit" and getattr(self.options, "compile", False))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Weighted sum of the losses."""
@@ -285,11 +240,6 @@ class Method(lightning.LightningModule):
         self.on_train_epoch_end()
 
     # ------------------------------------------------------------------ checkpoints
-
-    def stored_elsewhere(self) -> tuple[str, ...]:
-        """Prefixes of the state dict that a checkpoint leaves out: frozen towers with weights in a hub or folder."""
-        external = {id(tower) for tower in self.towers.values() if tower.external}
-        return tuple(f"{name}." for name, module in self.named_modules() if id(module) in external)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the trainable weights and, as plain data, everything that is needed to rebuild the rest."""

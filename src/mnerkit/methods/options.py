@@ -8,6 +8,7 @@ from typing import Literal
 from mnerkit.errors import UsageError
 from mnerkit.options import POSITIVE, SIZE, WEIGHT, Options, Range, option
 
+LORA_RANK = 1 << 10  # largest rank of LoRA: a BERT's matrices have some hundreds of rows and columns
 WordPool = Literal["first", "mean"]
 
 
@@ -47,7 +48,41 @@ class TaggerOptions(MethodOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextOptions(TaggerOptions):
+class TowerOptions(Options):
+    """How transformers are trained. None of it changes how a finished method tags."""
+
+    checkpointing: bool = option(
+        False,
+        "gradient checkpointing: transformers that are trained keep the inputs of their layers alone, and compute the "
+        "rest again for the gradients. That takes much less memory and a third more time; the results are the same",
+        since=("0.1.0", False),
+    )
+    compile: bool = option(
+        False,
+        "compile the layers of transformers that are trained (torch.compile) in fit. The first steps take a minute or "
+        "two, the others less time; results differ by rounding",
+        since=("0.1.0", False),
+    )
+    lora_rank: int = option(
+        0,
+        "with a rank of 4 to 64, transformers that are not frozen keep their pretrained weights, and learn products of "
+        "two narrow matrices beside their layers' maps (LoRA; needs the extra lora); 0: all weights are trained",
+        Range(0, LORA_RANK),
+        since=("0.1.0", 0),
+    )
+
+    def check(self) -> None:
+        """Refuse to compile layers that are computed twice: torch would leave most of them as they are."""
+        super().check()
+        if self.compile and self.checkpointing:
+            raise UsageError(
+                "--model.compile true: layers that are computed again (--model.checkpointing true) are not compiled; "
+                "give one of the two"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(TaggerOptions, TowerOptions):
     """Options of taggers with a text tower."""
 
     text: str = option(

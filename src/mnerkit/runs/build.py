@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -119,6 +120,7 @@ class Assembly:
         launched_ranks.end_with_launcher()
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
         trainer, data = dict(config["trainer"]), MnerData(seed=config["seed"], **config["data"])
+        torch.set_float32_matmul_precision(trainer.pop("matmul_precision", "highest"))
         method = make_method(config)
         if method.tunes:
             trainer["inference_mode"] = False  # answering takes gradients

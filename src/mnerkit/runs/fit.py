@@ -147,6 +147,7 @@ def _train(
     from mnerkit.runs.build import Assembly
     from mnerkit.runs.trainer.continuation import carry_on, progress
     from mnerkit.runs.trainer.trainer_refusals import check_batches, lightning_refusals
+    from mnerkit.towers import lora
 
     try:
         if "wandb" in loggers:
@@ -177,7 +178,8 @@ def _train(
         write_json(folder.path / "env.json", environment(trainer) | record)
         for note in others:
             complain(note.began)
-        for line in filter(None, (sentence(cut, "long_posts" in config["model"]), warning(config))):
+        adapted = lora.sentence(assembly.method.towers.values())
+        for line in filter(None, (sentence(cut, "long_posts" in config["model"]), adapted, warning(config))):
             report(line)
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)

@@ -22,6 +22,7 @@ EXTRAS = {
     "dgl": "--model.graph dgl (mousing); dense computes the same",
     "figures": "`mnerkit draw` of pictures",
     "cluster": "`mnerkit reproduce --executor ray`",
+    "lora": "--model.lora_rank",
 }
 
 

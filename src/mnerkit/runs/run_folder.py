@@ -247,9 +247,11 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     decisive = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "defaults")}
     trainer = config.get("trainer") or {}
     decisive["trainer"] = {key: value for key, value in trainer.items() if not key.startswith("enable_")}
-    model = config.get("model")
-    if isinstance(model, Mapping) and model.get("long_posts") == "auto":  # only `predict` tells these apart
-        decisive["model"] = {**model, "long_posts": "cut"}
+    if isinstance(model := config.get("model"), Mapping):
+        # checkpointing gives the same gradients, and only `predict` distinguishes auto and cut
+        decisive["model"] = {key: value for key, value in model.items() if key != "checkpointing"}
+        if model.get("long_posts") == "auto":
+            decisive["model"]["long_posts"] = "cut"
     if isinstance(config.get("data"), Mapping):
         decisive["data"] = {key: value for key, value in config["data"].items() if key != "cache"}
     return json.loads(json.dumps(decisive, default=str))

@@ -89,6 +89,8 @@ class Tower(nn.Module):
         frozen: whether the weights are fixed (`mnerkit.towers.frozen.memory.freeze`); then it stays in eval mode.
         drifting: whether BatchNorm uses and moves statistics in training although the weights are fixed.
         loaded: whether the weights came from a hub or folder.
+        lora_rank: rank of the maps that alone are trained (`mnerkit.towers.lora`); 0: there are none.
+        digest_without_lora: with LoRA, digest of the weights of a hub or folder.
         options: options of the factory that made it, as plain data.
         reader: turns words into a text tower's input (`mnerkit.data.batches.needs.Reader`).
         picture: size and normalisation that a vision tower expects (a `PictureFormat`).
@@ -101,6 +103,8 @@ class Tower(nn.Module):
     frozen: bool = False
     drifting: bool = False
     loaded: bool = False
+    lora_rank: int = 0
+    digest_without_lora: str | None = None
     options: dict[str, Any]
     reader: Any = None
     picture: Any = None
@@ -108,8 +112,8 @@ class Tower(nn.Module):
 
     @property
     def external(self) -> bool:
-        """Whether the weights are those of a hub or folder; then checkpoints leave them out."""
-        return self.frozen and self.loaded and not self.drifting
+        """Whether the weights, but for LoRA's, are those of a hub or folder; then checkpoints leave them out."""
+        return (self.frozen or self.lora_rank > 0) and self.loaded and not self.drifting
 
     @property
     def constant(self) -> bool:

@@ -20,6 +20,7 @@ from mnerkit.towers.by_name import (
 from mnerkit.towers.frozen.memory import freeze, weight_digest
 from mnerkit.towers.hub import Source, config_from_dict, new_model, read_model, source_of
 from mnerkit.towers.interface import TextTower, Tower, VisionTower
+from mnerkit.towers.lora import adapt
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit.towers.text.pieces import PieceReader
 from mnerkit.towers.text.text_reader import reader_from_state
@@ -30,8 +31,8 @@ from mnerkit.towers.vision.resnet_files import read_resnet
 def tower_state(tower: Tower) -> dict[str, Any]:
     """Plain data from which `tower_from_state` rebuilds a tower, without weights.
 
-    A frozen pretrained tower is stored as its spec and weight digest; the weights of any other tower must be stored
-    separately.
+    A pretrained tower that is frozen or has LoRA is stored as its spec and weight digest; LoRA's own weights and those
+    of any other tower must be stored separately.
     """
     state: dict[str, Any] = {
         "family": type(tower).__name__,
@@ -39,8 +40,10 @@ def tower_state(tower: Tower) -> dict[str, Any]:
         "options": dict(tower.options),
         "frozen": tower.frozen,
         "external": tower.external,
-        "digest": weight_digest(tower) if tower.external else None,
+        "digest": _digest(tower) if tower.external else None,
     }
+    if tower.lora_rank:
+        state["lora_rank"] = tower.lora_rank
     if isinstance(tower, TextTower):
         state["reader"] = tower.reader.state()
     if isinstance(tower, VisionTower):
@@ -95,12 +98,18 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
             f"tower {state['spec']}: the weights in {where} are not those that the checkpoint was trained with.\n"
             "Give the folder with the same release of the weights as --tower_dir."
         )
+    if rank := state.get("lora_rank", 0):
+        adapt(tower, rank)
     return tower
 
 
 def has_weights_of(tower: Tower, state: dict[str, Any]) -> bool:
     """Whether a tower's weights have the digest that `tower_state` stored; True if it stored none."""
-    return not state["external"] or weight_digest(tower) == state["digest"]
+    return not state["external"] or _digest(tower) == state["digest"]
+
+
+def _digest(tower: Tower) -> str:
+    return tower.digest_without_lora or weight_digest(tower)
 
 
 def _saved_source(state: dict[str, Any], tower_dir: str | Path | None) -> Source | None:

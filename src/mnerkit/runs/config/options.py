@@ -23,7 +23,8 @@ NO_BATCHES = ("64", "64-true", "16-true", "bf16-true")
 class TrainerOptions(Options):
     """Lightning's Trainer, without what mnerkit sets itself (run folder, loggers, callbacks, sampler).
 
-    A test holds names and defaults to Lightning's signature, but for the two that the text of an option names.
+    A test holds names and defaults to Lightning's signature, but for the two that the text of an option names, and for
+    `matmul_precision`, which is torch's.
     """
 
     section: ClassVar[str] = "trainer"
@@ -33,6 +34,11 @@ class TrainerOptions(Options):
     devices: list[int] | str | int = option("auto", "number of devices, their indices, -1 for all, or auto")
     num_nodes: int = option(1, "number of nodes", COUNT)
     precision: Precision | None = option(None, "32-true, 16-mixed, bf16-mixed, ...")
+    matmul_precision: Literal["highest", "high"] = option(
+        "highest",
+        "how a GPU multiplies float32 matrices; high: in TF32, several times as fast, with 10 of the factors' 23 bits",
+        since=("0.1.0", "highest"),
+    )
     fast_dev_run: int | bool = option(False, "not of use here: it keeps no checkpoint")
     max_epochs: int | None = option(None, "stop after this many epochs; -1: never", Range(-1))
     min_epochs: int | None = option(None, "train for at least this many epochs", WEIGHT)

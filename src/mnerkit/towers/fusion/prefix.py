@@ -205,13 +205,27 @@ def _joining(base: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., A
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> Any:
         joining: Joining | None = kwargs.pop(ARGUMENT, None)
-        if joining is not None:
-            causal = kwargs.get("is_causal")
-            causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
-            joined = joining.join(module, query, key, value, attention_mask, causal)
-            if joined is not None:
-                key, value, attention_mask = joined
-                kwargs["is_causal"] = False  # the mask contains it
+        if joining is None:
+            return base(module)(module, query, key, value, attention_mask, **kwargs)
+        return joined(joining, module, query, key, value, attention_mask, **kwargs)
+
+    # what joins differs from layer to layer and from batch to batch: compiled, it would be compiled anew for each
+    @torch.compiler.disable
+    def joined(
+        joining: Joining,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        **kwargs: Any,
+    ) -> Any:
+        causal = kwargs.get("is_causal")
+        causal = bool(getattr(module, "is_causal", False) if causal is None else causal)
+        changed = joining.join(module, query, key, value, attention_mask, causal)
+        if changed is not None:
+            key, value, attention_mask = changed
+            kwargs["is_causal"] = False  # the mask contains it
         return base(module)(module, query, key, value, attention_mask, **kwargs)
 
     return attend
