@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,10 @@ from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.episodes.sampling import Episode
 from mnerkit.data.pictures.picture_loader import PictureLoader
+from mnerkit.errors import DataError
 from mnerkit.nn.visual_prefix import pooled_maps
 from mnerkit.towers.by_name import text_tower, vision_tower
+from mnerkit.towers.frozen import filling
 from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.sight import Sight
@@ -90,6 +93,52 @@ def test_the_first_batch_has_all_inputs_of_the_run_computed_in_blocks_of_one_len
     batch = collate(given)
     text(batch.text), vision.see(batch.pictures("whole"))
     assert runs == done and batch.images is None and len(seen) == 2
+
+
+def test_a_fill_says_what_it_takes_and_how_far_it_is(
+    text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = posts(tmp_path, 30)
+    collate = collator(text, freeze(TinyVision()), frozenset())
+    inputs = RunInputs()
+    inputs.add(given, collate, lambda: given)
+    monkeypatch.setattr(filling, "SMALL", 1000)
+    monkeypatch.setattr(filling, "EVERY", -1.0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
+    keep_on_disk([text], tmp_path / "cache" / "features", inputs)
+    with pytest.raises(DataError, match=r"inputs, take about 0.0 GB, and 0.0 GB are free there: make room"):
+        text(collate(given[:2]).text)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    text(collate(given[:2]).text)
+    said = capsys.readouterr().out.splitlines()
+    count = len({post.words for post in given})
+    assert said[0].startswith(f"features of BertTower {text.spec}, {count} inputs: about 0.0 GB in")
+    assert said[-1] == f"  {count} of {count} inputs"
+
+
+def test_ranks_share_a_fill(folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, facts = posts(tmp_path, 30), CorpusFacts((), ("the", "cat"))
+    towers = [text_tower(folder_of("bert"), facts=facts, freeze=True) for _ in range(3)]
+    monkeypatch.setattr(filling, "SHARE_SECONDS", -1.0)
+    order: list[list[int]] = []
+    for rank, tower in enumerate(towers[:2]):
+        collate, inputs = collator(tower, freeze(TinyVision()), frozenset()), RunInputs()
+        inputs.add(given, collate, lambda: given)
+        inputs.ranks, inputs.rank = 2, rank
+        keep_on_disk([tower], tmp_path / f"cache{rank}", inputs)
+        runs = counted(tower)
+        tower(collate(given[:2]).text)
+        order.append(runs)
+    half = len(order[0]) // 2
+    assert order[0] != order[1] and order[1] == order[0][half:] + order[0][:half], "each begins where no other does"
+    collate, inputs = collator(towers[2], freeze(TinyVision()), frozenset()), RunInputs()
+    inputs.add(given, collate, lambda: given)
+    inputs.ranks, inputs.rank = 2, 1
+    keep_on_disk([towers[2]], tmp_path / "cache0", inputs)
+    runs = counted(towers[2])
+    towers[2](collate(given).text)
+    assert runs == [], "what another has written is not computed"
 
 
 def test_the_blocks_depend_on_the_posts_alone(text: Any, tmp_path: Path) -> None:

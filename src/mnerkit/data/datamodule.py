@@ -293,6 +293,7 @@ class MnerData(lightning.LightningDataModule):
 
     def _reads_all(self, sampler: RankSampler) -> bool:
         """Whether an epoch reads all batches: not where the Trainer ends it early, for a quick try."""
+        self.inputs.ranks, self.inputs.rank = self._ranks()
         if self.trainer is None:
             return True
         training = isinstance(sampler, LengthBatchSampler | TrainEpisodeSampler)

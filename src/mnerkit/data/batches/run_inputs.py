@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -49,6 +49,10 @@ class ViewInputs:
                 blocks.append([])
             blocks[-1].append(number)
         return blocks
+
+    def work(self, blocks: Iterable[Sequence[int]]) -> int:
+        """The sum of the lengths of some inputs; of pictures their number."""
+        return sum(max(1, self.lengths[number]) for block in blocks for number in block)
 
     def batch(self, numbers: Sequence[int]) -> tuple[TextBatch | PictureBatch, list[int]]:
         """The inputs of these numbers, and which of them there are: a broken picture is left out."""
@@ -136,9 +140,15 @@ class _Group:
 
 
 class RunInputs:
-    """The inputs of all posts that the loaders of a run read, split by split."""
+    """The inputs of all posts that the loaders of a run read, split by split.
+
+    Attributes:
+        ranks: number of processes that read them.
+        rank: number of this one.
+    """
 
     def __init__(self) -> None:
+        self.ranks, self.rank = 1, 0
         self._groups: list[_Group] = []
 
     def add(self, source: Any, collator: Collator, posts: Callable[[], Sequence[Post]]) -> None:

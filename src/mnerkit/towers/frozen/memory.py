@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,17 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import PictureBatch, TextBatch, text_keys
-from mnerkit.data.batches.run_inputs import RunInputs, ViewInputs
+from mnerkit.data.batches.run_inputs import RunInputs
 from mnerkit.data.features.feature_store import SETTLED_NS, FeatureStore, readings_of
+from mnerkit.towers.frozen.filling import Entry, Shapes, Shelf, fill
 from mnerkit.towers.frozen.reading import Reading, weight_version
 from mnerkit.towers.interface import TextStates, Tower
 
 AnyTower = TypeVar("AnyTower", bound=Tower)
 
 MEMORY_BYTES = 512 << 20
-
-_Shapes = dict[str, tuple[int, ...]]  # shapes of the cached arrays of an input, by name
-_Entry = dict[str, np.ndarray]  # the cached arrays of an input
 
 
 def freeze(tower: AnyTower) -> AnyTower:
@@ -88,9 +86,9 @@ class FeatureMemory:
     def __init__(self, limit: int = MEMORY_BYTES, folder: Path | None = None, about: str = "") -> None:
         self.limit, self.folder, self.about, self.used = limit, folder, about, 0
         self.inputs: RunInputs | None = None
-        self._shelves: dict[Reading, _Shelf] = {}
+        self._shelves: dict[Reading, Shelf] = {}
         self._reading: tuple[tuple[int, ...], Reading] | None = None
-        self._shapes: dict[tuple[Reading, int, int], _Shapes] = {}
+        self._shapes: dict[tuple[Reading, int, int], Shapes] = {}
         self._folder_changed: int | None = None
 
     def __len__(self) -> int:
@@ -124,11 +122,11 @@ class FeatureMemory:
             keys, counts = text_keys(text), text.word_mask.sum(1).tolist()
         device, view = text.input_ids.device, text.view
         parts = ["words", *(f"stage{number}" for number in range(1, stages + 1))]
-        shapes: list[_Shapes] = [
+        shapes: list[Shapes] = [
             {**dict.fromkeys(parts, (max(1, count), tower.width)), "pooled": (tower.width,)} for count in counts
         ]
 
-        def run(rows: Any) -> list[_Entry]:
+        def run(rows: Any) -> list[Entry]:
             states = compute(rows.to(device))
             values = [_array(value) for value in (states.words, *states.layers[:stages])]
             pooled = _array(states.pooled)
@@ -180,7 +178,7 @@ class FeatureMemory:
         like, reading = next(tower.parameters()), replace(self.reading(tower), pooling=kind)
         expected = self._blank_shapes(reading, tower.size_of(pictures), compute, like) if shapes is None else {**shapes}
 
-        def run(rows: Any) -> list[_Entry]:
+        def run(rows: Any) -> list[Entry]:
             values = {part: _array(value) for part, value in compute(rows.pixels().to(like.device)).items()}
             return [{part: value[row] for part, value in values.items()} for row in range(len(rows))]
 
@@ -247,7 +245,7 @@ class FeatureMemory:
 
     def _blank_shapes(
         self, reading: Reading, size: tuple[int, int], compute: Callable[[Tensor], Mapping[str, Tensor]], like: Tensor
-    ) -> _Shapes:
+    ) -> Shapes:
         """Shapes of a picture's cached tensors, from a picture of zeros."""
         key = (reading, *size)
         if key not in self._shapes:
@@ -261,10 +259,10 @@ class FeatureMemory:
         reading: Reading,
         view: str,
         keys: Sequence[str],
-        shapes: Sequence[_Shapes],
-        run: Callable[[Any], list[_Entry]],
+        shapes: Sequence[Shapes],
+        run: Callable[[Any], list[Entry]],
         alone: Callable[[int], Any],
-    ) -> list[_Entry] | None:
+    ) -> list[Entry] | None:
         """The arrays of each key; new ones are computed and cached. None if the cache has no room for a new one.
 
         Args:
@@ -281,69 +279,35 @@ class FeatureMemory:
         if missing and view and self.inputs is not None:
             for inputs in self.inputs.of(view):
                 if not missing.isdisjoint(inputs.key_set):
-                    self._fill(shelf, inputs, run)
+                    fill(self, shelf, inputs, self.inputs, run)
         for row, key in enumerate(keys):
             if rows[row] is None:
                 rows[row] = shelf.get(key, shapes[row])
             if rows[row] is None:
-                if not self._room(shelf):
+                if not self.room(shelf):
                     return None
                 with torch.no_grad():
-                    self._put(shelf, key, run(alone(row))[0])
+                    self.put(shelf, key, run(alone(row))[0])
                 rows[row] = shelf.get(key, shapes[row])
         return rows  # type: ignore[return-value]
 
-    def _fill(self, shelf: _Shelf, inputs: ViewInputs, run: Callable[[Any], list[_Entry]]) -> None:
-        """Compute and cache all inputs of a view that are new, as far as there is room."""
-        for block in inputs.blocks:
-            if all(inputs.keys[number] in shelf for number in block):
-                continue
-            if not self._room(shelf):
-                return
-            batch, numbers = inputs.batch(block)
-            if not numbers:
-                continue
-            with torch.no_grad():
-                entries = run(batch)
-            for number, entry in zip(numbers, entries, strict=True):
-                if inputs.keys[number] not in shelf:
-                    self._put(shelf, inputs.keys[number], entry)
-        if shelf.store is not None:
-            shelf.store.flush()
-
-    def _room(self, shelf: _Shelf) -> bool:
+    def room(self, shelf: Shelf) -> bool:
+        """Whether a new output is kept, in main memory or on disk."""
         return self.used < self.limit or (shelf.store is not None and shelf.store.usable)
 
-    def _put(self, shelf: _Shelf, key: str, entry: _Entry) -> None:
+    def put(self, shelf: Shelf, key: str, entry: Entry) -> None:
+        """Keep a new output where there is room."""
         if self.used < self.limit:
             shelf.cached[key] = entry
             self.used += sum(array.nbytes for array in entry.values())
         if shelf.store is not None and shelf.store.usable:
             shelf.store.put(key, entry)
 
-    def _shelf(self, reading: Reading) -> _Shelf:
+    def _shelf(self, reading: Reading) -> Shelf:
         if reading not in self._shelves:
             store = None if self.folder is None else FeatureStore(self.folder, asdict(reading), self.about)
-            self._shelves[reading] = _Shelf({}, store)
+            self._shelves[reading] = Shelf({}, store)
         return self._shelves[reading]
-
-
-@dataclass
-class _Shelf:
-    """The cached outputs of one reading, by the digest of the input."""
-
-    cached: dict[str, _Entry]
-    store: FeatureStore | None
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.cached or (self.store is not None and key in self.store)
-
-    def get(self, key: str, shapes: _Shapes) -> _Entry | None:
-        """The arrays of an input, of these shapes."""
-        entry = self.cached.get(key)
-        if entry is not None or self.store is None:
-            return entry
-        return self.store.get(key, shapes)
 
 
 def _array(value: Tensor) -> np.ndarray:
