@@ -171,6 +171,27 @@ def test_a_tower_that_reads_otherwise_misses(folder_of: Folder, tmp_path: Path) 
     assert runs == []
 
 
+def test_half_precision_takes_half_the_space_and_is_kept_apart(folder_of: Folder, tmp_path: Path) -> None:
+    sizes, words = {}, {}
+    for kept in ("float32", "half"):
+        for _ in range(2):  # computed, and read from disk
+            tower = text_tower(folder_of("bert"), facts=FACTS, freeze=True)
+            keep_on_disk([tower], tmp_path / kept, kept=kept)
+            runs = counted(tower)
+            states = tower(tower.reader.collate(ROWS))
+            tower.memory.flush()
+            assert states.words.dtype == states.pooled.dtype == torch.float32
+            words[kept, bool(runs)] = states.words
+        sizes[kept] = sum(shard.stat().st_size for shard in (tmp_path / kept).rglob("*.safetensors"))
+    assert len(words) == 4 and torch.equal(words["half", True], words["half", False])
+    assert torch.equal(words["half", True], words["float32", True].half().float())
+    assert 0 < sizes["half"] < 0.8 * sizes["float32"], "headers included"
+    keep_on_disk([tower], tmp_path / "half", kept="float32")
+    runs = counted(tower)
+    tower(tower.reader.collate(ROWS))
+    assert runs, "values in half precision do not stand in for others"
+
+
 def test_main_memory_is_bounded_and_the_disk_takes_the_rest(folder_of: Folder, tmp_path: Path) -> None:
     tower = text(folder_of, tmp_path)
     tower.memory.limit = 300

@@ -77,6 +77,7 @@ def test_every_part_of_a_reading_makes_another_folder_and_every_input_another_ke
         "pooling": "mean",
         "projection": True,
         "dtype": "bfloat16",
+        "kept": "half",
     }
     folders = {folder_digest(asdict(replace(reading, **{name: value}))) for name, value in changes.items()}
     folders.add(folder_digest(asdict(reading)))

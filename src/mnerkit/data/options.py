@@ -134,6 +134,11 @@ class DataOptions(EpisodeOptions):
     eval_episodes: Queries = option(
         "all_queries", "test episodes: a number, or all_queries for each eligible post once"
     )
+    features: Literal["float32", "half"] = option(
+        "float32",
+        "how outputs of frozen towers are kept: as computed, or in half the space and rounded to half precision",
+        since=("0.1.0", "float32"),
+    )
     cache: str | None = option(
         None,
         "folder where outputs of frozen towers, and tiny towers as they were trained, are kept between runs (default: "

@@ -185,7 +185,7 @@ class Assembly:
                 f"({', '.join(self.method.facts.types)})"
             )
         towers = list(self.method.towers.values())
-        keep_on_disk(towers, self.data.feature_folder, self.data.inputs)
+        keep_on_disk(towers, self.data.feature_folder, self.data.inputs, self.data.options.features)
         frozen = [tower for tower in towers if tower.constant and tower.memory is not None]
         # what a tower returns depends on the precision: the collator is to ask for what the Trainer will compute
         with self.trainer.precision_plugin.forward_context():

@@ -132,7 +132,7 @@ class FeatureStore:
             shapes: name and shape of each array that the entry must consist of.
 
         Returns:
-            Float32 arrays, or None where there is no such entry, or only a damaged one.
+            Arrays of float32 or half precision, or None where there is no such entry, or only a damaged one.
         """
         if key in self._writer.entries:
             return dict(self._writer.entries[key])
@@ -150,7 +150,7 @@ class FeatureStore:
         return None
 
     def put(self, key: str, arrays: Arrays) -> None:
-        """Take an entry, to be written with others; float32 arrays that nobody changes any more."""
+        """Take an entry, to be written with others; float32 or half precision, which nobody changes any more."""
         self._writer.add(key, arrays)
 
     def flush(self) -> None:

@@ -1,9 +1,9 @@
 """One file of the feature cache: a safetensors file in which every entry carries its SHA-256.
 
-An entry is what a tower returned for one input: a few named arrays of float32. Tensor `<key>.<part>` is one of them,
-and the file's metadata hold the digest of each key's entry. Headers are parsed here and not by the library, so that
-entries are counted without numpy, ranges are checked before anything is touched, and arrays are views of the mapped
-file (format: https://github.com/huggingface/safetensors#format).
+An entry is what a tower returned for one input: a few named arrays of float32, or of half precision. Tensor
+`<key>.<part>` is one of them, and the file's metadata hold the digest of each key's entry. Headers are parsed here and
+not by the library, so that entries are counted without numpy, ranges are checked before anything is touched, and arrays
+are views of the mapped file (format: https://github.com/huggingface/safetensors#format).
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ def is_shard(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Where an array lies in its file."""
+    """Where an array lies in its file, and what numbers it holds."""
 
+    dtype: str
     shape: tuple[int, ...]
     start: int
     end: int
@@ -62,7 +63,7 @@ class Shard:
         path: the file.
 
     Raises:
-        DamagedShard: it is no safetensors file, is cut off, too large in its header, or holds other than float32.
+        DamagedShard: it is no safetensors file, is cut off, too large in its header, or holds other numbers.
         OSError: it can't be read.
     """
 
@@ -88,7 +89,7 @@ class Shard:
         import numpy as np
 
         return {
-            part: np.frombuffer(self._map, "<f4", math.prod(place.shape), place.start).reshape(place.shape)
+            part: np.frombuffer(self._map, place.dtype, math.prod(place.shape), place.start).reshape(place.shape)
             for part, place in self._places[key].items()
         }
 
@@ -118,7 +119,7 @@ def entry_digest(key: str, arrays: Arrays) -> str:
     digest = hashlib.sha256(key.encode())
     for part, array in sorted(arrays.items()):
         digest.update(f"\n{part} {tuple(array.shape)}\n".encode())
-        digest.update(np.asarray(array, "<f4", order="C").data)
+        digest.update(np.asarray(array, _dtype(array), order="C").data)
     return digest.hexdigest()
 
 
@@ -136,7 +137,7 @@ def write_shard(folder: Path, entries: Mapping[str, Arrays]) -> Path:
 
     path = folder / f"shard-{uuid.uuid4().hex}.safetensors"
     tensors = {
-        f"{key}.{part}": np.asarray(array, np.float32, order="C")
+        f"{key}.{part}": np.asarray(array, _dtype(array), order="C")
         for key, arrays in entries.items()
         for part, array in arrays.items()
     }
@@ -144,6 +145,10 @@ def write_shard(folder: Path, entries: Mapping[str, Arrays]) -> Path:
     with draft(path) as stream:
         stream.write(content)
     return path
+
+
+def _dtype(array: np.ndarray) -> str:
+    return "<f2" if array.dtype == "float16" else "<f4"
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -185,9 +190,10 @@ def _read_header(stream: BinaryIO, size: int) -> tuple[dict[str, dict[str, _Rang
 def _range(said: Any, begin: int, size: int) -> _Range:
     shape, (start, end) = tuple(said["shape"]), said["data_offsets"]
     numbers = (*shape, start, end)
-    if said["dtype"] != "F32" or len(shape) > MAX_AXES or not all(type(each) is int and each >= 0 for each in numbers):
-        raise DamagedShard("it holds other than float32")
+    width = {"F32": 4, "F16": 2}.get(said["dtype"])
+    if width is None or len(shape) > MAX_AXES or not all(type(each) is int and each >= 0 for each in numbers):
+        raise DamagedShard("it holds other numbers than float32 and half")
     start, end = begin + start, begin + end
-    if end - start != 4 * math.prod(shape) or end > size:
+    if end - start != width * math.prod(shape) or end > size:
         raise DamagedShard("the file is cut off")
-    return _Range(shape, start, end)
+    return _Range(f"<f{width}", shape, start, end)

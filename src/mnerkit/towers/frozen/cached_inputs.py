@@ -11,7 +11,9 @@ from mnerkit.towers.frozen.memory import FeatureMemory
 from mnerkit.towers.interface import Tower, VisionTower
 
 
-def keep_on_disk(towers: Iterable[Tower], folder: Path | None, inputs: RunInputs | None = None) -> None:
+def keep_on_disk(
+    towers: Iterable[Tower], folder: Path | None, inputs: RunInputs | None = None, kept: str = "float32"
+) -> None:
     """Let frozen towers cache their outputs in the features' folder of a cache; None: in memory only.
 
     Only pretrained towers use the disk. Tiny and random ones have new weights in each run, so their features would
@@ -21,11 +23,12 @@ def keep_on_disk(towers: Iterable[Tower], folder: Path | None, inputs: RunInputs
         towers: the towers of a method.
         folder: the folder.
         inputs: what they read in this run, so that they compute all of it at once; None: each input by itself.
+        kept: type of the cached values, `float32` or `half`.
     """
     for tower in towers:
         target = folder if tower.external else None
-        if tower.memory is not None and tower.memory.folder != target:
-            tower.memory = FeatureMemory(tower.memory.limit, target, f"{type(tower).__name__} {tower.spec}")
+        if tower.memory is not None and (tower.memory.folder, tower.memory.kept) != (target, kept):
+            tower.memory = FeatureMemory(tower.memory.limit, target, f"{type(tower).__name__} {tower.spec}", kept)
         if tower.memory is not None:
             tower.memory.inputs = inputs
 

@@ -79,7 +79,8 @@ def fill(
         with torch.no_grad():
             entries = run(batch)
         if place == 0 and report is not None:  # texts are longer or shorter, and take as much more or less
-            size = sum(array.nbytes for entry in entries for array in entry.values())
+            width = 2 if memory.kept == "half" else 4  # bytes of a number
+            size = width * sum(array.size for entry in entries for array in entry.values())
             report.announce(size * inputs.work(blocks) // inputs.work([numbers]))
         for number, entry in zip(numbers, entries, strict=True):
             if number in new:

@@ -24,6 +24,7 @@ from mnerkit.towers.interface import TextStates, Tower
 AnyTower = TypeVar("AnyTower", bound=Tower)
 
 MEMORY_BYTES = 512 << 20
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def freeze(tower: AnyTower) -> AnyTower:
@@ -77,14 +78,17 @@ class FeatureMemory:
         limit: maximum number of bytes in main memory.
         folder: folder of the features of all towers on disk (`FeatureStore`); None caches in memory only.
         about: description of the tower for people who look at that folder.
+        kept: type of the cached values, `float32` or `half`.
 
     Attributes:
         inputs: the inputs in the posts that the run reads; None where nobody knows them.
 
     """
 
-    def __init__(self, limit: int = MEMORY_BYTES, folder: Path | None = None, about: str = "") -> None:
-        self.limit, self.folder, self.about, self.used = limit, folder, about, 0
+    def __init__(
+        self, limit: int = MEMORY_BYTES, folder: Path | None = None, about: str = "", kept: str = "float32"
+    ) -> None:
+        self.limit, self.folder, self.about, self.kept, self.used = limit, folder, about, kept, 0
         self.inputs: RunInputs | None = None
         self._shelves: dict[Reading, Shelf] = {}
         self._reading: tuple[tuple[int, ...], Reading] | None = None
@@ -101,7 +105,7 @@ class FeatureMemory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a copy of a tower (another process, fine-tuning) starts with an empty memory and the same folder
-        return (FeatureMemory, (self.limit, self.folder, self.about))
+        return (FeatureMemory, (self.limit, self.folder, self.about, self.kept))
 
     def text(
         self, tower: Any, text: TextBatch, compute: Callable[[TextBatch], TextStates], stages: int = 0
@@ -146,7 +150,7 @@ class FeatureMemory:
         for part, batch in zip(parts, words.numpy(), strict=True):
             for number, row in enumerate(rows):
                 batch[number, : len(row[part])] = row[part]
-        pooled = torch.from_numpy(np.stack([row["pooled"] for row in rows]))
+        pooled = torch.from_numpy(np.stack([row["pooled"] for row in rows])).float()
         states, *layers = words.to(device, non_blocking=True)
         return TextStates(states, pooled.to(device, non_blocking=True), layers=tuple(layers))
 
@@ -237,7 +241,7 @@ class FeatureMemory:
         """The tower's `reading()`, computed again when a weight was replaced, moved or written to."""
         version = weight_version(tower)
         if self._reading is None or self._reading[0] != version:
-            self._reading = version, tower.reading()
+            self._reading = version, replace(tower.reading(), kept=self.kept)
         for device in ("cuda", "cpu"):
             if torch.is_autocast_enabled(device):
                 return replace(self._reading[1], dtype=str(torch.get_autocast_dtype(device)).removeprefix("torch."))
@@ -297,6 +301,8 @@ class FeatureMemory:
 
     def put(self, shelf: Shelf, key: str, entry: Entry) -> None:
         """Keep a new output where there is room."""
+        if self.kept == "half":
+            entry = {part: array.clip(-LARGEST_HALF, LARGEST_HALF).astype(np.float16) for part, array in entry.items()}
         if self.used < self.limit:
             shelf.cached[key] = entry
             self.used += sum(array.nbytes for array in entry.values())

@@ -21,7 +21,8 @@ class Reading:
         pooling: how pieces become words (`first`, `mean`); what is cached of pictures: regions (empty), `pooled`
             vectors alone, or pooled `stages`.
         projection: whether states are in the joint space.
-        dtype: type of the tower's computations; cached values are float32.
+        dtype: type of the tower's computations.
+        kept: type of the cached values, `float32` or `half`.
 
     """
 
@@ -33,6 +34,7 @@ class Reading:
     pooling: str = ""
     projection: bool = False
     dtype: str = "float32"
+    kept: str = "float32"
 
 
 def weight_version(module: nn.Module) -> tuple[int, ...]:
