@@ -25,7 +25,8 @@ Entry = dict[str, np.ndarray]  # the cached arrays of an input
 
 SMALL = 100_000_000  # bytes; a fill of fewer is not announced
 EVERY = 15.0  # seconds between two lines
-SHARE_SECONDS = 10.0  # so often ranks write what they have computed, for each other
+# ranks write what they have computed for each other after these seconds, or this share of the time so far: in few files
+SHARE_SECONDS, SHARE_OF_TIME = 2.0, 0.1
 
 
 @dataclass
@@ -64,7 +65,8 @@ def fill(
         DataError: the disk has no room for them.
     """
     blocks = [block for block in inputs.blocks if any(inputs.keys[number] not in shelf for number in block)]
-    start, done, flushed = len(blocks) * run_inputs.rank // run_inputs.ranks, 0, time.monotonic()
+    start, done, began = len(blocks) * run_inputs.rank // run_inputs.ranks, 0, time.monotonic()
+    flushed = began
     report = None
     if memory.folder is not None:
         report = FillReport(memory.about, memory.folder, sum(map(len, blocks)), run_inputs.rank == 0)
@@ -87,9 +89,11 @@ def fill(
                 memory.put(shelf, inputs.keys[number], entry)
         if report is not None:
             report.progress(done)
-        if shelf.store is not None and run_inputs.ranks > 1 and time.monotonic() - flushed > SHARE_SECONDS:
-            shelf.store.flush()
-            flushed = time.monotonic()
+        now = time.monotonic()
+        if shelf.store is not None and run_inputs.ranks > 1:
+            if now - flushed > max(SHARE_SECONDS, SHARE_OF_TIME * (now - began)):
+                shelf.store.flush()
+                flushed = now
     if shelf.store is not None:
         shelf.store.flush()
 
