@@ -90,10 +90,10 @@ def fill(
         if report is not None:
             report.progress(done)
         now = time.monotonic()
-        if shelf.store is not None and run_inputs.ranks > 1:
-            if now - flushed > max(SHARE_SECONDS, SHARE_OF_TIME * (now - began)):
-                shelf.store.flush()
-                flushed = now
+        due = now - flushed > max(SHARE_SECONDS, SHARE_OF_TIME * (now - began))
+        if due and shelf.store is not None and run_inputs.ranks > 1:
+            shelf.store.flush()
+            flushed = now
     if shelf.store is not None:
         shelf.store.flush()
 
