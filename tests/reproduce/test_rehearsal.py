@@ -114,6 +114,21 @@ def test_a_run_that_reads_the_file_of_another_is_rehearsed_after_it(
     assert order == [True, False]
 
 
+def test_what_frozen_towers_read_for_their_cache_is_counted_apart(rehearse: Any, folder: Path, tmp_path: Path) -> None:
+    """The pictures of all posts are read once, for the cache; the next rehearsal finds them there."""
+    gei = "gei: {options: {model.vision: resnet18, model.freeze_vision: true}}"
+    (folder / "profiles" / "mini.yaml").write_text(MINI.replace("bert: {}", gei))
+    sweep = folder / "paper" / "sweep.yaml"
+    sweep.write_text(sweep.read_text().replace("plugin: bert", "plugin: gei").replace("0.1, 0.2, 0.3, 0.4", "0.2"))
+    (folder / "paper" / "table1.yaml").unlink()
+    assert rehearse(InProcess(), "shrunk") == 0
+    records = (tmp_path / "out" / "rehearsal" / "shrunk" / "records").glob("*.json")
+    reads = [json.loads(file.read_text())["measured"]["reads"]["vision"] for file in records]
+    second, first = sorted(reads, key=lambda phases: "all" in phases)
+    assert second == {}, "all is cached"
+    assert all(number[:2] == [0.0, 0.0] for number in first.values()) and first["all"][2] >= 12
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

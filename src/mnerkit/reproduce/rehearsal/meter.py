@@ -40,8 +40,9 @@ class Meter(lightning.Callback):
         """Watch the first layer of each tower, once."""
         for name, tower in pl_module.towers.items() if not self.reads else ():
             self.reads[name] = defaultdict(lambda: [0.0, 0.0, 0.0])
-            for method in ("text", "images", "pooled") if tower.memory is not None else ():
-                setattr(tower.memory, method, self._marked(getattr(tower.memory, method)))
+            if tower.memory is not None and not tower.memory.off:
+                tower.memory.text = self._marked(tower.memory.text)
+                tower.memory.pictures = self._marked(tower.memory.pictures)
             for module in tower.modules():
                 if isinstance(module, nn.Conv2d) and module.in_channels == 3:
                     module.register_forward_hook(self._reader(name, tower, _pictures))

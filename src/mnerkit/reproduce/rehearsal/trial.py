@@ -97,14 +97,11 @@ class Trial:
             gc.collect()
         data, protocol = config["data"], metrics["protocol"]
         episodes = sum((protocol.get("queries") or {}).values())
-        touched = STEPS * data["batch_size"] + 2 * data["limit"]
-        if episodes:
-            touched = (STEPS + episodes) * (data["k_shot"] + 1)
         measured = {
             "steps": meter.steps,
             "predicted": meter.predicted,
             "items": episodes or 2 * data["limit"],
-            "posts": touched,
+            "posts": 3 * data["limit"],
             "reads": {tower: dict(reads) for tower, reads in meter.reads.items()},
             "kept": meter.kept,
             "peak": _peak(),
