@@ -9,7 +9,7 @@ import pytest
 
 from mnerkit.cli import main, method_verbs
 from mnerkit.errors import UsageError
-from mnerkit.methods.options import TaggerOptions
+from mnerkit.methods.options import TaggerOptions, TowerOptions
 from mnerkit.options import COUNT, DROPOUT, POSITIVE, SHARE, WEIGHT, Range, check, declared
 
 
@@ -96,4 +96,4 @@ def test_options_with_effect_are_taken_by_predict() -> None:
 
 
 def test_the_options_of_training_are_those_of_the_tagger() -> None:
-    assert {*method_verbs.TRAINING} == set(declared(TaggerOptions))
+    assert {*method_verbs.TRAINING} == {*declared(TaggerOptions), *declared(TowerOptions)}
