@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills \
-  bench-tweets fuzz parity structure clean
+  bench-steps bench-tweets fuzz parity structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -86,6 +86,9 @@ bench-graph: setup ## messages on graphs: dense against DGL, forward and backwar
 
 bench-prefix: setup ## a training step of BERT-base with a 16-position prefix against one without
 	$(BIN)/python benchmarks/bench_prefix.py
+
+bench-steps: setup ## operations of a training step of each method, and where it would wait for a GPU
+	$(BIN)/python benchmarks/bench_steps.py
 
 bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache and without
 	$(BIN)/python benchmarks/bench_cache.py

@@ -14,7 +14,8 @@ from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.visual_prefix import pooled_maps
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight, StageMaps
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.stage_maps import StageMaps
 from mnerkit.towers.interface import ImageStates, VisionTower
 from mnerkit.towers.vision.pretrained import IMAGENET
 from parity_methods.base import ParityMethod, of_first_pieces

@@ -82,7 +82,7 @@ class Method(RegionCase):
             return emissions | totals | sides | {"match_logits": logits}
         t, v, o = watch["align_text"], watch["align_image"], encoder.options
         cosines = torch.nn.functional.normalize(t, dim=-1) @ torch.nn.functional.normalize(v, dim=-1).T / o.tau
-        pairing, labels = watch["draw"]
+        pairing, labels, _ = watch["draw"]
         for ours, theirs in ((pairing, "input/pairing"), (labels, "input/match_labels")):
             assert self.sane or encoder.options.draw == "random" or torch.equal(ours, self.case[theirs])
         return (

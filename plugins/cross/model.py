@@ -83,8 +83,8 @@ class CrossEncoder(Encoder):
         assert self.log_match_scale is not None
         word_mask = batch.text.read_mask
         q, k = functional.normalize(queries, dim=-1), functional.normalize(keys, dim=-1)
-        similarity = self.log_match_scale.exp() * late_interaction(q, word_mask, k, region_mask)
-        present = torch.nonzero(region_mask.any(1) & word_mask.any(1)).flatten()
+        similarity = self.log_match_scale.exp() * late_interaction(q, word_mask, k, region_mask, batch.places.words())
+        present = batch.places.posts("images", with_words=True)
         similarity = similarity[present][:, present]
         if len(present) < 2:
             return similarity.sum() * 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from mnerkit.nn.contrast import info_nce
 from mnerkit.nn.eval_mode import evaluating
 from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, init_small, masked_mean, pooled_stages
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.stage_maps import StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
 from mnerkit_plugins.gmf.options import GmfOptions
@@ -172,22 +174,27 @@ class GmfEncoder(Encoder):
         values: list[Tensor | None] = [None] * self.layers
         for place, layer in enumerate(self.guided):
             keys[layer], values[layer] = joined.keys[place], joined.values[place]
-        return Prefix(tuple(keys), tuple(values), joined.mask), pictures.spread(gates)
+        return replace(joined, keys=tuple(keys), values=tuple(values)), pictures.spread(gates)
 
     # ------------------------------------------------------------------ consistency matching
 
-    def image_vectors(self, pictures: StageMaps, refined: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """V_g of each post (B, c), the mean of its images' last stages, and which posts have one (B,) bool."""
+    def image_vectors(self, pictures: StageMaps, refined: Sequence[Tensor], posts: Tensor) -> tuple[Tensor, Tensor]:
+        """V_g of each post (B, c), the mean of its images' last stages, and the posts (P,) that have one.
+
+        Args:
+            pictures: the pictures of the posts.
+            refined: their stages, refined.
+            posts: (P,) long, the posts with an image.
+        """
         last = (refined if self.options.cm_image == "refined" else pictures.maps)[-1]  # (R, c, h, w)
         real = pictures.position_mask(last.flatten(2).shape[2]).to(last.dtype)  # (R, P)
         pooled = (last.flatten(2) * real.unsqueeze(1)).sum(-1) / real.sum(-1, keepdim=True).clamp_min(1)
         images = pictures.mask[:, : pictures.images]  # (B, m)
         vectors = pictures.spread(pooled)[:, : pictures.images].sum(1) / images.sum(1, keepdim=True).clamp_min(1)
-        has_image = images.any(1)
-        if self.options.blank_in_cm and self.sight.kind == "pixels" and not bool(has_image.all()):
-            vectors = torch.where(has_image.unsqueeze(1), vectors, self._grey())
-            has_image = torch.ones_like(has_image)
-        return vectors, has_image
+        if self.options.blank_in_cm and self.sight.kind == "pixels" and len(posts) < len(vectors):
+            vectors = torch.where(images.any(1, keepdim=True), vectors, self._grey())
+            posts = torch.arange(len(vectors), device=posts.device)
+        return vectors, posts
 
     def _grey(self) -> Tensor:
         """V_g of the grey picture, (1, c); BatchNorm's statistics do not include it."""
@@ -198,7 +205,7 @@ class GmfEncoder(Encoder):
         return last.mean((2, 3))
 
     def match(self, sentence: Tensor, images: Tensor, valid: Tensor) -> Tensor:
-        """L_CM of c_0 (B, d) and V_g (B, c), over the posts where `valid` (B,) is true (Eq. 14-16)."""
+        """L_CM of c_0 (B, d) and V_g (B, c), over the posts `valid` (P,) (Eq. 14-16)."""
         c_n = self.match_text(torch.tanh(self.sentence(sentence)))  # (B, d)
         p_n = self.match_image(images)  # (B, d)
         o = self.options
@@ -223,7 +230,7 @@ class GmfEncoder(Encoder):
             sentence = fused.pooled if prefix is None or o.cm_text == "fused" else self._plain(batch)
             if o.cm_text == "detach":
                 sentence = sentence.detach()
-            losses["matching"] = self.match(sentence, *self.image_vectors(pictures, refined))
+            losses["matching"] = self.match(sentence, *self.image_vectors(pictures, refined, self.sight.posts(batch)))
         if not any_picture:
             states = states + idle(module for name, module in self.named_children() if name not in ("text", "dropout"))
         traces = {"gate": gates, "picture_mask": pictures.mask} if trace and gates is not None else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from mnerkit.nn.visual_prefix import (
     stage_rows,
 )
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.stage_maps import StageMaps, idle
 from mnerkit.towers.interface import Encoder, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
 from mnerkit_plugins.hvpnet.options import HvpnetOptions
@@ -95,7 +97,7 @@ class HvpnetEncoder(Encoder):
             return prefix
         heads = self.text.config.num_attention_heads
         keys, values = (tuple(bare_heads(each, heads) for each in part) for part in (prefix.keys, prefix.values))
-        return Prefix(keys, values, prefix.mask)
+        return replace(prefix, keys=keys, values=values)
 
     def look(self, batch: Batch) -> tuple[Prefix | None, StageMaps, Tensor]:
         """The prefix of a batch (None if no post has a picture), its stage maps, and the weights (B, k, L, b)."""

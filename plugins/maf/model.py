@@ -81,26 +81,32 @@ class MafEncoder(Encoder):
 
     # ------------------------------------------------------------------ matching and alignment
 
-    def draw(self, present: Tensor) -> tuple[Tensor, Tensor]:
-        """The post that gives each one its picture (B,), its own number but for negatives; and labels (B,), 1: own.
+    def draw(self, size: int, posts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pairs of posts and pictures of the matching task.
 
         Args:
-            present: (B,) bool, which posts have a picture; the others neither give nor take at random draws.
+            size: B.
+            posts: (P,) long, the posts with a picture; the others neither give nor take at random draws.
+
+        Returns:
+            The post that gives each one its picture (B,), its own number but for negatives; labels (B,), 1: own; the
+            posts (N,) that are given another one's.
         """
-        o, size, device = self.options, len(present), present.device
+        o, device = self.options, posts.device
         partner, label = torch.arange(size, device=device), torch.ones(size, dtype=torch.long, device=device)
         if o.draw == "last":
+            swapped = partner[:0]
             if size > o.negative_count:
                 first, half = size - o.negative_count, o.negative_count // 2
                 label[first:] = 0  # of an odd number the last one, too, though it keeps its own
                 one, other = partner[first : first + half].clone(), partner[first + half : first + 2 * half].clone()
                 partner[one], partner[other] = other, one
-            return partner, label
-        rows = torch.nonzero(present).flatten()
-        count = max(2, round(o.negative_share * len(rows))) if len(rows) > 2 and o.negative_share else 0
-        rows = rows[torch.randperm(len(rows), device=device)[:count]]
+                swapped = torch.cat((one, other))
+            return partner, label, swapped
+        count = max(2, round(o.negative_share * len(posts))) if len(posts) > 2 and o.negative_share else 0
+        rows = posts[torch.randperm(len(posts), device=device)[:count]]
         partner[rows], label[rows] = rows.roll(1), 0
-        return partner, label
+        return partner, label, rows.sort().values
 
     def scores(self, s: Tensor, z: Tensor, mask: Tensor) -> Tensor:
         """Scores (B, 2) of no match and match, of words S and what they see Z (B, W, d) with real words `mask`."""
@@ -111,21 +117,20 @@ class MafEncoder(Encoder):
         real = mask.unsqueeze(-1)
         return self.matching((both * real).sum(1) / real.sum(1).clamp_min(1))
 
-    def aligned(self, sentence: Tensor, image: Tensor, valid: Tensor) -> Tensor:
-        """L_align of the sentences (B, d) and images (B, c') of the posts where `valid` (B,) is true."""
+    def aligned(self, sentence: Tensor, image: Tensor, posts: Tensor) -> Tensor:
+        """L_align of the sentences (B, d) and images (B, c') of the `posts` (P,)."""
         assert self.align_text is not None and self.align_image is not None
         o = self.options
         c = sentence if self.sentence is None else torch.tanh(self.sentence(sentence))
         weight = o.lambda_c if o.lambda_c_on == "t2i" else 1 - o.lambda_c
-        return info_nce(self.align_text(c), self.align_image(image), o.tau, weight, valid)
+        return info_nce(self.align_text(c), self.align_image(image), o.tau, weight, posts)
 
     # ------------------------------------------------------------------ forward pass
 
-    def exchanged(self, s: Tensor, z: Tensor, v: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
+    def exchanged(self, s: Tensor, z: Tensor, v: Tensor, seen: Tensor, partner: Tensor, rows: Tensor) -> Tensor:
         """Z~ (B, W, d): what words see of their partner's pictures, or the partner's states (`negatives`)."""
         if self.options.negatives == "states":
             return z[partner]
-        rows = torch.nonzero(partner != torch.arange(len(partner), device=partner.device)).flatten()
         if not len(rows):
             return z
         return z.index_copy(0, rows, self.visual(s[rows], seen[partner[rows]], v[partner[rows]]))
@@ -138,13 +143,13 @@ class MafEncoder(Encoder):
         v = self.region_map(seen.x)
         z = own = self.visual(s, seen.mask, v)
         if self.training and self.matching is not None:
-            partner, label = self.draw(seen.present)
-            other = self.exchanged(s, own, v, seen.mask, partner)
+            partner, label, negatives = self.draw(len(batch), self.sight.posts(batch))
+            other = self.exchanged(s, own, v, seen.mask, partner, negatives)
             wrong = functional.cross_entropy(self.scores(s, other, mask), label, reduction="none")
             losses["match"] = (wrong * seen.present).sum() / seen.present.sum().clamp_min(1)
             z = other if o.ner_on_negatives else own
         if self.training and o.align:
-            losses["align"] = self.aligned(sentence, seen.pooled, seen.present)
+            losses["align"] = self.aligned(sentence, seen.pooled, self.sight.posts(batch))
         p = s.new_ones(len(batch)) if self.matching is None else self.scores(s, z, mask).softmax(-1)[:, 1]
         n = p.view(-1, 1, 1) * z
         g = torch.ones_like(n) if self.gate is None else self.gate.share(s, n)

@@ -65,7 +65,7 @@ class ImplicitContrast(nn.Module):
             text_mask: (B, n) bool.
             image: (B, m', d).
             image_mask: (B, m') bool.
-            valid: (B,) bool, posts with an image.
+            valid: (P,) long, posts with an image.
         """
         vectors = self.text(text, text_mask), self.image(image, image_mask)
         similarity = pair_cosines(*vectors, valid) / self.options.tau  # (N, N), rows texts        Eq. 14

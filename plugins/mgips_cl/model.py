@@ -5,6 +5,7 @@ B posts, n pieces, m' = 1 + patches image tokens (or n' pieces of a caption), d 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,9 +70,10 @@ class MgipsEncoder(Encoder):
         text_mask = batch.text.attn_mask
         assert text_mask is not None
         o, before, after = self.options, *self.noises()
-        text = Stream(after(text_embedding(self.text, batch.text, before)), text_mask, text_mask)  # (B, n, d)  Eq. 1
-        if not o.mask_text_for_vision:
-            text.shared = torch.ones_like(text_mask)
+        shared = text_mask if o.mask_text_for_vision else torch.ones_like(text_mask)
+        full = not o.mask_text_for_vision or "text" in batch.places.unpadded
+        states = after(text_embedding(self.text, batch.text, before))  # (B, n, d)                     Eq. 1
+        text = Stream(states, text_mask, shared, some=True, full=full)
         image = self.image_stream(batch)  # (B, m', d_v)
         present, real = image.shared.any(1), image.shared  # (B,), (B, m')
         texts, images = self.streams(text, image)
@@ -98,7 +100,7 @@ class MgipsEncoder(Encoder):
         if self.contrast is not None and (self.training or trace):
             sequences = self.pairs(text, image, h, v, t, x, z)
             if self.training:
-                losses = self.contrast(sequences[0], text_mask, sequences[1], real, present)
+                losses = self.contrast(sequences[0], text_mask, sequences[1], real, self.posts(batch))
             if trace:
                 traces["similarity"] = self.contrast.similarity(sequences[0], text_mask, sequences[1], real)
         # states that no loss uses (the last image layer, everything on a rank without pictures) get zero gradients
@@ -111,19 +113,26 @@ class MgipsEncoder(Encoder):
         if self.crops is None:
             assert isinstance(self.vision, BertTower)
             stream = caption_stream(self.vision, batch, before)
-            return Stream(after(stream.states), stream.mask, stream.shared)
+            return replace(stream, states=after(stream.states))
         if batch.crop_mask is None:
             raise ValueError("the batch lacks the view 'objects'")
         pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)  # (B, o, 3, s, s)
-        mask = batch.crop_mask
+        mask, host = batch.crop_mask, batch.places.host("crops")
+        some, full = bool(host.any()), bool(host.all())
         if not self.options.mask_missing_crops:
             # fill all free places with grey crops, so that a post does not depend on the crops of its batch mates
             pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, self.options.max_objects - pixels.shape[1]))
-            mask = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device)
+            mask, some, full = torch.ones(pixels.shape[:2], dtype=torch.bool, device=pixels.device), True, True
         states, shared = self.crops(pixels, mask, before)
         own_mask = shared.clone()
         own_mask[:, 0] = True  # without crops, the class token attends to itself
-        return Stream(after(states), own_mask, shared)
+        return Stream(after(states), own_mask, shared, some, full)
+
+    def posts(self, batch: Batch) -> Tensor:
+        """(P,) long, the posts of which the image stream reads a picture."""
+        if self.crops is not None and not self.options.mask_missing_crops:
+            return torch.arange(len(batch), device=batch.query.device)
+        return batch.places.posts("captions" if self.crops is None else "crops")
 
     def noises(self) -> tuple[Change | None, Change]:
         """What is done to embeddings before and behind their layer norm: noise in training, in one of the places."""
@@ -145,7 +154,9 @@ class MgipsEncoder(Encoder):
     ) -> tuple[Tensor, Tensor]:
         """The text and the image sequence that enter Eq. 14."""
         if self.options.cl_features == "unimodal":
-            separate = [Stream(each.states, each.mask, torch.zeros_like(each.shared)) for each in (text, image)]
+            separate = [
+                replace(each, shared=torch.zeros_like(each.shared), some=False, full=False) for each in (text, image)
+            ]
             texts, images = self.streams(*separate)
             return texts[-1], self.widened(images[-1])
         if self.options.cl_features == "encoder" or self.mge_image is None:

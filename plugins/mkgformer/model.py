@@ -47,9 +47,9 @@ class MkgformerEncoder(Encoder):
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
         text_mask = batch.text.attn_mask
         assert text_mask is not None
-        text = Stream(text_embedding(self.text, batch.text), text_mask, text_mask)  # T_0 (B, n, d)
-        if not self.options.mask_text_for_vision:
-            text.shared = torch.ones_like(text_mask)
+        shared = text_mask if self.options.mask_text_for_vision else torch.ones_like(text_mask)
+        full = not self.options.mask_text_for_vision or "text" in batch.places.unpadded
+        text = Stream(text_embedding(self.text, batch.text), text_mask, shared, some=True, full=full)  # T_0 (B, n, d)
         image = self.image_stream(batch)  # V_0 (B, m', d_v)
         weights: dict[str, Tensor] = {}
 

@@ -44,13 +44,13 @@ def separation(
     Returns:
         Scalar in float32, in [-cap, 0].
     """
-    first, second = logits.float().log_softmax(-1)[:, mask]  # (nodes, k) each
+    first, second = logits.float().log_softmax(-1)  # (B, L, k) each
     if mode == "neg_kl":
         divergence = (first.exp() * (first - second)).sum(-1)
     else:
         middle = torch.logaddexp(first, second) - torch.log(torch.tensor(2.0, device=logits.device))
         divergence = sum((side.exp() * (side - middle)).sum(-1) for side in (first, second)) / 2  # type: ignore[assignment]
-    mean = divergence.sum() / mask.sum().clamp_min(1)
+    mean = divergence.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
     return -(mean if cap is None else mean.clamp(max=cap))
 
 

@@ -15,7 +15,8 @@ from mnerkit.errors import UsageError
 from mnerkit.nn.prompts import MlpPrompts
 from mnerkit.nn.visual_prefix import Standardise, pooled_stages, stage_rows
 from mnerkit.towers.fusion.prefix import Prefix
-from mnerkit.towers.fusion.sight import Sight, StageMaps, idle
+from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.stage_maps import StageMaps, idle
 from mnerkit.towers.interface import Encoder, Pooling, TextTower, WordStates
 from mnerkit.towers.text.piece_tower import pieces_of
 from mnerkit_plugins.visualpt_moe.bert_hooks import before_layers, begin_at
@@ -23,10 +24,11 @@ from mnerkit_plugins.visualpt_moe.options import VisualptMoeOptions
 
 
 class Source(NamedTuple):
-    """What an expert reads: rows (B, P, w), and which are no filling, (B, P) bool."""
+    """What an expert reads: rows (B, P, w), which are no filling, (B, P) bool, and whether there may be one."""
 
     rows: Tensor
     real: Tensor
+    some: bool = True
 
 
 class VisualptMoeEncoder(Encoder):
@@ -92,7 +94,7 @@ class VisualptMoeEncoder(Encoder):
         seen = StageMaps.of(self.sight, batch, images=name == "image", objects=name == "objects", pooling=pooling)
         rows = self.norms[name](stage_rows(pooled_stages(seen.maps, o.prefix_grid), o.layout))  # (R, g^2, w)
         mask = seen.spread(seen.position_mask(rows.shape[1]))
-        return self.slotted(seen.spread(rows).flatten(1, 2), mask.flatten(1))
+        return self.slotted(seen.spread(rows).flatten(1, 2), mask.flatten(1), len(seen.rows) > 0)
 
     def of_labels(self, batch: Batch) -> Source:
         named = [
@@ -101,14 +103,14 @@ class VisualptMoeEncoder(Encoder):
         ]
         rows = [[word for label in labels[: self.options.max_labels] for word in label.split()] for labels in named]
         text = self.text.reader.collate(rows).to(batch.query.device)
-        return self.slotted(*self.of_text(text), words=True)
+        return self.slotted(*self.of_text(text), any(rows), words=True)
 
     def of_caption(self, batch: Batch) -> Source:
         assert batch.captions is not None and batch.caption_mask is not None
         rows, real = self.of_text(batch.captions)  # (B m, C, d)
         shape = batch.caption_mask.shape
         rows, real = (each.unflatten(0, shape).flatten(1, 2) for each in (rows, real))  # (B, m C, d)
-        return self.slotted(rows, real, words=True)
+        return self.slotted(rows, real, len(batch.places.of("captions")) > 0, words=True)
 
     def of_random(self, batch: Batch) -> Source:
         assert self.random is not None
@@ -122,7 +124,7 @@ class VisualptMoeEncoder(Encoder):
         assert text.input_ids is not None and text.piece_word is not None
         return self.table[text.input_ids], text.piece_word >= 0
 
-    def slotted(self, rows: Tensor, real: Tensor, words: bool = False) -> Source:
+    def slotted(self, rows: Tensor, real: Tensor, some: bool, words: bool = False) -> Source:
         """The first P real ones of rows (B, N, w), in their order; behind them zeros, or [PAD] where they are words."""
         count, (size, _, width) = self.options.slots, rows.shape
         filling = rows.new_zeros(width) if self.table is None or not words else self.table[self.padding]
@@ -131,7 +133,7 @@ class VisualptMoeEncoder(Encoder):
         real = torch.cat((kept, kept.new_zeros(size, count - kept.shape[1])), 1)
         chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, width))
         chosen = torch.cat((chosen, rows.new_zeros(size, count - chosen.shape[1], width)), 1)
-        return Source(torch.where(real.unsqueeze(-1), chosen, filling), real)
+        return Source(torch.where(real.unsqueeze(-1), chosen, filling), real, some)
 
     # ------------------------------------------------------------------ routers
 
@@ -167,6 +169,10 @@ class VisualptMoeEncoder(Encoder):
         present = real.any(2) if o.route == "present" else torch.ones_like(real[:, :, 0])  # (B, E)
         pairs = [self.experts[name](source.rows) for name, source in sources.items()]
         counts = (real if o.empty == "nothing" else torch.ones_like(real)) & present.unsqueeze(-1)
+        # whether some and whether all are real is known without waiting for a device
+        always = o.empty != "nothing" and o.route != "present"
+        some = always or any(source.some for source in sources.values())
+        known: dict[str, Any] = {"mask": counts.any(1), "some": some, "full": always or "random" in self.names}
         pieces = batch.text.attn_mask
         assert pieces is not None
         shares: list[Tensor] = []
@@ -189,10 +195,10 @@ class VisualptMoeEncoder(Encoder):
                 keys[layer], values[layer] = mixed(layer, states)
 
             with before_layers(self.text, refill):
-                words = self.text(batch.text, prefix=Prefix(keys, values, counts.any(1))).words
+                words = self.text(batch.text, prefix=Prefix(keys, values, **known)).words
         else:
             keys, values = zip(*(mixed(layer) for layer in range(self.layers)), strict=True)
-            words = self.text(batch.text, prefix=Prefix(keys, values, counts.any(1))).words
+            words = self.text(batch.text, prefix=Prefix(keys, values, **known)).words
         if self.sight is not None and not {"image", "objects"} & {*self.names}:
             words = words + idle([self.sight])  # only labels are read
         route = torch.stack(shares, 1)  # (B, L, E)

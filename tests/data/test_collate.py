@@ -167,3 +167,42 @@ def test_rows_that_are_selected_take_their_pictures_and_captions_along():
     assert chosen.captions is not None and alone.captions is not None
     assert chosen.captions.words == alone.captions.words
     assert torch.equal(chosen.caption_mask, alone.caption_mask) and torch.equal(chosen.tags, alone.tags)
+
+
+def test_the_places_of_real_pictures_and_words_are_known_before_a_batch_is_moved() -> None:
+    batch = collator("whole", "captions")(POSTS)
+    known = batch.known_places
+    assert known is not None and batch.places is known
+    assert known.of("images").tolist() == [0, 4, 5] and known.posts("images").tolist() == [0, 2]
+    assert known.query.tolist() == known.queries == [0, 1, 2, 3] and not len(known.support)
+    assert known.words().tolist() == [0, 1, 4, 8, 9, 10, 11, 12]
+    assert batch.to("cpu").places is known
+    moved = batch.to("meta")  # nothing can be read there
+    assert moved.places is known and moved.places.of("images").device.type == "meta"
+
+
+def test_a_mask_that_was_changed_has_other_places() -> None:
+    batch = collator("whole")(POSTS)
+    assert batch.image_mask is not None
+    assert batch.places.posts("images").tolist() == [0, 2]
+    batch.image_mask[0] = False
+    assert batch.places.posts("images").tolist() == [2]
+    batch.image_mask = torch.ones_like(batch.image_mask)
+    assert batch.places.posts("images").tolist() == [0, 1, 2, 3]
+
+
+def test_pinned_tensors_are_copied_to_a_device_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, waited = collator("whole")(POSTS), []
+    pinned, to = [batch.images, batch.text.word_mask], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda value: any(value is each for each in pinned))
+
+    def recorded(value: torch.Tensor, *args: object, **kwargs: bool) -> torch.Tensor:
+        if not kwargs["non_blocking"]:
+            waited.append(value)
+        return to(value, *args, **kwargs)  # type: ignore[arg-type, call-overload, no-any-return]
+
+    monkeypatch.setattr(torch.Tensor, "to", recorded)
+    tags = batch.tags
+    batch.to("cpu")
+    assert any(each is tags for each in waited)
+    assert not any(each is value for each in waited for value in pinned)

@@ -23,6 +23,7 @@ from mnerkit.nn.linear_chain import (
     crf_nll,
     crf_score,
     viterbi,
+    viterbi_tags,
 )
 
 
@@ -87,7 +88,8 @@ def every_path(emissions, length, scores):
 def test_log_partition_score_and_viterbi_equal_brute_force(shape, seed, scale):
     emissions, gold, mask, scores = example(*shape, seed=seed, scale=scale)
     partition, score = crf_log_partition(emissions, mask, scores), crf_score(emissions, gold, mask, scores)
-    decoded = viterbi(emissions, mask, scores)
+    decoded, tags = viterbi(emissions, mask, scores), viterbi_tags(emissions, mask, scores)
+    assert tags.tolist() == [path + [0] * (mask.shape[1] - len(path)) for path in decoded]
     for row, length in enumerate(mask.sum(1).tolist()):
         _, all_scores = every_path(emissions[row], length, scores)
         assert partition[row].item() == pytest.approx(all_scores.logsumexp(0).item(), rel=1e-5, abs=1e-5)

@@ -63,7 +63,7 @@ def test_a_post_is_read_alike_alone_and_among_longer_ones_and_sees_its_picture(o
 
 def test_the_prefix_is_that_of_the_equations():
     """Position 2 of the first picture by hand: CSA, conv1x1 of the pooled stages, gates, W_phi; keys, then values."""
-    from mnerkit.towers.fusion.sight import StageMaps
+    from mnerkit.towers.fusion.stage_maps import StageMaps
 
     made = encoder()
     seen = StageMaps.of(made.sight, batch_of(made, posts()[:1]))
@@ -87,7 +87,7 @@ def test_layers_can_go_without_prefix_and_share_its_projection():
     made = encoder(prefix_layers=[1], prefix_share_layers=True)
     made.text.keep_layers = True
     batch = batch_of(made, posts())
-    from mnerkit.towers.fusion.sight import StageMaps
+    from mnerkit.towers.fusion.stage_maps import StageMaps
 
     seen = StageMaps.of(made.sight, batch)
     prefix, _ = made.prefix(seen, made.refine(seen.maps))
@@ -171,21 +171,21 @@ def test_the_matched_sentence_knows_its_own_image_only_where_fused(cm_text, depe
 
 
 def test_the_image_vector_is_the_mean_of_the_last_stage_of_the_whole_image():
-    from mnerkit.towers.fusion.sight import StageMaps
+    from mnerkit.towers.fusion.stage_maps import StageMaps
 
     made = encoder()
     batch = batch_of(made, [posts()[0], bare(posts()[1]), posts()[2]])
     seen = StageMaps.of(made.sight, batch)
     refined = made.refine(seen.maps)
-    vectors, has = made.image_vectors(seen, refined)
-    assert has.tolist() == [True, False, True] and not vectors[1].any()
+    vectors, having = made.image_vectors(seen, refined, made.sight.posts(batch))
+    assert having.tolist() == [0, 2] and not vectors[1].any()
     whole = [place for place, row in enumerate(seen.rows.tolist()) if row % seen.mask.shape[1] == 0]
     torch.testing.assert_close(vectors[[0, 2]], refined[-1][whole].mean((2, 3)))
     made.options = replace(made.options, cm_image="raw")
-    torch.testing.assert_close(made.image_vectors(seen, refined)[0][[0, 2]], seen.maps[-1][whole].mean((2, 3)))
+    torch.testing.assert_close(made.image_vectors(seen, refined, having)[0][[0, 2]], seen.maps[-1][whole].mean((2, 3)))
     made.options = replace(made.options, blank_in_cm=True)
-    vectors, has = made.image_vectors(seen, refined)
-    assert has.all() and vectors[1].any()
+    vectors, having = made.image_vectors(seen, refined, having)
+    assert having.tolist() == [0, 1, 2] and vectors[1].any()
 
 
 @pytest.mark.parametrize("frozen", [True, False])

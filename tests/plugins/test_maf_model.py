@@ -45,7 +45,8 @@ def pieces(made):
 @pytest.mark.parametrize("count", [2, 4])
 def test_the_last_posts_of_a_batch_exchange_and_are_negative(count):
     made = encoder(**{**RELEASED, "negative_count": count})
-    partner, label = made.draw(torch.ones(6, dtype=torch.bool))
+    partner, label, negatives = made.draw(6, torch.arange(6))
+    assert negatives.tolist() == torch.nonzero(label == 0).flatten().tolist()
     assert torch.equal(partner[partner], torch.arange(6))
     assert label.tolist() == [1] * (6 - count) + [0] * count
     assert (partner != torch.arange(6)).tolist() == (label == 0).tolist()
@@ -53,23 +54,26 @@ def test_the_last_posts_of_a_batch_exchange_and_are_negative(count):
 
 def test_of_an_odd_number_the_last_keeps_its_own_and_small_batches_exchange_nothing():
     made = encoder(**{**RELEASED, "negative_count": 3})
-    partner, label = made.draw(torch.ones(5, dtype=torch.bool))
+    partner, label, negatives = made.draw(5, torch.arange(5))
+    assert negatives.tolist() == [2, 3]
     assert partner.tolist() == [0, 1, 3, 2, 4] and label.tolist() == [1, 1, 0, 0, 0]
-    partner, label = made.draw(torch.ones(3, dtype=torch.bool))
+    partner, label, negatives = made.draw(3, torch.arange(3))
+    assert not len(negatives)
     assert partner.tolist() == [0, 1, 2] and label.all()
 
 
 def test_random_negatives_are_a_derangement_of_posts_with_pictures():
     made = encoder(negative_share=0.5)
-    present = torch.tensor([True] * 10 + [False] * 3)
+    posts = torch.arange(10)
     for seed in range(20):
         torch.manual_seed(seed)
-        partner, label = made.draw(present)
+        partner, label, negatives = made.draw(13, posts)
         changed = partner != torch.arange(13)
+        assert negatives.tolist() == torch.nonzero(changed).flatten().tolist()
         assert changed.sum() == 5 and torch.equal(changed, label == 0) and not changed[10:].any()
         assert sorted(partner.tolist()) == list(range(13))
-    assert made.draw(torch.tensor([True, True, False]))[1].all()
-    assert encoder(negative_share=0.0).draw(present)[1].all()
+    assert made.draw(3, torch.tensor([0, 1]))[1].all()
+    assert encoder(negative_share=0.0).draw(13, posts)[1].all()
 
 
 def test_evaluation_depends_neither_on_negatives_nor_on_batch_mates():
@@ -170,8 +174,8 @@ def test_with_one_picture_for_all_a_match_can_be_told_by_the_released_negatives_
     s, seen = made.text(batch.text).words, made.regions(batch)
     v = made.region_map(seen.x[:1]).expand(len(batch), -1, -1)
     z, mask = made.visual(s, seen.mask, v), batch.text.read_mask
-    partner, _ = made.draw(seen.present)
-    other = made.exchanged(s, z, v, seen.mask, partner)
+    partner, _, rows = made.draw(len(batch), made.sight.posts(batch))
+    other = made.exchanged(s, z, v, seen.mask, partner, rows)
     same = torch.allclose(made.scores(s, other, mask), made.scores(s, z, mask), atol=1e-5)
     assert same == (negatives == "image")
 

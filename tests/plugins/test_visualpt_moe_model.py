@@ -144,7 +144,7 @@ def test_slots_permuted_in_all_experts_and_routers_change_nothing(layout):
             shape = (5, 6, WIDTH) if layout == "proper" else (5, made.heads, 6, WIDTH // made.heads)
             weight = router.weight.view(shape)
             router.weight.copy_(weight.index_select(-2, order).reshape(router.weight.shape))
-    made.sources = lambda _: {name: Source(rows[:, order], real[:, order]) for name, (rows, real) in sources.items()}
+    made.sources = lambda _: {name: Source(rows[:, order], real[:, order]) for name, (rows, real, _) in sources.items()}
     torch.testing.assert_close(made(batch).states, states, rtol=1e-4, atol=1e-5)
 
 

@@ -57,7 +57,7 @@ class Prediction:
 
 def predictions_of(batch: Batch, decoded: Sequence[Sequence[int]]) -> list[Prediction]:
     """Predictions for the query rows of a batch, whose tag numbers are `decoded`."""
-    rows = torch.nonzero(batch.query).flatten().tolist()
+    rows = batch.places.queries
     predictions = [
         Prediction(batch.posts[row], batch.tagset.decode(numbers), batch.tagset.types, batch.episode)
         for row, numbers in zip(rows, decoded, strict=True)

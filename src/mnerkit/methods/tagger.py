@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 
@@ -197,7 +196,7 @@ class Tagger(Method):
         units = self.units(batch)
         with self.head.adapted(self._reader, units, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
             decoded = head.decode(encoded, units)
-        queries = torch.nonzero(batch.query).flatten().tolist()
+        queries = batch.places.queries
         predictions = predictions_of(batch, decoded if units is batch else of_words(decoded, batch))
         for name in self.tracing:
             if name not in encoded.trace:

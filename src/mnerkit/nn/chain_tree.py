@@ -61,14 +61,22 @@ def _interleaved(left: Tensor, right: Tensor, rest: Tensor) -> Tensor:
     return torch.cat((both, rest), dim=1) if rest.shape[1] else both
 
 
+def _paths(tags: Tensor, count: int) -> Tensor:
+    """The entry of each word's matrix, row by row, on the path of `tags` (B, W) among `count` tags: (B, W)."""
+    return torch.add(tags, nn.functional.pad(tags[:, :-1], (1, 0)), alpha=count)
+
+
 class LogPartition(torch.autograd.Function):
     """Log partition (B,) of emissions (B, W, K) and a right-padded mask (B, W); 0 for a row without words.
 
-    The gradient goes down the same tree: the probability of each matrix's entries becomes that of its two factors'.
+    With `tags` (B, W), less the score of their path: the negative log-likelihood. The gradient goes down the same tree:
+    the probability of each matrix's entries becomes that of its two factors'.
     """
 
     @staticmethod
-    def forward(ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor, tags: Tensor | None
+    ) -> Tensor:
         """Multiply matrices two by two."""
         levels = [_matrices(emissions, mask, start, transitions)]
         while levels[-1].shape[1] > 1:
@@ -76,31 +84,49 @@ class LogPartition(torch.autograd.Function):
             product = torch.logsumexp(_through(left, right), dim=-2)
             levels.append(torch.cat((product, rest), dim=1) if rest.shape[1] else product)
         last = levels[-1][:, 0, 0] + end  # (B, K)
-        log_z = torch.logsumexp(last, dim=1)
-        ctx.save_for_backward(mask, last, log_z, *levels)
-        return log_z.masked_fill(~mask[:, 0], 0.0)
+        value = torch.logsumexp(last, dim=1)
+        path = final = None
+        if tags is not None:
+            path = _paths(tags, len(start)).unsqueeze(-1)
+            final = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp_min_(0))  # (B, 1)
+            scores = (levels[0].flatten(2).gather(2, path).squeeze(-1) * mask).sum(1)
+            value = value - scores - end.index_select(0, final.squeeze(1))
+        ctx.save_for_backward(mask, last, path, final, *levels[:-1])
+        return value * mask[:, 0]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Probabilities of tags and of pairs of tags, weighted by the gradient of each row."""
-        mask, last, log_z, *levels = ctx.saved_tensors
-        ends = (last - log_z.unsqueeze(1)).exp_() * gradient.masked_fill(~mask[:, 0], 0.0).unsqueeze(1)  # (B, K)
-        weights = nn.functional.pad(ends[:, None, None], (0, 0, 0, ends.shape[1] - 1))  # (B, 1, K, K)
-        for factors, product in zip(levels[-2::-1], levels[:0:-1], strict=True):
-            left, right, rest = _pairs(factors)
+        """Probabilities of tags and of pairs of tags, less those on the path, weighted by the gradient of each row."""
+        mask, last, path, final, *levels = ctx.saved_tensors
+        gradient = (gradient * mask[:, 0]).unsqueeze(1)  # (B, 1)
+        ends = torch.softmax(last, 1) * gradient  # (B, K)
+        tags = ends.shape[1]
+        weights = nn.functional.pad(ends[:, None, None], (0, 0, 0, tags - 1))  # (B, 1, K, K)
+        sizes = [level.shape[1] for level in levels]
+        buffers = weights.new_empty(len(mask), sum(sizes), tags, tags).split(sizes, 1) if sizes else ()
+        for factors, buffer in zip(reversed(levels), reversed(buffers), strict=True):
+            left, right, _ = _pairs(factors)
             count = left.shape[1]
-            shares = (_through(left, right) - product[:, :count].unsqueeze(-2)).exp_()  # (B, n, K, K, K)
+            shares = torch.softmax(_through(left, right), -2)  # (B, n, K, K, K)
             shares *= weights[:, :count].unsqueeze(-2)
-            weights = _interleaved(shares.sum(-1), shares.sum(-3), weights[:, count : count + rest.shape[1]])
-        weights = weights.masked_fill(~mask[..., None, None], 0.0)  # (B, W, K, K)
+            for side, dim in enumerate((-1, -3)):
+                torch.sum(shares, dim, out=buffer[:, side : 2 * count : 2])
+            if buffer.shape[1] > 2 * count:
+                buffer[:, 2 * count :] = weights[:, count:]
+            weights = buffer
+        if path is not None:
+            taken = -gradient
+            weights.flatten(2).scatter_add_(2, path, taken.unsqueeze(1).expand_as(path))
+            ends.scatter_add_(1, final, taken)
+        weights = weights * mask[..., None, None]  # (B, W, K, K)
         by_word = weights.sum(2)
-        return by_word, by_word[:, 0].sum(0), weights[:, 1:].sum((0, 1)), ends.sum(0), None
+        return by_word, by_word[:, 0].sum(0), weights[:, 1:].sum((0, 1)), ends.sum(0), None, None
 
 
-def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> list[list[int]]:
-    """Best tag sequences of emissions (B, W, K) and mask (B, W); the device is waited for once."""
-    mask, tags = mask.bool(), len(start)
+def best_tags(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
+    """Best tag sequences (B, W) of emissions (B, W, K) and mask (B, W), on their device; any tag where padded."""
+    tags = len(start)
     level = _matrices(emissions, mask, start, transitions)
     choices = []
     while level.shape[1] > 1:
@@ -112,9 +138,16 @@ def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tens
     source = torch.zeros_like(to)
     for through in reversed(choices):
         count = through.shape[1]
-        pair = (source[:, :count] * tags + to[:, :count]).unsqueeze(-1)
+        pair = torch.add(to[:, :count], source[:, :count], alpha=tags).unsqueeze(-1)
         between = through.gather(-1, pair).squeeze(-1)
         source = _interleaved(source[:, :count], between, source[:, count:])
         to = _interleaved(between, to[:, :count], to[:, count:])
+    return to
+
+
+def best_paths(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> list[list[int]]:
+    """Best tag sequences of emissions (B, W, K) and mask (B, W); the device is waited for once."""
+    mask = mask.bool()
+    to = best_tags(emissions, mask, start, transitions, end)
     *columns, lengths = torch.cat((to, mask.sum(1, keepdim=True)), dim=1).t().tolist()
     return [list(row[:length]) for row, length in zip(zip(*columns, strict=True), lengths, strict=True)]

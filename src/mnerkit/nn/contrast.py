@@ -10,7 +10,13 @@ from torch import Tensor, distributed
 from torch.nn import functional
 
 
-def late_interaction(words: Tensor, word_mask: Tensor, regions: Tensor, region_mask: Tensor | None = None) -> Tensor:
+def late_interaction(
+    words: Tensor,
+    word_mask: Tensor,
+    regions: Tensor,
+    region_mask: Tensor | None = None,
+    places: Tensor | None = None,
+) -> Tensor:
     """Similarities of texts and pictures: the mean over a text's words of the best cosine with a region (eq. 4-5).
 
     Args:
@@ -18,18 +24,21 @@ def late_interaction(words: Tensor, word_mask: Tensor, regions: Tensor, region_m
         word_mask: (A, W) bool; a text without words has similarity 0.
         regions: (B, R, d) of unit length.
         region_mask: (B, R) bool; a picture without regions has similarity -1. None: all are real.
+        places: (n,) long, numbers a * W + w of the real words, where they are known; a device is waited for otherwise.
 
     Returns:
         (A, B), in -1..1.
 
     """
-    real = words[word_mask]  # (n, d)
+    if places is None:
+        places = torch.nonzero(word_mask.flatten()).flatten()
+    real = words.flatten(0, 1)[places]  # (n, d)
     cosine = (real @ regions.flatten(0, 1).T).view(len(real), *regions.shape[:2])  # (n, B, R)
     if region_mask is not None:
         cosine = cosine.masked_fill(~region_mask, -1.0)
     share = word_mask / word_mask.sum(1, keepdim=True).clamp_min(1)  # (A, W)
-    best = cosine.amax(-1) * share[word_mask].unsqueeze(-1)  # (n, B)
-    return best.new_zeros(len(words), len(regions)).index_add(0, torch.nonzero(word_mask)[:, 0], best)
+    best = cosine.amax(-1) * share.flatten()[places].unsqueeze(-1)  # (n, B)
+    return best.new_zeros(len(words), len(regions)).index_add(0, places // word_mask.shape[1], best)
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ def info_nce(
         b: (N, d).
         temperature: divisor of the cosines.
         weight: weight of the direction a -> b (each row of `a` chooses among those of `b`); b -> a has 1 - weight.
-        valid: (N,) bool, pairs that take part; None: all.
+        valid: (P,) long, the pairs that take part, or (N,) bool, for which a device is waited for; None: all.
         positives: None: the own pairs.
 
     Returns:

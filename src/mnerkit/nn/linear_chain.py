@@ -69,7 +69,7 @@ def crf_log_partition(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor
         emissions, mask = _single(emissions), mask.bool()
         start, transitions, end = (_single(each) for each in scores)
         if tree.used_on(emissions.device):
-            return tree.LogPartition.apply(emissions, start, transitions, end, mask)
+            return tree.LogPartition.apply(emissions, start, transitions, end, mask, None)
         emissions, mask = emissions.permute(1, 2, 0).contiguous(), mask.t()
         differentiable = any(each.requires_grad for each in (emissions, start, transitions, end))
         if differentiable and torch.is_grad_enabled():
@@ -113,6 +113,10 @@ def crf_nll(emissions: Tensor, tags: Tensor, mask: Tensor, scores: Scores, obser
         observed: (B, W) bool, words whose tag is known; the tags of the others are summed over (Tsuboi et al., 2008,
             "Training conditional random fields using incomplete annotations"). Default: all tags are known.
     """
+    if observed is None and tree.used_on(emissions.device):
+        with torch.autocast(emissions.device.type, enabled=False):
+            parts = (_single(each) for each in (emissions, *scores))
+            return tree.LogPartition.apply(*parts, mask.bool(), tags)
     log_z = crf_log_partition(emissions, mask, scores)
     if observed is None:
         return log_z - crf_score(emissions, tags, mask, scores)
@@ -157,6 +161,18 @@ def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
     start, transitions, end = (_single(each) for each in scores)
     best_paths = (tree if tree.used_on(emissions.device) else sweeps).best_paths
     return best_paths(_single(emissions), mask, start, transitions, end)
+
+
+@torch.no_grad()
+def viterbi_tags(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor:
+    """`viterbi` as a tensor (B, W) on the device of the emissions, for which nobody waits; 0 where padded."""
+    if tree.used_on(emissions.device):
+        mask = mask.bool()
+        best = tree.best_tags(_single(emissions), mask, *(_single(each) for each in scores))
+        return best.masked_fill(~mask, 0)
+    rows = [torch.tensor(path, dtype=torch.long) for path in viterbi(emissions, mask, scores)]
+    tags = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return nn.functional.pad(tags, (0, mask.shape[1] - tags.shape[1]))
 
 
 class CRF(torchcrf.CRF):

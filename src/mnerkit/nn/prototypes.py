@@ -24,7 +24,8 @@ def prototypes(
     Returns:
         (..., C, d) means, zeros for a class without states, and (C,) summed weights.
     """
-    members = nn.functional.one_hot(classes, num_classes).to(states.dtype)  # (n, C)
+    # `one_hot` would read the classes on the host
+    members = (classes.unsqueeze(-1) == torch.arange(num_classes, device=classes.device)).to(states.dtype)  # (n, C)
     if weights is not None:
         members = members * weights.to(states.dtype).unsqueeze(-1)
     counts = members.sum(0)

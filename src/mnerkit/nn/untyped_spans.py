@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.nn.linear_chain import CRF, crf_nll, viterbi
+from mnerkit.nn.linear_chain import CRF, crf_nll, viterbi_tags
 
 SpanRepair = Literal["lenient", "strict"]
 SamplingUnit = Literal["sentence", "batch"]
@@ -104,10 +104,7 @@ class SpanTask(nn.Module):
 
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """The most likely untyped tags, (B, W) long, O where padded; without a gradient."""
-        tags = torch.zeros(mask.shape, dtype=torch.long)
-        for row, path in enumerate(viterbi(emissions, mask, self.crf.scores())):
-            tags[row, : len(path)] = torch.tensor(path, dtype=torch.long)
-        return tags.to(mask.device)
+        return viterbi_tags(emissions, mask, self.crf.scores())
 
 
 @dataclass(frozen=True)

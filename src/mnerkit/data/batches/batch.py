@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from mnerkit.data.batches.places import Places
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 
@@ -33,8 +34,13 @@ class _Movable:
         return {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def to(self: Moved, device: torch.device | str, non_blocking: bool = False) -> Moved:
-        """Move every tensor, in place."""
-        return self._each(lambda value: value.to(device, non_blocking=non_blocking))
+        """Move every tensor, in place; a pinned one without waiting, which Lightning asks for tensors alone."""
+
+        def moved(value: Any) -> Any:
+            pinned = isinstance(value, Tensor) and value.is_pinned()
+            return value.to(device, non_blocking=non_blocking or pinned)
+
+        return self._each(moved)
 
     def pin_memory(self: Moved) -> Moved:
         """Pin every tensor, in place."""
@@ -221,6 +227,7 @@ class Batch(_Movable):
         episode: number of the episode within its split, or None.
         image_sources: B * m places, where each of `images` comes from; None where nobody may know them.
         crop_sources: B * o places, likewise.
+        known_places: `places` if they are known; None: they are read from the masks where they are needed.
         windows: what the text tower reads where some posts are longer than its limit, one row a window; then `text`
             holds words and mask alone. None: every post is a row of `text`.
     """
@@ -245,6 +252,7 @@ class Batch(_Movable):
     image_sources: list[PictureSource | None] | None = None
     crop_sources: list[PictureSource | None] | None = None
     windows: Windows | None = None
+    known_places: Places | None = field(default=None, init=False)
     notes: dict[str, Any] = field(default_factory=dict)
 
     def pictures(self, view: Literal["whole", "grid", "objects"]) -> PictureBatch:
@@ -260,6 +268,20 @@ class Batch(_Movable):
             raise ValueError(f"the batch lacks the view {view!r}")
         flat = None if decoded is None else decoded.flatten(0, 1)
         return PictureBatch(flat, sources, self.query.device, not whole, view)
+
+    @property
+    def places(self) -> Places:
+        """Where the masks are true. The collator stores it before the batch is moved to a device."""
+        if self.known_places is None or not self.known_places.true_of(self):
+            self.known_places = Places(self)
+        return self.known_places
+
+    def _each(self, change: Any) -> Batch:
+        places = None if self.known_places is None else self.places
+        super()._each(change)
+        if places is not None:
+            places.follow(self)
+        return self
 
     def __len__(self) -> int:
         return len(self.posts)

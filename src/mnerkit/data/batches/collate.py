@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch, TextBatch, Windows, text_keys
 from mnerkit.data.batches.needs import VIEWS, Needs, Reader
+from mnerkit.data.batches.places import Places
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.objects import shown_objects
@@ -68,7 +69,9 @@ class Collator:
 
     def __call__(self, posts: Sequence[Post]) -> Batch:
         """Collate posts, all of them scored."""
-        return self._collate(posts, self.tagset, self.out_of_play)
+        batch = self._collate(posts, self.tagset, self.out_of_play)
+        batch.known_places = Places(batch)
+        return batch
 
     def episode(
         self, support: Sequence[Post], query: Sequence[Post], types: Sequence[str], number: int | None = None
@@ -81,6 +84,7 @@ class Collator:
         batch = self._collate([*support, *query], TagSet(tuple(types)), out_of_play, labelled=len(support))
         batch.query[: len(support)] = False
         batch.episode = number
+        batch.known_places = Places(batch)
         return batch
 
     def length(self, post: Post) -> int:

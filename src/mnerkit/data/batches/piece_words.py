@@ -90,7 +90,7 @@ def of_words(decoded: Sequence[Sequence[int]], batch: Batch) -> list[list[int]]:
     """
     assert batch.text.first_piece is not None
     known = len(batch.tagset)
-    rows = torch.nonzero(batch.query).flatten().tolist()
+    rows = batch.places.queries
     tags = []
     for row, numbers in zip(rows, decoded, strict=True):
         firsts = batch.text.first_piece[row][batch.text.word_mask[row]].tolist()

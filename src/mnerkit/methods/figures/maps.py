@@ -78,7 +78,7 @@ def _graphs(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
 
 
 def _looks(method: Method, batch: Batch) -> Iterator[dict[str, Any]]:
-    numbers = torch.nonzero(batch.query).flatten().tolist()
+    numbers = batch.places.queries
     views = method.needs().views
     for number, prediction in zip(numbers, traced(method, batch, LOOKS + PLACES), strict=True):
         name = next((look for look in LOOKS if look in getattr(prediction, "traces", ())), None)

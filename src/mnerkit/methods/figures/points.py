@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import DataError, UsageError
@@ -43,7 +42,7 @@ def gold_words(method: Method, batches: Iterable[Batch]) -> tuple[np.ndarray, li
         with method.head.adapted(method.encoder, batch, seed=method.seed) as (_, encoded):
             word_states = encoded.states.detach().float().mean(0).cpu().numpy()  # (B, W, d)
         read_mask = batch.text.read_mask.cpu()
-        for row in torch.nonzero(batch.query).flatten().tolist():
+        for row in batch.places.queries:
             post = batch.posts[row]
             read += 1
             for span in entities(Prediction(post, [], batch.tagset.types).gold):

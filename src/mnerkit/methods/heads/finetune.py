@@ -75,7 +75,7 @@ class FinetuneHead(TransferHead):
         # outside inference mode, so that the selected rows are ordinary tensors
         with torch.inference_mode(False), torch.enable_grad(), own_randomness(key, device):
             layer = self.new_layer(width, batch.tagset).to(device)
-            rows = torch.nonzero(~batch.query).flatten()
+            rows = batch.places.support
             support = batch.select(rows)
             support.query = torch.ones_like(support.query)
             groups = [{"params": list(layer.parameters()), "lr": self.options.lr}]

@@ -144,12 +144,18 @@ class Words(NamedTuple):
         mask: (R, W) bool, words that the tower read.
         play: (R, W) bool, words that were read and whose tag counts.
         rows: (R,) long, numbers of the rows.
+        places: (n,) long, numbers r * W + w of the words of a query that were read; of a support, of those in play.
     """
 
     states: Tensor
     mask: Tensor
     play: Tensor
     rows: Tensor
+    places: Tensor
+
+    def flat(self) -> Tensor:
+        """States (E, n, d) of the words at `places`."""
+        return self.states.flatten(1, 2).index_select(1, self.places)
 
     def tags(self, batch: Batch) -> Tensor:
         """(R, W) tag numbers of these rows.
@@ -164,10 +170,12 @@ class Words(NamedTuple):
 
 def words_of(encoded: WordStates, batch: Batch, query: bool = True) -> Words:
     """The query rows of a batch, or (`query=False`) the support rows of an episode."""
-    rows = torch.nonzero(batch.query if query else ~batch.query).flatten()
-    mask = batch.text.read_mask[rows]
-    play = mask if batch.play_mask is None else mask & batch.play_mask[rows]
-    return Words(encoded.states[:, rows].float(), mask, play, rows)
+    rows = batch.places.query if query else batch.places.support
+    chosen = slice(None) if len(rows) == len(batch) else rows
+    mask = batch.text.read_mask[chosen]
+    play = mask if batch.play_mask is None else mask & batch.play_mask[chosen]
+    places = batch.places.query_words() if query else batch.places.support_words()
+    return Words(encoded.states[:, chosen].float(), mask, play, rows, places)
 
 
 def support_of(encoded: WordStates, batch: Batch, head: str) -> tuple[Tensor, Tensor]:
@@ -182,16 +190,15 @@ def support_of(encoded: WordStates, batch: Batch, head: str) -> tuple[Tensor, Te
         DataError: there is no such word, or the support has no tags.
     """
     words = words_of(encoded, batch, query=False)
-    if not words.play.any():
+    if not len(words.places):
         raise DataError(f"{head} learns the types from support posts, and the batch contains none with words")
-    return words.states[:, words.play], words.tags(batch)[words.play]
+    return words.flat(), words.tags(batch).flatten()[words.places]
 
 
 def in_rows(values: Tensor, words: Words) -> Tensor:
     """Put values (E, n, K) of the n words that were read back into rows: (E, R, W, K), 0 elsewhere."""
-    rows = values.new_zeros(len(values), *words.mask.shape, values.shape[-1])
-    rows[:, words.mask] = values
-    return rows
+    rows = values.new_zeros(len(values), words.mask.numel(), values.shape[-1])
+    return rows.index_copy(1, words.places, values).unflatten(1, words.mask.shape)
 
 
 def add_boundary(emissions: Tensor, encoded: WordStates, words: Words) -> Tensor:

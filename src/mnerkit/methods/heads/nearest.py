@@ -38,7 +38,7 @@ class NearestHead(TransferHead):
         """
         support, tags = support_of(encoded, batch, self.name)
         query = words_of(encoded, batch)
-        words = query.states[:, query.mask]
+        words = query.flat()
         with torch.autocast(words.device.type, enabled=False):
             if self.options.normalise:
                 support, words = (nn.functional.normalize(each, dim=-1) for each in (support, words))

@@ -64,12 +64,11 @@ class PrototypeHead(Head):
             for target, source in borrowed:
                 centres[:, target] = torch.where(present[target].unsqueeze(-1), means[:, target], means[:, source])
                 defined[target] = present[target] | present[source]
-        outside = classes == 0
-        if not defined[0]:
-            # without O words in the support, O is the mean of all words
-            centres = torch.cat((support.mean(1, keepdim=True), centres[:, 1:]), dim=1)
-            outside = torch.ones_like(outside)
-        defined[0] = True
+        # without O words in the support, O is the mean of all words
+        outside = (classes == 0) | ~defined[0]
+        mean_of_o = torch.where(defined[0], centres[:, :1], support.mean(1, keepdim=True))
+        centres = torch.cat((mean_of_o, centres[:, 1:]), dim=1)
+        defined = torch.cat((torch.ones_like(defined[:1]), defined[1:]))
         return centres, defined, outside
 
     def _logits(self, support: Tensor, tags: Tensor, query: Tensor, num_tags: int) -> tuple[Tensor, Tensor]:
@@ -108,7 +107,7 @@ class PrototypeHead(Head):
         support, tags = support_of(encoded, batch, self.name)
         query, num_tags = words_of(encoded, batch), len(batch.tagset)
         with torch.autocast(query.states.device.type, enabled=False):
-            logits, defined = self._logits(support, tags, query.states[:, query.mask], num_tags)
+            logits, defined = self._logits(support, tags, query.flat(), num_tags)
             log_p = logits.masked_fill(~defined, -torch.inf).log_softmax(-1)
             scores = (log_p.exp() if self.reads_probabilities else log_p).masked_fill(~defined, ABSENT)
             if self.options.proto_classes == "io":

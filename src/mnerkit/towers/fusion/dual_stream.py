@@ -34,11 +34,21 @@ class Stream:
         states: (B, n, d), embeddings before the first layer.
         mask: (B, n) bool, positions that the stream's own queries attend to.
         shared: (B, n) bool, positions that the other stream's queries attend to.
+        some: whether one of `shared` is true, where that is known; None: it is read from `shared`.
+        full: whether all are; None likewise.
     """
 
     states: Tensor
     mask: Tensor
     shared: Tensor
+    some: bool | None = None
+    full: bool | None = None
+
+    def flags(self) -> tuple[bool, bool]:
+        """`some` and `full`; a device is waited for where they are not known."""
+        if self.some is None or self.full is None:
+            self.some, self.full = torch.stack((self.shared.any(), self.shared.all())).tolist()
+        return bool(self.some), bool(self.full)
 
 
 class DualStream(nn.Module):
@@ -119,11 +129,7 @@ class DualStream(nn.Module):
         for stack in self._stacks:
             stack.prepare()
         masks = [stack.own_mask(stream) for stack, stream in zip(self._stacks, streams, strict=True)]
-        # one transfer from the device for all four flags
-        flags = torch.stack(
-            [flag for stream in streams for flag in (stream.shared.any(), stream.shared.all())]
-        ).tolist()
-        active, full = flags[::2], flags[1::2]
+        active, full = zip(*(stream.flags() for stream in streams), strict=True)
         history: tuple[list[Tensor], list[Tensor]] = ([text.states], [vision.states])
         last: list[tuple[Tensor, Tensor] | None] = list(self._first(streams, masks))
 

@@ -91,7 +91,11 @@ class ImagePrefixEncoder(Encoder):
             u, attention = vectors, None
         else:
             u, attention = self.graph(vectors, mask, r)  # (B, m, d_v), (B, m, m)
-        prefix = Prefix(*self.prefix(u), mask)
+        some: bool | None = len(images.rows) > 0
+        full: bool | None = len(images.rows) == mask.numel()
+        if r is not None and self.irrelevant == "drop":
+            some = full = None
+        prefix = Prefix(*self.prefix(u), mask, some, full)
         states = self.dropout(self.text(batch.text, prefix=prefix).words)  # (B, W, d)
         traces: dict[str, Any] = {}
         if trace:

@@ -22,7 +22,7 @@ def crop_stream(embedding: CropEmbedding, batch: Batch, first: int = 0, places: 
     if batch.crop_mask is None:
         raise ValueError("the batch lacks the view 'objects'")
     pixels = batch.pictures("objects").pixels().unflatten(0, batch.crop_mask.shape)[:, first:]  # (B, o, 3, s, s)
-    mask = batch.crop_mask[:, first:]
+    mask, real = batch.crop_mask[:, first:], batch.places.host("crops")[:, first:]
     missing = max(1, places or 0) - pixels.shape[1]  # one place at least, that all weights are used
     if missing > 0:
         pixels = functional.pad(pixels, (0, 0, 0, 0, 0, 0, 0, missing))
@@ -32,7 +32,8 @@ def crop_stream(embedding: CropEmbedding, batch: Batch, first: int = 0, places: 
     states, shared = embedding(pixels, mask)
     own = shared.clone()
     own[:, 0] = True  # without crops, the class token attends to itself
-    return Stream(states, own, shared)
+    some, full = (True, True) if places is not None else (bool(real.any()), missing <= 0 and bool(real.all()))
+    return Stream(states, own, shared, some, full)
 
 
 def caption_stream(tower: BertTower, batch: Batch, before_norm: Change | None = None) -> Stream:
@@ -43,4 +44,6 @@ def caption_stream(tower: BertTower, batch: Batch, before_norm: Change | None = 
     captions, caption_mask = batch.captions, batch.caption_mask
     if captions is None or caption_mask is None or captions.attn_mask is None:
         raise ValueError("the batch lacks the view 'captions'")
-    return Stream(text_embedding(tower, captions, before_norm), captions.attn_mask, captions.attn_mask & caption_mask)
+    real, mask = batch.places.host("captions"), captions.attn_mask
+    some, full = bool(real.any()), bool(real.all()) and "captions" in batch.places.unpadded
+    return Stream(text_embedding(tower, captions, before_norm), mask, mask & caption_mask, some, full)

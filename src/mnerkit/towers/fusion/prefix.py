@@ -33,11 +33,15 @@ class Prefix:
         keys: for each layer (B, P, d), head h in columns h * d_head to (h + 1) * d_head; None: no prefix in this layer.
         values: the same for values; None where the keys are None.
         mask: (B, P) bool, positions that are real.
+        some: whether a position is real, where that is known; None: it is read from the mask.
+        full: whether all are; None likewise.
     """
 
     keys: tuple[Tensor | None, ...]
     values: tuple[Tensor | None, ...]
     mask: Tensor
+    some: bool | None = None
+    full: bool | None = None
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -86,8 +90,10 @@ class Passing(Joining):
         if prefix is None:
             return
         self._check(prefix, model.config.hidden_size)
-        self.active, self.full = torch.stack([prefix.mask.any(), prefix.mask.all()]).tolist()
-        self.active = self.active and bool(prefix.tensors)
+        some, full = prefix.some, prefix.full
+        if some is None or full is None:
+            some, full = torch.stack([prefix.mask.any(), prefix.mask.all()]).tolist()
+        self.active, self.full = bool(some and prefix.tensors), bool(full)
         if self.active:
             accept_joining(model, spec)
 

@@ -1,4 +1,4 @@
-"""The states of a post's pictures: from pixels by a vision tower, or from captions; and their stage maps."""
+"""The states of a post's pictures: from pixels by a vision tower, or from captions."""
 
 from __future__ import annotations
 
@@ -14,86 +14,9 @@ from mnerkit.data.batches.needs import Needs
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.nn.eval_mode import evaluating
 from mnerkit.towers.fusion.captions import STAGES, CaptionAdapter
-from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.interface import ImageStates, Pooling, TextTower, VisionTower
 from mnerkit.towers.text.piece_tower import PieceTower
 from mnerkit.towers.vision.augment import flipped_and_shifted
-
-
-@dataclass
-class StageMaps:
-    """Stage maps of B posts with k pictures each: first the images, then the objects in them.
-
-    Attributes:
-        maps: (R, c_i, h_i, w_i) each, of the R real pictures of the batch.
-        rows: (R,) long, number b * k + j of each.
-        mask: (B, k) bool, which pictures are real.
-        words: (R, C) bool, which positions of a caption are real; None for pixels.
-        images: number of whole images, the first of the k pictures.
-    """
-
-    maps: tuple[Tensor, ...]
-    rows: Tensor
-    mask: Tensor
-    words: Tensor | None
-    images: int
-
-    @classmethod
-    def of(
-        cls, sight: Sight, batch: Batch, images: bool = True, objects: bool = True, pooling: Pooling | None = None
-    ) -> StageMaps:
-        """Read the images of each post, and the objects in them.
-
-        Args:
-            sight: pixels (views `whole` and `objects`) or captions; with captions there are no objects.
-            batch: the posts.
-            images: whether to read the images.
-            objects: whether to read the objects.
-            pooling: how the caller pools the maps; those of a frozen vision tower are pooled so already.
-        """
-        readers = [sight.whole] * images + [sight.objects] * (objects and sight.kind == "pixels")
-        groups = [reader(batch, stages=True, pooling=pooling) for reader in readers]
-        real = [torch.nonzero(group.mask.flatten()).flatten() for group in groups]
-        mask = torch.cat([group.mask for group in groups], 1)  # (B, k)
-        total, offset, rows = mask.shape[1], 0, []
-        for group, chosen in zip(groups, real, strict=True):
-            size = group.mask.shape[1]
-            rows.append(chosen // max(size, 1) * total + offset + chosen % max(size, 1))
-            offset += size
-        parts = [[stage[chosen] for stage in group.states.stages] for group, chosen in zip(groups, real, strict=True)]
-        maps = tuple(torch.cat(stage) for stage in zip(*parts, strict=True))
-        words = None
-        if sight.kind == "captions":
-            words = groups[0].region_mask.flatten(0, 1)[real[0]]
-        return cls(maps, torch.cat(rows), mask, words, groups[0].mask.shape[1] if images else 0)
-
-    def position_mask(self, positions: int) -> Tensor:
-        """(R, P) bool, which positions of each real picture are real: all, or the words of its caption."""
-        return self.mask.new_ones(len(self.rows), positions) if self.words is None else self.words
-
-    def spread(self, values: Tensor) -> Tensor:
-        """(R, ...) to (B, k, ...), zeros for masked pictures."""
-        places = values.new_zeros(self.mask.numel(), *values.shape[1:])
-        return places.index_copy(0, self.rows, values).unflatten(0, self.mask.shape)
-
-    def prefix(self, keys_values: Tensor) -> Prefix:
-        """The prefix of each post: the positions of its pictures one after the other.
-
-        Args:
-            keys_values: (R, L, P, 2d), keys and values of each layer.
-        """
-        positions = keys_values.shape[2]
-        mask = self.spread(self.position_mask(positions)).flatten(1)  # (B, kP)
-        joined = self.spread(keys_values).transpose(1, 2).flatten(2, 3)  # (B, L, kP, 2d)
-        keys, values = joined.chunk(2, -1)
-        return Prefix(keys.unbind(1), values.unbind(1), mask)
-
-
-def idle(modules: Iterable[nn.Module]) -> Tensor:
-    """0 with a gradient of zeros for every weight of some modules, for a batch that does not use them."""
-    weights = [weight.sum() for module in modules for weight in module.parameters() if weight.requires_grad]
-    return torch.stack(weights).sum() * 0.0 if weights else torch.zeros(())
-
 
 CAPTIONS = "captions"
 Absent = Literal["mask", "zeros"]
@@ -108,12 +31,14 @@ class Seen:
         mask: (B, k) bool, which pictures are real.
         region_mask: (B, k, R) bool, which of their regions are real.
         image: (B, k) long, number of the image that each picture is or was cut from.
+        rows: (R,) long, numbers b * k + j of the real pictures.
     """
 
     states: ImageStates
     mask: Tensor
     region_mask: Tensor
     image: Tensor
+    rows: Tensor
 
     @property
     def pooled(self) -> Tensor:
@@ -197,14 +122,21 @@ class Sight(nn.Module):
             return self._captions(batch, stages)
         mask = _present(batch.image_mask, "whole")
         image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-        return self._pictures(batch.pictures("whole"), mask, image, stages, regions, pooling)
+        return self._pictures(batch.pictures("whole"), mask, image, batch.places.of("images"), stages, regions, pooling)
 
     def objects(self, batch: Batch, stages: bool = False, regions: bool = True, pooling: Pooling | None = None) -> Seen:
         """Read the objects of each post, (B, o) of them, as in `whole`; (B, 0) with captions."""
         if self.kind == "captions":
             return self._nothing(batch, stages)
         mask, image = _present(batch.crop_mask, "objects"), _present(batch.crop_image, "objects")
-        return self._pictures(batch.pictures("objects"), mask, image, stages, regions, pooling)
+        real = batch.places.of("crops")
+        return self._pictures(batch.pictures("objects"), mask, image, real, stages, regions, pooling)
+
+    def posts(self, batch: Batch) -> Tensor:
+        """(P,) long, the posts of which `whole` reads an image."""
+        if self.kind == "pixels" and self.absent == "zeros":
+            return torch.arange(len(batch), device=batch.query.device)
+        return batch.places.posts("captions" if self.kind == "captions" else "images")
 
     def blank(self) -> ImageStates:
         """The states of one grey picture (zeros once normalised), with stages; independent of the batch."""
@@ -215,6 +147,7 @@ class Sight(nn.Module):
         pictures: PictureBatch,
         mask: Tensor,
         image: Tensor,
+        real: Tensor,
         stages: bool,
         regions: bool,
         pooling: Pooling | None,
@@ -222,12 +155,12 @@ class Sight(nn.Module):
         tower = self.tower
         assert isinstance(tower, VisionTower)
         rows, zeros = len(pictures), self.absent == "zeros"
+        everything = torch.arange(rows, device=mask.device)
         if zeros and not (tower.constant and pictures.sources is not None):
-            if pictures.decoded is None and not mask.any():  # there is nothing to decode
+            if pictures.decoded is None and not len(real):  # there is nothing to decode
                 size = self.tower.picture.size
                 pictures = PictureBatch(torch.zeros(rows, 3, size, size, device=mask.device), crops=pictures.crops)
-            mask, zeros = torch.ones_like(mask), False
-        real = torch.nonzero(mask.flatten()).flatten()
+            mask, real, zeros = torch.ones_like(mask), everything, False
         selected = pictures if len(real) == rows else pictures.select(real)
         if len(real) and self.augment and self.training:
             selected = PictureBatch(flipped_and_shifted(selected.pixels()), crops=selected.crops)
@@ -250,9 +183,10 @@ class Sight(nn.Module):
                 side = tower.picture.size
                 blank = see(PictureBatch(torch.zeros(1, 3, side, side, device=mask.device), crops=pictures.crops))
                 states = _filled(states, blank, mask.flatten())
-        mask = torch.ones_like(mask) if zeros else mask
+        if zeros:
+            mask, real = torch.ones_like(mask), everything
         region_mask = mask.unsqueeze(-1).expand(*mask.shape, states.regions.shape[1])
-        return Seen(states, mask, region_mask, image)
+        return Seen(states, mask, region_mask, image, real)
 
     def _pooled(self, pooled: Tensor) -> ImageStates:
         return ImageStates(pooled, pooled.new_zeros(len(pooled), 1, self.width), (1, 1))
@@ -265,7 +199,8 @@ class Sight(nn.Module):
             states, words = self.reads(captions, stages)
         states = _masked(states, mask.flatten())
         image = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-        return Seen(states, mask, words.view(*mask.shape, -1) & mask.unsqueeze(-1), image)
+        words = words.view(*mask.shape, -1) & mask.unsqueeze(-1)
+        return Seen(states, mask, words, image, batch.places.of("captions"))
 
     def _nothing(self, batch: Batch, stages: bool) -> Seen:
         like = next(self.tower.parameters())
@@ -274,7 +209,8 @@ class Sight(nn.Module):
         regions, pooled = (like.new_zeros(*shape, device=device) for shape in ((0, 1, self.width), (0, self.width)))
         states = ImageStates(pooled, regions, (1, 1), maps, like.new_zeros(0, 2, self.width, device=device))
         mask = torch.zeros(empty, dtype=torch.bool, device=device)
-        return Seen(states, mask, mask.unsqueeze(-1), torch.zeros(empty, dtype=torch.long, device=device))
+        image = torch.zeros(empty, dtype=torch.long, device=device)
+        return Seen(states, mask, mask.unsqueeze(-1), image, image.flatten())
 
 
 def _present(value: Any, view: str) -> Any:
