@@ -6,7 +6,7 @@ ROOT ?= ../shared/data
 # of bench-fewshot
 CORPUS ?= twitter2017
 TOWER ?= frozen
-# of reproduce: mini, tweets or paper; which experiments; runs at once (default: one a core)
+# of reproduce: mini, tweets or paper; which experiments; runs at once (default: one a core). JOBS is of test-all, too
 PROFILE ?= mini
 EXPERIMENTS ?=
 JOBS ?=
@@ -40,7 +40,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch install setup demo reproduce test check format bench-crf bench-graph bench-cache bench-train bench-quality \
+.PHONY: help torch install setup demo reproduce test test-all check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills \
   bench-steps bench-tweets fuzz parity structure clean
 
@@ -67,6 +67,11 @@ reproduce: install ## the papers' tables and figures, ours beside the printed on
 # two processes already fill two cores: more threads in each would only wait for one another
 test: setup ## run the tests
 	OMP_NUM_THREADS=1 MNERKIT_DATA="$${MNERKIT_DATA:-$(abspath $(ROOT))}" $(BIN)/python -m pytest
+
+# their processes share single combinations, not files
+test-all: test ## run the tests, and every combination of method, head, data, pictures, precision and ranks (JOBS=2)
+	MNERKIT_COMBINATIONS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist load \
+	  tests/plugins/test_combinations.py
 
 check: setup ## lint, format and types of the code; lint of the Dockerfiles
 	$(BIN)/ruff check $(SOURCES)

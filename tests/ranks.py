@@ -1,11 +1,15 @@
-"""Two processes that train as one, for tests of what DistributedDataParallel does to a module."""
+"""Two processes that train as one, for tests of what DistributedDataParallel does to a module, and of whole runs."""
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,81 @@ def _rank(rank: int, work: Callable[[int, Path], None], folder: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+class StayingRanks:
+    """Two processes that make calls as one, as under `torchrun`: to start them takes longer than most calls.
+
+    They are started by the first call, and again by the next one after a call that failed.
+
+    Args:
+        folder: where what they print is left.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.logs = [folder / f"{rank}.log" for rank in range(RANKS)]
+        self.processes: list[Any] = []
+        self.pipes: list[Connection] = []
+
+    def _start(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(RANKS), "GROUP_RANK": "0"}
+        shared |= {"LOCAL_WORLD_SIZE": str(RANKS), "TORCHELASTIC_RUN_ID": "tests", "GLOO_SOCKET_IFNAME": "lo"}
+        context = prepared()
+        for rank, log in enumerate(self.logs):
+            ours, theirs = context.Pipe()
+            variables = {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            process = context.Process(target=_answer, args=(theirs, log, variables), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def call(self, work: Callable[..., None], *given: Any) -> None:
+        """Have both ranks call a function of a module.
+
+        Raises:
+            AssertionError: one of them raised an error, or ended; the other one, which may wait for it, is killed.
+        """
+        if not self.processes:
+            self._start()
+        for pipe in self.pipes:
+            pipe.send((work, given))
+        waiting = dict(enumerate(self.pipes))
+        while waiting:
+            for rank in [rank for rank, pipe in waiting.items() if pipe.poll(0.01)]:
+                try:
+                    problem = waiting.pop(rank).recv()
+                except EOFError:
+                    problem = "the process ended"
+                if problem is not None:
+                    time.sleep(1)  # what the other one may have to say
+                    printed = "\n".join(log.read_text(errors="replace")[-2000:] for log in self.logs)
+                    self.end()
+                    raise AssertionError(f"rank {rank}: {problem}\n{printed}")
+
+    def end(self) -> None:
+        """End both processes."""
+        for process in self.processes:
+            process.kill()
+            process.join()
+        self.processes, self.pipes = [], []
+
+
+def _answer(calls: Connection, log: Path, variables: dict[str, str]) -> None:
+    """Make the calls that come through a pipe, and answer each with None, or with the error that it raised."""
+    os.environ.update(variables)
+    torch.set_num_threads(1)
+    for stream in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    while True:
+        work, given = calls.recv()
+        try:
+            work(*given)
+            calls.send(None)
+        except BaseException:
+            calls.send(traceback.format_exc())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mnerkit.data.corpus.post import CorpusFacts
-from mnerkit.errors import CheckpointError
+from mnerkit.errors import CheckpointError, UsageError
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.fusion.sight import CAPTIONS, Sight
 from mnerkit.towers.interface import TextTower, VisionTower
@@ -46,7 +46,14 @@ class TowerOwner(nn.Module):
         return self._tower(name, text_tower, spec, options)
 
     def vision_tower(self, name: str, spec: str, **options: Any) -> VisionTower:
-        """Create the vision tower called `name` from `spec`, or restore it from the checkpoint."""
+        """Create the vision tower called `name` from `spec`, or restore it from the checkpoint.
+
+        Raises:
+            UsageError: the pictures are to be read as captions, which `sight` does and not every method.
+        """
+        if spec == CAPTIONS:
+            what = "this method's vision tower reads pixels"
+            raise UsageError(f"--model.{name} captions: {what}; give tiny, a hub name or a folder")
         return self._tower(name, vision_tower, spec, options)
 
     def _tower(self, name: str, make_tower: Callable[..., Any], spec: str, options: dict[str, Any]) -> Any:
