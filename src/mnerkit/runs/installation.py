@@ -23,7 +23,6 @@ EXTRAS = {
     "figures": "`mnerkit draw` of pictures",
     "cluster": "`mnerkit reproduce --executor ray`",
     "lora": "--model.lora_rank",
-    "lora": "--model.lora_rank",
 }
 
 

@@ -28,7 +28,7 @@ from mnerkit.methods.evaluation import reads_windows
 from mnerkit.methods.heads import HEADS, load_head_class
 from mnerkit.methods.method import Method
 from mnerkit.methods.optimiser import adamw, parameter_groups
-from mnerkit.methods.options import TaggerOptions
+from mnerkit.methods.options import TaggerOptions, TowerOptions
 from mnerkit.methods.tagger import Tagger, make_method
 from mnerkit.options import Option, declared
 from mnerkit.runs.build import Assembly
@@ -313,9 +313,9 @@ class BasePluginTest:
             made = bench.assembled(configuration)
         except UsageError as refusal:
             assert name.rpartition(".")[2] in str(refusal) and "\n" not in str(refusal)
-            # a tower refuses sizes that do not fit its own, and pieces where it reads whole words; a library may be
-            # missing; all else the options refuse
-            of_tower = type(value) in (int, float) or name == "subword"
+            # a tower refuses sizes that do not fit its own, pieces where it reads whole words, and ways of training that
+            # it does not have; a library may be missing; all else the options refuse
+            of_tower = type(value) in (int, float) or name == "subword" or name in declared(TowerOptions)
             assert configuration is None or of_tower or "pip install" in str(refusal)
         else:
             self.assert_trains(made)
