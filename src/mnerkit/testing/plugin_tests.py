@@ -313,8 +313,8 @@ class BasePluginTest:
             made = bench.assembled(configuration)
         except UsageError as refusal:
             assert name.rpartition(".")[2] in str(refusal) and "\n" not in str(refusal)
-            # a tower refuses sizes that do not fit its own, pieces where it reads whole words, and ways of training that
-            # it does not have; a library may be missing; all else the options refuse
+            # a tower refuses sizes that don't fit its own, pieces where it reads words, and ways of training that it
+            # lacks; a library may be missing; all else the options refuse
             of_tower = type(value) in (int, float) or name == "subword" or name in declared(TowerOptions)
             assert configuration is None or of_tower or "pip install" in str(refusal)
         else:
