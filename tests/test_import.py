@@ -21,9 +21,9 @@ from mnerkit import registry
 from mnerkit.cli import main
 from mnerkit.errors import CheckpointError
 from mnerkit.methods import checkpoint
-from mnerkit.methods import method as method_module
 from mnerkit.runs.imports import weight_file
 from mnerkit.runs.imports.weight_file import read_weights, without_prefix
+from mnerkit.towers import owner
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACES = [folder / "shared" / "parity" for folder in ROOT.parents]
@@ -77,13 +77,13 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         case_class: Any = importlib.import_module("parity_methods.case").Case
         made = method_class(case_class(CASES / name / f"case{number}.json"))
         if (vision := made.vision()) is not None:  # the case gives a tower's states, not its weights
-            restore = method_module.tower_from_state
+            restore = owner.tower_from_state
 
             def restored(state: dict[str, Any], **options: Any) -> Any:
                 return vision if state["family"] == type(vision).__name__ else restore(state, **options)
 
-            monkeypatch.setattr(method_module, "vision_tower", lambda *_, **__: vision)
-            monkeypatch.setattr(method_module, "tower_from_state", restored)
+            monkeypatch.setattr(owner, "vision_tower", lambda *_, **__: vision)
+            monkeypatch.setattr(owner, "tower_from_state", restored)
         return made
 
     return of
