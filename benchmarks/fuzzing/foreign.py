@@ -14,7 +14,7 @@ from mnerkit.data.corpus.corpus import LABELS
 from mnerkit.scoring.foreign_predictions import read_predictions
 
 OTHERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
-TAGGED = ("entities", "tags", "label", "ner_tags", "predictions", "predicted")
+TAGGED = ("entities", "predictions", "predicted", "tags", "label", "ner_tags")
 
 
 def columns(draw: Random) -> bytes:

@@ -94,6 +94,11 @@ def draft_of(name: str) -> str | None:
     return found and found["name"]
 
 
+def existing_above(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the drafts of dead processes of this machine from a folder; those of others are never touched."""
     with suppress(OSError):

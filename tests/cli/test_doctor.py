@@ -21,8 +21,8 @@ def found(capsys: pytest.CaptureFixture[str], code: int = 0) -> dict[str, dict[s
 def test_all_that_is_installed_is_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MNERKIT_DATA", raising=False)
     things = found(capsys)
-    assert things["torch"]["found"] == metadata.version("torch")
-    assert things["methods"]["found"].startswith(f"{len(registry.plugins())}: bert, ")
+    assert things["torch"]["detail"] == metadata.version("torch")
+    assert things["methods"]["detail"].startswith(f"{len(registry.plugins())}: bert, ")
     assert {name for name in things if name.startswith("[")} == {f"[{name}]" for name in installation.EXTRAS}
     assert main(["doctor"]) == 0
     assert "nothing is wrong" in capsys.readouterr().out
@@ -49,7 +49,7 @@ def test_packages_that_are_missing_or_too_old_are_wrong_and_extras_absent(
     monkeypatch.setattr(metadata, "version", changed)
     things = found(capsys, code=1)
     assert things["wandb"]["state"] == "wrong" and things["wandb"]["remedy"] == "pip install 'wandb>=0.16'"
-    assert things["torch"]["state"] == "wrong" and things["torch"]["found"] == "2.1.0"
+    assert things["torch"]["state"] == "wrong" and things["torch"]["detail"] == "2.1.0"
     assert things["[figures]"]["state"] == "absent" and "mnerkit[figures]" in things["[figures]"]["remedy"]
     assert main(["doctor"]) == 1
     assert "2 wrong: torch, wandb" in capsys.readouterr().out
@@ -64,7 +64,7 @@ def test_corpora_below_the_root_are_found(
     (tmp_path / "twitter2017" / "train.txt").write_text("IMGID:1\na\tO\n")
     monkeypatch.setenv("MNERKIT_DATA", str(tmp_path))
     things = found(capsys)
-    assert things["twitter2017"]["found"] == "splits train; no folder of pictures"
+    assert things["twitter2017"]["detail"] == "splits train; no folder of pictures"
     assert things["twitter2017"]["remedy"] and things["twitter2015"]["state"] == "absent"
 
 
@@ -84,5 +84,5 @@ def test_a_folder_that_can_not_be_written_and_a_plugin_that_does_not_load_are_wr
     monkeypatch.setattr(registry, "plugins", lambda: {"broken": Broken()})
     things = found(capsys, code=1)
     assert things["cache"]["state"] == "wrong" and things["cache"]["remedy"].startswith("set MNERKIT_CACHE")
-    assert things["broken"]["found"] == "no module named broken" and "mnerkit-broken" in things["broken"]["remedy"]
+    assert things["broken"]["detail"] == "no module named broken" and "mnerkit-broken" in things["broken"]["remedy"]
     assert things["methods"]["state"] == "wrong"

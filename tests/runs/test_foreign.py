@@ -143,6 +143,20 @@ def test_every_form_has_the_same_scores(form: str, write: Callable[..., Path], c
     assert result["protocol"]["posts"] == 2 and result["protocol"]["corpus"] == "corpus"
 
 
+def test_gold_tags_of_a_record_are_never_taken_for_predictions(write: Callable[..., Path], corpus: Path) -> None:
+    rows = [
+        {"id": f"test_{number}", "words": words, "ner_tags": tags, "predictions": ["O"] * len(tags)}
+        for number, (words, tags) in enumerate((ANN, BOB))
+    ]
+    path = write("".join(json.dumps(row) + "\n" for row in rows), "system.jsonl")
+    assert mnerkit.score_predictions(path, corpus, report=quiet)["test"]["f1"] == 0
+    assert mnerkit.score_predictions(path, report=quiet)["test"]["f1"] == 0  # its own gold tags
+    rows[1]["ner_tags"] = ["B-ORG", "O", "O"]
+    other = write("".join(json.dumps(row) + "\n" for row in rows), "other.jsonl")
+    with pytest.raises(DataError, match="other gold tags than in corpus test"):
+        mnerkit.score_predictions(other, corpus, report=quiet)
+
+
 def test_types_are_mapped_as_those_of_the_gold_posts(write: Callable[..., Path]) -> None:
     gold = write(columns([(["a", "b"], ["B-OTHER", "O"])]), "gold.txt")
     scores = mnerkit.score_predictions(write("a B-MIS\nb O\n"), gold, report=quiet)["test"]
@@ -228,7 +242,7 @@ def test_a_scored_file_is_tested_against_another_and_becomes_a_run(
         (["--gold", "twiter2017"], "Did you mean"),
         (["--gold", "probe", "--split", "tets"], "Did you mean"),
         (["--overwrite"], "without --out"),
-        ([], "has no column of gold tags"),
+        ([], "has no gold tags beside the predicted ones"),
         (["--against", "nowhere"], "neither a run nor a file"),
     ],
 )

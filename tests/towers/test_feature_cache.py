@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tower_calls import counted
 
 from mnerkit.data.batches.batch import Batch, PictureBatch
 from mnerkit.data.batches.collate import Collator
@@ -43,19 +44,6 @@ def vision(folder_of: Folder, cache: Path | None, name: str = "clip") -> Any:
     tower = vision_tower(folder_of(name), freeze=True)
     keep_on_disk([tower], cache)
     return tower
-
-
-def counted(tower: Any) -> list[int]:
-    """How many inputs each run of the tower computed."""
-    runs: list[int] = []
-    inner = tower._states
-
-    def states(given: Any) -> Any:
-        runs.append(len(given.words) if hasattr(given, "words") else len(given))
-        return inner(given)
-
-    tower._states = states
-    return runs
 
 
 @pytest.fixture

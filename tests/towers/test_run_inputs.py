@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tower_calls import counted
 
 from mnerkit.data.batches.batch import text_keys
 from mnerkit.data.batches.collate import Collator
@@ -56,19 +57,6 @@ def collator(text: Any, vision: Any, views: frozenset[str]) -> Collator:
 @pytest.fixture
 def text(folder_of: Folder) -> Any:
     return text_tower(folder_of("bert"), facts=CorpusFacts((), ("the", "cat")), freeze=True)
-
-
-def counted(tower: Any) -> list[int]:
-    """How many inputs each run of the tower computes."""
-    runs: list[int] = []
-    inner = tower._states
-
-    def states(given: Any) -> Any:
-        runs.append(len(given.words) if hasattr(given, "words") else len(given))
-        return inner(given)
-
-    tower._states = states
-    return runs
 
 
 def test_the_first_batch_has_all_inputs_of_the_run_computed_in_blocks_of_one_length(text: Any, tmp_path: Path) -> None:

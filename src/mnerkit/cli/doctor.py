@@ -23,16 +23,13 @@ def main(argv: list[str]) -> int:
     options = read(parser, argv)
     from mnerkit.runs.installation import findings
 
-    found = findings()
-    wrong = [each for each in found if each.state == "wrong"]
+    things = findings()
+    wrong = [each for each in things if each.state == "wrong"]
     if options.json:
-        show(json_text([asdict(each) for each in found], 2))
+        show(json_text([asdict(each) for each in things], 2))
     else:
-        show(
-            table(
-                ["part", "what", "state", "found"], [[each.part, each.name, each.state, each.found] for each in found]
-            )
-        )
-        show("", *(f"{each.name}: {each.remedy}" for each in found if each.remedy))
+        rows = [[each.part, each.name, each.state, each.detail] for each in things]
+        show(table(["part", "what", "state", "detail"], rows))
+        show("", *(f"{each.name}: {each.remedy}" for each in things if each.remedy))
         show(f"{len(wrong)} wrong: {', '.join(each.name for each in wrong)}" if wrong else "nothing is wrong")
     return 1 if wrong else 0

@@ -16,7 +16,7 @@ A file of predictions is
   columns       a word a line, a blank line between posts, the predicted tag last; the column before it may be the gold
                 tag. Posts stand in the order of the gold posts, or are named by IMGID: lines. BIO, IOB1 or BIOES
   JSON lines    {"id": "16_05_01_107", "entities": [{"start": 7, "end": 8, "type": "PER"}]}, bounds in words, the end
-                not included; or {"id": ..., "tags": ["O", "B-PER", ...]}
+                not included; or {"id": ..., "predictions": ["O", "B-PER", ...]}, or "tags" in its place
 
 Every post of the gold side is to be there once, in its order. A post that is not is named, and nothing is scored."""
 

@@ -39,14 +39,14 @@ class GoldPosts:
         name: of the corpus, or of the file.
         posts: with their tags.
         protocol: what a score's signature says of them.
-        seen: words and type of each entity of the training posts; None where these are not known.
+        train_entities: words and type of each entity of the training posts; None where these are not known.
         remarks: lines about how the file was read.
     """
 
     name: str
     posts: Sequence[Post]
     protocol: Mapping[str, Any]
-    seen: frozenset[tuple[tuple[str, ...], str]] | None = None
+    train_entities: frozenset[tuple[tuple[str, ...], str]] | None = None
     remarks: Sequence[str] = ()
 
 
@@ -135,9 +135,11 @@ def _gold(gold: str | Path, split: str, root: str | Path | None, variant: str | 
     corpus = load_corpus(str(gold), root, variant, captions="none", splits=("train", split))
     train, scored = corpus.splits["train"], corpus.splits[split]
     check_disjoint(train, scored)
-    seen = frozenset((post.words[span.start : span.end], span.type) for post in train for span in _gold_spans(post))
+    train_entities = frozenset(
+        (post.words[span.start : span.end], span.type) for post in train for span in _gold_spans(post)
+    )
     protocol = {**corpus.header, "types": list(corpus.types), "posts": len(scored), "episodic": False}
-    return GoldPosts(f"{corpus.name} {split}", scored, protocol, seen, corpus.remarks)
+    return GoldPosts(f"{corpus.name} {split}", scored, protocol, train_entities, corpus.remarks)
 
 
 def _protocol(name: str, posts: Sequence[Post]) -> dict[str, Any]:
@@ -162,18 +164,18 @@ def _scores(gold: GoldPosts, tags: Sequence[Sequence[str]]) -> dict[str, float]:
     scores: dict[str, float] = entity_scores(own, tags)
     interval = episode_scores(counts_by_unit(range(len(own)), own, tags), SAMPLES)  # of posts: each is a unit
     scores |= {key: interval[key] for key in ("f1_low", "f1_high")}
-    if gold.seen is None:
+    if gold.train_entities is None:
         return scores
     counts = {"seen": [0, 0, 0], "unseen": [0, 0, 0]}
     for post, predicted in zip(gold.posts, tags, strict=True):
-        right, found = set(_gold_spans(post)), set(entities(predicted))
-        for column, group in enumerate((right, found, right & found)):
+        gold_spans, predicted_spans = set(_gold_spans(post)), set(entities(predicted))
+        for column, group in enumerate((gold_spans, predicted_spans, gold_spans & predicted_spans)):
             for span in group:
-                known = (post.words[span.start : span.end], span.type) in gold.seen
-                counts["seen" if known else "unseen"][column] += 1
-    for kind, (right_, found_, both) in counts.items():
-        precision, recall, f1 = prf(right_, found_, both)
-        scores |= {f"{kind}/f1": f1, f"{kind}/precision": precision, f"{kind}/recall": recall, f"{kind}/gold": right_}
+                in_training = (post.words[span.start : span.end], span.type) in gold.train_entities
+                counts["seen" if in_training else "unseen"][column] += 1
+    for kind, row in counts.items():
+        precision, recall, f1 = prf(*row)
+        scores |= {f"{kind}/f1": f1, f"{kind}/precision": precision, f"{kind}/recall": recall, f"{kind}/gold": row[0]}
     return scores
 
 
@@ -255,7 +257,7 @@ def _lines(result: Mapping[str, Any], split: str, gold: GoldPosts) -> list[Any]:
         ]
         lines.append(printable("", table(["entities of training posts", "gold", "F1", "P", "R"], body)))
     lines.append("")
-    which = split if gold.seen is not None else "all"
+    which = split if gold.train_entities is not None else "all"
     lines.append(
         f"on {protocol['corpus']} ({protocol['release'] or protocol['variant']}, digest {protocol['digest'][:12]}), "
         f"{which}: {protocol['posts']} posts; F1 counts an I- without a beginning as "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from mnerkit import registry
+from mnerkit.atomic_files import existing_above
 from mnerkit.data.corpus.catalogue import CORPORA, find_corpus
 from mnerkit.data.corpus.corpus_files import image_folders
 from mnerkit.data.features.cache_folder import cache_folder
@@ -34,14 +35,14 @@ class Finding:
         part: `packages`, `plugins`, `device`, `data` or `folders`.
         name: of the thing.
         state: `ok`; `absent`, where something optional is not there; `wrong`, where mnerkit can't do its work.
-        found: what there is.
+        detail: what there is.
         remedy: what to do about it; empty where nothing has to be done.
     """
 
     part: str
     name: str
     state: Literal["ok", "absent", "wrong"]
-    found: str
+    detail: str
     remedy: str = ""
 
 
@@ -173,7 +174,7 @@ def _folders() -> Iterator[Finding]:
 
 def _folder(name: str, path: Path, remedy: str, more: str = "") -> Finding:
     """A folder that mnerkit writes to, there or not yet."""
-    above = next(each for each in (path, *path.absolute().parents) if each.exists())
+    above = existing_above(path)
     free = shutil.disk_usage(above).free
     if not above.is_dir() or not os.access(above, os.W_OK):
         return Finding("folders", name, "wrong", f"{path} can't be written", remedy)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnerkit.atomic_files import lock, remove_leftovers, write_text
+from mnerkit.atomic_files import existing_above, lock, remove_leftovers, write_text
 from mnerkit.errors import DataError, RunBusy, UsageError
 from mnerkit.plain_yaml import read_yaml, yaml_text
 from mnerkit.runs.config.configuration import Configuration, filled
@@ -107,7 +107,7 @@ class RunFolder:
         Raises:
             UsageError: another process is writing into it, or it can't be a folder.
         """
-        above = next(path for path in (self.path, *self.path.parents) if path.exists())
+        above = existing_above(self.path)
         if not above.is_dir():
             raise UsageError(f"run folder {self.path}: {above} is a file; give another --runs_dir or --name")
         self.path.mkdir(parents=True, exist_ok=True)

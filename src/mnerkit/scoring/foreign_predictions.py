@@ -4,7 +4,8 @@ Two formats, told apart by content:
 
 - **columns**: a word a line, blank lines between posts; the last column is the predicted tag, and of three columns or
   more the one before it may be the gold tag. `IMGID:` lines name the posts where there are any.
-- **JSON lines**: an object a post with its `id`, and `entities` (`start` and `end` in words, `type`) or `tags`.
+- **JSON lines**: an object a post with its `id`, and `entities` (`start` and `end` in words, `type`), `predictions` or
+  `tags`; tags beside one of the others are the gold tags.
 
 Tags are BIO in any spelling that the lenient rule reads alike (IOB1, IOB2), or BIOES.
 """
@@ -12,7 +13,7 @@ Tags are BIO in any spelling that the lenient rule reads alike (IOB1, IOB2), or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from mnerkit.data.corpus.tags import tags_of
 from mnerkit.data.corpus.text_lines import beginning, is_blank, json_lines, lines
 from mnerkit.errors import DataError, shown
 
-_TAG_KEYS = ("entities", "tags", "label", "ner_tags", "predictions", "predicted")
+# the first one that a record has is what was predicted; of the last three, one beside it is the gold tags
+_TAG_KEYS = ("entities", "predictions", "predicted", "tags", "label", "ner_tags")
+_GOLD_KEYS = _TAG_KEYS[3:]
 _WORD_KEYS = ("words", "tokens", "text")
 
 
@@ -82,8 +85,14 @@ def _records(path: Path) -> Iterator[PredictedPost]:
         if key == "entities":
             spans = tuple(_spans(record[key], where))
         else:
-            tags = tuple(bio_tag(tag, where) for tag in _texts(record[key], key, where))
-        yield PredictedPost(where, tags, None if id_ is None else str(id_), words, spans=spans)
+            tags = _bio_tags(record, key, where)
+        gold_key = next((name for name in _GOLD_KEYS if name != key and record.get(name) is not None), None)
+        gold = None if gold_key is None else tuple(map(renamed_type, _bio_tags(record, gold_key, where)))
+        yield PredictedPost(where, tags, None if id_ is None else str(id_), words, gold, spans)
+
+
+def _bio_tags(record: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    return tuple(bio_tag(tag, where) for tag in _texts(record[key], key, where))
 
 
 def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
@@ -158,13 +167,13 @@ def _columns(path: Path) -> Iterator[PredictedPost]:
 
 
 def gold_of(predicted: Sequence[PredictedPost], path: Path) -> list[Post]:
-    """The gold posts that a file of columns holds itself.
+    """The gold posts that a file holds itself.
 
     Raises:
-        DataError: it has no gold tags.
+        DataError: a post of it has no gold tags, or no words.
     """
-    if predicted[0].gold is None:
-        raise DataError(f"{path} has no column of gold tags; say which posts these are: --gold CORPUS or FILE")
+    if any(post.gold is None or post.words is None for post in predicted):
+        raise DataError(f"{path} has no gold tags beside the predicted ones; name the posts: --gold CORPUS or FILE")
     return [
         Post(post.id or f"{path.stem}-{number}", post.words or (), post.gold)
         for number, post in enumerate(predicted, 1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mnerkit.atomic_files import existing_above
 from mnerkit.data.batches.run_inputs import RunInputs, ViewInputs
 from mnerkit.data.features.feature_store import FeatureStore
 from mnerkit.errors import DataError
@@ -123,8 +124,8 @@ class FillReport:
         """
         if size < SMALL:
             return
-        place = next(path for path in (self.folder.absolute(), *self.folder.absolute().parents) if path.exists())
-        free, what = shutil.disk_usage(place).free, f"features of {self.about}, {self.total:,} inputs"
+        free = shutil.disk_usage(existing_above(self.folder)).free
+        what = f"features of {self.about}, {self.total:,} inputs"
         if size > free:
             raise DataError(
                 f"{self.folder}: {what}, take about {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there: make "
