@@ -76,7 +76,7 @@ def _records(path: Path) -> Iterator[PredictedPost]:
         if key is None:
             found = ", ".join(shown(each) for each in list(record)[:8]) or "none"
             raise DataError(
-                f"{where}: no prediction. Its keys are {found}; accepted are id, words, and entities or tags."
+                f"{where}: no prediction. Its keys are {found}; accepted are id, words, and entities, predictions or tags."
             )
         words = next((record[name] for name in _WORD_KEYS if isinstance(record.get(name), list)), None)
         if words is not None:
