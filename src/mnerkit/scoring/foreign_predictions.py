@@ -74,10 +74,9 @@ def _records(path: Path) -> Iterator[PredictedPost]:
             raise DataError(f"{where}: the id must be a string or a whole number.")
         key = next((key for key in _TAG_KEYS if record.get(key) is not None), None)
         if key is None:
-            found = ", ".join(shown(each) for each in list(record)[:8]) or "none"
-            raise DataError(
-                f"{where}: no prediction. Its keys are {found}; accepted are id, words, and entities, predictions or tags."
-            )
+            keys = ", ".join(shown(each) for each in list(record)[:8]) or "none"
+            accepted = "id, words, and entities, predictions or tags"
+            raise DataError(f"{where}: no prediction. Its keys are {keys}; accepted are {accepted}.")
         words = next((record[name] for name in _WORD_KEYS if isinstance(record.get(name), list)), None)
         if words is not None:
             words = _texts(words, "words", where)
