@@ -2,8 +2,9 @@
 
 A step is forward and backward of 16 posts of 32 pieces with a caption each in place of the picture, on a BERT of twelve
 layers with new weights (few-shot methods: an episode). Counted are the operations that are no views, as torch
-dispatches them, and the host reads: what would make Python wait for a GPU, such as `nonzero`, boolean indices and
-`.item()`, with the place in our code or the library that asks. Chains are computed as a GPU would compute them.
+dispatches them, and the host reads, also of a step of scoring: what would make Python wait for a GPU, such as
+`nonzero`, boolean indices and `.item()`, with the place in our code or the library that asks. Chains are computed as a
+GPU would compute them.
 
 The bars are ratios to `results/steps_start.json`, counted before anything was made faster (chains by sweeps of
 logsumexp, as a GPU computed them then). Exit code 1 where a bar is missed.
@@ -64,7 +65,8 @@ RATIOS = {
     **dict.fromkeys(("gmf", "mgips_cl"), 0.65),
     "gei": 0.55,
 }
-READS = dict.fromkeys(("gei", "mousing"), 1)  # most host reads of ours in a step; of the others none
+READS = dict.fromkeys(("gei", "mousing"), 1)  # most host reads of ours in a training step; of the others none
+SCORING_READS = 1  # most in a step of scoring: the tags that the head decodes
 ALWAYS_READ = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "unique_dim", "unique_consecutive")
 READERS = ("item", "tolist", "cpu", "__bool__", "__int__", "__float__", "__index__")
 OURS = ("mnerkit", "mnerkit_plugins")
@@ -210,16 +212,35 @@ def counted(made: Assembly) -> Counts:
     return counts
 
 
+def evaluated(made: Assembly) -> Counts:
+    """What the third batch of dev posts does, with its entities counted."""
+    method = made.method.eval()
+    counts = Counts()
+    with torch.inference_mode():
+        method.on_validation_epoch_start()
+        batches = itertools.islice(itertools.cycle(made.data.val_dataloader()), 3)
+        for number, batch in enumerate(batches):
+            with counts.watching() if number == 2 else contextlib.nullcontext():
+                method.validation_step(batch, number)
+    return counts
+
+
 def figures(systems: Sequence[str]) -> dict[str, Any]:
-    """Operations and host reads of a step of each system."""
+    """Operations and host reads of a training step of each system, and host reads of a step of scoring."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_corpus(folder)
         for system in systems:
-            counts = counted(assembled(SYSTEMS[system], folder))
-            found[system] = {"operations": counts.operations.total(), "reads": dict(counts.reads)}
-            print(f"{system}: {counts.operations.total()} operations", *counts.reads, sep="\n    ", flush=True)
+            made = assembled(SYSTEMS[system], folder)
+            counts, scored = counted(made), evaluated(made).reads
+            found[system] = {
+                "operations": counts.operations.total(),
+                "reads": dict(counts.reads),
+                "scoring_reads": dict(scored),
+            }
+            print(f"{system}: {counts.operations.total()} operations", *counts.reads, sep="\n    ")
+            print("  scoring", *(f"{number} at {where}" for where, number in scored.items()), sep="\n    ", flush=True)
     return found
 
 
@@ -237,14 +258,19 @@ def main() -> int:
     before = json.loads(asked.against.read_text("utf-8")) if asked.against.exists() else {}
     rows, missed = [], []
     for system, each in found.items():
-        ours = sum(number for where, number in each["reads"].items() if not where.startswith("("))
+        ours, scoring = (
+            sum(number for where, number in each[kind].items() if not where.startswith("("))
+            for kind in ("reads", "scoring_reads")
+        )
         ratio = each["operations"] / before[system]["operations"] if system in before else None
-        rows.append([system, each["operations"], ratio, RATIOS.get(system), ours, READS.get(system, 0)])
+        rows.append([system, each["operations"], ratio, RATIOS.get(system), ours, READS.get(system, 0), scoring])
         if ratio is not None and ratio > RATIOS.get(system, math.inf):
             missed.append(f"{system}: {ratio:.2f} of the operations at the start, not {RATIOS[system]}")
         if ours > READS.get(system, 0):
             missed.append(f"{system}: {ours} host reads")
-    print(table(["system", "operations", "of the start", "bar", "host reads", "bar"], rows))
+        if scoring > SCORING_READS:
+            missed.append(f"{system}: {scoring} host reads in a step of scoring")
+    print(table(["system", "operations", "of the start", "bar", "host reads", "bar", "in scoring"], rows))
     if asked.out is not None:
         write_json(asked.out, found)
     return verdict(missed, "all bars are met")

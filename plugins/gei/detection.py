@@ -10,23 +10,21 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Entity
 from mnerkit.data.corpus.tags import entities, tags_of
 from mnerkit.methods.prediction import Prediction
-from mnerkit.nn.untyped_spans import SpanRepair, spans_of, tags_of_spans
+from mnerkit.nn.untyped_spans import SpanRepair, spans_of
 from mnerkit.scoring.counts import entity_scores, prf
 
 TAGS = ("O", "B-span", "I-span")
 
 
-def untyped(spans: Tensor, batch: Batch) -> list[list[str]]:
-    """BIO tags of one type, one for each word, from `spans` (B, W)."""
-    lengths = batch.text.word_mask.sum(1).tolist()
-    rows = tags_of_spans(spans).tolist()
+def untyped(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[list[str]]:
+    """BIO tags of one type, one for each word, from rows of untyped tag numbers that may be padded."""
     return [[TAGS[tag] for tag in row[:length]] for row, length in zip(rows, lengths, strict=True)]
 
 
-def gold_spans(batch: Batch, repair: SpanRepair) -> list[list[str]]:
-    """BIO tags of one type from the gold tags, also for words that the tower did not read."""
+def gold_spans(batch: Batch, repair: SpanRepair) -> Tensor:
+    """Spans (B, W) of the gold tags, also of words that the tower did not read."""
     assert batch.tags is not None
-    return untyped(spans_of(batch.tags, batch.text.word_mask, repair), batch)
+    return spans_of(batch.tags, batch.text.word_mask, repair)
 
 
 def detection_figures(predicted: Sequence[Prediction]) -> dict[str, float]:

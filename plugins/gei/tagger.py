@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from mnerkit.data.batches.batch import Batch
 from mnerkit.methods.prediction import Prediction
 from mnerkit.methods.tagger import PictureTagger
@@ -39,26 +42,25 @@ class GeiTagger(PictureTagger):
     def on_validation_epoch_start(self) -> None:
         """Extend `Tagger`: start new counts of detected spans."""
         super().on_validation_epoch_start()
-        self.detection = EntityScores().to(self.device)
+        self._dev_spans: list[tuple[Tensor, list[int]]] = []
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Count entities and detected spans of the dev posts."""
+        """Count entities of the dev posts, and keep their spans on the device: a step need not wait for them."""
         super().validation_step(batch, index)
-        if self.encoder.detected is not None:
-            rows = batch.query.tolist()
-            pairs = zip(gold_spans(batch, self.options.span_repair), self._detected(batch), rows, strict=True)
-            scored = [(gold, detected) for gold, detected, query in pairs if query]
-            self.detection.update([gold for gold, _ in scored], [detected for _, detected in scored])
+        if (detected := self.encoder.detected) is not None:
+            both = torch.stack((gold_spans(batch, self.options.span_repair), detected))
+            lengths = [batch.places.lengths[row] for row in batch.places.queries]
+            self._dev_spans.append((tags_of_spans(both.flatten(0, 1)).view_as(both)[:, batch.places.query], lengths))
 
     def on_validation_epoch_end(self) -> None:
         """Extend `Tagger`: log the F1 of detected spans."""
         super().on_validation_epoch_end()
         if self.encoder.spans is not None:
-            self.log("dev/span_f1", self.detection.compute()["f1"], rank_zero_only=False, sync_dist=False)
-
-    def _detected(self, batch: Batch) -> list[list[str]]:
-        assert self.encoder.detected is not None
-        return untyped(self.encoder.detected, batch)
+            detection = EntityScores().to(self.device)
+            for tags, lengths in self._dev_spans:
+                detection.update(*(untyped(rows, lengths) for rows in tags.tolist()))
+            self.log("dev/span_f1", detection.compute()["f1"], rank_zero_only=False, sync_dist=False)
+        self._dev_spans = []
 
     def tag(self, batch: Batch) -> list[Prediction]:
         """Extend `Tagger`: add the trace `spans` to each prediction, untyped tag numbers of the detected spans."""

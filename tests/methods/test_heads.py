@@ -341,4 +341,4 @@ def test_padding_rows_to_the_length_of_the_posts():
     batch = batch_of(QUERY, [True, True])
     from mnerkit.methods.heads.head import words_of
 
-    assert pad_to_words([[1], []], batch, words_of(states_of(batch), batch)) == [[1, 0, 0, 0, 0], [0, 0, 0]]
+    assert pad_to_words([[1], []], batch) == [[1, 0, 0, 0, 0], [0, 0, 0]]

@@ -23,6 +23,7 @@ class Places:
         device: where the tensors are made.
         whole_captions: whether every word of every caption is real: none is missing, and all have one length.
         unpadded: which of `text` and `captions` have pieces in every place.
+        lengths: number of words of each post, read by the tower or not.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -35,6 +36,7 @@ class Places:
         read = batch.text.read_mask.cpu().numpy()
         play = read if batch.play_mask is None else read & batch.play_mask.cpu().numpy()
         self._masks |= {"words": np.array(read), "play": np.array(play)}
+        self.lengths: list[int] = batch.text.word_mask.sum(1).tolist()
         self.whole_captions = batch.captions is not None and bool(batch.captions.read_mask.all())
         pieces = {"text": batch.text, "captions": batch.captions}
         masks = {name: None if text is None else text.attn_mask for name, text in pieces.items()}

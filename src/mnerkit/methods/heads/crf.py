@@ -70,4 +70,4 @@ class CRFHead(Head):
         with torch.autocast(words.states.device.type, enabled=False):
             emissions = self.emissions(words, encoded).mean(0)
         decoded = viterbi(emissions, words.mask, scores.constrained() if self.options.constrain_bio else scores)
-        return pad_to_words(decoded, batch, words)
+        return pad_to_words(decoded, batch)

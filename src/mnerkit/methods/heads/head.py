@@ -242,8 +242,8 @@ def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:
 
 def most_likely(scores: Tensor, words: Words) -> list[list[int]]:
     """Indices of the highest of the scores (R, W, K) of each word that was read; of equal ones the first."""
-    counts = words.mask.sum(1).tolist()
-    return [row[:count] for row, count in zip(scores.argmax(-1).tolist(), counts, strict=True)]
+    rows = torch.cat((scores.argmax(-1), words.mask.sum(1, keepdim=True)), 1).tolist()  # one read for both
+    return [row[: row[-1]] for row in rows]
 
 
 def from_io(classes: Iterable[Sequence[int]]) -> list[list[int]]:
@@ -254,7 +254,9 @@ def from_io(classes: Iterable[Sequence[int]]) -> list[list[int]]:
     ]
 
 
-def pad_to_words(decoded: Sequence[Sequence[int]], batch: Batch, words: Words) -> list[list[int]]:
+def pad_to_words(decoded: Sequence[Sequence[int]], batch: Batch) -> list[list[int]]:
     """Tag numbers for every word of the query posts: O (0) for words that the tower did not read."""
-    lengths = batch.text.word_mask[words.rows].sum(1).tolist()
-    return [[*row, *[0] * (length - len(row))] for row, length in zip(decoded, lengths, strict=True)]
+    places = batch.places
+    return [
+        [*tags, *[0] * (places.lengths[row] - len(tags))] for row, tags in zip(places.queries, decoded, strict=True)
+    ]

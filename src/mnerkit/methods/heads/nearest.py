@@ -53,4 +53,4 @@ class NearestHead(TransferHead):
         """The tag of the nearest support word; ties go to O, then to the first type."""
         words = words_of(encoded, batch)
         classes = most_likely(self.similarity(encoded, batch).mean(0), words)
-        return pad_to_words(from_io(classes), batch, words)
+        return pad_to_words(from_io(classes), batch)

@@ -135,4 +135,4 @@ class PrototypeHead(Head):
         best = most_likely(self.emissions(encoded, batch)[0].mean(0), words)
         if self.options.proto_classes == "io" and encoded.boundary is None:
             best = from_io([(tag + 1) // 2 for tag in row] for row in best)
-        return pad_to_words(best, batch, words)
+        return pad_to_words(best, batch)

@@ -73,4 +73,4 @@ class PrototypeCRFHead(PrototypeHead):
         emissions, _ = self.emissions(encoded, batch)
         scores = self._scores(batch)
         decoded = viterbi(emissions.mean(0), words.mask, scores.constrained() if self.options.constrain_bio else scores)
-        return pad_to_words(decoded, batch, words)
+        return pad_to_words(decoded, batch)

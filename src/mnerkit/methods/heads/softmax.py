@@ -51,4 +51,4 @@ class SoftmaxHead(Head):
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
         """The most likely tag of each word, by the mean of the environments' log-probabilities."""
         words = words_of(encoded, batch)
-        return pad_to_words(most_likely(self._log_p(words, encoded).mean(0), words), batch, words)
+        return pad_to_words(most_likely(self._log_p(words, encoded).mean(0), words), batch)

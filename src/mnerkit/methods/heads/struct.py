@@ -77,7 +77,7 @@ class StructHead(NearestHead):
     def _decoded(self, emissions: Tensor, batch: Batch, encoded: WordStates, tau: float) -> list[list[int]]:
         words = words_of(encoded, batch)
         scores = Scores(*(part.to(emissions.device) for part in self.scores(len(batch.tagset.types), tau)))
-        return pad_to_words(from_io(viterbi(emissions, words.mask, scores)), batch, words)
+        return pad_to_words(from_io(viterbi(emissions, words.mask, scores)), batch)
 
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
         """Viterbi over IO tags: adjacent words of one type are one entity."""
