@@ -339,6 +339,4 @@ def test_well_separated_types_are_tagged_right():
 
 def test_padding_rows_to_the_length_of_the_posts():
     batch = batch_of(QUERY, [True, True])
-    from mnerkit.methods.heads.head import words_of
-
     assert pad_to_words([[1], []], batch) == [[1, 0, 0, 0, 0], [0, 0, 0]]
