@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +19,7 @@ from mnerkit.runs.run_folder import RunFolder
 from mnerkit.runs.trainer.continuation import WITHIN
 from tests.cli.test_resume_within_epochs import ALWAYS, BERT, assert_same_result, folder
 
+KEPT_TOWER = Path(__file__).resolve().parents[1] / "kept" / "towers" / "bert"
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
@@ -73,6 +77,37 @@ def test_two_ranks_score_what_one_process_scores(plugin: str, tmp_path: Path, tw
         two_ranks(["test", "--ckpt_path", str(run.best), *TWO, "--trainer.enable_progress_bar", "false"])
         assert (run.metrics()["test"], (run.path / "predictions.test.jsonl").read_bytes()) == of_two
     assert scored_by_one(run) == of_two
+
+
+def test_two_ranks_lose_what_one_process_loses_over_two_batches(tmp_path: Path, two_ranks: Ranks) -> None:
+    tower = tmp_path / "tower"
+    shutil.copytree(KEPT_TOWER, tower)
+    config = json.loads((tower / "config.json").read_text("utf-8"))
+    off = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
+    (tower / "config.json").write_text(json.dumps({**config, **off}), "utf-8")
+    command = [
+        "fit",
+        "--plugin",
+        "bert",
+        "--model.text",
+        f"random:{tower}",
+        "--model.dropout",
+        "0",
+        "--trainer.max_epochs",
+    ]
+    command += ["3", "--data.limit", "64", "--data.batch_size", "8", "--runs_dir", str(tmp_path / "runs")]
+    command += ["--trainer.enable_progress_bar", "false"]
+    assert main([*command, "--name", "one", "--trainer.accumulate_grad_batches", "2"]) == 0
+    two_ranks([*command, "--name", "two", *TWO])
+    one, two = (_losses(tmp_path / "runs" / "bert" / "probe" / name) for name in ("one", "two"))
+    assert len(one) == 3 and one[2] < one[1] < one[0]
+    assert two == pytest.approx(one, rel=1e-5)
+
+
+def _losses(run: Path) -> list[float]:
+    """The training loss of each epoch."""
+    with (run / "curve" / "metrics.csv").open(encoding="utf-8", newline="") as stream:
+        return [float(row["train/loss"]) for row in csv.DictReader(stream) if row["train/loss"]]
 
 
 @pytest.mark.filterwarnings("ignore")
