@@ -40,7 +40,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch install setup demo reproduce test test-all check format bench-crf bench-graph bench-cache bench-train bench-quality \
+.PHONY: help torch install setup demo reproduce test test-all dist check format bench-crf bench-graph bench-cache bench-train bench-quality \
   bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills \
   bench-steps bench-tweets fuzz parity structure clean
 
@@ -72,6 +72,11 @@ test: setup ## run the tests
 test-all: test ## run the tests, and every combination of method, head, data, pictures, precision and ranks (JOBS=2)
 	MNERKIT_COMBINATIONS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(or $(JOBS),2) --dist load \
 	  tests/plugins/test_combinations.py
+
+# the second line works in a new environment outside the checkout, which it removes
+dist: setup ## build source distribution and wheel into dist/, and use the wheel where there is no checkout
+	rm -rf build dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/try_wheel.py dist/*.whl --constraints constraints.txt
 
 check: setup ## lint, format and types of the code; lint of the Dockerfiles
 	$(BIN)/ruff check $(SOURCES)
