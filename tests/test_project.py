@@ -175,6 +175,29 @@ def test_ci_checks_and_tests_and_nothing_else() -> None:
     assert lines == ["make check test --jobs=2"]
 
 
+def test_the_workflow_calls_what_anybody_calls_on_every_python_that_the_package_names() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run", "make dist"]
+    named = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], flags=re.M)
+    assert jobs["test"]["strategy"]["matrix"]["python"] == named
+    assert SETUP["options"]["python_requires"] == f">={named[0]}"
+
+
+def test_a_hook_before_a_commit_is_a_line_of_make_check() -> None:
+    (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    recipe = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+    for hook in hooks["hooks"]:
+        tool, *verb = hook["entry"].removeprefix(".venv/bin/").replace(" --fix", "").split()
+        assert " ".join([f"$(BIN)/{tool}", *verb]) in recipe
+
+
+def test_forms_for_issues_ask_for_something() -> None:
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text())
+        assert {"name", "description", "labels", "body"} == set(form)
+        assert any(field.get("validations", {}).get("required") for field in form["body"]), path
+
+
 def test_every_folder_of_code_is_packaged() -> None:
     roots = {"mnerkit": "src/mnerkit", "mnerkit_plugins": "plugins", "mnerkit_experiments": "experiments"}
     folders = [(name, ROOT / folder) for name, folder in roots.items()]
