@@ -13,6 +13,7 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
+from mnerkit.methods.heads.head import pad_to_words
 from mnerkit.methods.heads.nearest import NearestHead
 from mnerkit.methods.heads.struct import StructHead
 from mnerkit.nn.abstract_transitions import FLOOR, shares_of
@@ -102,7 +103,7 @@ class Method(ParityMethod):
         nearest = NearestHead(zero_distance=head.options.zero_distance)
         paths, scores = [], []
         for tau in self.taus:
-            numbers = head._decoded(emissions_of(emissions, batch), batch, encoded, tau)
+            numbers = pad_to_words(head._chain(emissions_of(emissions, batch), batch, encoded, tau).decode(), batch)
             paths.append(io_numbers(numbers, mask.shape))
             scores.append(crf_score(emissions, paths[-1].clamp_min(0), mask, head.scores(types, tau)))
         log_p = similarity.log_softmax(-1)

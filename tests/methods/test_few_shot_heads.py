@@ -20,8 +20,8 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import DataError, UsageError
 from mnerkit.methods.heads import load_head_class
+from mnerkit.methods.heads.chain import from_io
 from mnerkit.methods.heads.finetune import own_randomness, restored
-from mnerkit.methods.heads.head import from_io
 from mnerkit.methods.heads.struct import TAUS
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.abstract_transitions import spread
@@ -259,7 +259,8 @@ def test_a_constant_on_all_scores_of_a_word_changes_no_path() -> None:
     emissions = head._emissions(encoded, batch)
     shifted = emissions + torch.randn(*emissions.shape[:2], 1)
     for tau in TAUS:
-        assert head._decoded(shifted, batch, encoded, tau) == head._decoded(emissions, batch, encoded, tau)
+        first, second = (head._chain(scores, batch, encoded, tau).decode() for scores in (shifted, emissions))
+        assert first == second
 
 
 def test_the_power_of_struct_is_a_number_from_zero_on() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -77,6 +78,7 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
         "at a line that can't be read: stop (the default; what is finished stays for --resume), or skip it, which "
         "writes a record with its number and the error in its place",
     ),
+    "threshold": ("P", "leave out entities whose score is below it, from 0 (the default) to 1"),
     "resume": (None, "go on with an output that was interrupted, from the first block of lines that is not finished"),
     "images": ("DIR", "folder of the pictures that the input names (default: the input's folder)"),
     "support": ("FILE", "labelled posts (JSON lines with tags, or IMGID/BIO) in place of the checkpoint's support"),
@@ -86,6 +88,7 @@ _READ: dict[str, dict[str, Any]] = {
     "config": {"action": "append", "default": []},
     "runs_dir": {"default": "runs"},
     "checkpoint_minutes": {"default": Place.checkpoint_minutes},
+    "threshold": {"default": 0.0},
     "on_bad_line": {"choices": ("stop", "skip"), "default": "stop"},
     **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
 }
@@ -96,8 +99,8 @@ FLAGS = {
     ),
     **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir", MATMUL)),
     "predict": (
-        *("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "on_bad_line", "resume"),
-        "overwrite",
+        *("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "threshold", "on_bad_line"),
+        *("resume", "overwrite"),
     ),
     # `mnerkit.cli.drawing` and `importing` read their own flags
     **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne", "import"), ()),
@@ -210,6 +213,7 @@ def _predict(options: argparse.Namespace) -> int:
             images=Path(options.images) if options.images else None,
             support=Path(options.support) if options.support else None,
             tower_dir=options.tower_dir,
+            threshold=probability(options.threshold),
             on_bad_line=options.on_bad_line,
             resume=options.resume,
             overwrite=options.overwrite,
@@ -223,6 +227,21 @@ def _predict(options: argparse.Namespace) -> int:
     # where the posts go to standard output, nothing else does
     show(f"{count} posts -> {target}", to=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
     return 0
+
+
+def probability(text: str | float) -> float:
+    """The value of `--threshold`.
+
+    Raises:
+        UsageError: it is no number from 0 to 1.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise UsageError(f"--threshold {text}: give a number from 0 to 1")
+    return value
 
 
 # ---------------------------------------------------------------------- reading

@@ -50,6 +50,7 @@ class Method(TowerOwner, lightning.LightningModule):
         tunes: whether answering needs gradients.
         encoder: the network, made by `build`.
         tracing: names of the traces that answers include, if the encoder has them.
+        scores_entities: whether answers hold a probability for each entity.
         logged_scalars: named scalars of the last batch that training logs beside the losses.
         notes: plain data about the training for the run's metrics.
         support, support_types: labelled posts from which a method answers by default, and the types in play there.
@@ -96,6 +97,7 @@ class Method(TowerOwner, lightning.LightningModule):
         self._training: Any = self.options
         self.facts, self.seed = CorpusFacts(()), 0
         self.tracing: tuple[str, ...] = ()
+        self.scores_entities = False
         self.logged_scalars: dict[str, Tensor] = {}
         self.notes: dict[str, Any] = {}
         self.config: dict[str, Any] = {}

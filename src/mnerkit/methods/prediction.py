@@ -15,6 +15,9 @@ from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.scoring.counts import entity_scores
 from mnerkit.scoring.intervals import counts_by_unit, episode_scores
 
+# decimals of a probability in a record: batches of other posts change the ones behind
+PLACES = 4
+
 
 @dataclass
 class Prediction:
@@ -27,6 +30,7 @@ class Prediction:
         episode: number of the episode, or None.
         support: ids of the episode's support posts.
         ignored: words of the post whose tags do not count (`--data.out_of_play ignore`).
+        probabilities: of each entity of `tags`, if requested.
         traces: arrays of the post to draw or to measure, by the names of the encoder's trace (attention (W, R) ...), if
             requested.
     """
@@ -37,6 +41,7 @@ class Prediction:
     episode: int | None = None
     support: tuple[str, ...] = ()
     ignored: tuple[int, ...] = ()
+    probabilities: list[float] | None = None
     traces: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -113,6 +118,9 @@ def rows(predicted: Iterable[Prediction]) -> Iterator[dict[str, Any]]:
         if prediction.post.text is not None:
             row["text"] = prediction.post.text
         row["entities"] = list(prediction.post.records(entities(prediction.tags)))
+        if prediction.probabilities is not None:
+            for entity, probability in zip(row["entities"], prediction.probabilities, strict=True):
+                entity["score"] = round(probability, PLACES)
         if prediction.post.tags is not None:
             row["gold"] = [[span.start, span.end, span.type] for span in entities(prediction.gold)]
         if prediction.episode is not None:

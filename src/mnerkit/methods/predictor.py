@@ -43,10 +43,12 @@ class Predictor:
         DataError: the support is missing or has no entities.
     """
 
+    _threshold = 0.0
     remarks = former_attribute("remarks", "warnings")
 
     def __init__(self, method: Method, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
         self.method, self.batch_size = method.eval(), batch_size
+        method.scores_entities = getattr(method, "can_score_entities", False)
         for tower in method.towers.values():
             # each post is predicted once: a cache would only use memory
             if tower.memory is not None:
@@ -91,6 +93,29 @@ class Predictor:
             with torch.no_grad() if self.method.tunes else torch.inference_mode():
                 yield from self.method.answers(batch.to(self.method.device))
             self._count_pictures(batch)
+
+    @property
+    def threshold(self) -> float:
+        """Least score of an entity in the records, from 0 to 1."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise UsageError(f"threshold {value}: give a number from 0 to 1")
+        if value and not self.method.scores_entities:
+            raise UsageError(
+                f"threshold {value}: this method's entities have no scores (pieces are tagged, the head decodes in its "
+                "own way, or nothing is tagged)"
+            )
+        self._threshold = value
+
+    def rows(self, answers: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """One record for each answer, with the entities whose score reaches the threshold."""
+        for row in self.method.rows(iter(answers)):
+            if self._threshold:
+                row["entities"] = [entity for entity in row["entities"] if entity["score"] >= self._threshold]
+            yield row
 
     def _reset_counts(self) -> None:
         self._default_crops, self._truncated = 0, 0
@@ -140,12 +165,17 @@ class Predictor:
             used = f"the first {needs.max_images} were" if needs.max_images > 1 else "the first one was"
             posts = f"{self._truncated} of {self._lengths.posts} posts"
             yield f"{posts} have more pictures than the method reads; {used} used"
+        head = getattr(self.method, "head", None)
+        if self.method.scores_entities and head is not None and not head.calibrated:
+            yield f"scores are uncalibrated (head {head.name}: by distances), so only their order means something"
         if text := losses(self._lengths.record()):
             can = self._lengths.words_unread and hasattr(self.method.options, "long_posts")
             cut = " (--model.long_posts auto reads them in windows)" if can else ""
             yield f"longer than {self._lengths.limit} pieces: {text}{cut}"
 
-    def predict(self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None) -> list[dict[str, Any]]:
+    def predict(
+        self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None, threshold: float = 0.0
+    ) -> list[dict[str, Any]]:
         """Predict the entities of posts given as records.
 
         Args:
@@ -153,19 +183,22 @@ class Predictor:
                 `captions`, `boxes` and `relevance`, one value for each image (see
                 `mnerkit.data.corpus.records.post_of`).
             images: folder of the pictures; default: the working folder.
+            threshold: least score of an entity, from 0 to 1.
 
         Returns:
             One record for each post: id, words, text if given, and `entities` with type, word offsets (`start`, `end`),
-            character offsets (`char_start`, `char_end`) and text.
+            character offsets (`char_start`, `char_end`), text and score.
 
         Raises:
+            UsageError: the threshold is no probability, or the method gives no scores.
             DataError: a post is invalid (the message has its number), or lacks the relevance that the method needs.
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
         notes = RecordNotes()
         read = (post_of(record, f"post {number}", str(number), folders, notes) for number, record in enumerate(posts))
         self._reset_counts()
-        rows = list(self.method.rows(self.stream(read)))
+        self.threshold = threshold
+        rows = list(self.rows(self.stream(read)))
         for warning in (*self.warnings(), *notes.remarks()):
             _log.warning("%s", warning)
         return rows

@@ -23,7 +23,7 @@ from mnerkit.errors import UsageError
 from mnerkit.methods import former_interface
 from mnerkit.methods.former_interface import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
-from mnerkit.methods.heads.head import Head
+from mnerkit.methods.heads.head import Head, pad_to_words
 from mnerkit.methods.method import Method
 from mnerkit.methods.options import AbsentOptions, ObjectOptions, PictureOptions, TaggerOptions, TrunkOptions
 from mnerkit.methods.post_states import PostStates
@@ -81,6 +81,11 @@ class Tagger(Method):
     def tunes(self) -> bool:  # type: ignore[override]
         """Whether tagging needs gradients."""
         return self.head.tunes
+
+    @property
+    def can_score_entities(self) -> bool:
+        """Whether entities can get a probability: the head has a chain of scores, and words are tagged, not pieces."""
+        return type(self.head).chain is not Head.chain and self.piece_tags is None
 
     @property
     def piece_tags(self) -> PieceTags | None:
@@ -195,9 +200,16 @@ class Tagger(Method):
         """Predictions for the query rows of a batch."""
         units = self.units(batch)
         with self.head.adapted(self._reader, units, trace=bool(self.tracing), seed=self.seed) as (head, encoded):
-            decoded = head.decode(encoded, units)
+            chain = head.chain(encoded, units) if self.scores_entities else None
+            if chain is None or type(head).decode is not Head.decode:  # a head may decode in its own way
+                decoded = head.decode(encoded, units)
+            else:
+                decoded = pad_to_words(chain.decode(), units)
         queries = batch.places.queries
         predictions = predictions_of(batch, decoded if units is batch else of_words(decoded, batch))
+        if chain is not None:
+            for prediction, probabilities in zip(predictions, chain.probabilities(decoded), strict=True):
+                prediction.probabilities = probabilities
         for name in self.tracing:
             if name not in encoded.trace:
                 continue

@@ -96,6 +96,39 @@ def _total(log_messages: Tensor, scale: Tensor | None, end: Tensor, mask: Tensor
     return log_z.masked_fill(lengths == 0, 0.0)
 
 
+def messages(
+    emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What the words before and after a word say of its tags.
+
+    Returns:
+        Log messages from the left and from the right, each with the word's own emission and up to a constant for each
+        word and row, and the marginal probabilities of the tags, 0 in the padding; all (W, K, B).
+    """
+    reverse, chains = _both_ways(emissions, start, transitions, end, mask)
+    if runs_quick(start, transitions, end):
+        with_own, without, _ = _quick_sweep(*chains)
+        with_own, without = with_own.log_(), without.log_()
+    else:
+        with_own, without = _exact_sweep(*chains)
+    ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, reverse)
+    marginals = (ahead + without[:, :, 1].gather(0, reverse)).softmax(1).masked_fill_(~mask.unsqueeze(1), 0.0)
+    return ahead, behind, marginals
+
+
+def _both_ways(
+    emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """For each word the place of its mirror image in its row, (W, K, B); and the arguments of a sweep both ways."""
+    words = torch.arange(len(mask), device=mask.device).unsqueeze(1)
+    reverse = torch.where(mask, mask.sum(0) - 1 - words, words).unsqueeze(1).expand_as(emissions)
+    return reverse, (
+        torch.stack((emissions, emissions.gather(0, reverse)), dim=2),
+        torch.stack((start, end), dim=1).unsqueeze(-1),
+        torch.stack((transitions, transitions.t()), dim=2).unsqueeze(-1),
+    )
+
+
 class LogPartition(torch.autograd.Function):
     """Log partition whose gradient, the marginals, comes from one forward-backward sweep instead of autograd's tape.
 
@@ -107,13 +140,7 @@ class LogPartition(torch.autograd.Function):
     def forward(ctx: Any, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> Tensor:
         """Log partition (B,) of emissions (W, K, B) and mask (W, B)."""
         lengths = mask.sum(0)
-        words = torch.arange(len(mask), device=mask.device).unsqueeze(1)
-        reverse = torch.where(mask, lengths - 1 - words, words).unsqueeze(1).expand_as(emissions)
-        chains = (
-            torch.stack((emissions, emissions.gather(0, reverse)), dim=2),
-            torch.stack((start, end), dim=1).unsqueeze(-1),
-            torch.stack((transitions, transitions.t()), dim=2).unsqueeze(-1),
-        )
+        reverse, chains = _both_ways(emissions, start, transitions, end, mask)
         padded = ~mask.unsqueeze(1)
         quick = runs_quick(start, transitions, end)
         if quick:

@@ -8,8 +8,11 @@ decodes to an empty list. Values in the padding (even NaN) have no influence. Em
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torchcrf
 from torch import Tensor, nn
@@ -173,6 +176,68 @@ def viterbi_tags(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor:
     rows = [torch.tensor(path, dtype=torch.long) for path in viterbi(emissions, mask, scores)]
     tags = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return nn.functional.pad(tags, (0, mask.shape[1] - tags.shape[1]))
+
+
+class Segment(NamedTuple):
+    """Adjacent words of a row with their tags.
+
+    `longer` is the tag that must not follow them, and `also_before` says that it must not precede them either: it would
+    make the segment longer.
+    """
+
+    row: int
+    start: int
+    tags: tuple[int, ...]
+    longer: int
+    also_before: bool = False
+
+
+@torch.no_grad()
+def segment_probabilities(emissions: Tensor, mask: Tensor, scores: Scores, segments: Sequence[Segment]) -> list[float]:
+    """The probability of each segment under the distribution over tag sequences.
+
+    The tags are a Markov chain: the probability is the first tag's marginal times that of each next tag given the one
+    before it, times those that the neighbours differ from `longer`. One forward-backward sweep gives them all.
+
+    Args:
+        emissions: (B, W, K).
+        mask: (B, W) bool, right-padded.
+        scores: of K tags; -inf forbids.
+        segments: of real words.
+    """
+    if not segments:
+        return []
+    used = sorted({segment.row for segment in segments})
+    place = {row: number for number, row in enumerate(used)}
+    start, transitions, end = (_single(each).cpu() for each in scores)
+    mask = mask[used].bool().cpu()
+    chosen = _single(emissions)[used].cpu().masked_fill(~mask.unsqueeze(-1), 0.0).permute(1, 2, 0).contiguous()
+    ahead, behind, marginals = sweeps.messages(chosen, start, transitions, end, mask.t())
+    lengths = mask.sum(1).tolist()
+    # segment, its tag, the neighbouring word, its tag and row, and whether the neighbour must not have that tag
+    factors: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
+    for number, (row, begin, tags, longer, also_before) in enumerate(segments):
+        row = place[row]
+        if len(tags) > 1:
+            pairs = enumerate(pairwise(tags), start=begin + 1)
+            factors[0].extend((number, tag, word, following, row, 0) for word, (tag, following) in pairs)
+        stop = begin + len(tags)
+        if stop < lengths[row]:
+            factors[0].append((number, tags[-1], stop, longer, row, 1))
+        if also_before and begin:
+            factors[1].append((number, tags[0], begin - 1, longer, row, 1))
+    rows = torch.from_numpy(np.array([place[segment.row] for segment in segments]))
+    first = torch.from_numpy(np.array([(segment.start, segment.tags[0]) for segment in segments]))
+    probabilities = marginals[first[:, 0], first[:, 1], rows].numpy()
+    for side, log_messages, moves in ((0, behind, transitions), (1, ahead, transitions.t())):
+        if not factors[side]:
+            continue
+        numbers, *places, excluded = np.array(factors[side]).T
+        tag, word, neighbour, at = (torch.from_numpy(each) for each in places)
+        log_p = (moves[tag] + log_messages[word, :, at]).log_softmax(-1)
+        values = log_p.gather(1, neighbour.unsqueeze(1)).squeeze(1).exp().numpy()
+        np.multiply.at(probabilities, numbers, np.where(excluded, 1.0 - values, values))
+    return probabilities.tolist()
 
 
 class CRF(torchcrf.CRF):

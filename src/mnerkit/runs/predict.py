@@ -33,6 +33,7 @@ def predict_file(
     images: Path | None = None,
     support: Path | None = None,
     tower_dir: str | None = None,
+    threshold: float = 0.0,
     on_bad_line: Literal["stop", "skip"] = "stop",
     resume: bool = False,
     overwrite: bool = False,
@@ -52,6 +53,7 @@ def predict_file(
         images: folder of the pictures that the source names; default: the source's.
         support: labelled posts in place of the checkpoint's support.
         tower_dir: folder with a frozen tower's weights.
+        threshold: least score of an entity, from 0 to 1.
         on_bad_line: at a line that can't be read, `stop` or `skip` it: its place holds a record with the error.
         resume: go on with the finished blocks of the same job, if there are any.
         overwrite: replace the target; without `resume`, begin anew.
@@ -68,7 +70,7 @@ def predict_file(
     quiet()
     source, target = str(source), str(target)
     folder = images or (Path() if source == STDIO else Path(source).parent)
-    job = _job(ckpt, dotted, folder, support, block_lines)
+    job = _job(ckpt, dotted, folder, support, threshold, block_lines)
     with _opened(source) as stream, output(target, Progress(job=job, replaces=overwrite), resume) as (file, progress):
         if progress.bad and on_bad_line == "stop":
             raise UsageError(
@@ -80,6 +82,7 @@ def predict_file(
         notes = RecordNotes()
         folders = picture_folder(folder)
         predictor = _predictor(ckpt, plugin, dotted, folder, support, tower_dir)
+        predictor.threshold = threshold
         name = "standard input" if source == STDIO else source
         reader = input_reader(stream, name, folders, predictor.collator.check, notes)
         reader.go_to(progress.place)
@@ -119,7 +122,7 @@ def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any) -> li
     posts = {place: item for place, item in enumerate(block) if not isinstance(item, BadLine)}
     order = sorted(posts, key=lambda place: len(posts[place].words))
     answers = predictor.stream(posts[place] for place in order)
-    for place, row in zip(order, predictor.method.rows(answers), strict=True):
+    for place, row in zip(order, predictor.rows(answers), strict=True):
         rows[place] = row
         bar.update()
     return rows
@@ -185,7 +188,12 @@ def _opened(source: str) -> Iterator[BinaryIO]:
 
 
 def _job(
-    ckpt: str | Path, dotted: Mapping[str, str | None] | None, folder: Path, support: Path | None, lines: int
+    ckpt: str | Path,
+    dotted: Mapping[str, str | None] | None,
+    folder: Path,
+    support: Path | None,
+    threshold: float,
+    lines: int,
 ) -> dict[str, str]:
     """What decides on the output besides the input, which is known by the digest of the part that was read."""
     file = Path(ckpt)
@@ -194,6 +202,7 @@ def _job(
         "set of options": json.dumps(dict(dotted or {}), sort_keys=True),
         "folder of pictures": printable(folder.resolve()),
         "support": _digest(support) if support else "",
+        "threshold": str(threshold),
         "size of a block": str(lines),
         "release of mnerkit": RELEASE,
     }

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads.head import Head, Words, add_boundary, mean_over_rows, pad_to_words, words_of
+from mnerkit.methods.heads.chain import Chain
+from mnerkit.methods.heads.head import Head, Words, add_boundary, mean_over_rows, words_of
 from mnerkit.methods.heads.options import CRFOptions
-from mnerkit.nn.linear_chain import CRF, TiedCRF, crf_divergence, crf_nll, viterbi
+from mnerkit.nn.linear_chain import CRF, TiedCRF, crf_divergence, crf_nll
 from mnerkit.towers.interface import WordStates
 
 
@@ -63,11 +64,10 @@ class CRFHead(Head):
             losses = crf_divergence(first, second, mask, self.crf.scores(self.num_types))
         return mean_over_rows(losses, mask)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """Viterbi over the mean of the environments' emissions."""
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The mean of the environments' emissions, and the CRF's scores."""
         words = words_of(encoded, batch)
         scores = self.crf.scores(self.num_types)
         with torch.autocast(words.states.device.type, enabled=False):
             emissions = self.emissions(words, encoded).mean(0)
-        decoded = viterbi(emissions, words.mask, scores.constrained() if self.options.constrain_bio else scores)
-        return pad_to_words(decoded, batch)
+        return Chain(emissions, words.mask, scores.constrained() if self.options.constrain_bio else scores)

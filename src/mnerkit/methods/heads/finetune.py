@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.random_draws import stream
+from mnerkit.methods.heads.chain import Chain
 from mnerkit.methods.heads.head import Head, support_of
 from mnerkit.methods.heads.options import FinetuneOptions
 from mnerkit.methods.heads.transfer import TransferHead
@@ -56,9 +57,9 @@ class FinetuneHead(TransferHead):
             layer = self.tuned(encoded, batch, seed, encoder)
             yield layer, encoder(batch, trace=trace)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """Tags from a layer tuned on these states; only `adapted` can tune the encoder."""
-        return self.tuned(encoded, batch).decode(encoded, batch)
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The scores of a layer tuned on these states; only `adapted` can tune the encoder."""
+        return self.tuned(encoded, batch).chain(encoded, batch)
 
     def tuned(self, encoded: WordStates, batch: Batch, seed: int = 0, encoder: Encoder | None = None) -> Head:
         """A new layer for the types of an episode, tuned on its support; in evaluation mode.

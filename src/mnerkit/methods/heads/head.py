@@ -5,7 +5,7 @@ The shared functions select the query and support words of a batch and handle sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -17,6 +17,9 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import DataError
 from mnerkit.methods.former_interface import adopt, former_attribute
+from mnerkit.methods.heads.chain import Chain
+from mnerkit.methods.heads.chain import from_io as from_io  # heads import them from here
+from mnerkit.methods.heads.chain import most_likely as most_likely
 from mnerkit.methods.heads.options import HeadOptions
 from mnerkit.methods.post_states import PostStates
 from mnerkit.options import make
@@ -40,6 +43,8 @@ class Head(nn.Module):
         tunes: whether tagging needs gradients.
         tunes_encoder: whether tagging also changes the encoder, for the time of an episode.
         has_divergence: whether it implements `divergence`.
+        calibrated: whether probabilities of entities follow from a likelihood that was trained; else they follow from
+            distances, and only their order means something.
         choices: decoding settings from which dev chooses; empty for most heads.
     """
 
@@ -50,6 +55,7 @@ class Head(nn.Module):
     tunes: ClassVar[bool] = False
     tunes_encoder: bool = False
     has_divergence: ClassVar[bool] = False
+    calibrated: ClassVar[bool] = True
     choices: Sequence[float] = ()
     compares = former_attribute("compares", "has_divergence")
 
@@ -101,12 +107,16 @@ class Head(nn.Module):
         """
         raise NotImplementedError
 
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The scores from which the query rows are decoded; a head without them overrides `decode`."""
+        raise NotImplementedError
+
     def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
         """Decode each query row: a list with one tag number (of `batch.tagset`) for each word of the post.
 
         Words that the tower did not read are O.
         """
-        raise NotImplementedError
+        return pad_to_words(self.chain(encoded, batch).decode(), batch)
 
     @contextmanager
     def adapted(
@@ -240,22 +250,11 @@ def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:
     return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
 
 
-def most_likely(scores: Tensor, words: Words) -> list[list[int]]:
-    """Indices of the highest of the scores (R, W, K) of each word that was read; of equal ones the first."""
-    rows = torch.cat((scores.argmax(-1), words.mask.sum(1, keepdim=True)), 1).tolist()  # one read for both
-    return [row[: row[-1]] for row in rows]
+def pad_to_words(decoded: Sequence[Sequence[int]], batch: Batch, words: Words | None = None) -> list[list[int]]:
+    """Tag numbers for every word of the query posts: O (0) for words that the tower did not read.
 
-
-def from_io(classes: Iterable[Sequence[int]]) -> list[list[int]]:
-    """BIO tags of IO classes (0 is O, k is the k-th type): adjacent words of one type are one entity."""
-    return [
-        [kind and 2 * kind - (previous != kind) for previous, kind in zip([0, *row], row, strict=False)]
-        for row in classes
-    ]
-
-
-def pad_to_words(decoded: Sequence[Sequence[int]], batch: Batch) -> list[list[int]]:
-    """Tag numbers for every word of the query posts: O (0) for words that the tower did not read."""
+    `words` has no effect; heads written for release 0.1.0 pass it.
+    """
     places = batch.places
     return [
         [*tags, *[0] * (places.lengths[row] - len(tags))] for row, tags in zip(places.queries, decoded, strict=True)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.methods.heads.head import from_io, in_rows, most_likely, pad_to_words, support_of, words_of
+from mnerkit.methods.heads.chain import Chain
+from mnerkit.methods.heads.head import in_rows, support_of, words_of
 from mnerkit.methods.heads.options import NearestOptions
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.nn.prototypes import distances
@@ -25,6 +26,7 @@ class NearestHead(TransferHead):
 
     name: ClassVar[str] = "nearest"
     options_class = NearestOptions
+    calibrated: ClassVar[bool] = False
 
     def similarity(self, encoded: WordStates, batch: Batch) -> Tensor:
         """Minus the squared distance of each query word to the nearest support word of each IO tag.
@@ -49,8 +51,6 @@ class NearestHead(TransferHead):
             closest = to_words.new_full((*to_words.shape[:2], 1 + len(batch.tagset.types)), torch.inf)
             return in_rows(-closest.scatter_reduce(2, classes, to_words, "amin"), query)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """The tag of the nearest support word; ties go to O, then to the first type."""
-        words = words_of(encoded, batch)
-        classes = most_likely(self.similarity(encoded, batch).mean(0), words)
-        return pad_to_words(from_io(classes), batch)
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The similarity to the nearest support word of each class; ties go to O, then to the first type."""
+        return Chain(self.similarity(encoded, batch).mean(0), words_of(encoded, batch).mask, io=True)

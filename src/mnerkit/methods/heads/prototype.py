@@ -9,15 +9,13 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
+from mnerkit.methods.heads.chain import Chain
 from mnerkit.methods.heads.head import (
     ABSENT,
     Head,
     add_boundary,
     cross_entropy,
-    from_io,
     in_rows,
-    most_likely,
-    pad_to_words,
     support_of,
     words_of,
 )
@@ -36,6 +34,7 @@ class PrototypeHead(Head):
 
     name: ClassVar[str] = "prototype"
     options_class = PrototypeOptions
+    calibrated: ClassVar[bool] = False
     train_mode: ClassVar[Literal["plain", "episodic"]] = "episodic"
     reads_support: ClassVar[bool] = True
     reads_probabilities: bool = False  # instead of their logarithms
@@ -126,13 +125,13 @@ class PrototypeHead(Head):
         gold = words.tags(batch)
         return cross_entropy(log_p, gold * defined[gold], words.play)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """The most likely tag of each word, by the mean of the environments' log-probabilities.
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The mean of the environments' log-probabilities of each word's tags.
 
         If `B-` and `I-` share prototypes, adjacent words of one type are one entity.
         """
-        words = words_of(encoded, batch)
-        best = most_likely(self.emissions(encoded, batch)[0].mean(0), words)
+        emissions, mask = self.emissions(encoded, batch)[0].mean(0), words_of(encoded, batch).mask
         if self.options.proto_classes == "io" and encoded.boundary is None:
-            best = from_io([(tag + 1) // 2 for tag in row] for row in best)
-        return pad_to_words(best, batch)
+            classes = [0, *range(1, emissions.shape[-1], 2)]
+            return Chain(emissions[..., classes], mask, io=True)
+        return Chain(emissions, mask)

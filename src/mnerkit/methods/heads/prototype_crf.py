@@ -11,10 +11,11 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
-from mnerkit.methods.heads.head import mean_over_rows, pad_to_words, words_of
+from mnerkit.methods.heads.chain import Chain
+from mnerkit.methods.heads.head import mean_over_rows, words_of
 from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype import PrototypeHead
-from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll, viterbi
+from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll
 from mnerkit.towers.interface import WordStates
 
 
@@ -67,10 +68,8 @@ class PrototypeCRFHead(PrototypeHead):
         )
         return mean_over_rows(losses.view(worlds, -1), words.play)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """Viterbi over the mean of the environments' emissions."""
-        words = words_of(encoded, batch)
-        emissions, _ = self.emissions(encoded, batch)
-        scores = self._scores(batch)
-        decoded = viterbi(emissions.mean(0), words.mask, scores.constrained() if self.options.constrain_bio else scores)
-        return pad_to_words(decoded, batch)
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The mean of the environments' emissions, and the CRF's scores."""
+        emissions, scores = self.emissions(encoded, batch)[0].mean(0), self._scores(batch)
+        chosen = scores.constrained() if self.options.constrain_bio else scores
+        return Chain(emissions, words_of(encoded, batch).mask, chosen)

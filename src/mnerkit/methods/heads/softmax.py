@@ -10,7 +10,8 @@ from torch.nn.functional import kl_div
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads.head import Head, Words, add_boundary, cross_entropy, most_likely, pad_to_words, words_of
+from mnerkit.methods.heads.chain import Chain
+from mnerkit.methods.heads.head import Head, Words, add_boundary, cross_entropy, words_of
 from mnerkit.methods.heads.options import SoftmaxOptions
 from mnerkit.towers.interface import WordStates
 
@@ -48,7 +49,7 @@ class SoftmaxHead(Head):
         losses = kl_div(second, first.detach(), reduction="none", log_target=True).sum(-1)  # (R, W)
         return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """The most likely tag of each word, by the mean of the environments' log-probabilities."""
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """The mean of the environments' log-probabilities of each word's tags."""
         words = words_of(encoded, batch)
-        return pad_to_words(most_likely(self._log_p(words, encoded).mean(0), words), batch)
+        return Chain(self._log_p(words, encoded).mean(0), words.mask)

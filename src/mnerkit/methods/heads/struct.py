@@ -11,11 +11,12 @@ from torch import Tensor
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.methods.heads.head import ABSENT, from_io, pad_to_words, words_of
+from mnerkit.methods.heads.chain import Chain
+from mnerkit.methods.heads.head import ABSENT, pad_to_words, words_of
 from mnerkit.methods.heads.nearest import NearestHead
 from mnerkit.methods.heads.options import StructOptions
 from mnerkit.nn.abstract_transitions import ABSTRACT, count_transitions, spread
-from mnerkit.nn.linear_chain import Scores, viterbi
+from mnerkit.nn.linear_chain import Scores
 from mnerkit.towers.interface import WordStates
 
 TAUS = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -74,19 +75,19 @@ class StructHead(NearestHead):
         """Log probabilities of transitions between O and the types in play."""
         return spread(self.counts.cpu(), num_types, tau, self.options.floor, self.options.one_type)
 
-    def _decoded(self, emissions: Tensor, batch: Batch, encoded: WordStates, tau: float) -> list[list[int]]:
-        words = words_of(encoded, batch)
+    def _chain(self, emissions: Tensor, batch: Batch, encoded: WordStates, tau: float) -> Chain:
         scores = Scores(*(part.to(emissions.device) for part in self.scores(len(batch.tagset.types), tau)))
-        return pad_to_words(from_io(viterbi(emissions, words.mask, scores)), batch)
+        return Chain(emissions, words_of(encoded, batch).mask, scores, io=True)
 
-    def decode(self, encoded: WordStates, batch: Batch) -> list[list[int]]:
-        """Viterbi over IO tags: adjacent words of one type are one entity."""
-        return self._decoded(self._emissions(encoded, batch), batch, encoded, self.tau)
+    def chain(self, encoded: WordStates, batch: Batch) -> Chain:
+        """Log-probabilities of IO classes, and counted transitions: adjacent words of one type are one entity."""
+        return self._chain(self._emissions(encoded, batch), batch, encoded, self.tau)
 
     def decodings(self, encoded: WordStates, batch: Batch) -> list[list[list[int]]]:
         """Decode the same emissions with each tau of `choices`."""
         emissions = self._emissions(encoded, batch)
-        return [self._decoded(emissions, batch, encoded, tau) for tau in self.choices or (self.tau,)]
+        chains = (self._chain(emissions, batch, encoded, tau) for tau in self.choices or (self.tau,))
+        return [pad_to_words(chain.decode(), batch) for chain in chains]
 
 
 def _classes(post: Post, tagset: TagSet, ignore: bool, bio: bool) -> list[int | None]:
