@@ -96,10 +96,11 @@ def thumbnail(
     """
     from PIL import Image
 
-    image = Image.fromarray(decode(ref))
+    image = Image.fromarray(decode(ref, max(side, exact + 1)))
     small = max(image.size) <= exact
     image.thumbnail((side, side))
     kind = "png" if small else kind
     content = io.BytesIO()
-    image.save(content, kind, **({"optimize": optimize} if small else {"quality": quality}))
+    # WebP's usual method, 4, takes almost three times as long and saves 4 % of the bytes
+    image.save(content, kind, **({"optimize": optimize} if small else {"quality": quality, "method": 2}))
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -40,11 +40,16 @@ _STRIP = 1 << 22  # pixels that are laid on white at once
 _END_OF_JPEG = b"\xff\xd9"
 
 
-def decode(ref: ImageRef) -> np.ndarray:
+def decode(ref: ImageRef, least: int | None = None) -> np.ndarray:
     """The pixels of a picture: (H, W, 3) uint8.
 
     Any of JPEG, PNG, GIF, WebP and BMP, whatever its name ends with. The EXIF rotation is applied, a transparent
     picture lies on white, of an animation the first frame is taken, 16-bit grey becomes 8-bit.
+
+    Args:
+        ref: the picture.
+        least: of a JPEG, a half, a quarter or an eighth of its size is enough where no side falls below so many pixels;
+            that saves most of the time.
 
     Raises:
         DataError: no file, too large, empty, truncated, or not a picture.
@@ -53,7 +58,7 @@ def decode(ref: ImageRef) -> np.ndarray:
 
     if ref.pixels is not None:
         return ref.pixels
-    return np.asarray(_open(ref))
+    return np.asarray(_open(ref, least))
 
 
 def check(ref: ImageRef) -> None:
@@ -63,7 +68,7 @@ def check(ref: ImageRef) -> None:
         DataError: as `decode`.
     """
     if ref.pixels is None:
-        _open(ref, small=True)
+        _open(ref, least=64)
 
 
 def picture_size(ref: ImageRef) -> tuple[int, int] | None:
@@ -111,11 +116,11 @@ def _turned_behind_pixels(path: Path) -> bool:
     return True
 
 
-def _open(ref: ImageRef, small: bool = False) -> Image.Image:
-    """The flat picture of a file, at about 64 pixels where `small` and the format allows."""
+def _open(ref: ImageRef, least: int | None = None) -> Image.Image:
+    """The flat picture of a file; see `decode`."""
     content = read_content(ref)
     try:
-        return _load(content, small)
+        return _load(content, least)
     except DataError as problem:
         raise DataError(f"picture {ref.path} {problem}") from None
 
@@ -140,7 +145,7 @@ def read_content(ref: ImageRef) -> bytes:
         raise DataError(f"picture {path} can't be read: {problem.strerror}.") from None
 
 
-def _load(content: bytes, small: bool) -> Image.Image:
+def _load(content: bytes, least: int | None) -> Image.Image:
     from PIL import Image
 
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -157,8 +162,8 @@ def _load(content: bytes, small: bool) -> Image.Image:
             scans = content.count(_START_OF_SCAN) if image.format == "JPEG" else 1
             if scans * width * height > MAX_SCANS * MAX_PIXELS:
                 raise DataError(f"has {width} x {height} pixels in {scans} scans; the limit is {MAX_SCANS} such scans.")
-            if small:
-                image.draft("RGB", (64, 64))
+            if least is not None:
+                image.draft("RGB", (least, least))
             image.load()
             return _flat(image)
     except bombs:
