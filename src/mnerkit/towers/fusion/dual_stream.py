@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.fusion.prefix import ARGUMENT, Joining, accept_joining, joined_mask, prepend, with_unused
 from mnerkit.towers.interface import Tower
+from mnerkit.towers.layers import joint_products
 from mnerkit.towers.text.piece_tower import BertTower
 from mnerkit.towers.vision.pretrained import ClipVisionTower
 
@@ -125,13 +127,22 @@ class DualStream(nn.Module):
             States of the text after each layer, embeddings first, (B, n, d_t) each, and those of the vision stream,
             (B, m', d_v).
         """
-        streams = (text, vision)
         for stack in self._stacks:
             stack.prepare()
+        with ExitStack() as products:
+            for stack in self._stacks:
+                products.enter_context(joint_products(stack.layers))
+            return self._run(text, vision, text_layer)
+
+    def _run(
+        self, text: Stream, vision: Stream, text_layer: TextLayer | None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        streams = (text, vision)
         masks = [stack.own_mask(stream) for stack, stream in zip(self._stacks, streams, strict=True)]
         active, full = zip(*(stream.flags() for stream in streams), strict=True)
         history: tuple[list[Tensor], list[Tensor]] = ([text.states], [vision.states])
         last: list[tuple[Tensor, Tensor] | None] = list(self._first(streams, masks))
+        joined = [_JoinedMask(streams[1 - side].shared, full[1 - side]) for side in (0, 1)]
 
         for number in range(len(self._stacks[0].layers)):
             exchanged = list(last)
@@ -139,7 +150,7 @@ class DualStream(nn.Module):
                 foreign = exchanged[1 - side] if active[1 - side] and self._gets(side, number) else None
                 if foreign is not None:
                     foreign = self._joined(side, number, *foreign)
-                crossing = _Crossing(foreign, streams[1 - side].shared, full[1 - side])
+                crossing = _Crossing(foreign, joined[side])
                 run = self._stacks[side].layers[number]
                 if side == 0 and text_layer is not None and number >= self.begin:
                     run = partial(text_layer, number, run, vision=history[1][-1])
@@ -162,7 +173,7 @@ class DualStream(nn.Module):
             return [None, None]
         pairs: list[tuple[Tensor, Tensor] | None] = []
         for stack, stream, mask in zip(self._stacks, streams, masks, strict=True):
-            probe = _Crossing(None, stream.shared, False)
+            probe = _Crossing(None, None)
             stack.layers[0](stream.states, mask, **{ARGUMENT: probe})  # only its keys and values are used
             pairs.append(probe.keys_values())
         return pairs
@@ -204,17 +215,35 @@ class _Stack:
         )
 
 
+class _JoinedMask:
+    """The mask of foreign and own keys, which is the same in all layers of a stream.
+
+    Args:
+        foreign: (B, P) bool, which foreign keys are real.
+        full: whether all are.
+    """
+
+    def __init__(self, foreign: Tensor, full: bool) -> None:
+        self.foreign, self.full = foreign, full
+        self._made: tuple[Tensor | None, Tensor | None] | None = None
+
+    def __call__(self, own: Tensor | None, query: Tensor, causal: bool) -> Tensor | None:
+        """As `joined_mask`."""
+        if self._made is None or self._made[0] is not own:
+            self._made = own, joined_mask(own, self.foreign, query, causal, self.full)
+        return self._made[1]
+
+
 class _Crossing(Joining):
     """Joins the other stream's keys and values to those of one layer, and records the layer's own.
 
     Args:
         foreign: keys and values (B, P, d); None: nothing.
-        mask: (B, P) bool, which of them are real.
-        full: whether all are real.
+        mask: of both; None if nothing is joined.
     """
 
-    def __init__(self, foreign: tuple[Tensor, Tensor] | None, mask: Tensor, full: bool) -> None:
-        self.foreign, self.mask, self.full = foreign, mask, full
+    def __init__(self, foreign: tuple[Tensor, Tensor] | None, mask: _JoinedMask | None) -> None:
+        self.foreign, self.mask = foreign, mask
         self._own: tuple[Tensor, Tensor] | None = None
 
     def keys_values(self) -> tuple[Tensor, Tensor]:
@@ -231,10 +260,10 @@ class _Crossing(Joining):
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """See `Joining.join`."""
         self._own = key, value
-        if self.foreign is None:
+        if self.foreign is None or self.mask is None:
             return None
         keys, values = self.foreign
-        return prepend(keys, key), prepend(values, value), joined_mask(mask, self.mask, query, causal, self.full)
+        return prepend(keys, key), prepend(values, value), self.mask(mask, query, causal)
 
 
 def text_embedding(tower: BertTower, text: TextBatch, before_norm: Change | None = None) -> Tensor:

@@ -178,7 +178,7 @@ def joined_mask(own: Tensor | None, prefix: Tensor, query: Tensor, causal: bool,
     """The mask (B, 1, n, P + n) of P prefix keys and n own ones; None if nothing is masked.
 
     Args:
-        own: mask of the own keys, as passed to the layer.
+        own: mask of the own keys, as passed to the layer: True or 0 where attention is allowed.
         prefix: (B, P) bool, prefix keys that are real.
         query: (B, heads, n, d_head).
         causal: whether a position attends only to the prefix and to preceding positions.
@@ -192,10 +192,15 @@ def joined_mask(own: Tensor | None, prefix: Tensor, query: Tensor, causal: bool,
         own = own.tril() if causal else own
     prefix = prefix[:, None, None, :].to(own.device)  # (B, 1, 1, P)
     if own.dtype != torch.bool:
-        zero = torch.zeros((), dtype=own.dtype, device=own.device)
-        prefix = torch.where(prefix, zero, torch.finfo(own.dtype).min)
+        prefix = _additive(prefix, own.dtype)
     rows = len(prefix)
-    return torch.cat([prefix.expand(rows, 1, count, -1), own.expand(rows, 1, count, -1)], -1)
+    both = torch.cat([prefix.expand(rows, 1, count, -1), own.expand(rows, 1, count, -1)], -1)
+    return _additive(both, query.dtype) if both.dtype == torch.bool else both
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where attention is allowed and -inf elsewhere, which is what torch makes of a mask in each layer anew."""
+    return torch.zeros_like(allowed, dtype=dtype).masked_fill_(~allowed, -torch.inf)
 
 
 def prepend(prefix: Tensor, own: Tensor) -> Tensor:
@@ -237,6 +242,11 @@ def _joining(base: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., A
     return attend
 
 
+def accepts_joining(model: Any) -> bool:
+    """Whether a model computes attention by torch's SDPA, and so gains by masks that are converted once."""
+    return getattr(model.config, "_attn_implementation", None) == "sdpa"
+
+
 def accept_joining(model: Any, spec: str) -> None:
     """Make a model's layers use the attention function that accepts a `Joining`; has an effect once for each model."""
     current = model.config._attn_implementation
@@ -257,8 +267,18 @@ def _register() -> None:
     # looked up at each call, so that a replaced library function is used here too
     AttentionInterface.register(_NAMES["sdpa"], _joining(lambda _: attention["sdpa"]))
     AttentionInterface.register(_NAMES["eager"], _joining(_eager))
-    for base, name in _NAMES.items():
-        AttentionMaskInterface.register(name, masks[base])
+    AttentionMaskInterface.register(_NAMES["sdpa"], _additive_masks(masks["sdpa"]))
+    AttentionMaskInterface.register(_NAMES["eager"], masks["eager"])
+
+
+def _additive_masks(base: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+    """The masks of `base`, converted once for all layers."""
+
+    def mask(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
+        allowed = base(*args, dtype=dtype, **kwargs)
+        return None if allowed is None else _additive(allowed, dtype)
+
+    return mask
 
 
 def _eager(module: nn.Module) -> Callable[..., Any]:

@@ -13,9 +13,10 @@ from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.frozen.memory import FeatureMemory, input_digest, weight_digest
 from mnerkit.towers.frozen.reading import Reading
-from mnerkit.towers.fusion.prefix import Passing, Prefix
+from mnerkit.towers.fusion.prefix import Passing, Prefix, accept_joining, accepts_joining
 from mnerkit.towers.hub import architecture_of
 from mnerkit.towers.interface import TextStates, TextTower
+from mnerkit.towers.layers import joint_products, layers_of
 from mnerkit.towers.text.pieces import PieceReader
 
 WordPool = Literal["first", "mean"]
@@ -190,6 +191,8 @@ class BertTower(PieceTower):
         if hasattr(model, "pooler"):
             model.pooler = None
         super().__init__(spec, model, reader, **options)
+        if accepts_joining(model):
+            accept_joining(model, spec)
         accepted = inspect.signature(model.forward).parameters
         self.typed: bool = "token_type_ids" in accepted and getattr(self.config, "type_vocab_size", 1) > 1
 
@@ -223,7 +226,8 @@ class BertTower(PieceTower):
         text = self.with_unknown_words(text)
         if self.typed:
             options["token_type_ids"] = text.type_ids
-        out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
+        with joint_products(layers_of(self)):
+            out = self.model(text.input_ids, attention_mask=text.attn_mask, output_hidden_states=want_layers, **options)
         return out.last_hidden_state, tuple(out.hidden_states) if want_layers else ()
 
 
