@@ -122,7 +122,9 @@ def test_layers_that_are_computed_again_have_the_same_gradients(with_prefix: boo
     assert len(runs) == 3 * 3, "three layers, and their attention again in the backward pass"
     torch.manual_seed(1)
     theirs = gradients(tower, text, prefix)
-    assert len(ours) == len(theirs) > 30 and all(map(torch.equal, ours, theirs)), "with dropout and forgotten words"
+    assert len(ours) == len(theirs) > 30
+    # with dropout and forgotten words; rounding differs, as layers that are not recomputed multiply once for three maps
+    torch.testing.assert_close(ours, theirs)
 
 
 def fit(runs: Path, name: str, *options: str) -> RunFolder:
