@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
-import weights
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
@@ -138,15 +137,15 @@ def test_a_run_with_checkpointing_is_the_run_without_and_one_compiled_goes_on_fr
     tmp_path: Path, compiled: CompileCounter
 ) -> None:
     plain_run, recomputed = fit(tmp_path, "plain"), fit(tmp_path, "again", "--model.checkpointing", "true")
-    assert weights.digest(plain_run) == weights.digest(recomputed)
     assert identity.digest_of(filled(plain_run.config())) == identity.digest_of(filled(recomputed.config()))
     assert not compiled.frame_count
     quick = fit(tmp_path, "quick", "--model.compile", "true")
     assert compiled.frame_count
-    content = [checkpoint.read(run.best)["state_dict"] for run in (plain_run, quick)]
-    assert content[0].keys() == content[1].keys()
-    for name, value in content[0].items():
-        torch.testing.assert_close(content[1][name], value, rtol=1e-3, atol=1e-4)
+    content, *others = [checkpoint.read(run.best)["state_dict"] for run in (plain_run, recomputed, quick)]
+    for other in others:
+        assert content.keys() == other.keys()
+        for name, value in content.items():
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
     assert main(["validate", "--ckpt_path", str(quick.best), "--trainer.enable_progress_bar", "false"]) == 0
 
 
