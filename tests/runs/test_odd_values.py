@@ -138,6 +138,7 @@ def in_file(path: Path, head: str | None, section: str, name: str, text: str) ->
 @example(("bert", "crf", "model", "dropout"), 10**5000)
 @example(("hvpnet", "crf", "model", "hidden"), 10**12)
 @example(("bert", "crf", "data", "root"), "a\0b")
+@example(("bert", "crf", "wandb", "cells"), "{null: 1}")
 def test_a_value_from_python(option: tuple[str, str | None, str, str], value: Any) -> None:
     plugin, head, section, name = option
     found = resolves(name.removeprefix("head."), plugin=plugin, values=in_sections(head, section, name, value))

@@ -126,7 +126,8 @@ def filled(given: Mapping[str, Any], new: bool = False) -> dict[str, Any]:
     if has_head(method):
         name = head.pop("name", "crf")
         content["model"]["head"] = {"name": name, **every_option(head_options(name), head)}
-    return content | {section: every_option(kind, given.get(section) or {}) for section, kind in CLASSES.items()}
+    content |= {section: every_option(kind, given.get(section) or {}) for section, kind in CLASSES.items()}
+    return plain(content)  # a text may have been read as a mapping with keys that are no texts
 
 
 def is_whole(content: Mapping[str, Any]) -> bool:
