@@ -40,9 +40,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch install setup demo reproduce test test-all dist check format bench-crf bench-graph bench-cache bench-train bench-quality \
-  bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix bench-resume bench-kills \
-  bench-steps bench-tweets fuzz parity structure clean
+.PHONY: help torch install setup demo reproduce test test-all dist check format bench-crf bench-graph bench-cache \
+  bench-train bench-quality bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix \
+  bench-resume bench-kills bench-steps bench-tweets fuzz parity structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"

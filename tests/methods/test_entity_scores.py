@@ -34,6 +34,10 @@ def random_chain(seed: int, lengths: list[int], io: bool, spread: float) -> Chai
     return Chain(emissions, mask, Scores(*(torch.randn(*shape, generator=draw) * spread for shape in shapes)), io)
 
 
+def entities_of(decoded: list[list[int]]) -> list[list[Any]]:
+    return [entities(TAGS.decode(row)) for row in decoded]
+
+
 def enumerated(chain: Chain, row: int) -> dict[tuple[int, ...], float]:
     """The probability of every sequence of BIO tag numbers (or of IO classes)."""
     assert chain.transitions is not None
@@ -69,7 +73,7 @@ def test_probability_of_an_entity_is_that_of_all_tag_sequences_that_contain_it(
         assert chain.transitions is not None
         chain = Chain(chain.emissions, chain.mask, chain.transitions.constrained())
     decoded = chain.decode()
-    for row, (tags, values) in enumerate(zip(decoded, chain.probabilities(decoded), strict=True)):
+    for row, (tags, values) in enumerate(zip(decoded, chain.probabilities(decoded, entities_of(decoded)), strict=True)):
         own = entities(TAGS.decode(tags))
         assert len(own) == len(values)
         paths = enumerated(chain, row)
@@ -92,9 +96,9 @@ def test_without_transitions_it_is_the_product_over_the_words() -> None:
     alone = Chain(chain.emissions, chain.mask)
     decoded = [[1, 2, 0, 3], [0, 0]]
     p = chain.emissions.softmax(-1)
-    (first, second), none = alone.probabilities(decoded)
+    (first, second), none = alone.probabilities(decoded, entities_of(decoded))
     assert first == pytest.approx(float(p[0, 0, 1] * p[0, 1, 2])) and second == pytest.approx(float(p[0, 3, 3]))
-    assert none == [] and alone.probabilities([[0, 0, 0, 0], [0, 0]]) == [[], []]
+    assert none == [] and alone.probabilities([[0, 0, 0, 0], [0, 0]], [[], []]) == [[], []]
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,8 @@ class Method(TowerOwner, lightning.LightningModule):
         tunes: whether answering needs gradients.
         encoder: the network, made by `build`.
         tracing: names of the traces that answers include, if the encoder has them.
-        scores_entities: whether answers hold a probability for each entity.
+        can_score_entities: whether answers can hold a probability for each entity.
+        scores_entities: whether they do.
         logged_scalars: named scalars of the last batch that training logs beside the losses.
         notes: plain data about the training for the run's metrics.
         support, support_types: labelled posts from which a method answers by default, and the types in play there.
@@ -65,6 +66,7 @@ class Method(TowerOwner, lightning.LightningModule):
     train_mode: Literal["plain", "episodic"] = "plain"
     reads_support: bool = False
     tunes: bool = False
+    can_score_entities: bool = False
     encoder: nn.Module
     noted = former_attribute("noted", "notes")
     measured = former_attribute("measured", "logged_scalars")

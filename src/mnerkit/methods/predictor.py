@@ -43,12 +43,11 @@ class Predictor:
         DataError: the support is missing or has no entities.
     """
 
-    _threshold = 0.0
     remarks = former_attribute("remarks", "warnings")
 
     def __init__(self, method: Method, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
         self.method, self.batch_size = method.eval(), batch_size
-        method.scores_entities = getattr(method, "can_score_entities", False)
+        method.scores_entities, self._threshold = method.can_score_entities, 0.0
         for tower in method.towers.values():
             # each post is predicted once: a cache would only use memory
             if tower.memory is not None:

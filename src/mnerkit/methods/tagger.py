@@ -18,7 +18,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.batches.piece_words import PieceTags, as_pieces, first_pieces, of_words
 from mnerkit.data.corpus.post import CorpusFacts
-from mnerkit.data.corpus.tags import TagSet
+from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.errors import UsageError
 from mnerkit.methods import former_interface
 from mnerkit.methods.former_interface import takes_arguments
@@ -83,7 +83,7 @@ class Tagger(Method):
         return self.head.tunes
 
     @property
-    def can_score_entities(self) -> bool:
+    def can_score_entities(self) -> bool:  # type: ignore[override]
         """Whether entities can get a probability: the head has a chain of scores, and words are tagged, not pieces."""
         return type(self.head).chain is not Head.chain and self.piece_tags is None
 
@@ -208,7 +208,8 @@ class Tagger(Method):
         queries = batch.places.queries
         predictions = predictions_of(batch, decoded if units is batch else of_words(decoded, batch))
         if chain is not None:
-            for prediction, probabilities in zip(predictions, chain.probabilities(decoded), strict=True):
+            spans = [entities(prediction.tags) for prediction in predictions]
+            for prediction, probabilities in zip(predictions, chain.probabilities(decoded, spans), strict=True):
                 prediction.probabilities = probabilities
         for name in self.tracing:
             if name not in encoded.trace:

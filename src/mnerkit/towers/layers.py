@@ -59,7 +59,7 @@ def trained_layers(towers: Iterable[Tower], options: Mapping[str, Any] | None = 
 def joint_products(layers: Iterable[nn.Module]) -> Iterator[None]:
     """Compute queries, keys and values of each layer in one product while gradients are recorded.
 
-    A step then dispatches half as many operations for them, and results differ by rounding alone. Layers that are
+    A step then dispatches fewer operations, and results differ by rounding alone. Layers that are
     frozen, adapted, compiled or recomputed, or of an architecture that is not known here, compute as they are.
 
     Args:

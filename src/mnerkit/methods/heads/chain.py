@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mnerkit.data.corpus.post import Entity
 from mnerkit.nn.linear_chain import Scores, Segment, segment_probabilities, viterbi
 
 
@@ -36,7 +37,7 @@ class Chain:
             best = most_likely(self.emissions, self)
         return from_io(best) if self.io else best
 
-    def probabilities(self, decoded: Sequence[Sequence[int]]) -> list[list[float]]:
+    def probabilities(self, decoded: Sequence[Sequence[int]], spans: Sequence[Sequence[Entity]]) -> list[list[float]]:
         """The probability of each decoded entity with its type, in the order of the entities of each row.
 
         With transitions it is the probability, over all tag sequences, that exactly these words have the entity's tags
@@ -44,8 +45,9 @@ class Chain:
 
         Args:
             decoded: BIO tag numbers of each row, as `decode` returns them, or with O behind them.
+            spans: the entities of each row (`data.corpus.tags.entities`).
         """
-        segments = [_segments(row, number, self.io) for number, row in enumerate(decoded)]
+        segments = [[self._segment(row, decoded[row], span) for span in entities] for row, entities in enumerate(spans)]
         flat = [segment for row in segments for segment in row]
         if self.transitions is not None:
             values = iter(segment_probabilities(self.emissions, self.mask, self.transitions, flat))
@@ -61,6 +63,13 @@ class Chain:
         sums = iter(log_p.new_zeros(len(flat)).index_add(0, owner, log_p).exp().tolist())
         return [[next(sums) for _ in row] for row in segments]
 
+    def _segment(self, row: int, tags: Sequence[int], span: Entity) -> Segment:
+        """An entity as a path of the chain: its BIO tags, which may begin with I, or its class at each word."""
+        kind = (tags[span.start] + 1) // 2
+        if self.io:
+            return Segment(row, span.start, (kind,) * (span.end - span.start), kind, also_before=True)
+        return Segment(row, span.start, tuple(tags[span.start : span.end]), 2 * kind)
+
 
 class Masked(Protocol):
     """Rows of words."""
@@ -74,22 +83,6 @@ def most_likely(scores: Tensor, words: Masked) -> list[list[int]]:
     """Indices of the highest of the scores (R, W, K) of each word that was read; of equal ones the first."""
     rows = torch.cat((scores.argmax(-1), words.mask.sum(1, keepdim=True)), 1).tolist()  # one read for both
     return [row[: row[-1]] for row in rows]
-
-
-def _segments(tags: Sequence[int], row: int, io: bool) -> list[Segment]:
-    """The entities of a row of BIO tag numbers; `I-x` that follows no tag of x begins one."""
-    found = []
-    for start, tag in enumerate(tags):
-        inside = start > 0 and tag % 2 == 0 and tags[start - 1] in (tag, tag - 1)
-        if not tag or inside:
-            continue
-        kind = (tag + 1) // 2
-        stop = start + 1
-        while stop < len(tags) and tags[stop] == 2 * kind:
-            stop += 1
-        own = (kind,) * (stop - start) if io else tuple(tags[start:stop])
-        found.append(Segment(row, start, own, kind if io else 2 * kind, also_before=io))
-    return found
 
 
 def from_io(classes: Iterable[Sequence[int]]) -> list[list[int]]:

@@ -242,7 +242,7 @@ def _joining(base: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., A
     return attend
 
 
-def accepts_joining(model: Any) -> bool:
+def uses_sdpa(model: Any) -> bool:
     """Whether a model computes attention by torch's SDPA, and so gains by masks that are converted once."""
     return getattr(model.config, "_attn_implementation", None) == "sdpa"
 

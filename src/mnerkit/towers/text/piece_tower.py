@@ -13,7 +13,7 @@ from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.frozen.memory import FeatureMemory, input_digest, weight_digest
 from mnerkit.towers.frozen.reading import Reading
-from mnerkit.towers.fusion.prefix import Passing, Prefix, accept_joining, accepts_joining
+from mnerkit.towers.fusion.prefix import Passing, Prefix, accept_joining, uses_sdpa
 from mnerkit.towers.hub import architecture_of
 from mnerkit.towers.interface import TextStates, TextTower
 from mnerkit.towers.layers import joint_products, layers_of
@@ -191,7 +191,7 @@ class BertTower(PieceTower):
         if hasattr(model, "pooler"):
             model.pooler = None
         super().__init__(spec, model, reader, **options)
-        if accepts_joining(model):
+        if uses_sdpa(model):
             accept_joining(model, spec)
         accepted = inspect.signature(model.forward).parameters
         self.typed: bool = "token_type_ids" in accepted and getattr(self.config, "type_vocab_size", 1) > 1
