@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnerkit.atomic_files import write_text
-from mnerkit.cli.arguments import Parser, below, out_file, positive, with_verbs
+from mnerkit.cli.arguments import Parser, below, out_file, positive, share, with_verbs
 from mnerkit.data.corpus.catalogue import CORPORA, find_corpus
 from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION, SPLITS
 from mnerkit.data.options import EpisodeOptions
@@ -138,7 +138,7 @@ def _add_objects(verb: argparse.ArgumentParser) -> None:
     verb.description, verb.formatter_class = _OBJECTS, argparse.RawDescriptionHelpFormatter
     verb.add_argument("--detector", metavar="NAME", required=True, help="detr, grounding-dino, owlv2 or a folder")
     verb.add_argument("--out", metavar="FILE", required=True, help="the JSON lines to write")
-    verb.add_argument("--score", type=float, metavar="P", help="least score (default: 0.5, 0.3, 0.2 of the three)")
+    verb.add_argument("--score", type=share, metavar="P", help="least score (default: 0.5, 0.3, 0.2 of the three)")
     verb.add_argument("--most", type=positive, default=20, metavar="N", help="at most N boxes a picture (default: 20)")
     verb.add_argument(
         "--prompts",
@@ -253,8 +253,6 @@ def _objects(options: argparse.Namespace) -> int:
     out = Path(options.out)
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out}: give the name of a file in a folder that exists.")
-    if options.score is not None and not 0 <= options.score <= 1:
-        raise UsageError(f"--score {options.score}: give a number from 0 to 1.")
     from mnerkit.towers.vision.box_file import write_boxes
 
     corpus = _corpus(options, captions="none", limit=options.limit)

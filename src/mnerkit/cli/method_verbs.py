@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import re
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.cli import VERBS
-from mnerkit.cli.arguments import Parser, out_file
+from mnerkit.cli.arguments import Parser, out_file, share
 from mnerkit.cli.runs_compare import text
 from mnerkit.errors import DataError, Stopped, UsageError, did_you_mean
 from mnerkit.methods.options import TaggerOptions, TowerOptions
@@ -88,7 +87,7 @@ _READ: dict[str, dict[str, Any]] = {
     "config": {"action": "append", "default": []},
     "runs_dir": {"default": "runs"},
     "checkpoint_minutes": {"default": Place.checkpoint_minutes},
-    "threshold": {"default": 0.0},
+    "threshold": {"type": share, "default": 0.0},
     "on_bad_line": {"choices": ("stop", "skip"), "default": "stop"},
     **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
 }
@@ -213,7 +212,7 @@ def _predict(options: argparse.Namespace) -> int:
             images=Path(options.images) if options.images else None,
             support=Path(options.support) if options.support else None,
             tower_dir=options.tower_dir,
-            threshold=probability(options.threshold),
+            threshold=options.threshold,
             on_bad_line=options.on_bad_line,
             resume=options.resume,
             overwrite=options.overwrite,
@@ -227,21 +226,6 @@ def _predict(options: argparse.Namespace) -> int:
     # where the posts go to standard output, nothing else does
     show(f"{count} posts -> {target}", to=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
     return 0
-
-
-def probability(text: str | float) -> float:
-    """The value of `--threshold`.
-
-    Raises:
-        UsageError: it is no number from 0 to 1.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise UsageError(f"--threshold {text}: give a number from 0 to 1")
-    return value
 
 
 # ---------------------------------------------------------------------- reading
