@@ -105,6 +105,24 @@ def test_layers_that_are_compiled_compute_the_same_and_no_length_compiles_them_a
     assert counts[0] > 0 and counts[1] == counts[-1] <= 16, "without a prefix, and around attention with one"
 
 
+def products(tower: Any, text: Any) -> int:
+    """Matrix products with a bias of a forward pass."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        tower(text)
+    return sum(event.count for event in profile.key_averages() if event.key == "aten::addmm")
+
+
+def test_queries_keys_and_values_of_a_trained_layer_are_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = plain(text_tower("tiny-bert", facts=FACTS))
+    text = rows(tower, 3, 9)
+    ours, joint = gradients(tower, text, None), products(tower, text)
+    with torch.no_grad():
+        assert products(tower, text) == joint + 2 * len(layers_of(tower)), "nothing to save without gradients"
+    monkeypatch.setattr(layers, "_self_attention", lambda _: [])
+    assert products(tower, text) == joint + 2 * len(layers_of(tower))
+    torch.testing.assert_close(ours, gradients(tower, text, None))
+
+
 @pytest.mark.parametrize("with_prefix", [False, True])
 def test_layers_that_are_computed_again_have_the_same_gradients(with_prefix: bool) -> None:
     torch.manual_seed(0)
