@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def read_plain(file: Path) -> Any:
@@ -24,6 +24,23 @@ def read_plain(file: Path) -> Any:
         check_archive(file)
         check_sums(file)
     return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def write(content: Any, stream: IO[bytes]) -> None:
+    """Write what `read_plain` reads.
+
+    Raises:
+        BaseException: what the stream raised, a signal or a full disk; torch's writer raises a `RuntimeError` about
+            its position instead.
+    """
+    import torch
+
+    try:
+        torch.save(content, stream)
+    except RuntimeError as problem:
+        if problem.__context__ is None:
+            raise
+        raise problem.__context__ from None
 
 
 def check_archive(file: Path) -> list[zipfile.ZipInfo]:

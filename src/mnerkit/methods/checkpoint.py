@@ -44,7 +44,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to a temporary file in the same folder, then replace the target."""
         with draft(Path(path)) as stream:
-            torch.save({**checkpoint, DIGEST: content_digest(checkpoint)}, stream)
+            torch_archive.write({**checkpoint, DIGEST: content_digest(checkpoint)}, stream)
 
 
 def content_digest(content: Mapping[str, Any]) -> str:

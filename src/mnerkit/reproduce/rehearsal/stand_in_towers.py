@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mnerkit import torch_archive
 from mnerkit.atomic_files import draft
 from mnerkit.errors import UsageError
 from mnerkit.towers.architectures import ARCHITECTURES
@@ -89,7 +90,7 @@ def _resnet(network: str, divisor: int, folder: Path) -> str:
             torch.manual_seed(0)
             weights = narrow_resnet(network, str(divisor)).state_dict()
         with draft(file) as stream:
-            torch.save(weights, stream)
+            torch_archive.write(weights, stream)
     return f"{network}:{file}" if divisor == 1 else f"{network}/{divisor}:{file}"
 
 
