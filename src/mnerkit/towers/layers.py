@@ -66,8 +66,8 @@ def joint_products(layers: Iterable[nn.Module]) -> Iterator[None]:
         layers: of a transformer like BERT or CLIP.
     """
     maps = [linears for layer in layers if (linears := _self_attention(layer))] if torch.is_grad_enabled() else []
-    for linears in maps:
-        product = _JointProduct(linears)
+    for linears, weight, bias in zip(maps, _joined(maps, "weight"), _joined(maps, "bias"), strict=True):
+        product = _JointProduct([each.out_features for each in linears], weight, bias)
         for number, linear in enumerate(linears):
             linear.forward = partial(product, number)  # type: ignore[method-assign]
     try:
@@ -93,21 +93,33 @@ def _self_attention(layer: Any) -> list[nn.Linear]:
     return []
 
 
-class _JointProduct:
-    """Several linear maps of the same states, computed together when the first is called."""
+def _joined(maps: Sequence[Sequence[nn.Linear]], name: str) -> Sequence[Tensor]:
+    """The weights or biases of all maps of a layer as one, for each layer: views of one tensor."""
+    if not maps:
+        return ()
+    rows = [sum(each.out_features for each in linears) for linears in maps]
+    return torch.cat([getattr(each, name) for linears in maps for each in linears]).split(rows)
 
-    def __init__(self, linears: Sequence[nn.Linear]) -> None:
-        self.linears = linears
+
+class _JointProduct:
+    """Several linear maps of the same states, computed together when the first is called.
+
+    Args:
+        widths: number of outputs of each map.
+        weight: of all maps, (sum of `widths`, in_features).
+        bias: of all maps, (sum of `widths`,).
+    """
+
+    def __init__(self, widths: list[int], weight: Tensor, bias: Tensor) -> None:
+        self.widths, self.weight, self.bias = widths, weight, bias
         self._states: Tensor | None = None
         self._outputs: tuple[Tensor, ...] = ()
 
     def __call__(self, number: int, states: Tensor) -> Tensor:
         """The output of map `number`, (..., out_features), for states (..., in_features)."""
         if self._states is not states:
-            weight = torch.cat([each.weight for each in self.linears])
-            bias = torch.cat([each.bias for each in self.linears])
-            widths = [each.out_features for each in self.linears]
-            self._states, self._outputs = states, functional.linear(states, weight, bias).split(widths, -1)
+            self._states = states
+            self._outputs = functional.linear(states, self.weight, self.bias).split(self.widths, -1)
         return self._outputs[number]
 
 
