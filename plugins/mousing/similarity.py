@@ -32,13 +32,18 @@ class MultiViewSimilarity(nn.Module):
         Returns:
             (..., L, L) in [-1, 1]: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is padding.
         """
+        # the pairs are scaled: on a CPU unit vectors of each view and node cost several passes over V times the nodes
         if self.kind == "diag":
-            views = x.unsqueeze(-2) * self.weight  # (..., L, V, d)
+            squares = self.weight**2  # (V, d)
+            views = x.unsqueeze(-3) * squares.unsqueeze(-2)  # (..., V, L, d)
+            lengths = x**2 @ squares.t()  # (..., L, V)
+            products = (views.flatten(-3, -2) @ x.transpose(-1, -2)).unflatten(-2, views.shape[-3:-1])
         else:
-            views = torch.einsum("...ld,vdz->...lvz", x, self.weight)  # (..., L, V, z)
-        # the mean of V cosines is one product of the concatenated unit vectors
-        unit = nn.functional.normalize(views, dim=-1).flatten(-2) / self.weight.shape[0] ** 0.5
-        similarity = unit @ unit.transpose(-1, -2)
+            views = torch.einsum("...ld,vdz->...vlz", x, self.weight)
+            lengths = (views**2).sum(-1).transpose(-1, -2)
+            products = views @ views.transpose(-1, -2)  # (..., V, L, L)
+        scale = lengths.clamp_min(1e-24).rsqrt().transpose(-1, -2)  # (..., V, L)
+        similarity = (products * scale.unsqueeze(-1) * scale.unsqueeze(-2)).mean(-3)
         diagonal = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
         similarity = similarity.masked_fill(diagonal, 1.0)  # also for a node whose features are all 0
         return similarity * pair_mask(mask)
