@@ -37,6 +37,7 @@ WORDS = (
     "\x85",
 )
 DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
+PHRASES = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"}
 KINDS = ("PER", "LOC", "ORG", "MISC")
 KNOWN = (*TYPES, *LABELS)
 
@@ -69,14 +70,16 @@ def bio(draw: Random) -> bytes:
 
 
 def columns(draw: Random) -> bytes:
-    """Columns as other tools write them: tabs or blanks, further columns, BIOES, IOB1, fine types, -DOCSTART-."""
+    """Columns as other tools write them: further ones, comments, BIOES, IOB1, fine types, -DOCSTART-."""
     separator, scheme = draw.choice("\t "), draw.choice(("bio", "bioes", "iob1"))
     middle, fine, named = draw.randrange(3), draw.random() < 0.2, separator == "\t" and draw.random() < 0.3
     text = draw.choice(("", f"-DOCSTART-{separator}-X-{separator}O\n\n")) if not named else ""
+    numbered, phrases, comments = (draw.random() < 0.2 for _ in range(3))
     for id_, words, tags in drawn_posts(draw):
-        text += f"IMGID:{id_}\n" if named else ""
-        for word, tag in zip(words, in_scheme(tags, scheme), strict=False):
-            cells = [word, *["NN"] * middle, tag, *([f"{tag}x" if tag != "O" else tag] if fine else [])]
+        text += f"IMGID:{id_}\n" if named else f"# id {id_}\n" if comments else ""
+        for place, (word, tag) in enumerate(zip(words, in_scheme(tags, scheme), strict=False), 1):
+            before = [*([str(place)] if numbered else []), word, *["NN"] * middle, *(["B-NP"] if phrases else [])]
+            cells = [*before, tag, *([f"{tag}x" if tag != "O" else tag] if fine else [])]
             text += separator.join(cells) + "\n"
         text += "\n"
     return text.encode()
@@ -237,36 +240,66 @@ def picture(id_: str) -> str:
 
 
 def plain_columns(path: Path) -> Any:
-    lines = lines_of(text_of(path))
-    rows = [line for line in lines if line.strip(" \t") and not DOCSTART.match(line) and not line.startswith("IMGID:")]
-    separator = "\t" if "\t" in rows[0] else " "
-    if any(line.startswith("IMGID:") for line in lines) and len(rows[0].split("\t")) < 3:
+    lines = without_comments(lines_of(text_of(path)))
+    rows = [line for line in lines if line.strip(" \t") and not DOCSTART.match(line) and not is_name(line)]
+    tabs = "\t" in rows[0]
+    if any(map(is_name, lines)) and len(rows[0].split("\t")) < 3 and tabs:
         middle = [line.split("\t")[1:] for line in rows]
         if all(len(cells) == 1 and cells[0][:1] in "OBI" for cells in middle):
             return plain_bio([line for line in lines if not DOCSTART.match(line)])
-    table = [line.split(separator) for line in rows]
-    width = len(table[0])
-    assert width > 1 and all(len(row) == width and row[0] for row in table)
-    tagged = [place for place in range(1, width) if all(TAG.fullmatch(row[place]) for row in table)]
-    roles = [[row[place][0] for row in table] for place in tagged]
-    assert tagged[-1] == width - 1
-    column = tagged[roles.index(roles[-1])]
-    posts: list[Any] = [(None, [], [])]
+    posts: list[Any] = [(None, [])]
     for line in lines:
         if not line.strip(" \t") or DOCSTART.match(line):
-            posts.append((None, [], []))
-        elif line.startswith("IMGID:") and "\t" not in line:
-            posts.append((line[6:].strip(" "), [], []))
+            posts.append((None, []))
+        elif is_name(line):
+            posts.append((line[6:].strip(" "), []))
         else:
             if not posts[-1][1] and len(posts) > 1 and posts[-1][0] is None and posts[-2][0] is not None:
                 assert posts[-2][1] == []  # blank lines between a name and its words
                 posts.pop()
-            posts[-1][1].append(line.split(separator)[0])
-            posts[-1][2].append(line.split(separator)[column])
+            posts[-1][1].append(cells_of(line, tabs))
     posts = [post for post in posts if post[0] is not None or post[1]]
     named = [post for post in posts if post[0] is not None]
-    assert not named or (len(named) == len(posts) and separator == "\t" and all(post[1] for post in posts))
-    return [(id_, words, spans(tags), [(picture(id_), None, None, 0)] if named else []) for id_, words, tags in posts]
+    assert not named or (len(named) == len(posts) and all(post[1] for post in posts))
+    table = [row for _, block in posts for row in block]
+    width = len(table[0])
+    assert width > 1 and all(len(row) == width and row[0] for row in table)
+    firsts = [[row[0] for row in block] for _, block in posts]
+    word = 0
+    if width > 2 and max(map(len, firsts)) > 1 and all(re.fullmatch("[0-9]{1,9}", row[0]) for row in table):
+        word = int(any(all([*map(int, block)] == [*range(at, at + len(block))] for block in firsts) for at in (0, 1)))
+    tagged = [place for place in range(word + 1, width) if all(TAG.fullmatch(row[place]) for row in table)]
+    types = {place: {row[place][2:] for row in table if row[place] != "O"} for place in tagged}
+    tagged = [place for place in tagged if not types[place] or types[place] - PHRASES]
+    roles = [[row[place][0] for row in table] for place in tagged]
+    assert tagged[-1] == width - 1 or len(tagged) == 1
+    column = tagged[0 if word else roles.index(roles[-1])]
+    return [
+        (
+            id_,
+            [row[word] for row in block],
+            spans([row[column] for row in block]),
+            [(picture(id_), None, None, 0)] if named else [],
+        )
+        for id_, block in posts
+    ]
+
+
+def is_name(line: str) -> bool:
+    return line.startswith("IMGID:") and "\t" not in line
+
+
+def cells_of(line: str, tabs: bool) -> list[str]:
+    return line.split("\t") if tabs else [cell for cell in line.replace("\t", " ").split(" ") if cell]
+
+
+def without_comments(lines: list[str]) -> list[str]:
+    kept: list[str] = []
+    for line in lines:
+        begins = not kept or not kept[-1].strip(" \t") or bool(DOCSTART.match(kept[-1]))
+        comment = re.match("#[ \t]", line) and begins and not TAG.fullmatch(cells_of(line, False)[-1])
+        kept.append("" if comment else line)
+    return kept
 
 
 def plain_record(row: dict[str, Any], default: str) -> Any:

@@ -93,6 +93,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         verb.add_argument("corpus", metavar="CORPUS", help=f"{', '.join(CORPORA)}, or the path of a folder")
         verb.add_argument("--root", metavar="DIR", help="folder of the corpora (default: $MNERKIT_DATA, else data)")
         verb.add_argument("--variant", metavar="V", help="a release below DIR/variants, or a preset of probe")
+        verb.add_argument("--columns", metavar="C", help="which columns of your own files are read, as word,_,_,tag")
         verb.add_argument("--captions", metavar="FILE", help="lines of '<picture> :<caption>' (none: without)")
     verbs["stats"].add_argument("--json", action="store_true", help="print JSON instead of a table")
     tower = "count what a text tower does not read of long posts: tiny-bert, a folder or a hub name"
@@ -156,7 +157,8 @@ def _corpus(options: argparse.Namespace, **how: Any) -> Corpus:
     """The corpus that is named; `how` holds further arguments of `load_corpus`."""
     from mnerkit.data.corpus.corpus import load_corpus
 
-    return load_corpus(options.corpus, options.root, options.variant, **{"captions": options.captions, **how})
+    given = {"captions": options.captions, "columns": options.columns}
+    return load_corpus(options.corpus, options.root, options.variant, **{**given, **how})
 
 
 def _splits_there(options: argparse.Namespace) -> Corpus:
@@ -179,13 +181,17 @@ def _stats(options: argparse.Namespace) -> int:
 
         return Needs(text_reader(options.tower, facts, options.max_tokens or 128), frozenset({"second"}))
 
-    if options.corpus == "probe":
+    if options.corpus == "probe" and options.columns is None:
         corpus = _corpus(options)
         facts = CorpusFacts.of(corpus.types, corpus.splits["train"])
         stats = corpus_stats(corpus, needs=needs_of(facts) if options.tower is not None else None)
     else:
-        reading = CorpusReading(options.corpus, options.root, options.variant, options.captions)
+        reading = CorpusReading(
+            options.corpus, options.root, options.variant, options.captions, columns=options.columns
+        )
         stats = stats_of_files(reading, needs_of if options.tower is not None else None)
+        for remark in reading.remarks():
+            show(remark, to=sys.stderr)
     show(json_text(stats, 2) if options.json else table(stats))
     return 0
 

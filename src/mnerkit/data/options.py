@@ -67,6 +67,12 @@ class DataOptions(EpisodeOptions):
     corpus: str = option("probe", "probe, twitter2015, twitter2017, mner-mi, mner-mi-plus, or a folder of one's own")
     root: str | None = option(None, "folder that holds the corpora")
     variant: str | None = option(None, "whose release of the corpus; for probe, the preset")
+    columns: str | None = option(
+        None,
+        "which columns of the text files of one's own folder are read, as word,_,_,tag. Default: they are recognised, "
+        "and a remark says how",
+        since=("0.1.0", None),
+    )
     captions: str | None = option(
         None,
         "file of captions, one line a picture; none turns them off. Default: captions/<corpus>.txt below root, where "

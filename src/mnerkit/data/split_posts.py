@@ -125,7 +125,9 @@ class SplitPosts:
             DataError: train and test share ids, and these posts are not to be left out.
         """
         o = self.options
-        corpus = load_corpus(o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit)
+        corpus = load_corpus(
+            o.corpus, root=o.root, variant=o.variant, captions=o.captions, limit=o.limit, columns=o.columns
+        )
         if not o.drop_trained:
             check_disjoint(corpus.splits["train"], corpus.splits["test"])
         for remark in corpus.remarks:

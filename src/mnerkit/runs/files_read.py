@@ -239,8 +239,8 @@ def _corpus_now(config: Mapping[str, Any], pictures: bool = False) -> Corpus | N
         find_corpus(name, root, variant)
     except MnerkitError:
         return None
-    limit = _value(config, "data.limit")
-    return load_corpus(name, root, variant, "none", splits=SPLITS if pictures else (), limit=limit)
+    limit, columns = _value(config, "data.limit"), _value(config, "data.columns")
+    return load_corpus(name, root, variant, "none", SPLITS if pictures else (), limit, columns)
 
 
 def _sees_pictures(config: Mapping[str, Any]) -> bool:

@@ -121,7 +121,8 @@ def data_facts(config: Mapping[str, Any]) -> list[Any]:
     corpus, root = str(data.get("corpus") or "probe"), data.get("root")
     if corpus == "probe":
         return []
-    return [_corpus_digest(corpus, str(root) if root else None, data.get("variant"), sees_pixels(config))]
+    root = str(root) if root else None
+    return [_corpus_digest(corpus, root, data.get("variant"), sees_pixels(config), data.get("columns"))]
 
 
 def sees_pixels(config: Mapping[str, Any]) -> bool:
@@ -131,10 +132,10 @@ def sees_pixels(config: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: bool) -> str:
+def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: bool, columns: str | None = None) -> str:
     from mnerkit.data.corpus.corpus import load_corpus
 
-    content = load_corpus(corpus, root=root, variant=variant)
+    content = load_corpus(corpus, root=root, variant=variant, columns=columns)
     whole = hashlib.sha256(content.digest.encode())
     images = (ref for posts in content.splits.values() for post in posts for ref in post.images)
     captions = [[ref.name, ref.caption] for ref in images if ref.caption]

@@ -14,8 +14,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnerkit.data.corpus.corpus_files import split_files
-from mnerkit.errors import DataError, UsageError, did_you_mean
+from mnerkit.data.corpus.corpus_files import OTHER_SUFFIXES, SUFFIXES, split_files
+from mnerkit.errors import DataError, UsageError, did_you_mean, shown
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,22 @@ def _own(name: str, base: Path | None, variant: str | None) -> Place:
             f"a folder has no variants, but variant {variant!r} was given.\nGive the variant's own folder."
         )
     for prefix in ("", *(entry.prefix for entry in CORPORA.values() if entry.prefix)):
-        files = split_files(folder, prefix)
+        # files of the usual names first, so that others beside them change nothing
+        files = split_files(folder, prefix, OTHER_SUFFIXES) | split_files(folder, prefix)
         if files:
             name = folder.resolve().name
             return Place(name, folder, base if base is not None else folder.parent, files, True)
     raise DataError(
-        f"no annotation files in {folder}.\n"
-        "They are to be called train, valid (or dev) and test, with .txt, .json or .jsonl."
+        f"no annotation files in {folder}; it holds {_content(folder)}.\n"
+        "They are to be called train, valid (or validation, dev) and test, with "
+        f"{', '.join(SUFFIXES + OTHER_SUFFIXES)}."
     )
+
+
+def _content(folder: Path) -> str:
+    """The first names of a folder."""
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(shown(name, 40) for name in names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing"
 
 
 def _check_variant(name: str, variant: str, base: Path, tried: list[Path]) -> None:

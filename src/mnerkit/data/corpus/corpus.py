@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mnerkit.data.corpus.catalogue import Place, find_corpus
+from mnerkit.data.corpus.catalogue import CORPORA, Place, find_corpus
 from mnerkit.data.corpus.corpus_files import SPLITS, ImageFolders, crop_folder, image_folders
+from mnerkit.data.corpus.foreign_columns import Columns
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.readers import stream_posts
 from mnerkit.data.corpus.records import RecordNotes
@@ -104,6 +105,7 @@ def load_corpus(
     captions: str | Path | None = None,
     splits: Sequence[str] = SPLITS,
     limit: int | None = None,
+    columns: str | None = None,
 ) -> Corpus:
     """Read a corpus.
 
@@ -115,17 +117,18 @@ def load_corpus(
             there; `none` uses no captions.
         splits: the splits to return.
         limit: at most this many posts of each split.
+        columns: which columns of the files of a user's own folder are read, `word,_,_,tag`; recognised where None.
 
     Raises:
-        UsageError: no such corpus, variant or split.
+        UsageError: no such corpus, variant or split; `columns` are malformed, or the corpus is no user's own folder.
         DataError: files that are missing, malformed, ambiguous or empty; a given caption file that lacks pictures.
     """
     for split in splits:
         if split not in SPLITS:
             raise UsageError(f"no split {split!r}: {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}")
-    if name == "probe":
+    if name == "probe" and columns is None:
         return _probe(variant or "default", splits, limit)
-    reading = CorpusReading(name, root, variant, captions, splits)
+    reading = CorpusReading(name, root, variant, captions, splits, columns)
     posts = {split: list(reading.posts(split)) for split in reading.place.files}
     every_post = [post for each in posts.values() for post in each]
     corpus = reading.corpus()
@@ -153,20 +156,24 @@ class CorpusReading:
         variant: str | None = None,
         captions: str | Path | None = None,
         splits: Sequence[str] = (),
+        columns: str | None = None,
     ) -> None:
         """Find the files; the arguments are those of `load_corpus`, and its errors.
 
         Raises:
-            UsageError: no such corpus or variant.
+            UsageError: no such corpus or variant; `columns` are malformed, or given for another than a user's folder.
             DataError: there are none, or none of one of `splits`; the captions are malformed.
         """
         self._name, self._variant = name, variant
+        self._columns = None if columns is None else Columns.parse(columns)
+        if columns is not None and name in CORPORA:
+            raise UsageError(f"the columns of {name} are known.\nGive columns for a folder of your own.")
         self.place = find_corpus(name, root, variant)
         absent = [split for split in splits if split not in self.place.files]
         if absent:
             raise DataError(
                 f"{self.place.folder} has no {' and no '.join(absent)} split.\n"
-                f"Its files are to be called train, valid (or dev) and test, with .txt, .json or .jsonl."
+                "Its files are to be called train, valid (or validation, dev) and test, with .txt, .json or .jsonl."
             )
         self._folders = image_folders(self.place.name, self.place.folder, self.place.root, self.place.own)
         self._files, self._notes = ImageFolders(self._folders), RecordNotes()
@@ -185,7 +192,8 @@ class CorpusReading:
         """
         known_types = None if self.place.own else (*TYPES, *LABELS)
         digest = ContentDigest()
-        for post in stream_posts(self.place.files[split], known_types, self._files, self._notes):
+        notes = RecordNotes() if split in self._digests else self._notes  # a second reading counts nothing twice
+        for post in stream_posts(self.place.files[split], known_types, self._files, notes, self._columns):
             digest.add(post)
             self._tags.update(post.tags or ())
             yield post
@@ -250,8 +258,12 @@ class CorpusReading:
             crops=crop_folder(place.name, place.folder, place.root),
             captions=self.captions,
             root=place.root,
-            remarks=[f"{place.folder}: {remark}" for remark in self._notes.remarks()],
+            remarks=self.remarks(),
         )
+
+    def remarks(self) -> list[str]:
+        """Lines for the user about how the files were read so far."""
+        return [f"{self.place.folder}: {remark}" for remark in self._notes.remarks()]
 
 
 def check_disjoint(train: Iterable[Post], test: Iterable[Post]) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from mnerkit.errors import DataError
 
 SPLITS = ("train", "dev", "test")
-SPLIT_WORDS = {"train": ("train",), "dev": ("valid", "val", "dev"), "test": ("test",)}
+SPLIT_WORDS = {"train": ("train",), "dev": ("valid", "val", "dev", "validation"), "test": ("test",)}
 SUFFIXES = (".txt", ".json", ".jsonl")
+OTHER_SUFFIXES = (".conll", ".tsv", ".bio", ".iob", ".iob2", ".ndjson")  # of the same contents from other tools
 BOX_FORMAT, BOX_VERSION = "mnerkit-boxes", 1  # of a file of objects in the pictures (`pictures.boxes`)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 

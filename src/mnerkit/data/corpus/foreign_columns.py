@@ -1,19 +1,54 @@
-"""Files of columns that other tools write, as IMGID/BIO lines: CoNLL columns, `-DOCSTART-`, BIOES and IOB1 tags."""
+"""Files of columns that other tools write, as `word<TAB>tag` lines with `IMGID:` lines, and BIOES and IOB1 as BIO."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
+from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.records import RecordNotes
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, UsageError, shown
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _BIO_TAG = re.compile(r"O|[BI]-\S+")
 _TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 _DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
+_BLANKS = re.compile(r"[ \t]+")
+# types of phrases, which stand in a column of their own before the entities (CoNLL 2000 and 2003)
+_PHRASES = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"}
+_ACCEPTED = (
+    "A line holds a word, a tag (O, B-<type>, I-<type>, or those of BIOES) and perhaps further columns; blank lines "
+    "part posts; --data.columns word,_,_,tag says which columns are read."
+)
 
 Numbered = tuple[int, str]
+
+
+class Columns(NamedTuple):
+    """Which columns are read, counted from 0, and how many there are."""
+
+    word: int
+    tag: int
+    width: int
+
+    @classmethod
+    def parse(cls, text: str) -> Columns:
+        """The columns that an option names, `word,_,_,tag`.
+
+        Raises:
+            UsageError: there is not one `word` and one `tag`, or another name.
+        """
+        names = [name.strip() for name in text.split(",")]
+        if sorted(name for name in names if name != "_") != ["tag", "word"]:
+            raise UsageError(
+                f"columns {shown(text)}: name each column of a line, one of them word, one tag, the others _ "
+                "(word,_,_,tag)"
+            )
+        return cls(names.index("word"), names.index("tag"), len(names))
 
 
 def is_docstart(text: str) -> bool:
@@ -42,12 +77,12 @@ def bio_tag(tag: str, where: str) -> str:
 
 
 def is_plain(rows: Iterable[Numbered]) -> bool:
-    """Whether `as_bio` would leave these lines as they are and note nothing: `IMGID:` lines, and words with BIO tags.
+    """Whether these lines need neither `chosen_columns` nor `in_bio`: `IMGID:` lines, and words with BIO tags.
 
     It may say no where that holds, but never yes where it doesn't; it looks at the lines one by one.
     """
     tags: set[str] = set()
-    named = beginning = orphan = apart = False
+    named = orphan = apart = False
     before = "O"
     for _, text in rows:
         word, tab, tag = text.partition("\t")
@@ -65,93 +100,195 @@ def is_plain(rows: Iterable[Numbered]) -> bool:
         if not word or is_docstart(text):
             return False
         if not apart and tag != "O":
-            beginning, apart = beginning or tag[0] == "B", tag[0] == "B" and tag[1:] != before[1:]
+            apart = tag[0] == "B" and tag[1:] != before[1:]
             orphan = orphan or (tag[0] == "I" and before == "O")
         before = tag
-    return named and (apart or not beginning or not orphan)
+    return named and (apart or not orphan)
 
 
-def as_bio(rows: Sequence[Numbered], stem: str, notes: RecordNotes) -> tuple[Sequence[Numbered], bool]:
-    """The lines of a file as `word<TAB>BIO tag` lines, and whether its posts are named by `IMGID:` lines.
+def chosen_columns(
+    rows: Sequence[Numbered], path: Path, notes: RecordNotes, columns: Columns | None = None
+) -> tuple[Sequence[Numbered], bool]:
+    """The lines of a file as `word<TAB>tag` lines, and whether its posts are named by `IMGID:` lines.
 
-    Lines in which no such form is recognised stay as they are. What was taken for what is noted.
+    Lines of a file with `IMGID:` lines in which no other form is recognised stay as they are. What was taken for what
+    is noted.
 
     Args:
         rows: numbered lines.
-        stem: of the file's name; posts without `IMGID:` lines are called `<stem>-<line>`.
+        path: the file; posts without `IMGID:` lines are called `<stem>-<line>`.
         notes: takes the remarks.
+        columns: which columns are read; recognised where None.
+
+    Raises:
+        DataError: with file and line, of a file without `IMGID:` lines, or where `columns` are given: lines of
+            different numbers of columns, or no column of tags.
     """
-    # the line of a document ends a post, as a blank one does
-    kept = [(number, "" if is_docstart(text) else text) for number, text in rows]
+    kept, marks = _without_marks(rows)
     body = [(number, text) for number, text in kept if text.strip(" \t") and not _names_post(text)]
     named = len(body) < sum(bool(text.strip(" \t")) for _, text in kept)
-    separator = "\t" if body and "\t" in body[0][1] else " "
-    cells = {number: text.split(separator) for number, text in body}
-    widths = {len(row) for row in cells.values()}
-    if len(widths) != 1 or min(widths) < 2 or (named and separator == " "):
+    if not body:
         return rows, True
-    column = _tag_column(list(cells.values()))
-    if column is None or not all(row[0] for row in cells.values()):
-        return rows, True
-    if kept != list(rows):
-        notes.taken["-DOCSTART- lines are passed over"] = None
-    if min(widths) > 2:
-        notes.taken[f"of {min(widths)} columns the first was read as the word, number {column + 1} as the tag"] = None
-    tags = {number: row[column] for number, row in cells.items()}
-    if any(tag[0] in _TO_BIO for tag in tags.values()):
-        notes.taken["BIOES tags were read as BIO"] = None
-        tags = {number: bio_tag(tag, stem) for number, tag in tags.items()}
-    elif _is_iob1(kept, tags):
-        notes.taken["IOB1 tags, with B- between neighbours alone, were read as BIO"] = None
-        tags = _from_iob1(kept, tags)
-    if not named:
-        notes.taken["posts without IMGID lines are called after file and line, and have no pictures"] = None
+    tabs = "\t" in body[0][1]
+    cells = {number: text.split("\t") if tabs else _BLANKS.split(text.strip(" \t")) for number, text in body}
+    chosen = columns or _recognised(kept, cells)
+    if chosen is None or any(len(row) != chosen.width or not row[chosen.word] for row in cells.values()):
+        if named and columns is None:
+            return rows, True
+        raise DataError(_complaint(path, body, cells, columns))
+    for mark, count in marks.items():
+        notes.take(f"{mark} are passed over", lines=count)
+    if chosen.width > 2 or chosen.word:
+        word = "the first" if not chosen.word else f"number {chosen.word + 1}"
+        notes.take(f"of {chosen.width} columns {word} was read as the word, number {chosen.tag + 1} as the tag")
     lines: list[Numbered] = []
-    open_ = False
+    posts, open_ = 0, False
     for number, text in kept:
-        if number not in tags:
+        if number not in cells:
             open_ = False
             lines.append((number, text))
             continue
         if not named and not open_:
-            lines.append((number, f"IMGID:{stem}-{number}"))
+            posts += 1
+            lines.append((number, f"IMGID:{path.stem}-{number}"))
         open_ = True
-        lines.append((number, f"{cells[number][0]}\t{tags[number]}"))
+        lines.append((number, f"{cells[number][chosen.word]}\t{cells[number][chosen.tag]}"))
+    if posts:
+        notes.take("posts without IMGID lines are called after file and line, and have no pictures", posts=posts)
     return lines, named
+
+
+def in_bio(posts: Iterable[Post], notes: RecordNotes) -> Iterator[Post]:
+    """The posts of a file with BIO tags, whichever of BIO, IOB1, BIOES and BILOU they have.
+
+    IOB1 writes `B-` between neighbours of one type alone: posts are held back until a `B-` elsewhere shows that the
+    file is no IOB1.
+
+    Args:
+        posts: of one file, with tags.
+        notes: takes the remarks.
+    """
+    stream = iter(posts)
+    held: list[Post] = []
+    orphan = apart = False
+    for post in stream:
+        held.append(_without_ends(post, notes))
+        starts = [(tag[0], before) for before, tag in _pairs(held[-1]) if tag != "O" and tag[1:] != before[1:]]
+        orphan = orphan or any(role == "I" for role, _ in starts)
+        apart = any(role == "B" for role, _ in starts)
+        if apart:
+            break
+    yield from map(_from_iob1, held, [notes] * len(held)) if orphan and not apart else held
+    held.clear()
+    for post in stream:
+        yield _without_ends(post, notes)
+
+
+def _pairs(post: Post) -> Iterator[tuple[str, str]]:
+    """The tag before each tag, and the tag."""
+    tags = post.tags or ()
+    return zip(("O", *tags), tags, strict=False)
+
+
+def _without_ends(post: Post, notes: RecordNotes) -> Post:
+    ends = Counter(tag[0] for tag in post.tags or () if tag[0] in _TO_BIO)
+    if not ends:
+        return post
+    scheme = "BILOU" if ends.keys() & {"L", "U"} else "BIOES" if ends.keys() & {"E", "S"} else "BME"
+    notes.take(f"{scheme} tags were read as BIO", **{f"{role}- as {_TO_BIO[role]}-": ends[role] for role in ends})
+    return replace(post, tags=tuple(_TO_BIO.get(tag[0], tag[0]) + tag[1:] for tag in post.tags or ()))
+
+
+def _from_iob1(post: Post, notes: RecordNotes) -> Post:
+    tags = tuple(f"B{tag[1:]}" if tag[0] == "I" and tag[1:] != before[1:] else tag for before, tag in _pairs(post))
+    changed = sum(new != old for new, old in zip(tags, post.tags or (), strict=True))
+    if changed:
+        notes.take("IOB1 tags, with B- between neighbours of one type alone, were read as BIO", **{"I- as B-": changed})
+    return replace(post, tags=tags)
 
 
 def _names_post(text: str) -> bool:
     return text.startswith("IMGID:") and "\t" not in text
 
 
-def _tag_column(rows: list[list[str]]) -> int | None:
-    """The column of the tags: the last one; of coarse and fine types of the same entities, the coarse one."""
-    columns = list(zip(*rows, strict=True))
-    tagged = [place for place in range(1, len(columns)) if all(map(is_tag, columns[place]))]
-    if not tagged or tagged[-1] != len(columns) - 1:
+def _without_marks(rows: Sequence[Numbered]) -> tuple[list[Numbered], Counter[str]]:
+    """The lines with blank ones for those that begin a document, and for comments before a post; and how many."""
+    kept: list[Numbered] = []
+    marks: Counter[str] = Counter()
+    begins = True  # no word of a post has been read
+    for number, text in rows:
+        mark = ""
+        if is_docstart(text):
+            mark = "-DOCSTART- lines"
+        elif begins and text[:2] in ("# ", "#\t") and not is_tag(_BLANKS.split(text.strip(" \t"))[-1]):
+            mark = "comments that begin with #"
+        marks[mark] += bool(mark)
+        begins = bool(mark) or not text.strip(" \t")
+        kept.append((number, "" if mark else text))
+    return kept, +marks
+
+
+def _recognised(rows: Sequence[Numbered], cells: dict[int, list[str]]) -> Columns | None:
+    """The columns of words and tags: words come first, or second behind their numbers within the post."""
+    widths = {len(row) for row in cells.values()}
+    width = min(widths)
+    if len(widths) > 1 or width < 2:
         return None
-    roles = [tag[0] for tag in columns[-1]]
-    return next(place for place in tagged if [tag[0] for tag in columns[place]] == roles)
+    word = int(width > 2 and _counts_words(rows, cells))
+    columns = list(zip(*cells.values(), strict=True))
+    tagged = [place for place in range(word + 1, width) if _holds_entities(columns[place])]
+    if not tagged or (tagged[-1] != width - 1 and len(tagged) > 1):
+        return None
+    # of coarse and fine types of the same entities the coarse one; of entities within entities the outer one
+    roles = [tag[0] for tag in columns[tagged[-1]]]
+    tag = tagged[0] if word else next(place for place in tagged if [tag[0] for tag in columns[place]] == roles)
+    return Columns(word, tag, width)
 
 
-def _before(rows: Sequence[Numbered], tags: dict[int, str]) -> list[tuple[int, str, str]]:
-    """Number, tag and the tag before it, O at a post's beginning."""
-    pairs, before = [], "O"
+def _holds_entities(column: Sequence[str]) -> bool:
+    if not all(map(is_tag, column)):
+        return False
+    types = {tag[2:] for tag in column if tag != "O"}
+    return not types or not types <= _PHRASES
+
+
+def _counts_words(rows: Sequence[Numbered], cells: dict[int, list[str]]) -> bool:
+    """Whether the first column numbers the words of each post, from 0 or from 1."""
+    starts, longest, place = set(), 0, 0
     for number, _ in rows:
-        if number in tags:
-            pairs.append((number, before, tags[number]))
-        before = tags.get(number, "O")
-    return pairs
+        if number not in cells:
+            place = 0
+            continue
+        first = cells[number][0]
+        if not (first.isascii() and first.isdecimal()) or len(first) > 9:
+            return False
+        starts.add(int(first) - place)
+        place += 1
+        longest = max(longest, place)
+    return longest > 1 and starts in ({0}, {1})
 
 
-def _is_iob1(rows: Sequence[Numbered], tags: dict[int, str]) -> bool:
-    pairs = _before(rows, tags)
-    beginnings = [before[1:] == tag[1:] for _, before, tag in pairs if tag[0] == "B"]
-    return bool(beginnings) and all(beginnings) and any(tag[0] == "I" and before == "O" for _, before, tag in pairs)
-
-
-def _from_iob1(rows: Sequence[Numbered], tags: dict[int, str]) -> dict[int, str]:
-    return {
-        number: f"B{tag[1:]}" if tag[0] == "I" and before[1:] != tag[1:] else tag
-        for number, before, tag in _before(rows, tags)
-    }
+def _complaint(path: Path, body: Sequence[Numbered], cells: dict[int, list[str]], columns: Columns | None) -> str:
+    """What is wrong with the first line that is not like the others, or with all columns."""
+    width = columns.width if columns else len(cells[body[0][0]])
+    for number, text in body:
+        found = len(cells[number])
+        if found != width or found < 2:
+            others = (
+                f"the {width} columns of --data.columns"
+                if columns
+                else f"{width} columns"
+                if width > 1
+                else "two columns or more"
+            )
+            return f"{path}:{number}: expected {others}, found {found} in {shown(text, 60)!r}.\n{_ACCEPTED}"
+        if columns and not cells[number][columns.word]:
+            return f"{path}:{number}: the column of words is empty in {shown(text, 60)!r}.\n{_ACCEPTED}"
+        if not cells[number][0]:
+            return f"{path}:{number}: the first column is empty in {shown(text, 60)!r}.\n{_ACCEPTED}"
+    tagged = [place for place in range(1, width) if sum(is_tag(row[place]) for row in cells.values()) > len(cells) // 2]
+    if len(tagged) == 1:
+        number, cell = next((n, row[tagged[0]]) for n, row in cells.items() if not is_tag(row[tagged[0]]))
+        return f"{path}:{number}: {shown(cell, 40)!r} in column {tagged[0] + 1} is no tag.\n{_ACCEPTED}"
+    what = f"{', '.join(str(place + 1) for place in tagged)} may all be tags" if tagged else "none holds tags"
+    return f"{path}:{body[0][0]}: of {width} columns {what}: {shown(body[0][1], 60)!r}.\n{_ACCEPTED}"

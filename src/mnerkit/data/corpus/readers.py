@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
-from mnerkit.data.corpus.foreign_columns import as_bio, is_plain
+from mnerkit.data.corpus.foreign_columns import Columns, chosen_columns, in_bio, is_plain, is_tag
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.data.corpus.text_lines import beginning, decoded, is_blank, lines
@@ -49,6 +49,7 @@ def stream_posts(
     types: Collection[str] | None = None,
     folders: ImageFolders | None = None,
     notes: RecordNotes | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[Post]:
     """Posts of an annotation file in either format; pictures are named, not yet looked up, unless they have boxes.
 
@@ -57,16 +58,21 @@ def stream_posts(
         types: entity types that the tags may have; any where None.
         folders: where pictures with boxes are looked up.
         notes: what is noticed in records and is no fault.
+        columns: which columns of a user's own file are read; recognised where None.
 
     Raises:
         DataError: with file and line, where the file is not what the format asks, or holds no post.
     """
     first = beginning(path).lstrip()
+    own = types is None and notes is not None  # a user's own corpus, perhaps of another layout
     if first[:1] in ("{", "["):
+        if columns is not None:
+            raise DataError(f"{path} holds records, which have no columns.\nLeave out --data.columns.")
         posts = read_records(path, types, folders, notes)
-    elif types is None and notes is not None and not is_plain(lines(path)):  # a user's own corpus, of another layout
-        rows, named = as_bio(list(lines(path)), path.stem, notes)
-        posts = (post if named else replace(post, images=()) for post in bio_posts(rows, str(path)))
+    elif own and notes is not None and (columns is not None or not is_plain(lines(path))):
+        rows, named = chosen_columns(list(lines(path)), path, notes, columns)
+        posts = bio_posts(rows, str(path), any_scheme=True)
+        posts = in_bio(posts if named else (replace(post, images=()) for post in posts), notes)
     else:
         posts = read_bio(path, types)
     empty = True
@@ -136,8 +142,13 @@ def read_bio(path: Path, types: Collection[str] | None = None) -> Iterator[Post]
     yield from bio_posts(lines(path), str(path), types)
 
 
-def bio_posts(numbered: Iterable[tuple[int, str]], path: str, types: Collection[str] | None = None) -> Iterator[Post]:
-    """Posts of the numbered lines of an IMGID/BIO file, as `read_bio` returns them."""
+def bio_posts(
+    numbered: Iterable[tuple[int, str]], path: str, types: Collection[str] | None = None, any_scheme: bool = False
+) -> Iterator[Post]:
+    """Posts of the numbered lines of an IMGID/BIO file, as `read_bio` returns them.
+
+    `any_scheme`: whether the tags may be those of BIOES and the like, which stay as they are.
+    """
     words: list[str] = []
     tags: list[str] = []
     checked: set[str] = set()  # tags
@@ -166,7 +177,8 @@ def bio_posts(numbered: Iterable[tuple[int, str]], path: str, types: Collection[
                 raise DataError(
                     f"{path}:{number}: the word {word[:40]!r} belongs to no post.\nAn IMGID: line is missing."
                 )
-            check_tags(columns, f"{path}:{number}", types)
+            if not (any_scheme and is_tag(columns[0])):
+                check_tags(columns, f"{path}:{number}", types)
             checked.update(columns)
             words.append(word)
             tags.append(columns[0])

@@ -51,18 +51,22 @@ class RecordNotes:
     Attributes:
         unread: keys that are not read, with how many records have them.
         renamed: keys that are read as another.
-        taken: what columns and tags of other tools' files were taken for; an ordered set.
+        taken: what the form of other tools' files was taken for, with counts of what it happened to.
         unsplit: texts with phrases that have no blanks between their words.
     """
 
     unread: Counter[str] = field(default_factory=Counter)
     renamed: Counter[str] = field(default_factory=Counter)
     unsplit: int = 0
-    taken: dict[str, None] = field(default_factory=dict)
+    taken: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def take(self, what: str, **counts: int) -> None:
+        """Note what was taken for what, and count what it happened to."""
+        self.taken.setdefault(what, Counter()).update(counts)
 
     def remarks(self) -> list[str]:
         """Lines for the user; empty where nothing was noticed."""
-        lines = list(self.taken)
+        lines = ["; ".join(_counted(what, counts) for what, counts in self.taken.items())] if self.taken else []
         if self.renamed:
             taken = ", ".join(f"{key!r} as {OTHER_NAMES[key]!r}" for key in sorted(self.renamed))
             lines.append(f"keys of records were read under other names: {taken}")
@@ -76,6 +80,11 @@ class RecordNotes:
                 "word; give 'words', cut as those of the training corpus"
             )
         return lines
+
+
+def _counted(what: str, counts: Counter[str]) -> str:
+    found = ", ".join(f"{counts[part]} {part}" for part in sorted(counts))
+    return f"{what} ({found})" if found else what
 
 
 def post_of(

@@ -168,9 +168,11 @@ def corpus_posts(config: Mapping[str, Any], split: str, root: Path | str | None)
     """
     data = mapping(config.get("data"))
     name, own_root, variant = data.get("corpus", "probe"), data.get("root"), data.get("variant")
-    if "@" in split or any(value is not None and not isinstance(value, str) for value in (name, own_root, variant)):
+    columns = data.get("columns")
+    texts = (name, own_root, variant, columns)
+    if "@" in split or any(value is not None and not isinstance(value, str) for value in texts):
         return {}
-    corpus = load_corpus(str(name or "probe"), root or own_root, variant, splits=(split,))
+    corpus = load_corpus(str(name or "probe"), root or own_root, variant, splits=(split,), columns=columns)
     return {post.id: post for post in corpus.splits[split]}
 
 

@@ -30,9 +30,19 @@ KEYS = ("plugin", "defaults", "seed", "ablation", "logger", "name")
 # of Lightning's Trainer, set by mnerkit itself: the run folder, the loggers and the callbacks are its own
 MANAGED = {"logger", "callbacks", "default_root_dir", "enable_checkpointing", "use_distributed_sampler", "plugins"}
 # values that hold for the corpus that their layer names, and for no other one
-OF_CORPUS = ("variant", "captions", "boxes", "relevance", "train_types", "test_types", "episode_file", "episode_digest")
+OF_CORPUS = (
+    "variant",
+    "columns",
+    "captions",
+    "boxes",
+    "relevance",
+    "train_types",
+    "test_types",
+    "episode_file",
+    "episode_digest",
+)
 # a checkpoint's types stay what they were, whatever corpus it is scored on
-OF_RELEASE = ("variant", "captions", "boxes", "relevance", "episode_file", "episode_digest")
+OF_RELEASE = ("variant", "columns", "captions", "boxes", "relevance", "episode_file", "episode_digest")
 Schema = Mapping[str, Mapping[str, Option]]
 
 
