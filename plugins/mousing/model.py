@@ -20,6 +20,8 @@ from mnerkit.nn.graph import (
     edge_density,
     normalise_adjacency,
     pair_mask,
+    per_node,
+    real_nodes,
     strongest_neighbours,
 )
 from mnerkit.nn.graph_backends import gather_over, load_dgl
@@ -106,20 +108,21 @@ class MousingEncoder(Encoder):
             x, mask = torch.cat((x, patches), dim=1), torch.cat((mask, patch_mask), dim=1)
         return x, mask, torch.arange(x.shape[1], device=x.device) >= count
 
-    def updated(self, environment: int, adjacency: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-        """Eq. 5-7: A' = gamma A + (1 - gamma) Sim, (B, L, L); A itself without views."""
+    def updated(self, environment: int, adjacency: Tensor, x: Tensor, mask: Tensor, rows: int) -> Tensor:
+        """Eq. 5-7: A' = gamma A + (1 - gamma) Sim, its first rows (B, rows, L); those of A itself without views."""
         if not self.views:
-            return adjacency
-        similarity = self.views[environment % len(self.views)](x, mask)
-        return self.options.gamma * adjacency + (1 - self.options.gamma) * similarity
+            return adjacency[:, :rows]
+        similarity = self.views[environment % len(self.views)](x, mask, rows)
+        return self.options.gamma * adjacency[:, :rows] + (1 - self.options.gamma) * similarity
 
     def weights(self, updated: Tensor, original: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Message weights of Eq. 8 from A' (B, L, L): negative ones clipped, then normalised.
+        """Message weights of Eq. 8 from A' (B, R, L): negative ones clipped, then normalised.
 
         Returns:
-            The weights, and where they may differ from 0 or have a gradient, both (B, L, L).
+            The weights, and where they may differ from 0 or have a gradient, both (B, R, L).
         """
-        o, edges = self.options, pair_mask(mask)
+        o, rows = self.options, updated.shape[1]
+        original, edges = original[:, :rows], pair_mask(mask, rows)
         if o.neighbourhood == "original":
             updated = updated * original
             edges = edges if original.requires_grad else original > 0
@@ -130,25 +133,45 @@ class MousingEncoder(Encoder):
             updated = updated.relu()
         return normalise_adjacency(updated, mask, o.adj_norm), edges
 
-    def environment(self, number: int, x: Tensor, adjacency: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Eq. 4-8 in one environment: its graph's nodes (B, L, d), A' (B, L, L) and the nodes after Eq. 8 (B, L, d)."""
+    def environment(
+        self, number: int, x: Tensor, adjacency: Tensor, mask: Tensor, words: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Eq. 4-8 in one environment.
+
+        Args:
+            number: of the environment.
+            x: (B, L, d_C) nodes.
+            adjacency: (B, L, L).
+            mask: (B, L) bool.
+            words: R, the first nodes, which alone are wanted after Eq. 8; default: all nodes, and all of A'.
+
+        Returns:
+            Its graph's nodes (B, L, d), A' (B, R, L), or (B, L, L) where a later layer needs all of it, and the first
+            nodes after Eq. 8 (B, R, d).
+        """
         o, network = self.options, number % len(self.generate)
+        words = x.shape[1] if words is None else words
+        real, real_words = real_nodes(mask), real_nodes(mask[:, :words])
         if o.test_intervention == "skip" and not self.training:
             generated = x
         else:
             edges = pair_mask(mask) if adjacency.requires_grad else adjacency > 0
             weights = normalise_adjacency(adjacency, mask, o.adj_norm)
-            generated = self.generate[network](x, weights, gather_over(edges, o.graph))  # Eq. 4
-        updated = self.updated(network, adjacency, generated, mask)
-        state = generated
+            generated = self.generate[network](x, weights, gather_over(edges, o.graph), real)  # Eq. 4
         layers = self.update[network % len(self.update)]
         assert isinstance(layers, nn.ModuleList)  # for the type checker
+        # degrees on both sides of an edge, and lists of edges, are those of the whole graph
+        last = x.shape[1] if o.adj_norm == "sym" or o.graph == "dgl" else words
+        rows = [*[x.shape[1]] * (len(layers) - 1), last]  # nodes that get messages, layer by layer
+        updated = self.updated(network, adjacency, generated, mask, rows[0])
+        state = generated
         for depth, layer in enumerate(layers):
             if depth and o.recompute_adj_each_layer:
-                updated = self.updated(network, adjacency, state, mask)
-            weights, edges = self.weights(updated, adjacency, mask)
-            state = layer(state, weights, gather_over(edges, o.graph))  # Eq. 8
-        return generated, updated, state
+                updated = self.updated(network, adjacency, state, mask, rows[depth])
+            weights, edges = self.weights(updated[:, : rows[depth]], adjacency, mask)
+            targets = real_words if rows[depth] == words else real
+            state = layer(state, weights, gather_over(edges, o.graph), real, targets)  # Eq. 8
+        return generated, updated, state[:, :words]
 
     def final(self, state: Tensor) -> Tensor:
         """Eq. 9: r = F_M(x), or x + F_M(x), (..., d)."""
@@ -160,17 +183,21 @@ class MousingEncoder(Encoder):
         temperature = o.ste_temperature if o.ste else None
         adjacency = cosine_graph(x, mask, o.delta, is_image, o.edge_sim, temperature)  # Eq. 2
         graphs = environments(o, x, adjacency, mask, None if self.training else seeds_of(batch))
-        results = [self.environment(number, nodes, edges, mask) for number, (nodes, edges) in enumerate(graphs)]
+        count = batch.text.word_mask.shape[1]
+        # heads only use words, so neither A' nor r is computed for patches
+        wanted = None if trace else count
+        results = [self.environment(number, nodes, edges, mask, wanted) for number, (nodes, edges) in enumerate(graphs)]
         selected = range(o.num_env)
         if not self.training and o.env_inference != "mean":
             selected = range(int(o.env_inference[1]) - 1, int(o.env_inference[1]))
-        count = batch.text.word_mask.shape[1]
-        real = mask[:, :count, None]
-        # heads only use words, so r is not computed for patches
-        states = torch.stack([self.final(results[number][2][:, :count]) * real for number in selected])  # (E, B, W, d)
+        words = mask[:, :count]
+        real = real_nodes(words)
+        read = [per_node(self.final, results[number][2][:, :count], real) for number in selected]
+        states = torch.stack(read) * words.unsqueeze(-1)  # (E, B, W, d)
         losses = {}
         if self.divergence is not None and o.kl_mode != "none":
-            logits = self.divergence(torch.stack([generated for generated, _, _ in results]))  # (2, B, L, k)
+            nodes = real_nodes(mask)
+            logits = torch.stack([per_node(self.divergence, generated, nodes) for generated, _, _ in results])
             kl_mask = mask & ~is_image if o.kl_nodes == "text" else mask
             losses["kl"] = separation(logits, kl_mask, o.kl_mode, o.kl_cap)
         blocks = BLOCKS if self.image is not None else BLOCKS[:1]

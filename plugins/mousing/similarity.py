@@ -22,28 +22,29 @@ class MultiViewSimilarity(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Compare nodes (..., L, d) with each other.
+    def forward(self, x: Tensor, mask: Tensor, rows: int | None = None) -> Tensor:
+        """Compare nodes (..., L, d), or the first `rows` of them, with all nodes.
 
         Args:
             x: (..., L, d).
             mask: (..., L) bool, real nodes.
+            rows: R; default: L.
 
         Returns:
-            (..., L, L) in [-1, 1]: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is padding.
+            (..., R, L) in [-1, 1]: symmetric, 1 on the diagonal of real nodes, 0 wherever a node is padding.
         """
         # the pairs are scaled: on a CPU unit vectors of each view and node cost several passes over V times the nodes
         if self.kind == "diag":
             squares = self.weight**2  # (V, d)
-            views = x.unsqueeze(-3) * squares.unsqueeze(-2)  # (..., V, L, d)
+            views = x[..., :rows, :].unsqueeze(-3) * squares.unsqueeze(-2)  # (..., V, R, d)
             lengths = x**2 @ squares.t()  # (..., L, V)
             products = (views.flatten(-3, -2) @ x.transpose(-1, -2)).unflatten(-2, views.shape[-3:-1])
         else:
             views = torch.einsum("...ld,vdz->...vlz", x, self.weight)
             lengths = (views**2).sum(-1).transpose(-1, -2)
-            products = views @ views.transpose(-1, -2)  # (..., V, L, L)
+            products = views[..., :rows, :] @ views.transpose(-1, -2)  # (..., V, R, L)
         scale = lengths.clamp_min(1e-24).rsqrt().transpose(-1, -2)  # (..., V, L)
-        similarity = (products * scale.unsqueeze(-1) * scale.unsqueeze(-2)).mean(-3)
-        diagonal = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)
+        similarity = (products * scale[..., :rows].unsqueeze(-1) * scale.unsqueeze(-2)).mean(-3)
+        diagonal = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)[:rows]
         similarity = similarity.masked_fill(diagonal, 1.0)  # also for a node whose features are all 0
-        return similarity * pair_mask(mask)
+        return similarity * pair_mask(mask, rows)

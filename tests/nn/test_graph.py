@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnerkit.errors import UsageError
+from mnerkit.nn.chain_tree import forced
 from mnerkit.nn.graph import (
     Gather,
     GraphConvolution,
@@ -24,6 +25,8 @@ from mnerkit.nn.graph import (
     edge_density,
     normalise_adjacency,
     pair_mask,
+    per_node,
+    real_nodes,
     strongest_neighbours,
 )
 from mnerkit.nn.graph_backends import gather_over, load_dgl
@@ -322,3 +325,37 @@ def test_layers_equal_the_equations_node_by_node() -> None:
         message = sum(weights[p, q] * (update.message.weight @ x[q] + update.message.bias) for q in range(4))
         wanted = update.update.weight @ torch.cat((x[p], message)) + update.update.bias
         torch.testing.assert_close(update(x, weights)[p], wanted.relu())
+
+
+def test_layers_read_real_nodes_alone() -> None:
+    mask, x = torch.tensor([[True, True, False], [True, False, False]]), torch.randn(2, 3, 4, requires_grad=True)
+    real, seen = real_nodes(mask), []
+
+    def layer(nodes: torch.Tensor) -> torch.Tensor:
+        seen.append(len(nodes))
+        return nodes * 2 + 1
+
+    out = per_node(layer, x, real)
+    assert seen == [3]
+    torch.testing.assert_close(out, (x * 2 + 1) * mask.unsqueeze(-1))
+    out.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2.0 * mask.unsqueeze(-1).expand(2, 3, 4))
+    with forced():  # as on a GPU, where nobody may wait for the number of nodes
+        assert real_nodes(mask) is None
+    torch.testing.assert_close(per_node(layer, x, None), x * 2 + 1)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_messages_to_the_first_nodes_are_those_to_all_nodes(residual: bool) -> None:
+    torch.manual_seed(0)
+    mask, x = torch.tensor([[True, True, True, False], [True, True, False, True]]), torch.randn(2, 4, 3)
+    layer = GraphUpdate(3, dropout=0.5, residual=residual)
+    weights = normalise_adjacency(torch.rand(2, 4, 4), mask)
+    torch.manual_seed(1)
+    whole = layer(x, weights)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    first = layer(x, weights[:, :3], real=real_nodes(mask), updated=real_nodes(mask[:, :3]))
+    assert torch.equal(torch.rand(1), after)
+    torch.testing.assert_close(first[mask[:, :3]], whole[:, :3][mask[:, :3]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import UsageError
+from mnerkit.nn.chain_tree import forced
 from mnerkit.nn.graph import pair_mask
 from mnerkit.towers.frozen.memory import freeze
 from mnerkit.towers.interface import ImageStates, TextStates, TextTower, VisionTower
@@ -548,6 +550,34 @@ def test_trace_has_a_row_a_post_and_the_ties_of_words_to_patches() -> None:
     assert not trace["attention"][3].any()
     assert {len(values) for values in trace.values()} == {4}
     assert "attention" not in encoder(image_nodes="captions")(episode(), trace=True).trace
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_layers": 2},
+        {"num_layers": 2, "recompute_adj_each_layer": True},
+        {"adj_norm": "sym"},
+        {"neighbourhood": "topk", "topk": 2},
+        {"multiview": False, "neighbourhood": "original"},
+    ],
+    ids=str,
+)
+def test_states_and_gradients_are_the_same_where_only_words_are_updated(options: dict[str, Any]) -> None:
+    model, batch = encoder(dropout=0.3, **options), with_padding(episode())
+    found = []
+    # with a trace all nodes are updated; as on a GPU padding is, too
+    for trace, path in ((False, nullcontext()), (True, nullcontext()), (True, forced())):
+        torch.manual_seed(0)
+        model.zero_grad()
+        with path:
+            encoded = model(batch, trace=trace)
+        (episode_loss(encoded.states, batch) + encoded.losses["kl"]).backward()
+        gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+        found.append((encoded.states.detach(), {name: each.clone() for name, each in gradients.items()}))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-4, atol=1e-5)
 
 
 def test_density_of_the_blocks_is_logged_without_gradient() -> None:

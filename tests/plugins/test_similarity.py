@@ -50,3 +50,8 @@ def test_every_view_learns_and_zero_nodes_give_finite_gradients(module: MultiVie
     assert (module.weight.grad.flatten(1).abs().sum(1) > 0).all()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+def test_the_first_nodes_are_compared_as_among_all_nodes(module: MultiViewSimilarity) -> None:
+    x = torch.randn(2, 5, 4)
+    torch.testing.assert_close(module(x, MASK, 3), module(x, MASK)[:, :3])

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mnerkit.nn.chain_tree import used_on
 
 EdgeSimilarity = Literal["minmax_block", "zscore_block", "raw"]
 Normalisation = Literal["row", "sym", "none"]
@@ -18,9 +21,26 @@ BLOCKS = ("text_text", "text_image", "image_image")
 Gather = Callable[[Tensor, Tensor], Tensor]
 
 
-def pair_mask(mask: Tensor) -> Tensor:
-    """(..., L, L) bool, true where both nodes of `mask` (..., L) are real."""
-    return mask.unsqueeze(-1) & mask.unsqueeze(-2)
+def pair_mask(mask: Tensor, rows: int | None = None) -> Tensor:
+    """(..., L, L) bool, true where both nodes of `mask` (..., L) are real; `rows`: the first rows alone."""
+    return mask[..., :rows].unsqueeze(-1) & mask.unsqueeze(-2)
+
+
+def real_nodes(mask: Tensor) -> Tensor | None:
+    """(n,) long, numbers of the true entries of a mask (..., L), for `per_node`.
+
+    None where chains are computed as a tree: a GPU would wait for the host to count them, and padding costs it little.
+    """
+    return None if used_on(mask.device) else torch.from_numpy(np.flatnonzero(mask.numpy()))
+
+
+def per_node(layer: Callable[[Tensor], Tensor], x: Tensor, real: Tensor | None) -> Tensor:
+    """Apply a layer that reads nodes (..., L, d) one by one to the `real` ones alone (None: to all); 0 elsewhere."""
+    if real is None:
+        return layer(x)
+    values = layer(x.flatten(0, -2).index_select(0, real))
+    nodes = values.new_zeros(x.shape[:-1].numel(), values.shape[-1])
+    return nodes.index_copy(0, real, values).unflatten(0, x.shape[:-1])
 
 
 def _blocks(mask: Tensor, is_image: Tensor) -> Tensor:
@@ -124,11 +144,11 @@ def strongest_neighbours(weights: Tensor, mask: Tensor, count: int) -> Tensor:
     Nodes that tie with the last of them are included, so the result does not depend on the order of nodes or padding.
 
     Args:
-        weights: (..., L, L).
+        weights: (..., L, L), or the rows of the first nodes.
         mask: (..., L) bool, real nodes.
         count: at least 1; a graph with fewer nodes keeps all of them.
     """
-    pairs = pair_mask(mask)
+    pairs = pair_mask(mask, weights.shape[-2])
     with torch.no_grad():
         real = weights.masked_fill(~pairs, -torch.inf)
         last = real.topk(min(count, real.shape[-1]), dim=-1).values[..., -1:]
@@ -144,15 +164,15 @@ def normalise_adjacency(
     absolute weights, since a learnt graph may have negative ones. A node without neighbours keeps zeros.
 
     Args:
-        adjacency: (..., L, L) weights.
+        adjacency: (..., L, L) weights; for `row` and `none` the rows of the first nodes are enough.
         mask: (..., L) bool, real nodes; weights of padding are dropped.
         how: `row`, `sym` or `none`.
         self_loops: set the diagonal of real nodes to at least 1 first.
 
     Returns:
-        (..., L, L).
+        As `adjacency`.
     """
-    weights = adjacency * pair_mask(mask)
+    weights = adjacency * pair_mask(mask, adjacency.shape[-2])
     if self_loops:
         weights = torch.where(torch.diag_embed(mask), weights.clamp_min(1.0), weights)
     if how == "none":
@@ -179,13 +199,16 @@ class GraphConvolution(nn.Module):
         if residual:
             _init_small(self.linear)
 
-    def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
+    def forward(
+        self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul, real: Tensor | None = None
+    ) -> Tensor:
         """Map nodes (..., L, in_width) over normalised weights (..., L, L) to (..., L, width).
 
         `gather` computes the weighted sums: a matrix product, or a sparse form of it (`mnerkit.nn.graph_backends`).
+        `real` are numbers of the real nodes (`real_nodes`); None: padding is computed, too.
         """
-        gathered = gather(adjacency, nn.functional.linear(x, self.linear.weight)) + self.linear.bias
-        update = self.dropout(torch.relu(gathered))
+        mapped = per_node(lambda nodes: nn.functional.linear(nodes, self.linear.weight), x, real)
+        update = self.dropout(torch.relu(gather(adjacency, mapped) + self.linear.bias))
         return x + update if self.residual else update
 
 
@@ -204,14 +227,28 @@ class GraphUpdate(nn.Module):
         if residual:
             _init_small(self.update)
 
-    def forward(self, x: Tensor, adjacency: Tensor, gather: Gather = torch.matmul) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        gather: Gather = torch.matmul,
+        real: Tensor | None = None,
+        updated: Tensor | None = None,
+    ) -> Tensor:
         """Pass messages among nodes (..., L, d) over normalised weights (..., L, L); same shape as `x`.
 
-        `gather` as in `GraphConvolution`.
+        Where `adjacency` has the rows of the first R nodes, these alone get messages: (..., R, d). `gather` and `real`
+        as in `GraphConvolution`; `updated` are the real ones among those that get messages.
         """
-        gathered = gather(adjacency, self.message(x))
-        update = self.dropout(torch.relu(self.update(torch.cat((x, gathered), dim=-1))))
-        return x + update if self.residual else update
+        rows = adjacency.shape[-2]
+        gathered = gather(adjacency, per_node(self.message, x, real))
+        targets = x[..., :rows, :]
+        update = torch.relu(per_node(self.update, torch.cat((targets, gathered), dim=-1), updated))
+        if rows == x.shape[-2]:
+            update = self.dropout(update)
+        else:  # a draw for every node, so that the numbers do not depend on which of them get messages
+            update = update * self.dropout(torch.ones_like(x))[..., :rows, :]
+        return targets + update if self.residual else update
 
 
 def _init_small(linear: nn.Linear) -> None:
