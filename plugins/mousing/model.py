@@ -190,14 +190,13 @@ class MousingEncoder(Encoder):
         selected = range(o.num_env)
         if not self.training and o.env_inference != "mean":
             selected = range(int(o.env_inference[1]) - 1, int(o.env_inference[1]))
-        words = mask[:, :count]
-        real = real_nodes(words)
-        read = [per_node(self.final, results[number][2][:, :count], real) for number in selected]
-        states = torch.stack(read) * words.unsqueeze(-1)  # (E, B, W, d)
+        words = mask[:, :count].expand(len(selected), -1, -1)
+        read = torch.stack([results[number][2][:, :count] for number in selected])  # (E, B, W, d)
+        states = per_node(self.final, read, real_nodes(words)) * words.unsqueeze(-1)
         losses = {}
         if self.divergence is not None and o.kl_mode != "none":
-            nodes = real_nodes(mask)
-            logits = torch.stack([per_node(self.divergence, generated, nodes) for generated, _, _ in results])
+            nodes = torch.stack([generated for generated, _, _ in results])
+            logits = per_node(self.divergence, nodes, real_nodes(mask.expand(len(results), -1, -1)))  # (2, B, L, k)
             kl_mask = mask & ~is_image if o.kl_nodes == "text" else mask
             losses["kl"] = separation(logits, kl_mask, o.kl_mode, o.kl_cap)
         blocks = BLOCKS if self.image is not None else BLOCKS[:1]

@@ -177,6 +177,19 @@ def test_boundary_emissions_are_added_by_role(name):
         assert {tag for row in head.decode(encoded, batch) for tag in row} <= numbers
 
 
+@pytest.mark.parametrize("worlds", [1, 2])
+def test_gradients_of_a_softmax_in_closed_form_are_those_of_its_loss(worlds):
+    batch, encoded = example("softmax", worlds, read=[5, 1, 4, 2, 3])
+    batch.play_mask = batch.text.word_mask.clone()
+    batch.play_mask[0, 1] = False
+    head = built("softmax", dropout=0.5)
+    wanted = torch.autograd.grad(head.loss(encoded, batch), list(head.parameters()))
+    torch.testing.assert_close(head.gradients_of(encoded, batch)(), list(wanted))
+    assert head.train().gradients_of(encoded, batch) is None  # each step drops other features
+    boundary = torch.zeros(*batch.tags.shape, 3)
+    assert head.eval().gradients_of(dataclasses.replace(encoded, boundary=boundary), batch) is None
+
+
 def test_a_batch_without_a_word_that_was_read_has_loss_zero_and_a_gradient():
     batch = batch_of(QUERY, [True, True], read=[0, 0])
     encoded = states_of(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from mnerkit.data.random_draws import stream
 from mnerkit.methods.heads.chain import Chain
 from mnerkit.methods.heads.head import Head, support_of
 from mnerkit.methods.heads.options import FinetuneOptions
+from mnerkit.methods.heads.softmax import SoftmaxHead
 from mnerkit.methods.heads.transfer import TransferHead
 from mnerkit.methods.post_states import PostStates
 from mnerkit.towers.interface import Encoder, WordStates
@@ -85,7 +86,8 @@ class FinetuneHead(TransferHead):
                 boundary = None if encoded.boundary is None else encoded.boundary[rows].detach()
                 states, share = encoded.states[:, rows].detach(), encoded.head_share
                 fixed = WordStates(states, boundary=boundary, head_share=share)
-                self._tune(groups, lambda: layer.loss(fixed, support))
+                known = layer.gradients_of(fixed, support) if isinstance(layer, SoftmaxHead) else None
+                self._tune(groups, lambda: layer.loss(fixed, support), known)
             else:
                 encoder.train(self.options.tuning_dropout)
                 weights = [weight for weight in encoder.parameters() if weight.requires_grad]
@@ -94,15 +96,25 @@ class FinetuneHead(TransferHead):
                 encoder.eval()
         return layer.eval()
 
-    def _tune(self, groups: list[dict[str, Any]], loss: Callable[[], Tensor]) -> None:
-        """Run the optimiser steps; gradients bypass `backward`, so that DDP's hooks do not fire."""
+    def _tune(
+        self,
+        groups: list[dict[str, Any]],
+        loss: Callable[[], Tensor],
+        known: Callable[[], Sequence[Tensor]] | None = None,
+    ) -> None:
+        """Run the optimiser steps; gradients bypass `backward`, so that DDP's hooks do not fire.
+
+        `known` computes the gradients of all parameters without the loss.
+        """
         groups = [group for group in groups if group["params"]]
         parameters = [parameter for group in groups for parameter in group["params"]]
-        optimiser = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
+        # a few small tensors: most of a step's time is not arithmetic
+        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+        optimiser = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay, fused=fused)
         # the cache of autocast may contain low-precision copies of old weights, or copies without a gradient
         torch.clear_autocast_cache()
         for _ in range(self.options.steps):
-            gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+            gradients = torch.autograd.grad(loss(), parameters, allow_unused=True) if known is None else known()
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient
             optimiser.step()

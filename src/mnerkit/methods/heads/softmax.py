@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -40,6 +41,27 @@ class SoftmaxHead(Head):
         """Cross-entropy: mean over the words of all query rows, summed over environments."""
         words = words_of(encoded, batch)
         return cross_entropy(self._log_p(words, encoded), words.tags(batch), words.play)
+
+    def gradients_of(self, encoded: WordStates, batch: Batch) -> Callable[[], list[Tensor]] | None:
+        """A function that computes the loss's gradients of weight and bias, without autograd, for states that stay.
+
+        None where the layer is not the softmax alone: where it drops features, or adds boundary emissions.
+        """
+        if encoded.boundary is not None or (self.training and self.dropout.p):
+            return None
+        words = words_of(encoded, batch)
+        weight, bias = self.linear.weight, self.linear.bias
+        states = words.states.flatten(0, 2)  # (E * R * W, d)
+        gold = words.tags(batch).flatten().unsqueeze(-1) == torch.arange(len(bias), device=bias.device)
+        share = words.play.flatten().unsqueeze(-1) / words.play.sum().clamp_min(1)
+        gold, share = (each.to(states.dtype).repeat(len(words.states), 1) for each in (gold, share))
+
+        def gradients() -> list[Tensor]:
+            with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
+                errors = (torch.addmm(bias, states, weight.t()).softmax(-1) - gold) * share
+                return [errors.t() @ states, errors.sum(0)]
+
+        return gradients
 
     def divergence(self, encoded: WordStates, batch: Batch, rows: Tensor) -> Tensor:
         """KL between the two environments' distributions over the tags of a word: mean over the words of `rows`."""
