@@ -219,3 +219,19 @@ def test_a_quick_try_computes_no_more_than_it_reads() -> None:
         data.trainer = SimpleNamespace(world_size=1, global_rank=0, **limits)  # type: ignore[assignment]
         data.train_dataloader()
         assert len(data.inputs._groups) == groups
+
+
+def test_the_inputs_of_training_episodes_are_those_of_all_epochs() -> None:
+    data = MnerData(
+        corpus="probe", variant="fewshot", train_types=["PER", "LOC"], test_types=["VEH", "ANI"], n_way=2, k_shot=2,
+        episodes_per_epoch=3,
+    )  # fmt: skip
+    data.connect(Needs(text_tower("tiny-bert", facts=CorpusFacts((), ("the",))).reader), "episodic")
+    data.trainer = SimpleNamespace(world_size=1, global_rank=0, max_epochs=4)  # type: ignore[assignment]
+    data.train_dataloader()
+    (group,) = data.inputs._groups
+    source = data.episodes("train")
+    later = source.episode(11)
+    taken = {post.id for post in group.posts()}
+    assert {source.posts[place].id for place in later.query} <= taken
+    assert len(taken) < len({post.id for post in source.posts}), "a post that no epoch reads is left out"

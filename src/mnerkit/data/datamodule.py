@@ -256,7 +256,10 @@ class MnerData(lightning.LightningDataModule):
         collator, o = self.collator(), self.options
         if self.train_mode == "episodic":
             numbers = TrainEpisodeSampler(o.episodes_per_epoch, world, rank)
-            return self._episode_loader(self.episodes("train"), collator, numbers)
+            # other epochs have other episodes
+            epochs = max(1, getattr(self.trainer, "max_epochs", None) or 1)
+            read = range(epochs * o.episodes_per_epoch)
+            return self._episode_loader(self.episodes("train"), collator, numbers, read)
         posts = self.plain_posts()
         lengths = [collator.length(post) for post in posts]
         batches = LengthBatchSampler(lengths, o.batch_size, self.seed, world, rank)
@@ -285,10 +288,13 @@ class MnerData(lightning.LightningDataModule):
             self.inputs.add(posts, collator, lambda: posts)
         return batch_loader(PostBatches(posts, collator), batches, self.options.workers, self.seed)
 
-    def _episode_loader(self, episodes: Episodes, collator: Collator, numbers: RankSampler) -> BatchLoader:
+    def _episode_loader(
+        self, episodes: Episodes, collator: Collator, numbers: RankSampler, read: Sequence[int] | None = None
+    ) -> BatchLoader:
+        """Batches of episodes; `read` are the numbers of all that the run reads, default: those of the sampler."""
         if self._reads_all(numbers):
-            k_shot = self.options.k_shot
-            self.inputs.add(episodes, collator, lambda: posts_of_episodes(episodes, numbers.items, k_shot))
+            k_shot, read = self.options.k_shot, numbers.items if read is None else read
+            self.inputs.add(episodes, collator, lambda: posts_of_episodes(episodes, read, k_shot))
         return batch_loader(EpisodeBatches(episodes, collator), numbers, self.options.workers, self.seed)
 
     def _reads_all(self, sampler: RankSampler) -> bool:
