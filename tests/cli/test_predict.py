@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_a_data_file_is_an_input_too(checkpoint: Path, folder: Path, capsys: pyt
 
 
 def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
-    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit = ["fit", "--plugin", "hvpnet", "--name", "one", "--runs_dir", str(tmp_path), "--data.limit", "12"]
     fit += ["--model.freeze_vision", "false", "--data.cache", "none", "--trainer.max_steps", "1"]
@@ -142,7 +143,8 @@ def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
         (rows[:1], []),
         ([absent], ["1 pictures missing"]),
     ):
-        caplog.clear()
-        tagger.predict(records, images=folder)
-        said = [each.getMessage() for each in caplog.records]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tagger.predict(records, images=folder)
+        said = [str(each.message) for each in caught]
         assert [line[: len(start)] for line, start in zip(said, wanted, strict=True)] == wanted

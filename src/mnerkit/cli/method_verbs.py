@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -61,16 +62,30 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     ),
     "ckpt_path": ("FILE", "a checkpoint (best.ckpt of a run folder)"),
     "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
+    "text": ("TEXT", "tag this text, and print it with its entities (or write --output)"),
+    "image": ("FILE", "with --text: its picture, or pictures"),
+    "caption": ("TEXT", "with --text: a caption for each picture, for methods that read captions"),
     "input": (
         "FILE",
-        "JSON lines {id, words | text, images}, or a data file of posts; `-` is standard input. With images optionally "
+        "JSON lines {id, words | text, images}, a data file of posts, a table (.csv, .tsv: columns id, text or words, "
+        "images, captions) or texts (.txt, one a line); `-` is standard input. With images optionally "
         'one value for each of them: captions, texts; boxes, [{"box": [x0, y0, x1, y1], "score": 0.9}, ...] each, in '
         'pixels, or with "unit": "shares" in shares of width and height, for methods that look at objects (without, '
         "these see set places of the picture); relevance, scores from 0 to 1, for methods that need them",
     ),
     "output": (
         "FILE",
-        "JSON lines with entities, word and character offsets; a pipe, a device or `-` (standard output) is written to",
+        "the posts with their entities, as --output_format says; a pipe, a device or `-` (standard output) is written "
+        "to",
+    ),
+    "input_format": (
+        "jsonl|csv|tsv|text",
+        "what the input is where its lines don't show it (default: by its name)",
+    ),
+    "output_format": (
+        "jsonl|csv|conll|html|text",
+        "JSON lines with word and character offsets, a table of entities, columns with BIO tags, a page, or lines to "
+        "read (default: by the name: .csv, .conll, .html; else jsonl)",
     ),
     "on_bad_line": (
         "stop|skip",
@@ -89,7 +104,9 @@ _READ: dict[str, dict[str, Any]] = {
     "checkpoint_minutes": {"default": Place.checkpoint_minutes},
     "threshold": {"type": share, "default": 0.0},
     "on_bad_line": {"choices": ("stop", "skip"), "default": "stop"},
-    **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger")},
+    "input_format": {"choices": ("jsonl", "csv", "tsv", "text")},
+    "output_format": {"choices": ("jsonl", "csv", "conll", "html", "text")},
+    **{name: {"nargs": "+"} for name in ("seeds", "baseline", "logger", "image", "caption")},
 }
 FLAGS = {
     "fit": (
@@ -98,8 +115,8 @@ FLAGS = {
     ),
     **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir", MATMUL)),
     "predict": (
-        *("ckpt_path", "input", "output", "images", "support", "plugin", "tower_dir", "threshold", "on_bad_line"),
-        *("resume", "overwrite"),
+        *("ckpt_path", "text", "image", "caption", "input", "output", "input_format", "output_format", "images"),
+        *("support", "plugin", "tower_dir", "threshold", "on_bad_line", "resume", "overwrite"),
     ),
     # `mnerkit.cli.drawing` and `importing` read their own flags
     **dict.fromkeys(("draw adjacency", "draw attention", "draw tsne", "import"), ()),
@@ -127,8 +144,8 @@ def main(verb: str, argv: Sequence[str]) -> int:
     if verb == "fit":
         return _fit_seeds(options) if options.seeds else _fit(options)
     if not options.ckpt_path:
-        files = "--ckpt_path FILE --input FILE --output FILE" if verb == "predict" else "--ckpt_path FILE"
-        raise UsageError(f"`mnerkit {verb}` needs {files} (a checkpoint is best.ckpt of a run folder)")
+        rest = " --text TEXT, or --input FILE --output FILE" if verb == "predict" else ""
+        raise UsageError(f"`mnerkit {verb}` needs a checkpoint (best.ckpt of a run folder): mnerkit {verb} FILE{rest}")
     return _predict(options) if verb == "predict" else _score(options, "dev" if verb == "validate" else "test")
 
 
@@ -188,17 +205,22 @@ def _score(options: argparse.Namespace, split: str) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    """Tag the posts of `--input` with `--ckpt_path` and write `--output`."""
+    """Tag `--text`, or the posts of `--input`, with `--ckpt_path`."""
+    if options.text is not None:
+        return _predict_text(options)
+    for name in ("image", "caption"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} goes with --text; the posts of --input name their own")
     for name in ("input", "output"):
         if not getattr(options, name):
-            raise UsageError(f"`mnerkit predict` needs --{name}; it takes --ckpt_path FILE --input FILE --output FILE")
+            raise UsageError(
+                f"`mnerkit predict` needs --{name}; it takes a checkpoint, and --text TEXT or --input FILE and "
+                "--output FILE"
+            )
     source, target = options.input, options.output
     if source != "-" and not Path(source).exists():
         raise DataError(f"--input {source}: no such file")
-    if target != "-":
-        out_file(target, True, "--output")
-        if Path(source).is_file() and Path(target).exists() and Path(target).samefile(source):
-            raise UsageError("--output is the input file; give another one")
+    _check_output(target, source)
     from mnerkit.runs.predict import predict_file
     from mnerkit.runs.prediction_file import is_stream
 
@@ -213,6 +235,8 @@ def _predict(options: argparse.Namespace) -> int:
             support=Path(options.support) if options.support else None,
             tower_dir=options.tower_dir,
             threshold=options.threshold,
+            input_format=options.input_format,
+            output_format=options.output_format,
             on_bad_line=options.on_bad_line,
             resume=options.resume,
             overwrite=options.overwrite,
@@ -226,6 +250,49 @@ def _predict(options: argparse.Namespace) -> int:
     # where the posts go to standard output, nothing else does
     show(f"{count} posts -> {target}", to=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
     return 0
+
+
+def _predict_text(options: argparse.Namespace) -> int:
+    """Tag `--text`: print it with its entities, or write it as a file of one post."""
+    for name in ("input", "images", "resume", "input_format"):
+        if getattr(options, name):
+            raise UsageError(f"--{name} has no effect with --text, whose pictures are --image FILE")
+    target = options.output
+    if target is not None:
+        _check_output(target)
+    from mnerkit.runs.output_forms import output_form
+    from mnerkit.runs.predict import predict_text
+    from mnerkit.runs.prediction_file import Progress, output
+
+    rows, remarks = predict_text(
+        options.ckpt_path,
+        options.text,
+        images=[Path(file) for file in options.image or ()],
+        captions=options.caption or (),
+        plugin=options.plugin,
+        dotted=options.dotted,
+        support=Path(options.support) if options.support else None,
+        tower_dir=options.tower_dir,
+        threshold=options.threshold,
+    )
+    for remark in remarks:
+        complain(remark)
+    if target is None and options.output_format in (None, "text"):
+        coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        show(*rows.lines(coloured))
+        return 0
+    form, begun = output_form(target or "-", options.output_format), Progress(job={}, replaces=options.overwrite)
+    with output(target or "-", begun, False, form.printable) as (file, progress):
+        file.add(form.write(rows, rows.types, True).encode("utf-8", "backslashreplace"), progress)
+        file.finish()
+    return 0
+
+
+def _check_output(target: str, source: str | None = None) -> None:
+    if target != "-":
+        out_file(target, True, "--output")
+        if source and Path(source).is_file() and Path(target).exists() and Path(target).samefile(source):
+            raise UsageError("--output is the input file; give another one")
 
 
 # ---------------------------------------------------------------------- reading
@@ -293,6 +360,10 @@ def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", nargs="*")
     # of words with one dash, -1e-3 is a value, too; argparse's own pattern takes -1 and -0.1 alone
     parser._negative_number_matcher = re.compile("-[^-]")
+    if argv and not argv[0].startswith("-") and "ckpt_path" in FLAGS[verb]:
+        argv = ["--ckpt_path", *argv]
+        if any(word.partition("=")[0] == "--ckpt_path" for word in argv[1:]):
+            raise UsageError(f"two checkpoints: {argv[1]} and that of --ckpt_path; give one of them")
     options, rest = parser.parse_known_args(argv)
     if rest and not rest[0].startswith("-"):
         raise UsageError(f"expected an option, got {rest[0]!r}; options look like --model.lr 1e-3")

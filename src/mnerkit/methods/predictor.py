@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -25,9 +25,8 @@ from mnerkit.methods import checkpoint
 from mnerkit.methods.evaluation import reads_windows
 from mnerkit.methods.former_interface import former_attribute
 from mnerkit.methods.method import Method
+from mnerkit.methods.tagged_posts import TaggedPosts
 from mnerkit.towers.frozen.memory import FeatureMemory
-
-_log = logging.getLogger("mnerkit.methods")
 
 
 class Predictor:
@@ -174,8 +173,8 @@ class Predictor:
 
     def predict(
         self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None, threshold: float = 0.0
-    ) -> list[dict[str, Any]]:
-        """Predict the entities of posts given as records.
+    ) -> TaggedPosts:
+        """Predict the entities of posts given as records; what is wrong with their pictures is warned of (`warnings`).
 
         Args:
             posts: `{"words": [...]}` or `{"text": "..."}`, optionally with `id` and `images` (file names), and with
@@ -185,8 +184,9 @@ class Predictor:
             threshold: least score of an entity, from 0 to 1.
 
         Returns:
-            One record for each post: id, words, text if given, and `entities` with type, word offsets (`start`, `end`),
-            character offsets (`char_start`, `char_end`), text and score.
+            A list of one record for each post: id, words, text if given, and `entities` with type, word offsets
+            (`start`, `end`), character offsets (`char_start`, `char_end`), text and score. Printed, it is a line a
+            post; in a notebook, coloured text.
 
         Raises:
             UsageError: the threshold is no probability, or the method gives no scores.
@@ -194,12 +194,22 @@ class Predictor:
         """
         folders = ImageFolders([Path(images) if images is not None else Path()])
         notes = RecordNotes()
-        read = (post_of(record, f"post {number}", str(number), folders, notes) for number, record in enumerate(posts))
+        numbers: dict[int, int] = {}  # ids that are numbers, by place
+
+        def read() -> Iterator[Post]:
+            for number, record in enumerate(posts):
+                post = post_of(record, f"post {number}", str(number), folders, notes)
+                if post.numbered:
+                    numbers[number] = int(post.id)
+                yield post
+
         self._reset_counts()
         self.threshold = threshold
-        rows = list(self.rows(self.stream(read)))
+        rows = TaggedPosts(self.rows(self.stream(read())), self.types)
+        for place, number in numbers.items():
+            rows[place]["id"] = number
         for warning in (*self.warnings(), *notes.remarks()):
-            _log.warning("%s", warning)
+            warnings.warn(warning, stacklevel=2)
         return rows
 
 

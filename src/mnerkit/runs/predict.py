@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -15,12 +16,14 @@ from mnerkit.data.batches.input_reader import BLOCK_LINES, BadLine
 from mnerkit.errors import DataError, UsageError, first_line
 from mnerkit.printable import printable
 from mnerkit.release import RELEASE
+from mnerkit.runs.output_forms import OutputForm, output_form
 from mnerkit.runs.prediction_file import STDIO, Progress, output
 from mnerkit.runs.reporting import quiet
 
 if TYPE_CHECKING:
     from mnerkit.data.corpus.post import Post
     from mnerkit.methods.predictor import Predictor
+    from mnerkit.methods.tagged_posts import TaggedPosts
 
 
 def predict_file(
@@ -34,6 +37,8 @@ def predict_file(
     support: Path | None = None,
     tower_dir: str | None = None,
     threshold: float = 0.0,
+    input_format: str | None = None,
+    output_format: str | None = None,
     on_bad_line: Literal["stop", "skip"] = "stop",
     resume: bool = False,
     overwrite: bool = False,
@@ -45,15 +50,17 @@ def predict_file(
 
     Args:
         ckpt: a checkpoint, or the folder of a run.
-        source: JSON lines, or a data file of posts; `-` is standard input.
-        target: JSON lines with entities, word and character offsets. A pipe, a device and `-` (standard output) are
-            written to.
+        source: JSON lines, a data file of posts, a table or texts; `-` is standard input.
+        target: the posts with their entities. A pipe, a device and `-` (standard output) are written to.
         plugin: refuse a checkpoint of another method.
         dotted: options of decoding, as text by dotted name.
         images: folder of the pictures that the source names; default: the source's.
         support: labelled posts in place of the checkpoint's support.
         tower_dir: folder with a frozen tower's weights.
         threshold: least score of an entity, from 0 to 1.
+        input_format: a name of `mnerkit.data.batches.inputs.FORMATS`, for an input that neither begins with `IMGID:`
+            nor looks like JSON; default: by the source's name.
+        output_format: a name of `mnerkit.runs.output_forms.FORMS`; default: by the target's name.
         on_bad_line: at a line that can't be read, `stop` or `skip` it: its place holds a record with the error.
         resume: go on with the finished blocks of the same job, if there are any.
         overwrite: replace the target; without `resume`, begin anew.
@@ -70,21 +77,27 @@ def predict_file(
     quiet()
     source, target = str(source), str(target)
     folder = images or (Path() if source == STDIO else Path(source).parent)
-    job = _job(ckpt, dotted, folder, support, threshold, block_lines)
-    with _opened(source) as stream, output(target, Progress(job=job, replaces=overwrite), resume) as (file, progress):
+    form = output_form(target, output_format)
+    job = _job(ckpt, dotted, folder, support, threshold, block_lines, form)
+    begun = Progress(job=job, replaces=overwrite)
+    with _opened(source) as stream, output(target, begun, resume, form.printable) as (file, progress):
         if progress.bad and on_bad_line == "stop":
             raise UsageError(
                 f"the unfinished output holds {progress.bad} lines that were skipped; give --on_bad_line skip again"
             )
-        from mnerkit.data.batches.inputs import input_reader, picture_folder
+        from mnerkit.data.batches.inputs import form_of, input_reader, picture_folder
         from mnerkit.data.corpus.records import RecordNotes
 
         notes = RecordNotes()
         folders = picture_folder(folder)
         predictor = _predictor(ckpt, plugin, dotted, folder, support, tower_dir)
         predictor.threshold = threshold
+        if form.name != "jsonl" and not hasattr(predictor.method, "head"):
+            raise UsageError(
+                f"--output_format {form.name}: {predictor.method.plugin} tags nothing; its scores are written as JSON lines"
+            )
         name = "standard input" if source == STDIO else source
-        reader = input_reader(stream, name, folders, predictor.collator.check, notes)
+        reader = input_reader(stream, name, folders, predictor.collator.check, notes, form_of(source, input_format))
         reader.go_to(progress.place)
         earlier = progress.posts
         with _bar(progress.posts) as bar:
@@ -92,7 +105,7 @@ def predict_file(
                 bad = [item for item in block if isinstance(item, BadLine)]
                 if bad and on_bad_line == "stop":
                     raise DataError(_stopped(bad[0], progress))
-                rows = _rows(predictor, block, bar)
+                rows, first = _rows(predictor, block, bar), not progress.posts + progress.bad
                 progress = progress.model_copy(
                     update={
                         "place": reader.place,
@@ -101,19 +114,79 @@ def predict_file(
                         "first_bad": progress.first_bad or (first_line(bad[0].message) if bad else ""),
                     }
                 )
-                content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                if content:
+                if rows:
+                    content = form.write(rows, predictor.types, first)
                     progress = file.add(content.encode("utf-8", "backslashreplace"), progress)
                 _return_memory()
         if not progress.posts + progress.bad:
             raise DataError(f"--input {source} holds no posts")
         file.finish()
     since = f" (without the first {earlier} posts, which were tagged before --resume)" if earlier else ""
-    remarks = [f"{remark}{since}" for remark in (*predictor.warnings(), *notes.remarks())]
+    remarks = [f"{remark}{since}" for remark in (*reader.remarks(), *predictor.warnings(), *notes.remarks())]
     return progress.posts, [*remarks, *_bad_lines(progress)]
 
 
-def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any) -> list[dict[str, Any]]:
+def predict_text(
+    ckpt: str | Path,
+    text: str,
+    *,
+    images: Sequence[Path] = (),
+    captions: Sequence[str] = (),
+    plugin: str | None = None,
+    dotted: Mapping[str, str | None] | None = None,
+    support: Path | None = None,
+    tower_dir: str | None = None,
+    threshold: float = 0.0,
+) -> tuple[TaggedPosts, list[str]]:
+    """Tag one text.
+
+    Args:
+        ckpt: a checkpoint, or the folder of a run.
+        text: the post's text.
+        images: files of its pictures.
+        captions: one for each picture.
+        plugin: refuse a checkpoint of another method.
+        dotted: options of decoding, as text by dotted name.
+        support: labelled posts in place of the checkpoint's support.
+        tower_dir: folder with a frozen tower's weights.
+        threshold: least score of an entity, from 0 to 1.
+
+    Returns:
+        The post, and remarks about its pictures.
+
+    Raises:
+        DataError: no such picture, an empty text, or one that the method can't read.
+        CheckpointError: no checkpoint, or a damaged one.
+        UsageError: the method tags nothing.
+    """
+    quiet()
+    for path in images:
+        if not path.is_file():
+            raise DataError(f"there is no picture {path}.")
+    from mnerkit.data.corpus.post import ImageRef
+    from mnerkit.data.corpus.records import RecordNotes, post_of
+    from mnerkit.methods.tagged_posts import TaggedPosts
+
+    notes = RecordNotes()
+    post = post_of({"text": text}, "the text", "1", None, notes)
+    if not post.words:
+        raise DataError("the text has no words.")
+    if captions and len(captions) != len(images):
+        raise UsageError(f"{len(images)} pictures but {len(captions)} captions; give one for each, in order")
+    pictures = [ImageRef(path.name, path) for path in images]
+    if captions:
+        pictures = [replace(each, caption=caption) for each, caption in zip(pictures, captions, strict=True)]
+    predictor = _predictor(ckpt, plugin, dotted, Path(), support, tower_dir)
+    if not hasattr(predictor.method, "head"):
+        raise UsageError(f"{predictor.method.plugin} tags nothing; give its posts with --input")
+    predictor.threshold = threshold
+    post = replace(post, images=tuple(pictures))
+    predictor.collator.check(post)
+    rows = TaggedPosts(_rows(predictor, [post], None), predictor.types)
+    return rows, [*predictor.warnings(), *notes.remarks()]
+
+
+def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any | None) -> list[dict[str, Any]]:
     """A record for each line of a block, in order; posts of like length are tagged together."""
     import torch
 
@@ -124,7 +197,10 @@ def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any) -> li
     answers = predictor.stream(posts[place] for place in order)
     for place, row in zip(order, predictor.rows(answers), strict=True):
         rows[place] = row
-        bar.update()
+        if posts[place].numbered:
+            row["id"] = posts[place].given_id
+        if bar is not None:
+            bar.update()
     return rows
 
 
@@ -194,6 +270,7 @@ def _job(
     support: Path | None,
     threshold: float,
     lines: int,
+    form: OutputForm,
 ) -> dict[str, str]:
     """What decides on the output besides the input, which is known by the digest of the part that was read."""
     file = Path(ckpt)
@@ -204,6 +281,7 @@ def _job(
         "support": _digest(support) if support else "",
         "threshold": str(threshold),
         "size of a block": str(lines),
+        "output format": form.name,
         "release of mnerkit": RELEASE,
     }
 

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
@@ -57,12 +57,14 @@ class Progress(Content):
 class StreamOutput:
     """An output that is written to and never replaced: standard output, a pipe or a device."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, escape: Callable[[str], str] = printable_json) -> None:
         """Open it.
 
         Args:
             name: `-`, or the path of a pipe or device.
+            escape: makes the text of a block safe for a terminal.
         """
+        self._escape = escape
         own = name in (STDIO, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
         descriptor = _DESCRIPTOR.fullmatch("/dev/fd/2" if name == "/dev/stderr" else name)
         self.name = "standard output" if own else name
@@ -82,7 +84,7 @@ class StreamOutput:
         """
         try:
             with writing_to(self.name):
-                self._stream.write(printable_json(content.decode()).encode())
+                self._stream.write(self._escape(content.decode()).encode())
                 self._stream.flush()
         except BrokenPipeError:
             if self._own:
@@ -246,13 +248,16 @@ def is_stream(name: str) -> bool:
 
 
 @contextmanager
-def output(name: str, begun: Progress, resume: bool) -> Iterator[tuple[StreamOutput | FileOutput, Progress]]:
+def output(
+    name: str, begun: Progress, resume: bool, escape: Callable[[str], str] = printable_json
+) -> Iterator[tuple[StreamOutput | FileOutput, Progress]]:
     """The output of a job, open, and what is finished of it.
 
     Args:
         name: path of the file, pipe or device, or `-`; where a link stands, the file that it leads to is written.
         begun: nothing finished, of this job.
         resume: go on with what is finished of it.
+        escape: makes the text of a block safe for a terminal, where it is written to.
 
     Raises:
         UsageError: as `FileOutput.begin`; or nothing can be resumed, as the output is no file.
@@ -261,7 +266,7 @@ def output(name: str, begun: Progress, resume: bool) -> Iterator[tuple[StreamOut
     if is_stream(name):
         if resume:
             raise UsageError(f"--resume has no effect on {name}, which is no file: what was written can't be read back")
-        opened = StreamOutput(name)
+        opened = StreamOutput(name, escape)
     else:
         opened = FileOutput(Path(os.path.realpath(name)) if os.path.islink(name) else Path(name))
     try:

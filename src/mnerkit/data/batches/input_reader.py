@@ -6,26 +6,34 @@ on from there, if the input still begins with the same bytes.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import Field
 
+from mnerkit.data.corpus.foreign_columns import is_tag
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import MAX_LIST, bio_posts, record_of
+from mnerkit.data.corpus.records import KEYS, MOST_SHOWN
 from mnerkit.data.corpus.text_lines import MAX_LINE, decoded, is_blank
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, shown
 from mnerkit.strict_json import loads
 from mnerkit.validation import Content
 
 BLOCK_LINES = 4096  # lines of a block; posts where a post has several lines
 BLOCK_BYTES = 16 << 20  # a block ends here at the latest, so that long lines don't fill the memory
 
-Form = Literal["", "lines", "columns", "list"]
+Form = Literal["", "lines", "columns", "list", "texts", "csv", "tsv"]
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+# of a table's columns: names that are read as others, those that hold words or tags, and what separates pictures
+_COLUMN_NAMES = {"image": "images", "caption": "captions"}
+_OF_WORDS = ("words", "tokens", "tags", "label", "ner_tags")
+_BETWEEN_PICTURES = ";"
 
 _MARK = b"\xef\xbb\xbf"  # byte order mark
 _POST = b"IMGID:"
@@ -38,13 +46,16 @@ class Place(Content):
         lines: number of lines, or of records of a JSON list.
         size: number of bytes.
         digest: SHA-256 of these bytes (of a list: of its records), as hex.
-        form: `lines` (a record each), `columns` (IMGID/BIO) or `list` (one JSON list); empty before the first line.
+        form: `lines` (a record each), `columns` (IMGID/BIO), `list` (one JSON list), `texts` (a post's text each), or
+            `csv` and `tsv` (tables with a head); empty before the first line.
+        head: names of a table's columns.
     """
 
     lines: Annotated[int, Field(ge=0)] = 0
     size: Annotated[int, Field(ge=0)] = 0
     digest: str = hashlib.sha256().hexdigest()
     form: Form = ""
+    head: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,13 +97,16 @@ class InputReader:
         name: what it is called in messages.
         post: makes the post of a record (which is given with its place and number), or completes one of columns; it
             raises a `DataError` about what can't be read.
+        form: the form of an input that neither begins with `IMGID:` nor looks like JSON.
 
     Attributes:
         place: how far it has read; complete blocks only.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, post: Callable[[Any, str, str], Post]) -> None:
-        self.name, self.place = name, Place()
+    def __init__(
+        self, stream: BinaryIO, name: str, post: Callable[[Any, str, str], Post], form: Form = "lines"
+    ) -> None:
+        self.name, self.place, self._form = name, Place(), form
         self._stream, self._post = stream, post
         self._ahead: bytes | None = None  # a line that was read and belongs to what comes next
         self._lines, self._size, self._digest = 0, 0, hashlib.sha256()
@@ -162,12 +176,32 @@ class InputReader:
                 self._count(raw)
                 yield None
                 continue
-            form: Form = "columns" if text.startswith(_POST) else "list" if text.lstrip().startswith(b"[") else "lines"
+            form = self._form_of(text)
             self._ahead, self.place = raw, self.place.model_copy(update={"form": form})
             if form == "list":  # whose records are counted, not its lines
                 self._lines, self._size, self._digest = 0, 0, hashlib.sha256()
-        readers = {"": self._none, "lines": self._records, "columns": self._columns, "list": self._list}
+        readers = {
+            **{"": self._none, "lines": self._records, "texts": self._records, "columns": self._columns},
+            **{"list": self._list, "csv": self._table, "tsv": self._table},
+        }
         yield from readers[self.place.form]()
+
+    def _form_of(self, first: bytes) -> Form:
+        """The form of an input, by its first line that is not blank."""
+        if first.startswith(_POST):
+            return "columns"
+        start = first.lstrip()[:1]
+        if self._form in DELIMITERS and start != b"{":
+            return self._form
+        tagged = is_tag(first.decode("utf-8", "replace").split()[-1])
+        return "list" if start == b"[" else "lines" if start == b"{" or tagged else self._form
+
+    def remarks(self) -> Iterator[str]:
+        """What the input was taken for, where its lines don't say it themselves."""
+        if self.place.form == "texts":
+            yield f"{self.name}: each line was read as the text of a post"
+        elif self.place.form in DELIMITERS:
+            yield f"{self.name} was read as a table of the columns {', '.join(map(shown, self.place.head))}"
 
     def _none(self) -> Iterator[None]:
         yield from ()
@@ -205,7 +239,7 @@ class InputReader:
                 if is_blank(text):
                     yield None
                     continue
-                record = record_of(text, where)
+                record = {"text": text} if self.place.form == "texts" else record_of(text, where)
                 yield self._post(record, where, str(number))
             except DataError as problem:
                 yield self._bad(problem, number, where, record)
@@ -234,6 +268,36 @@ class InputReader:
                 if lines and start.startswith(_POST):
                     id_ = lines[0][1].removeprefix("IMGID:").strip(" ")
                 yield self._bad(wrong, number, f"{self.name}:{number}", {"id": id_} if id_ else None)
+
+    def _table(self) -> Iterator[Post | BadLine | None]:
+        """The posts of a table, whose first row names its columns."""
+        rows = csv.reader(iter(self._table_line, None), delimiter=DELIMITERS[self.place.form], strict=True)
+        while True:
+            number, record = self._lines + 1, None
+            where = f"{self.name}:{number}"
+            try:
+                cells = next(rows, None)
+                if cells is None:
+                    return
+                if not any(map(str.strip, cells)):
+                    yield None
+                elif not self.place.head:
+                    self.place = self.place.model_copy(update={"head": _head(cells, where)})
+                    yield None
+                else:
+                    record = _cells_as_record(self.place.head, cells, where)
+                    yield self._post(record, where, str(number))
+            except csv.Error as wrong:
+                problem = DataError(f"{where}: no row of a table: {wrong}. Is a quotation mark left open?")
+                yield self._bad(problem, number, where, None)
+            except DataError as wrong:
+                if not self.place.head:  # without which no row can be read
+                    raise
+                yield self._bad(wrong, number, where, record)
+
+    def _table_line(self) -> str | None:
+        raw = self._next()
+        return None if raw is None else self._text(raw).removeprefix("\ufeff") + "\n"
 
     def _list(self) -> Iterator[Post | BadLine | None]:
         """The records of a JSON list, which is read whole."""
@@ -269,5 +333,42 @@ class InputReader:
             where, text = inside.group().removesuffix(": "), text[inside.end() :]
         id_ = record.get("id") if isinstance(record, dict) else None
         known = isinstance(id_, str | int) and not isinstance(id_, bool) and id_ != ""
-        shown = str(id_).encode("utf-8", "backslashreplace").decode() if known else None
-        return BadLine(number, text.removeprefix(f"{where}: "), where, shown)
+        id_text = str(id_).encode("utf-8", "backslashreplace").decode() if known else None
+        return BadLine(number, text.removeprefix(f"{where}: "), where, id_text)
+
+
+def _head(cells: Sequence[str], where: str) -> tuple[str, ...]:
+    """The names of a table's columns.
+
+    Raises:
+        DataError: one stands twice, or no column holds texts or words.
+    """
+    names = [cell.strip() for cell in cells]
+    head = tuple(_COLUMN_NAMES.get(name.lower(), name.lower() if name.lower() in KEYS else name) for name in names)
+    found = f"Its columns are {', '.join(map(shown, names[:MOST_SHOWN]))}"
+    if len(set(head)) < len(head):
+        twice = next(name for name in head if head.count(name) > 1)
+        raise DataError(f"{where}: a table with the column {shown(twice)} twice.\n{found}.")
+    if not {"text", "words", "tokens"} & {*head}:
+        raise DataError(
+            f"{where}: the first row of a table names its columns, and none is 'text' or 'words'.\n{found}; accepted "
+            "are id, text or words, images and captions."
+        )
+    return head
+
+
+def _cells_as_record(head: Sequence[str], cells: Sequence[str], where: str) -> dict[str, Any]:
+    """A row of a table as a record; empty cells are left out, but for a text's."""
+    if len(cells) != len(head):
+        raise DataError(f"{where}: a row of {len(cells)} cells in a table of {len(head)} columns.")
+    record: dict[str, Any] = {}
+    for name, cell in zip(head, cells, strict=True):
+        if name in _OF_WORDS:
+            record[name] = cell.split()
+        elif name == "images":
+            record[name] = [each.strip() for each in cell.split(_BETWEEN_PICTURES) if each.strip()]
+        elif name == "captions":
+            record[name] = [cell] if cell else []
+        elif cell or name == "text":
+            record[name] = cell
+    return record

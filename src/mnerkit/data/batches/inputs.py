@@ -8,18 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mnerkit.data.batches.input_reader import InputReader
+from mnerkit.data.batches.input_reader import Form, InputReader
 from mnerkit.data.corpus.corpus_files import ImageFolders
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import check_tags
 from mnerkit.data.corpus.records import RecordNotes, post_of
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, UsageError
 
 _log = logging.getLogger("mnerkit.data")
 
+# of inputs whose content doesn't tell: as `--input_format` names them, and as files end
+FORMATS: dict[str, Form] = {"jsonl": "lines", "csv": "csv", "tsv": "tsv", "text": "texts"}
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".txt": "text"}
+
 
 def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterator[Post]:
-    """Posts to tag, read as they are asked for: records as `post_of` takes them, or IMGID/BIO.
+    """Posts to tag, read as they are asked for: records as `post_of` takes them, IMGID/BIO, or as `form_of` says.
 
     A `text` that is one string is split by `mnerkit.data.corpus.tweet_tokenizer.split_text`, and the post keeps it
     with the offsets of its words. Without `id` a post gets its line number.
@@ -36,11 +40,26 @@ def read_input(path: Path | str, image_root: Path | str | None = None) -> Iterat
     notes = RecordNotes()
     try:
         with open(path, "rb") as stream:
-            yield from input_reader(stream, str(path), folders, notes=notes).posts()
+            reader = input_reader(stream, str(path), folders, notes=notes, form=form_of(path))
+            yield from reader.posts()
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
+    for remark in reader.remarks():
+        _log.warning("%s", remark)
     for remark in notes.remarks():
         _log.warning("%s: %s", path, remark)
+
+
+def form_of(path: Path | str, asked: str | None = None) -> Form:
+    """The form of an input whose content doesn't tell it: what was asked for, else by its name, else JSON lines.
+
+    Raises:
+        UsageError: no such format.
+    """
+    name = _SUFFIXES.get(Path(path).suffix.lower(), "jsonl") if asked is None else asked
+    if name not in FORMATS:
+        raise UsageError(f"input format {name!r}: give one of {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
 def input_reader(
@@ -49,6 +68,7 @@ def input_reader(
     folders: ImageFolders,
     check: Callable[[Post], None] | None = None,
     notes: RecordNotes | None = None,
+    form: Form = "lines",
 ) -> InputReader:
     """A reader of posts to tag.
 
@@ -58,6 +78,7 @@ def input_reader(
         folders: where its pictures are looked up.
         check: raises a `DataError` about a post that the method can't read.
         notes: counts keys of records that are not read.
+        form: the form of an input that neither begins with `IMGID:` nor looks like JSON.
     """
 
     def post(record: Any, where: str, number: str) -> Post:
@@ -71,7 +92,7 @@ def input_reader(
             check(read)
         return read
 
-    return InputReader(stream, name, post)
+    return InputReader(stream, name, post, form)
 
 
 def picture_folder(folder: Path) -> ImageFolders:

@@ -115,6 +115,7 @@ class Post:
         text: the raw text when the post was given as text, else None.
         offsets: (start, end) of each word in `text`.
         truth: ground truth, for generated posts.
+        numbered: whether the id was given as a number.
     """
 
     id: str
@@ -124,6 +125,12 @@ class Post:
     text: str | None = None
     offsets: tuple[tuple[int, int], ...] | None = None
     truth: Truth | None = None
+    numbered: bool = False
+
+    @property
+    def given_id(self) -> str | int:
+        """The id as it was given."""
+        return int(self.id) if self.numbered else self.id
 
     def records(self, spans: Iterable[Entity]) -> Iterator[dict[str, Any]]:
         """Entities as plain data: word offsets, and character offsets into the text (or the words joined by blanks)."""

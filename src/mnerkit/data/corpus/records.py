@@ -152,7 +152,7 @@ def post_of(
     identity = default_id if id_ is None or id_ == "" else clean(str(id_), where)
     if identity.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", identity):
         raise DataError(f"{where}: the id {identity[:80]!r} is a path.\nIt must be a name: not absolute, without '..'.")
-    return Post(identity, words, tags, tuple(images), text, offsets)
+    return Post(identity, words, tags, tuple(images), text, offsets, numbered=isinstance(id_, int))
 
 
 def _with_our_keys(record: dict[Any, Any], where: str, notes: RecordNotes) -> dict[Any, Any]:

@@ -7,7 +7,6 @@ import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from mnerkit.data.corpus.tags import entities
 from mnerkit.errors import UsageError
 from mnerkit.methods.figures.graphs import PostGraph
 from mnerkit.printable import one_line
+from mnerkit.type_colours import colours_of
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; one an entity type
-COLOURS = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DPI = 130
 # inches
 CELL, SMALLEST = 0.165, 3.4
@@ -61,7 +59,7 @@ class _Drawing:
 
     def __init__(self, graph: PostGraph, figure_class: Any) -> None:
         self.graph = graph
-        self.colours = dict(zip(graph.prediction.types, cycle(COLOURS), strict=False))
+        self.colours = colours_of(graph.prediction.types)
         self.labels = [_short(label) for label in graph.labels]
         # of each word that is a node, the colour of its entity
         self.word_colours = [self.colours.get(kind, "black") if kind else None for kind in graph.word_types]
