@@ -22,7 +22,7 @@ FACE = "mnerkit"
 # `encoders` and `tagging` are the names that `towers` and `methods` had at the start commit.
 FLOORS = (
     {"printable"},
-    {"errors", "text_table", "templates", "import_hooks", "atomic_files", "release"},
+    {"errors", "text_table", "type_colours", "templates", "import_hooks", "atomic_files", "release"},
     {"strict_json", "plain_yaml", "torch_archive", "validation", "stop_signals"},
     {"options"},
     {"registry"},

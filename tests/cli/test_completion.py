@@ -38,7 +38,7 @@ def completed(line: str, folder: Path) -> list[str]:
         ("mnerkit fit --config twitter2017-b", ["twitter2017-bert"]),
         ("mnerkit fit --plugin mousing --ablation no_im", ["no_image"]),
         ("mnerkit fit --plugin no_such_method --se", ["--seed", "--seeds"]),
-        ("mnerkit predict --plugin gmf --inp", ["--input"]),
+        ("mnerkit predict --plugin gmf --inp", ["--input", "--input_format"]),
         ("mnerkit data sta", ["stats"]),
         ("mnerkit data show probe --sp", ["--split"]),
         ("mnerkit data show probe --split ", ["train", "dev", "test"]),

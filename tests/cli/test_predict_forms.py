@@ -1,4 +1,4 @@
-"""`mnerkit predict` for people: one text, tables and plain texts as input, tables, columns, pages and lines as output."""
+"""`mnerkit predict` for people: one text; tables and texts as input; tables, columns, pages and lines as output."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_text_on_the_command_line_is_printed_with_its_entities(
     target = tmp_path / "one.html"
     assert main(["predict", str(checkpoint), "--text", text, "--output", str(target)]) == 0
     assert row["entities"][0]["text"] in target.read_text()
-    assert main(["predict", str(checkpoint), "--text", text, "--output", str(target)]) == 1
+    assert main(["predict", str(checkpoint), "--text", text, "--output", str(target)]) == 2
     assert "exists" in capsys.readouterr().err
 
 
@@ -97,7 +97,7 @@ def test_what_cannot_be_is_said_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["predict", str(checkpoint), *argv]) == 1
+    assert main(["predict", str(checkpoint), *argv]) in (1, 2)
     assert said in capsys.readouterr().err
 
 

@@ -145,7 +145,9 @@ def main(verb: str, argv: Sequence[str]) -> int:
         return _fit_seeds(options) if options.seeds else _fit(options)
     if not options.ckpt_path:
         rest = " --text TEXT, or --input FILE --output FILE" if verb == "predict" else ""
-        raise UsageError(f"`mnerkit {verb}` needs a checkpoint (best.ckpt of a run folder): mnerkit {verb} FILE{rest}")
+        raise UsageError(
+            f"`mnerkit {verb}` needs a checkpoint (best.ckpt of a run folder): mnerkit {verb} --ckpt_path FILE{rest}"
+        )
     return _predict(options) if verb == "predict" else _score(options, "dev" if verb == "validate" else "test")
 
 

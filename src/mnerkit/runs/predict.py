@@ -94,7 +94,7 @@ def predict_file(
         predictor.threshold = threshold
         if form.name != "jsonl" and not hasattr(predictor.method, "head"):
             raise UsageError(
-                f"--output_format {form.name}: {predictor.method.plugin} tags nothing; its scores are written as JSON lines"
+                f"--output_format {form.name}: {predictor.method.plugin} tags nothing; its scores are JSON lines"
             )
         name = "standard input" if source == STDIO else source
         reader = input_reader(stream, name, folders, predictor.collator.check, notes, form_of(source, input_format))

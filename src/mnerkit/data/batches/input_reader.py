@@ -55,7 +55,7 @@ class Place(Content):
     size: Annotated[int, Field(ge=0)] = 0
     digest: str = hashlib.sha256().hexdigest()
     form: Form = ""
-    head: tuple[str, ...] = ()
+    head: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -337,14 +337,14 @@ class InputReader:
         return BadLine(number, text.removeprefix(f"{where}: "), where, id_text)
 
 
-def _head(cells: Sequence[str], where: str) -> tuple[str, ...]:
+def _head(cells: Sequence[str], where: str) -> list[str]:
     """The names of a table's columns.
 
     Raises:
         DataError: one stands twice, or no column holds texts or words.
     """
     names = [cell.strip() for cell in cells]
-    head = tuple(_COLUMN_NAMES.get(name.lower(), name.lower() if name.lower() in KEYS else name) for name in names)
+    head = [_COLUMN_NAMES.get(name.lower(), name.lower() if name.lower() in KEYS else name) for name in names]
     found = f"Its columns are {', '.join(map(shown, names[:MOST_SHOWN]))}"
     if len(set(head)) < len(head):
         twice = next(name for name in head if head.count(name) > 1)
