@@ -6,7 +6,8 @@ Two formats, told apart by content:
   is `<id>.jpg`.
 - **records** (MNER-MI, MNER-MI-Plus): one object a line, `{"id", "text": [words], "label": [tags], "images": [names]}`,
   as JSON or, in the merged release, as a Python literal. A file that is one JSON list of such objects is read too. A
-  record without `id` is called after its file and line (`train-7`).
+  record without `id` is called after its file and line (`train-7`). In a user's own corpus, spans of characters
+  (`mnerkit.data.corpus.character_spans`) are read, too.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mnerkit.data.corpus.character_spans import in_words
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
 from mnerkit.data.corpus.foreign_columns import Columns, chosen_columns, in_bio, is_plain, is_tag
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
 from mnerkit.data.corpus.text_lines import beginning, decoded, is_blank, lines
 from mnerkit.errors import DataError
-from mnerkit.strict_json import loads
+from mnerkit.strict_json import loads, read_json
 
 MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
 MAX_LITERAL = 1 << 18  # letters of a Python literal, which takes five hundred times its size to parse
@@ -94,39 +96,101 @@ def read_records(
     Raises:
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
+    own = types is None and notes is not None  # a user's own corpus, perhaps of another tool's making
+    names = _TagNames(path)
     checked: set[str] = set()  # tags
-    for where, number, record in records(path):
-        record = _with_tag_names(record, path, where)
-        # an id unlike that of any record of another split
-        post = post_of(record, where, f"{path.stem}-{number}", folders if _has_boxes(record) else None, notes)
-        if post.tags is None:
-            raise DataError(f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word.")
-        if not checked.issuperset(post.tags):
-            check_tags(post.tags, where, types)
-            checked.update(post.tags)
-        yield post
+
+    def posts() -> Iterator[Post]:
+        for where, number, record in records(path):
+            if own and notes is not None:
+                record = in_words(record, where, notes)
+            record = names.named(record, where)
+            # an id unlike that of any record of another split
+            post = post_of(record, where, f"{path.stem}-{number}", folders if _has_boxes(record) else None, notes)
+            if post.tags is None:
+                raise DataError(
+                    f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word."
+                )
+            if not checked.issuperset(post.tags):
+                check_tags([tag for tag in post.tags if not (own and is_tag(tag))], where, types)
+                checked.update(post.tags)
+            yield post
+
+    yield from in_bio(posts(), notes) if own and notes is not None else posts()
 
 
-TAG_NAMES = "labels.txt"  # beside records whose tags are numbers: the tags' names, one a line, from 0
+# beside records whose tags are numbers, the names of these: one a line from 0; a list, or an object with numbers as
+# keys or as values; what the Hugging Face library `datasets` writes
+TAG_NAMES = ("labels.txt", "labels.json", "dataset_info.json")
 
 
-def _with_tag_names(record: Any, path: Path, where: str) -> Any:
-    """A record whose tags are numbers, as data sets of the Hugging Face hub have them, with their names."""
-    keys = [key for key in ("label", "tags", "ner_tags") if isinstance(record, dict) and key in record]
-    tags = record[keys[0]] if keys else None
-    if not tags or not isinstance(tags, list) or not all(type(tag) is int for tag in tags):
-        return record
-    file = path.with_name(TAG_NAMES)
-    names = [text.strip() for _, text in lines(file) if text.strip()] if file.is_file() else []
-    if len(set(names)) < len(names):
-        name = next(name for place, name in enumerate(names) if name in names[:place])
-        raise DataError(f"{file}: {name[:40]!r} stands there twice, so the numbers behind it would be off by one.")
-    if not names or not all(0 <= tag < len(names) for tag in tags):
+class _TagNames:
+    """Names of tags that are numbers, as data sets of the Hugging Face hub have them, from a file beside the records.
+
+    Args:
+        path: the file of records.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: tuple[Path, list[str]] | None = None
+
+    def named(self, record: Any, where: str) -> Any:
+        """The record with names in place of numbers; any other record as it is.
+
+        Raises:
+            DataError: no file has names for them, or it is malformed.
+        """
+        keys = [key for key in ("label", "tags", "ner_tags") if isinstance(record, dict) and key in record]
+        tags = record[keys[0]] if keys else None
+        if not tags or not isinstance(tags, list) or not all(type(tag) is int for tag in tags):
+            return record
+        if self._found is None:
+            self._found = self._read(keys[0])
+        file, names = self._found
+        if not all(0 <= tag < len(names) for tag in tags):
+            others = f", and neither have {' or '.join(TAG_NAMES[1:])}" if not names else ""
+            raise DataError(
+                f"{where}: the tags in {keys[0]!r} are numbers, and {file} lacks names for some of them{others}.\n"
+                "Write the tags into that file, one a line, beginning with that of number 0."
+            )
+        return {**record, keys[0]: [names[tag] for tag in tags]}
+
+    def _read(self, key: str) -> tuple[Path, list[str]]:
+        files = [file for name in TAG_NAMES if (file := self._path.with_name(name)).is_file()]
+        for file in files:
+            names = (
+                [text.strip() for _, text in lines(file) if text.strip()]
+                if file.suffix == ".txt"
+                else _names_in(read_json(file), key, file)
+            )
+            if len(set(names)) < len(names):
+                name = next(name for place, name in enumerate(names) if name in names[:place])
+                raise DataError(
+                    f"{file}: {name[:40]!r} stands there twice, so the numbers behind it would be off by one."
+                )
+            if names:
+                return file, names
+        return self._path.with_name(TAG_NAMES[0]), []
+
+
+def _names_in(content: Any, key: str, file: Path) -> list[str]:
+    """The names of tags, from number 0 on, in a JSON file."""
+    if file.name == TAG_NAMES[2]:
+        content = content.get("features") if isinstance(content, dict) else None
+        content = content.get(key) if isinstance(content, dict) else None
+        while isinstance(content, dict) and "names" not in content:  # a sequence of
+            content = content.get("feature")
+        content = content.get("names") if isinstance(content, dict) else []
+    if isinstance(content, dict):
+        pairs = [(value, name) if type(value) is int else (name, value) for name, value in content.items()]
+        numbered = {str(number): name for number, name in pairs}
+        content = [numbered.get(str(number)) for number in range(len(pairs))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise DataError(
-            f"{where}: the tags in {keys[0]!r} are numbers, and {file} does not have names for all of them.\n"
-            "Write the tags into that file, one a line, beginning with that of number 0."
+            f"{file}: expected the names of tags as a list, or as an object with each name's number from 0."
         )
-    return {**record, keys[0]: [names[tag] for tag in tags]}
+    return content
 
 
 def _has_boxes(record: Any) -> bool:
