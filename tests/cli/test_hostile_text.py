@@ -129,7 +129,9 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_looks_at_a_corpus(run: Run, corpus: Path, tmp_path: Path) -> None:
     assert r"P\x1b[2J\u202eER" in run("data", "stats", corpus)[1]
-    assert TYPE in json.loads(run("data", "stats", corpus, "--json")[1])["types"]
+    # remarks follow, on the other stream
+    counts, _ = json.JSONDecoder().raw_decode(run("data", "stats", corpus, "--json")[1])
+    assert TYPE in counts["types"]
     assert r"note" in run("data", "verify", corpus)[1]
     assert run("data", "show", corpus, "--out", "page.html")[0] == 0
     assert not raw(Path("page.html").read_text("utf-8"))
