@@ -40,7 +40,7 @@ PLUGINS = [
     "visualpt_moe",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]
-PAGES += [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(set(ROOT.glob("docs/*.md")) - set(PAGES))]
+PAGES += [*sorted(ROOT.glob("plugins/*/README.md")), *sorted(set(ROOT.glob("docs/**/*.md")) - set(PAGES))]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
@@ -143,8 +143,8 @@ def test_the_readme_is_short_and_shows_the_probe_and_a_report() -> None:
 
 def test_the_index_of_the_documentation_names_every_page_and_every_picture_is_shown() -> None:
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    for page in ROOT.glob("docs/*.md"):
-        assert page.name == "README.md" or f"]({page.name})" in index, page
+    for page in ROOT.glob("docs/**/*.md"):
+        assert page.name == "README.md" or f"]({page.relative_to(ROOT / 'docs')})" in index, page
     shown_pictures = {
         (page.parent / target).resolve()
         for page in PAGES
