@@ -10,6 +10,7 @@ from mnerkit.import_hooks import find_moved_modules, prepare_torchvision
 from mnerkit.release import RELEASE
 
 if TYPE_CHECKING:
+    from mnerkit.data.corpus.conversion import convert
     from mnerkit.data.corpus.post import Post
     from mnerkit.methods.predictor import Predictor
     from mnerkit.runs.fit import fit
@@ -26,6 +27,7 @@ find_moved_modules()
 
 # the Python face, imported when it is asked for: nothing heavy is imported before
 _LAZY = {
+    "convert": "mnerkit.data.corpus.conversion",
     "fit": "mnerkit.runs.fit",
     "import_released": "mnerkit.runs.imports.import_run",
     "score": "mnerkit.runs.score",
@@ -34,7 +36,7 @@ _LAZY = {
     "Run": "mnerkit.runs.run",
     "Post": "mnerkit.data.corpus.post",
 }
-__all__ = ["Post", "Run", "fit", "import_released", "load", "load_run", "score", "score_predictions"]
+__all__ = ["Post", "Run", "convert", "fit", "import_released", "load", "load_run", "score", "score_predictions"]
 
 
 def __getattr__(name: str) -> Any:

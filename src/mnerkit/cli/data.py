@@ -1,4 +1,4 @@
-"""`mnerkit data stats|verify|show|episodes|objects CORPUS`."""
+"""`mnerkit data stats|verify|show|convert|episodes|objects CORPUS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mnerkit.atomic_files import write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, share, with_verbs
 from mnerkit.data.corpus.catalogue import CORPORA, find_corpus
-from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION, SPLITS
+from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION, FORMS, SPLITS
 from mnerkit.data.options import EpisodeOptions
 from mnerkit.data.pictures.noun_phrases import MOST_PHRASES, TYPE_PROMPTS
 from mnerkit.errors import UsageError
@@ -58,6 +58,14 @@ objects is seen at its centre and in its quarters.
 """
 
 
+_CONVERT = """\
+Write a corpus, or one file of posts, in another form. What is written is read back and compared with what was read:
+a form that can't hold a post is refused. OUT must not exist; pictures are not copied, OUT/images is a link to them.
+
+forms (--to):
+""" + "\n".join(f"  {name:<14}{about}" for name, about in FORMS.items())
+
+
 def main(argv: list[str]) -> int:
     """Run one of the verbs; return the exit code.
 
@@ -74,6 +82,7 @@ def main(argv: list[str]) -> int:
         "stats": _stats,
         "verify": _verify,
         "show": _show,
+        "convert": _convert,
         "episodes": _episodes,
         "objects": _objects,
     }
@@ -85,6 +94,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         "stats": "count posts, words, entities, pictures, duplicates",
         "verify": "check that a copy is whole; exit 1 with the reasons where it is not",
         "show": "write a page of posts with pictures and highlighted entities",
+        "convert": "write a corpus, or one file of posts, in another form, without a loss",
         "episodes": "freeze few-shot episodes in a file, to be replayed by every method (--data.episode_file)",
         "objects": "find the objects in the pictures with a detector, for methods that look at them (--data.boxes)",
     }
@@ -106,6 +116,10 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     show.add_argument("--split", default="train", choices=SPLITS, help="which posts (default: train)")
     show.add_argument("--limit", type=positive, default=50, metavar="N", help="at most N posts (default: 50)")
     show.add_argument("--overwrite", action="store_true", help="replace PAGE where it exists")
+    convert = verbs["convert"]
+    convert.description, convert.formatter_class = _CONVERT, argparse.RawDescriptionHelpFormatter
+    convert.add_argument("out", metavar="OUT", help="the folder to make; for one file, the file to write")
+    convert.add_argument("--to", choices=tuple(FORMS), help="the form (default: jsonl, or by OUT's ending)")
     _add_episodes(verbs["episodes"])
     _add_objects(verbs["objects"])
     return parser, verbs
@@ -218,6 +232,15 @@ def _show(options: argparse.Namespace) -> int:
     content = page(corpus, options.split, options.limit)
     write_text(out, content)
     show(f"wrote {out} ({len(content) / 1e6:.1f} MB)", to=sys.stderr)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from mnerkit.data.corpus.conversion import convert
+
+    names = ("to", "root", "variant", "captions", "columns")
+    how = {name: getattr(options, name) for name in names}
+    convert(options.corpus, options.out, **how, report=lambda line: show(line, to=sys.stderr))
     return 0
 
 

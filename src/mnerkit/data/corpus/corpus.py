@@ -157,8 +157,9 @@ class CorpusReading:
         captions: str | Path | None = None,
         splits: Sequence[str] = (),
         columns: str | None = None,
+        place: Place | None = None,
     ) -> None:
-        """Find the files; the arguments are those of `load_corpus`, and its errors.
+        """Find the files; the arguments are those of `load_corpus`, and its errors. `place`: where they were found.
 
         Raises:
             UsageError: no such corpus or variant; `columns` are malformed, or given for another than a user's folder.
@@ -168,7 +169,7 @@ class CorpusReading:
         self._columns = None if columns is None else Columns.parse(columns)
         if columns is not None and name in CORPORA:
             raise UsageError(f"the columns of {name} are known.\nGive columns for a folder of your own.")
-        self.place = find_corpus(name, root, variant)
+        self.place = place or find_corpus(name, root, variant)
         absent = [split for split in splits if split not in self.place.files]
         if absent:
             raise DataError(
