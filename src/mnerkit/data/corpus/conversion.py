@@ -177,7 +177,8 @@ def _check_equal(source: Corpus, place: Place, form: str) -> None:
     """
     reading = CorpusReading("convert", captions="none" if form == "imgid" else None, place=place)
     for split, posts in source.splits.items():
-        fault, read = "", iter(())
+        fault = ""
+        read: Iterator[Post] = iter(())
         try:
             read = iter(list(reading.completed(reading.posts(split))))
         except DataError as problem:
@@ -223,13 +224,13 @@ def _measured(ref: ImageRef) -> Any:
 def _with_pictures(source: Corpus, folder: Path) -> str:
     """Make the pictures reachable from the new corpus; returns a line about them."""
     refs = [ref for posts in source.splits.values() for post in posts for ref in post.images]
-    drawn = [ref for ref in refs if ref.pixels is not None]
+    drawn = {ref.name: ref.pixels for ref in refs if ref.pixels is not None}
     if drawn:
         from PIL import Image
 
         (folder / "images").mkdir()
-        for ref in drawn:
-            Image.fromarray(ref.pixels).save(folder / "images" / ref.name)
+        for name, pixels in drawn.items():
+            Image.fromarray(pixels).save(folder / "images" / name)
         return f"wrote {len(drawn):,} pictures"
     roots = {next((each for each in source.folders if ref.path.is_relative_to(each)), None) for ref in refs if ref.path}
     if len(roots) != 1:
