@@ -41,8 +41,8 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test test-all dist check format bench-crf bench-graph bench-cache \
-  bench-train bench-quality bench-fewshot bench-flops bench-growth bench-methods bench-page bench-predict bench-prefix \
-  bench-resume bench-kills bench-steps bench-tweets fuzz parity structure clean
+  bench-train bench-quality bench-fewshot bench-flops bench-growth bench-methods bench-page bench-pictures bench-predict \
+  bench-prefix bench-resume bench-kills bench-steps bench-tweets fuzz parity structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -102,6 +102,9 @@ bench-steps: setup ## operations of a training step of each method, and where it
 
 bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache and without
 	$(BIN)/python benchmarks/bench_cache.py
+
+bench-pictures: setup ## decodings a post, and the time that its batch takes, on the real pictures in ROOT
+	$(BIN)/python benchmarks/bench_pictures.py --root "$(ROOT)"
 
 bench-train: setup ## time of an epoch against a plain training loop, on the tweets in ROOT
 	$(BIN)/python benchmarks/bench_train.py --root "$(ROOT)"

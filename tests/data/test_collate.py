@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from mnerkit.data.batches.batch import normalised
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
+from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError
@@ -96,6 +99,27 @@ def test_grid_cells_are_row_major_and_know_their_image_and_box():
     assert batch.boxes[0, 6].tolist() == [0, 0.5, 0.5, 1]
     assert batch.crop_mask.tolist() == [[True] * 8, [True] * 4 + [False] * 4]
     assert batch.image_mask.tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize("view", ["grid", "objects"])
+def test_a_picture_in_two_views_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str) -> None:
+    shades = {"a.png": 255, "b.png": 0}
+    for name, shade in shades.items():
+        Image.new("RGB", (9, 12), (shade,) * 3).save(tmp_path / name)
+    posts = [Post(name, ("Ann",), ("O",), (ImageRef(name, path=tmp_path / name),)) for name in shades]
+    decode, decoded = decoding.decode, []
+    monkeypatch.setattr(decoding, "decode", lambda ref: decoded.append(ref.name) or decode(ref))
+    batch = collator("whole", view)(posts)
+    assert decoded == ["a.png", "b.png"]
+    assert batch.images is not None and batch.crops is not None
+    assert batch.images.mean((1, 2, 3, 4)).tolist() == batch.crops.mean((1, 2, 3, 4)).tolist() == [1, -1]
+
+
+def test_bytes_are_normalised_as_single_pictures_are() -> None:
+    raw = np.tile(np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3), (1, 2, 1, 1, 1))
+    format = PictureFormat(16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    found = normalised(torch.from_numpy(raw), torch.tensor([[True, False]]), format)
+    assert np.array_equal(found[0, 0].numpy(), format.normalised(raw[0, 0])) and not found[0, 1].any()
 
 
 def test_captions_stand_one_row_a_picture():

@@ -14,6 +14,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.tags import TagSet
 
 if TYPE_CHECKING:
+    from mnerkit.data.pictures.decoding import PictureFormat
     from mnerkit.data.pictures.picture_loader import PictureSource
 
 Moved = TypeVar("Moved", bound="_Movable")
@@ -122,6 +123,17 @@ def text_keys(text: TextBatch) -> list[str]:
         hashlib.sha256(f"{count} words\n".encode() + row[:length].tobytes()).hexdigest()
         for row, length, count in zip(pieces, lengths, counts, strict=True)
     ]
+
+
+def normalised(raw: Tensor, mask: Tensor, format: PictureFormat) -> Tensor:
+    """Pictures as bytes, (..., H, W, 3) uint8, to (..., 3, H, W) float, zeros where `mask` (...) is false.
+
+    The same to the last bit as `PictureFormat.normalised`, on any device.
+    """
+    scale, shift = (torch.from_numpy(each).to(raw.device).view(3, 1, 1) for each in format.linear())
+    pixels = raw.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
+    pixels.mul_(scale).sub_(shift)
+    return pixels.masked_fill_(~mask.view(*mask.shape, 1, 1, 1), 0)
 
 
 @dataclass

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mnerkit.data.batches.batch import Batch, TextBatch, Windows, text_keys
+from mnerkit.data.batches.batch import Batch, TextBatch, Windows, normalised, text_keys
 from mnerkit.data.batches.needs import VIEWS, Needs, Reader
 from mnerkit.data.batches.places import Places
 from mnerkit.data.corpus.post import ImageRef, Post
@@ -23,6 +25,28 @@ if TYPE_CHECKING:
 
 _Place = tuple[int, int]  # row of the post, column of the picture
 _PIXELS = {"whole", "grid", "objects"}
+
+
+@dataclass
+class _Shown:
+    """What a view shows of the pictures of a batch, by place.
+
+    Attributes:
+        wanted: the parts that are to be seen of each picture.
+        sources: the same with digests where a tower may know them; None for a part of a picture that there is not.
+        known: places of pictures that the towers know already.
+        pixels: (size, size, 3) uint8 of each part, None where there is none; of the places that were read.
+    """
+
+    wanted: Mapping[_Place, list[PictureSource]]
+    sources: dict[_Place, list[PictureSource | None]] = field(default_factory=dict)
+    known: set[_Place] = field(default_factory=set)
+    pixels: dict[_Place, list[np.ndarray | None]] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> bool:
+        """Whether some part has pixels."""
+        return any(part is not None for parts in self.pixels.values() for part in parts)
 
 
 class Collator:
@@ -108,10 +132,11 @@ class Collator:
                 batch.tags[row, : len(post.words)] = torch.tensor(tagset.encode(tags, out_of_play))
                 if batch.play_mask is not None:
                     batch.play_mask[row, : len(post.words)] = torch.tensor(tagset.in_play(tags), dtype=torch.bool)
+        shown = self._shown(posts)
         if "whole" in views:
-            self._add_whole(batch)
+            self._add_whole(batch, shown["whole"])
         for view in views & {"grid", "objects"}:
-            self._add_crops(batch, view)
+            self._add_crops(batch, view, shown[view])
         if "captions" in views:
             self._add_captions(batch)
         self._add_relevance(batch)
@@ -158,19 +183,19 @@ class Collator:
         """Length m of the image axis."""
         return max([1, *(min(len(post.images), self.needs.max_images) for post in posts)])
 
-    def _add_whole(self, batch: Batch) -> None:
-        pixels, sources, mask = self._read(self.sources(batch.posts, "whole"), len(batch), 1)
+    def _add_whole(self, batch: Batch, shown: _Shown) -> None:
+        pixels, sources, mask = self._tensors(shown, len(batch), 1)
         batch.image_mask = mask[:, :, 0]  # (B, m)
         batch.image_sources = sources
         batch.images = None if pixels is None else pixels.squeeze(2)  # (B, m, 3, H, W)
 
-    def _add_crops(self, batch: Batch, view: str) -> None:
+    def _add_crops(self, batch: Batch, view: str, shown: _Shown) -> None:
         """The cells of a grid, or the objects, in each picture."""
-        wanted, k = self.sources(batch.posts, view), self.needs.grid
+        wanted, k = shown.wanted, self.needs.grid
         places = k * k if view == "grid" else max([1, *map(len, wanted.values())])
         if view == "objects" and self.needs.every_place:
             places = self.needs.max_objects
-        pixels, sources, mask = self._read(wanted, len(batch), places)
+        pixels, sources, mask = self._tensors(shown, len(batch), places)
         m = mask.shape[1]
         batch.crop_view = view
         batch.crop_mask = mask.flatten(1)  # (B, m places)
@@ -202,13 +227,46 @@ class Collator:
         most = self.needs.max_images
         return {(row, column): ref for row, post in enumerate(posts) for column, ref in enumerate(post.images[:most])}
 
-    def _read(
-        self, wanted: Mapping[_Place, list[PictureSource]], size: int, places: int
+    def _shown(self, posts: Sequence[Post]) -> dict[str, _Shown]:
+        """What each view shows of the pictures, with pixels where some picture is not known."""
+        views = {view: _Shown(self.sources(posts, view)) for view in sorted(self.needs.views & _PIXELS)}
+        for each in views.values():
+            self._identify(each)
+        self._decode([(each, each.sources.keys() - each.known) for each in views.values()])
+        # all pictures of a view are decoded, or none
+        late = [each for each in views.values() if each.readable or not each.known]
+        self._decode([(each, each.known) for each in late])
+        return views
+
+    def _identify(self, shown: _Shown) -> None:
+        """Find out where each part comes from, and which pictures are known in all their parts."""
+        if self.known is None:
+            shown.sources = {place: [*parts] for place, parts in shown.wanted.items()}
+            return
+        assert self.loader is not None
+        for place, wanted in shown.wanted.items():
+            parts = self.loader.identified(wanted)
+            if any(parts):
+                shown.sources[place] = parts
+                if all(part is None or part.digest in self.known for part in parts):
+                    shown.known.add(place)
+
+    def _decode(self, asked: Sequence[tuple[_Shown, Set[_Place]]]) -> None:
+        """Read the pictures at some places of each view; a picture in several views is decoded once."""
+        for place in sorted(set().union(*(places for _, places in asked))):
+            assert self.loader is not None
+            views = [shown for shown, places in asked if place in places]
+            parts = iter(self.loader.resized([part for shown in views for part in shown.sources[place]]))
+            for shown in views:
+                shown.pixels[place] = list(islice(parts, len(shown.sources[place])))
+
+    def _tensors(
+        self, shown: _Shown, size: int, places: int
     ) -> tuple[Tensor | None, list[PictureSource | None] | None, Tensor]:
         """Pixels of pictures, or where they come from.
 
         Args:
-            wanted: what is seen of each picture, in order.
+            shown: what is seen of each picture.
             size: B, number of posts.
             places: the most that is seen of a picture.
 
@@ -217,29 +275,14 @@ class Collator:
             None where nobody knows any; the mask (B, m, places).
         """
         assert self.loader is not None
-        loader, m = self.loader, max([1, *(column + 1 for _, column in wanted)])
+        format, m = self.loader.format, max([1, *(column + 1 for _, column in shown.wanted)])
         if self.needs.every_place:
             m = self.needs.max_images
-        sources: dict[_Place, list[PictureSource | None]] = {place: [*parts] for place, parts in wanted.items()}
-        known: set[_Place] = set()
-        if self.known is not None:
-            identified = {place: loader.identified(parts) for place, parts in wanted.items()}
-            sources = {place: parts for place, parts in identified.items() if any(parts)}
-            known = {
-                place
-                for place, parts in sources.items()
-                if all(part is None or part.digest in self.known for part in parts)
-            }
-        seen: dict[_Place, Sequence[Any]] = {
-            place: loader.read(parts) for place, parts in sources.items() if place not in known
-        }
-        readable = any(part is not None for parts in seen.values() for part in parts)
-        pixels = None
-        if readable or not known:  # all of them are decoded, or none
-            seen |= {place: loader.read(sources[place]) for place in known}
-            pixels = torch.zeros(size, m, places, 3, loader.format.size, loader.format.size)
-        else:
-            seen = {place: sources[place] for place in known}
+        decoded = shown.readable or not shown.known
+        seen: Mapping[_Place, Sequence[Any]] = (
+            shown.pixels if decoded else {each: shown.sources[each] for each in shown.known}
+        )
+        raw = np.zeros((size, m, places, format.size, format.size, 3), np.uint8) if decoded else None
         mask = torch.zeros(size, m, places, dtype=torch.bool)
         listed: list[PictureSource | None] = [None] * mask.numel()
         for (row, column), parts in seen.items():
@@ -247,9 +290,10 @@ class Collator:
                 if part is None:
                     continue
                 mask[row, column, place] = True
-                listed[(row * m + column) * places + place] = sources[row, column][place]
-                if pixels is not None:
-                    pixels[row, column, place] = torch.from_numpy(part)
+                listed[(row * m + column) * places + place] = shown.sources[row, column][place]
+                if raw is not None:
+                    raw[row, column, place] = part
+        pixels = None if raw is None else normalised(torch.from_numpy(raw), mask, format)
         return pixels, None if self.known is None else listed, mask
 
     def _add_relevance(self, batch: Batch) -> None:

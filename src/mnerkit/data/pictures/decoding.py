@@ -286,16 +286,32 @@ class PictureFormat:
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to (3, size, size) float32."""
+        return self.normalised(self.resized(pixels))
+
+    def resized(self, pixels: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to (size, size, 3) uint8."""
         import numpy as np
         from PIL import Image
 
         if self.fit == "centre_crop":
-            pixels = centre_square(pixels, self.size)
-        elif pixels.shape[:2] != (self.size, self.size):
-            pixels = np.asarray(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC))
-        scale = 1 / (255 * np.asarray(self.std, np.float32))
-        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1), dtype=np.float32)
+            return centre_square(pixels, self.size)
+        if pixels.shape[:2] == (self.size, self.size):
+            return pixels
+        return np.asarray(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.BICUBIC))
+
+    def linear(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and subtrahend of each channel, (3,) float32, that normalise values of a byte."""
+        import numpy as np
+
+        std = np.asarray(self.std, np.float32)
+        return 1 / (255 * std), np.asarray(self.mean, np.float32) / std
+
+    def normalised(self, resized: np.ndarray) -> np.ndarray:
+        """(size, size, 3) uint8 to (3, size, size) float32."""
+        import numpy as np
+
+        scale, shift = self.linear()
+        return np.ascontiguousarray((resized * scale - shift).transpose(2, 0, 1), dtype=np.float32)
 
 
 def centre_square(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -82,13 +82,13 @@ class PictureSource:
             part = "box " + " ".join(f"{side:.6f}" for side in self.box)
         return hashlib.sha256(f"{self.content} {part}".encode()).hexdigest()
 
-    def view(self, pixels: np.ndarray) -> np.ndarray:
-        """(3, size, size) float32 of the picture's pixels (H, W, 3)."""
+    def resized(self, pixels: np.ndarray) -> np.ndarray:
+        """(size, size, 3) uint8 of the picture's pixels (H, W, 3)."""
         if self.box is not None:
             pixels = cut(pixels, self.box)
         elif self.grid:
             pixels = cells_of(pixels, self.grid)[self.cell]
-        return self.format.apply(pixels)
+        return self.format.resized(pixels)
 
 
 def sources_of(ref: ImageRef, format: PictureFormat, k: int = 0) -> list[PictureSource]:
@@ -116,7 +116,7 @@ def read_pixels(sources: Sequence[PictureSource]) -> np.ndarray:
     for _, parts in groupby(sources, key=lambda source: id(source.ref)):
         first = next(parts)
         pixels = decoding.decode(first.ref)
-        views += [source.view(pixels) for source in (first, *parts)]
+        views += [source.format.normalised(source.resized(pixels)) for source in (first, *parts)]
     return np.stack(views)
 
 
@@ -152,15 +152,22 @@ class PictureLoader:
         return self.read(sources_of(ref, self.format))[0]
 
     def read(self, sources: Sequence[PictureSource | None]) -> list[np.ndarray | None]:
-        """(3, size, size) float32 of each source; None where its picture is missing or broken. One is decoded once."""
+        """(3, size, size) float32 of each source, as in `resized`."""
+        return [None if each is None else self.format.normalised(each) for each in self.resized(sources)]
+
+    def resized(self, sources: Sequence[PictureSource | None]) -> list[np.ndarray | None]:
+        """(size, size, 3) uint8 of each source; None where its picture is missing or broken.
+
+        A picture of which several parts are requested is decoded once.
+        """
         refs = {id(source.ref): source.ref for source in sources if source is not None}
         decoded = {key: self._pixels(ref) for key, ref in refs.items()}
 
-        def view(source: PictureSource | None) -> np.ndarray | None:
+        def part(source: PictureSource | None) -> np.ndarray | None:
             pixels = None if source is None else decoded[id(source.ref)]
-            return None if source is None or pixels is None else source.view(pixels)
+            return None if source is None or pixels is None else source.resized(pixels)
 
-        return [view(source) for source in sources]
+        return [part(source) for source in sources]
 
     def identified(self, sources: Sequence[PictureSource]) -> list[PictureSource | None]:
         """The sources with the digests of their pictures; None as in `read`. Nothing is decoded.
