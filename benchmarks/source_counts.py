@@ -36,7 +36,7 @@ FLOORS = (
     {"runs"},
     {FACE},  # fit, score, load
     {"testing"},
-    {"report"},
+    {"report", "demo"},
     {"reproduce"},
     {"cli"},
     {PLUGINS},

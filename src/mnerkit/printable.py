@@ -66,6 +66,11 @@ def printable_json(text: str) -> Printable:
     return Printable(_escaped(text, _json_escape))
 
 
+def counted(count: int, thing: str) -> str:
+    """A number with the noun that it counts: `1 picture`, `2,000 pictures`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def show(*texts: object, to: TextIO | None = None) -> None:
     """Print texts below each other at once, also into a pipe.
 

@@ -99,7 +99,7 @@ def test_pictures_that_are_missing_or_broken_are_counted_in_one_line(
     assert code == 0
     assert output is not None and [each["id"] for each in output] == ["good.jpg", *bad]
     (said,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mnerkit: ")]
-    assert said.startswith("mnerkit: 1 pictures missing, 4 broken: their posts were tagged without them; the first: ")
+    assert said.startswith("mnerkit: 1 picture missing, 4 broken: their posts were tagged without them; the first: ")
     assert "zero.jpg is an empty file" in said
     assert predict(checkpoint, folder, GOOD, "--overwrite")[0] == 0
     assert "mnerkit:" not in capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_a_data_file_is_an_input_too(checkpoint: Path, folder: Path, capsys: pyt
         ("good", ["Ann", "sings"]),
         ("absent", ["hello"]),
     ]
-    assert "1 pictures missing, 0 broken" in capsys.readouterr().err
+    assert "1 picture missing, 0 broken" in capsys.readouterr().err
 
 
 def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
@@ -131,7 +131,7 @@ def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
     capsys.readouterr()
     assert predict(checkpoint, folder, b"".join(record(**each) for each in rows))[0] == 0
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("mnerkit: ")] == [
-        "mnerkit: 1 pictures have no 'boxes' in the input; crops at fixed places were used",
+        "mnerkit: 1 picture has no 'boxes' in the input; crops at fixed places were used",
         "mnerkit: 1 of 3 posts have more pictures than the method reads; the first one was used",
     ]
     assert predict(checkpoint, folder, record(**rows[0]), "--overwrite")[0] == 0
@@ -139,9 +139,9 @@ def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
     # in Python, each time anew; a picture that image and objects ask for is missing once
     tagger, absent = mnerkit.load(checkpoint), {"words": ["Ann"], "images": ["absent.jpg"], "boxes": [[]]}
     for records, wanted in (
-        (rows, ["1 pictures have no", "1 of 3 posts"]),
+        (rows, ["1 picture has no", "1 of 3 posts"]),
         (rows[:1], []),
-        ([absent], ["1 pictures missing"]),
+        ([absent], ["1 picture missing"]),
     ):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

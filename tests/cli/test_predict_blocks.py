@@ -321,7 +321,7 @@ def test_remarks_about_pictures_say_that_they_lack_the_posts_of_an_earlier_proce
     source.write_bytes(b"".join(lines))
     count, remarks = predict_file(checkpoint, source, target, block_lines=2, resume=True)
     assert count == 3 and len(remarks) == 1
-    assert remarks[0].startswith("1 pictures missing, 0 broken")
+    assert remarks[0].startswith("1 picture missing, 0 broken")
     assert remarks[0].endswith("absent.jpg is missing (without the first 2 posts, which were tagged before --resume)")
 
 

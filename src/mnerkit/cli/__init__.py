@@ -18,6 +18,7 @@ VERBS = {
     "validate": "score a checkpoint on the dev split",
     "test": "score a checkpoint on the test split",
     "predict": "tag posts from a file with a checkpoint",
+    "demo": "a page on this machine: type a post, see its entities and where the method looked",
     "score": "score predictions that any program wrote",
     "import": "make a run of weights that a method's authors have released",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,9 +24,11 @@ from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError, first_line
 from mnerkit.methods import checkpoint
 from mnerkit.methods.evaluation import reads_windows
+from mnerkit.methods.figures import maps
 from mnerkit.methods.former_interface import former_attribute
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagged_posts import TaggedPosts
+from mnerkit.printable import counted
 from mnerkit.towers.frozen.memory import FeatureMemory
 
 
@@ -86,11 +89,31 @@ class Predictor:
         """Yield answers in the order of `posts`, computed batch by batch."""
         source = map(self._limited, self._counted(posts))
         while chunk := list(islice(source, self.batch_size)):
-            batch = self.collator.episode(self.support, chunk, self.types) if self.support else self.collator(chunk)
-            # a method that tunes needs gradients
-            with torch.no_grad() if self.method.tunes else torch.inference_mode():
+            batch = self._batch(chunk)
+            with self._without_gradients():
                 yield from self.method.answers(batch.to(self.method.device))
             self._count_pictures(batch)
+
+    def maps(self, kind: str, post: Post) -> Iterator[dict[str, Any]]:
+        """Maps of a post (`mnerkit.methods.figures.maps.posts`), of as many of its words as a tower reads at once.
+
+        Raises:
+            UsageError: the method traces nothing of the kind.
+        """
+        windows, self.collator.windows = self.collator.windows, False
+        try:
+            batch = self._batch([self._limited(post)])
+        finally:
+            self.collator.windows = windows
+        with self._without_gradients():
+            yield from maps.posts(kind, self.method, batch.to(self.method.device))
+
+    def _batch(self, posts: Sequence[Post]) -> Batch:
+        return self.collator.episode(self.support, posts, self.types) if self.support else self.collator(posts)
+
+    def _without_gradients(self) -> AbstractContextManager[Any]:
+        # a method that tunes needs gradients within
+        return torch.no_grad() if self.method.tunes else torch.inference_mode()
 
     @property
     def threshold(self) -> float:
@@ -155,10 +178,11 @@ class Predictor:
         """Warnings about the posts so far, one line each: pictures missing, broken, without boxes, too many; length."""
         needs = self.collator.needs
         if self._first_problem:
-            counts = f"{self._missing} pictures missing, {self._broken} broken"
+            counts = f"{counted(self._missing, 'picture')} missing, {self._broken} broken"
             yield f"{counts}: their posts were tagged without them; the first: {self._first_problem}"
         if "objects" in needs.views and self._default_crops:
-            yield f"{self._default_crops} pictures have no 'boxes' in the input; crops at fixed places were used"
+            have = f"{counted(self._default_crops, 'picture')} {'has' if self._default_crops == 1 else 'have'}"
+            yield f"{have} no 'boxes' in the input; crops at fixed places were used"
         if needs.views and self._truncated:
             used = f"the first {needs.max_images} were" if needs.max_images > 1 else "the first one was"
             posts = f"{self._truncated} of {self._lengths.posts} posts"
@@ -170,6 +194,18 @@ class Predictor:
             can = self._lengths.words_unread and hasattr(self.method.options, "long_posts")
             cut = " (--model.long_posts auto reads them in windows)" if can else ""
             yield f"longer than {self._lengths.limit} pieces: {text}{cut}"
+
+    def tag(self, post: Post) -> tuple[TaggedPosts, list[str]]:
+        """Tag one post, whose pictures may have no files; return its record and the warnings about it.
+
+        Raises:
+            DataError: the post lacks what the method needs.
+        """
+        self._reset_counts()
+        self.collator.check(post)
+        torch.manual_seed(self.method.seed)  # of heads that tune on their support
+        rows = TaggedPosts(self.rows(self.stream([post])), self.types)
+        return rows, list(self.warnings())
 
     def predict(
         self, posts: Iterable[Mapping[str, Any]], images: str | Path | None = None, threshold: float = 0.0

@@ -70,7 +70,7 @@ def as_line(row: Row, colours: Mapping[str, str] | None = None) -> Printable:
     return Printable("".join(parts))
 
 
-def as_html(rows: Iterable[Row], types: Sequence[str], page: bool = False, style: bool = True) -> str:
+def as_html(rows: Iterable[Row], types: Sequence[str], page: bool = False, style: bool = True, ids: bool = True) -> str:
     """Posts as HTML.
 
     Args:
@@ -78,9 +78,13 @@ def as_html(rows: Iterable[Row], types: Sequence[str], page: bool = False, style
         types: the entity types, in the order of their colours.
         page: whether a page begins here, which more posts may follow (`style=False`).
         style: whether the style sheet and a legend come first.
+        ids: whether each post's id stands before it.
     """
     colours = colours_of(types)
-    posts = [(row.get("id", ""), list(pieces(row)) if "entities" in row else [(problem(row), None)]) for row in rows]
+    posts = [
+        (row.get("id", "") if ids else "", list(pieces(row)) if "entities" in row else [(problem(row), None)])
+        for row in rows
+    ]
     return render(
         __package__,
         "tagged_posts.html",

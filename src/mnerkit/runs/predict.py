@@ -21,7 +21,8 @@ from mnerkit.runs.prediction_file import STDIO, Progress, output
 from mnerkit.runs.reporting import quiet
 
 if TYPE_CHECKING:
-    from mnerkit.data.corpus.post import Post
+    from mnerkit.data.corpus.post import ImageRef, Post
+    from mnerkit.data.corpus.records import RecordNotes
     from mnerkit.methods.predictor import Predictor
     from mnerkit.methods.tagged_posts import TaggedPosts
 
@@ -90,7 +91,7 @@ def predict_file(
 
         notes = RecordNotes()
         folders = picture_folder(folder)
-        predictor = _predictor(ckpt, plugin, dotted, folder, support, tower_dir)
+        predictor = load_predictor(ckpt, plugin, dotted, folder, support, tower_dir)
         predictor.threshold = threshold
         if form.name != "jsonl" and not hasattr(predictor.method, "head"):
             raise UsageError(
@@ -164,26 +165,44 @@ def predict_text(
         if not path.is_file():
             raise DataError(f"there is no picture {path}.")
     from mnerkit.data.corpus.post import ImageRef
-    from mnerkit.data.corpus.records import RecordNotes, post_of
-    from mnerkit.methods.tagged_posts import TaggedPosts
+    from mnerkit.data.corpus.records import RecordNotes
 
-    notes = RecordNotes()
-    post = post_of({"text": text}, "the text", "1", None, notes)
-    if not post.words:
-        raise DataError("the text has no words.")
     if captions and len(captions) != len(images):
         raise UsageError(f"{len(images)} pictures but {len(captions)} captions; give one for each, in order")
     pictures = [ImageRef(path.name, path) for path in images]
     if captions:
         pictures = [replace(each, caption=caption) for each, caption in zip(pictures, captions, strict=True)]
-    predictor = _predictor(ckpt, plugin, dotted, Path(), support, tower_dir)
+    notes = RecordNotes()
+    post = text_post(text, pictures, notes)
+    predictor = load_predictor(ckpt, plugin, dotted, Path(), support, tower_dir)
+    check_tags(predictor)
+    predictor.threshold = threshold
+    rows, warnings = predictor.tag(post)
+    return rows, [*warnings, *notes.remarks()]
+
+
+def text_post(text: str, pictures: Sequence[ImageRef], notes: RecordNotes) -> Post:
+    """The post of a text that a person typed.
+
+    Raises:
+        DataError: the text has no words.
+    """
+    from mnerkit.data.corpus.records import post_of
+
+    post = post_of({"text": text}, "the text", "1", None, notes)
+    if not post.words:
+        raise DataError("the text has no words.")
+    return replace(post, images=tuple(pictures))
+
+
+def check_tags(predictor: Predictor) -> None:
+    """Refuse a method that finds no entities.
+
+    Raises:
+        UsageError: it gives scores to pictures alone.
+    """
     if not hasattr(predictor.method, "head"):
         raise UsageError(f"{predictor.method.plugin} tags nothing; give its posts with --input")
-    predictor.threshold = threshold
-    post = replace(post, images=tuple(pictures))
-    predictor.collator.check(post)
-    rows = TaggedPosts(_rows(predictor, [post], None), predictor.types)
-    return rows, [*predictor.warnings(), *notes.remarks()]
 
 
 def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any | None) -> list[dict[str, Any]]:
@@ -204,7 +223,7 @@ def _rows(predictor: Predictor, block: Sequence[Post | BadLine], bar: Any | None
     return rows
 
 
-def _predictor(
+def load_predictor(
     ckpt: str | Path,
     plugin: str | None,
     dotted: Mapping[str, str | None] | None,
@@ -212,6 +231,21 @@ def _predictor(
     support: Path | None,
     tower_dir: str | None,
 ) -> Predictor:
+    """The predictor of a checkpoint or of a run's best one.
+
+    Args:
+        ckpt: a checkpoint, or the folder of a run.
+        plugin: refuse a checkpoint of another method.
+        dotted: options of decoding, as text by dotted name.
+        folder: where pictures of the support are looked up.
+        support: labelled posts in place of the checkpoint's support.
+        tower_dir: folder with a frozen tower's weights.
+
+    Raises:
+        CheckpointError: no checkpoint, or a damaged one.
+        UsageError: another method's, or a support for a method that reads none.
+        DataError: the support can't be read.
+    """
     from mnerkit.data.batches.inputs import read_input
     from mnerkit.methods import checkpoint
     from mnerkit.methods.predictor import Predictor

@@ -61,6 +61,22 @@ def decode(ref: ImageRef, least: int | None = None) -> np.ndarray:
     return np.asarray(_open(ref, least))
 
 
+def decode_content(content: bytes, name: str) -> np.ndarray:
+    """The pixels of a picture that is in memory: (H, W, 3) uint8; see `decode`.
+
+    Raises:
+        DataError: too large, empty, truncated, or not a picture; `name` says which.
+    """
+    import numpy as np
+
+    if not 0 < len(content) <= MAX_BYTES:
+        raise DataError(f"picture {name} has {len(content)} bytes; at least 1 and at most {MAX_BYTES} are read.")
+    try:
+        return np.asarray(_load(content, None))
+    except DataError as problem:
+        raise DataError(f"picture {name} {problem}") from None
+
+
 def check(ref: ImageRef) -> None:
     """Decode a picture as cheaply as finds every fault that `decode` would find.
 

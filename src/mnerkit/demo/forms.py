@@ -1,0 +1,45 @@
+"""Forms that a browser sends: `multipart/form-data` (RFC 7578), as much of it as browsers use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mnerkit.errors import DataError
+
+MOST_PARTS = 20
+_BOUNDARY = re.compile(r"""multipart/form-data\s*;\s*boundary=("?)([\w'()+,./:=? -]{1,70})\1\s*""", re.IGNORECASE)
+_NAME = re.compile(rb"""^content-disposition:\s*form-data\s*;.*?\bname="([^"]*)\"""", re.IGNORECASE | re.MULTILINE)
+_MOST_HEAD = 4_000  # bytes; names of files are the longest part
+
+
+@dataclass(frozen=True)
+class Part:
+    """A field of a form: its name and content."""
+
+    name: str
+    content: bytes
+
+
+def read_form(body: bytes, content_type: str) -> list[Part]:
+    """The fields of a form, in its order.
+
+    Raises:
+        DataError: not a form of this kind, or a damaged one.
+    """
+    found = _BOUNDARY.fullmatch(content_type)
+    if found is None:
+        raise DataError("expected a form (multipart/form-data).")
+    line = b"\r\n--" + found[2].encode()
+    _, *parts = (b"\r\n" + body).split(line, MOST_PARTS + 1)
+    if not parts or not parts[-1].startswith(b"--"):
+        raise DataError(f"the form is damaged, or has more than {MOST_PARTS} fields.")
+    return [_part(part) for part in parts[:-1]]
+
+
+def _part(part: bytes) -> Part:
+    head, empty_line, content = part.partition(b"\r\n\r\n")
+    name = _NAME.search(head.lstrip()) if len(head) <= _MOST_HEAD else None
+    if name is None or not empty_line:
+        raise DataError("a field of the form has no name.")
+    return Part(name[1].decode(errors="replace"), content)
