@@ -31,11 +31,11 @@ CELLS = (("bert", 57.9), ("gmf", 95.5), ("hvpnet", 72.0))
 def write_report(folder: Path) -> dict[str, str]:
     """Write the runs and `mnerkit report`'s tables of them, in a new folder; return the text of each by its path.
 
-    FOLDER stands in them for the folder's own path, and DIGEST for that of a configuration, which knows every option.
+    FOLDER stands in them for the folder's own path, and DAY for the day on which the runs were written.
     """
     for method, seed, right, f1 in RUNS:
         _run(_place(folder, method, seed), method, seed, [*GOLD[:right], *BAD[right:]], f1)
-    # in no table: the report makes one of its own
+    # in no table but that of all runs
     _run(_place(folder, "cross", 0), "cross", 0, BAD, 16.67)
     table = _table(folder)
     argv = ["report", str(folder / "runs"), "--tables", str(table), "--out", str(folder / "report")]
@@ -43,7 +43,7 @@ def write_report(folder: Path) -> dict[str, str]:
         raise RuntimeError(f"mnerkit {' '.join(argv)} ended with {code}")
     tables = folder / "report" / "tables"
     texts = {path.relative_to(tables).as_posix(): path.read_text("utf-8") for path in sorted(tables.rglob("*.*"))}
-    texts = {name: re.sub(r"\bcross [0-9a-f]{8}\b", "cross DIGEST", text) for name, text in texts.items()}
+    texts = {name: re.sub(r"\b\d{4}-\d\d-\d\d\b", "DAY", text) for name, text in texts.items()}
     return {name: text.replace(str(folder), "FOLDER") for name, text in texts.items()}
 
 

@@ -15,7 +15,7 @@ from small_runs import BAD, GOLD, GOOD, Write
 from mnerkit.errors import DataError
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables import formats
-from mnerkit.report.tables.run_tables import ablations, of_runs
+from mnerkit.report.tables.run_tables import TESTED, ablations, of_runs
 from mnerkit.report.tables.table_file import read_table
 from mnerkit.report.tables.tables import Filled, Shelf, fill
 
@@ -128,12 +128,13 @@ def test_few_shot_runs_are_ranked_among_those_of_the_same_episodes(write_run: Wr
     # the seed of the episodes is the run's own, so it tells no two apart
     assert [found.figures[row, 0].best for row in range(5)] == [False, False, False, False, True]
     shelf = Shelf(runs)
-    table = of_runs(list(shelf.records.values()))
-    assert table is not None and [column.name for column in table.columns[::3]] == [
-        "corp test digest d1, k_shot 1, test_types PER F1",
-        "corp test digest d1, k_shot 5, test_types PER F1",
-        "corp test digest d1, k_shot 1, test_types LOC F1",
-        "corp test digest d2, k_shot 1, test_types PER F1",
+    made = of_runs(list(shelf.records.values()))
+    assert made is not None and [column.name for column in made.table.columns] == ["F1", "P", "R"]
+    assert made.about["protocol"] == [
+        "?-way 1-shot digest d1, test_types PER",
+        "?-way 5-shot",
+        "?-way 1-shot digest d1, test_types LOC",
+        "?-way 1-shot digest d2, test_types PER",
     ]
     # of the same episodes as in a file, however the rest was drawn
     files = {"episode_files": {"test": {"sha256": "e"}}}
@@ -277,13 +278,15 @@ def test_a_file_that_is_no_json_is_refused_in_a_line(tmp_path: Path, text: str):
 def test_runs_without_a_table_make_one(write_run: Write):
     runs = [write_run("a0", GOOD), write_run("a1", BAD, seed=1), write_run("g", BAD, plugin="gmf", model={"text": "x"})]
     shelf = Shelf(runs)
-    table = of_runs(list(shelf.records.values()))
-    assert table is not None and [column.name for column in table.columns] == [
-        f"corp test {m}" for m in ("F1", "P", "R")
-    ]
-    found = fill(table, shelf, Library())
-    assert [row.name.split()[0] for row in table.rows] == ["bert", "gmf"]
+    made = of_runs(list(shelf.records.values()))
+    assert made is not None and [column.name for column in made.table.columns] == ["F1", "P", "R"]
+    found = fill(made.table, shelf, Library(), TESTED)
+    assert [row.name for row in made.table.rows] == ["bert", "gmf"]
+    assert made.about == {"corpus": ["corp", "corp"], "protocol": ["all posts", "all posts"]}
+    assert made.facts["seeds"] == ["0, 1", "0"] and made.facts["date"][0] == made.facts["date"][1]
     assert found.figures[0, 0].n == 2 and found.figures[1, 0].n == 1
+    # P and R are not tested, so they do not weaken the tests of F1
+    assert [found.figures[0, column].test is not None for column in range(3)] == [True, False, False]
     assert of_runs([]) is None
 
 

@@ -66,9 +66,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         "--picture-mb",
         "--picture_mb",
         type=_megabytes,
-        default=12,
+        default=3,
         metavar="N",
-        help="at most N MB of pictures in the page (default: 12; 0: none)",
+        help="at most N MB of pictures in the page (default: 3; 0: none)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     options = read(parser, argv)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,11 +81,32 @@ class Record:
         return corpus_name(self.protocol, self.path)
 
     @property
+    def origin(self) -> str:
+        """`trained`, `imported` or `foreign`."""
+        return origin_of(self.metrics)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it was trained and scored; None where that was not kept."""
+        parts = [value for value in mapping(self.metrics.get("seconds")).values() if is_figure(value)]
+        return sum(parts) if parts else None
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of the model's parameters; None where that was not kept."""
+        count = self.metrics.get("parameters")
+        return count if isinstance(count, int) and count > 0 else None
+
+    @property
+    def date(self) -> str:
+        """The day on which its scores were written, as the file system has it."""
+        return datetime.fromtimestamp((self.path / "metrics.json").stat().st_mtime).date().isoformat()
+
+    @property
     def label(self) -> str:
         """Its name in a list of runs."""
         types = "+".join(map(str, sequence(self.protocol.get("train_types"))))
-        origin = origin_of(self.metrics)
-        origin = f"seed {self.seed}" if origin == "trained" else origin
+        origin = f"seed {self.seed}" if self.origin == "trained" else self.origin
         parts = (self.plugin, self.ablation, self.corpus, types, origin, self.path.name)
         return " · ".join(part for part in parts if part)
 

@@ -94,6 +94,7 @@ def write(table: Table, grid: Grid, failed: Mapping[str, str]) -> Path:
         "title": experiment.title,
         "what": experiment.what,
         "profile": grid.profile.name,
+        "smoke": grid.profile.smoke,
         "note": experiment.note,
         "draw": list(experiment.draw),
         "rows": list(table.rows),

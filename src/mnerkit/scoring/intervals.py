@@ -93,6 +93,29 @@ def counts_by_unit(units: Sequence[object], gold: Tags, predicted: Tags) -> np.n
     return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 3)
 
 
+def f1_interval(counts: np.ndarray, units: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the interval of the pooled F1 over units, in percent, from its linearisation: no draws, so it is quick.
+
+    With gold g, predicted p and correct c of each unit, F1 = 2 C / (G + P), a ratio of sums, whose variance is that of
+    the sum of (2 c - F1 (g + p)) / (G + P). Near to a bootstrap over units where there are a hundred units or more.
+
+    Args:
+        counts: (n, 3) int: gold, predicted and correct entities.
+        units: (n,) int: the unit of each row, which is drawn whole (a post, an episode).
+        confidence: coverage of the interval.
+    """
+    _, places = np.unique(units, return_inverse=True)
+    sums = np.zeros((places.max(initial=-1) + 1, 3))
+    np.add.at(sums, places, counts)
+    size, whole = len(sums), float(sums[:, :2].sum())
+    if size < 2 or not whole:
+        return 0.0, 100.0
+    f1 = 2 * float(sums[:, 2].sum()) / whole
+    parts = (2 * sums[:, 2] - f1 * sums[:, :2].sum(axis=1)) / whole
+    half = t_quantile(size - 1, confidence) * math.sqrt(size / (size - 1) * float((parts**2).sum()))
+    return 100 * max(0.0, f1 - half), 100 * min(1.0, f1 + half)
+
+
 def episode_scores(
     counts: np.ndarray, samples: int = 10_000, seed: int = 0, confidence: float = 0.95
 ) -> dict[str, float]:

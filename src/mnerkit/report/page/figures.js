@@ -1,5 +1,4 @@
-"use strict";
-// Histograms, points in a plane, heat maps and pictures with boxes. All text goes through `el` and `svg` of page.js, which follows.
+// Histograms, points in a plane, heat maps and pictures with boxes. All text goes through `el` and `svg` of parts.js.
 
 const SHAPES = ["M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0", "M-3.6-3.6h7.2v7.2h-7.2z", "M0-4.8L4.4 3.4H-4.4z", "M0-5L4.4 0L0 5L-4.4 0z",
   "M-1.4-4.6h2.8v3.2h3.2v2.8h-3.2v3.2h-2.8v-3.2h-3.2v-2.8h3.2z", "M0 4.8L4.4-3.4H-4.4z"];

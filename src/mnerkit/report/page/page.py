@@ -23,18 +23,22 @@ from mnerkit.errors import DataError
 from mnerkit.release import RELEASE
 from mnerkit.report.figures.gallery import Gallery
 from mnerkit.report.folders import Record, mapping, sequence
+from mnerkit.report.page.overview import interval_over_posts, overview
 from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.report.posts.corrected import counts
 from mnerkit.report.tables import formats
 from mnerkit.report.tables.evaluation_setting import joined
 from mnerkit.report.tables.reasons import missing
+from mnerkit.report.tables.run_tables import protocol_of
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
 from mnerkit.runs.tiny_towers import warning
 from mnerkit.templates import as_json, asset, render
 
 PACKAGE = "mnerkit.report.page"
+# one after the other, they are the page's script
+SCRIPTS = ("parts", "charts", "overview", "tables", "runs", "breakdown", "posts", "figures", "frame")
 MOST_TYPES = 40  # of a table of confusion
 SHOWN_SCORE = re.compile(r"f1|precision|recall|f1_strict|type/.*/f1", re.DOTALL)
 # rules of a few-shot protocol that a figure's signature names
@@ -50,7 +54,8 @@ def page(
     ablations: Sequence[Filled] = (),
     shown: Sequence[browser.Shown] = (),
     root: Path | None = None,
-    picture_bytes: int = 12_000_000,
+    picture_bytes: int = browser.PICTURE_BYTES,
+    board: Filled | None = None,
 ) -> str:
     """The page.
 
@@ -64,6 +69,7 @@ def page(
         shown: posts for the error browser, from `browser.sets`.
         root: folder of the corpora, for the pictures of figures; that of each run's configuration where None.
         picture_bytes: at most so many bytes of pictures; those of figures come first.
+        board: the table of all runs, for the overview.
     """
     pictures = browser.Pictures(picture_bytes)
     number = {record.path.resolve(): place for place, record in enumerate(records)}
@@ -72,6 +78,7 @@ def page(
         "title": title,
         "mnerkit": RELEASE,
         "problems": problems,
+        "overview": overview(board, number, library),
         "tables": [
             _table(filled, number) | {"counts": counts(filled, library), "figures": gallery.of_table(filled)}
             for filled in tables
@@ -82,7 +89,7 @@ def page(
         "sets": len(shown),
     }
     sets = [browser.plain(posts, pictures) for posts in shown]
-    style, script = _asset("page.css"), f"{_asset('figures.js')}\n{_asset('page.js')}"
+    style, script = _asset("page.css"), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
     return render(
         PACKAGE,
         "page.html",
@@ -117,6 +124,9 @@ def _table(filled: Filled, number: dict[Path, int]) -> dict[str, Any]:
         "title": table.title or table.experiment,
         "what": table.what,
         "profile": table.profile,
+        "smoke": table.smoke,
+        "about": list(filled.about.items()),
+        "facts": list(filled.facts.items()),
         "note": table.note,
         "rows": [[row.name, row.plugin, row.printed_only] for row in table.rows],
         "columns": [[column.name, column.corpus, column.split, column.metric] for column in table.columns],
@@ -162,7 +172,12 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
         "plugin": record.plugin,
         "ablation": record.ablation or "",
         "corpus": record.corpus,
+        "protocol": protocol_of(record),
         "seed": record.seed,
+        "origin": record.origin,
+        "seconds": record.seconds,
+        "parameters": record.parameters,
+        "date": record.date,
         "configuration": record.configuration,
         "signature": signature(record),
         "command": shlex.join(map(str, sequence(record.env.get("command")))),
@@ -177,6 +192,9 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
         },
     }
     split = predicted_split(record)
+    if record.splits():
+        content["split"] = record.splits()[0]
+        content["interval"] = interval_over_posts([record], record.splits()[0], library)
     if split:
         # damaged predictions are among the problems already
         with contextlib.suppress(DataError):

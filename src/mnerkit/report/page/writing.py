@@ -16,7 +16,7 @@ from mnerkit.report.page.page import page
 from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library
 from mnerkit.report.tables import formats
-from mnerkit.report.tables.run_tables import ablations, of_runs
+from mnerkit.report.tables.run_tables import TESTED, ablations, of_runs
 from mnerkit.report.tables.table_file import Table, read_table
 from mnerkit.report.tables.tables import Filled, Shelf, fill
 from mnerkit.strict_json import read_json
@@ -49,7 +49,7 @@ def write_report(
     title: str = "mnerkit report",
     root: Path | None = None,
     posts: int = 4000,
-    picture_bytes: int = 12_000_000,
+    picture_bytes: int = browser.PICTURE_BYTES,
 ) -> Written:
     """Write a report; see `mnerkit.report.write`.
 
@@ -65,11 +65,9 @@ def write_report(
     check_folder(out)
     shelf, library, done = Shelf(runs), Library(), Written(out)
     done.tables = [fill(table, shelf, library) for table in _tables(tables, done.problems)]
-    figures = [figure for filled in done.tables for figure in filled.figures.values()]
-    used = {record.path.resolve() for figure in figures for record in figure.records}
-    rest = of_runs([record for path, record in shelf.records.items() if path not in used])
-    if rest is not None:
-        done.tables.append(fill(rest, shelf, library))
+    board = _board(shelf, library, done.tables)
+    if board is not None:
+        done.tables.append(board)
     records = list(shelf.records.values())
     without_parts = [fill(table, shelf, library) for table in ablations(records)]
     done.problems += shelf.problems
@@ -83,7 +81,9 @@ def write_report(
                 raise DataError(f"two tables would be written to {name}")
             texts[name] = text_of(filled)
     sets = browser.sets(records, library, root, posts, done.problems)
-    texts[PAGE] = page(title, records, library, done.problems, done.tables, without_parts, sets, root, picture_bytes)
+    texts[PAGE] = page(
+        title, records, library, done.problems, done.tables, without_parts, sets, root, picture_bytes, board
+    )
     done.files = list(texts)
     before = _files_of_report(out)
     # first, so that a folder that a kill leaves half written is recognised as a report's
@@ -94,6 +94,22 @@ def write_report(
         (out / name).unlink(missing_ok=True)
     _mark(out, done.files)
     return done
+
+
+def _board(shelf: Shelf, library: Library, tables: Sequence[Filled]) -> Filled | None:
+    """All runs in one table, but for those that only tables of a smoke test name; None where there are none."""
+    named: dict[bool, set[Path]] = {True: set(), False: set()}
+    for filled in tables:
+        named[filled.table.smoke] |= {
+            record.path.resolve() for figure in filled.figures.values() for record in figure.records
+        }
+    smoke = named[True] - named[False]
+    made = of_runs([record for path, record in shelf.records.items() if path not in smoke])
+    if made is None:
+        return None
+    filled = fill(made.table, shelf, library, TESTED)
+    filled.about, filled.facts = made.about, made.facts
+    return filled
 
 
 def _tables(paths: Sequence[Path], problems: list[str]) -> list[Table]:

@@ -16,6 +16,7 @@ from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.scoring.post_sets import PostSet
 
+PICTURE_BYTES = 3_000_000  # of a page
 SIDE = 160  # pixels of a thumbnail's longer side
 MOST_POSTS = 20_000  # in a page, of all sets together
 MOST_PICTURES = 4  # of a post

@@ -54,12 +54,12 @@ def difference_between(one: Collection[Evaluation], other: Collection[Evaluation
     return "other data or episodes"
 
 
-def distinctions(evaluations: Iterable[Evaluation]) -> dict[Evaluation, str]:
-    """What distinguishes each evaluation from others of the same corpus, split and training types; mostly nothing."""
+def distinctions(evaluations: Iterable[Evaluation], named: Collection[str] = NAMED) -> dict[Evaluation, str]:
+    """What distinguishes each evaluation from others that agree in the `named` facts; mostly nothing."""
     groups: dict[tuple[str | None, ...], dict[Evaluation, dict[str, str]]] = defaultdict(dict)
     for evaluation in evaluations:
         facts = dict(evaluation)
-        groups[tuple(map(facts.get, NAMED))][evaluation] = facts
+        groups[tuple(map(facts.get, named))][evaluation] = facts
     texts = {}
     for group in groups.values():
         names = dict.fromkeys(name for facts in group.values() for name in facts)

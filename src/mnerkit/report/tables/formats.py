@@ -11,6 +11,7 @@ from mnerkit.report.tables.tables import Figure, Filled
 from mnerkit.templates import render
 from mnerkit.text_table import csv_text
 
+CSV_HAS = ("corpus", "seeds")  # in columns that every table has
 MARKS = {"better": "†", "worse": "‡", "": ""}
 _LATEX: dict[str, str | int | None] = {
     "\\": r"\textbackslash{}",
@@ -54,7 +55,7 @@ def _csv_values(filled: Filled, figure: Figure) -> dict[str, object]:
         "experiment": table.experiment,
         "row": table.rows[cell.row].name,
         "column": column.name,
-        "corpus": column.corpus,
+        "corpus": filled.about["corpus"][cell.row] if "corpus" in filled.about else column.corpus,
         "split": column.split,
         "metric": cell.metric,
         "printed": cell.printed,
@@ -79,6 +80,7 @@ def _csv_values(filled: Filled, figure: Figure) -> dict[str, object]:
         "p_holm": test.p_holm if test else None,
         "untested": figure.untested,
         "runs": " ".join(record.path.as_posix() for record in figure.records),
+        **{name: texts[cell.row] for name, texts in (filled.about | filled.facts).items() if name not in CSV_HAS},
     }
 
 
@@ -105,10 +107,16 @@ def _rendered(filled: Filled, template: str, escaped: Callable[[str], str]) -> s
     table = filled.table
     letters = notes(filled)
     rows = [
-        (row.name, [_texts(filled.at(place, column), letters) for column in range(len(table.columns))])
+        (
+            row.name,
+            [texts[place] for texts in filled.about.values()],
+            [_texts(filled.at(place, column), letters) for column in range(len(table.columns))],
+            [texts[place] for texts in filled.facts.values()],
+        )
         for place, row in enumerate(table.rows)
     ]
-    values = {"table": table, "rows": rows, "legend": legend(filled), "notes": letters}
+    values = {"table": table, "rows": rows, "about": list(filled.about), "facts": list(filled.facts)}
+    values |= {"legend": legend(filled), "notes": letters}
     return render("mnerkit.report.tables", template, escaped, **values)
 
 
@@ -158,7 +166,12 @@ def _letter(number: int) -> str:
 def legend(filled: Filled) -> list[str]:
     """What the marks of a table mean."""
     table = filled.table
-    lines = [f"Ours, {table.unit}: mean over seeds ± half of its 95 % t-interval (printed figure, ours minus printed)."]
+    if table.smoke:
+        return [
+            f"Profile {table.profile} is a smoke test: it proves that the experiment runs. Its figures say nothing."
+        ]
+    beside = "" if filled.about else " (printed figure, ours minus printed)"
+    lines = [f"Ours, {table.unit}: mean over seeds ± half of its 95 % t-interval{beside}."]
     if any(figure.best for figure in filled.figures.values()):
         lines.append("Bold: highest of our figures in its column that are of the same data and protocol.")
     if filled.tests:

@@ -2,50 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from mnerkit.report.folders import Record
+from mnerkit.atomic_files import is_figure
+from mnerkit.report.folders import Record, mapping
 from mnerkit.report.tables.evaluation_setting import Evaluation, distinctions, evaluation_of
 from mnerkit.report.tables.table_file import Cell, Column, Row, Table
 from mnerkit.runs.run_folder import deciding, dotted
 
 METRICS = {"f1": "F1", "precision": "P", "recall": "R"}
+TESTED = ("f1",)  # P and R are there to explain it; tests of theirs would only weaken its own
+# facts that every row's protocol names
+_PROTOCOL = ("corpus", "split", "n_way", "k_shot")
 
 
-def of_runs(records: Iterable[Record]) -> Table | None:
-    """A table of runs that no table file names: a row for each configuration, columns for each evaluation."""
+@dataclass(frozen=True)
+class RunTable:
+    """A table of runs, a row for each configuration and evaluation.
+
+    Attributes:
+        table: with columns F1, P and R.
+        about: what each row was measured on: name -> a text a row.
+        facts: what else is known of each row's runs, alike.
+    """
+
+    table: Table
+    about: dict[str, list[str]]
+    facts: dict[str, list[str]]
+
+
+def of_runs(records: Iterable[Record]) -> RunTable | None:
+    """A table of runs: a row for each configuration and evaluation, over its seeds; None without a scored run."""
     scored = sorted(_scored(records), key=lambda pair: (pair[0].label, str(pair[0].path)))
-    rows: dict[tuple[str, str, str], list[tuple[Record, Evaluation]]] = {}
+    rows: dict[tuple[Evaluation, tuple[str, ...]], list[Record]] = {}
     for record, evaluation in scored:
-        key = record.plugin, record.ablation or "", record.configuration
-        rows.setdefault(key, []).append((record, evaluation))
+        # two files of another program's predictions are never seeds of one configuration
+        origin = "" if record.origin == "trained" else f"({record.origin})"
+        place = str(record.path) if origin else ""
+        key = record.plugin, record.ablation or "", origin, record.configuration, place
+        rows.setdefault((evaluation, key), []).append(record)
     if not rows:
         return None
-    distinction = distinctions(evaluation for _, evaluation in scored)
-    evaluations = dict.fromkeys(evaluation for _, evaluation in scored)
-    columns = [(evaluation, metric) for evaluation in evaluations for metric in METRICS]
+    splits = sorted({record.splits()[0] for record, _ in scored}, key=lambda split: (split != "test", split))
+    columns = [(split, metric) for split in splits for metric in METRICS]
+    members = [_one_a_seed(own) for own in rows.values()]
     cells = [
-        Cell(row=row, column=column, runs=runs, metric=metric, state="done")
-        for row, members in enumerate(rows.values())
-        for column, (evaluation, metric) in enumerate(columns)
-        if (runs := _one_a_seed([record for record, own in members if own == evaluation]))
+        Cell(row=row, column=column, runs=tuple(own.path for own in runs), metric=metric, state="done")
+        for row, runs in enumerate(members)
+        for column, (split, metric) in enumerate(columns)
+        if runs[0].splits()[0] == split
     ]
-    return Table(
+    names = [" ".join(part for part in key[:3] if part) for _, key in rows]
+    again = Counter((evaluation, name) for (evaluation, _), name in zip(rows, names, strict=True))
+    # the digest of a configuration distinguishes rows of one method
+    names = [
+        f"{name} {key[3]}" if again[evaluation, name] > 1 else name
+        for (evaluation, key), name in zip(rows, names, strict=True)
+    ]
+    table = Table(
         experiment="runs",
         title="Runs",
-        note="Runs that belong to no table: one row a configuration, over its seeds.",
-        rows=tuple(Row(name=_joined(*key), plugin=key[0]) for key in rows),
+        note="One row a configuration and protocol, over its seeds.",
+        rows=tuple(Row(name=name, plugin=key[0]) for name, (_, key) in zip(names, rows, strict=True)),
         columns=tuple(
             Column(
-                name=_joined(*_named(evaluation), distinction[evaluation], METRICS[metric]),
-                split=_named(evaluation)[1],
-                metric=metric,
+                name=METRICS[metric] if split == "test" else f"{split} {METRICS[metric]}", split=split, metric=metric
             )
-            for evaluation, metric in columns
+            for split, metric in columns
         ),
         cells=tuple(cells),
     )
+    distinction = distinctions((evaluation for evaluation, _ in rows), _PROTOCOL)
+    about = {
+        "corpus": [dict(evaluation)["corpus"] for evaluation, _ in rows],
+        "protocol": [
+            _joined(protocol_of(runs[0]), distinction[evaluation])
+            for (evaluation, _), runs in zip(rows, members, strict=True)
+        ],
+    }
+    return RunTable(table, about, {name: list(map(text, members)) for name, text in FACTS.items()})
+
+
+def protocol_of(record: Record) -> str:
+    """The protocol of a run's scores in few words."""
+    protocol = record.protocol
+    if not protocol.get("episodic"):
+        return "all posts"
+    return f"{protocol.get('n_way', '?')}-way {protocol.get('k_shot', '?')}-shot"
+
+
+def _seeds(runs: Sequence[Record]) -> str:
+    return ", ".join(str(seed) for seed in sorted(run.seed for run in runs))
+
+
+def _dev(runs: Sequence[Record]) -> str:
+    values = [value for run in runs if is_figure(value := mapping(run.metrics.get("dev")).get("f1"))]
+    return f"{sum(values) / len(values):.2f}" if values else ""
+
+
+def _time(runs: Sequence[Record]) -> str:
+    return duration([seconds for run in runs if (seconds := run.seconds) is not None])
+
+
+def _parameters(runs: Sequence[Record]) -> str:
+    count = runs[0].parameters
+    return "" if count is None else short_count(count)
+
+
+def _date(runs: Sequence[Record]) -> str:
+    return max(run.date for run in runs)
+
+
+FACTS: dict[str, Callable[[Sequence[Record]], str]] = {
+    "dev F1": _dev,
+    "seeds": _seeds,
+    "time": _time,
+    "parameters": _parameters,
+    "date": _date,
+}
+
+
+def duration(seconds: Sequence[float]) -> str:
+    """The mean of some durations, in the unit that makes it easy to read."""
+    if not seconds:
+        return ""
+    mean = sum(seconds) / len(seconds)
+    return f"{mean:.0f} s" if mean < 100 else f"{mean / 60:.0f} min" if mean < 6000 else f"{mean / 3600:.1f} h"
+
+
+def short_count(count: int) -> str:
+    """A number of parameters: 254 k, 110 M."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.{0 if count >= 100 * size else 1}f} {unit}"
+    return str(count)
 
 
 def ablations(records: Iterable[Record]) -> list[Table]:
@@ -65,7 +157,8 @@ def ablations(records: Iterable[Record]) -> list[Table]:
         nearest = _nearest(variants)
         corpus, split, types = _named(evaluation)
         cells = [
-            Cell(row=row, column=0, runs=_one_a_seed(runs), state="done") for row, runs in enumerate(nearest.values())
+            Cell(row=row, column=0, runs=tuple(run.path for run in _one_a_seed(runs)), state="done")
+            for row, runs in enumerate(nearest.values())
         ]
         tables.append(
             Table(
@@ -119,5 +212,5 @@ def _options(record: Record) -> dict[str, str]:
     return {key: str(value) for key, value in options.items() if key not in ("seed", "ablation")}
 
 
-def _one_a_seed(records: list[Record]) -> tuple[Path, ...]:
-    return tuple({record.seed: record.path for record in reversed(records)}.values())
+def _one_a_seed(records: list[Record]) -> list[Record]:
+    return list({record.seed: record for record in reversed(records)}.values())

@@ -122,7 +122,10 @@ class Sweep(Content):
 
 
 class Table(Content):
-    """A table or figure of a paper, to be filled."""
+    """A table or figure of a paper, to be filled.
+
+    `smoke` says that its runs only prove that the experiment runs: its figures are neither ranked nor tested.
+    """
 
     experiment: Annotated[Text, AfterValidator(_plain_name)]
     title: Text
@@ -132,6 +135,7 @@ class Table(Content):
     paper: Text = ""
     what: Literal["table", "sweep", "curve", "figure"] = "table"
     profile: Text = ""
+    smoke: bool = False
     note: Text = ""
     x: Text | None = None
     sweep: Sweep | None = None

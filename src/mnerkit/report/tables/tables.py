@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,10 +97,19 @@ class Figure:
 
 @dataclass
 class Filled:
-    """A table with its figures, in order of rows and columns."""
+    """A table with its figures, in order of rows and columns.
+
+    Attributes:
+        table: the table.
+        figures: by row and column.
+        about: of a table of runs, what each row was measured on: name -> a text a row; it stands before the figures.
+        facts: what else is known of each row, alike; it stands behind them.
+    """
 
     table: Table
     figures: dict[Place, Figure]
+    about: dict[str, list[str]] = field(default_factory=dict)
+    facts: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def tests(self) -> int:
@@ -140,15 +149,23 @@ class Shelf:
         return folders.once(self._read, path.resolve(), lambda: folders.read(path))
 
 
-def fill(table: Table, shelf: Shelf, library: Library) -> Filled:
-    """Fill a table's cells, and mark the best and the significantly better figures."""
+def fill(table: Table, shelf: Shelf, library: Library, tested: Collection[str] | None = None) -> Filled:
+    """Fill a table's cells, and mark the best and the significantly better figures; none in a smoke test.
+
+    Args:
+        table: the table.
+        shelf: its runs.
+        library: predictions of the runs.
+        tested: metrics that are tested; None for all.
+    """
     figures = {(cell.row, cell.column): _figure(table, cell, shelf) for cell in table.cells}
     for cell in table.cells:
         if cell.of:
             figures[cell.row, cell.column] = _mean_of(cell, [figures[place] for place in cell.of])
     filled = Filled(table, dict(sorted(figures.items())))
-    _mark_best(filled)
-    _test(filled, library)
+    if not table.smoke:
+        _mark_best(filled)
+        _test(filled, library, tested)
     return filled
 
 
@@ -229,12 +246,12 @@ def _mark_best(filled: Filled) -> None:
 # ------------------------------------------------------------------ tests
 
 
-def _test(filled: Filled, library: Library) -> None:
+def _test(filled: Filled, library: Library, tested: Collection[str] | None) -> None:
     """Test each cell against the table's baseline, or else against the best other row of its column and evaluation."""
     compared: list[tuple[Figure, list[UnitCounts]]] = []
     for (row, column), figure in filled.figures.items():
         against = _opponent(filled, row, column)
-        if figure.mean is None or against is None:
+        if figure.mean is None or against is None or (tested is not None and figure.cell.metric not in tested):
             continue
         other = filled.figures[against, column]
         try:

@@ -89,6 +89,7 @@ class Profile(Content):
 
     Attributes:
         about: what it is, in a line.
+        smoke: whether its runs only prove that the experiments run, so that their figures are not to be compared.
         seeds: of every run; `paper`: those that the experiments name.
         points: most points of a sweep; None for all.
         cap: what bounds a run, in words.
@@ -102,6 +103,7 @@ class Profile(Content):
     """
 
     about: Line
+    smoke: bool = False
     seeds: ListOf[Place] | Literal["paper"] = Field(min_length=1)
     points: Annotated[int, Field(ge=1)] | None = None
     cap: Text | None = None
