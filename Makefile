@@ -32,17 +32,19 @@ BIN := $(VENV)/bin
 TORCH := $(VENV)/.torch-installed
 INSTALL := $(VENV)/.mnerkit-installed
 SETUP := $(VENV)/.setup-installed
+DOCS := $(VENV)/.docs-installed
 DOCKERFILES := $(wildcard docker/Dockerfile.*)
-SOURCES := src plugins tests benchmarks
+SOURCES := src plugins tests benchmarks docs/generator
 
 # without bytecode each command would compile torch and Lightning anew, for ten seconds
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help torch install setup demo reproduce test test-all dist check format bench-crf bench-graph bench-cache \
-  bench-train bench-quality bench-fewshot bench-flops bench-growth bench-methods bench-page bench-pictures bench-predict \
-  bench-prefix bench-resume bench-kills bench-steps bench-tweets fuzz parity structure clean
+.PHONY: help torch install setup demo reproduce test test-all dist docs check format bench-crf bench-graph \
+  bench-cache bench-train bench-quality bench-fewshot bench-flops bench-growth bench-methods bench-page \
+  bench-pictures bench-predict bench-prefix bench-resume bench-kills bench-steps bench-tweets fuzz parity structure \
+  clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -77,6 +79,10 @@ test-all: test ## run the tests, and every combination of method, head, data, pi
 dist: setup ## build source distribution and wheel into dist/, and use the wheel where there is no checkout
 	rm -rf build dist && $(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/try_wheel.py dist/*.whl --constraints constraints.txt
+
+# strict: a warning ends it. The variable turns off an advertisement of another program
+docs: $(DOCS) ## build the documentation into site/, and run its notebooks; any warning is an error
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict
 
 check: setup ## lint, format and types of the code; lint of the Dockerfiles
 	$(BIN)/ruff check $(SOURCES)
@@ -155,7 +161,7 @@ structure: setup ## how the source is built: lines, imports, files up to the fir
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/structure.py --times
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp marks each finished step: nothing is installed twice, and a step that was cut off is done again. torch comes
@@ -174,4 +180,8 @@ $(INSTALL): $(TORCH) constraints.txt setup.cfg pyproject.toml
 
 $(SETUP): $(INSTALL)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures,cluster,lora]"
+	@touch $@
+
+$(DOCS): $(INSTALL)
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[docs]"
 	@touch $@

@@ -177,7 +177,11 @@ def test_ci_checks_and_tests_and_nothing_else() -> None:
 
 def test_the_workflow_calls_what_anybody_calls_on_every_python_that_the_package_names() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
-    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [".ci/run", "make dist"]
+    assert [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step] == [
+        ".ci/run",
+        "make dist",
+        "make docs",
+    ]
     named = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], flags=re.M)
     assert jobs["test"]["strategy"]["matrix"]["python"] == named
     assert SETUP["options"]["python_requires"] == f">={named[0]}"

@@ -1,0 +1,89 @@
+"""The documentation is whole: what is made when the site is built holds every option, command and public name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import mnerkit
+from mnerkit import registry
+from mnerkit.cli import VERBS
+from mnerkit.methods.heads import HEADS, head_options
+from mnerkit.options import declared
+from mnerkit.runs.config.options import CLASSES
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def generator() -> Any:
+    """Imports a module of docs/generator by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS / "generator"))
+        yield importlib.import_module
+
+
+def test_every_option_of_every_class_has_its_help_default_and_range_on_a_page(generator: Any) -> None:
+    made = generator("option_pages")
+    pages = {(page.section, page.title): page for page in made.option_pages()}
+    classes = {("model", name): plugin.options_class for name, plugin in registry.plugins().items()}
+    classes |= {("model.head", name): head_options(name) for name in HEADS}
+    classes |= {(name, made.TITLES[name]): options_class for name, options_class in CLASSES.items()}
+    assert set(pages) == set(classes)
+    for key, options_class in classes.items():
+        text = made.option_page(pages[key])
+        for name, option in declared(options_class).items():
+            (entry,) = re.findall(rf"^\[`--{key[0]}\.{name}`\].*\n:   (.*)$", text, flags=re.M)
+            assert entry.lower().startswith(option.help[:20].lower().replace("<", "&lt;").rstrip(".")), name
+            assert "Default: " in entry
+            assert option.rule is None or f"Range: {option.rule}." in entry
+
+
+def test_the_page_of_the_commands_has_the_help_of_every_verb(generator: Any) -> None:
+    text = generator("command_pages").command_page()
+    for verb in VERBS:
+        (block,) = re.findall(rf"^## {verb}\n.*?^```text\n(.*?)^```", text, flags=re.M | re.S)
+        assert f"usage: mnerkit {verb}" in block
+    assert "--detector" in text and "--episodes" in text  # verbs of verbs have theirs
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    named = set(re.findall(r"^::: mnerkit\.(\w+)$", (DOCS / "reference" / "api.md").read_text(), flags=re.M))
+    assert set(mnerkit.__all__) <= named
+
+
+def test_a_link_between_files_of_the_checkout_leads_to_their_pages(generator: Any) -> None:
+    links = generator("links")
+    pages = {"guides/runs.md", "methods/bert.md", "methods/umt.md", "methods.md", "images/probe.png"}
+    text = "[a](../../docs/guides/runs.md#list) [`umt`](../umt/README.md) [m](model.py) [w](https://a.b) `[c](d)`"
+    assert links.relinked(text, "methods/bert.md", pages) == (
+        "[a](../guides/runs.md#list) [`umt`](umt.md) m (`plugins/bert/model.py`) [w](https://a.b) `[c](d)`"
+    )
+    assert links.relinked("![p](images/probe.png)\n```\n[a](b)\n```", "probe.md", pages) == (
+        "![p](images/probe.png)\n```\n[a](b)\n```"
+    )
+
+
+def test_the_navigation_names_every_page_of_the_documentation() -> None:
+    class Loader(yaml.SafeLoader):
+        """Passes over the tag of the anchors' function."""
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
+    places = _leaves(settings["nav"])
+    for path in DOCS.rglob("*.md"):
+        assert str(path.relative_to(DOCS)) in places, path
+    assert settings["strict"] is True and settings["theme"]["font"] is False
+
+
+def _leaves(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    inner = nav.values() if isinstance(nav, dict) else nav
+    return [place for item in inner for place in _leaves(item)]
