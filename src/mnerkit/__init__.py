@@ -46,13 +46,20 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
-def load(ckpt: str | Path | Run, tower_dir: str | None = None) -> Predictor:
-    """The predictor of a checkpoint: `mnerkit.load("best.ckpt").predict([{"text": "..."}])`.
+def load(ckpt: str | Path | Run, tower_dir: str | None = None, revision: str | None = None) -> Predictor:
+    """The predictor of a trained method: `mnerkit.load("best.ckpt").predict([{"text": "..."}])`.
 
     Args:
-        ckpt: a checkpoint, a run, or the folder of one.
+        ckpt: a checkpoint, a run or its folder, a folder that `save_pretrained` wrote, or the name of a model on the
+            Hugging Face hub (`owner/name`).
         tower_dir: folder with the weights of a frozen tower, where its own name can't be reached.
+        revision: branch, tag or commit of a model on the hub; default: the newest.
+
+    Raises:
+        CheckpointError: it is none of these, or damaged.
+        TowerError: a frozen tower's weights can't be had.
     """
     from mnerkit.methods.predictor import Predictor
 
-    return Predictor.from_checkpoint(str(getattr(ckpt, "path", ckpt)), tower_dir)
+    name = str(getattr(ckpt, "path", ckpt))
+    return Predictor.from_checkpoint(name if revision is None else f"{name}@{revision}", tower_dir)

@@ -20,6 +20,7 @@ VERBS = {
     "predict": "tag posts from a file with a checkpoint",
     "demo": "a page on this machine: type a post, see its entities and where the method looked",
     "score": "score predictions that any program wrote",
+    "save": "write a model into a folder that loads anywhere, or push it to the Hugging Face hub",
     "import": "make a run of weights that a method's authors have released",
     "plugins": "list the installed methods, or show one: options, ablations, defaults",
     "new": "write a plugin of your own: a minimal method, or a fork of an installed one",
@@ -34,7 +35,7 @@ VERBS = {
 
 # those that train or use one method, all in `method_verbs`, help in `method_help`; others have modules of their names
 METHOD_VERBS = ("fit", "validate", "test", "predict")
-MODULES = {"draw": "drawing", "import": "importing", "score": "scoring"}
+MODULES = {"draw": "drawing", "import": "importing", "save": "saving", "score": "scoring"}
 # how a command goes on that was stopped; others begin anew
 WAYS_ON = {
     "fit": "the same command continues the run",

@@ -60,7 +60,10 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
         "MINUTES",
         "write last.ckpt within an epoch, too, after so many minutes (default: 10; 0: at the end of epochs alone)",
     ),
-    "ckpt_path": ("FILE", "a checkpoint (best.ckpt of a run folder)"),
+    "ckpt_path": (
+        "FILE",
+        "a checkpoint (best.ckpt of a run folder), a run, a saved model, or the name of one on the hub (OWNER/NAME)",
+    ),
     "tower_dir": ("DIR", "folder with a frozen tower's weights, where its own name can't be reached"),
     "text": ("TEXT", "tag this text, and print it with its entities (or write --output)"),
     "image": ("FILE", "with --text: its picture, or pictures"),

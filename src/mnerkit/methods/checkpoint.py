@@ -23,6 +23,7 @@ from mnerkit import torch_archive
 from mnerkit.atomic_files import draft
 from mnerkit.data.corpus.post import CorpusFacts
 from mnerkit.errors import CheckpointError, DataError
+from mnerkit.methods import model_folder, model_hub
 from mnerkit.methods.checkpoint_content import CheckpointContent
 from mnerkit.methods.method import Method
 from mnerkit.methods.support import support_posts
@@ -81,13 +82,21 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint with `weights_only=True`, and check that it is what was written.
+    """Read a checkpoint with `weights_only=True`, or a saved model, and check that it is what was written.
+
+    Args:
+        path: a checkpoint, the folder of a run, that of a saved model, or the name of one on the hub (`owner/name`,
+            `owner/name@revision`), which is fetched.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a checkpoint of mnerkit, has weights that are no finite
             numbers, or contains more than plain data.
     """
-    file = Path(path)
+    file = model_hub.fetched(str(path)) if model_hub.is_hub_name(path) else Path(path)
+    if model_folder.is_model_folder(file):
+        content = model_folder.read(file)
+        _check_content(file, content)
+        return content
     if file.is_dir():
         file = file / "best.ckpt"
     if not file.is_file():
@@ -97,25 +106,35 @@ def read(path: str | Path) -> dict[str, Any]:
         content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or "mnerkit" not in content:
             raise CheckpointError(f"{file} was not written by mnerkit")
-        validated(CheckpointContent, content, file)
+        _check_content(file, content)
         _check_digest(file, content)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{file} is not plain tensors and data (a pickle payload?); it is not loaded") from None
     except CheckpointError:
         raise
-    except DataError as wrong:
-        raise CheckpointError(f"{' '.join(str(wrong).split())}; is the checkpoint damaged?") from None
     except Exception as error:  # torch and zipfile raise nearly anything for damaged files
         problem = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(f"{file} is damaged or not a checkpoint: {problem}") from None
+    if DIGEST not in content:
+        _remark_older(file)
+    return content
+
+
+def _check_content(file: Path, content: dict[str, Any]) -> None:
+    """Refuse values of a wrong type, and weights that are no finite numbers.
+
+    Raises:
+        CheckpointError: naming the first.
+    """
+    try:
+        validated(CheckpointContent, content, file)
+    except DataError as wrong:
+        raise CheckpointError(f"{' '.join(str(wrong).split())}; is the checkpoint damaged?") from None
     for name, value in content["state_dict"].items():
         if value.is_floating_point() and value.numel() and not all(map(torch.isfinite, torch.aminmax(value))):
             raise CheckpointError(
                 f"{file}: the weights {name} are not finite numbers, so it can't predict; train again (--model.lr?)"
             )
-    if DIGEST not in content:
-        _remark_older(file)
-    return content
 
 
 def _check_archive(file: Path) -> None:

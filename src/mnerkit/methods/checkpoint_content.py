@@ -87,7 +87,9 @@ class _Facts(_Part):
     words: Annotated[ListOf[Text], Field(max_length=MAX_WORDS)]
 
 
-class _Tower(_Part):
+class TowerRecord(_Part):
+    """A tower as plain data, as `towers.saved_state.tower_state` makes it."""
+
     family: _Name
     spec: Text
     options: dict[str, Any]
@@ -134,7 +136,7 @@ class _Record(_Part):
     plugin: _Name
     config: _Config
     facts: _Facts
-    towers: dict[str, _Tower]
+    towers: dict[str, TowerRecord]
     support: Annotated[ListOf[_SupportPost], Field(max_length=MAX_SUPPORT)]
     support_types: _Types = ()
     trained_on: Annotated[InstanceOf[Tensor], AfterValidator(_indices)]

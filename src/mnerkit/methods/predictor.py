@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,12 +23,13 @@ from mnerkit.data.corpus.tags import TagSet, entities
 from mnerkit.data.pictures.boxes import surest
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError, UsageError, first_line
-from mnerkit.methods import checkpoint
+from mnerkit.methods import checkpoint, model_card, model_folder, model_hub
 from mnerkit.methods.evaluation import reads_windows
 from mnerkit.methods.figures import maps
 from mnerkit.methods.former_interface import former_attribute
 from mnerkit.methods.method import Method
 from mnerkit.methods.tagged_posts import TaggedPosts
+from mnerkit.methods.tagger import make_method
 from mnerkit.printable import counted
 from mnerkit.towers.frozen.memory import FeatureMemory
 
@@ -49,6 +51,8 @@ class Predictor:
 
     def __init__(self, method: Method, support: Sequence[Post] | None = None, batch_size: int = 32) -> None:
         self.method, self.batch_size = method.eval(), batch_size
+        self._record: dict[str, Any] = {}
+        self._path: Path | None = None
         method.scores_entities, self._threshold = method.can_score_entities, 0.0
         for tower in method.towers.values():
             # each post is predicted once: a cache would only use memory
@@ -82,8 +86,52 @@ class Predictor:
     def from_checkpoint(
         cls, path: str | Path, tower_dir: str | None = None, support: Sequence[Post] | None = None
     ) -> Predictor:
-        """Create the predictor of a checkpoint."""
-        return cls(checkpoint.load(path, tower_dir), support)
+        """Create the predictor of a checkpoint, or of what else `checkpoint.read` takes."""
+        content = checkpoint.read(path)
+        made = cls(checkpoint.restore(make_method(content["mnerkit"]["config"]), content, tower_dir), support)
+        made._record, made._path = content["mnerkit"], Path(path)
+        return made
+
+    def save_pretrained(
+        self, folder: str | Path, *, copy_towers: bool = False, overwrite: bool = False, name: str | None = None
+    ) -> Path:
+        """Write the model into a folder that `mnerkit.load` reads anywhere, with a model card and without pickles.
+
+        Frozen towers that the hub has are named with their revision; those of local folders are copied.
+
+        Args:
+            folder: a new or empty folder.
+            copy_towers: copy the hub's towers, too, so that the folder needs no network.
+            overwrite: replace a saved model in the folder.
+            name: of the model on its card; default: the folder's.
+
+        Raises:
+            UsageError: the folder is not free.
+        """
+        scores = self._record.get("scores") or (model_card.scores_beside(self._path) if self._path else None)
+        about = {"scores": scores, "imported": self._record.get("imported")}
+        content = model_folder.content_of(self.method, copy_towers, **about)
+        return model_folder.write(content, Path(folder), name=name, overwrite=overwrite)
+
+    def push_to_hub(self, name: str, *, private: bool = False, copy_towers: bool = False) -> str:
+        """Save the model and commit it to the Hugging Face hub, as whoever is logged in there.
+
+        Args:
+            name: `owner/name`; the repository is made if there is none.
+            private: make a new repository private.
+            copy_towers: copy the hub's towers, too.
+
+        Returns:
+            The name with the commit, which `mnerkit.load` takes: `owner/name@revision`.
+
+        Raises:
+            UsageError: it is no name, or nobody is logged in.
+            CheckpointError: the hub refused it, or can't be reached.
+        """
+        model_hub.check_name(name)
+        with tempfile.TemporaryDirectory() as folder:
+            saved = self.save_pretrained(Path(folder) / "model", copy_towers=copy_towers, name=name)
+            return model_hub.push(saved, name, private)
 
     def stream(self, posts: Iterable[Post]) -> Iterator[Any]:
         """Yield answers in the order of `posts`, computed batch by batch."""

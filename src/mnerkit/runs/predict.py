@@ -307,9 +307,8 @@ def _job(
     form: OutputForm,
 ) -> dict[str, str]:
     """What decides on the output besides the input, which is known by the digest of the part that was read."""
-    file = Path(ckpt)
     return {
-        "checkpoint": _digest(file / "best.ckpt" if file.is_dir() else file),
+        "checkpoint": _checkpoint_digest(ckpt),
         "set of options": json.dumps(dict(dotted or {}), sort_keys=True),
         "folder of pictures": printable(folder.resolve()),
         "support": _digest(support) if support else "",
@@ -318,6 +317,16 @@ def _job(
         "output format": form.name,
         "release of mnerkit": RELEASE,
     }
+
+
+def _checkpoint_digest(ckpt: str | Path) -> str:
+    """A digest of what a checkpoint, a saved model or one of the hub holds."""
+    from mnerkit.methods import model_folder, model_hub
+
+    file = model_hub.fetched(str(ckpt)) if model_hub.is_hub_name(ckpt) else Path(ckpt)
+    if model_folder.is_model_folder(file):  # which has the digests of the other files
+        return _digest(file / model_folder.DESCRIPTION)
+    return _digest(file / "best.ckpt" if file.is_dir() else file)
 
 
 def _digest(file: Path) -> str:

@@ -76,6 +76,47 @@ class Run:
 
         return keep(kind, self.path, split, posts, limit)
 
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        copy_towers: bool = False,
+        overwrite: bool = False,
+        tower_dir: str | None = None,
+    ) -> Path:
+        """Write the best checkpoint into a folder that `mnerkit.load` reads anywhere; see `Predictor.save_pretrained`.
+
+        Args:
+            folder: a new or empty folder.
+            copy_towers: copy frozen towers of the hub, too.
+            overwrite: replace a saved model in the folder.
+            tower_dir: folder with a frozen tower's weights, where its own name can't be reached.
+        """
+        from mnerkit.methods.predictor import Predictor
+
+        predictor = Predictor.from_checkpoint(self.path, tower_dir)
+        return predictor.save_pretrained(folder, copy_towers=copy_towers, overwrite=overwrite)
+
+    def push_to_hub(
+        self, name: str, *, private: bool = False, copy_towers: bool = False, tower_dir: str | None = None
+    ) -> str:
+        """Commit the best checkpoint to the Hugging Face hub; see `Predictor.push_to_hub`.
+
+        Args:
+            name: `owner/name`; the repository is made if there is none.
+            private: make a new repository private.
+            copy_towers: copy frozen towers of the hub, too.
+            tower_dir: folder with a frozen tower's weights, where its own name can't be reached.
+
+        Returns:
+            The name with the commit: `owner/name@revision`.
+        """
+        from mnerkit.methods.predictor import Predictor
+
+        return Predictor.from_checkpoint(self.path, tower_dir).push_to_hub(
+            name, private=private, copy_towers=copy_towers
+        )
+
     def __repr__(self) -> str:
         scores = ""
         if self.finished:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -112,8 +112,13 @@ class TowerOwner(nn.Module):
         if compiled:
             compile_layers(trained_layers(self.towers.values()), device.type)
 
-    def stored_elsewhere(self) -> tuple[str, ...]:
-        """Prefixes of the state dict that a checkpoint leaves out: weights that a hub or folder has as they are."""
-        parts = {id(tower): original_weights(tower) for tower in self.towers.values() if tower.external}
+    def stored_elsewhere(self, names: Collection[str] | None = None) -> tuple[str, ...]:
+        """Prefixes of the state dict that a checkpoint leaves out: weights that a hub or folder has as they are.
+
+        Args:
+            names: of the towers that count; default: all.
+        """
+        towers = [tower for name, tower in self.towers.items() if names is None or name in names]
+        parts = {id(tower): original_weights(tower) for tower in towers if tower.external}
         places = [(name, parts[id(module)]) for name, module in self.named_modules() if id(module) in parts]
         return tuple(f"{name}.{part}" for name, inside in places for part in inside)

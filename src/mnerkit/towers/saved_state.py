@@ -90,6 +90,8 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
         name = f"tower {state['spec']} ({state['family']})"
         raise CheckpointError(f"the checkpoint does not describe {name} as it should: {problem!r:.200}") from problem
     tower.spec, tower.options = state["spec"], dict(state["options"])
+    if isinstance(tower, PieceTower | VitTower):  # a configuration from plain data does not know it
+        tower.revision = tower.revision or state.get("revision")
     if state["frozen"]:
         freeze(tower)
     if not has_weights_of(tower, state):
