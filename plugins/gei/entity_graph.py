@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mnerkit.nn.attention import MultiHeadAttention
+from mnerkit.nn.attention import KeyMask, MultiHeadAttention
 from mnerkit.nn.graph_backends import GraphBackend, load_dgl, unsupported
 
 Relation = Literal["tokens", "tokens_apart", "visual", "visual_to_entity", "entity_to_visual"]
@@ -48,6 +48,7 @@ class EntityGraph:
         self.actor_mask = self._entity_mask() if entities else self.inside
         self.fused = (self.actor_mask & visual_mask.any(1, keepdim=True)).unsqueeze(-1)
         self.attended = (visual_mask & self.actor_mask.any(1, keepdim=True)).unsqueeze(-1)
+        self._masks: dict[Relation, KeyMask] = {}
 
     def _entity_mask(self) -> Tensor:
         mask = self.inside.new_zeros(len(self.place), self.count + 1)
@@ -66,18 +67,28 @@ class EntityGraph:
         return tokens.unsqueeze(1) & (self.inside.unsqueeze(2) | ~self.inside.unsqueeze(1))
 
     def look(
-        self, relation: Relation, attention: MultiHeadAttention, queries: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Attention of queries (B, N, d) to the keys (B, M, d) of a relation: (B, N, d), weights (B, heads, N, M)."""
-        attended, weights = attention(queries, keys, mask=self.keys(relation), need_weights=True)
-        assert weights is not None
-        return attended, weights
+        self,
+        relation: Relation,
+        attention: MultiHeadAttention,
+        queries: Tensor,
+        keys: Tensor,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention of queries (B, N, d) to the keys (B, M, d) of a relation.
+
+        Returns:
+            (B, N, d), and the weights (B, heads, N, M) or None.
+        """
+        if relation not in self._masks:  # layers share it; what has no keys is padding, or its gate is closed
+            self._masks[relation] = KeyMask(self.keys(relation), unread=True)
+        return attention(queries, keys, mask=self._masks[relation], need_weights=need_weights)  # type: ignore[no-any-return]
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Elementwise maximum over the tokens (B, n, d) of each span: (B, N, d), 0 without an entity."""
         place = self.place.unsqueeze(-1).expand_as(tokens)
         pooled = tokens.new_zeros(len(tokens), self.count + 1, tokens.shape[-1])
-        return pooled.scatter_reduce(1, place, tokens, "amax", include_self=False)[:, :-1]
+        # contiguous at once, or each product that reads it would copy it
+        return pooled.scatter_reduce(1, place, tokens, "amax", include_self=False)[:, :-1].contiguous()
 
     def spread(self, entities: Tensor) -> Tensor:
         """Copy entities (B, N, d) to the tokens of their spans: (B, n, d), 0 for tokens outside all spans."""
@@ -128,8 +139,13 @@ class DglEntityGraph(EntityGraph):
         return self._joined[relation]
 
     def look(
-        self, relation: Relation, attention: MultiHeadAttention, queries: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        relation: Relation,
+        attention: MultiHeadAttention,
+        queries: Tensor,
+        keys: Tensor,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         ops, (edges, (row, target, source)) = self._dgl.ops, self._edges(relation)
         with torch.autocast(queries.device.type, enabled=False):
             query, key, value = (_nodes(part) for part in attention.split(queries.float(), keys.float()))
@@ -139,9 +155,12 @@ class DglEntityGraph(EntityGraph):
             shape = len(queries), queries.shape[1], attention.heads, -1
             has_edge = (edges.in_degrees() > 0).view(*shape[:2], 1)
             attended = attention.join(by_head.reshape(shape).transpose(1, 2)).masked_fill(~has_edge, 0.0)
+        attended = attended.to(queries.dtype)
+        if not need_weights:
+            return attended, None
         dense = weights.new_zeros(len(queries), attention.heads, queries.shape[1], keys.shape[1])
         dense[row, :, target, source] = weights.detach().squeeze(-1)
-        return attended.to(queries.dtype), dense
+        return attended, dense
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled = self._pass("in", tokens, self._dgl.ops.copy_u_max)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from mnerkit.nn.attention import FeedForward, MultiHeadAttention, SubLayer
@@ -70,16 +69,19 @@ class HeteroEntityLayer(nn.Module):
                 self.visual_looks, self.visual_gate = attention(), Gate(width, o.gate)
             self.think_visual, self.visual_network = around(), FeedForward(width, o.hidden, o.dropout)
 
-    def forward(self, nodes: Nodes, graph: EntityGraph, apart: bool = False) -> tuple[Nodes, Interaction]:
+    def forward(
+        self, nodes: Nodes, graph: EntityGraph, apart: bool = False, trace: bool = False
+    ) -> tuple[Nodes, Interaction | None]:
         """Update the nodes of B graphs.
 
         Args:
             nodes: the nodes before the layer; `visual` is required.
             graph: the edges.
             apart: whether tokens outside all spans do not attend to tokens inside one.
+            trace: whether to return the attention and the gates.
 
         Returns:
-            The nodes after the layer, and its attention and gates. Padding has arbitrary finite values.
+            The nodes after the layer, and its attention and gates or None. Padding has arbitrary finite values.
         """
         assert nodes.visual is not None
         relation: Relation = "tokens_apart" if apart else "tokens"
@@ -88,17 +90,14 @@ class HeteroEntityLayer(nn.Module):
         )
         d_v = self.around_visual(nodes.visual, lambda x: graph.look("visual", self.among_visual, x, x)[0])
         actors = d_t if nodes.entities is None else nodes.entities  # H_E
-        r_e, weights = graph.look("visual_to_entity", self.entity_looks, actors, d_v)  # Eq. 8
-        mixed, a_e = self.entity_gate(r_e, actors)  # Eq. 9-10
+        r_e, weights = graph.look("visual_to_entity", self.entity_looks, actors, d_v, trace)  # Eq. 8
         # actors without visual nodes do not change
-        m_e = torch.where(graph.fused, mixed, actors)
+        m_e, a_e = self.entity_gate(r_e, actors, graph.fused)  # Eq. 9-10
         m_t, a_t = m_e, None
         if self.token_gate is not None:
-            mixed, a_t = self.token_gate(graph.spread(m_e), d_t)  # Eq. 11-12
-            inside = graph.inside.unsqueeze(-1)
-            m_t, a_t = torch.where(inside, mixed, d_t), a_t * inside
+            m_t, a_t = self.token_gate(graph.spread(m_e), d_t, graph.inside.unsqueeze(-1))  # Eq. 11-12
         h_t = self.think_tokens(m_t, self.token_network)
-        interaction = Interaction(weights, a_e * graph.fused, a_t)
+        interaction = None if weights is None else Interaction(weights, a_e, a_t)
         if self.think_visual is None:
             return Nodes(h_t, None, None), interaction
         h_v = self.think_visual(self._visual(d_v, actors, m_e, graph), self.visual_network)
@@ -114,4 +113,4 @@ class HeteroEntityLayer(nn.Module):
         r_v, _ = graph.look(
             "entity_to_visual", self.visual_looks, d_v, m_e if self.obj_update == "sequential" else actors
         )
-        return torch.where(graph.attended, self.visual_gate(r_v, d_v)[0], d_v)
+        return self.visual_gate(r_v, d_v, graph.attended)[0]

@@ -107,8 +107,9 @@ class GeiEncoder(Encoder):
         interactions: list[Interaction] = []
         for number, layer in enumerate(self.layers):
             # nothing is fused before the first layer
-            nodes, interaction = layer(nodes, graph, apart=o.isolate_non_entity and number > 0)  # Eq. 7-12
-            if trace:
+            apart = o.isolate_non_entity and number > 0
+            nodes, interaction = layer(nodes, graph, apart, trace)  # Eq. 7-12
+            if interaction is not None:
                 interactions.append(interaction)
         states = self.tokens.words(nodes.tokens, text)  # (B, W, d_m)
         if o.decode_on == "concat_bert":

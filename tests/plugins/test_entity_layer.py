@@ -48,7 +48,7 @@ def run(
     nodes = Nodes(tokens, visual, graph.pool(tokens) if entities else None)
     done = []
     for number, layer in enumerate(stack):
-        nodes, interaction = layer(nodes, graph, apart=apart and number > 0)
+        nodes, interaction = layer(nodes, graph, apart=apart and number > 0, trace=True)
         done.append(interaction)
     return nodes.tokens, done
 
@@ -75,8 +75,9 @@ class Shut(nn.Module):
         super().__init__()
         self.share = share
 
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return self.share * a + (1 - self.share) * b, torch.full_like(a, self.share)
+    def forward(self, a: Tensor, b: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        share = torch.full_like(a, self.share) * mask
+        return share * a + (1 - share) * b, share
 
 
 @pytest.mark.parametrize("entities", [True, False])

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Norm = Literal["post", "pre"]
 
@@ -55,6 +57,39 @@ def attend(
     return dropped.to(value.dtype) @ value, weights
 
 
+class KeyMask:
+    """Which keys each query may attend to; attentions that share the mask share what is made of it.
+
+    Args:
+        mask: bool, (B, M) real keys, or (B, N, M) keys that each query may attend to.
+        unread: whether nothing reads a query without keys, which then need not become 0.
+
+    Attributes:
+        pairs: the mask, (B, 1, 1 or N, M).
+    """
+
+    def __init__(self, mask: Tensor, unread: bool = False) -> None:
+        self.pairs, self.unread = _over_heads(mask), unread
+        self._added: Tensor | None = None
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """Queries without any key, (B, 1, 1 or N)."""
+        return ~self.pairs.any(-1)
+
+    def added(self, like: Tensor) -> Tensor:
+        """What is added to scores like these: 0, or -inf where masked. A query without any key attends to all."""
+        if self._added is None or self._added.dtype != like.dtype:
+            seen = self.pairs | self.empty.unsqueeze(-1)
+            self._added = torch.zeros_like(seen, dtype=like.dtype).masked_fill_(~seen, -torch.inf)
+        return self._added
+
+
+def key_mask(mask: Tensor | KeyMask | None) -> KeyMask | None:
+    """The mask, which may be one already."""
+    return KeyMask(mask) if isinstance(mask, Tensor) else mask
+
+
 class MultiHeadAttention(nn.Module):
     """Multi-head attention of queries (B, N, d) to keys (B, M, d_k): `attend` in each head, and an output projection.
 
@@ -94,7 +129,13 @@ class MultiHeadAttention(nn.Module):
 
     def split(self, queries: Tensor, keys: Tensor, values: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Q (B, heads, N, d / heads), K and V (B, heads, M, d / heads)."""
-        mapped = self.query(queries), self.key(keys), self.value(keys if values is None else values)
+        mapped: tuple[Tensor, ...]
+        if values is not None or not isinstance(self.value, nn.Linear):
+            mapped = self.query(queries), self.key(keys), self.value(keys if values is None else values)
+        elif queries is keys:
+            mapped = _joint_product(keys, self.query, self.key, self.value)
+        else:
+            mapped = self.query(queries), *_joint_product(keys, self.key, self.value)
         query, key, value = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in mapped)
         return query, key, value
 
@@ -103,7 +144,7 @@ class MultiHeadAttention(nn.Module):
         queries: Tensor,
         keys: Tensor,
         values: Tensor | None = None,
-        mask: Tensor | None = None,
+        mask: Tensor | KeyMask | None = None,
         key_weights: Tensor | None = None,
         renorm: bool = False,
         need_weights: bool = False,
@@ -114,7 +155,8 @@ class MultiHeadAttention(nn.Module):
             queries: (B, N, d).
             keys: (B, M, d_k).
             values: (B, M, d_k); None: the keys.
-            mask: bool, (B, M) real keys, or (B, N, M) keys that each query may attend to; None: all.
+            mask: bool, (B, M) real keys, or (B, N, M) keys that each query may attend to, or what was made of them;
+                None: all.
             key_weights: R of `attend`, (B, M), or (B, N, M).
             renorm: as in `attend`.
             need_weights: whether to return the weights.
@@ -122,26 +164,35 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B, N, d), 0 for a query without keys, and the weights (B, heads, N, M) or None.
         """
-        pairs, scale = (_over_heads(each) for each in (mask, key_weights))
+        masked = key_mask(mask)
         query, key, value = self.split(queries, keys, values)
-        by_head, weights = attend(query, key, value, pairs, scale, renorm, self.dropout)
-        return self.join(by_head, pairs), weights if need_weights else None
+        if need_weights or key_weights is not None:
+            pairs = None if masked is None else masked.pairs
+            scale = None if key_weights is None else _over_heads(key_weights)
+            by_head, weights = attend(query, key, value, pairs, scale, renorm, self.dropout)
+            return self.join(by_head, masked), weights if need_weights else None
+        added = None if masked is None else masked.added(query)
+        dropped = self.dropout.p if self.training else 0.0
+        return self.join(functional.scaled_dot_product_attention(query, key, value, added, dropped), masked), None
 
-    def join(self, by_head: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """Project the outputs (B, heads, N, d / heads) of all heads; `pairs` is the mask (B, 1, 1 | N, M)."""
+    def join(self, by_head: Tensor, mask: KeyMask | None = None) -> Tensor:
+        """Project the outputs (B, heads, N, d / heads) of all heads; 0 for a query without keys."""
         joined = by_head.transpose(1, 2).flatten(2)  # (B, N, d)
-        if self.out is None:
-            return joined
-        joined = self.out(joined)
-        # queries without keys stay 0 although the projection has a bias
-        return joined if pairs is None else joined.masked_fill(~pairs.any(-1).squeeze(1).unsqueeze(-1), 0.0)
+        joined = joined if self.out is None else self.out(joined)
+        # although the projection has a bias
+        return joined if mask is None or mask.unread else joined.masked_fill(mask.empty.transpose(1, 2), 0.0)
 
 
-def _over_heads(pairs: Tensor | None) -> Tensor | None:
+def _over_heads(pairs: Tensor) -> Tensor:
     """(B, M) or (B, N, M) with an axis for the heads and, if missing, one for the queries."""
-    if pairs is None:
-        return None
     return pairs[:, None, None] if pairs.dim() == 2 else pairs[:, None]
+
+
+def _joint_product(states: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
+    """The outputs of several maps of the same states in one product."""
+    weight = torch.cat([each.weight for each in maps])
+    bias = None if maps[0].bias is None else torch.cat([each.bias for each in maps])
+    return functional.linear(states, weight, bias).chunk(len(maps), -1)
 
 
 class FeedForward(nn.Sequential):
@@ -210,7 +261,11 @@ class TransformerLayer(nn.Module):
         self.look, self.think = (SubLayer(width, dropout, norm, eps=eps) for _ in range(2))
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, keys: Tensor | None = None, key_weights: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | KeyMask | None = None,
+        keys: Tensor | None = None,
+        key_weights: Tensor | None = None,
     ) -> Tensor:
         """Self-attention of states (B, N, d), or attention to `keys` (B, M, d).
 
@@ -247,8 +302,9 @@ class TransformerLayers(nn.ModuleList):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
         """States (B, N, d) after all layers; `mask` and `keys` as in `TransformerLayer`."""
+        shared = key_mask(mask)
         for layer in self:
-            x = layer(x, mask, keys)
+            x = layer(x, shared, keys)
         return x
 
     def weights(self, x: Tensor, mask: Tensor, keys: Tensor) -> Tensor:

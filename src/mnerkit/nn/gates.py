@@ -30,15 +30,17 @@ class Gate(nn.Module):
         """g of (..., d) and (..., d), (..., d) or (..., 1); for methods that scale one vector by it (UMT, MAF)."""
         return torch.sigmoid(self.first(a) + self.second(b))
 
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mix two vectors.
 
         Args:
             a: (..., d).
             b: (..., d).
+            mask: (..., 1) bool, where there is an `a`: elsewhere its share is 0. None: everywhere.
 
         Returns:
             (..., d), and g, (..., d) or (..., 1): the share of `a`.
         """
         g = self.share(a, b)
-        return g * a + (1 - g) * b, g
+        g = g if mask is None else g * mask
+        return b + g * (a - b), g
