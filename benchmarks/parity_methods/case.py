@@ -270,6 +270,17 @@ class Watch:
             self.module(("states", number + 1), layer)
             self.module(("attention", number), layer.attention.self)
 
+    def weights(self, name: Any, attention: nn.Module) -> Callable[[], Tensor]:
+        """Record an attention's calls; what is returned computes the weights (B, heads, queries, keys) of its first."""
+        self.module(name, attention)
+
+        def computed() -> Tensor:
+            args, kwargs, _ = self.calls[name][0]
+            weights: Tensor = attention(*args, **{**kwargs, "need_weights": True})[1]
+            return weights
+
+        return computed
+
     def __getitem__(self, name: Any) -> Any:
         """The last output recorded under `name`."""
         return self.calls[name][-1].output

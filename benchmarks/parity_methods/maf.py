@@ -46,7 +46,7 @@ class Method(RegionCase):
         watch.bert(encoder.text.model)
         for name in ("visual", "region_map", "sentence", "align_text", "align_image"):
             watch.module(name, getattr(encoder, name))
-        watch.module("weights", encoder.visual[0].attention.dropout)
+        weights = watch.weights("weights", encoder.visual[0].attention)
         watch.method("gate", encoder.gate, "share")
         for name in ("scores", "exchanged", "draw"):
             watch.method(name, encoder, name)
@@ -72,7 +72,7 @@ class Method(RegionCase):
             return emissions | matched
         totals = {"loss_main": losses["head"], "loss": tagged["total"]}
         seen: dict[str, Ours] = {
-            "attention_words_to_regions": attention_of_words(watch.calls["weights"][0].args[0]),
+            "attention_words_to_regions": attention_of_words(weights()),
             "visual_words": of_words(watch.calls["visual"][0].output),
         }
         if self.group == "output/partial":

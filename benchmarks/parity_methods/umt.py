@@ -54,16 +54,14 @@ class Method(RegionCase):
         watch.bert(encoder.text.model)
         for name in ("auxiliary", "main", "visual", "region_reader", "textual", "region_map", "region_map_2"):
             watch.module(name, getattr(encoder, name))
-        for name in ("visual", "region_reader", "textual"):
-            watch.module(("weights", name), getattr(encoder, name)[0].attention.dropout)
+        weights = {
+            name: watch.weights(("weights", name), getattr(encoder, name)[0].attention)
+            for name in ("visual", "region_reader", "textual")
+        }
         watch.method("fused", encoder, "fused")
         watch.method("u", encoder.spans, "emissions")
         tagged = self.tagged(method, batch)
         mask, order = tagged["mask"], self.order(method)
-
-        def weights(name: str) -> Tensor:
-            attention: Tensor = watch.calls["weights", name][0].args[0]  # (B, heads, queries, keys)
-            return attention
 
         def of_words(values: Tensor) -> At:
             return At(values, mask)
@@ -72,7 +70,7 @@ class Method(RegionCase):
             return At(values, mask[:, None].expand(-1, values.shape[1], -1))
 
         results: dict[str, Ours] = {
-            "attention_words_to_regions": attention_of_words(weights("visual")),
+            "attention_words_to_regions": attention_of_words(weights["visual"]()),
             "visual_words": of_words(watch["visual"]),
             "emissions": of_words(tagged["emissions"]),
             "loss_main": tagged["losses"]["head"],
@@ -93,9 +91,9 @@ class Method(RegionCase):
             "aux_emissions": of_words(torch.zeros_like(u).index_copy(-1, firsts.argsort().argsort(), u)),
             "regions": watch["region_map"],
             "regions_second": watch["region_map_2"],
-            "attention_regions_to_words": weights("region_reader"),
+            "attention_regions_to_words": weights["region_reader"](),
             "region_texts": watch["region_reader"],
-            "attention_words_to_region_texts": attention_of_words(weights("textual")),
+            "attention_words_to_region_texts": attention_of_words(weights["textual"]()),
             "textual_words": of_words(watch["textual"]),
             "gate": of_words(watch["fused"][1]),
             "final_states": of_words(tagged["states"]),
