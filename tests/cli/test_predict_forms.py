@@ -216,7 +216,7 @@ def test_lines_are_plain_or_coloured_by_type_and_steer_no_terminal() -> None:
     assert as_line(ROW) == "[Ann Lee PER 0.98] in [<Rome> L<C 0.50]"
     assert as_line(BAD) == "line 3: not <b>JSON</b>"
     coloured = as_line(ROW, colours_of(TYPES))
-    assert coloured.count("\x1b[48;2;213;94;0;") == coloured.count("\x1b[48;2;0;158;115;") == 1
+    assert coloured.count("\x1b[48;2;213;94;0;") == coloured.count("\x1b[48;2;") - 1 == 1
     hostile = {"id": "1", "words": ["\x1b[2J"], "entities": []}
     assert "\x1b" not in as_line(hostile)
     assert len(set(colours_of(map(str, range(9))).values())) == len(PALETTE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import SCRIPT, Seen, corpus, in_browser, texts
+from pages import SCRIPT, Seen, corpus, in_browser, scripted, texts
 from small_runs import GOOD, WORDS, Write
 
 from mnerkit import report
@@ -210,8 +211,9 @@ def drawn(write_run: Write, tmp_path: Path) -> Path:
 
 
 def test_every_kind_is_drawn_and_hostile_names_are_text(drawn: Path, tmp_path: Path) -> None:
-    seen, complaints = in_browser(drawn, "#figures", tmp_path / "profile")
-    assert complaints == ""
+    script = """
+      return [0, 1, 2, 3, 4].map((k) => { go("figures", { k }); return main.innerHTML; }).join("");"""
+    seen = Seen(scripted(drawn, "#figures", script, tmp_path / "profile"))
     assert "script" not in seen.tags and not [name for _, name, _ in seen.attributes if name.startswith("on")]
     classes = [(tag, value) for tag, name, value in seen.attributes if name == "class"]
     # two cells of attention, two maps of 5 x 5 of which the lower triangle is above 0 and the upper one below
@@ -224,6 +226,28 @@ def test_every_kind_is_drawn_and_hostile_names_are_text(drawn: Path, tmp_path: P
     assert "layer 1" in texts(seen, "option")
     (opacity,) = {value for tag, name, value in seen.attributes if (tag, name) == ("rect", "style") and "0.15" in value}
     assert opacity.startswith("fill-opacity")  # 0.45 * 0.25 / 0.75: text on a cell stays readable
+
+
+def test_a_layer_of_weights_is_smooth_and_hides_no_picture(drawn: Path, tmp_path: Path) -> None:
+    script = """
+      const layer = layerOf([["a", [0, 0, 0.5, 1], 1, 0], ["b", [0.5, 0, 1, 1], -0.5, 0]], 1);
+      const { data } = layer.getContext("2d").getImageData(0, GRAIN / 2, GRAIN, 1);
+      return [...Array(GRAIN).keys()].map((n) => [...data.slice(4 * n, 4 * n + 4)]);"""
+    points = scripted(drawn, "#figures", script, tmp_path / "profile")
+    opacity = [alpha / 255 for *_, alpha in points]
+    assert 0.6 < max(opacity) < 0.75 and min(opacity) < 0.05  # between the two weights lies one of nothing
+    assert max(abs(one - other) for one, other in pairwise(opacity)) < 0.1
+    (red, _, _, _), (_, _, blue, _) = points[3], points[-3]
+    assert red > points[3][1] and blue > points[-3][0], "warm above 0, cold below"
+
+
+def test_the_figure_that_was_asked_for_comes_first(write_run: Write, tmp_path: Path) -> None:
+    run, page = write_run("a", GOOD), tmp_path / "page.html"
+    figure_file.write(run, "attention", "test", ATTENTION)
+    figure_file.write(run, "tsne", "test", POINTS)
+    assert main(["draw", "tsne", str(run), "--out", str(page)]) == 0
+    [own] = Seen(page.read_text()).embedded("facts")["figures"]
+    assert [each["kind"] for each in own["drawn"]] == ["tsne", "attention"]
 
 
 def test_a_page_without_figures_says_so(write_run: Write, tmp_path: Path) -> None:

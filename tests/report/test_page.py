@@ -21,6 +21,7 @@ from mnerkit.errors import DataError, UsageError
 from mnerkit.printable import printable
 from mnerkit.report.posts import browser
 from mnerkit.templates import as_json
+from mnerkit.type_colours import colours_of
 
 
 def test_a_hostile_tweet_and_picture_name_are_text(hostile: Path) -> None:
@@ -32,6 +33,8 @@ def test_a_hostile_tweet_and_picture_name_are_text(hostile: Path) -> None:
     assert set_["posts"][0][1] == ["see", SCRIPT, "now"] and set_["types"] == [SCRIPT, "PER"]
     assert set_["posts"][0][4] == [[PICTURE, 0, ""]] and set_["posts"][1][4] == [["gone.jpg", browser.MISSING, ""]]
     assert all(source.startswith("data:image/") for source in seen.embedded("pictures"))
+    # the colour that the terminal has for it
+    assert seen.embedded("facts")["colours"]["PER"] == [colours_of(["PER"])["PER"], "#000000"]
 
 
 def test_only_the_page_s_own_script_and_style_may_run_and_nothing_is_loaded(hostile: Path) -> None:

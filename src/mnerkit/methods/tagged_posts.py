@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from mnerkit.printable import Printable, one_line
 from mnerkit.templates import render
-from mnerkit.type_colours import colours_of
+from mnerkit.type_colours import colours_of, letters_on
 
 Row = Mapping[str, Any]
 
@@ -105,5 +105,4 @@ def problem(row: Row) -> str:
 def _paint(colour: str) -> str:
     """The escape sequence of a background colour, with black or white letters, whichever stands out more."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    letters = 30 if 299 * red + 587 * green + 114 * blue > 128_000 else 97
-    return f"\x1b[48;2;{red};{green};{blue};{letters}m"
+    return f"\x1b[48;2;{red};{green};{blue};{30 if letters_on(colour) == '#000000' else 97}m"

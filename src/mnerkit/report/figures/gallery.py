@@ -87,11 +87,11 @@ class Gallery:
                 name, split = filled.table.rows[row].name, filled.table.columns[column].split
                 yield self._figure(kind, figure.records, split, f"{name}, {figure.records[0].corpus}")
 
-    def of_run(self, record: Record) -> Drawn | None:
-        """The figures of a run that no table asked for; None where there are none."""
+    def of_run(self, record: Record, first: tuple[str, str] | None = None) -> Drawn | None:
+        """The figures of a run that no table asked for, the `first` kind and split before others; None without any."""
         drawn = [
             self._figure(kind, [record], split, f"{kind}, {split}")
-            for kind, split in kinds_of(record)
+            for kind, split in sorted(kinds_of(record), key=lambda each: each != first)
             if (record.path, kind, split) not in self._drawn
         ]
         return {"title": record.label, "note": f"Run {record.path.as_posix()}", "drawn": drawn} if drawn else None

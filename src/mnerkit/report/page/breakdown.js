@@ -10,7 +10,7 @@ function confusion() {
   return [...heading("Confusion"), el("fieldset", {}, el("legend", {}, "Which"),
     select("Run", known.map(([each, place]) => [place, each.label]), facts.runs.indexOf(run), (value) => go("confusion", { run: value }))),
   el("p", {}, "Gold types in rows, predicted types in columns, counted over entities whose bounds agree. The last column counts gold entities that nothing was found for, the last row predicted ones where there is none."),
-  wide(el("table", {}, el("caption", {}, "Confusion of types, " + split + ", " + run.label),
+  wide(el("table", {}, el("caption", {}, "Confusion of types, " + split + ", " + shortName(run)),
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "gold \\ predicted"), names.map((name) => el("th", { scope: "col", class: "number" }, name)))),
     el("tbody", {}, matrix.map((row, r) => el("tr", {}, el("th", { scope: "row" }, names[r]), row.map((value, c) => {
       const total = row.reduce((sum, each) => sum + each, 0);

@@ -10,6 +10,7 @@ function draw(focus) {
   document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).filter(([name]) => HELD[name] || name === view).map(([name, text]) =>
     el("li", {}, el("a", { href: "#" + name, "aria-current": name === view ? "page" : null }, text))));
   main.replaceChildren(...MAKE[view]().flat(Infinity).filter((each) => each instanceof Node));
+  document.querySelector("nav a[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
   document.title = VIEWS[view] + " – " + facts.title;
   if (focus) { main.querySelector("h2").focus({ preventScroll: true }); window.scrollTo(0, 0); }
 }

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
 from mnerkit.runs.tiny_towers import warning
 from mnerkit.templates import as_json, asset, render
+from mnerkit.type_colours import colours_of, letters_on
 
 PACKAGE = "mnerkit.report.page"
 # one after the other, they are the page's script
@@ -56,6 +57,7 @@ def page(
     root: Path | None = None,
     picture_bytes: int = browser.PICTURE_BYTES,
     board: Filled | None = None,
+    first: tuple[str, str] | None = None,
 ) -> str:
     """The page.
 
@@ -70,11 +72,12 @@ def page(
         root: folder of the corpora, for the pictures of figures; that of each run's configuration where None.
         picture_bytes: at most so many bytes of pictures; those of figures come first.
         board: the table of all runs, for the overview.
+        first: kind and split of the figure that each run's figures begin with.
     """
     pictures = browser.Pictures(picture_bytes)
     number = {record.path.resolve(): place for place, record in enumerate(records)}
     gallery = Gallery(number, pictures, problems, root)
-    facts = {
+    facts: dict[str, Any] = {
         "title": title,
         "mnerkit": RELEASE,
         "problems": problems,
@@ -83,12 +86,14 @@ def page(
             _table(filled, number) | {"counts": counts(filled, library), "figures": gallery.of_table(filled)}
             for filled in tables
         ],
-        "figures": [drawn for record in records if (drawn := gallery.of_run(record))],
+        "figures": [drawn for record in records if (drawn := gallery.of_run(record, first))],
         "ablations": [_table(filled, number) for filled in ablations],
         "runs": [_run(record, library) for record in records],
         "sets": len(shown),
     }
     sets = [browser.plain(posts, pictures) for posts in shown]
+    types = {name for content in (*sets, *_drawn(facts)) for name in content.get("types", ())}
+    facts["colours"] = {name: (colour, letters_on(colour)) for name, colour in colours_of(sorted(types)).items()}
     style, script = _asset("page.css"), "\n".join(_asset(f"{name}.js") for name in SCRIPTS)
     return render(
         PACKAGE,
@@ -101,6 +106,12 @@ def page(
         sets=as_json(sets),
         pictures=as_json(pictures.sources),
     )
+
+
+def _drawn(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """All figures of a page."""
+    yield from (drawn for table in facts["tables"] for drawn in table["figures"])
+    yield from (drawn for run in facts["figures"] for drawn in run["drawn"])
 
 
 def _asset(name: str) -> str:

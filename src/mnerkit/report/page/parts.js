@@ -34,6 +34,13 @@ const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2)
 const p = (value) => (value < 0.001 ? "< 0.001" : "= " + value.toFixed(3));
 const plural = (count, one, many) => count.toLocaleString("en") + " " + (count === 1 ? one : many || one + "s");
 
+function picture(number, name) {
+  const image = el("img", { src: pictures()[number], alt: "picture " + name, loading: "lazy" });
+  // small generated pictures are shown as they are, pixel by pixel
+  image.addEventListener("load", () => { if (image.naturalWidth <= 96) image.classList.add("pixels"); });
+  return image;
+}
+
 // ---------------------------------------------------------------- where we are: the part of the address after #
 
 let state = new URLSearchParams();

@@ -29,7 +29,13 @@ function hasType(set, place, a, b, type) {
 function entity(words, flat, place, types, kind) {
   const sign = { right: "✓ ", wrong: "✗ ", missed: "– " }[kind] || "";
   const name = { right: "right", wrong: "wrong", missed: "missed" }[kind];
-  return el("mark", { class: kind, title: name || null }, sign, words.slice(flat[place], flat[place + 1]).join(" "), el("b", {}, types[flat[place + 2]]));
+  const type = types[flat[place + 2]], badge = el("b", {}, type);
+  const mark = el("mark", { class: kind, title: name || null }, sign, words.slice(flat[place], flat[place + 1]).join(" "), badge);
+  if (Object.hasOwn(facts.colours, type)) {
+    [badge.style.backgroundColor, badge.style.color] = facts.colours[type];
+    mark.style.setProperty("--type", facts.colours[type][0]);
+  }
+  return mark;
 }
 
 function sentence(words, gold, types) {
@@ -54,8 +60,23 @@ function verdict(set, words, gold, said) {
 const ABSENT = { "-1": "missing", "-2": "damaged", "-3": "left out, since the page would grow too large", "-4": "not known here" };
 
 function shot([name, number, caption]) {
-  return el("figure", {}, number >= 0 ? el("img", { src: pictures()[number], alt: "picture " + name, loading: "lazy" }) : "",
+  return el("figure", {}, number >= 0 ? picture(number, name) : "",
     el("figcaption", {}, number >= 0 ? "" : "picture " + name + ": " + ABSENT[number], caption ? (number >= 0 ? "" : "; ") + "caption: " + caption : ""));
+}
+
+const shortName = (run) => run.plugin + (run.ablation ? " " + run.ablation : "") + (run.origin === "trained" ? ", seed " + run.seed : " (" + run.origin + ")");
+
+function f1Of(set, run, places, type) {
+  // F1 of a run on some posts, of one type or all; nothing where no entity is gold or found
+  let gold = 0, predicted = 0, correct = 0;
+  for (const place of places) {
+    const wanted = spans(set.posts[place][2], type), answer = says(set, run, place), mine = spans(answer, type);
+    const keys = new Set(wanted.map((at) => key(set.posts[place][2], at)));
+    gold += wanted.length;
+    predicted += mine.length;
+    correct += mine.filter((at) => keys.has(key(answer, at))).length;
+  }
+  return gold + predicted ? two(200 * correct / (gold + predicted)) : "–";
 }
 
 function postCard(set, place, a, b) {
@@ -65,7 +86,7 @@ function postCard(set, place, a, b) {
   return el("li", {}, el("article", { class: shots.length ? null : "bare" },
     shots.length ? el("div", {}, shots.map(shot)) : "",
     el("div", {}, el("h3", {}, about), sentence(words, gold, set.types),
-      el("div", { class: "pair" }, sides.map(([name, run]) => el("div", {}, el("h4", {}, name + ": " + facts.runs[run].label), verdict(set, words, gold, says(set, run, place))))))));
+      el("div", { class: "pair" }, sides.map(([name, run]) => el("div", {}, el("h4", {}, name + ": " + shortName(facts.runs[run])), verdict(set, words, gold, says(set, run, place))))))));
 }
 
 function setName(set) {
@@ -79,7 +100,7 @@ function posts() {
   const members = Object.keys(set.said).map(Number);
   const pick = (name, otherwise) => { const value = parseInt(state.get(name), 10); return members.includes(value) ? value : otherwise; };
   let a = pick("a", members[0]), b = state.get("b") === "none" ? null : pick("b", members.length > 1 ? members[1] : null);
-  const list = el("ol", { class: "posts" }), status = el("p", { role: "status", tabindex: "-1" }), pager = el("div", { class: "pager" });
+  const list = el("ol", { class: "posts" }), status = el("p", { role: "status", tabindex: "-1" }), scores = el("div", { class: "scores" }), heads = el("div", { class: "heads" }, status, scores), pager = el("div", { class: "pager" });
   const lower = once(() => set.posts.map(([id, words]) => (id + " " + words.join(" ")).toLowerCase()));
   const shows = el("select", {});
   const refresh = () => {
@@ -103,13 +124,15 @@ function posts() {
     list.replaceChildren(...found.slice(page * SIZE, (page + 1) * SIZE).map((n) => postCard(set, n, a, b)));
     status.textContent = plural(found.length, "post") + (found.length ? ", page " + (page + 1) + " of " + pages : "")
       + (set.posts.length < set.total ? "; " + set.posts.length.toLocaleString("en") + " of the split's " + set.total.toLocaleString("en") + " posts are in this page, first those that runs differ on" : "");
+    scores.replaceChildren(...[["A", a], ...(b === null ? [] : [["B", b]])].map(([name, run]) =>
+      el("span", {}, name + ": " + shortName(facts.runs[run]) + ", F1 ", el("b", {}, f1Of(set, run, found, type)), " ")));
     const turn = (text, to) => {
       const button = el("button", { type: "button" }, text);
       button.disabled = to < 0 || to >= pages;
       button.addEventListener("click", () => {
         note({ page: to + 1 });
         refresh();
-        status.scrollIntoView();
+        form.scrollIntoView({ block: "end" });
         // the same button, which at the first and last page is disabled: then the other one
         const enabled = [...pager.querySelectorAll("button")].filter((each) => !each.disabled);
         (enabled.find((each) => each.textContent === text) || enabled[0] || status).focus();
@@ -131,6 +154,6 @@ function posts() {
     check(set.truth ? "ambiguous: only the picture tells a type" : "ambiguous: the same words have several types", Boolean(state.get("ambiguous")), (value) => change({ ambiguous: value })),
     check("with a picture", Boolean(state.get("picture")), (value) => change({ picture: value })));
   refresh();
-  return [...heading("Posts"), el("p", {}, setName(set) + ". In the text the gold entities are marked. ✓ is right, ✗ is wrong, – is missed. A post counts as right where a run found just its gold entities", " (of the chosen type)."), form, status, list, pager];
+  return [...heading("Posts"), el("p", {}, setName(set) + ". In the text the gold entities are marked. ✓ is right, ✗ is wrong, – is missed. A post counts as right where a run found just its gold entities", " (of the chosen type). The line that stays in sight has the F1 of each run on the posts that are listed."), form, heads, list, pager];
 }
 

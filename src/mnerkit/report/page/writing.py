@@ -144,7 +144,7 @@ def figure_page(kind: str, runs: Sequence[Path], split: str, root: Path | None =
         if (kind, split) not in kinds_of(record):
             raise DataError(f"run {record.path} of plugin {record.plugin} has no figure {kind} of {split}")
     problems: list[str] = []
-    return page(f"mnerkit draw {kind}", records, Library(), problems, root=root), problems
+    return page(f"mnerkit draw {kind}", records, Library(), problems, root=root, first=(kind, split)), problems
 
 
 def _mark(out: Path, files: Iterable[str]) -> None:

@@ -108,7 +108,7 @@ def thumbnail(ref: ImageRef, side: int = SIDE) -> str:
     from PIL import features
 
     kind = "webp" if features.check("webp") else "jpeg"
-    return show.thumbnail(ref, side, exact=96, kind=kind, quality=60, optimize=True)
+    return show.thumbnail(ref, side, exact=0, kind=kind, quality=60 if side <= SIDE else 75)
 
 
 def sets(
