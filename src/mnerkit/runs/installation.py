@@ -24,6 +24,7 @@ EXTRAS = {
     "figures": "`mnerkit draw` of pictures",
     "cluster": "`mnerkit reproduce --executor ray`",
     "lora": "--model.lora_rank",
+    "datasets": "corpora of the library `datasets`: folders, Parquet files, names of the hub",
 }
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnerkit.data.corpus.corpus_files import OTHER_SUFFIXES, SUFFIXES, split_files
+from mnerkit.data.corpus.dataset_folders import HUB, dataset_files, hub_folder
 from mnerkit.errors import DataError, UsageError, did_you_mean, shown
 
 
@@ -93,13 +94,21 @@ def _own(name: str, base: Path | None, variant: str | None) -> Place:
     """A user's own folder: a path, or a folder below the root."""
     if not name:
         raise UsageError(f"no corpus is named: {', '.join(CORPORA)}, or the path of a folder.")
+    if name.startswith(HUB):
+        folder = hub_folder(name)
+        if files := dataset_files(folder):
+            return Place(name.rpartition("/")[2], folder, base or folder.parent, files, True)
+        raise DataError(f"{name} has no train, validation or test split; it holds {_content(folder)}.")
     paths = [Path(name)] if base is None else [base / name, Path(name)]
     folder = next((path for path in paths if path.is_dir()), None)
     if folder is None:
         if any(path.is_file() for path in paths):
             raise UsageError(f"{name} is a file.\nGive the folder that holds train, valid and test.")
         if len(Path(name).parts) > 1:
-            raise DataError(f"there is no folder {name}.\nGive a corpus ({', '.join(CORPORA)}) or an existing folder.")
+            raise DataError(
+                f"there is no folder {name}.\nGive a corpus ({', '.join(CORPORA)}) or an existing folder; "
+                f"a data set of the Hugging Face hub is {HUB}{name}."
+            )
         raise UsageError(
             f"no corpus {name!r}: {', '.join(CORPORA)}, or the path of a folder.{did_you_mean(name, CORPORA)}"
         )
@@ -113,10 +122,12 @@ def _own(name: str, base: Path | None, variant: str | None) -> Place:
         if files:
             name = folder.resolve().name
             return Place(name, folder, base if base is not None else folder.parent, files, True)
+    if files := dataset_files(folder):
+        return Place(folder.resolve().name, folder, base if base is not None else folder.parent, files, True)
     raise DataError(
         f"no annotation files in {folder}; it holds {_content(folder)}.\n"
         "They are to be called train, valid (or validation, dev) and test, with "
-        f"{', '.join(SUFFIXES + OTHER_SUFFIXES)}."
+        f"{', '.join(SUFFIXES + OTHER_SUFFIXES)}, or the folder is a data set of the library `datasets`."
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from mnerkit.data.corpus.character_spans import in_words
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
+from mnerkit.data.corpus.dataset_folders import is_dataset, rows, stem
 from mnerkit.data.corpus.foreign_columns import Columns, chosen_columns, in_bio, is_plain, is_tag
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.records import RecordNotes, post_of
@@ -65,15 +66,15 @@ def stream_posts(
     Raises:
         DataError: with file and line, where the file is not what the format asks, or holds no post.
     """
-    first = beginning(path).lstrip()
+    first = "{" if is_dataset(path) else beginning(path).lstrip()
     own = types is None and notes is not None  # a user's own corpus, perhaps of another layout
     if first[:1] in ("{", "["):
         if columns is not None:
             raise DataError(f"{path} holds records, which have no columns.\nLeave out --data.columns.")
         posts = read_records(path, types, folders, notes)
     elif own and notes is not None and (columns is not None or not is_plain(lines(path))):
-        rows, named = chosen_columns(list(lines(path)), path, notes, columns)
-        posts = bio_posts(rows, str(path), any_scheme=True)
+        body, named = chosen_columns(list(lines(path)), path, notes, columns)
+        posts = bio_posts(body, str(path), any_scheme=True)
         posts = in_bio(posts if named else (replace(post, images=()) for post in posts), notes)
     else:
         posts = read_bio(path, types)
@@ -101,12 +102,12 @@ def read_records(
     checked: set[str] = set()  # tags
 
     def posts() -> Iterator[Post]:
-        for where, number, record in records(path):
+        for where, number, record in rows(path, notes) if is_dataset(path) else records(path):
             if own and notes is not None:
                 record = in_words(record, where, notes)
             record = names.named(record, where)
             # an id unlike that of any record of another split
-            post = post_of(record, where, f"{path.stem}-{number}", folders if _has_boxes(record) else None, notes)
+            post = post_of(record, where, f"{stem(path)}-{number}", folders if _has_boxes(record) else None, notes)
             if post.tags is None:
                 raise DataError(
                     f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word."
