@@ -95,10 +95,10 @@ def _own(name: str, base: Path | None, variant: str | None) -> Place:
     if not name:
         raise UsageError(f"no corpus is named: {', '.join(CORPORA)}, or the path of a folder.")
     if name.startswith(HUB):
-        folder = hub_folder(name)
-        if files := dataset_files(folder):
-            return Place(name.rpartition("/")[2], folder, base or folder.parent, files, True)
-        raise DataError(f"{name} has no train, validation or test split; it holds {_content(folder)}.")
+        fetched = hub_folder(name)
+        if files := dataset_files(fetched):
+            return Place(name.rpartition("/")[2], fetched, base or fetched.parent, files, True)
+        raise DataError(f"{name} has no train, validation or test split; it holds {_content(fetched)}.")
     paths = [Path(name)] if base is None else [base / name, Path(name)]
     folder = next((path for path in paths if path.is_dir()), None)
     if folder is None:
