@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # for workers and other processes
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = folder
+    if "MNERKIT_CACHE" not in os.environ:  # what runs keep is not to fill the user's cache
+        os.environ["MNERKIT_CACHE"] = tempfile.mkdtemp(prefix="mnerkit-cache-")
+        config.add_cleanup(partial(shutil.rmtree, os.environ["MNERKIT_CACHE"], ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

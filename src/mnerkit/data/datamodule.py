@@ -32,6 +32,8 @@ from mnerkit.data.episodes.sampling import Episodes
 from mnerkit.data.episodes.split_episodes import SplitEpisodes
 from mnerkit.data.features.cache_folder import FEATURES, cache_folder
 from mnerkit.data.options import DataOptions, Pictures, TrainMode
+from mnerkit.data.pictures.decoding import PictureFormat
+from mnerkit.data.pictures.picture_cache import PICTURES, PictureCache
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.data.split_posts import SplitPosts
 from mnerkit.errors import UsageError
@@ -228,6 +230,10 @@ class MnerData(lightning.LightningDataModule):
         root = self.cache_root
         return None if root is None else root / FEATURES
 
+    def _picture_cache(self, picture: PictureFormat) -> PictureCache | None:
+        root, most = self.cache_root, int(self.options.picture_cache * 1e9)
+        return PictureCache(root / PICTURES, picture, most) if root is not None and most else None
+
     # ------------------------------------------------------------------ batches
 
     def collator(self, windows: bool = False) -> Collator:
@@ -238,7 +244,9 @@ class MnerData(lightning.LightningDataModule):
         if self._needs is None:
             raise RuntimeError("call MnerData.connect with the needs of a method before asking for batches")
         picture = self._needs.picture
-        loader = None if picture is None else PictureLoader(picture, policy=self.options.missing_images)
+        loader = None
+        if picture is not None:
+            loader = PictureLoader(picture, self.options.missing_images, self._picture_cache(picture))
         out_of_play = "ignore" if self.options.out_of_play == "ignore" else "O"
         return Collator(
             self._needs,

@@ -145,9 +145,17 @@ class DataOptions(EpisodeOptions):
         "how outputs of frozen towers are kept: as computed, or in half the space and rounded to half precision",
         since=("0.1.0", "float32"),
     )
+    picture_cache: float = option(
+        20.0,
+        "at most so many gigabytes of resized pictures are kept in the cache, so that later epochs and runs decode "
+        "none; 0 keeps none",
+        Range(0, 1e6),
+        since=("0.1.0", 20.0),
+    )
     cache: str | None = option(
         None,
-        "folder where outputs of frozen towers, and tiny towers as they were trained, are kept between runs (default: "
+        "folder where outputs of frozen towers, resized pictures, and tiny towers as they were trained, are kept "
+        "between runs (default: "
         "MNERKIT_CACHE, else mnerkit in the user's cache folder); with none nothing is written outside the run's "
         "folder, outputs are kept in memory alone and tiny towers are trained anew",
     )

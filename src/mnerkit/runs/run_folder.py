@@ -253,7 +253,8 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         if model.get("long_posts") == "auto":
             decisive["model"]["long_posts"] = "cut"
     if isinstance(config.get("data"), Mapping):
-        decisive["data"] = {key: value for key, value in config["data"].items() if key != "cache"}
+        caches = ("cache", "picture_cache")
+        decisive["data"] = {key: value for key, value in config["data"].items() if key not in caches}
     return json.loads(json.dumps(decisive, default=str))
 
 

@@ -144,6 +144,8 @@ class Collator:
             # a worker's findings reach the main process with the batch
             batch.notes["broken"] = dict(self.loader.broken)
             self.loader.broken.clear()
+        if self.loader is not None and self.loader.cache is not None and self.loader.cache.problem:
+            batch.notes["picture_cache"] = self.loader.cache.problem
         return batch
 
     def _read_text(

@@ -138,7 +138,7 @@ class EvaluationEpisodeSampler(RankSampler):
 
 
 _log = logging.getLogger("mnerkit.data")
-# names of broken pictures that were reported already: the same posts are read every epoch
+# names of broken pictures, and remarks, that were reported already: the same posts are read every epoch
 _told: set[str] = set()
 
 
@@ -214,6 +214,10 @@ class BatchLoader(DataLoader[Any]):
                     # it waits five seconds for workers whose queues are gone
                     del batch
             broken |= batch.notes.pop("broken", {})
+            remark = batch.notes.pop("picture_cache", "")
+            if remark and remark not in _told:
+                _told.add(remark)
+                _log.warning("%s", remark)
             yield batch
         new = broken.keys() - _told
         if new:

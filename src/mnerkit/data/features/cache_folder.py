@@ -1,6 +1,7 @@
 """The cache folder: what mnerkit keeps between runs and can make again. Nothing here imports torch or numpy.
 
 features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.feature_store`)
+pictures/<digest of a reading>/   resized pictures of one size (`mnerkit.data.pictures.picture_cache`)
 towers/<digest>.safetensors       tiny towers as they came out of their training (`mnerkit.methods.warm_start`)
 """
 
@@ -18,6 +19,8 @@ from typing import Any, Literal
 from mnerkit.atomic_files import draft_of
 from mnerkit.data.features import shards
 from mnerkit.data.features.feature_store import READING_FILE, folder_digest, is_former, read_description
+from mnerkit.data.pictures import picture_cache
+from mnerkit.data.pictures.picture_cache import PICTURES
 
 FEATURES, TOWERS = "features", "towers"
 
@@ -35,20 +38,20 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Kept:
-    """One thing in the cache folder: the features of a tower, or trained tiny towers.
+    """One thing in the cache folder: the features of a tower, resized pictures, or trained tiny towers.
 
     Attributes:
         kind: what it is.
         path: its folder, or file.
         about: in plain words, where it says so itself.
-        entries: how many inputs it holds features of; None for towers.
+        entries: how many inputs it holds; None for towers.
         files: its files, all of them the cache's own.
         bytes: their size.
         used: when it was last used, in seconds since the epoch.
         problem: why it is not touched (files of others, another tower's folder), or empty.
     """
 
-    kind: Literal["features", "tower"]
+    kind: Literal["features", "pictures", "tower"]
     path: Path
     about: str
     entries: int | None
@@ -73,7 +76,7 @@ class Kept:
 
 def kept(root: Path) -> list[Kept]:
     """All that lies in a cache folder, features first; links are never followed."""
-    return [*_features(root / FEATURES), *_towers(root / TOWERS)]
+    return [*_features(root / FEATURES), *_pictures(root / PICTURES), *_towers(root / TOWERS)]
 
 
 def clear(things: list[Kept]) -> tuple[int, int]:
@@ -90,12 +93,12 @@ def clear(things: list[Kept]) -> tuple[int, int]:
         if each.problem:
             continue
         # the description goes last: what a kill leaves is still known for what it is
-        for file in sorted(each.files, key=lambda file: file.name == READING_FILE):
+        for file in sorted(each.files, key=lambda file: file.suffix == ".json"):
             with suppress(FileNotFoundError):
                 size = file.lstat().st_size
                 file.unlink()
                 files, freed = files + 1, freed + size
-        if each.kind == "features":
+        if each.kind != "tower":
             with suppress(OSError):
                 each.path.rmdir()
     return files, freed
@@ -132,6 +135,30 @@ def _said(reading: dict[str, object]) -> list[str]:
     texts = [str(reading.get("view", ""))]
     texts += [f"{name} {reading[name]}" for name in ("pooling", "layers", "length_limit", "dtype") if reading.get(name)]
     return [text for text in texts if text]
+
+
+def _pictures(folder: Path) -> Iterator[Kept]:
+    for path in _inside(folder):
+        if not path.is_dir() or path.is_symlink():
+            continue
+        files, reading, problem = _inside(path), picture_cache.read_description(path), ""
+        own = [file for file in files if _is_picture_file(file)]
+        if foreign := [file for file in files if file not in own]:
+            problem = f"holds a file that is not the cache's: {foreign[0].name}"
+        elif reading is None and (own or not _FOLDER.fullmatch(path.name)):
+            problem = f"has no {picture_cache.DESCRIPTION} that can be read"
+        about = (
+            "" if reading is None else "pictures of {size} x {size} pixels, {fit}, Pillow {pillow}".format(**reading)
+        )
+        yield Kept(
+            "pictures", path, about, picture_cache.count(path), tuple(own), *_size_and_age([path, *own]), problem
+        )
+
+
+def _is_picture_file(file: Path) -> bool:
+    name = draft_of(file.name) or file.name
+    own = name == picture_cache.DESCRIPTION or picture_cache.is_pair(name)
+    return own and file.is_file() and not file.is_symlink()
 
 
 def _towers(folder: Path) -> Iterator[Kept]:

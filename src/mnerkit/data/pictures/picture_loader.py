@@ -21,6 +21,7 @@ from mnerkit.errors import DataError, UsageError, did_you_mean
 if TYPE_CHECKING:
     import numpy as np
 
+    from mnerkit.data.pictures.picture_cache import PictureCache
 
 # of pictures that are remembered, so that memory does not grow with the number of posts
 MOST_REMEMBERED = 100_000
@@ -131,18 +132,24 @@ class PictureLoader:
     - `skip`: the same, and the caller leaves out posts that are not `usable`.
     - `error`: the first one raises.
 
+    Args:
+        format: what the tower reads.
+        policy: see above.
+        cache: keeps what is made of files, so that they are decoded once; None: each time.
+
     Attributes:
         missing: how often each picture without a file was requested, by name.
         broken: what is wrong with each file that could not be decoded, by name.
     """
 
-    def __init__(self, format: PictureFormat, policy: Policy = "blank") -> None:
+    def __init__(self, format: PictureFormat, policy: Policy = "blank", cache: PictureCache | None = None) -> None:
         if policy not in POLICIES:
             raise UsageError(
                 f"no policy {policy!r} for missing pictures: {', '.join(POLICIES)}.{did_you_mean(policy, POLICIES)}"
             )
         self.format = format
         self.policy = policy
+        self.cache = cache
         self.missing: Counter[str] = Counter()
         self.broken: dict[str, str] = {}
         self._faults: dict[str, str] = {}  # by content: a broken file is decoded in vain once
@@ -160,14 +167,30 @@ class PictureLoader:
 
         A picture of which several parts are requested is decoded once.
         """
-        refs = {id(source.ref): source.ref for source in sources if source is not None}
-        decoded = {key: self._pixels(ref) for key, ref in refs.items()}
-
-        def part(source: PictureSource | None) -> np.ndarray | None:
+        keys = [None if source is None else self._key(source) for source in sources]
+        parts = [None if key is None or self.cache is None else self.cache.get(key) for key in keys]
+        wanted = [place for place, source in enumerate(sources) if source is not None and parts[place] is None]
+        refs = {id(source.ref): source.ref for place in wanted if (source := sources[place]) is not None}
+        decoded = {number: self._pixels(ref) for number, ref in refs.items()}
+        for place in wanted:
+            source, key = sources[place], keys[place]
             pixels = None if source is None else decoded[id(source.ref)]
-            return None if source is None or pixels is None else source.resized(pixels)
+            if source is None or pixels is None:
+                continue
+            parts[place] = resized = source.resized(pixels)
+            if key is not None and self.cache is not None:
+                self.cache.put(key, resized)
+        return parts
 
-        return [part(source) for source in sources]
+    def _key(self, source: PictureSource) -> bytes | None:
+        """Digest of what a file shows, to the last bit of a box; None where nothing is cached."""
+        if self.cache is None or source.ref.path is None:
+            return None
+        try:
+            content = source.content or content_digest(source.ref)
+        except DataError:  # reported when it is decoded
+            return None
+        return hashlib.sha256(f"{content} {source.grid} {source.cell} {source.box}".encode()).digest()
 
     def identified(self, sources: Sequence[PictureSource]) -> list[PictureSource | None]:
         """The sources with the digests of their pictures; None as in `read`. Nothing is decoded.
