@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from mnerkit import registry
 from mnerkit.cli import VERBS
 from mnerkit.methods.heads import HEADS, head_options
 from mnerkit.options import declared
+from mnerkit.reproduce.experiments.experiment_files import load
 from mnerkit.runs.config.options import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +74,59 @@ def test_a_link_between_files_of_the_checkout_leads_to_their_pages(generator: An
     )
 
 
+def test_a_notebook_becomes_a_page_with_what_its_cells_print(generator: Any) -> None:
+    outputs = [
+        {"output_type": "stream", "text": "\x1b[1mtwo\x1b[0m\n"},
+        {"output_type": "display_data", "data": {"image/png": "aGk=", "text/plain": "<Image>"}},
+        {"output_type": "display_data", "data": {"text/html": "<pre></pre>\n", "text/plain": ""}},
+        {"output_type": "execute_result", "data": {"text/html": "<p>\n\nthree</p>", "text/plain": "3"}},
+    ]
+    cells = [
+        {"cell_type": "markdown", "source": "# One"},
+        {"cell_type": "code", "source": "run()", "outputs": outputs},
+    ]
+    assert generator("notebook_pages").shown({"cells": cells}, "notebooks/a") == {
+        "notebooks/a.md": "# One\n\n```python\nrun()\n```\n\n```text\ntwo\n```\n\n![output](a-0.png)\n\n"
+        '<div class="output"><p>\nthree</p></div>\n',
+        "notebooks/a-0.png": b"hi",
+    }
+
+
+def test_notebooks_hold_no_outputs_and_call_what_there_is() -> None:
+    paths = sorted(DOCS.glob("notebooks/*.ipynb"))
+    assert len(paths) >= 2
+    for path in paths:
+        code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+        assert not any(cell["outputs"] or cell["execution_count"] for cell in code), path
+        for statement in ast.walk(ast.parse("\n".join("".join(cell["source"]) for cell in code))):
+            if isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("mnerkit"):
+                module = importlib.import_module(str(statement.module))
+                assert all(hasattr(module, name.name) for name in statement.names)
+
+
+def test_the_experiment_of_the_guide_is_one(tmp_path: Path) -> None:
+    (content,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "guides" / "experiments.md").read_text(), re.M | re.S)
+    shutil.copytree(ROOT / "experiments" / "profiles", tmp_path / "profiles")
+    shutil.copy(ROOT / "experiments" / "errata.csv", tmp_path)
+    path = tmp_path / "mine" / "first.yaml"
+    path.parent.mkdir()
+    path.write_text(content)
+    experiment = load(path, tmp_path)
+    assert [row.plugin for row in experiment.rows] == ["bert", "bilstm", "hvpnet"]
+    assert not any(row.missing for row in experiment.rows)
+
+
+def test_pages_of_the_papers_have_every_experiment_and_every_erratum(generator: Any) -> None:
+    made = generator("paper_pages")
+    pages = made.paper_pages(ROOT / "experiments")
+    for path in sorted((ROOT / "experiments").glob("*/*.yaml")):
+        paper = path.parent.name
+        if paper != "profiles":
+            assert f"mnerkit reproduce {paper}/{path.stem}\n" in pages[f"papers/tables/{paper}.md"]
+    lines = (ROOT / "experiments" / "errata.csv").read_text(encoding="utf-8").splitlines()
+    assert sum(line.startswith("| ") for line in made.errata(ROOT / "experiments").splitlines()) >= len(lines) - 1
+
+
 def test_the_navigation_names_every_page_of_the_documentation() -> None:
     class Loader(yaml.SafeLoader):
         """Passes over the tag of the anchors' function."""
@@ -77,8 +134,8 @@ def test_the_navigation_names_every_page_of_the_documentation() -> None:
     Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
     settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
     places = _leaves(settings["nav"])
-    for path in DOCS.rglob("*.md"):
-        assert str(path.relative_to(DOCS)) in places, path
+    for path in [*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]:
+        assert str(path.relative_to(DOCS).with_suffix(".md")) in places, path
     assert settings["strict"] is True and settings["theme"]["font"] is False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from command_pages import command_page
 from links import ELSEWHERE, ROOT, relinked
+from notebook_pages import notebook_pages
 from option_pages import option_page, option_pages
+from paper_pages import errata, paper_pages
 
 from mnerkit import registry
 
@@ -30,7 +33,7 @@ _DRAWING = re.compile(r"!\[[^\]]*\]\(([^)]+\.svg)\)")
 
 def on_config(config: MkDocsConfig) -> None:
     """Fill the places of the navigation that end in `*`."""
-    config.nav = _filled(config.nav, sorted(_made()))
+    config.nav = _filled(config.nav, [place for place in sorted(_made()) if place.endswith(".md")])
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -62,13 +65,16 @@ def on_post_build(config: MkDocsConfig) -> None:
             raise PluginError(f"{path.name} would fetch {found[1]}")
 
 
-def _made() -> dict[str, str]:
-    """Pages by their places."""
-    pages = {page.place: option_page(page) for page in option_pages()}
+@cache
+def _made() -> dict[str, str | bytes]:
+    """Pages and pictures by their places."""
+    pages: dict[str, Any] = {page.place: option_page(page) for page in option_pages()} | paper_pages(
+        ROOT / "experiments"
+    )
     for source, place in ELSEWHERE.items():
         if source != "README.md":
             pages[place] = (ROOT / source).read_text(encoding="utf-8")
-    return pages
+    return pages | notebook_pages(ROOT / "docs" / "notebooks")
 
 
 def _options() -> str:
@@ -87,7 +93,19 @@ def _methods() -> str:
     return "\n".join(lines)
 
 
-_PARTS = {"options": _options, "commands": command_page, "methods": _methods}
+def _parity() -> str:
+    compared = [page.title for page in option_pages() if page.section == "model"]
+    compared = [name for name in compared if registry.get(name).released_module]
+    return ", ".join(f"[`{name}`](../methods/{name}.md)" for name in compared)
+
+
+_PARTS = {
+    "options": _options,
+    "commands": command_page,
+    "methods": _methods,
+    "methods with released code": _parity,
+    "errata": lambda: errata(ROOT / "experiments"),
+}
 
 
 def _drawing(page: Page, target: str) -> str:

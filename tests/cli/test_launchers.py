@@ -21,7 +21,7 @@ from tests import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(
-    r"^```\w*\n(.*?)^```", (ROOT / "experiments" / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    r"^```\w*\n(.*?)^```", (ROOT / "docs" / "guides" / "cluster.md").read_text(encoding="utf-8"), re.M | re.S
 )
 TINY = """\
 plugin: bert
