@@ -29,6 +29,7 @@ class EntityGraph:
         visual_mask: (B, k) bool, real visual nodes.
         owner: (B, n) long, the number of each token's entity, -1 for none.
         entities: whether there are entity nodes.
+        count: N, at least the entities of the post that has most; None: as many, which a device is waited for to tell.
 
     Attributes:
         inside: (B, n) bool, tokens of spans.
@@ -38,11 +39,20 @@ class EntityGraph:
 
     """
 
-    def __init__(self, token_mask: Tensor, visual_mask: Tensor, owner: Tensor, entities: bool = True) -> None:
+    def __init__(
+        self,
+        token_mask: Tensor,
+        visual_mask: Tensor,
+        owner: Tensor,
+        entities: bool = True,
+        count: int | None = None,
+    ) -> None:
         self.token_mask, self.visual_mask, self.owner = token_mask, visual_mask, owner
         self.inside = (owner >= 0) & token_mask
         # at least one place for an entity, so that weights are used even if no post has one
-        self.count = max(1, int(owner.max()) + 1) if owner.numel() else 1
+        if count is None:
+            count = int(owner.max()) + 1 if owner.numel() else 0
+        self.count = max(1, count)
         # tokens without an entity go to an extra place after the last one
         self.place = owner.masked_fill(~self.inside, self.count)
         self.actor_mask = self._entity_mask() if entities else self.inside
@@ -104,8 +114,15 @@ class DglEntityGraph(EntityGraph):
 
     """
 
-    def __init__(self, token_mask: Tensor, visual_mask: Tensor, owner: Tensor, entities: bool = True) -> None:
-        super().__init__(token_mask, visual_mask, owner, entities)
+    def __init__(
+        self,
+        token_mask: Tensor,
+        visual_mask: Tensor,
+        owner: Tensor,
+        entities: bool = True,
+        count: int | None = None,
+    ) -> None:
+        super().__init__(token_mask, visual_mask, owner, entities, count)
         self._dgl = load_dgl()
         self._joined: dict[str, tuple[Any, tuple[Tensor, Tensor, Tensor]]] = {}
 
@@ -181,7 +198,12 @@ def _nodes(split: Tensor) -> Tensor:
 
 
 def entity_graph(
-    token_mask: Tensor, visual_mask: Tensor, owner: Tensor, entities: bool = True, backend: GraphBackend = "dense"
+    token_mask: Tensor,
+    visual_mask: Tensor,
+    owner: Tensor,
+    entities: bool = True,
+    backend: GraphBackend = "dense",
+    count: int | None = None,
 ) -> EntityGraph:
     """The graphs of a batch; see `EntityGraph`.
 
@@ -189,4 +211,4 @@ def entity_graph(
         UsageError: DGL is not installed (and, when the graph is used, has no support for the device).
     """
     family = EntityGraph if backend == "dense" else DglEntityGraph
-    return family(token_mask, visual_mask, owner, entities)
+    return family(token_mask, visual_mask, owner, entities, count)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
+from mnerkit.nn import chain_tree
 from mnerkit.nn.attention import TransformerLayer
 from mnerkit.nn.graph_backends import load_dgl
 from mnerkit.nn.untyped_spans import ScheduledSampling, SpanTask, spans_of, tags_of_spans
@@ -102,7 +103,9 @@ class GeiEncoder(Encoder):
         h_t = self.token_map(self.reader(tokens.states, tokens.mask))  # Eq. 1: T~, (B, n, d_m)
         spans, losses = self.find_spans(batch, tokens) if self.spans is not None else (None, {})
         h_v, visual_mask = self.visual(batch)  # Eq. 5-6: V~, (B, k, d_m)
-        graph = entity_graph(tokens.mask, visual_mask, self.owners(tokens, spans), o.entity_nodes, o.graph)
+        # a GPU would have to be waited for to tell how many entities there are: there is room for one a word
+        room = None if self.training or trace or not chain_tree.used_on(h_t.device) else text.word_mask.shape[1]
+        graph = entity_graph(tokens.mask, visual_mask, self.owners(tokens, spans), o.entity_nodes, o.graph, room)
         nodes = Nodes(h_t, h_v, graph.pool(h_t) if o.entity_nodes else None)
         interactions: list[Interaction] = []
         for number, layer in enumerate(self.layers):

@@ -164,6 +164,17 @@ def test_an_entity_is_the_maximum_over_its_tokens() -> None:
     assert torch.equal(spread[0, 4], pooled[0, 1]) and not spread[~INSIDE].any()
 
 
+@pytest.mark.parametrize("backend", ["dense", "dgl"])
+def test_room_for_more_entities_than_there_are_has_no_effect(backend: Any) -> None:
+    if backend == "dgl":
+        pytest.importorskip("dgl")
+    stack, (tokens, visual) = layers(3), inputs()
+    exact, roomy = (entity_graph(TOKENS, VISUAL, OWNER, backend=backend, count=count) for count in (None, N))
+    assert (exact.count, roomy.count) == (2, N)
+    wanted, seen = (run(stack, tokens, visual, graph)[0][TOKENS] for graph in (exact, roomy))
+    torch.testing.assert_close(seen, wanted)
+
+
 @pytest.mark.parametrize("entities", [True, False])
 def test_padding_of_tokens_spans_and_visual_nodes_has_no_effect(entities: bool) -> None:
     """Each row alone, without any padding, is as in the batch, whose padding holds noise."""
