@@ -14,7 +14,15 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.contrast import info_nce
 from mnerkit.nn.eval_mode import evaluating
-from mnerkit.nn.visual_prefix import DynamicGate, Standardise, gated_sum, init_small, masked_mean, pooled_stages
+from mnerkit.nn.visual_prefix import (
+    DynamicGate,
+    Standardise,
+    gated_sum,
+    init_small,
+    map_each,
+    masked_mean,
+    pooled_stages,
+)
 from mnerkit.towers.fusion.prefix import Prefix
 from mnerkit.towers.fusion.sight import Sight
 from mnerkit.towers.fusion.stage_maps import StageMaps, idle
@@ -162,14 +170,19 @@ class GmfEncoder(Encoder):
             return stages.new_ones(len(stages), self.layers, 1)
         return self.gate(masked_mean(stages, mask).mean(1))
 
-    def prefix(self, pictures: StageMaps, refined: Sequence[Tensor]) -> tuple[Prefix, Tensor]:
-        """Keys and values of each layer (Eq. 5-12), and the gates (B, k, L, b)."""
+    def prefix(self, pictures: StageMaps, refined: Sequence[Tensor], twice: bool = False) -> tuple[Prefix, Tensor]:
+        """Keys and values of each layer (Eq. 5-12), and the gates (B, k, L, b).
+
+        Args:
+            pictures: the pictures of the posts.
+            refined: their stages, refined.
+            twice: the posts follow once more without pictures, so that the prefix has 2B rows.
+        """
         v = self.pyramid(refined)  # (R, b, P, d)                                                   Eq. 5-6
         gates = self.weights(v, pictures.position_mask(v.shape[2]))  # (R, L, b)                    Eq. 7-8
         gated = gated_sum(gates[:, self.guided], v)  # (R, L', P, d)                                Eq. 9
-        maps = list(self.to_prefix) * (len(self.guided) if len(self.to_prefix) == 1 else 1)
-        phi = torch.stack([w(layer) for w, layer in zip(maps, gated.unbind(1), strict=True)], 1)  # (R, L', P, 2d)
-        joined = pictures.prefix(phi)  # (B, k P, d) for each guided layer                          Eq. 10
+        phi = map_each(self.to_prefix, gated)  # (R, L', P, 2d)
+        joined = (pictures.and_none() if twice else pictures).prefix(phi)  # (B, k P, d) a layer    Eq. 10
         keys: list[Tensor | None] = [None] * self.layers
         values: list[Tensor | None] = [None] * self.layers
         for place, layer in enumerate(self.guided):
@@ -222,12 +235,17 @@ class GmfEncoder(Encoder):
         pictures.maps = pictures.maps[self.stages]
         any_picture = len(pictures.rows) > 0
         refined = self.refine(pictures.maps) if any_picture else list(pictures.maps)
-        prefix, gates = self.prefix(pictures, refined) if o.vcg and any_picture else (None, None)
-        fused = self.text(batch.text, prefix=prefix)  # H = fused.words, (B, W, d)                  Eq. 11-13
-        states = self.dropout(fused.words)
+        guided = bool(o.vcg) and any_picture
+        # a tower that is trained reads both sentences in one pass; a frozen one knows those without prefix
+        twice = guided and matching and o.cm_text == "plain" and not self.text.frozen
+        prefix, gates = self.prefix(pictures, refined, twice) if guided else (None, None)
+        read = self.text(batch.text.repeated(2) if twice else batch.text, prefix=prefix)  #         Eq. 11-13
+        h = read.words[: len(batch)]  # H, (B, W, d)
+        states = self.dropout(h)
         losses = {}
         if matching:
-            sentence = fused.pooled if prefix is None or o.cm_text == "fused" else self._plain(batch)
+            fused = prefix is None or o.cm_text == "fused"
+            sentence = read.pooled[-len(batch) :] if fused or twice else self._plain(batch)
             if o.cm_text == "detach":
                 sentence = sentence.detach()
             losses["matching"] = self.match(sentence, *self.image_vectors(pictures, refined, self.sight.posts(batch)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mnerkit.errors import UsageError
 from mnerkit.methods.options import ObjectOptions
@@ -13,6 +13,8 @@ from mnerkit.options import DROPOUT, LAYERS, POSITIVE, SHARE, SIZE, option
 @dataclass(frozen=True, kw_only=True)
 class GmfOptions(ObjectOptions, text="tiny-bert"):
     """Visual clue guidance and consistency matching; where the paper states a setting, it is the default."""
+
+    behaviour: ClassVar[int] = 2
 
     alpha: float = option(0.7, "share of the tagging loss; the matching has the rest, with 1 none (Eq. 22)", SHARE)
     vcg: bool | Literal["last_stage_only"] = option(

@@ -16,6 +16,7 @@ from mnerkit.nn.visual_prefix import (
     Standardise,
     gated_sum,
     init_small,
+    map_each,
     masked_mean,
     pooled_stages,
     stage_rows,
@@ -89,7 +90,7 @@ class HvpnetEncoder(Encoder):
         mixed = gated_sum(gates, slices)  # (R, L, P, w)
         if self.to_layers is None:
             return mixed
-        return torch.stack([layer(mixed[:, number]) for number, layer in enumerate(self.to_layers)], 1)
+        return map_each(self.to_layers, mixed)
 
     def heads(self, prefix: Prefix) -> Prefix:
         """The prefix, its rows rearranged if heads are to see what they see in the released code."""

@@ -162,7 +162,13 @@ def test_the_matched_sentence_knows_its_own_image_only_where_fused(cm_text, depe
     heard = []
     made.match = lambda sentence, images, valid: heard.append(sentence) or sentence.sum()
     batch = batch_of(made, posts())
-    made(batch)
+    taken = made(batch).states[0]
+    if cm_text == "plain":  # read in the pass with prefix, and yet as if by itself
+        torch.testing.assert_close(heard[0], made.text(batch.text).pooled)
+        made.options = replace(made.options, cm_text="fused")
+        torch.testing.assert_close(taken, made(batch).states[0])
+        made.options = replace(made.options, cm_text="plain")
+        heard[1:] = []
     batch.images, batch.crops = batch.images.flip(0), batch.crops.flip(0)
     batch.image_sources = batch.crop_sources = None
     made(batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -120,6 +120,20 @@ class DynamicGate(nn.Module):
 def gated_sum(gates: Tensor, stages: Tensor) -> Tensor:
     """sum_i g_i V_i for each layer: (N, L, b) and (N, b, P, d) to (N, L, P, d) (GMF, Eq. 9)."""
     return torch.einsum("nlb,nbpd->nlpd", gates, stages)
+
+
+def map_each(maps: Iterable[nn.Module], layers: Tensor) -> Tensor:
+    """Map what each layer gets by its own linear map, in one product: (N, L, P, d) to (N, L, P, d').
+
+    Args:
+        maps: linear maps of the L layers, all with a bias or none; or one for all of them.
+        layers: what they get.
+    """
+    weights, biases = zip(*((each.weight, each.bias) for each in maps), strict=True)
+    if len(weights) == 1:
+        return functional.linear(layers, weights[0], biases[0])
+    mapped = torch.einsum("nlpd,led->nlpe", layers, torch.stack(weights))
+    return mapped if biases[0] is None else mapped + torch.stack(biases).unsqueeze(1)
 
 
 def masked_mean(positions: Tensor, mask: Tensor) -> Tensor:

@@ -30,9 +30,13 @@ class _Movable:
                 setattr(self, each.name, change(value))
         return self
 
+    def _all(self) -> dict[str, Tensor]:
+        """Every tensor, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
     def _tensors(self, rows: Tensor) -> dict[str, Any]:
         """The rows of these numbers (R,) of every tensor, by name."""
-        return {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return {name: value[rows] for name, value in self._all().items()}
 
     def to(self: Moved, device: torch.device | str, non_blocking: bool = False) -> Moved:
         """Move every tensor, in place; a pinned one without waiting, which Lightning asks for tensors alone."""
@@ -97,6 +101,13 @@ class TextBatch(_Movable):
         chosen = replace(self, words=[self.words[row] for row in numbers], **self._tensors(rows))
         chosen.view, chosen.keys = self.view, self.keys and [self.keys[row] for row in numbers]
         return chosen
+
+    def repeated(self, times: int) -> TextBatch:
+        """All rows, this many times one after the other."""
+        tensors: dict[str, Any] = {
+            name: value.repeat(times, *(1,) * (value.dim() - 1)) for name, value in self._all().items()
+        }
+        return replace(self, words=self.words * times, **tensors)
 
     def row(self, row: int) -> TextBatch:
         """One row of a batch of pieces, without padding."""

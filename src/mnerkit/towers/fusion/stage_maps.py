@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -56,13 +56,17 @@ class StageMaps:
             size = group.mask.shape[1]
             rows.append(chosen // max(size, 1) * total + offset + chosen % max(size, 1))
             offset += size
-        parts = [[stage[chosen] for stage in group.states.stages] for group, chosen in zip(groups, real, strict=True)]
-        maps = tuple(torch.cat(stage) for stage in zip(*parts, strict=True))
+        parts = [_chosen(group.states.stages, chosen) for group, chosen in zip(groups, real, strict=True)]
+        maps = tuple(torch.cat(stage) if len(stage) > 1 else stage[0] for stage in zip(*parts, strict=True))
         words, full = None, sum(map(len, real)) == mask.numel()
         if sight.kind == "captions":
             words = groups[0].region_mask.flatten(0, 1)[real[0]]
             full = batch.places.whole_captions
         return cls(maps, torch.cat(rows), mask, words, groups[0].mask.shape[1] if images else 0, full)
+
+    def and_none(self) -> StageMaps:
+        """The pictures of the posts, which follow once more without pictures: 2B posts."""
+        return replace(self, mask=torch.cat([self.mask, torch.zeros_like(self.mask)]), full=False)
 
     def position_mask(self, positions: int) -> Tensor:
         """(R, P) bool, which positions of each real picture are real: all, or the words of its caption."""
@@ -84,6 +88,11 @@ class StageMaps:
         joined = self.spread(keys_values).transpose(1, 2).flatten(2, 3)  # (B, L, kP, 2d)
         keys, values = joined.chunk(2, -1)
         return Prefix(keys.unbind(1), values.unbind(1), mask, some=len(self.rows) > 0, full=self.full)
+
+
+def _chosen(stages: Sequence[Tensor], rows: Tensor) -> Sequence[Tensor]:
+    """The rows of these numbers, in increasing order, of every map."""
+    return [stage if len(rows) == len(stage) else stage[rows] for stage in stages]
 
 
 def idle(modules: Iterable[nn.Module]) -> Tensor:
