@@ -18,7 +18,7 @@ SCRIPT = "<script>alert(1)</script>"
 PICTURE = '"><img src=x onerror=alert(1)>'
 TURNS = 3  # starts of a browser that does not come to an end
 # the sections of a page
-VIEWS = ("overview", "tables", "ablations", "sweeps", "figures", "confusion", "runs?run=0", "posts")
+VIEWS = ("overview", "learning", "breakdown", "tables", "ablations", "sweeps", "figures", "runs?run=0", "posts")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

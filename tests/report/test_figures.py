@@ -36,7 +36,7 @@ POINTS = {
     "posts_read": 2,
 }
 
-SECTIONS = ("Overview", "Tables", "Ablations", "Sweeps", "Figures", "Confusion", "Runs", "Posts")
+SECTIONS = ("Overview", "Learning", "Breakdown", "Tables", "Ablations", "Sweeps", "Figures", "Runs", "Posts")
 
 
 def facts_of(page: Path) -> dict[str, Any]:
@@ -272,10 +272,10 @@ def test_a_page_of_figures_leads_to_what_it_holds_alone(
     figure_file.write(run, "tsne", "test", POINTS)
     assert main(["draw", "tsne", str(run), "--out", str(page)]) == 0
     seen, complaints = in_browser(page, "", tmp_path / "profile")
-    assert (complaints, sections(seen)) == ("", ["Figures", "Confusion", "Runs"])
+    assert (complaints, sections(seen)) == ("", ["Breakdown", "Figures", "Runs"])
     report.write(tmp_path / "report", runs=[run])
     seen, complaints = in_browser(tmp_path / "report" / "index.html", "#sweeps", tmp_path / "profile")
-    assert sections(seen) == ["Overview", "Tables", "Sweeps", "Figures", "Confusion", "Runs", "Posts"]
+    assert sections(seen) == ["Overview", "Breakdown", "Tables", "Sweeps", "Figures", "Runs", "Posts"]
 
 
 def sections(seen: Seen) -> list[str]:

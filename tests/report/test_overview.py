@@ -13,8 +13,12 @@ from pages import Seen, in_browser
 from small_runs import BAD, GOOD, Write
 
 from mnerkit import report
+from mnerkit.data.corpus.post import Entity, Post
+from mnerkit.report.posts.groups import LENGTHS, by_groups, training_counts
 from mnerkit.report.tables.run_tables import duration, short_count
+from mnerkit.scoring.comparison import Answer
 from mnerkit.scoring.intervals import episode_scores, f1_interval
+from mnerkit.scoring.post_sets import PostSets
 
 
 def facts_of(out: Path) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def test_the_four_questions_are_answered_for_each_protocol(tmp_path: Path, write
     best, margin, sure, looks = (answer[1:] for answer in first["answers"])
     assert best == ["cross", "F1 100.00, one seed"]
     assert re.fullmatch(r"[\d.]+ points", margin[0]) and margin[1].startswith("over bert, F1 ")
-    assert sure[0] == "Yes" and "against bert on the same posts, p < 0.001" in sure[1] and "one seed" in sure[1]
+    assert sure[0] == "Yes, for this seed" and "against bert on the same posts, p < 0.001" in sure[1]
     assert looks == [
         "40.00 points lost",
         "with other posts' pictures, 100.00 to 60.00; on entities that only the picture tells, 90.00 to 20.00",
@@ -57,6 +61,43 @@ def test_a_difference_that_may_be_chance_is_said_to_be_none(tmp_path: Path, writ
     report.write(tmp_path / "report", runs=runs)
     [group] = facts_of(tmp_path / "report")["overview"]
     assert group["answers"][2][:2] == ["Is it sure?", "No"] and "may be chance" in group["answers"][2][2]
+
+
+def test_intervals_over_seeds_that_overlap_are_mentioned(tmp_path: Path, write_run: Write) -> None:
+    for seed in (0, 1):
+        write_run(f"a{seed}", GOOD[: 24 - 8 * seed] + BAD[24 - 8 * seed :], seed=seed)
+        write_run(f"b{seed}", BAD, seed=seed, plugin="gmf")
+    report.write(tmp_path / "report", runs=list((tmp_path / "runs").glob("*/*/*")))
+    [group] = facts_of(tmp_path / "report")["overview"]
+    assert group["answers"][2][1] == "Yes, for these seeds" and "overlap" in group["answers"][2][2]
+    assert group["rows"][0]["n"] == 2 and group["rows"][0]["posts"] is None
+
+
+def test_learning_curves_are_means_over_seeds(tmp_path: Path, write_run: Write) -> None:
+    for seed, scores in enumerate(((10, 20), (30, 60))):
+        run = write_run(f"a{seed}", GOOD, seed=seed)
+        (run / "curve").mkdir()
+        lines = "".join(f"{value},{epoch},{2 - epoch}\n" for epoch, value in enumerate(scores))
+        (run / "curve" / "metrics.csv").write_text(f"dev/f1,epoch,train/loss\n{lines}")
+    report.write(tmp_path / "report", runs=list((tmp_path / "runs").glob("*/*/*")))
+    [group] = facts_of(tmp_path / "report")["overview"]
+    scores, losses = group["rows"][0]["learning"]
+    assert [point[:2] for point in scores] == [[0, 20.0], [1, 40.0]] and [point[1] for point in losses] == [2.0, 1.0]
+    seen, complaints = in_browser(tmp_path / "report" / "index.html", "#learning", tmp_path / "profile")
+    assert complaints == "" and seen.tags.count("h3") == 2
+
+
+def test_entities_are_grouped_by_length_and_by_frequency_in_training() -> None:
+    words = ("Kevin", "Durant", "leaves", "Oakland", "now")
+    gold = frozenset({Entity(0, 2, "PER"), Entity(3, 4, "LOC")})
+    said = frozenset({Entity(0, 2, "PER"), Entity(3, 4, "ORG"), Entity(0, 1, "PER")})
+    posts = PostSets().add("a", [Answer("1", words, gold, said)])
+    training = training_counts([Post("t", ["Oakland", "x"], ["B-LOC", "O"]), Post("u", ["Oakland"], ["B-LOC"])])
+    groups = by_groups(posts, "a", training)
+    assert dict(groups["length"]) == dict(zip(LENGTHS, [[1, 2, 0], [1, 1, 1], [0] * 3, [0] * 3], strict=True))
+    # Oakland as LOC is seen twice, as ORG never
+    assert [counts for _, counts in groups["training"]] == [[1, 3, 1], [0] * 3, [1, 0, 0], [0] * 3]
+    assert "training" not in by_groups(posts, "a", {})
 
 
 @pytest.mark.parametrize("smoke", [True, False])

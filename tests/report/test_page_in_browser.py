@@ -65,5 +65,7 @@ def test_the_focus_stays_with_the_pager_at_its_ends(tmp_path: Path, write_run: W
 def test_every_section_opens_without_a_complaint(whole: Path, tmp_path: Path, view: str) -> None:
     seen, complaints = in_browser(whole, f"#{view}", tmp_path / "profile")
     assert complaints == "" and seen.tags.count("h2") == 1
-    assert {"tables": "caption", "sweeps": "svg", "runs?run=0": "dl", "ablations": "ul"}.get(view, "main") in seen.tags
+    assert {"tables": "caption", "sweeps": "svg", "runs?run=0": "dl", "ablations": "ul", "breakdown": "table"}.get(
+        view, "main"
+    ) in seen.tags
     assert " ".join(WORDS) not in texts(seen, "p")

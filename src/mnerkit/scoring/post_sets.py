@@ -86,27 +86,48 @@ class PostSet:
         def row(gold: Entities, predicted: Entities) -> tuple[int, int, int]:
             return len(gold), len(predicted), len(gold & predicted)
 
-        return self._of_answers(system, kind, lambda gold, predicted: row(own(gold), own(predicted)), 3)
+        return self._of_answers(system, kind, lambda post, predicted: row(own(post.gold), own(predicted)), 3)
+
+    def counts_by_group(
+        self, system: Hashable, name: str, group_of: Callable[[Answer, Entity], int], size: int
+    ) -> np.ndarray:
+        """(size, 3) int: gold, predicted and correct entities of a system in each group of entities.
+
+        Args:
+            system: the system.
+            name: of the grouping; under it the counts of an answer are kept.
+            group_of: number of the group of a gold or predicted entity of a post.
+            size: number of groups.
+        """
+
+        def cells(post: Answer, predicted: Entities) -> list[int]:
+            row = [0] * (3 * size)
+            for column, spans in enumerate((post.gold, predicted, post.gold & predicted)):
+                for span in spans:
+                    row[3 * group_of(post, span) + column] += 1
+            return row
+
+        return self._of_answers(system, ("group", name), cells, 3 * size).sum(axis=0).reshape(size, 3)
 
     def confusion(self, system: Hashable, types: Sequence[str]) -> np.ndarray:
         """The confusion of a system's types, see `mnerkit.scoring.counts.confusion`."""
         size = len(types) + 1
 
-        def cells(gold: Entities, predicted: Entities) -> np.ndarray:
-            return span_confusion([(gold, predicted)], types).ravel()
+        def cells(post: Answer, predicted: Entities) -> np.ndarray:
+            return span_confusion([(post.gold, predicted)], types).ravel()
 
         return self._of_answers(system, tuple(types), cells, size * size).sum(axis=0).reshape(size, size)
 
     def _of_answers(
-        self, system: Hashable, what: Hashable, measure: Callable[[Entities, Entities], Any], width: int
+        self, system: Hashable, what: Hashable, measure: Callable[[Answer, Entities], Any], width: int
     ) -> np.ndarray:
-        """(posts, `width`) int: what is measured of each post's gold entities and a system's answer.
+        """(posts, `width`) int: what is measured of each post and a system's answer.
 
         Each of the different answers to a post is measured once, however many systems gave it.
         """
         table = self._tables.setdefault(what, array("q"))
         for place, answer in self._order[len(table) // width :]:
-            table.extend(measure(self.posts[place].gold, answer))
+            table.extend(measure(self.posts[place], answer))
         return np.frombuffer(table, dtype=np.int64).reshape(-1, width)[self._rows[system]]
 
     def corrections(self, a: Hashable, b: Hashable) -> tuple[int, int, int]:

@@ -1,25 +1,51 @@
-// Where a run errs.
+// Where a run errs: by type, length and frequency of its entities; which type it takes for which.
 
-function confusion() {
-  const known = facts.runs.map((run, place) => [run, place]).filter(([run]) => run.confusion);
-  if (!known.length) return heading("Confusion", el("p", {}, "None of the runs has predictions."));
-  const chosen = at("run", facts.runs.length, known[0][1]);
-  const run = facts.runs[chosen].confusion ? facts.runs[chosen] : known[0][0];
-  const [split, types, matrix] = run.confusion;
-  const names = [...types, "nothing"];
-  return [...heading("Confusion"), el("fieldset", {}, el("legend", {}, "Which"),
-    select("Run", known.map(([each, place]) => [place, each.label]), facts.runs.indexOf(run), (value) => go("confusion", { run: value }))),
-  el("p", {}, "Gold types in rows, predicted types in columns, counted over entities whose bounds agree. The last column counts gold entities that nothing was found for, the last row predicted ones where there is none."),
-  wide(el("table", {}, el("caption", {}, "Confusion of types, " + split + ", " + shortName(run)),
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "gold \\ predicted"), names.map((name) => el("th", { scope: "col", class: "number" }, name)))),
-    el("tbody", {}, matrix.map((row, r) => el("tr", {}, el("th", { scope: "row" }, names[r]), row.map((value, c) => {
-      const total = row.reduce((sum, each) => sum + each, 0);
-      const cell = el("td", { class: "number" }, r === types.length && c === types.length ? "" : value.toLocaleString("en"));
-      if (total && value) cell.style.backgroundColor = "rgba(var(--shade), " + (0.3 * value / total).toFixed(3) + ")";
-      return cell;
-    }))))), "Confusion of types"),
-  el("h3", {}, "F1 by type"),
-  bars(Object.entries(run.scores[split]).filter(([key]) => key.startsWith("type/"))
-    .map(([key, value]) => ({ name: key.split("/")[1], mean: value, said: two(value) })), "F1 by type")];
+const f1Of3 = ([gold, predicted, correct]) => (gold + predicted ? 200 * correct / (gold + predicted) : null);
+
+function confusionTable(run) {
+  const [split, types, matrix] = run.confusion, names = [...types, "nothing"];
+  return [el("h3", {}, "Confusion"),
+    el("p", {}, "Gold types in rows, predicted types in columns, counted over entities whose bounds agree. The last column counts gold entities that nothing was found for, the last row predicted ones where there is none."),
+    wide(el("table", { class: "figures" }, el("caption", {}, "Confusion of types, " + split + ", " + shortName(run)),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "gold \\ predicted"), names.map((name) => el("th", { scope: "col", class: "number" }, name)))),
+      el("tbody", {}, matrix.map((row, r) => el("tr", {}, el("th", { scope: "row" }, names[r]), row.map((value, c) => {
+        const total = row.reduce((sum, each) => sum + each, 0);
+        const cell = el("td", { class: "number" }, r === types.length && c === types.length ? "" : value.toLocaleString("en"));
+        if (total && value) cell.style.backgroundColor = "rgba(var(--shade), " + (0.3 * value / total).toFixed(3) + ")";
+        return cell;
+      }))))), "Confusion of types")];
 }
 
+function groupBars(title, about, groups, others) {
+  // groups: [name, [gold, predicted, correct]]; others: the same of another run, or nothing
+  const entries = groups.flatMap(([name, counts], place) => {
+    if (!counts[0] && !counts[1]) return [];
+    const [mean, other] = [f1Of3(counts), others ? f1Of3(others[place][1]) : null];
+    return { name, mean, other, said: [el("b", {}, mean === null ? "–" : two(mean)), other === null ? "" : " · " + two(other), el("small", {}, plural(counts[0], "gold entity", "gold entities"))] };
+  });
+  return [el("h3", {}, title), about ? el("p", { class: "ghost" }, about) : "", bars(entries, title)];
+}
+
+function breakdown() {
+  const known = facts.runs.map((run, place) => [run, place]).filter(([run]) => run.groups);
+  if (!known.length) return heading("Breakdown", el("p", {}, "None of the runs has predictions."));
+  const pick = (key) => facts.runs[at(key, facts.runs.length, -1)];
+  const run = pick("run") && pick("run").groups ? pick("run") : known[0][0];
+  // another run of the same gold entities
+  const alike = (each) => each !== run && each.corpus === run.corpus && each.protocol === run.protocol && each.groups.length.every(([, [gold]], n) => gold === run.groups.length[n][1][0]);
+  const others = known.filter(([each]) => alike(each)), other = others.map(([each]) => each).find((each) => each === pick("b"));
+  const type = run.scores[run.split] || {}, types = Object.keys(type).filter((key) => key.startsWith("type/"));
+  const training = run.groups.training;
+  return [...heading("Breakdown"), el("fieldset", {}, el("legend", {}, "Which"),
+    select("Run", known.map(([each, place]) => [place, each.label]), facts.runs.indexOf(run), (value) => go("breakdown", { run: value })),
+    others.length ? select("Beside it", [["none", "none"], ...others.map(([each, place]) => [place, each.label])], other ? facts.runs.indexOf(other) : "none", (value) => go("breakdown", { b: value === "none" ? null : value })) : ""),
+  other ? el("p", {}, "The broad bar and the first figure are ", el("b", {}, shortName(run)), "; the narrow bar and the second figure are ", el("b", {}, shortName(other)), ".") : "",
+  el("h3", {}, "F1 by type"), bars(types.map((key) => {
+    const beside = other ? (other.scores[other.split] || {})[key] : undefined;
+    const name = key.split("/")[1], colour = Object.hasOwn(facts.colours, name) ? facts.colours[name][0] : null;
+    return { name, colour, mean: type[key], other: beside, said: [el("b", {}, two(type[key])), beside === undefined ? "" : " · " + two(beside)] };
+  }), "F1 by type"),
+  groupBars("F1 by length", "", run.groups.length, other && other.groups.length),
+  training ? groupBars("F1 by frequency in training posts", "How often training posts of the corpus have an entity with the same words and type. A wrong prediction counts among those that its own words and type belong to.", training, other && other.groups.training) : "",
+  run.confusion ? confusionTable(run) : ""];
+}

@@ -16,8 +16,9 @@ function scaleOf(low, high, most) {
 function scaled(entries, name, scale, mark) {
   // lines of a name, what `mark` draws on the scale, and a text; the scale stands below
   const place = (value) => Math.max(0, Math.min(100, 100 * (value - scale.first) / (scale.last - scale.first || 1))) + "%";
-  const put = (track, kind, from, to) => {
+  const put = (track, kind, from, to, colour) => {
     const part = el("span", { class: kind });
+    if (colour) part.style.backgroundColor = colour;
     part.style.left = place(from);
     if (to !== undefined) part.style.width = "calc(" + place(to) + " - " + place(from) + ")";
     track.append(part);
@@ -35,7 +36,7 @@ function scaled(entries, name, scale, mark) {
   }
   return el("ul", { class: "chart", "aria-label": name }, entries.map((entry) => {
     const track = ground();
-    mark(entry, (kind, from, to) => put(track, kind, from, to));
+    mark(entry, (kind, from, to, colour) => put(track, kind, from, to, colour));
     return el("li", { class: entry.best ? "first" : null }, el("span", { class: "name" }, entry.href ? el("a", { href: entry.href }, entry.name) : entry.name),
       track, el("span", { class: "said" }, entry.said));
   }), el("li", { class: "scale", "aria-hidden": "true" }, el("span", { class: "name" }, ""), axis, el("span", { class: "said" }, "")));
@@ -57,7 +58,7 @@ function bars(entries, name, most) {
   // entries: {name, mean, said}; bars begin at 0, and the scale ends at what is the most
   const top = most || 100, ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => share * top);
   return scaled(entries, name, { first: 0, last: top, ticks }, (entry, put) => {
-    if (entry.mean !== null && entry.mean !== undefined) put("bar", 0, entry.mean);
+    if (entry.mean !== null && entry.mean !== undefined) put("bar", 0, entry.mean, entry.colour);
     if (entry.other !== null && entry.other !== undefined) put("bar other", 0, entry.other);
   });
 }
@@ -69,23 +70,23 @@ function curve(found) {
   const left = 46, right = 14, top = 14, bottom = 46;
   const values = [];
   for (const line of found.lines) for (const [, mean, half, printed] of line.points) {
-    if (mean !== null) values.push(mean - (half || 0), mean + (half || 0));
+    const room = found.tight ? 0 : half || 0; // a tight scale is that of the means, and cuts intervals of few seeds off
+    if (mean !== null) values.push(mean - room, mean + room);
     if (printed !== null) values.push(printed);
   }
   if (!values.length) return el("p", {}, "Nothing to draw yet.");
   let low = Math.min(...values), high = Math.max(...values);
-  const room = Math.max(0.5, (high - low) * 0.08);
-  low = Math.max(0, low - room); high += room;
+  const scale = scaleOf(low, high, Infinity);
+  [low, high] = [scale.first, scale.last];
   const numbers = found.x.every((each) => typeof each === "number");
   const first = numbers ? Math.min(...found.x) : 0, last = numbers ? Math.max(...found.x) : found.x.length - 1;
   const inner = width - left - right - 16;
   const x = (place) => left + 8 + (last === first ? inner / 2 : inner * ((numbers ? found.x[place] : place) - first) / (last - first));
   const y = (value) => top + (height - top - bottom) * (1 - (value - low) / (high - low));
   const parts = [];
-  for (let step = 0; step <= 4; step += 1) {
-    const value = low + (high - low) * step / 4;
+  for (const value of scale.ticks) {
     parts.push(svg("line", { class: "axis", x1: left, x2: width - right, y1: y(value), y2: y(value) }),
-      svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(1)));
+      svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
   }
   let free = -Infinity;
   found.x.forEach((value, place) => {
@@ -104,16 +105,14 @@ function curve(found) {
     for (const [place, , , printed] of paper) group.append(svg("circle", { class: "paper", cx: x(place), cy: y(printed), r: 3.5 }));
     for (const [place, mean, half] of mine) {
       if (half) group.append(svg("line", { class: "band", x1: x(place), x2: x(place), y1: y(Math.max(low, mean - half)), y2: y(Math.min(high, mean + half)) }));
-      group.append(svg("circle", { class: "point", cx: x(place), cy: y(mean), r: 4.5 }));
+      group.append(svg("path", { class: "point", d: SHAPES[number % SHAPES.length], transform: "translate(" + x(place).toFixed(1) + " " + y(mean).toFixed(1) + ")" }));
     }
     parts.push(group);
   });
   const chart = svg("svg", { viewBox: "0 0 " + width + " " + height, width: width, height: height, role: "img", "aria-label": found.name + ": curves" }, parts);
-  const legend = el("ul", { class: "notes plain" }, found.lines.map((line, number) => el("li", {},
-    svg("svg", { viewBox: "0 0 14 14", width: 14, height: 14, class: "key", "aria-hidden": "true" },
-      svg("g", { class: "l" + number % 6 }, svg("circle", { class: "point", cx: 7, cy: 7, r: 6 }))), line.name)),
-    el("li", {}, "Filled points and lines are ours, with 95 % intervals over seeds"
-      + (found.lines.some((line) => line.points.some((each) => each[3] !== null)) ? "; open points and dashed lines are the paper's." : ".")));
+  const paper = found.lines.some((line) => line.points.some((each) => each[3] !== null)) ? "; open points and dashed lines are the paper's." : ".";
+  const legend = [legendOf(found.lines.map((line, number) => [line.name, number, SHAPES[number % SHAPES.length]])),
+    el("p", { class: "ghost small" }, "Filled points and lines are ours, with 95 % intervals over seeds" + (found.tight ? ", which the edges of the chart may cut off" : "") + paper)];
   return el("div", {}, chart, legend);
 }
 

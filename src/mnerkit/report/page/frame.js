@@ -1,10 +1,11 @@
 // ---------------------------------------------------------------- frame
 
-const MAKE = { overview, tables, ablations, sweeps, figures, confusion, runs, posts };
+const MAKE = { overview, learning, breakdown, tables, ablations, sweeps, figures, runs, posts };
 // sections that this page has something for; the others tell at their address why they are empty
 const HELD = { overview: facts.tables.length || facts.overview.length || facts.problems.length, tables: facts.tables.length, ablations: facts.ablations.length,
   sweeps: facts.tables.some(isSweep), figures: facts.figures.length || facts.tables.some((table) => table.figures.length),
-  confusion: facts.runs.some((run) => run.confusion), runs: facts.runs.length, posts: facts.sets };
+  breakdown: facts.runs.some((run) => run.groups),
+  learning: facts.overview.some((group) => group.rows.some((row) => row.learning.some((points) => points.length))), runs: facts.runs.length, posts: facts.sets };
 
 function draw(focus) {
   document.getElementById("nav").replaceChildren(...Object.entries(VIEWS).filter(([name]) => HELD[name] || name === view).map(([name, text]) =>

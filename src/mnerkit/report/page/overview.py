@@ -10,11 +10,14 @@ from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError
 from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import Library, file_of
+from mnerkit.report.tables.sweeps import LOSS, epochs
 from mnerkit.report.tables.tables import Figure, Filled
 from mnerkit.scoring.intervals import f1_interval
 
 # what is left out of a method, by the names that ablations have for its pictures
 WITHOUT_PICTURES = ("no_image", "text_only")
+# of each epoch, in a run's log
+LEARNING = ("dev/f1", LOSS)
 Interval = tuple[float, float]
 
 
@@ -46,6 +49,7 @@ def _group(board: Filled, split: str, rows: list[int], number: Mapping[Path, int
             "posts": interval_over_posts(figures[row].records, split, library),
             "n": figures[row].n,
             "images": image_use(figures[row].records, split),
+            "learning": [epochs(figures[row], name) for name in LEARNING],
             "runs": [number[record.path.resolve()] for record in figures[row].records],
         }
         for row in order
@@ -112,20 +116,24 @@ def _answers(
     return [
         ("What is best?", names[best], f"F1 {figure.mean:.2f}, {seeds}"),
         ("By how much?", f"{margin:.2f} points", f"over {names[order[1]]}, F1 {second.mean:.2f}"),
-        ("Is it sure?", *_sure(figure, names)),
+        ("Is it sure?", *_sure(figure, figures.get(figure.against) if figure.against is not None else None, names)),
         looks,
     ]
 
 
-def _sure(best: Figure, names: Sequence[str]) -> tuple[str, str]:
+def _sure(best: Figure, other: Figure | None, names: Sequence[str]) -> tuple[str, str]:
     test = best.test
-    if test is None or best.against is None:
+    if test is None or other is None or best.against is None:
         return "Not tested", best.untested or "there are no predictions"
     p = "p < 0.001" if test.p_holm < 0.001 else f"p = {test.p_holm:.3f}"
     basis = f"against {names[best.against]} on the same posts, {p}, corrected for all tests"
     if test.mark != "better":
         return "No", f"{basis}: the difference may be chance"
-    return "Yes", basis if best.n > 1 else f"{basis}; but it is one seed, and another may differ"
+    if best.interval is None or other.interval is None:
+        return "Yes, for this seed", f"{basis}; with another seed it may differ"
+    if best.interval[0] <= other.interval[1]:
+        return "Yes, for these seeds", f"{basis}; but the intervals over seeds overlap, so others may differ"
+    return "Yes", basis
 
 
 def _looks(

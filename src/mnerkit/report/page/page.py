@@ -27,6 +27,7 @@ from mnerkit.report.page.overview import interval_over_posts, overview
 from mnerkit.report.posts import browser
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.report.posts.corrected import counts
+from mnerkit.report.posts.groups import Training, by_groups
 from mnerkit.report.tables import formats
 from mnerkit.report.tables.evaluation_setting import joined
 from mnerkit.report.tables.reasons import missing
@@ -34,12 +35,13 @@ from mnerkit.report.tables.run_tables import protocol_of
 from mnerkit.report.tables.sweeps import series
 from mnerkit.report.tables.tables import Figure, Filled
 from mnerkit.runs.tiny_towers import warning
+from mnerkit.scoring.post_sets import PostSet
 from mnerkit.templates import as_json, asset, render
 from mnerkit.type_colours import colours_of, letters_on
 
 PACKAGE = "mnerkit.report.page"
 # one after the other, they are the page's script
-SCRIPTS = ("parts", "charts", "overview", "tables", "runs", "breakdown", "posts", "figures", "frame")
+SCRIPTS = ("parts", "charts", "overview", "learning", "tables", "runs", "breakdown", "posts", "figures", "frame")
 MOST_TYPES = 40  # of a table of confusion
 SHOWN_SCORE = re.compile(r"f1|precision|recall|f1_strict|type/.*/f1", re.DOTALL)
 # rules of a few-shot protocol that a figure's signature names
@@ -77,6 +79,7 @@ def page(
     pictures = browser.Pictures(picture_bytes)
     number = {record.path.resolve(): place for place, record in enumerate(records)}
     gallery = Gallery(number, pictures, problems, root)
+    training = {each.set: each.training for each in shown}
     facts: dict[str, Any] = {
         "title": title,
         "mnerkit": RELEASE,
@@ -88,7 +91,7 @@ def page(
         ],
         "figures": [drawn for record in records if (drawn := gallery.of_run(record, first))],
         "ablations": [_table(filled, number) for filled in ablations],
-        "runs": [_run(record, library) for record in records],
+        "runs": [_run(record, library, training) for record in records],
         "sets": len(shown),
     }
     sets = [browser.plain(posts, pictures) for posts in shown]
@@ -175,8 +178,8 @@ def _cell(figure: Figure, letters: dict[str, str], number: dict[Path, int]) -> d
 # ------------------------------------------------------------------ runs
 
 
-def _run(record: Record, library: Library) -> dict[str, Any]:
-    """A run with the signature of its figures, its scores and its confusion of types."""
+def _run(record: Record, library: Library, training: Mapping[PostSet, Training]) -> dict[str, Any]:
+    """A run with the signature of its figures, its scores, its confusion of types, and counts by groups of entities."""
     content: dict[str, Any] = {
         "label": record.label,
         "path": record.path.as_posix(),
@@ -210,6 +213,7 @@ def _run(record: Record, library: Library) -> dict[str, Any]:
         # damaged predictions are among the problems already
         with contextlib.suppress(DataError):
             posts = library.of(record.path, split)
+            content["groups"] = by_groups(posts, file_of(record.path, split), training.get(posts, {}))
             if len(posts.types) <= MOST_TYPES:
                 matrix = posts.confusion(file_of(record.path, split), posts.types)
                 content["confusion"] = [split, posts.types, matrix.tolist()]

@@ -45,7 +45,7 @@ function picture(number, name) {
 
 let state = new URLSearchParams();
 let view = "overview";
-const VIEWS = { overview: "Overview", tables: "Tables", ablations: "Ablations", sweeps: "Sweeps", figures: "Figures", confusion: "Confusion",
+const VIEWS = { overview: "Overview", learning: "Learning", breakdown: "Breakdown", tables: "Tables", ablations: "Ablations", sweeps: "Sweeps", figures: "Figures",
   runs: "Runs", posts: "Posts" };
 
 function readAddress() {

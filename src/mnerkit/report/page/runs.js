@@ -47,7 +47,7 @@ function runs() {
   const about = run ? el("section", {}, el("h3", {}, run.label),
     el("dl", {}, [...run.signature, ["folder", run.path], ["typed", run.command || "not kept"], ["repeat it", run.repeat]]
       .map(([name, value]) => [el("dt", {}, name), el("dd", {}, name === "typed" || name === "repeat it" ? el("code", {}, value) : value)])),
-    run.confusion ? el("p", {}, el("a", { href: "#confusion?run=" + chosen }, "Its confusion of types")) : "") : "";
+    run.groups ? el("p", {}, el("a", { href: "#breakdown?run=" + chosen }, "Its breakdown by type, length and frequency")) : "") : "";
   return [...heading("Runs"), about, el("fieldset", {}, el("legend", {}, "Filter"), search("Words in name or folder", state.get("q") || "", (value) => { note({ q: value }); show(); })), box];
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from mnerkit.data.corpus.post import Entity, ImageRef, Post
 from mnerkit.errors import DataError, MnerkitError, first_line
 from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import Library, file_of, predicted_split
+from mnerkit.report.posts.groups import Training, training_counts
 from mnerkit.scoring.post_sets import PostSet
 
 PICTURE_BYTES = 3_000_000  # of a page
-SIDE = 160  # pixels of a thumbnail's longer side
+SIDE, SMALL = 160, 96  # pixels of a thumbnail's longer side; small ones where others would not find room
 MOST_POSTS = 20_000  # in a page, of all sets together
 MOST_PICTURES = 4  # of a post
 _AT_ONCE = 64  # thumbnails
@@ -35,6 +37,7 @@ class Shown:
         runs: numbers of the runs, in the page's list, and the files of their predictions.
         places: places of the posts that are shown.
         corpus: the corpus's own posts by id, where they are known.
+        training: how often its training posts have an entity; empty where they are not known, or few-shot.
     """
 
     set: PostSet
@@ -42,6 +45,7 @@ class Shown:
     runs: dict[int, Path] = field(default_factory=dict)
     places: list[int] = field(default_factory=list)
     corpus: dict[str, Post] = field(default_factory=dict)
+    training: Training = field(default_factory=dict)
 
 
 class Pictures:
@@ -62,16 +66,19 @@ class Pictures:
         return self._numbers[key]
 
     def numbers(self, refs: Sequence[ImageRef]) -> list[int]:
-        """`number` of many pictures, in this order; several are made at once."""
+        """`number` of many pictures, in this order; several are made at once, and small where not all find room."""
         first: dict[tuple[Path | int, int], ImageRef] = {}
         for ref in refs:
             if ref.present and _key(ref, SIDE) not in self._numbers:
                 first.setdefault(_key(ref, SIDE), ref)
-        new = list(first.values())
+        new, side = list(first.values()), SIDE
         with ThreadPoolExecutor() as pool:  # Pillow works without the interpreter's lock
+            if len(new) > _AT_ONCE:
+                sizes = [len(source) for source in pool.map(_thumbnail, new[:_AT_ONCE]) if source is not None]
+                side = SMALL if sum(sizes) * len(new) > self.left * len(sizes) else SIDE
             while new and self.left > 0:
                 some, new = new[:_AT_ONCE], new[_AT_ONCE:]
-                for ref, source in zip(some, pool.map(_thumbnail, some), strict=True):
+                for ref, source in zip(some, pool.map(partial(_thumbnail, side=side), some), strict=True):
                     self._numbers[_key(ref, SIDE)] = self._add(source)
         return [self.number(ref) for ref in refs]
 
@@ -137,6 +144,8 @@ def sets(
         shown.places = _chosen(shown.set, most)
         try:
             corpus = corpus_posts(record.config, shown.split, root)
+            if not record.protocol.get("episodic"):
+                shown.training = training_counts(corpus_posts(record.config, "train", root).values())
         except MnerkitError as problem:
             add_line(problems, f"pictures of {record.corpus} are left out", problem)
             continue

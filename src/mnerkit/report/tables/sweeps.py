@@ -87,7 +87,7 @@ def _training(filled: Filled) -> list[dict[str, Any]]:
         for (row, column), figure in filled.figures.items():
             logged = LOSS if quantity == LOSS else f"{table.columns[column].split}/{figure.cell.metric}"
             key = (logged, *(record.path.resolve() for record in figure.records))
-            if key not in lines and (points := _epochs(figure, logged)):
+            if key not in lines and (points := epochs(figure, logged)):
                 parts = [table.rows[row].name, figure.records[0].corpus]
                 parts += [logged] if several and quantity != LOSS else []
                 lines[key] = {"name": ", ".join(parts), "points": points}
@@ -98,11 +98,11 @@ def _training(filled: Filled) -> list[dict[str, Any]]:
     return curves
 
 
-def _epochs(figure: Figure, name: str) -> list[list[Any]]:
+def epochs(figure: Figure, name: str) -> list[list[Any]]:
     """Points of a quantity, for the epochs that every seed has logged."""
     logs = [_logged(record.path / "curve" / "metrics.csv", name) for record in figure.records]
-    epochs = sorted(set.intersection(*map(set, logs))) if logs else []
-    means = [(epoch, mean_interval([log[epoch] for log in logs])) for epoch in epochs]
+    shared = sorted(set.intersection(*map(set, logs))) if logs else []
+    means = [(epoch, mean_interval([log[epoch] for log in logs])) for epoch in shared]
     return [[epoch, mean.mean, mean.half, None] for epoch, mean in means]
 
 
