@@ -315,7 +315,7 @@ def test_what_is_no_report_or_no_folder_is_told_before_the_runs(sweep: Any, tmp_
     assert never.done == []
 
 
-def test_dry_run_lists_commands_and_writes_nothing(sweep: Any, tmp_path: Path, capsys: Any) -> None:
+def test_dry_run_lists_runs_and_commands_and_writes_nothing(sweep: Any, tmp_path: Path, capsys: Any) -> None:
     sweep(Pretend(), "paper/table1")
     before = sorted(tmp_path.rglob("*"))
     capsys.readouterr()
@@ -326,9 +326,13 @@ def test_dry_run_lists_commands_and_writes_nothing(sweep: Any, tmp_path: Path, c
     assert sorted(tmp_path.rglob("*")) == before
     assert "4 runs fill 11 cells of 2 experiments, each at most one step" in said
     assert "2 runs are complete, 2 are left: about 2 s with 2 processes" in said
-    lines = [line for line in said.splitlines() if "mnerkit fit --plugin bert" in line]
-    assert [line.split()[3] for line in lines].count("complete") == 2
-    assert all("--model.dropout" in line for line in lines if " new " in line)
+    states = [line.split()[3] for line in said.splitlines() if line.split()[1:2] == ["bert"]]
+    assert sorted(states) == ["complete", "complete", "new", "new"]
+    assert max(map(len, said.splitlines())) <= 100
+    assert sweep(never, "--commands") == 0
+    commands = capsys.readouterr().out.splitlines()
+    assert len(commands) == 2 and never.done == [] and sorted(tmp_path.rglob("*")) == before
+    assert all(line.startswith("mnerkit fit --plugin bert ") and "--model.dropout" in line for line in commands)
 
 
 def test_a_second_sweep_in_one_folder_is_refused_in_a_line(sweep: Any, tmp_path: Path, capsys: Any) -> None:

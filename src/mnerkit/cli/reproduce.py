@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,8 @@ def parser() -> Parser:
     add("--ray-address", "--ray_address", metavar="HOST:PORT", help=cluster)
     for name, meaning in FOLDERS.items():
         add(f"--{name}", metavar="DIR", help=meaning)
-    add("--dry-run", "--dry_run", action="store_true", help="print the runs and their commands, do nothing")
+    add("--dry-run", "--dry_run", action="store_true", help="print the runs and what they fill, do nothing")
+    add("--commands", action="store_true", help="print the commands of the runs that are left, do nothing")
     rehearsal = (
         "try two steps of each distinct run with random weights and pictures, and project time and memory of all;"
         " SIZE of the towers: shrunk (default) or full"
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     profile = profiles.load(options.profile, folder)
     out = Path(options.out or f"runs/reproduce/{profile.name}")
     executor = None
-    if not (options.dry_run or reproduce_wandb.defines(options)):
+    if not (options.dry_run or options.commands or reproduce_wandb.defines(options)):
         from mnerkit.report.page.writing import check_folder
 
         check_folder(out / "report")  # before hours of runs, not after them
@@ -101,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     if grid.absent and not grid.wanted:
         raise next(iter(grid.absent.values()))
     for error in grid.absent.values():
-        show(f"left out: {first_line(error)}")
+        show(f"left out: {first_line(error)}", to=sys.stderr if options.commands else None)
     if dashboards or options.wandb_sweep:
         # on a dashboard a run names all cells that it fills, also those of experiments that are not chosen
         builder.add(experiment for name, experiment in experiments.items() if name not in grid.chosen)
@@ -114,6 +116,9 @@ def main(argv: Sequence[str]) -> int:
     clock.learn(grid)
     archive = run_archive.RunArchive.read(Path(options.keep), _places(options, out, tower)) if options.keep else None
     left = grid.wanted if options.overwrite else grid.left(archive.holds() if archive is not None else ())
+    if options.commands:
+        show(*sweep.commands(left))
+        return 0
     show(sweep.opening(grid, left, clock))
     if executor is None:
         show(sweep.runs_table(grid, left))
@@ -149,7 +154,12 @@ def _check(options: argparse.Namespace) -> None:
                 did_you_mean(options.rehearse, SIZES) or " Patterns stand before it: mnerkit reproduce gmf --rehearse"
             )
             raise UsageError(f"--rehearse {options.rehearse!r}: {' or '.join(SIZES)}.{near}")
-        others = {"--dry-run": options.dry_run, "--keep": options.keep, "--logger": options.logger != "csv"}
+        others = {
+            "--dry-run": options.dry_run,
+            "--commands": options.commands,
+            "--keep": options.keep,
+            "--logger": options.logger != "csv",
+        }
         others["--wandb-sweep"], others["--wandb-report"] = options.wandb_sweep, options.wandb_report
         if clash := next((name for name, value in others.items() if value), None):
             raise UsageError(f"--rehearse makes no results, so {clash} has no effect: leave one of them out")

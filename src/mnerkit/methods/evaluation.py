@@ -34,6 +34,7 @@ def predictions(
 ) -> list[Any]:
     """Predictions for every post (or every query of every episode) of a split, from all ranks, in a fixed order."""
     method.predicted = []
+    method.scored_pass = f"{split}, {pictures} pictures" if pictures else split
     trainer.predict(method, dataloaders=data.loader(split, pictures=pictures), return_predictions=False)
     return gather(method.predicted)
 

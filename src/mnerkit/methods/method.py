@@ -57,6 +57,7 @@ class Method(TowerOwner, lightning.LightningModule):
         support, support_types: labelled posts from which a method answers by default, and the types in play there.
         trained_on, repeats: keys (`data.corpus.same_post`) of training posts; of dev and test posts that are like one.
         predicted: answers of the last `Trainer.predict` on this rank.
+        scored_pass: what `Trainer.predict` is scoring: a split, and which pictures where these are not the posts' own.
         finite_losses: counts the training steps of the epoch with finite losses.
     """
 
@@ -107,6 +108,7 @@ class Method(TowerOwner, lightning.LightningModule):
         self.support_types: tuple[str, ...] = ()
         self.trained_on, self.repeats = list[int](), list[int]()
         self.predicted: list[Any] = []
+        self.scored_pass = ""
         self.finite_losses = FiniteLosses()
         # frozen pretrained towers are not in the state dict; `load_weights` checks the rest
         self.strict_loading = False

@@ -82,7 +82,7 @@ def opening(grid: Grid, left: Sequence[Run], clock: Clock) -> str:
 
 
 def runs_table(grid: Grid, left: Sequence[Run]) -> str:
-    """Every run with its state, what it fills, and its command."""
+    """Every run with its state and what it fills."""
     unfinished = {run.digest for run in left}
     rows = []
     for run in grid.wanted:
@@ -91,9 +91,13 @@ def runs_table(grid: Grid, left: Sequence[Run]) -> str:
             state = "cut off" if run.folder.started else "new"
         first, *others = grid.fills[run.digest]
         more = f" (+{len(others)})" if others else ""
-        command = shlex.join(["mnerkit", *run.training.command])
-        rows.append([run.digest[:8], run.plugin, str(run.seed), state, f"{first}{more}", command])
-    return text_table(["run", "plugin", "seed", "state", "fills", "command"], rows)
+        rows.append([run.digest[:8], run.plugin, str(run.seed), state, f"{first}{more}"])
+    return text_table(["run", "plugin", "seed", "state", "fills"], rows)
+
+
+def commands(left: Sequence[Run]) -> Iterator[str]:
+    """The commands of runs, as a shell reads them."""
+    return (shlex.join(["mnerkit", *run.training.command]) for run in left)
 
 
 # ------------------------------------------------------------------ doing the runs

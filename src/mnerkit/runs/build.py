@@ -30,6 +30,7 @@ from mnerkit.methods.warm_start import warm_start
 from mnerkit.runs.run_folder import Place, RunFolder
 from mnerkit.runs.trainer import launched_ranks, slurm
 from mnerkit.runs.trainer.continuation import CheckpointsWithinEpochs
+from mnerkit.runs.trainer.epoch_progress import EpochBar, progress_callback
 from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
 
 
@@ -128,6 +129,9 @@ class Assembly:
         if folder is not None:
             trainer |= _record(config, folder, loggers, method.monitor, checkpoint_minutes)
         trainer["callbacks"] = [*trainer.get("callbacks", ()), _RanksEndToo()]
+        if trainer.get("enable_progress_bar") is not False:
+            trainer["callbacks"].append(shown := progress_callback())
+            trainer["enable_progress_bar"] = isinstance(shown, EpochBar)
         try:
             made = lightning.Trainer(**trainer)
         except MnerkitError:
