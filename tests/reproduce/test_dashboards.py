@@ -76,7 +76,7 @@ def test_telling_changes_no_digest_and_repeats_no_run(go: Any, tmp_path: Path, c
     assert go()[1] == []
     capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
-    assert go("--dry-run", "--seeds", "7", *OFFLINE) == (0, [])
+    assert go("--commands", "--seeds", "7", *OFFLINE) == (0, [])
     assert sorted(tmp_path.rglob("*")) == before
     assert f"--config {tmp_path}/out/{FOLDER}/" in capsys.readouterr().out
 

@@ -45,14 +45,15 @@ def check(options: argparse.Namespace) -> None:
         UsageError: one of them.
     """
     idle = defines(options)
-    if idle and (options.dry_run or options.logger == "wandb"):
-        other = "--dry-run" if options.dry_run else "--logger wandb"
+    dry = "--dry-run" if options.dry_run else "--commands" if options.commands else ""
+    if idle and (dry or options.logger == "wandb"):
+        other = dry or "--logger wandb"
         raise UsageError(f"--wandb-sweep and --wandb-report run nothing: they do not go with {other}")
     for name in ACCOUNT:
         if getattr(options, f"wandb_{name}") and not idle and options.logger != "wandb":
             raise UsageError(f"--wandb.{name} has no effect without --logger wandb, --wandb-sweep or --wandb-report")
     online = options.wandb_mode != "offline" and os.environ.get("WANDB_MODE", "online") in ("online", "shared")
-    if options.logger == "wandb" and not options.dry_run and online and not _has_key():
+    if options.logger == "wandb" and not dry and online and not _has_key():
         raise UsageError(
             "--logger wandb: this machine knows no W&B key.\n"
             "Type `wandb login`, or give --wandb.mode offline and send the runs later with `wandb sync`."
