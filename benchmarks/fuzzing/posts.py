@@ -75,10 +75,12 @@ def columns(draw: Random) -> bytes:
     middle, fine, named = draw.randrange(3), draw.random() < 0.2, separator == "\t" and draw.random() < 0.3
     text = draw.choice(("", f"-DOCSTART-{separator}-X-{separator}O\n\n")) if not named else ""
     numbered, phrases, comments = (draw.random() < 0.2 for _ in range(3))
+    spelling = draw.choice(("{0}-{1}", "{0}-{1}", "{0}-{1}", "{0}_{1}", "{1}-{0}"))
     for id_, words, tags in drawn_posts(draw):
         text += f"IMGID:{id_}\n" if named else f"# id {id_}\n" if comments else ""
         for place, (word, tag) in enumerate(zip(words, in_scheme(tags, scheme), strict=False), 1):
             before = [*([str(place)] if numbered else []), word, *["NN"] * middle, *(["B-NP"] if phrases else [])]
+            tag = spelling.format(*tag.split("-")) if "-" in tag else tag
             cells = [*before, tag, *([f"{tag}x" if tag != "O" else tag] if fine else [])]
             text += separator.join(cells) + "\n"
         text += "\n"
@@ -242,7 +244,25 @@ def picture(id_: str) -> str:
 def plain_columns(path: Path) -> Any:
     lines = without_comments(lines_of(text_of(path)))
     rows = [line for line in lines if line.strip(" \t") and not DOCSTART.match(line) and not is_name(line)]
-    tabs = "\t" in rows[0]
+    if "\t" not in rows[0]:
+        return plain_table(lines, rows, False)
+    try:
+        return plain_table(lines, rows, True)
+    except (AssertionError, LookupError, ValueError):
+        return plain_table(lines, rows, False)
+
+
+def spelled(tag: str) -> str:
+    """A tag that is written as others do, as B-TYPE."""
+    if TAG.fullmatch(tag):
+        return tag
+    found = re.fullmatch(r"([BIESLUMbieslum])[-_]([^\s-]\S*)", tag) or re.fullmatch(r"()([^\s-]\S*)-([BIESLUM])", tag)
+    if found is None:
+        return tag.upper() if tag == "o" else tag
+    return f"{(found[1] or found[3]).upper()}-{found[2]}"
+
+
+def plain_table(lines: list[str], rows: list[str], tabs: bool) -> Any:
     if any(map(is_name, lines)) and len(rows[0].split("\t")) < 3 and tabs:
         middle = [line.split("\t")[1:] for line in rows]
         if all(len(cells) == 1 and cells[0][:1] in "OBI" for cells in middle):
@@ -268,17 +288,20 @@ def plain_columns(path: Path) -> Any:
     word = 0
     if width > 2 and max(map(len, firsts)) > 1 and all(re.fullmatch("[0-9]{1,9}", row[0]) for row in table):
         word = int(any(all([*map(int, block)] == [*range(at, at + len(block))] for block in firsts) for at in (0, 1)))
-    tagged = [place for place in range(word + 1, width) if all(TAG.fullmatch(row[place]) for row in table)]
+    tagged = [place for place in range(word + 1, width) if all(TAG.fullmatch(spelled(row[place])) for row in table)]
+    if not tagged and width == 2 and all(TAG.fullmatch(spelled(row[0])) for row in table):
+        word, tagged = 1, [0]
+    table = [[spelled(cell) if place in tagged else cell for place, cell in enumerate(row)] for row in table]
     types = {place: {row[place][2:] for row in table if row[place] != "O"} for place in tagged}
     tagged = [place for place in tagged if not types[place] or types[place] - PHRASES]
-    roles = [[row[place][0] for row in table] for place in tagged]
     assert tagged[-1] == width - 1 or len(tagged) == 1
+    roles = [[row[place][0] for row in table] for place in tagged]
     column = tagged[0 if word else roles.index(roles[-1])]
     return [
         (
             id_,
             [row[word] for row in block],
-            spans([row[column] for row in block]),
+            spans([spelled(row[column]) for row in block]),
             [(picture(id_), None, None, 0)] if named else [],
         )
         for id_, block in posts
@@ -295,9 +318,16 @@ def cells_of(line: str, tabs: bool) -> list[str]:
 
 def without_comments(lines: list[str]) -> list[str]:
     kept: list[str] = []
+    first = next((line for line in lines if line.strip(" \t") and line[0] not in "#-"), "")
+    if re.match(r"(?:0|1|1-2)\t[^\t]+\t", first):
+        lines = [line for line in lines if not re.match(r"\d{1,9}[-.]\d{1,9}\t", line)]
     for line in lines:
         begins = not kept or not kept[-1].strip(" \t") or bool(DOCSTART.match(kept[-1]))
-        comment = re.match("#[ \t]", line) and begins and not TAG.fullmatch(cells_of(line, False)[-1])
+        comment = (
+            re.match("#[ \t]", line)
+            and begins
+            and (re.match(r"#\s+\w+\s=\s", line) or not TAG.fullmatch(cells_of(line, False)[-1]))
+        )
         kept.append("" if comment else line)
     return kept
 
@@ -360,7 +390,7 @@ def plain_names_of_tags(path: Path) -> Any:
     names = [line.strip() for line in lines_of(text_of(path)) if line.strip()]
     assert len(set(names)) == len(names)
     tags = [names[number] for number in range(5)]
-    assert all(re.fullmatch(r"O|[BI]-\S+", tag) for tag in tags)
+    assert all(TAG.fullmatch(tag) for tag in tags)
     return [("1", ["a", "b", "c", "d", "e"], spans(tags), [])]
 
 

@@ -27,6 +27,8 @@ LABELLED = [
     for start, end, type_ in SPANS
 ]
 STUDIO = {"id": 4, "data": {"text": TEXT}, "annotations": [{"result": [*LABELLED, {"type": "relation"}]}]}
+OFFSETS = [{"id": a, "start_offset": a, "end_offset": b, "label": c} for a, b, c in SPANS]
+HYPERTEXT = [{"globalOffsets": {"start": a, "end": b}, "hypertextlabels": [c]} for a, b, c in SPANS]
 FORMS: dict[str, Any] = {
     "doccano": {"id": 4, "text": TEXT, "label": SPANS},
     "older doccano": {"text": TEXT, "labels": SPANS},
@@ -35,6 +37,20 @@ FORMS: dict[str, Any] = {
     "objects": {"text": TEXT, "spans": OBJECTS},
     "offsets": {"text": TEXT, "entities": [{"start_offset": a, "end_offset": b, "label": c} for a, b, c in SPANS]},
     "label studio": STUDIO,
+    "label studio, another key": {**STUDIO, "data": {"tweet": TEXT, "note": "x"}, "predictions": [{"result": []}]},
+    "label studio, hypertext": {
+        **{"id": 4, "data": {"text": TEXT}},
+        "annotations": [
+            {"was_cancelled": True, "result": []},
+            {"result": [{"type": "hypertextlabels", "value": value} for value in HYPERTEXT]},
+        ],
+    },
+    "relations": {"id": 4, "text": TEXT, "entities": OFFSETS, "relations": [{"from_id": 0, "to_id": 1, "type": "in"}]},
+    "spacy classes": {"classes": ["PER"], "annotations": [[TEXT, {"entities": SPANS}], None]},
+    "doc": {"text": TEXT, "ents": OBJECTS, "tokens": [{"start": a, "end": b} for a, b in split_text(TEXT)[1]]},
+    "prodigy": {"text": TEXT, "spans": OBJECTS, "answer": "accept"},
+    "cluener": {"text": TEXT, "label": {"PER": {"Ann Lee": [[7, 13]]}, "LOC": {"Rome": [[19, 22]]}}},
+    "wrapped": {"version": 1, "data": [{"id": 4, "text": TEXT, "label": SPANS}]},
 }
 
 
@@ -48,14 +64,12 @@ def corpus(folder: Path, *rows: Any, suffix: str = ".jsonl") -> Corpus:
 @pytest.mark.parametrize("suffix", [".jsonl", ".json"])
 @pytest.mark.parametrize("name", FORMS)
 def test_spans_of_characters_are_read_as_words_and_tags(name: str, suffix: str, tmp_path: Path) -> None:
-    if name == "spacy pairs" and suffix == ".jsonl":
-        pytest.skip("a line that begins with a bracket is a list of records")
     found = corpus(tmp_path, FORMS[name], suffix=suffix)
     (post,) = found.splits["train"]
     assert post.words == ("we", "met", "Ann", "Lee", ",", "in", "Rome")
     assert entities(post.tags or ()) == [Entity(2, 4, "PER"), Entity(6, 7, "LOC")]
-    assert any("split into words" in remark for remark in found.remarks)
-    assert post.id == ("4" if "id" in FORMS[name] else "train-1")
+    assert any("split into words" in remark or "split into their tokens" in remark for remark in found.remarks)
+    assert post.id == ("4" if '"id": 4' in json.dumps(FORMS[name]) else "train-1")
 
 
 def test_spans_that_fit_no_words_are_widened_and_of_overlapping_ones_the_longest_is_read() -> None:
@@ -75,9 +89,15 @@ def test_spans_that_fit_no_words_are_widened_and_of_overlapping_ones_the_longest
         ({"text": TEXT, "label": [[2, 3, "PER"]]}, "covers no word"),
         ({"text": TEXT, "label": [[0, 2]]}, "is no span"),
         ({"text": TEXT, "label": [[0, True, "PER"]]}, "is no span"),
-        ({"text": TEXT, "label": [[0, 2, "a b"]]}, "'a b' is no entity type"),
+        ({"text": TEXT, "label": [[0, 2, " "]]}, "' ' is no entity type|'' is no entity type"),
+        ({"text": TEXT, "label": [[0, 2, "A"]], "tokens": [{"start": 3, "end": 1}]}, "under 'tokens' is no word"),
+        ({"text": TEXT, "label": {"PER": {"Ann": [7]}}}, "'Ann' under 'label' needs a list of .first, last."),
+        ({"tokenized_text": ["a"], "ner": [[0, 1, "PER"]]}, "under 'ner' lies outside its 1 words"),
+        ({"tokenized_text": ["a"], "ner": [[0, 0, "PER"], [0, 0, "LOC"]]}, "overlaps another entity"),
+        ({"paragraphs": [{"sentences": [{"tokens": [7]}]}]}, "a paragraph of spaCy needs 'sentences'"),
+        ({"id": 1, "data": {"a": "b", "c": "d"}, "annotations": [{"result": []}]}, "has no text; its keys are a, c"),
         ({"text": TEXT, "entities": [{"start": 0, "end": 2}]}, "is no span"),
-        ({**STUDIO, "annotations": []}, "0 annotations of one text"),
+        ({**STUDIO, "annotations": [{"result": []}] * 2}, "2 annotations of one text"),
         ({**STUDIO, "annotations": [7]}, "has no list 'result'"),
     ],
 )
@@ -145,3 +165,65 @@ def test_a_method_learns_from_spans_of_characters(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert main(["predict", str(run), "--text", "we met Ann today"]) == 0
     assert capsys.readouterr().out.startswith("we met [Ann PER")
+
+
+WORDS = ["we", "met", "Ann", "Lee"]
+SENTENCES = [
+    {"tokens": [{"orth": word, "ner": tag} for word, tag in zip(WORDS, ["O", "-", "B-PER", "L-PER"], strict=True)]}
+]
+TAGGED: dict[str, Any] = {
+    "spacy 2": {
+        "id": 0,
+        "paragraphs": [{"sentences": [{"tokens": SENTENCES[0]["tokens"][:1]}, {"tokens": SENTENCES[0]["tokens"][1:]}]}],
+    },
+    "gliner": {"tokenized_text": WORDS, "ner": [[2, 3, "PER"]]},
+    "underscores": {"tokens": WORDS, "ner_tags": ["O", "O", "B_PER", "I_PER"]},
+    "suffixes": {"tokens": WORDS, "ner_tags": ["O", "O", "PER-B", "PER-I"]},
+    "numbers as texts": {"tokens": WORDS, "ner_tags": ["0", "0", "1", "2"]},
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+def test_words_with_tags_of_other_tools_are_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "O", "1": "B-PER", "2": "I-PER"}}))
+    (post,) = corpus(tmp_path, TAGGED[name], suffix=".json").splits["dev"]
+    assert post.words == tuple(WORDS) and post.tags == ("O", "O", "B-PER", "I-PER")
+
+
+def test_what_nobody_annotated_is_passed_over_with_its_number(tmp_path: Path) -> None:
+    rejected = {"text": TEXT, "spans": OBJECTS, "answer": "reject"}
+    found = corpus(tmp_path, STUDIO, {**STUDIO, "annotations": []}, rejected)
+    assert len(found.splits["train"]) == 1
+    (remark,) = found.remarks
+    assert "tasks without an annotation are passed over (3 tasks)" in remark and "(3 examples)" in remark
+
+
+def test_python_pairs_pretty_printed_objects_and_paragraphs_are_read(tmp_path: Path) -> None:
+    two = {"paragraphs": [{"sentences": SENTENCES}, {"sentences": SENTENCES}]}
+    for split, text in (
+        ("train", repr([(TEXT, {"entities": [tuple(span) for span in SPANS]})])),
+        ("dev", json.dumps({"text": TEXT, "label": SPANS}, indent=1)),
+        ("test", json.dumps(two)),
+    ):
+        (tmp_path / f"{split}.json").write_text(text)
+    found = load_corpus(str(tmp_path))
+    assert [len(entities(posts[0].tags or ())) for posts in found.splits.values()] == [2, 2, 1]
+    assert [post.id for post in found.splits["test"]] == ["test-1", "test-1.2"]
+
+
+def test_texts_without_blanks_are_cut_into_characters_and_types_with_blanks_are_joined(tmp_path: Path) -> None:
+    row = {"text": "王小明 loves 北京", "label": [[0, 3, "a person"], [10, 12, "LOC"]]}
+    found = corpus(tmp_path, row)
+    (post,) = found.splits["train"]
+    assert post.words == ("王", "小", "明", "loves", "北", "京")
+    assert post.tags == ("B-a_person", "I-a_person", "I-a_person", "O", "B-LOC", "I-LOC")
+    assert any("blanks in entity types were read as _ (3 types)" in remark for remark in found.remarks)
+
+
+def test_a_record_without_tags_is_refused_with_its_keys(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"no tags\.\nIts keys are text, lang; accepted are id, .*; a corpus needs 'tags'"
+    ):
+        corpus(tmp_path, {"text": TEXT, "lang": "en"})
+    with pytest.raises(DataError, match="'words' must be a list of strings, found a list with list"):
+        corpus(tmp_path, {"tokens": [["a"]], "ner_tags": [["O"]]})

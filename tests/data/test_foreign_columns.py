@@ -134,3 +134,45 @@ def test_a_file_with_one_beginning_apart_is_bio_and_one_without_is_iob1(tmp_path
     assert load_corpus(str(tmp_path)).splits["dev"][1].tags == ("I-PER", "I-PER", "O", "I-LOC")
     corpus(tmp_path, f"we\tO\n\n{tail}")
     assert load_corpus(str(tmp_path)).splits["dev"][1].tags == ("B-PER", "I-PER", "O", "B-LOC")
+
+
+SPELLINGS = {
+    "underscores": "Ann B_PER\nUni B_ORG\nUlm I_ORG\n",
+    "suffixes": "Ann PER-B\nUni ORG-B\nUlm ORG-I\n",
+    "tags first": "B-PER\tAnn\nB-ORG\tUni\nI-ORG\tUlm\n",
+    "tabs or blanks": "Ann\tB-PER\nUni B-ORG\nUlm\tI-ORG \n",
+    "ranges": "# text = Ann is O\n1\tAnn\t_\tB-PER\n2-3\tUniUlm\t_\tO\n2\tUni\t_\tB-ORG\n3\tUlm\t_\tI-ORG\n",
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_other_spellings_and_orders_are_read_with_a_remark(name: str, tmp_path: Path) -> None:
+    found = load_corpus(str(corpus(tmp_path, SPELLINGS[name].replace("\n", "\r\n"))))
+    (post,) = found.splits["dev"]
+    assert post.words == ("Ann", "Uni", "Ulm") and post.tags == ("B-PER", "B-ORG", "I-ORG")
+    expected = {
+        "underscores": "tags like B_PER were read as B-PER (9 tags)",
+        "suffixes": "tags like PER-B were read as B-PER (9 tags)",
+        "tags first": "number 2 was read as the word, number 1 as the tag",
+        "tabs or blanks": "cells were read as parted by tabs or blanks",
+        "ranges": "lines of CoNLL-U for ranges of words are passed over (3 lines)",
+    }
+    assert expected[name] in found.remarks[0]
+
+
+def test_files_that_have_their_split_within_their_names_are_found(tmp_path: Path) -> None:
+    for name in ("eng.train", "eng.testa", "eng.testb", "notes.md", "eng.readme"):
+        (tmp_path / name).write_text("Ann B-PER\n")
+    found = load_corpus(str(tmp_path))
+    assert [file.name for file in found.files.values()] == ["eng.train", "eng.testa", "eng.testb"]
+    assert "eng.testa was read as the dev split" in found.remarks[0]
+    (tmp_path / "deu.train").write_text("Ann B-PER\n")
+    with pytest.raises(DataError, match="has no train split"):
+        load_corpus(str(tmp_path))
+
+
+def test_lines_that_end_with_carriage_returns_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="carriage returns alone"):
+        load_corpus(str(corpus(tmp_path, "Ann\tB-PER\rin\tO\r")))
+    with pytest.raises(DataError, match="holds no posts"):
+        load_corpus(str(corpus(tmp_path, "-DOCSTART- -X- O O\n\n")))

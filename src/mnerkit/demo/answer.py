@@ -80,7 +80,7 @@ class Demo:
         if caption and not refs:
             refs = [ImageRef("caption", caption=caption)]
         notes = RecordNotes()
-        post = text_post(text, refs, notes)
+        post = text_post(text, refs, notes, self.predictor.characters)
         with self._free:
             rows, warnings = self.predictor.tag(post)
             looks = self._looks(post)

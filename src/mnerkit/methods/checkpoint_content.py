@@ -85,6 +85,7 @@ class _Config(_Part):
 class _Facts(_Part):
     types: _Types
     words: Annotated[ListOf[Text], Field(max_length=MAX_WORDS)]
+    characters: bool = False  # absent unless true
 
 
 class TowerRecord(_Part):

@@ -87,6 +87,7 @@ class Description(Content):
         config: see `_Options`.
         types: entity types, in the order of the model's tags.
         support_types: types in play in the support.
+        characters: whether each Chinese character or kana of a text is a word.
         towers: the towers by name.
         imported: where weights come from that were trained elsewhere.
         scores: of the run, for the model card.
@@ -99,6 +100,7 @@ class Description(Content):
     config: _Options
     types: Annotated[ListOf[_Name], Field(max_length=MAX_TYPES)]
     support_types: Annotated[ListOf[_Name], Field(max_length=MAX_TYPES)] = ()
+    characters: bool = False
     towers: dict[str, _Tower]
     imported: dict[str, Any] | None = None
     scores: Scores | None = None
@@ -140,7 +142,7 @@ def read(folder: Path) -> dict[str, Any]:
             "version": described.mnerkit,
             "plugin": described.config.plugin,
             "config": described.config.model_dump(exclude_unset=True),
-            "facts": {"types": list(described.types), "words": words},
+            "facts": {"types": list(described.types), "words": words, "characters": described.characters},
             "towers": towers,
             "support": _with_pictures(support, data),
             "support_types": list(described.support_types),
@@ -340,6 +342,7 @@ def write(
             "distribution": plugin.distribution,
             "config": _portable(config),
             "types": list(record["facts"]["types"]),
+            "characters": record["facts"].get("characters", False),
             "support_types": list(record["support_types"]),
             "towers": towers,
             "imported": record.get("imported"),

@@ -164,6 +164,11 @@ class Predictor:
         return torch.no_grad() if self.method.tunes else torch.inference_mode()
 
     @property
+    def characters(self) -> bool:
+        """Whether each Chinese character or kana of a text is a word, as in the training posts."""
+        return self.method.facts.characters
+
+    @property
     def threshold(self) -> float:
         """Least score of an entity in the records, from 0 to 1."""
         return self._threshold
@@ -282,7 +287,7 @@ class Predictor:
 
         def read() -> Iterator[Post]:
             for number, record in enumerate(posts):
-                post = post_of(record, f"post {number}", str(number), folders, notes)
+                post = post_of(record, f"post {number}", str(number), folders, notes, self.characters)
                 if post.numbered:
                     numbers[number] = int(post.id)
                 yield post

@@ -98,7 +98,9 @@ def predict_file(
                 f"--output_format {form.name}: {predictor.method.plugin} tags nothing; its scores are JSON lines"
             )
         name = "standard input" if source == STDIO else source
-        reader = input_reader(stream, name, folders, predictor.collator.check, notes, form_of(source, input_format))
+        form_in = form_of(source, input_format)
+        check, cut = predictor.collator.check, predictor.characters
+        reader = input_reader(stream, name, folders, check, notes, form_in, cut)
         reader.go_to(progress.place)
         earlier = progress.posts
         with _bar(progress.posts) as bar:
@@ -173,15 +175,15 @@ def predict_text(
     if captions:
         pictures = [replace(each, caption=caption) for each, caption in zip(pictures, captions, strict=True)]
     notes = RecordNotes()
-    post = text_post(text, pictures, notes)
+    text_post(text, pictures, RecordNotes())  # a text without words is refused before anything is loaded
     predictor = load_predictor(ckpt, plugin, dotted, Path(), support, tower_dir)
     check_tags(predictor)
     predictor.threshold = threshold
-    rows, warnings = predictor.tag(post)
+    rows, warnings = predictor.tag(text_post(text, pictures, notes, predictor.characters))
     return rows, [*warnings, *notes.remarks()]
 
 
-def text_post(text: str, pictures: Sequence[ImageRef], notes: RecordNotes) -> Post:
+def text_post(text: str, pictures: Sequence[ImageRef], notes: RecordNotes, characters: bool = False) -> Post:
     """The post of a text that a person typed.
 
     Raises:
@@ -189,7 +191,7 @@ def text_post(text: str, pictures: Sequence[ImageRef], notes: RecordNotes) -> Po
     """
     from mnerkit.data.corpus.records import post_of
 
-    post = post_of({"text": text}, "the text", "1", None, notes)
+    post = post_of({"text": text}, "the text", "1", None, notes, characters)
     if not post.words:
         raise DataError("the text has no words.")
     return replace(post, images=tuple(pictures))

@@ -69,6 +69,7 @@ def input_reader(
     check: Callable[[Post], None] | None = None,
     notes: RecordNotes | None = None,
     form: Form = "lines",
+    characters: bool = False,
 ) -> InputReader:
     """A reader of posts to tag.
 
@@ -79,6 +80,7 @@ def input_reader(
         check: raises a `DataError` about a post that the method can't read.
         notes: counts keys of records that are not read.
         form: the form of an input that neither begins with `IMGID:` nor looks like JSON.
+        characters: whether each Chinese character or kana of a text is a word.
     """
 
     def post(record: Any, where: str, number: str) -> Post:
@@ -86,7 +88,7 @@ def input_reader(
             found = tuple(replace(ref, path=folders.find(ref.name)) for ref in record.images)
             read = replace(record, images=found)
         else:
-            read = post_of(record, where, number, folders, notes)
+            read = post_of(record, where, number, folders, notes, characters)
             check_tags(read.tags or (), where)
         if check is not None:
             check(read)

@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnerkit.data.corpus.corpus_files import OTHER_SUFFIXES, SUFFIXES, split_files
+from mnerkit.data.corpus.corpus_files import OTHER_SUFFIXES, SUFFIXES, loosely_named_files, split_files
 from mnerkit.data.corpus.dataset_folders import HUB, dataset_files, hub_folder
 from mnerkit.errors import DataError, UsageError, did_you_mean, shown
 
@@ -122,7 +122,7 @@ def _own(name: str, base: Path | None, variant: str | None) -> Place:
         if files:
             name = folder.resolve().name
             return Place(name, folder, base if base is not None else folder.parent, files, True)
-    if files := dataset_files(folder):
+    if files := dataset_files(folder) or loosely_named_files(folder):
         return Place(folder.resolve().name, folder, base if base is not None else folder.parent, files, True)
     raise DataError(
         f"no annotation files in {folder}; it holds {_content(folder)}.\n"

@@ -1,16 +1,18 @@
 """Records whose entities are spans of characters, as annotation tools export them, as records of words and tags.
 
-- **doccano**: `{"text": ..., "label": [[start, end, type], ...]}` (older versions: `labels`)
-- **spaCy**: `{"text": ..., "entities": [[start, end, type], ...]}`, or `[text, {"entities": [...]}]`
-- **Label Studio**: `{"data": {"text": ...}, "annotations": [{"result": [{"value": {"start", "end", "labels"}}]}]}`
+- **doccano**: `{"text": ..., "label": [[start, end, type], ...]}` (older: `labels`; with relations: `entities`)
+- **spaCy**: `{"text": ..., "entities": [[start, end, type], ...]}`; `ents` of `Doc.to_json`
+- **Prodigy**: `{"text": ..., "spans": [{"start", "end", "label"}]}`
 
-A span may also be an object with `start`, `end` (or `start_offset`, `end_offset`) and `label` (`labels`, `type`).
+A span may also be an object with `start`, `end` (or `start_offset`, `end_offset`) and `label` (`labels`, `type`). The
+text is split into words as raw texts are, unless `tokens` with `start` and `end` stand beside it.
+`mnerkit.data.corpus.annotation_tools` brings the records of other tools into this form.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mnerkit.data.corpus.post import Entity
@@ -19,8 +21,12 @@ from mnerkit.data.corpus.tags import tags_of
 from mnerkit.data.corpus.tweet_tokenizer import split_text
 from mnerkit.errors import DataError, shown
 
-_KEYS = ("entities", "label", "labels", "spans")
-_STARTS, _ENDS, _TYPES = ("start", "start_offset"), ("end", "end_offset"), ("label", "labels", "type")
+_KEYS = ("entities", "ents", "label", "labels", "spans", "annotations")
+_STARTS, _ENDS, _TYPES = (
+    ("start", "start_offset"),
+    ("end", "end_offset"),
+    ("label", "labels", "type", "entity_group", "entity_type"),
+)
 
 Span = tuple[int, int, str]
 
@@ -39,12 +45,19 @@ def in_words(record: Any, where: str, notes: RecordNotes) -> Any:
     Raises:
         DataError: a span that is malformed, lies outside the text or covers no word.
     """
-    plain = _without_wrapping(record, where)
+    plain = record if isinstance(record, dict) else {}
     text, key = plain.get("text"), next((key for key in _KEYS if _are_spans(plain.get(key))), None)
-    if not isinstance(text, str) or key is None or "words" in plain or "tokens" in plain:
+    if not isinstance(text, str) or key is None or "words" in plain:
         return record
-    words, offsets = split_text(clean(text, where))
-    spans = [_span(each, where) for each in plain[key]]
+    given = plain.get("tokens")
+    if given is not None and not _are_spans(given):
+        return record
+    if given:
+        offsets: Sequence[tuple[int, int]] = _given_offsets(given, text, where)
+        words = tuple(clean(text, where)[start:end] for start, end in offsets)
+    else:
+        words, offsets = split_text(clean(text, where), characters=True)  # a span may begin between any two
+    spans = [_span(each, where, notes) for each in plain[key]]
     entities: list[Entity] = []
     for start, end, type_ in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         first, last = _words_of(start, end, offsets, text, where)
@@ -55,42 +68,43 @@ def in_words(record: Any, where: str, notes: RecordNotes) -> Any:
         if widened:
             notes.take("spans that end within a word were widened to whole words", spans=1)
         entities.append(Entity(first, last, type_))
-    notes.take(f"texts with spans of characters in {key!r} were split into words")
-    rest = {name: value for name, value in plain.items() if name not in ("text", *_KEYS)}
+    how = "their tokens" if given else "words"
+    notes.take(f"texts with spans of characters in {key!r} were split into {how}")
+    rest = {name: value for name, value in plain.items() if name not in ("text", "tokens", *_KEYS)}
     return {**rest, "words": list(words), "tags": tags_of(entities, len(words))}
 
 
-def _without_wrapping(record: Any, where: str) -> Mapping[str, Any]:
-    """The record with `text` and spans at its top, as doccano has them; empty where there is nothing of the kind."""
-    if isinstance(record, list) and len(record) == 2 and isinstance(record[0], str) and isinstance(record[1], dict):
-        return {"text": record[0], **record[1]}
-    if not isinstance(record, dict):
-        return {}
-    data, annotations = record.get("data"), record.get("annotations")
-    if not isinstance(data, dict) or not isinstance(annotations, list):
-        return record
-    if len(annotations) != 1:
-        raise DataError(
-            f"{where}: {len(annotations)} annotations of one text.\nExport one for each task, from Label Studio."
-        )
-    results = annotations[0].get("result") if isinstance(annotations[0], dict) else None
-    if not isinstance(results, list) or not all(isinstance(each, dict) for each in results):
-        raise DataError(f"{where}: the annotation of Label Studio has no list 'result'.")
-    values = [each.get("value") for each in results if each.get("type", "labels") == "labels"]
-    rest = {key: record[key] for key in ("id",) if key in record}
-    return {**rest, **data, "entities": values}
+def _given_offsets(tokens: Sequence[Any], text: str, where: str) -> list[tuple[int, int]]:
+    """Bounds of the words that a record names, those of blanks left out.
+
+    Raises:
+        DataError: they are not in order within the text.
+    """
+    offsets: list[tuple[int, int]] = []
+    position = 0
+    for each in tokens:
+        start, end = (each.get("start"), each.get("end")) if isinstance(each, dict) else (None, None)
+        if type(start) is not int or type(end) is not int or not position <= start < end <= len(text):
+            raise DataError(
+                f"{where}: {shown(each, 60)} under 'tokens' is no word of the text.\nTokens have 'start' and 'end', in "
+                "their order."
+            )
+        position = end
+        if text[start:end].strip():
+            offsets.append((start, end))
+    return offsets
 
 
 def _are_spans(value: Any) -> bool:
     """Whether a value may be a list of spans, and no list of tags."""
-    return isinstance(value, list) and not any(isinstance(each, str) for each in value)
+    return isinstance(value, list | tuple) and not any(isinstance(each, str) for each in value)
 
 
-def _span(value: Any, where: str) -> Span:
+def _span(value: Any, where: str, notes: RecordNotes) -> Span:
     found: Sequence[Any] = ()
     if isinstance(value, dict):
         found = [next((value[name] for name in names if name in value), None) for names in (_STARTS, _ENDS, _TYPES)]
-    elif isinstance(value, list) and len(value) >= 3:
+    elif isinstance(value, list | tuple) and len(value) >= 3:
         found = value[:3]
     if len(found) == 3 and isinstance(found[2], list) and len(found[2]) == 1:
         found = [*found[:2], found[2][0]]
@@ -98,9 +112,12 @@ def _span(value: Any, where: str) -> Span:
         raise DataError(
             f"{where}: {shown(value, 60)} is no span.\nA span is [start, end, type], or an object of these."
         )
-    if not found[2] or any(letter.isspace() for letter in found[2]):
-        raise DataError(f"{where}: {shown(found[2], 40)!r} is no entity type: it must be one word.")
-    return found[0], found[1], clean(found[2], where)
+    type_ = "_".join(clean(found[2], where).split())
+    if not type_:
+        raise DataError(f"{where}: {shown(found[2], 40)!r} is no entity type.")
+    if type_ != found[2]:
+        notes.take("blanks in entity types were read as _", types=1)
+    return found[0], found[1], type_
 
 
 def _words_of(start: int, end: int, offsets: Sequence[tuple[int, int]], text: str, where: str) -> tuple[int, int]:

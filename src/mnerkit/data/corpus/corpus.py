@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.data.corpus.catalogue import CORPORA, Place, find_corpus
-from mnerkit.data.corpus.corpus_files import SPLITS, ImageFolders, crop_folder, image_folders
+from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, SPLITS, ImageFolders, crop_folder, image_folders
+from mnerkit.data.corpus.dataset_folders import stem
 from mnerkit.data.corpus.foreign_columns import Columns
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.readers import stream_posts
@@ -178,6 +179,9 @@ class CorpusReading:
             )
         self._folders = image_folders(self.place.name, self.place.folder, self.place.root, self.place.own)
         self._files, self._notes = ImageFolders(self._folders), RecordNotes()
+        for split, file in self.place.files.items() if self.place.own and place is None else ():
+            if not stem(file).endswith(SPLIT_WORDS[split]):
+                self._notes.take(f"{file.name} was read as the {split} split")
         self._given_captions = captions
         self._texts, self.captions = _captions(captions, self.place)
         self._without_caption = ""  # the first such picture

@@ -13,7 +13,17 @@ from mnerkit.errors import DataError
 SPLITS = ("train", "dev", "test")
 SPLIT_WORDS = {"train": ("train",), "dev": ("valid", "val", "dev", "validation"), "test": ("test",)}
 SUFFIXES = (".txt", ".json", ".jsonl")
-OTHER_SUFFIXES = (".conll", ".tsv", ".bio", ".iob", ".iob2", ".ndjson")  # of the same contents from other tools
+OTHER_SUFFIXES = (
+    ".conll",
+    ".tsv",
+    ".bio",
+    ".iob",
+    ".iob2",
+    ".bioes",
+    ".bmes",
+    ".conllu",
+    ".ndjson",
+)  # of the same contents from other tools
 # what `mnerkit data convert` writes
 FORMS = {
     "jsonl": "records, a post a line: words, tags, pictures, captions",
@@ -155,6 +165,22 @@ def split_files(folder: Path, prefix: str = "", suffixes: Sequence[str] = SUFFIX
         if files:
             files_by_split[split] = files[0]
     return files_by_split
+
+
+def loosely_named_files(folder: Path) -> dict[str, Path]:
+    """Files that have their split somewhere in their names: `eng.train`, `train.char.bmes`, `posts_test.jsonl`.
+
+    `testa` and `testb` are dev and test, as in CoNLL 2002 and 2003. A split that several files have is left out.
+    """
+    words = {word: split for split, names in SPLIT_WORDS.items() for word in names} | {"testa": "dev", "testb": "test"}
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        parts = re.split(r"[._-]", file.name.lower())
+        splits = {words[part] for part in parts if part in words}
+        ends = (*(suffix[1:] for suffix in (*SUFFIXES, *OTHER_SUFFIXES)), *words)
+        if len(splits) == 1 and parts[-1] in ends and not file.name.startswith(".") and file.is_file():
+            found.setdefault(splits.pop(), []).append(file)
+    return {split: found[split][0] for split in SPLIT_WORDS if len(found.get(split, ())) == 1}
 
 
 def image_folders(name: str, folder: Path, root: Path, own: bool) -> list[Path]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.records import RecordNotes
@@ -15,8 +15,11 @@ from mnerkit.errors import DataError, UsageError, shown
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _BIO_TAG = re.compile(r"O|[BI]-\S+")
+_OTHER_SPELLING = re.compile(r"([BIESLUMbieslum])[_-]([^\s-]\S*)|([^\s-]\S*)-([BIESLUM])")
 _TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 _DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
+_SETS = re.compile(r"#\s+\w+\s=\s")  # a comment of CoNLL-U
+_RANGE = re.compile(r"\d{1,9}[-.]\d{1,9}\t")  # a line of CoNLL-U for a word of several, or for one that is not written
 _BLANKS = re.compile(r"[ \t]+")
 # types of phrases, which stand in a column of their own before the entities (CoNLL 2000 and 2003)
 _PHRASES = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"}
@@ -59,6 +62,36 @@ def is_docstart(text: str) -> bool:
 def is_tag(text: str) -> bool:
     """Whether a text is a tag of BIO, IOB1, BIOES or the like."""
     return _TAG.fullmatch(text) is not None
+
+
+def in_our_spelling(tag: str) -> str:
+    """A tag that is written `B_PER`, `PER-B` or `b-per`, as `B-PER`; any other text as it is.
+
+    The type of lower case stays in lower case.
+    """
+    if is_tag(tag):
+        return tag
+    if tag == "o":
+        return "O"
+    found = _OTHER_SPELLING.fullmatch(tag)
+    return f"{(found[1] or found[4]).upper()}-{found[2] or found[3]}" if found else tag
+
+
+def spelled(record: Any, notes: RecordNotes) -> Any:
+    """A record with tags in our spelling; those that were not are noted."""
+    for key in ("label", "tags", "ner_tags"):
+        tags = record.get(key) if isinstance(record, dict) else None
+        if isinstance(tags, list | tuple) and all(isinstance(tag, str) for tag in tags):
+            ours = list(map(in_our_spelling, tags))
+            if ours != list(tags):
+                changed = next(tag for tag, own in zip(tags, ours, strict=True) if tag != own)
+                notes.take(_spelling(changed), tags=sum(tag != own for tag, own in zip(tags, ours, strict=True)))
+                record = {**record, key: ours}
+    return record
+
+
+def _spelling(tag: str) -> str:
+    return f"tags like {shown(tag, 40)} were read as {shown(in_our_spelling(tag), 40)}"
 
 
 def bio_tag(tag: str, where: str) -> str:
@@ -128,10 +161,18 @@ def chosen_columns(
     body = [(number, text) for number, text in kept if text.strip(" \t") and not _names_post(text)]
     named = len(body) < sum(bool(text.strip(" \t")) for _, text in kept)
     if not body:
-        return rows, True
+        return kept, True
+    if len(rows) == 1 and "\r" in body[0][1]:
+        raise DataError(f"{path}: its lines end with carriage returns alone.\nSave it with line feeds.")
     tabs = "\t" in body[0][1]
-    cells = {number: text.split("\t") if tabs else _BLANKS.split(text.strip(" \t")) for number, text in body}
+    cells = {number: text.split("\t") for number, text in body} if tabs else _at_blanks(body)
     chosen = columns or _recognised(kept, cells)
+    if tabs and not columns and chosen is None:
+        spaced = _at_blanks(body)
+        chosen = _recognised(kept, spaced)
+        if chosen is not None:
+            cells = spaced
+            notes.take("cells were read as parted by tabs or blanks")
     if chosen is None or any(len(row) != chosen.width or not row[chosen.word] for row in cells.values()):
         if named and columns is None:
             return rows, True
@@ -142,6 +183,10 @@ def chosen_columns(
         word = "the first" if not chosen.word else f"number {chosen.word + 1}"
         notes.take(f"of {chosen.width} columns {word} was read as the word, number {chosen.tag + 1} as the tag")
     lines: list[Numbered] = []
+    foreign = [row[chosen.tag] for row in cells.values() if not is_tag(row[chosen.tag])]
+    foreign = [tag for tag in foreign if in_our_spelling(tag) != tag]
+    if foreign:
+        notes.take(_spelling(foreign[0]), tags=len(foreign))
     posts, open_ = 0, False
     for number, text in kept:
         if number not in cells:
@@ -152,7 +197,7 @@ def chosen_columns(
             posts += 1
             lines.append((number, f"IMGID:{path.stem}-{number}"))
         open_ = True
-        lines.append((number, f"{cells[number][chosen.word]}\t{cells[number][chosen.tag]}"))
+        lines.append((number, f"{cells[number][chosen.word]}\t{in_our_spelling(cells[number][chosen.tag])}"))
     if posts:
         notes.take("posts without IMGID lines are called after file and line, and have no pictures", posts=posts)
     return lines, named
@@ -207,6 +252,10 @@ def _from_iob1(post: Post, notes: RecordNotes) -> Post:
     return replace(post, tags=tags)
 
 
+def _at_blanks(body: Sequence[Numbered]) -> dict[int, list[str]]:
+    return {number: _BLANKS.split(text.strip(" \t")) for number, text in body}
+
+
 def _names_post(text: str) -> bool:
     return text.startswith("IMGID:") and "\t" not in text
 
@@ -216,16 +265,26 @@ def _without_marks(rows: Sequence[Numbered]) -> tuple[list[Numbered], Counter[st
     kept: list[Numbered] = []
     marks: Counter[str] = Counter()
     begins = True  # no word of a post has been read
+    first = [text for _, text in rows if text.strip(" \t") and text[0] not in "#-"][:1]
+    # in a file whose words are numbered
+    ranges = any(re.match(r"(?:0|1|1-2)\t[^\t]+\t", text) for text in first)
     for number, text in rows:
         mark = ""
         if is_docstart(text):
             mark = "-DOCSTART- lines"
-        elif begins and text[:2] in ("# ", "#\t") and not is_tag(_BLANKS.split(text.strip(" \t"))[-1]):
+        elif begins and text[:2] in ("# ", "#\t") and (_SETS.match(text) or not _ends_with_tag(text)):
             mark = "comments that begin with #"
+        elif ranges and _RANGE.match(text):
+            marks["lines of CoNLL-U for ranges of words"] += 1
+            continue
         marks[mark] += bool(mark)
         begins = bool(mark) or not text.strip(" \t")
         kept.append((number, "" if mark else text))
     return kept, +marks
+
+
+def _ends_with_tag(text: str) -> bool:
+    return is_tag(_BLANKS.split(text.strip(" \t"))[-1])
 
 
 def _recognised(rows: Sequence[Numbered], cells: dict[int, list[str]]) -> Columns | None:
@@ -237,18 +296,25 @@ def _recognised(rows: Sequence[Numbered], cells: dict[int, list[str]]) -> Column
     word = int(width > 2 and _counts_words(rows, cells))
     columns = list(zip(*cells.values(), strict=True))
     tagged = [place for place in range(word + 1, width) if _holds_entities(columns[place])]
+    if not tagged and width == 2 and _holds_entities(columns[0]):
+        return Columns(1, 0, 2)
     if not tagged or (tagged[-1] != width - 1 and len(tagged) > 1):
         return None
     # of coarse and fine types of the same entities the coarse one; of entities within entities the outer one
-    roles = [tag[0] for tag in columns[tagged[-1]]]
-    tag = tagged[0] if word else next(place for place in tagged if [tag[0] for tag in columns[place]] == roles)
+    roles = _roles(columns[tagged[-1]])
+    tag = tagged[0] if word else next(place for place in tagged if _roles(columns[place]) == roles)
     return Columns(word, tag, width)
 
 
+def _roles(column: Sequence[str]) -> list[str]:
+    return [in_our_spelling(tag)[0] for tag in column]
+
+
 def _holds_entities(column: Sequence[str]) -> bool:
-    if not all(map(is_tag, column)):
+    ours = set(map(in_our_spelling, set(column)))
+    if not all(map(is_tag, ours)):
         return False
-    types = {tag[2:] for tag in column if tag != "O"}
+    types = {tag[2:] for tag in ours if tag != "O"}
     return not types or not types <= _PHRASES
 
 
@@ -286,9 +352,11 @@ def _complaint(path: Path, body: Sequence[Numbered], cells: dict[int, list[str]]
             return f"{path}:{number}: the column of words is empty in {shown(text, 60)!r}.\n{_ACCEPTED}"
         if not cells[number][0]:
             return f"{path}:{number}: the first column is empty in {shown(text, 60)!r}.\n{_ACCEPTED}"
-    tagged = [place for place in range(1, width) if sum(is_tag(row[place]) for row in cells.values()) > len(cells) // 2]
-    if len(tagged) == 1:
-        number, cell = next((n, row[tagged[0]]) for n, row in cells.items() if not is_tag(row[tagged[0]]))
+    ours = {number: list(map(in_our_spelling, row)) for number, row in cells.items()}
+    tagged = [place for place in range(1, width) if sum(is_tag(row[place]) for row in ours.values()) > len(cells) // 2]
+    odd = [(number, row[tagged[0]]) for number, row in ours.items() if tagged and not is_tag(row[tagged[0]])]
+    if len(tagged) == 1 and odd:
+        number, cell = odd[0]
         return f"{path}:{number}: {shown(cell, 40)!r} in column {tagged[0] + 1} is no tag.\n{_ACCEPTED}"
     what = f"{', '.join(str(place + 1) for place in tagged)} may all be tags" if tagged else "none holds tags"
     return f"{path}:{body[0][0]}: of {width} columns {what}: {shown(body[0][1], 60)!r}.\n{_ACCEPTED}"

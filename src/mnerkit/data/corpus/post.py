@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mnerkit.data.corpus.tweet_tokenizer import has_characters
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -155,28 +157,38 @@ class CorpusFacts:
         types: entity types of the corpus, in a fixed order.
         words: lower-cased words that occur at least `MIN_COUNT` times in training posts and the captions of their
             pictures, for towers with a vocabulary.
+        characters: whether the training posts have each Chinese character or kana as a word; so has a text then.
     """
 
     types: tuple[str, ...]
     words: tuple[str, ...] = ()
+    characters: bool = False
 
     MIN_COUNT = 2
 
     @classmethod
     def of(cls, types: Iterable[str], posts: Iterable[Post]) -> CorpusFacts:
         """Facts of a corpus with these `types` and training `posts`."""
-        counts = Counter(word.lower() for post in posts for word in _texts(post))
+        counts: Counter[str] = Counter()
+        own: set[str] = set()
+        for post in posts:
+            own.update(post.words)
+            counts.update(word.lower() for word in _texts(post))
         by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls(tuple(types), tuple(word for word in by_frequency if counts[word] >= cls.MIN_COUNT))
+        return cls(
+            tuple(types), tuple(word for word in by_frequency if counts[word] >= cls.MIN_COUNT), has_characters(own)
+        )
 
     def state(self) -> dict[str, Any]:
         """Plain data; `CorpusFacts.from_state` reads it back."""
-        return {"types": list(self.types), "words": list(self.words)}
+        # as checkpoints of earlier releases have it, unless there is more to say
+        more = {"characters": True} if self.characters else {}
+        return {"types": list(self.types), "words": list(self.words), **more}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> CorpusFacts:
         """Facts from `state()`."""
-        return cls(tuple(state["types"]), tuple(state["words"]))
+        return cls(tuple(state["types"]), tuple(state["words"]), bool(state.get("characters")))
 
 
 def _texts(post: Post) -> Iterator[str]:

@@ -22,12 +22,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mnerkit.data.corpus.annotation_tools import unwrapped
 from mnerkit.data.corpus.character_spans import in_words
 from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_name
 from mnerkit.data.corpus.dataset_folders import is_dataset, rows, stem
-from mnerkit.data.corpus.foreign_columns import Columns, chosen_columns, in_bio, is_plain, is_tag
+from mnerkit.data.corpus.foreign_columns import Columns, chosen_columns, in_bio, is_plain, is_tag, spelled
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.data.corpus.records import RecordNotes, post_of
+from mnerkit.data.corpus.records import RecordNotes, keys_of, post_of
 from mnerkit.data.corpus.text_lines import beginning, decoded, is_blank, lines
 from mnerkit.errors import DataError
 from mnerkit.strict_json import loads, read_json
@@ -103,26 +104,27 @@ def read_records(
 
     def posts() -> Iterator[Post]:
         for where, number, record in rows(path, notes) if is_dataset(path) else records(path):
-            if own and notes is not None:
-                record = in_words(record, where, notes)
-            record = names.named(record, where)
-            # an id unlike that of any record of another split
-            post = post_of(record, where, f"{stem(path)}-{number}", folders if _has_boxes(record) else None, notes)
-            if post.tags is None:
-                raise DataError(
-                    f"{where}: no tags.\nA record of a corpus needs 'label', a list with one BIO tag a word."
-                )
-            if not checked.issuperset(post.tags):
-                check_tags([tag for tag in post.tags if not (own and is_tag(tag))], where, types)
-                checked.update(post.tags)
-            yield post
+            parts = unwrapped(record, where, notes) if own and notes is not None else (record,)
+            for part, plain in enumerate(parts, 1):
+                if own and notes is not None:
+                    plain = spelled(in_words(plain, where, notes), notes)
+                plain = names.named(plain, where)
+                # an id unlike that of any record of another split
+                default = f"{stem(path)}-{number}" + (f".{part}" if part > 1 else "")
+                post = post_of(plain, where, default, folders if _has_boxes(plain) else None, notes)
+                if post.tags is None:
+                    raise DataError(f"{where}: no tags.\n{keys_of(plain)}; a corpus needs 'tags', one BIO tag a word.")
+                if not checked.issuperset(post.tags):
+                    check_tags([tag for tag in post.tags if not (own and is_tag(tag))], where, types)
+                    checked.update(post.tags)
+                yield post
 
     yield from in_bio(posts(), notes) if own and notes is not None else posts()
 
 
 # beside records whose tags are numbers, the names of these: one a line from 0; a list, or an object with numbers as
-# keys or as values; what the Hugging Face library `datasets` writes
-TAG_NAMES = ("labels.txt", "labels.json", "dataset_info.json")
+# keys or as values; `id2label` of a model; what the Hugging Face library `datasets` writes
+TAG_NAMES = ("labels.txt", "labels.json", "label.json", "config.json", "dataset_info.json")
 
 
 class _TagNames:
@@ -144,7 +146,11 @@ class _TagNames:
         """
         keys = [key for key in ("label", "tags", "ner_tags") if isinstance(record, dict) and key in record]
         tags = record[keys[0]] if keys else None
-        if not tags or not isinstance(tags, list) or not all(type(tag) is int for tag in tags):
+        if not tags or not isinstance(tags, list):
+            return record
+        if all(isinstance(tag, str) and tag.isascii() and tag.isdecimal() and len(tag) < 9 for tag in tags):
+            tags = list(map(int, tags))
+        if not all(type(tag) is int for tag in tags):
             return record
         if self._found is None:
             self._found = self._read(keys[0])
@@ -177,7 +183,10 @@ class _TagNames:
 
 def _names_in(content: Any, key: str, file: Path) -> list[str]:
     """The names of tags, from number 0 on, in a JSON file."""
-    if file.name == TAG_NAMES[2]:
+    if file.name == "config.json":
+        content = content.get("id2label") if isinstance(content, dict) else None
+        content = [] if content is None else content
+    if file.name == "dataset_info.json":
         content = content.get("features") if isinstance(content, dict) else None
         content = content.get(key) if isinstance(content, dict) else None
         while isinstance(content, dict) and "names" not in content:  # a sequence of
@@ -282,7 +291,8 @@ def records(path: Path) -> Iterator[tuple[str, int, Any]]:
     Raises:
         DataError: with file and line, as the records are read; a list of more than `MAX_LIST` bytes.
     """
-    if beginning(path).lstrip().startswith("["):
+    first = beginning(path).strip()
+    if first == "{" or (first.startswith("[") and not _is_pair(first)):
         yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))
         return
     for number, text in lines(path):
@@ -301,9 +311,21 @@ def _whole(path: Path) -> list[Any]:
     except OSError as problem:
         raise DataError(f"{path} can't be read: {problem.strerror}.") from None
     try:
-        return loads(text)
+        content = loads(text)
     except (ValueError, RecursionError) as wrong:
-        raise DataError(f"{path}: not a JSON list: {wrong}.") from None
+        if not text.lstrip().startswith("[(") or len(text) > MAX_LITERAL:
+            raise DataError(f"{path}: not a JSON list: {wrong}.") from None
+        content = record_of(text, str(path))  # pairs of Python's
+    return content if isinstance(content, list) else [content]
+
+
+def _is_pair(line: str) -> bool:
+    """Whether a line is a record of its own, a pair of a text and an object, as spaCy has them."""
+    try:
+        content = loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return len(content) == 2 and isinstance(content[0], str) and isinstance(content[1], dict)
 
 
 def record_of(text: str, where: str) -> Any:

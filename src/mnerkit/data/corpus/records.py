@@ -15,7 +15,7 @@ from typing import Any
 from mnerkit.data.corpus.corpus_files import ImageFolders, safe_name
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tweet_tokenizer import split_text
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, shown
 
 KEYS = ("id", "words", "text", "label", "tags", "images", "captions", "boxes", "unit", "relevance")
 # keys of other tools' records that are read as one of ours
@@ -93,6 +93,7 @@ def post_of(
     default_id: str,
     folders: ImageFolders | None = None,
     notes: RecordNotes | None = None,
+    characters: bool = False,
 ) -> Post:
     """The post of one record, with what it says of its pictures.
 
@@ -105,6 +106,7 @@ def post_of(
         default_id: the id where the record has none.
         folders: where its pictures are looked up; not at all where None.
         notes: counts keys that are not read.
+        characters: whether each Chinese character or kana of a text is a word.
 
     Raises:
         DataError: a value is not what it should be, a key is nearly one of these, or a box lies outside its picture.
@@ -115,12 +117,12 @@ def post_of(
     record = _with_our_keys(record, where, RecordNotes() if notes is None else notes)
     given = [key for key in ("words", "text") if key in record]
     if len(given) != 1:
-        found = "both" if given else f"neither.\n{_keys_of(whole)}"
+        found = "both" if given else f"neither.\n{keys_of(whole)}"
         raise DataError(f"{where}: expected one of 'words' (a list) and 'text', found {found}.")
     content, text, offsets = record[given[0]], None, None
     if isinstance(content, str) and given == ["text"]:
         text = clean(content, where)
-        words, offsets = split_text(text)
+        words, offsets = split_text(text, characters)
         if notes is not None:
             notes.unsplit += any(map(_NO_BLANKS.search, words))
     elif given == ["text"] and not isinstance(content, list | tuple):
@@ -164,7 +166,7 @@ def _with_our_keys(record: dict[Any, Any], where: str, notes: RecordNotes) -> di
     if record.keys() <= _KEYS:
         return record
     if len(record) > MOST_KEYS:
-        raise DataError(f"{where}: {len(record)} keys; the limit is {MOST_KEYS}.\n{_keys_of(record)}")
+        raise DataError(f"{where}: {len(record)} keys; the limit is {MOST_KEYS}.\n{keys_of(record)}")
     ours = {key: value for key, value in record.items() if key in _KEYS}
     others = {key: value for key, value in record.items() if key not in _KEYS}
     for name, key in OTHER_NAMES.items():
@@ -178,7 +180,7 @@ def _with_our_keys(record: dict[Any, Any], where: str, notes: RecordNotes) -> di
             notes.unread[str(name)[:40]] += 1
         else:
             near = f"the key {str(name)[:40]!r} is not read. Did you mean {meant!r}?"
-            raise DataError(f"{where}: {near}\n{_keys_of(record)}.")
+            raise DataError(f"{where}: {near}\n{keys_of(record)}.")
     return ours
 
 
@@ -198,7 +200,8 @@ def _meant(name: str) -> str | None:
     return near[0] if near else None
 
 
-def _keys_of(record: dict[Any, Any]) -> str:
+def keys_of(record: dict[Any, Any]) -> str:
+    """What a message says of the keys of a record."""
     shown = ", ".join(ascii(str(key)[:40])[1:-1] for key in list(record)[:MOST_SHOWN])
     more = " ..." if len(record) > MOST_SHOWN else ""
     return f"Its keys are {shown or 'none'}{more}; accepted are {', '.join(KEYS)}"
@@ -210,7 +213,9 @@ def _strings(value: Any, key: str, where: str) -> tuple[str, ...]:
     except TypeError:
         whole = None
     if whole is None:
-        raise DataError(f"{where}: {key!r} must be a list of strings.")
+        found = next((each for each in value if not isinstance(each, str)), "") if isinstance(value, list) else value
+        what = f"a list with {type(found).__name__}" if isinstance(value, list) else type(found).__name__
+        raise DataError(f"{where}: {key!r} must be a list of strings, found {what}: {shown(found, 40)}.")
     if not whole.isascii() or "\0" in whole:
         for each in value:
             clean(each, where)
