@@ -19,3 +19,17 @@ def byte_pieces(special: list[str], suffix: str = "") -> tuple[dict[str, int], l
     for letter in alphabet if suffix else []:
         model["vocab"].setdefault(letter + suffix, len(model["vocab"]))
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
+
+
+def bert_pieces() -> list[str]:
+    """A vocabulary of BERT's."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *".?#@[]", "\u4e2d"]
+    return [*pieces, *("##" + letter for letter in letters), "the", "cat", "dur", "##ant", "kevin"]
+
+
+def word_end_pieces() -> tuple[str, str]:
+    """Vocabulary and merges, with how often each was seen, of a BPE that marks pieces within a word with `@@`."""
+    merges = ["t h", "th e</w>", "a t</w>", "th e"]
+    pieces = ["the", "the@@", "at", "th@@", *"acehot", *(f"{letter}@@" for letter in "acehot")]
+    return "".join(f"{piece} 1\n" for piece in pieces), "".join(f"{merge} 1\n" for merge in merges)

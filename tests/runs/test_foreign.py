@@ -14,7 +14,7 @@ from seqeval.scheme import IOB2
 
 import mnerkit
 from mnerkit.cli import main
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, UsageError
 from mnerkit.runs import foreign
 
 ANN = (["Ann", "went", "to", "Rome"], ["B-PER", "O", "O", "B-LOC"])
@@ -141,6 +141,21 @@ def test_every_form_has_the_same_scores(form: str, write: Callable[..., Path], c
     assert (scores["seen/gold"], scores["seen/f1"], scores["unseen/gold"]) == (1, 100, 2)  # Rome; Ann, New York
     assert scores["type/PER/f1"] == 100
     assert result["protocol"]["posts"] == 2 and result["protocol"]["corpus"] == "corpus"
+
+
+def test_columns_of_gold_files_are_those_that_are_named(write: Callable[..., Path], tmp_path: Path) -> None:
+    rows = "Ann B-PER B-X\nwent O O\n"
+    (tmp_path / "gold").mkdir()
+    for split in ("train", "dev", "test"):
+        (tmp_path / "gold" / f"{split}.txt").write_text(rows.replace("Ann", split))
+    predictions = write("test B-PER\nwent O\n")
+    for gold in (tmp_path / "gold", tmp_path / "gold" / "test.txt"):
+        scores = mnerkit.score_predictions(predictions, gold, columns="word,tag,_", report=quiet)["test"]
+        assert scores["f1"] == 100
+        scores = mnerkit.score_predictions(predictions, gold, columns="word,_,tag", report=quiet)["test"]
+        assert scores["f1"] == 0
+    with pytest.raises(UsageError, match="give --gold, too"):
+        mnerkit.score_predictions(predictions, columns="word,tag,_", report=quiet)
 
 
 def test_gold_tags_of_a_record_are_never_taken_for_predictions(write: Callable[..., Path], corpus: Path) -> None:

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     from mnerkit.cli import runs_compare
     from mnerkit.runs.foreign import score_predictions
 
-    names = ("gold", "split", "root", "variant", "against", "name", "out", "overwrite")
+    names = ("gold", "split", "root", "variant", "columns", "against", "name", "out", "overwrite")
     result = score_predictions(
         options.predictions,
         **{name: getattr(options, name) for name in names},
@@ -63,6 +63,7 @@ def _parser() -> Parser:
     parser.add_argument("--split", default="test", metavar="SPLIT", help="of the corpus: dev or test (default: test)")
     parser.add_argument("--root", metavar="DIR", help="folder of the corpora (default: $MNERKIT_DATA, else data)")
     parser.add_argument("--variant", metavar="V", help="a release below DIR/variants, or a preset of probe")
+    parser.add_argument("--columns", metavar="C", help="which columns of the gold files are read, as word,_,_,tag")
     parser.add_argument("--against", metavar="RUN", help="a run, or another file of predictions, to test against")
     parser.add_argument("--name", metavar="NAME", help="what the system is called (default: the name of FILE)")
     parser.add_argument("--out", metavar="RUN", help="make a run of it, which `mnerkit runs` and `report` show")

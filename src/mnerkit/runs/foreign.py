@@ -10,6 +10,7 @@ from typing import Any
 from mnerkit.atomic_files import write_json, write_lines, write_text
 from mnerkit.data.corpus.catalogue import CORPORA
 from mnerkit.data.corpus.corpus import check_disjoint, load_corpus, renamed_types
+from mnerkit.data.corpus.foreign_columns import Columns
 from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.readers import read_posts
 from mnerkit.data.corpus.records import RecordNotes
@@ -57,6 +58,7 @@ def score_predictions(
     split: str = "test",
     root: str | Path | None = None,
     variant: str | None = None,
+    columns: str | None = None,
     against: str | Path | None = None,
     name: str | None = None,
     out: str | Path | None = None,
@@ -71,6 +73,7 @@ def score_predictions(
         split: of the corpus, `dev` or `test`.
         root: the folder that holds the corpora.
         variant: of the corpus.
+        columns: which columns of the gold files are read, `word,_,_,tag`; recognised where None.
         against: a run, or another file of predictions of the same posts, to be tested against.
         name: what the system is called; default: the name of the file.
         out: folder of a run that is made of the predictions, for `mnerkit runs` and `mnerkit report`.
@@ -91,10 +94,12 @@ def score_predictions(
     folder = None if out is None else new_folder(out, overwrite)
     predicted = read_predictions(path)
     if gold is None:
+        if columns is not None:
+            raise UsageError("--columns names those of gold files; give --gold, too")
         own = gold_of(predicted, path)
         posts = GoldPosts(str(path), own, _protocol(path.stem, own))
     else:
-        posts = _gold(gold, split, root, variant)
+        posts = _gold(gold, split, root, variant, columns)
     for remark in posts.remarks:
         report(remark)
     tags = aligned(predicted, posts.posts, posts.name)
@@ -117,7 +122,7 @@ def score_predictions(
 # ------------------------------------------------------------------ gold posts
 
 
-def _gold(gold: str | Path, split: str, root: str | Path | None, variant: str | None) -> GoldPosts:
+def _gold(gold: str | Path, split: str, root: str | Path | None, variant: str | None, columns: str | None) -> GoldPosts:
     """The posts of a corpus's split, or of a file.
 
     Raises:
@@ -126,13 +131,13 @@ def _gold(gold: str | Path, split: str, root: str | Path | None, variant: str | 
     if Path(gold).is_file() and str(gold) not in CORPORA:
         if root is not None or variant is not None:
             raise UsageError(f"--gold {gold} is a file: --root and --variant have no effect on it")
-        notes = RecordNotes()
-        posts = [renamed_types(post) for post in read_posts(Path(gold), None, None, notes)]
+        notes, chosen = RecordNotes(), None if columns is None else Columns.parse(columns)
+        posts = [renamed_types(post) for post in read_posts(Path(gold), None, None, notes, chosen)]
         remarks = [f"{gold}: {remark}" for remark in notes.remarks()]
         return GoldPosts(str(gold), posts, _protocol(Path(gold).stem, posts), remarks=remarks)
     if split not in ("dev", "test"):
         raise UsageError(f"no split {split!r} to score: dev or test.{did_you_mean(split, ('dev', 'test'))}")
-    corpus = load_corpus(str(gold), root, variant, captions="none", splits=("train", split))
+    corpus = load_corpus(str(gold), root, variant, captions="none", splits=("train", split), columns=columns)
     train, scored = corpus.splits["train"], corpus.splits[split]
     check_disjoint(train, scored)
     train_entities = frozenset(

@@ -1,4 +1,4 @@
-"""Words to sub-word pieces by any fast tokenizer, with a map from pieces to words."""
+"""Words to sub-word pieces by any tokenizer of transformers, with a map from pieces to words."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import TowerError, first_line
+from mnerkit.towers.text.slow_tokenizer import Coded, SlowTokenizer, is_packed, packed
 
 # Rows are tokenized once and cached, so threads inside the tokenizer gain nothing, and they warn when a loader forks.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -40,7 +41,7 @@ class _Frame(NamedTuple):
 
 
 class PieceReader:
-    """Turns words into the pieces of a fast (Rust) tokenizer: BERT, RoBERTa, CLIP and similar ones.
+    """Turns words into the pieces of a tokenizer: BERT, RoBERTa, CLIP and similar ones; BERTweet and PhoBERT.
 
     The special pieces and their positions are determined with the tokenizer itself. Words are tokenized one by one, as
     `is_split_into_words` does; text that looks like a special piece (`[SEP]`, `<|endoftext|>`) is read as plain text.
@@ -70,7 +71,8 @@ class PieceReader:
         """Wrap a tokenizer.
 
         Args:
-            tokenizer: a `tokenizers.Tokenizer`, or the text of its `tokenizer.json`.
+            tokenizer: a `tokenizers.Tokenizer`, or the text of its `tokenizer.json` (or of a slow one, see
+                `slow_tokenizer.packed`).
             unknown: its unknown piece, or None if it has none.
             max_tokens: maximum number of pieces of a row, special pieces included; at least 8.
             second_words: maximum number of words of a second segment.
@@ -80,11 +82,8 @@ class PieceReader:
             TowerError: the text is not a tokenizer, or it has no piece for any plain letter.
         """
         source = tokenizer if isinstance(tokenizer, str) else tokenizer.to_str()
-        self._source = _with_prefix_space(source)
-        try:
-            self._tokenizer = Tokenizer.from_str(self._source)
-        except Exception as error:  # the Rust side raises bare Exception
-            raise TowerError(f"not a tokenizer.json: {first_line(error)}") from None
+        self._source = source if is_packed(source) else _with_prefix_space(source)
+        self._tokenizer = _tokenizer_of(self._source)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocabulary = self._tokenizer.get_vocab_size()
@@ -105,12 +104,16 @@ class PieceReader:
         """Create a reader from a transformers tokenizer.
 
         Raises:
-            TowerError: it is not a fast tokenizer.
+            TowerError: it is a slow one that can't be kept in a checkpoint.
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            raise TowerError(f"{type(tokenizer).__name__} has no fast (tokenizer.json) form, which mnerkit needs")
-        return cls(backend, tokenizer.unk_token, max_tokens, second_words, word_pieces)
+        return cls(
+            packed(tokenizer) if backend is None else backend,
+            tokenizer.unk_token,
+            max_tokens,
+            second_words,
+            word_pieces,
+        )
 
     @property
     def pad_id(self) -> int:
@@ -254,7 +257,7 @@ class PieceReader:
             self._cached.update((row, self._counted(row, code)) for row, code in zip(new, codes, strict=True))
         return [self._cached[row] for row in rows]
 
-    def _counted(self, row: tuple[str, ...], code: Encoding) -> _Cut:
+    def _counted(self, row: tuple[str, ...], code: Encoding | Coded) -> _Cut:
         ids = np.asarray(code.ids, dtype=np.int64)
         counts = np.bincount(np.asarray(code.word_ids, dtype=np.int64), minlength=len(row))
         empty = np.flatnonzero(counts == 0)
@@ -292,7 +295,21 @@ class PieceReader:
 _BARE = {"add_special_tokens": False}
 
 
-def _around(code: Encoding, segments: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _tokenizer_of(source: str) -> Any:
+    """The tokenizer of a text, fast or slow.
+
+    Raises:
+        TowerError: the text is none.
+    """
+    if is_packed(source):
+        return SlowTokenizer.from_str(source)
+    try:
+        return Tokenizer.from_str(source)
+    except Exception as error:  # the Rust side raises bare Exception
+        raise TowerError(f"not a tokenizer.json: {first_line(error)}") from None
+
+
+def _around(code: Encoding | Coded, segments: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Special pieces before, between and after the segments of an encoding."""
     parts, start = [], 0
     owners = code.sequence_ids
