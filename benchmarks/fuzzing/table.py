@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fuzzing import configs, foreign, pictures, posts, released, runs, weights
+from fuzzing import annotation_tools, configs, foreign, pictures, posts, released, runs, weights
 
 READERS = (
     *posts.READERS,
+    *annotation_tools.READERS,
     *pictures.READERS,
     *configs.READERS,
     *runs.READERS,
