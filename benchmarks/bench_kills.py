@@ -123,15 +123,19 @@ def run_result(runs: Path) -> dict[str, Any]:
 
 def cache_result(places: Places) -> dict[str, Any]:
     """The run, and what the feature cache holds of each input."""
-    from mnerkit.data.features.shards import Shard, entry_digest, is_shard
+    from mnerkit.data.features.table import Table
+    from mnerkit.data.features.table_files import read_description
 
     entries: dict[str, str] = {}
-    for path in sorted(places.disk.rglob("*.safetensors")):
-        if is_shard(path.name):
-            shard = Shard(path)
-            for key in shard.keys:
-                shard.verify(key)
-                entries[key] = entry_digest(key, shard.read(key))
+    for path in sorted(places.disk.rglob("*.table")):
+        description = read_description(path.parent)
+        if description is not None:
+            rows = Table(path.parents[1], description["reading"])
+            for key, (shard, row) in rows._index.items():
+                if shard.done(row):
+                    shard.verify(row)
+                    vectors = shard.vectors[shard.firsts[row] :][: shard.counts[row]]
+                    entries[key.hex()] = hashlib.sha256(vectors.tobytes()).hexdigest()
     return {**run_result(places.beside), "entries": entries}
 
 
@@ -273,11 +277,11 @@ def work(ready: Any, words: Sequence[str], log: Path, largest: int | None) -> No
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     give_up_rights()
-    from mnerkit.data.features import feature_store
+    from mnerkit.data.features import table as feature_table
     from mnerkit.reproduce.executors import local
     from mnerkit.runs import predict
 
-    feature_store.SHARD_ENTRIES = 20  # so that a small cache takes several files
+    feature_table.ROWS = 20  # so that a small cache takes several files
     defaults: Any = predict.predict_file.__kwdefaults__
     defaults["block_lines"] = 256  # and a small prediction several blocks
     fork = multiprocessing.get_context("fork")

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mnerkit import atomic_files
 from mnerkit.atomic_files import draft, draft_of, lock, remove_leftovers, write_bytes, write_json
 from mnerkit.cli import main
-from mnerkit.data.features.feature_store import FeatureStore
+from mnerkit.data.features.table import Table
 from mnerkit.errors import line_of
 from mnerkit.methods.checkpoint import AtomicCheckpoints, content_digest, read
 from mnerkit.runs.predict import predict_file
@@ -300,12 +301,13 @@ def test_leftovers_go_when_a_run_a_cache_or_an_output_is_begun(
     finally:
         for name in stay:
             (run / name).unlink()
-    store = FeatureStore(tmp_path, {"tower": "a"})
-    store.put("a" * 64, {})
-    store.flush()
-    left, _ = drafts(store.folder, dead)
-    FeatureStore(tmp_path, {"tower": "a"})
-    assert left.isdisjoint(os.listdir(store.folder))
+    table = Table(tmp_path, {"tower": "a"})
+    table.put("a" * 64, np.ones((1, 2), np.float32))
+    table.close()
+    assert table.folder is not None
+    left, _ = drafts(table.folder, dead)
+    Table(tmp_path, {"tower": "a"})
+    assert left.isdisjoint(os.listdir(table.folder))
     left, _ = drafts(tmp_path, dead)
     assert main(["data", "show", "probe", "--limit", "3", "--out", str(tmp_path / "page.html")]) == 0
     assert left.isdisjoint(os.listdir(tmp_path))

@@ -20,7 +20,7 @@ ELSEWHERE = {
     "atomic_files": "writes",
     "cli": "writes, and looks for programs' output",
     "data/corpus/same_post:file_digest": "takes bytes as they are, for a digest",
-    "data/features/feature_store": "synchronises a folder; its shards are tried",
+    "data/features/table": "locks a folder, writes shards; reading them is tried",
     "data/pictures/objects:_sha256": "takes bytes as they are, for a digest",
     "methods/warm_start": "reads its own cache, and trains anew where that is damaged",
     "plain_yaml:packaged_yaml": "reads files of the package",

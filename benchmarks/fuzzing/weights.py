@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from functools import cache
@@ -15,8 +16,8 @@ from fuzzing.mutations import mutated, restructured
 from fuzzing.plain_json import plain_float
 from fuzzing.reader import VALID, Input, Reader
 from mnerkit.data.corpus.post import CorpusFacts
-from mnerkit.data.features.feature_store import FeatureStore, folder_digest
-from mnerkit.data.features.shards import count, entry_digest
+from mnerkit.data.features.table import Table
+from mnerkit.data.features.table_files import HEAD, RECORD, VECTORS, folder_digest, rows_done
 from mnerkit.runs.config.configuration import filled
 
 # ------------------------------------------------------------------ checkpoints
@@ -263,29 +264,38 @@ READING = {"tower": "x", "weights": "y"}
 KEYS = ("a" * 64, "b" * 64)
 
 
-def entries(draw: Random) -> dict[str, Any]:
+def shard(draw: Random) -> Input:
     import numpy as np
 
-    return {key: {"states": np.array([[draw.random() for _ in range(3)]] * 2, "<f4")} for key in KEYS}
-
-
-def shard(draw: Random) -> Input:
-    from safetensors.numpy import save
-
-    arrays = entries(draw)
-    flat = {f"{key}.{part}": array for key, of_key in arrays.items() for part, array in of_key.items()}
-    content = save(flat, {key: entry_digest(key, of_key) for key, of_key in arrays.items()})
-    truth = {key: of_key["states"].tolist() for key, of_key in arrays.items()}
+    truth = {key: [[draw.random() for _ in range(3)]] * 2 for key in KEYS}
+    truth = {key: np.array(rows, "<f4").tolist() for key, rows in truth.items()}
+    with tempfile.TemporaryDirectory() as place:
+        table = Table(Path(place), READING)
+        for key, rows in truth.items():
+            table.put(key, np.array(rows, "<f4"))
+        table.close()
+        (path,) = Path(place).rglob("*.table")
+        content = path.read_bytes()
     if draw.random() < VALID:
         return Input(content, True, truth)
-    return Input(mutated(draw, "bytes", content, content), False, truth)
+    # the records between are reserved by nobody, and changing them changes nothing
+    used = HEAD.size + len(KEYS) * RECORD.size
+    parts = content[:used], content[VECTORS:]
+    changed = mutated(draw, "bytes", b"".join(parts), b"".join(parts))
+    return Input(changed[:used] + content[used:VECTORS] + changed[used:], False, truth)
 
 
 def read_shard(path: Path) -> Any:
-    count(path)
-    store = FeatureStore(path.parents[1], READING)
-    found = {key: store.get(key, {"states": (2, 3)}) for key in KEYS}
-    return {key: arrays["states"].tolist() for key, arrays in found.items() if arrays is not None}
+    import numpy as np
+
+    rows_done(path)
+    table, read = Table(path.parents[1], READING), {}
+    for key in KEYS:
+        row, out = table.find(key, 2, 3), np.empty((2, 3), "<f4")
+        if row is not None:
+            table.gather([row], np.array([[2]]), [2], out)
+            read[key] = out.tolist()
+    return read
 
 
 def subset(read: Any, truth: Any) -> bool:
@@ -301,7 +311,7 @@ def no_plain(_: Path) -> Any:
     raise NotImplementedError
 
 
-SHARD = f"{folder_digest(READING)}/shard-{'0' * 32}.safetensors"
+SHARD = f"{folder_digest(READING)}/shard-{'0' * 32}.table"
 READERS = (
     Reader("checkpoints", "best.ckpt", "bytes", no_seed, read_checkpoint, no_plain, make=checkpoint),
     Reader("weights of a ResNet", "resnet18.pth", "bytes", no_seed, read_resnet_file, no_plain, make=resnet),

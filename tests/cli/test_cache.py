@@ -12,7 +12,8 @@ import pytest
 
 from mnerkit.cli import main
 from mnerkit.data.features.cache_folder import cache_folder
-from mnerkit.data.features.feature_store import FeatureStore, folder_digest
+from mnerkit.data.features.table import Table
+from mnerkit.data.features.table_files import folder_digest
 from mnerkit.runs.run_folder import deciding
 
 READINGS = [{"weights": letter, "view": "text", "pooling": "mean", "dtype": "float32"} for letter in "ab"]
@@ -23,10 +24,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Features of two towers, three texts each, and a pair of tiny towers."""
     root = tmp_path / "cache"
     for number, reading in enumerate(READINGS):
-        store = FeatureStore(root / "features", reading, f"BertTower bert-{number}")
+        table = Table(root / "features", reading, f"BertTower bert-{number}")
         for each in range(3):
-            store.put(f"{each:064x}", {"words": np.zeros((2, 4), np.float32)})
-        store.flush()
+            table.put(f"{each:064x}", np.zeros((2, 4), np.float32))
+        table.close()
     (root / "towers").mkdir()
     (root / "towers" / f"{'0' * 24}.safetensors").write_bytes(b"12345")
     monkeypatch.setenv("MNERKIT_CACHE", str(root))
@@ -96,7 +97,7 @@ def test_a_folder_with_files_of_others_is_left_alone(cache: Path, capsys: pytest
     assert len(said) == 2 and any("thesis.tex; it is left alone" in line for line in said)
 
 
-@pytest.mark.parametrize("name", [f"shard-{'0' * 32}.safetensors", "reading.json"])
+@pytest.mark.parametrize("name", [f"shard-{'0' * 32}.table", f"shard-{'0' * 32}.safetensors", "reading.json"])
 def test_a_link_is_nobody_of_ours(cache: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "precious").write_text("x")
     folder = folders(cache)[0]
@@ -117,10 +118,15 @@ def test_a_folder_of_another_tower_is_named_and_left(cache: Path, capsys: pytest
     assert folders(cache) == [first]
 
 
-def test_features_of_an_earlier_version_are_named_and_cleared(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_features_of_an_earlier_version_are_named_and_cleared(
+    cache: Path, version: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = folders(cache)[0]
     reading = json.loads((folder / "reading.json").read_text())["reading"]
-    folder.rename(folder.with_name(folder_digest(reading, 1)))
+    next(folder.glob("*.table")).rename(folder / f"shard-{'0' * 32}.safetensors")
+    folder.rename(folder.with_name(folder_digest(reading, version)))
+    assert sorted(str(each["entries"]) for each in info(capsys)["kept"]) == ["3", "None", "None"]
     assert main(["cache", "info"]) == 0
     page = capsys.readouterr()
     assert page.out.count("of an earlier version: no run reads it") == 1 and not page.err
@@ -142,7 +148,7 @@ def test_a_hostile_description_steers_no_terminal(cache: Path, capsys: pytest.Ca
 def test_older_than_goes_by_the_last_use(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in cache.rglob("*"):
         os.utime(path, (time.time() - 10 * 86_400,) * 2)
-    FeatureStore(cache / "features", READINGS[0])
+    Table(cache / "features", READINGS[0])
     used = {each["path"] for each in info(capsys)["kept"]} - {
         each["path"] for each in info(capsys, "--older-than", "9")["kept"]
     }

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mnerkit.cli import main
-from mnerkit.data.features.feature_store import read_description
+from mnerkit.data.features.table_files import read_description
 from mnerkit.data.pictures import decoding
 from mnerkit.runs.run_folder import RunFolder
 

@@ -20,7 +20,8 @@ from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
-from mnerkit.data.features import feature_store
+from mnerkit.data.features import table
+from mnerkit.data.features.table_files import VECTORS
 from mnerkit.data.pictures import decoding
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_loader import PictureLoader, Policy, content_digest
@@ -99,6 +100,15 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the disk is full."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(table, "_allocate", full)
+
+
 # ------------------------------------------------------------------ texts
 
 
@@ -106,7 +116,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_texts_are_computed_by_the_first_run_alone(folder_of: Folder, tmp_path: Path, name: str) -> None:
     first, plain = text(folder_of, tmp_path, name), text(folder_of, None, name)
     states, expected = (tower(tower.reader.collate(ROWS)) for tower in (first, plain))
-    first.memory.flush()
     second = text(folder_of, tmp_path, name)
     runs = counted(second)
     again = second(second.reader.collate(ROWS[::-1]))
@@ -124,7 +133,6 @@ def test_posts_that_differ_only_in_words_that_were_cut_off_are_kept_apart(
     for first, then in ((long, short), (short, long)):
         tower = text(folder_of, tmp_path / str(len(first)) if on_disk else None, max_tokens=8)
         assert tower(tower.reader.collate([first])).words.shape[1] == len(first)
-        tower.memory.flush()
         if on_disk:
             tower = text(folder_of, tmp_path / str(len(first)), max_tokens=8)
             tower(tower.reader.collate([first]))
@@ -139,7 +147,6 @@ def test_a_tower_that_reads_otherwise_misses(folder_of: Folder, tmp_path: Path) 
     rows = [["the", "cat"]]
     first = text(folder_of, tmp_path)
     first(first.reader.collate(rows))
-    first.memory.flush()
     for options in ({"word_pool": "mean"}, {"last_layers": 2}, {"max_tokens": 20}, {"second_words": 3}):
         other = text(folder_of, tmp_path, **options)
         runs = counted(other)
@@ -167,28 +174,39 @@ def test_half_precision_takes_half_the_space_and_is_kept_apart(folder_of: Folder
             keep_on_disk([tower], tmp_path / kept, kept=kept)
             runs = counted(tower)
             states = tower(tower.reader.collate(ROWS))
-            tower.memory.flush()
             assert states.words.dtype == states.pooled.dtype == torch.float32
             words[kept, bool(runs)] = states.words
-        sizes[kept] = sum(shard.stat().st_size for shard in (tmp_path / kept).rglob("*.safetensors"))
+        sizes[kept] = sum(shard.stat().st_size - VECTORS for shard in (tmp_path / kept).rglob("*.table"))
     assert len(words) == 4 and torch.equal(words["half", True], words["half", False])
     assert torch.equal(words["half", True], words["float32", True].half().float())
-    assert 0 < sizes["half"] < 0.8 * sizes["float32"], "headers included"
+    assert 0 < 2 * sizes["half"] == sizes["float32"]
     keep_on_disk([tower], tmp_path / "half", kept="float32")
     runs = counted(tower)
     tower(tower.reader.collate(ROWS))
     assert runs, "values in half precision do not stand in for others"
 
 
-def test_main_memory_is_bounded_and_the_disk_takes_the_rest(folder_of: Folder, tmp_path: Path) -> None:
+def test_the_disk_takes_what_main_memory_does_not(folder_of: Folder, tmp_path: Path) -> None:
     tower = text(folder_of, tmp_path)
-    tower.memory.limit = 300
+    tower.memory.main.limit = 300
     runs = counted(tower)
     for _ in range(2):
         for row in range(10):
             tower(tower.reader.collate([["cat"] * (row + 1)]))
-        tower.memory.flush()
-    assert runs == [1] * 10 and len(tower.memory) == 2
+    assert runs == [1] * 10 and len(tower.memory) == 10 and tower.memory.main.used == 0
+
+
+def test_main_memory_is_bounded_where_the_disk_takes_nothing(
+    folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch)
+    tower = text(folder_of, tmp_path)
+    tower.memory.main.limit = 300
+    runs = counted(tower)
+    for _ in range(2):
+        for row in range(10):
+            tower(tower.reader.collate([["cat"] * (row + 1)]))
+    assert runs == [1] * 18 and len(tower.memory) == 2
 
 
 def test_only_towers_from_outside_are_kept_on_disk(folder_of: Folder, tmp_path: Path) -> None:
@@ -215,7 +233,6 @@ def test_a_known_picture_is_neither_decoded_nor_computed(
     expected = asked(plain, without, view)
     first = vision(folder_of, tmp_path / "cache", name)
     cold = asked(first, collator(first, view)(posts), view)
-    first.memory.flush()
     second = vision(folder_of, tmp_path / "cache", name)
     collate, runs = collator(second, view), counted(second)
     decoded.clear()
@@ -254,8 +271,7 @@ def test_features_that_prove_damaged_are_decoded_and_computed_anew(
 ) -> None:
     first = vision(folder_of, tmp_path / "cache")
     expected = asked(first, collator(first, view)(posts[:2]), view)
-    first.memory.flush()
-    for shard in (tmp_path / "cache").rglob("*.safetensors"):
+    for shard in (tmp_path / "cache").rglob("*.table"):
         content = bytearray(shard.read_bytes())
         content[-1] ^= 1
         shard.write_bytes(content)
@@ -271,17 +287,13 @@ def test_features_that_prove_damaged_are_decoded_and_computed_anew(
 def test_a_full_disk_changes_no_state(
     folder_of: Folder, tmp_path: Path, posts: list[Post], monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     expected = asked(plain := vision(folder_of, None), collator(plain, "whole", known=False)(posts), "whole")
-    monkeypatch.setattr(feature_store, "write_shard", full)
+    refuse(monkeypatch)
     tower = vision(folder_of, tmp_path / "cache")
     runs = counted(tower)
     for _ in range(2):
         found = asked(tower, collator(tower, "whole")(posts), "whole")
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
-        tower.memory.flush()
     assert runs == [1] * 5, "memory holds them"
     assert sum("can't be written" in record.message for record in caplog.records) == 1
 
@@ -297,7 +309,6 @@ def test_another_format_or_weight_or_part_is_another_picture(
     tower.memory._reading = None
     assert collator(tower, "whole")(posts[:1]).images is not None
     heavier = vision(folder_of, tmp_path)
-    tower.memory.flush()
     with torch.no_grad():
         next(heavier.parameters()).flatten()[0] += 1e-3
     assert collator(heavier, "whole")(posts[:1]).images is not None
@@ -305,10 +316,10 @@ def test_another_format_or_weight_or_part_is_another_picture(
 
 
 def test_pooled_vectors_are_kept_without_the_regions(folder_of: Folder, tmp_path: Path, posts: list[Post]) -> None:
-    tower = vision(folder_of, tmp_path)
+    tower = vision(folder_of, None)
     batch = collator(tower, "grid")(posts[:1])
     pooled = tower.see_pooled(batch.pictures("grid"))
-    assert tower.memory.used == pooled.numel() * 4
+    assert tower.memory.main.used == pooled.numel() * 4
     assert torch.equal(tower.see(batch.pictures("grid")).pooled, pooled)
     assert torch.equal(tower.pool(batch.pictures("grid").pixels()), pooled)
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mnerkit.data.corpus.post import CorpusFacts
-from mnerkit.data.features.feature_store import folder_digest
+from mnerkit.data.features.table_files import folder_digest
 from mnerkit.towers.by_name import text_tower, vision_tower
 from mnerkit.towers.frozen.memory import FeatureMemory, freeze, input_digest, weight_digest
 from mnerkit.towers.frozen.reading import Reading

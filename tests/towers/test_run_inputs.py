@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from mnerkit.data.corpus.post import CorpusFacts, ImageRef, Post
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.episodes.sampling import Episode
+from mnerkit.data.features.table import Table
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError
 from mnerkit.nn.visual_prefix import pooled_maps
@@ -94,21 +96,20 @@ def test_a_fill_says_what_it_takes_and_how_far_it_is(
     monkeypatch.setattr(filling, "EVERY", -1.0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
     keep_on_disk([text], tmp_path / "cache" / "features", inputs)
-    with pytest.raises(DataError, match=r"inputs, take about 0.0 GB, and 0.0 GB are free there: make room"):
+    with pytest.raises(DataError, match=r"inputs, take 0.0 GB, and 0.0 GB are free there: make room"):
         text(collate(given[:2]).text)
     assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
     text(collate(given[:2]).text)
     said = capsys.readouterr().out.splitlines()
     count = len({post.words for post in given})
-    assert said[0].startswith(f"features of BertTower {text.spec}, {count} inputs: about 0.0 GB in")
+    assert said[0].startswith(f"features of BertTower {text.spec}, {count} inputs: 0.0 GB in")
     assert said[-1] == f"  {count} of {count} inputs"
 
 
-def test_ranks_share_a_fill(folder_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_share_a_fill(folder_of: Folder, tmp_path: Path) -> None:
     given, facts = posts(tmp_path, 30), CorpusFacts((), ("the", "cat"))
     towers = [text_tower(folder_of("bert"), facts=facts, freeze=True) for _ in range(3)]
-    monkeypatch.setattr(filling, "SHARE_SECONDS", -1.0)
     order: list[list[int]] = []
     for rank, tower in enumerate(towers[:2]):
         collate, inputs = collator(tower, freeze(TinyVision()), frozenset()), RunInputs()
@@ -127,6 +128,27 @@ def test_ranks_share_a_fill(folder_of: Folder, tmp_path: Path, monkeypatch: pyte
     runs = counted(towers[2])
     towers[2](collate(given).text)
     assert runs == [], "what another has written is not computed"
+
+
+def test_what_another_process_is_at_is_left_out_and_computed_in_the_end(
+    text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = posts(tmp_path, 30)
+    collate, inputs = collator(text, freeze(TinyVision()), frozenset()), RunInputs()
+    inputs.add(given, collate, lambda: given)
+    keep_on_disk([text], tmp_path / "cache", inputs)
+    expected = text._states(text.reader.collate([given[0].words])).words[0]
+    sizes = [len(block) for block in TextInputs(collate, given, "text").blocks]
+    taken, runs = [True, False, True], counted(text)
+
+    @contextmanager
+    def claim(table: Table, key: str) -> Iterator[bool]:
+        yield not (taken.pop(0) if taken else False)
+
+    monkeypatch.setattr(Table, "claim", claim)
+    words = text(collate(given[:1]).text).words[0]
+    assert runs == [sizes[1], *sizes[3:], sizes[0], sizes[2]]
+    torch.testing.assert_close(words[: len(expected)], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_blocks_depend_on_the_posts_alone(text: Any, tmp_path: Path) -> None:

@@ -202,12 +202,6 @@ class Method(TowerOwner, lightning.LightningModule):
         np.random.seed(int(state[1]))
         random.seed(int(state[2]))
 
-    def on_train_epoch_end(self) -> None:
-        """Write the features of frozen towers to disk, for the workers, other ranks, and a resumed run."""
-        for tower in self.towers.values():
-            if tower.memory is not None:
-                tower.memory.flush()
-
     def trained_modules(self) -> dict[str, tuple[list[nn.Module], float | None]]:
         """Groups of modules with their learning rates (None: `lr`); every trainable tensor is in exactly one."""
         groups = self.other_rates()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -27,10 +27,12 @@ class ViewInputs:
     Attributes:
         keys: digest of each.
         lengths: the length of each in the tower's input; 0 for pictures.
+        words: the number of words of each; 0 for pictures.
     """
 
     keys: list[str]
     lengths: list[int]
+    words: list[int]
 
     @cached_property
     def key_set(self) -> frozenset[str]:
@@ -50,10 +52,6 @@ class ViewInputs:
             blocks[-1].append(number)
         return blocks
 
-    def work(self, blocks: Iterable[Sequence[int]]) -> int:
-        """The sum of the lengths of some inputs; of pictures their number."""
-        return sum(max(1, self.lengths[number]) for block in blocks for number in block)
-
     def batch(self, numbers: Sequence[int]) -> tuple[TextBatch | PictureBatch, list[int]]:
         """The inputs of these numbers, and which of them there are: a broken picture is left out."""
         raise NotImplementedError
@@ -66,7 +64,7 @@ class TextInputs(ViewInputs):
         needs = collator.needs
         self._reader = needs.reader if view == "text" else needs.caption_reader
         self._rows: list[tuple[tuple[str, ...], Sequence[str] | None]] = []
-        self.keys, self.lengths = [], []
+        self.keys, self.lengths, self.words = [], [], []
         known: set[str] = set()
         rows = _texts(collator, posts) if view == "text" else _captions(collator, posts)
         while chunk := list(islice(rows, _CHUNK)):
@@ -78,6 +76,7 @@ class TextInputs(ViewInputs):
                     self._rows.append(row)
                     self.keys.append(key)
                     self.lengths.append(length)
+                    self.words.append(len(row[0]))
 
     def batch(self, numbers: Sequence[int]) -> tuple[TextBatch, list[int]]:
         return self._collate([self._rows[number] for number in numbers]), list(numbers)
@@ -118,7 +117,8 @@ class PictureInputs(ViewInputs):
             for source in self._loader.identified(parts):
                 if source is not None:
                     self._sources.setdefault(source.digest, source)
-        self.keys, self.lengths = list(self._sources), [0] * len(self._sources)
+        self.keys = list(self._sources)
+        self.lengths = self.words = [0] * len(self._sources)
 
     def batch(self, numbers: Sequence[int]) -> tuple[PictureBatch, list[int]]:
         sources = [self._sources[self.keys[number]] for number in numbers]

@@ -1,6 +1,6 @@
 """The cache folder: what mnerkit keeps between runs and can make again. Nothing here imports torch or numpy.
 
-features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.feature_store`)
+features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.table_files`)
 pictures/<digest of a reading>/   resized pictures of one size (`mnerkit.data.pictures.picture_cache`)
 towers/<digest>.safetensors       tiny towers as they came out of their training (`mnerkit.methods.warm_start`)
 """
@@ -17,8 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnerkit.atomic_files import draft_of
-from mnerkit.data.features import shards
-from mnerkit.data.features.feature_store import READING_FILE, folder_digest, is_former, read_description
+from mnerkit.data.features.table_files import (
+    READING_FILE,
+    folder_digest,
+    is_former,
+    is_shard,
+    read_description,
+    rows_done,
+)
 from mnerkit.data.pictures import picture_cache
 from mnerkit.data.pictures.picture_cache import PICTURES
 
@@ -44,7 +50,7 @@ class Kept:
         kind: what it is.
         path: its folder, or file.
         about: in plain words, where it says so itself.
-        entries: how many inputs it holds; None for towers.
+        entries: how many inputs it holds; None for towers, and what an earlier version left.
         files: its files, all of them the cache's own.
         bytes: their size.
         used: when it was last used, in seconds since the epoch.
@@ -126,7 +132,7 @@ def _features(folder: Path) -> Iterator[Kept]:
             reading = description["reading"]
             about = ", ".join([str(description.get("about") or "a tower"), *_said(reading)])
             about += ", of an earlier version: no run reads it" * former
-        entries = sum(shards.count(file) for file in own if shards.is_shard(file.name))
+        entries = None if former else sum(rows_done(file) for file in own if is_shard(file.name))
         yield Kept("features", path, about, entries, tuple(own), *_size_and_age([path, *own]), problem)
 
 
@@ -169,7 +175,7 @@ def _towers(folder: Path) -> Iterator[Kept]:
 
 def _is_own(file: Path) -> bool:
     name = draft_of(file.name) or file.name
-    known = name == READING_FILE or shards.is_shard(name) or _FORMER_DRAFT.fullmatch(file.name)
+    known = name == READING_FILE or is_shard(name, former=True) or _FORMER_DRAFT.fullmatch(file.name)
     return bool(known) and file.is_file() and not file.is_symlink()
 
 

@@ -28,7 +28,7 @@ def keep_on_disk(
     for tower in towers:
         target = folder if tower.external else None
         if tower.memory is not None and (tower.memory.folder, tower.memory.kept) != (target, kept):
-            tower.memory = FeatureMemory(tower.memory.limit, target, f"{type(tower).__name__} {tower.spec}", kept)
+            tower.memory = FeatureMemory(tower.memory.main.limit, target, f"{type(tower).__name__} {tower.spec}", kept)
         if tower.memory is not None:
             tower.memory.inputs = inputs
 

@@ -2,101 +2,117 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mnerkit.atomic_files import existing_above
 from mnerkit.data.batches.run_inputs import RunInputs, ViewInputs
-from mnerkit.data.features.feature_store import FeatureStore
+from mnerkit.data.features.table import Table
 from mnerkit.errors import DataError
 from mnerkit.printable import show
 
-if TYPE_CHECKING:
-    from mnerkit.towers.frozen.memory import FeatureMemory
-
-Shapes = dict[str, tuple[int, ...]]  # shapes of the cached arrays of an input, by name
-Entry = dict[str, np.ndarray]  # the cached arrays of an input
+Shapes = Mapping[str, tuple[int, ...]]  # shapes of the parts of what is kept of an input, by name
 
 SMALL = 100_000_000  # bytes; a fill of fewer is not announced
 EVERY = 15.0  # seconds between two lines
-# ranks write what they have computed for each other after these seconds, or this share of the time so far: in few files
-SHARE_SECONDS, SHARE_OF_TIME = 2.0, 0.1
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-@dataclass
-class Shelf:
-    """The cached outputs of one reading, by the digest of the input."""
+@dataclass(frozen=True)
+class Outputs:
+    """What a tower computes of an input, cut into vectors of one length.
 
-    cached: dict[str, Entry]
-    store: FeatureStore | None
+    Attributes:
+        shapes: of the parts of an input with so many words.
+        compute: the parts of a batch of inputs, padded on their first axis.
+    """
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.cached or (self.store is not None and key in self.store)
+    shapes: Callable[[int], Shapes]
+    compute: Callable[[Any], Mapping[str, Tensor]]
 
-    def get(self, key: str, shapes: Shapes) -> Entry | None:
-        """The arrays of an input, of these shapes."""
-        entry = self.cached.get(key)
-        if entry is not None or self.store is None:
-            return entry
-        return self.store.get(key, shapes)
+    @property
+    def unit(self) -> int:
+        """Floats of a vector."""
+        return math.gcd(*map(math.prod, self.shapes(1).values()))
+
+    def counts(self, words: int) -> list[int]:
+        """How many vectors each part has."""
+        return [math.prod(shape) // self.unit for shape in self.shapes(words).values()]
+
+    def rows(self, batch: Any, words: Sequence[int], half: bool) -> Iterator[np.ndarray]:
+        """Compute a batch of inputs with so many words: the vectors of each."""
+        with torch.no_grad():
+            parts = {part: value.float().cpu().numpy() for part, value in self.compute(batch).items()}
+        if half:
+            parts = {part: value.clip(-LARGEST_HALF, LARGEST_HALF) for part, value in parts.items()}
+        for row, count in enumerate(words):
+            shapes = self.shapes(count).items()
+            yield np.concatenate([parts[part][row, : shape[0]].reshape(-1, self.unit) for part, shape in shapes])
 
 
-def fill(
-    memory: FeatureMemory, shelf: Shelf, inputs: ViewInputs, run_inputs: RunInputs, run: Callable[[Any], list[Entry]]
-) -> None:
-    """Compute and cache all inputs of a view that are new, as far as there is room.
+def fill(table: Table, inputs: ViewInputs, run_inputs: RunInputs, outputs: Outputs, about: str) -> None:
+    """Compute and keep all inputs of a view that are new, as far as there is room.
 
-    Ranks begin at different blocks and leave out what others have written meanwhile.
+    Processes begin at different blocks, and leave out what others compute or have computed. In the end what others are
+    still at is computed here, too: a process that hangs is not waited for.
 
     Args:
-        memory: of the tower.
-        shelf: where its outputs are kept.
+        table: where it is kept.
         inputs: the inputs.
         run_inputs: those of all views: how many processes read them.
-        run: computes a batch of inputs.
+        outputs: what is computed.
+        about: the tower, for people.
 
     Raises:
         DataError: the disk has no room for them.
     """
-    blocks = [block for block in inputs.blocks if any(inputs.keys[number] not in shelf for number in block)]
-    start, done, began = len(blocks) * run_inputs.rank // run_inputs.ranks, 0, time.monotonic()
-    flushed = began
+    keys = inputs.keys
+    blocks = [block for block in inputs.blocks if any(keys[number] not in table for number in block)]
+    numbers = [number for block in blocks for number in block]
     report = None
-    if memory.folder is not None:
-        report = FillReport(memory.about, memory.folder, sum(map(len, blocks)), run_inputs.rank == 0)
-    for place, block in enumerate(blocks[start:] + blocks[:start]):
-        if not memory.room(shelf):
-            return
-        new = {number for number in block if inputs.keys[number] not in shelf}
-        batch, numbers = inputs.batch(block) if new else (None, [])
-        done += len(block)
-        if not numbers:
-            continue
-        with torch.no_grad():
-            entries = run(batch)
-        if place == 0 and report is not None:  # texts are longer or shorter, and take as much more or less
-            width = 2 if memory.kept == "half" else 4  # bytes of a number
-            size = width * sum(array.size for entry in entries for array in entry.values())
-            report.announce(size * inputs.work(blocks) // inputs.work([numbers]))
-        for number, entry in zip(numbers, entries, strict=True):
-            if number in new:
-                memory.put(shelf, inputs.keys[number], entry)
-        if report is not None:
-            report.progress(done)
-        now = time.monotonic()
-        due = now - flushed > max(SHARE_SECONDS, SHARE_OF_TIME * (now - began))
-        if due and shelf.store is not None and run_inputs.ranks > 1:
-            shelf.store.flush()
-            flushed = now
-    if shelf.store is not None:
-        shelf.store.flush()
+    if table.usable and table.folder is not None:
+        counts = [sum(outputs.counts(inputs.words[number])) for number in numbers]
+        width = outputs.unit * np.dtype(table.dtype).itemsize
+        new = (count for number, count in zip(numbers, counts, strict=True) if not table.reserved(keys[number]))
+        report = FillReport(about, table.folder.parent, len(numbers), run_inputs.rank == 0)
+        report.announce(sum(counts) * width, sum(new) * width)
+        table.reserve([keys[number] for number in numbers], counts, outputs.unit)
+
+    def compute(block: Sequence[int]) -> None:
+        new = {number for number in block if keys[number] not in table}
+        batch, present = inputs.batch(block) if new else (None, [])
+        if present:
+            rows = outputs.rows(batch, [inputs.words[number] for number in present], table.half)
+            for number, row in zip(present, rows, strict=True):
+                if number in new:
+                    table.put(keys[number], row)
+
+    start, done, left = len(blocks) * run_inputs.rank // run_inputs.ranks, 0, []
+    try:
+        for block in blocks[start:] + blocks[:start]:
+            if not table.room:
+                return
+            with table.claim(keys[block[0]]) as ours:
+                if ours:
+                    compute(block)
+                else:
+                    left.append(block)
+            done += len(block)
+            if report is not None:
+                report.progress(done)
+        for block in left:
+            compute(block)
+    finally:
+        table.close()
 
 
 class FillReport:
@@ -104,7 +120,7 @@ class FillReport:
 
     Args:
         about: the tower, for people.
-        folder: folder of the features of all towers.
+        folder: folder of all tables.
         total: number of inputs to compute.
         speaks: whether this process prints; a full disk is refused by all.
     """
@@ -113,11 +129,12 @@ class FillReport:
         self.about, self.folder, self.total, self.speaks = about or "a frozen tower", folder, total, speaks
         self._last = time.monotonic()
 
-    def announce(self, size: int) -> None:
-        """Say what the fill takes, before anything is written.
+    def announce(self, size: int, new: int) -> None:
+        """Say what the fill takes, before anything is computed.
 
         Args:
-            size: bytes, about.
+            size: bytes of all inputs.
+            new: bytes of those that have no place on the disk yet.
 
         Raises:
             DataError: the disk has not as much room.
@@ -126,13 +143,13 @@ class FillReport:
             return
         free = shutil.disk_usage(existing_above(self.folder)).free
         what = f"features of {self.about}, {self.total:,} inputs"
-        if size > free:
+        if new > free:
             raise DataError(
-                f"{self.folder}: {what}, take about {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there: make "
+                f"{self.folder}: {what}, take {new / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there: make "
                 "room (mnerkit cache clear), give --data.cache another folder, or none to compute them each time"
             )
         if self.speaks:
-            show(f"{what}: about {size / 1e9:.1f} GB in {self.folder}")
+            show(f"{what}: {size / 1e9:.1f} GB in {self.folder}")
 
     def progress(self, done: int) -> None:
         """Say now and then how many inputs are done."""

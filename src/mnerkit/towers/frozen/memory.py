@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,15 +17,15 @@ from torch import Tensor, nn
 
 from mnerkit.data.batches.batch import PictureBatch, TextBatch, text_keys
 from mnerkit.data.batches.run_inputs import RunInputs
-from mnerkit.data.features.feature_store import SETTLED_NS, FeatureStore, readings_of
-from mnerkit.towers.frozen.filling import Entry, Shapes, Shelf, fill
+from mnerkit.data.features.table import SETTLED_NS, MainMemory, Table
+from mnerkit.data.features.table_files import readings_of
+from mnerkit.towers.frozen.filling import Outputs, Shapes, fill
 from mnerkit.towers.frozen.reading import Reading, weight_version
 from mnerkit.towers.interface import TextStates, Tower
 
 AnyTower = TypeVar("AnyTower", bound=Tower)
 
 MEMORY_BYTES = 512 << 20
-LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def freeze(tower: AnyTower) -> AnyTower:
@@ -66,46 +67,47 @@ def _bytes(value: Tensor) -> Any:
 
 
 class FeatureMemory:
-    """A cache of a frozen tower's outputs: in main memory and, if a folder is given, on disk.
+    """A cache of a frozen tower's outputs: a table for each reading, on disk or in main memory.
 
     When an input of a batch is new, the tower computes all inputs of that view in the run's posts (`inputs`), in
     blocks of one length that depend on the posts alone: so a resumed run computes the same numbers. An input that is
-    not among them (made by a method) is computed alone. When the memory limit is reached and the disk takes no more,
+    not among them (made by a method) is computed alone. When the disk takes no more and the memory limit is reached,
     the rest is computed batch by batch and not cached. Nothing is evicted: an epoch reads every post once, so an
-    evicted entry would always be missed later.
+    evicted row would always be missed later.
 
     Args:
         limit: maximum number of bytes in main memory.
-        folder: folder of the features of all towers on disk (`FeatureStore`); None caches in memory only.
+        folder: folder of the tables of all towers on disk; None caches in memory only.
         about: description of the tower for people who look at that folder.
         kept: type of the cached values, `float32` or `half`.
 
     Attributes:
         inputs: the inputs in the posts that the run reads; None where nobody knows them.
+        main: what may be and is used of main memory.
 
     """
 
     def __init__(
         self, limit: int = MEMORY_BYTES, folder: Path | None = None, about: str = "", kept: str = "float32"
     ) -> None:
-        self.limit, self.folder, self.about, self.kept, self.used = limit, folder, about, kept, 0
+        self.main, self.folder, self.about, self.kept = MainMemory(limit), folder, about, kept
         self.inputs: RunInputs | None = None
-        self._shelves: dict[Reading, Shelf] = {}
+        self._tables: dict[Reading, Table] = {}
         self._reading: tuple[tuple[int, ...], Reading] | None = None
         self._shapes: dict[tuple[Reading, int, int], Shapes] = {}
         self._folder_changed: int | None = None
 
     def __len__(self) -> int:
-        return sum(len(shelf.cached) for shelf in self._shelves.values())
+        return sum(map(len, self._tables.values()))
 
     @property
     def off(self) -> bool:
         """Whether the cache is turned off."""
-        return self.limit <= 0 and self.folder is None
+        return self.main.limit <= 0 and self.folder is None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a copy of a tower (another process, fine-tuning) starts with an empty memory and the same folder
-        return (FeatureMemory, (self.limit, self.folder, self.about, self.kept))
+        return (FeatureMemory, (self.main.limit, self.folder, self.about, self.kept))
 
     def text(
         self, tower: Any, text: TextBatch, compute: Callable[[TextBatch], TextStates], stages: int = 0
@@ -121,38 +123,27 @@ class FeatureMemory:
         """
         if self.off or text.input_ids is None:
             return compute(text)
-        keys, counts = text.keys, [len(words) for words in text.words]
+        keys, words = text.keys, [len(each) for each in text.words]
         if keys is None:  # made by a method
-            keys, counts = text_keys(text), text.word_mask.sum(1).tolist()
-        device, view = text.input_ids.device, text.view
+            keys, words = text_keys(text), text.word_mask.sum(1).tolist()
+        device, width = text.input_ids.device, tower.width
         parts = ["words", *(f"stage{number}" for number in range(1, stages + 1))]
-        shapes: list[Shapes] = [
-            {**dict.fromkeys(parts, (max(1, count), tower.width)), "pooled": (tower.width,)} for count in counts
-        ]
 
-        def run(rows: Any) -> list[Entry]:
+        def shapes(count: int) -> Shapes:
+            return {**dict.fromkeys(parts, (max(1, count), width)), "pooled": (width,)}
+
+        def parts_of(rows: Any) -> dict[str, Tensor]:
             states = compute(rows.to(device))
-            values = [_array(value) for value in (states.words, *states.layers[:stages])]
-            pooled = _array(states.pooled)
-            widths = [max(1, count) for count in rows.word_mask.sum(1).tolist()]
-            return [
-                {**{part: value[row, :width] for part, value in zip(parts, values, strict=True)}, "pooled": pooled[row]}
-                for row, width in enumerate(widths)
-            ]
+            return dict(zip([*parts, "pooled"], (states.words, *states.layers[:stages], states.pooled), strict=True))
 
         reading = self.reading(tower)
         if stages:
             reading = replace(reading, pooling=f"{reading.pooling}, {stages} stages")
-        rows = self._recall(reading, view, keys, shapes, run, text.row)
-        if rows is None:
+        padded = shapes(text.word_mask.shape[1])
+        found = self._recall(reading, text.view, keys, words, Outputs(shapes, parts_of), padded, text.row, device)
+        if found is None:
             return compute(text)
-        words = torch.zeros(len(parts), *text.word_mask.shape, tower.width)
-        for part, batch in zip(parts, words.numpy(), strict=True):
-            for number, row in enumerate(rows):
-                batch[number, : len(row[part])] = row[part]
-        pooled = torch.from_numpy(np.stack([row["pooled"] for row in rows])).float()
-        states, *layers = words.to(device, non_blocking=True)
-        return TextStates(states, pooled.to(device, non_blocking=True), layers=tuple(layers))
+        return TextStates(found["words"], found["pooled"], layers=tuple(found[part] for part in parts[1:]))
 
     def pictures(
         self,
@@ -160,8 +151,8 @@ class FeatureMemory:
         pictures: PictureBatch,
         kind: str,
         compute: Callable[[Tensor], Mapping[str, Tensor]],
-        shapes: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> dict[str, Tensor]:
+        shapes: Shapes | None = None,
+    ) -> Mapping[str, Tensor]:
         """The result of `compute` for pictures, (N, ...) each by name, cached; zeros for masked pictures.
 
         Args:
@@ -173,47 +164,34 @@ class FeatureMemory:
 
         """
         if self.off:
-            return {**compute(pictures.pixels())}
+            return compute(pictures.pixels())
         if pictures.sources is None:
             keys: list[str | None] = [input_digest(picture) for picture in pictures.pixels().cpu()]
         else:
             keys = [None if source is None else source.digest for source in pictures.sources]
-        real = [row for row, key in enumerate(keys) if key is not None]
         like, reading = next(tower.parameters()), replace(self.reading(tower), pooling=kind)
-        expected = self._blank_shapes(reading, tower.size_of(pictures), compute, like) if shapes is None else {**shapes}
-
-        def run(rows: Any) -> list[Entry]:
-            values = {part: _array(value) for part, value in compute(rows.pixels().to(like.device)).items()}
-            return [{part: value[row] for part, value in values.items()} for row in range(len(rows))]
+        known = self._blank_shapes(reading, tower.size_of(pictures), compute, like) if shapes is None else shapes
+        outputs = Outputs(lambda _: known, lambda rows: compute(rows.pixels().to(like.device)))
+        words = [0] * len(keys)
 
         def alone(row: int) -> PictureBatch:
-            return PictureBatch(pictures.pixels(real[row]))
+            return PictureBatch(pictures.pixels(row))
 
-        found = [key for key in keys if key is not None]
-        rows = self._recall(reading, pictures.view, found, [expected] * len(real), run, alone)
-        if rows is None:
-            return {**compute(pictures.pixels())}
-        features = {}
-        for part, shape in expected.items():
-            values = torch.zeros(len(keys), *shape)
-            array = values.numpy()
-            for row, entry in zip(real, rows, strict=True):
-                array[row] = entry[part]
-            features[part] = values.to(like.device, non_blocking=True)
-        return features
+        found = self._recall(reading, pictures.view, keys, words, outputs, known, alone, like.device)
+        return compute(pictures.pixels()) if found is None else found
 
     def has(self, reading: Reading, key: str) -> bool:
         """Whether some output of the tower for a picture (given by its digest) is cached.
 
         Args:
-            reading: the tower's; outputs of any kind count. An entry on disk may still be damaged.
+            reading: the tower's; outputs of any kind count. A row on disk may still be damaged.
             key: digest of the picture.
         """
         if self.folder is not None:  # another process may have begun to cache another kind
             for pooling in self._kinds_on_disk(reading):
-                self._shelf(replace(reading, pooling=pooling))
+                self._table(replace(reading, pooling=pooling))
         return any(
-            replace(each, pooling=reading.pooling) == reading and key in shelf for each, shelf in self._shelves.items()
+            key in table for each, table in self._tables.items() if replace(each, pooling=reading.pooling) == reading
         )
 
     def _kinds_on_disk(self, reading: Reading) -> list[str]:
@@ -230,12 +208,6 @@ class FeatureMemory:
         return [
             str(each["pooling"]) for each in found if asdict(replace(reading, pooling=str(each["pooling"]))) == each
         ]
-
-    def flush(self) -> None:
-        """Write new features to disk, for other processes and for the next run."""
-        for shelf in self._shelves.values():
-            if shelf.store is not None:
-                shelf.store.flush()
 
     def reading(self, tower: Any) -> Reading:
         """The tower's `reading()`, computed again when a weight was replaced, moved or written to."""
@@ -262,59 +234,57 @@ class FeatureMemory:
         self,
         reading: Reading,
         view: str,
-        keys: Sequence[str],
-        shapes: Sequence[Shapes],
-        run: Callable[[Any], list[Entry]],
+        keys: Sequence[str | None],
+        words: Sequence[int],
+        outputs: Outputs,
+        padded: Shapes,
         alone: Callable[[int], Any],
-    ) -> list[Entry] | None:
-        """The arrays of each key; new ones are computed and cached. None if the cache has no room for a new one.
+        device: torch.device,
+    ) -> dict[str, Tensor] | None:
+        """The outputs for N inputs, part by part; new ones are computed and cached. None if there is no room for them.
 
         Args:
             reading: how the tower reads.
             view: the view of the batch that they come from; empty if a method made them.
-            keys: digests of the inputs.
-            shapes: of the arrays of each.
-            run: computes a batch of inputs.
+            keys: digests of the inputs; None: zeros.
+            words: how many each has.
+            outputs: what the tower computes.
+            padded: shapes of the parts in the batch.
             alone: the batch of one input of these.
+            device: where the outputs go.
         """
-        shelf = self._shelf(reading)
-        rows = [shelf.get(key, shape) for key, shape in zip(keys, shapes, strict=True)]
-        missing = {key for key, entry in zip(keys, rows, strict=True) if entry is None}
+        table, unit = self._table(reading), outputs.unit
+        counts = [[0] * len(padded) if key is None else outputs.counts(n) for key, n in zip(keys, words, strict=True)]
+
+        def find(row: int) -> Any:
+            key = keys[row]
+            return None if key is None else table.find(key, sum(counts[row]), unit)
+
+        rows = [find(row) for row in range(len(keys))]
+        missing = {key for key, row in zip(keys, rows, strict=True) if row is None} - {None}
         if missing and view and self.inputs is not None:
             for inputs in self.inputs.of(view):
                 if not missing.isdisjoint(inputs.key_set):
-                    fill(self, shelf, inputs, self.inputs, run)
+                    fill(table, inputs, self.inputs, outputs, self.about)
         for row, key in enumerate(keys):
-            if rows[row] is None:
-                rows[row] = shelf.get(key, shapes[row])
-            if rows[row] is None:
-                if not self.room(shelf):
+            if key is not None and key in missing:
+                rows[row] = find(row)
+                if rows[row] is None and table.room:
+                    (vectors,) = outputs.rows(alone(row), words[row : row + 1], table.half)
+                    table.put(key, vectors)
+                    table.close()
+                    rows[row] = find(row)
+                if rows[row] is None:
                     return None
-                with torch.no_grad():
-                    self.put(shelf, key, run(alone(row))[0])
-                rows[row] = shelf.get(key, shapes[row])
-        return rows  # type: ignore[return-value]
+        widths = [math.prod(shape) // unit for shape in padded.values()]
+        dtype = torch.float16 if table.half else torch.float32
+        flat = torch.empty(len(keys) * sum(widths), unit, dtype=dtype, pin_memory=device.type == "cuda")
+        table.gather(rows, np.array(counts, np.int64).T, widths, flat.numpy())
+        parts = flat.to(device, non_blocking=True).float().split([len(keys) * width for width in widths])
+        return {part: value.view(-1, *padded[part]) for part, value in zip(padded, parts, strict=True)}
 
-    def room(self, shelf: Shelf) -> bool:
-        """Whether a new output is kept, in main memory or on disk."""
-        return self.used < self.limit or (shelf.store is not None and shelf.store.usable)
-
-    def put(self, shelf: Shelf, key: str, entry: Entry) -> None:
-        """Keep a new output where there is room."""
-        if self.kept == "half":
-            entry = {part: array.clip(-LARGEST_HALF, LARGEST_HALF).astype(np.float16) for part, array in entry.items()}
-        if self.used < self.limit:
-            shelf.cached[key] = entry
-            self.used += sum(array.nbytes for array in entry.values())
-        if shelf.store is not None and shelf.store.usable:
-            shelf.store.put(key, entry)
-
-    def _shelf(self, reading: Reading) -> Shelf:
-        if reading not in self._shelves:
-            store = None if self.folder is None else FeatureStore(self.folder, asdict(reading), self.about)
-            self._shelves[reading] = Shelf({}, store)
-        return self._shelves[reading]
-
-
-def _array(value: Tensor) -> np.ndarray:
-    return value.detach().float().cpu().numpy()
+    def _table(self, reading: Reading) -> Table:
+        if reading not in self._tables:
+            half = self.kept == "half"
+            self._tables[reading] = Table(self.folder, asdict(reading), self.about, half, self.main)
+        return self._tables[reading]
