@@ -417,6 +417,12 @@ def test_what_is_put_in_place_of_a_row_of_another_shape_comes_back(tmp_path: Pat
     assert same(Table(tmp_path, READING), 0)
 
 
+def test_padding_that_is_not_zero_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(tmp_path)
+    flip(shard_files(tmp_path)[0], VECTORS + 3)
+    assert key(1) not in Table(tmp_path, READING) and "padding" in caplog.text and not shard_files(tmp_path)
+
+
 def test_a_row_under_another_key_is_damage(tmp_path: Path) -> None:
     filled(tmp_path, range(1))
     (path,) = shard_files(tmp_path)
@@ -496,6 +502,20 @@ def test_a_disk_that_fills_up_leaves_a_shard_that_is_whole(tmp_path: Path) -> No
     assert len(shard_files(tmp_path)) == 1 and not list(folder_of(tmp_path).glob(".*"))
     again = Table(tmp_path, READING)
     assert 2 < len(again) < 2000 and all(same(again, number) for number in range(len(again)))
+
+
+def test_room_that_does_not_suffice_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = filled(tmp_path)
+    (path,) = shard_files(tmp_path)
+    size = path.stat().st_size
+
+    def full(descriptor: int, wanted: int) -> None:
+        os.ftruncate(descriptor, wanted - 1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tables, "_allocate", full)
+    put(table, 7)
+    assert path.stat().st_size == size and not table.usable and all(same(table, number) for number in (0, 7))
 
 
 def test_a_new_shard_that_the_disk_has_no_room_for_leaves_no_file(tmp_path: Path) -> None:
