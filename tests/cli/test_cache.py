@@ -191,5 +191,7 @@ def test_the_folder_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_the_cache_decides_no_result() -> None:
-    assert deciding({"data": {"cache": "x", "picture_cache": 1, "limit": 3}}) == deciding({"data": {"limit": 3}})
+    assert deciding({"data": {"cache": "x", "picture_cache": 1, "workers": 2, "limit": 3}}) == deciding(
+        {"data": {"limit": 3}}
+    )
     assert deciding({"data": None})["data"] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,6 +67,35 @@ def test_two_workers_bring_what_no_worker_brings(mode: str):
     alone, helped = connected(mode), connected(mode, workers=2)
     for name in ("train_dataloader", "test_dataloader"):
         assert told(getattr(alone, name)()) == told(getattr(helped, name)())
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "cpus", "local", "expected"),
+    [
+        (False, None, 16, 1, 0),
+        (True, "cpu", 16, 1, 0),
+        (True, "cuda", 16, 1, 8),
+        (True, "cuda", 16, 4, 4),
+        (True, "cuda", 2, 4, 0),
+        (True, None, 6, 1, 6),
+    ],
+)
+def test_auto_workers_are_for_a_gpu_and_share_the_cpus(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, device: str | None, cpus: int, local: int, expected: int
+) -> None:
+    data = connected(views=())
+    assert data.options.workers == "auto"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)), raising=False)
+    if device is not None:
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        data.trainer = SimpleNamespace(strategy=strategy, num_devices=local)  # type: ignore[assignment]
+    assert data._workers() == expected
+    assert connected(views=(), workers=3)._workers() == 3
+
+
+def test_workers_last_from_epoch_to_epoch() -> None:
+    assert connected(views=(), workers=1).train_dataloader().persistent_workers
 
 
 @pytest.mark.parametrize("mode", ["plain", "episodic"])
@@ -459,6 +489,7 @@ def test_the_protocol_is_plain_data_that_names_corpus_and_episodes():
         ({"support_from": "dev"}, r"--data.support_from dev: give test or train"),
         ({"batch_size": 0}, "--data.batch_size 0"),
         ({"workers": -1}, "--data.workers -1"),
+        ({"workers": "many"}, "--data.workers .*many"),
     ],
 )
 def test_mistaken_options_end_in_one_line(options: dict[str, Any], said: str):

@@ -15,10 +15,14 @@ from mnerkit.data.datamodule import MnerData
 from mnerkit.data.pictures import picture_loader
 from mnerkit.methods.heads import load_head_class
 from mnerkit.methods.tagger import Tagger
+from mnerkit.nn.visual_prefix import pooled_maps
 from mnerkit.towers import text_tower, vision_tower
 from mnerkit.towers.frozen.cached_inputs import KnownPictures
+from mnerkit.towers.fusion import sight as sight_module
 from mnerkit.towers.fusion.captions import STAGES
-from mnerkit.towers.fusion.sight import Sight
+from mnerkit.towers.fusion.sight import Absent, Sight
+from mnerkit.towers.fusion.stage_maps import StageMaps
+from mnerkit.towers.interface import Pooling
 
 Folder = Callable[[str], str]
 VISIONS = ("tiny", "vit", "clip", "random:resnet18")
@@ -62,6 +66,23 @@ def test_shapes_are_those_that_the_attributes_say(folder_of: Folder, spec: str, 
     assert len(sight.stage_widths) == (STAGES if spec in ("tiny", "random:resnet18", "bert") else 0)
     if sight.kind == "captions":
         assert sight.objects(batch).mask.shape == (4, 0)
+
+
+@pytest.mark.parametrize("pooling", [(2, "adaptive"), (3, "released")])
+@pytest.mark.parametrize("absent", ["mask", "zeros"])
+def test_stages_are_pooled_before_they_are_copied(
+    folder_of: Folder, monkeypatch: pytest.MonkeyPatch, pooling: Pooling, absent: Absent
+) -> None:
+    sight = sight_of("random:resnet18", folder_of).eval()
+    sight.absent = absent
+    batch = batch_of(sight)
+    whole, pooled = StageMaps.of(sight, batch), StageMaps.of(sight, batch, pooling=pooling)
+    for mine, theirs in zip(pooled.maps, pooled_maps(whole.maps, *pooling), strict=True):
+        assert torch.equal(mine, theirs)
+    monkeypatch.setattr(sight_module, "_scattered", lambda states, *_: pytest.fail(f"copied {states.stages[0].shape}"))
+    if absent == "mask":
+        with pytest.raises(pytest.fail.Exception, match=r"copied .*, 64, 2, 2\]|copied .*, 64, 3, 3\]"):
+            StageMaps.of(sight, batch, pooling=pooling)
 
 
 @pytest.mark.parametrize("spec", ["tiny", "random:resnet18"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as lightning
+import torch
 
 from mnerkit.data.batches.collate import Collator
 from mnerkit.data.batches.loading import (
@@ -20,6 +21,7 @@ from mnerkit.data.batches.loading import (
     PostBatches,
     RankSampler,
     TrainEpisodeSampler,
+    auto_workers,
     batch_loader,
 )
 from mnerkit.data.batches.needs import Needs
@@ -230,6 +232,15 @@ class MnerData(lightning.LightningDataModule):
         root = self.cache_root
         return None if root is None else root / FEATURES
 
+    def _workers(self) -> int:
+        """How many processes build batches for this one."""
+        if self.options.workers != "auto":
+            return self.options.workers
+        device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
+        if not torch.cuda.is_available() if device is None else device.type != "cuda":
+            return 0
+        return auto_workers(getattr(self.trainer, "num_devices", 1))
+
     def _picture_cache(self, picture: PictureFormat) -> PictureCache | None:
         root, most = self.cache_root, int(self.options.picture_cache * 1e9)
         return PictureCache(root / PICTURES, picture, most) if root is not None and most else None
@@ -294,7 +305,7 @@ class MnerData(lightning.LightningDataModule):
     def _post_loader(self, posts: list[Post], collator: Collator, batches: RankSampler) -> BatchLoader:
         if self._reads_all(batches):
             self.inputs.add(posts, collator, lambda: posts)
-        return batch_loader(PostBatches(posts, collator), batches, self.options.workers, self.seed)
+        return batch_loader(PostBatches(posts, collator), batches, self._workers(), self.seed)
 
     def _episode_loader(
         self, episodes: Episodes, collator: Collator, numbers: RankSampler, read: Sequence[int] | None = None
@@ -303,7 +314,7 @@ class MnerData(lightning.LightningDataModule):
         if self._reads_all(numbers):
             k_shot, read = self.options.k_shot, numbers.items if read is None else read
             self.inputs.add(episodes, collator, lambda: posts_of_episodes(episodes, read, k_shot))
-        return batch_loader(EpisodeBatches(episodes, collator), numbers, self.options.workers, self.seed)
+        return batch_loader(EpisodeBatches(episodes, collator), numbers, self._workers(), self.seed)
 
     def _reads_all(self, sampler: RankSampler) -> bool:
         """Whether an epoch reads all batches: not where the Trainer ends it early, for a quick try."""

@@ -94,8 +94,12 @@ class DataOptions(EpisodeOptions):
     )
     batch_size: int = option(16, "posts a training batch (and rank), at most; a plain batch, not an episode", COUNT)
     eval_batch_size: int = option(64, "posts a batch when evaluating", COUNT)
-    workers: int = option(
-        0, "processes that read pictures and build batches; 0 does it in the main process", Range(0, 1024)
+    workers: int | Literal["auto"] = option(
+        "auto",
+        "processes that read pictures and build batches, for each process that trains; 0 does it in that process. "
+        "auto: up to 8 where a GPU would wait for them, as far as there are CPUs; 0 without a GPU, since the model "
+        "needs the CPUs itself",
+        Range(0, 1024),
     )
     missing_images: Literal["blank", "skip", "error"] = option(
         "blank",

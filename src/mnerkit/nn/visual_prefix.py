@@ -34,7 +34,11 @@ def pooled_maps(stages: Sequence[Tensor], grid: int, pool: Pool = "adaptive") ->
         grid: rows and columns.
         pool: every part of the map counts; or squares of side // grid, as in HVPNet's released code: if `grid` does not
             divide the side, the last rows and columns are not read.
+
+    Maps of that grid are returned as they are.
     """
+    if all(each.shape[2:] == (grid, grid) for each in stages):
+        return list(stages)
     if pool == "adaptive":
         return [functional.adaptive_avg_pool2d(each, grid) for each in stages]
     sides = [(max(1, each.shape[2] // grid), max(1, each.shape[3] // grid)) for each in stages]

@@ -240,9 +240,9 @@ def _locked(file: Path) -> int | None:
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the result: no loggers, names, progress bar or cache; plain data.
+    """The part of a configuration that decides the result, as plain data.
 
-    Nor where its values came from (`defaults`).
+    No loggers, names, progress bar, cache or workers, nor where its values came from (`defaults`).
     """
     decisive = {key: value for key, value in config.items() if key not in ("wandb", "logger", "name", "defaults")}
     trainer = config.get("trainer") or {}
@@ -253,8 +253,8 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
         if model.get("long_posts") == "auto":
             decisive["model"]["long_posts"] = "cut"
     if isinstance(config.get("data"), Mapping):
-        caches = ("cache", "picture_cache")
-        decisive["data"] = {key: value for key, value in config["data"].items() if key not in caches}
+        places = ("cache", "picture_cache", "workers")
+        decisive["data"] = {key: value for key, value in config["data"].items() if key not in places}
     return json.loads(json.dumps(decisive, default=str))
 
 

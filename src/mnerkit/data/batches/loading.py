@@ -25,6 +25,7 @@ from mnerkit.errors import DataError, MnerkitError, UsageError
 
 # how many batches are sorted together: the padding of a full sort and batches that change from epoch to epoch
 POOL_BATCHES = 100
+MOST_WORKERS = 8  # of a process that trains, where nobody says how many
 
 
 class RankSampler(DistributedSampler[Any]):
@@ -224,6 +225,13 @@ class BatchLoader(DataLoader[Any]):
             _told.update(new)
             first = min(new)
             _log.warning("%d pictures are broken and count as missing; one of them: %s", len(new), broken[first])
+
+
+def auto_workers(processes: int) -> int:
+    """How many workers each of some processes on this machine gets: they share its CPUs."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(MOST_WORKERS, cpus // max(1, processes))
 
 
 def batch_loader(dataset: Dataset[Any], sampler: Sampler[Any], workers: int = 0, seed: int = 0) -> BatchLoader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from mnerkit.data.batches.batch import Batch, PictureBatch
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.nn.eval_mode import evaluating
+from mnerkit.nn.visual_prefix import pooled_maps
 from mnerkit.towers.fusion.captions import STAGES, CaptionAdapter
 from mnerkit.towers.interface import ImageStates, Pooling, TextTower, VisionTower
 from mnerkit.towers.text.piece_tower import PieceTower
@@ -116,7 +117,7 @@ class Sight(nn.Module):
             stages: whether to return stage maps.
             regions: whether to return regions. Without them (and stages), each picture has one region of zeros, and
                 towers that pool without regions need not compute them.
-            pooling: of the stage maps of a frozen tower, which then caches them; None: whole maps, computed each time.
+            pooling: of the stage maps; a frozen tower caches what is pooled. None: whole maps, computed each time.
         """
         if self.kind == "captions":
             return self._captions(batch, stages)
@@ -167,7 +168,7 @@ class Sight(nn.Module):
 
         def see(seen: PictureBatch) -> ImageStates:
             if stages:
-                return tower.see_stages(seen, pooling)
+                return _see_stages(tower, seen, pooling)
             return tower.see(seen) if regions else self._pooled(tower.see_pooled(seen))
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and not tower.frozen):
@@ -279,8 +280,14 @@ def _by_place(see: Callable[[PictureBatch], ImageStates], pictures: PictureBatch
     )
 
 
+def _see_stages(tower: VisionTower, pictures: PictureBatch, pooling: Pooling | None) -> ImageStates:
+    """The states with stages, pooled at once, so that no whole map is copied to its row."""
+    states = tower.see_stages(pictures, pooling)
+    return states if pooling is None else replace(states, stages=tuple(pooled_maps(states.stages, *pooling)))
+
+
 def _blank(tower: Any, like: Tensor, pooling: Pooling | None = None) -> ImageStates:
     """The states of one grey picture; only their shapes and their gradient path to the weights are used."""
     side = tower.picture.size
     with evaluating(tower):
-        return tower.see_stages(PictureBatch(torch.zeros(1, 3, side, side, device=like.device)), pooling)
+        return _see_stages(tower, PictureBatch(torch.zeros(1, 3, side, side, device=like.device)), pooling)

@@ -45,7 +45,7 @@ class StageMaps:
             batch: the posts.
             images: whether to read the images.
             objects: whether to read the objects.
-            pooling: how the caller pools the maps; those of a frozen vision tower are pooled so already.
+            pooling: how the caller pools the maps; those of pixels are pooled so already. None: whole maps.
         """
         readers = [sight.whole] * images + [sight.objects] * (objects and sight.kind == "pixels")
         groups = [reader(batch, stages=True, pooling=pooling) for reader in readers]
