@@ -167,9 +167,7 @@ def legend(filled: Filled) -> list[str]:
     """What the marks of a table mean."""
     table = filled.table
     if table.smoke:
-        return [
-            f"Profile {table.profile} is a smoke test: it proves that the experiment runs. Its figures say nothing."
-        ]
+        return [f"Profile {table.profile} is a smoke test of the experiment: its figures say nothing of the methods."]
     beside = "" if filled.about else " (printed figure, ours minus printed)"
     lines = [f"Ours, {table.unit}: mean over seeds ± half of its 95 % t-interval{beside}."]
     if any(figure.best for figure in filled.figures.values()):
