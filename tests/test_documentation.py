@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import json
 import re
@@ -60,6 +61,21 @@ def test_the_page_of_the_commands_has_the_help_of_every_verb(generator: Any) -> 
 def test_every_public_name_is_on_the_page_of_the_api() -> None:
     named = set(re.findall(r"^::: mnerkit\.(\w+)$", (DOCS / "reference" / "api.md").read_text(), flags=re.M))
     assert set(mnerkit.__all__) <= named
+
+
+def test_the_examples_of_the_public_names_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNERKIT_CACHE", "cache")
+    finder = doctest.DocTestFinder(recurse=False)
+    with_examples = set()
+    for name in mnerkit.__all__:
+        for example in finder.find(getattr(mnerkit, name), name, globs={"mnerkit": mnerkit, "Path": Path}):
+            if example.examples:
+                with_examples.add(name)
+                result = doctest.DocTestRunner().run(example)
+                assert result.failed == 0, name
+    # weights that authors released are in nobody's hands here
+    assert with_examples == set(mnerkit.__all__) - {"import_released"}
 
 
 def test_a_link_between_files_of_the_checkout_leads_to_their_pages(generator: Any) -> None:

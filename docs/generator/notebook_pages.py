@@ -27,8 +27,8 @@ def notebook_pages(folder: Path) -> dict[str, str | bytes]:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     import nbformat
-    from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     made: dict[str, str | bytes] = {}
     with tempfile.TemporaryDirectory() as work:
@@ -36,8 +36,12 @@ def notebook_pages(folder: Path) -> dict[str, str | bytes]:
         for path in sorted(folder.glob("*.ipynb"), reverse=True):
             notebook = nbformat.read(path, as_version=4)
             resources = {"metadata": {"path": work}}
-            kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # over TCP anybody could read along
-            NotebookClient(notebook, kernel, timeout=SECONDS, resources=resources).execute(env=os.environ | QUIET)
+            # over TCP anybody could read along
+            config = Config(KernelManager={"transport": "ipc", "ip": f"{work}/{path.stem}"})
+            client = NotebookClient(
+                notebook, timeout=SECONDS, startup_timeout=SECONDS, resources=resources, config=config
+            )
+            client.execute(env=os.environ | QUIET)
             made |= shown(notebook, f"{folder.name}/{path.stem}")
     return made
 

@@ -58,6 +58,13 @@ def load(ckpt: str | Path | Run, tower_dir: str | None = None, revision: str | N
     Raises:
         CheckpointError: it is none of these, or damaged.
         TowerError: a frozen tower's weights can't be had.
+
+    Examples:
+        >>> small = {"data": {"limit": 40}, "trainer": {"max_epochs": 1, "enable_progress_bar": False}}
+        >>> run = mnerkit.fit("bilstm", **small, test=True, report=lambda line: None)
+        >>> answers = mnerkit.load(run).predict([{"id": "7", "text": "Kevin Durant leaves Oklahoma"}])
+        >>> answers[0]["id"], answers[0]["words"]
+        ('7', ['Kevin', 'Durant', 'leaves', 'Oklahoma'])
     """
     from mnerkit.methods.predictor import Predictor
 

@@ -71,6 +71,14 @@ def fit(
         UsageError: an unknown option or name, or the folder holds a run with another configuration.
         RunBusy: another process writes into the folder.
         DataError: files that are missing or malformed.
+
+    Examples:
+        A tiny run on the built-in probe corpus. The same call again returns it without training.
+
+        >>> small = {"data": {"limit": 40}, "trainer": {"max_epochs": 1, "enable_progress_bar": False}}
+        >>> run = mnerkit.fit("bilstm", **small, test=True, report=lambda line: None)
+        >>> run.finished, run.metrics["plugin"], "f1" in run.metrics["test"]
+        (True, 'bilstm', True)
     """
     sections = {"model": model, "data": data, "trainer": trainer, "early_stopping": early_stopping, "wandb": wandb}
     configuration = resolve(

@@ -65,7 +65,7 @@ def score_predictions(
     overwrite: bool = False,
     report: Report = show,
 ) -> dict[str, Any]:
-    """Score a file of predictions that any program wrote. `mnerkit score` from Python.
+    r"""Score a file of predictions that any program wrote. `mnerkit score` from Python.
 
     Args:
         predictions: columns whose last one is the predicted tag, or JSON lines with entities or tags.
@@ -87,6 +87,15 @@ def score_predictions(
     Raises:
         UsageError: no such corpus or split, or a folder that is not free.
         DataError: a file can't be read, or its posts are not those that are scored; the message names the first.
+
+    Examples:
+        Columns of word, gold tag and predicted tag, as for conlleval:
+
+        >>> columns = "Ada B-PER B-PER\nflies O O\nto O O\nLima B-LOC B-ORG\n"
+        >>> _ = Path("system.txt").write_text(columns)
+        >>> scores = mnerkit.score_predictions("system.txt", report=lambda line: None)
+        >>> scores["test"]["f1"], scores["test"]["type/PER/f1"]
+        (50.0, 100.0)
     """
     path = Path(predictions)
     if not path.is_file():

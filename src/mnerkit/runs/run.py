@@ -15,6 +15,12 @@ class Run:
 
     Attributes:
         folder: its files.
+
+    Examples:
+        >>> small = {"data": {"limit": 40}, "trainer": {"max_epochs": 1, "enable_progress_bar": False}}
+        >>> run = mnerkit.fit("bilstm", **small, test=True, report=lambda line: None)
+        >>> len(run.predictions("test")), sorted(run.predictions("test")[0])
+        (40, ['entities', 'gold', 'id', 'words'])
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -130,6 +136,12 @@ def load_run(path: str | Path) -> Run:
 
     Raises:
         DataError: no run was ever begun there.
+
+    Examples:
+        >>> small = {"data": {"limit": 40}, "trainer": {"max_epochs": 1, "enable_progress_bar": False}}
+        >>> run = mnerkit.fit("bilstm", **small, test=True, report=lambda line: None)
+        >>> mnerkit.load_run(run.path).metrics == run.metrics
+        True
     """
     run = Run(path)
     run.folder.existing()

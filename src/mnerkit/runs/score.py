@@ -55,6 +55,13 @@ def score(
     Raises:
         UsageError: an unknown option, or test posts that the checkpoint was trained with.
         CheckpointError: no checkpoint, or a damaged one.
+
+    Examples:
+        >>> small = {"data": {"limit": 40}, "trainer": {"max_epochs": 1, "enable_progress_bar": False}}
+        >>> run = mnerkit.fit("bilstm", **small, test=True, report=lambda line: None)
+        >>> scores = mnerkit.score(run, "dev", report=lambda line: None)
+        >>> scores["dev"]["f1"] == run.metrics["dev"]["f1"]
+        True
     """
     if split not in ("dev", "test"):
         raise UsageError(f"no split {split!r} to score: dev or test")

@@ -41,7 +41,7 @@ def convert(
     columns: str | None = None,
     report: Callable[[str], Any] = show,
 ) -> list[Path]:
-    """Write a corpus in another form, without a loss: what is written is read back and compared.
+    r"""Write a corpus in another form, without a loss: what is written is read back and compared.
 
     Pictures stay where they are; where all of them lie in one folder, the new corpus has a link to it, `images`. Those
     of a generated corpus are written.
@@ -62,6 +62,11 @@ def convert(
     Raises:
         UsageError: no such corpus or form, or `out` is not free.
         DataError: the corpus can't be read, or that form can't hold its posts; nothing is written then.
+
+    Examples:
+        >>> _ = Path("posts.conll").write_text("Ada B-PER\nflies O\n")
+        >>> [file.name for file in mnerkit.convert("posts.conll", "posts.jsonl", report=lambda line: None)]
+        ['posts.jsonl']
     """
     target = Path(out)
     file = Path(corpus) if root is None and str(corpus) not in CORPORA and Path(corpus).is_file() else None

@@ -118,6 +118,11 @@ class Post:
         offsets: (start, end) of each word in `text`.
         truth: ground truth, for generated posts.
         numbered: whether the id was given as a number.
+
+    Examples:
+        >>> post = mnerkit.Post("7", ("Kevin", "Durant", "leaves"), ("B-PER", "I-PER", "O"))
+        >>> post.given_id, len(post.words)
+        ('7', 3)
     """
 
     id: str
