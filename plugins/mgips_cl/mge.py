@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mnerkit.nn.attention import joint_linear
 from mnerkit_plugins.mgips_cl.options import Align, MgipsOptions
 
 
@@ -30,14 +32,15 @@ class LengthMap(nn.Module):
             self.weight = nn.Parameter(torch.empty(out_length, length).uniform_(-1, 1) * length**-0.5)
             self.bias = nn.Parameter(torch.zeros(out_length))
 
-    def forward(self, x: Tensor, mask: Tensor, like: Tensor, like_mask: Tensor) -> Tensor:
-        """Map (B, heads, a, d) to (B, heads, b, d).
+    def forward(self, x: Tensor, mask: Tensor, like: Tensor, like_mask: Tensor, heads: int = 1) -> Tensor:
+        """Map (B, a, k d) to (B, b, k d).
 
         Args:
-            x: the input.
+            x: the input, k vectors for each position.
             mask: (B, a) bool; padded positions do not affect the result.
-            like: (B, heads, b, d), a sequence of the output length, the queries of `cross_attn`.
+            like: (B, b, d), a sequence of the output length, the queries of `cross_attn`.
             like_mask: (B, b) bool.
+            heads: of `cross_attn`, in d.
 
         Raises:
             ValueError: a sequence is longer than its maximum.
@@ -47,12 +50,17 @@ class LengthMap(nn.Module):
             if length > self.length or out_length > self.out_length:
                 limits = f"{self.length} to {self.out_length}"
                 raise ValueError(f"expected lengths up to {limits}, not {length} to {out_length}")
-            x = x * mask[:, None, :, None]
-            return self.weight[:out_length, :length] @ x + self.bias[:out_length, None]
+            weight = self.weight[:out_length, :length].expand(len(x), -1, -1)
+            return torch.baddbmm(self.bias[:out_length, None], weight, x * mask.unsqueeze(-1))
         if self.align == "interpolate":
-            return interpolation(mask, like_mask).to(x.dtype).unsqueeze(1) @ x
-        scores = like @ x.transpose(-1, -2) * x.shape[-1] ** -0.5  # (B, heads, b, a)
-        return masked_softmax(scores, mask[:, None, None, :], -1) @ x
+            return interpolation(mask, like_mask).to(x.dtype) @ x
+        size = like.shape[-1] // heads
+        queries, keys = (
+            each.unflatten(-1, (-1, size)).transpose(1, 2) for each in (like, x)
+        )  # (B, heads, b | a, size)
+        queries = queries.repeat(1, keys.shape[1] // heads, 1, 1)
+        scores = queries @ keys.transpose(-1, -2) * size**-0.5  # (B, k heads, b, a)
+        return (masked_softmax(scores, mask[:, None, None, :], -1) @ keys).transpose(1, 2).flatten(2)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
@@ -157,56 +165,62 @@ class Mge(nn.Module):
             shown = torch.ones_like(text_mask)
             in_rows = text_mask if to_text else shown
         of_text, of_image = (self.query, self.key) if to_text else (self.key, self.query)
-        texts = self._split(of_text(text))  # f1(Linear1(.)) (B, h, c, d/h)
-        images = self._of_image(of_image, self.to_text, image, image_mask, text, texts, shown)  # f2(Linear2(.))
-        query, key = (texts, images) if to_text else (images, texts)
-        if self.value is None:
-            value = key if o.mge_value == "source" else query
-        elif to_text == (o.mge_value == "target"):
-            value = self._split(self.value(text))
+        text_maps, image_maps = [of_text], [of_image]
+        if self.value is not None:
+            (text_maps if to_text == (o.mge_value == "target") else image_maps).append(self.value)
+        # f1(Linear1(.)) and f2(Linear2(.)), (B, c, d) each, and the values, which are of one of the sides
+        texts = joint_linear(text, text_maps).chunk(len(text_maps), -1)
+        images = self._of_image(image_maps, image, image_mask, text, texts[0], shown)
+        query, key = (texts[0], images[0]) if to_text else (images[0], texts[0])
+        value = key if o.mge_value == "source" else query
+        value = self._split((*texts[1:], *images[1:], value)[0])  # (B, c, h, d/h)
+        real = shown[:, :, None, None]
+        mutual = self.mix_target(self._split(query)) * self.mix_source(self._split(key)) * real  #   Eq. 5
+        row, column = self.weights(mutual, in_rows)  # (B, c, h, 1), (B, 1, h, d/h)                 Eq. 6
+        if self.post_norm:  # heads first, which is the order of the draws
+            row, column = (self.dropout(each.transpose(1, 2).contiguous()).transpose(1, 2) for each in (row, column))
+        joined = self.weigh(row, column, value)  # (B, c, h, d/h)                                   Eq. 7
+        if self.to_image is None:
+            joined = (joined * real).flatten(2)
         else:
-            mapping = self.values_to_text or self.to_text
-            value = self._of_image(self.value, mapping, image, image_mask, text, texts, shown)
-        real = shown[:, None, :, None]
-        mutual = self.mix_target(query) * self.mix_source(key) * real  # (B, h, c, d/h)             Eq. 5
-        row, column = self.weights(mutual, in_rows)  # (B, h, c, 1), (B, h, 1, d/h)                 Eq. 6
-        if self.post_norm:
-            row, column = self.dropout(row), self.dropout(column)
-        weight = row * float(o.use_row) + column * float(o.use_col)
-        joined = weight * value * real  # (B, h, c, d/h)                                            Eq. 7
-        if self.to_image is not None:
-            joined = self.to_image(joined, shown, self._split(self.query(normed)), target_mask)
-        return self._block(target, self.out(self._joined(joined))), {
-            "row": row.squeeze(-1),
-            "column": column.squeeze(2).expand(-1, -1, value.shape[-1]),
+            like = of_image(normed) if o.length_align == "cross_attn" else normed
+            joined = self.to_image(joined.flatten(2), shown, like, target_mask, o.mge_heads)
+        return self._block(target, self.out(joined)), {
+            "row": row.squeeze(-1).transpose(1, 2),
+            "column": column.squeeze(1).expand(-1, -1, value.shape[-1]),
         }
 
     def weights(self, mutual: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights of rows (B, h, c, 1) and of columns (B, h, 1, d/h), from M_im (Eq. 6)."""
+        """Weights of rows (B, c, h, 1) and of columns (B, 1, h, d/h), from M_im (B, c, h, d/h) (Eq. 6)."""
         o = self.options
-        row = masked_softmax(self.row(mutual), text_mask[:, None, :, None], 2)
+        row = masked_softmax(self.row(mutual), text_mask[:, :, None, None], 1)
         if o.column_reading == "literal":
-            column = (mutual @ self.column).unsqueeze(-1).softmax(-1)[:, :, :1]  # one element: always 1
+            column = (mutual @ self.column).unsqueeze(-1).softmax(-1)[:, :1]  # one element: always 1
         else:
-            column = (self.column[: mutual.shape[2]] @ mutual).unsqueeze(2).softmax(-1)
-        biased = o.column_bias_side in ("both", self.target)
-        return row, column + o.column_bias * float(biased)
+            by_token = self.column[: mutual.shape[1]].expand(len(mutual), 1, -1)  # (B, 1, c)
+            column = (by_token @ mutual.flatten(2)).unflatten(-1, mutual.shape[2:]).softmax(-1)
+        biased = o.column_bias and o.column_bias_side in ("both", self.target)
+        return row, column + o.column_bias if biased else column
+
+    def weigh(self, row: Tensor, column: Tensor, value: Tensor) -> Tensor:
+        """The values weighed by the sum of both weights, or by those that the options leave (Eq. 7)."""
+        o = self.options
+        if o.use_row and o.use_col:
+            return (row + column) * value
+        return (row if o.use_row else column if o.use_col else torch.zeros_like(row)) * value
 
     def _of_image(
-        self,
-        project: nn.Linear,
-        mapping: LengthMap,
-        image: Tensor,
-        mask: Tensor,
-        text: Tensor,
-        like: Tensor,
-        to: Tensor,
-    ) -> Tensor:
-        """A projection of the image by heads, mapped to the text's length with GELU, (B, h, c, d/h)."""
+        self, maps: Sequence[nn.Linear], image: Tensor, mask: Tensor, text: Tensor, like: Tensor, to: Tensor
+    ) -> Sequence[Tensor]:
+        """Projections of the image, mapped to the text's length with GELU, (B, c, d) each."""
         if self.post_norm:  # as released: first the length, then the projection
-            mapped = mapping(image.unsqueeze(1), mask, text.unsqueeze(1), to).squeeze(1)
-            return self._split(project(functional.gelu(mapped)))
-        return functional.gelu(mapping(self._split(project(image)), mask, like, to))
+            lengths = (self.to_text, self.values_to_text)
+            return [
+                project(functional.gelu((length or self.to_text)(image, mask, text, to)))
+                for project, length in zip(maps, lengths, strict=False)
+            ]
+        mapped = self.to_text(joint_linear(image, maps), mask, like, to, self.options.mge_heads)
+        return functional.gelu(mapped).chunk(len(maps), -1)
 
     def _block(self, target: Tensor, extracted: Tensor) -> Tensor:
         residual = self.options.interweave_residual
@@ -223,11 +237,8 @@ class Mge(nn.Module):
         return target + x if residual == "eq10" else x
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.options.mge_heads, -1)).transpose(1, 2)
-
-    @staticmethod
-    def _joined(x: Tensor) -> Tensor:
-        return x.transpose(1, 2).flatten(2)
+        """(B, c, d) to (B, c, h, d/h)."""
+        return x.unflatten(-1, (self.options.mge_heads, -1))
 
 
 class QuickGelu(nn.Module):

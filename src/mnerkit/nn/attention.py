@@ -7,7 +7,7 @@ that scale their attention.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -188,11 +188,17 @@ def _over_heads(pairs: Tensor) -> Tensor:
     return pairs[:, None, None] if pairs.dim() == 2 else pairs[:, None]
 
 
-def _joint_product(states: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
-    """The outputs of several maps of the same states in one product."""
-    weight = torch.cat([each.weight for each in maps])
+def joint_linear(states: Tensor, maps: Sequence[nn.Linear]) -> Tensor:
+    """The outputs of several maps of the same states, one behind the other, in one product."""
+    if len(maps) == 1:
+        return maps[0](states)  # type: ignore[no-any-return]
     bias = None if maps[0].bias is None else torch.cat([each.bias for each in maps])
-    return functional.linear(states, weight, bias).chunk(len(maps), -1)
+    return functional.linear(states, torch.cat([each.weight for each in maps]), bias)
+
+
+def _joint_product(states: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
+    """The output of each of several maps of the same states to the same width."""
+    return joint_linear(states, maps).chunk(len(maps), -1)
 
 
 class FeedForward(nn.Sequential):
