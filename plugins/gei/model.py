@@ -82,10 +82,13 @@ class GeiEncoder(Encoder):
         mask = text.read_mask
         states = self.tokens.words(self.span_reader(tokens.states, tokens.mask), text)  # Eq. 2: T', (B, W, d_C)
         emissions = self.spans.emissions(states)
-        spans = self.detected = spans_of(self.spans.decode(emissions, mask), mask, self.options.span_repair)
-        if batch.tags is None:
+        gold = None if batch.tags is None else spans_of(batch.tags, mask, self.options.span_repair)
+        if gold is not None and self.training and not self.sampling.share(self.epoch):
+            spans = gold  # nothing reads predictions in the first epochs
+        else:
+            spans = self.detected = spans_of(self.spans.decode(emissions, mask), mask, self.options.span_repair)
+        if gold is None:
             return spans, {}
-        gold = spans_of(batch.tags, mask, self.options.span_repair)
         loss = self.spans.loss(emissions, tags_of_spans(gold), mask, observed=batch.play_mask)  # Eq. 3-4
         if self.training:
             spans = self.sampling.choose(gold, spans, self.epoch)
