@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
-from torch import nn
+from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from mnerkit.cli import main
@@ -121,6 +121,27 @@ def test_queries_keys_and_values_of_a_trained_layer_are_one_product(monkeypatch:
     monkeypatch.setattr(layers, "_self_attention", lambda _: [])
     assert products(tower, text) == joint + 2 * len(layers_of(tower))
     torch.testing.assert_close(ours, gradients(tower, text, None))
+
+
+def test_layers_of_unequal_widths_are_joined_each_by_itself() -> None:
+    def layer(width: int) -> nn.Module:
+        made: Any = nn.Module()
+        made.self_attn = nn.ModuleDict({f"{name}_proj": nn.Linear(width, width) for name in "qkv"})
+        made.self_attn.q_proj, made.self_attn.k_proj, made.self_attn.v_proj = made.self_attn.values()
+        return made
+
+    torch.manual_seed(0)
+    made: list[Any] = [layer(4), layer(6)]
+    states = [torch.randn(3, 4), torch.randn(3, 6)]
+
+    def mapped() -> list[Tensor]:
+        return [m(x) for each, x in zip(made, states, strict=True) for m in each.self_attn.values()]
+
+    wanted = mapped()
+    with layers.joint_products(made):
+        seen = mapped()
+    assert all(each._base is not None for each in seen), "views of one product"
+    torch.testing.assert_close(seen, wanted)
 
 
 @pytest.mark.parametrize("with_prefix", [False, True])

@@ -94,11 +94,12 @@ def _self_attention(layer: Any) -> list[nn.Linear]:
 
 
 def _joined(maps: Sequence[Sequence[nn.Linear]], name: str) -> Sequence[Tensor]:
-    """The weights or biases of all maps of a layer as one, for each layer: views of one tensor."""
-    if not maps:
-        return ()
-    rows = [sum(each.out_features for each in linears) for linears in maps]
-    return torch.cat([getattr(each, name) for linears in maps for each in linears]).split(rows)
+    """The weights or biases of all maps of a layer as one, for each layer; of layers that are alike views of one."""
+    parts: list[list[Tensor]] = [[getattr(each, name) for each in linears] for linears in maps]
+    if len({(each.shape[1:], each.dtype, each.device) for part in parts for each in part}) != 1:
+        return [torch.cat(part) for part in parts]
+    rows = [sum(map(len, part)) for part in parts]
+    return torch.cat([each for part in parts for each in part]).split(rows)
 
 
 class _JointProduct:
