@@ -4,7 +4,7 @@ A step is forward and backward of 16 posts of 32 pieces with a caption each in p
 layers with new weights (few-shot methods: an episode). Counted are the operations that are no views, as torch
 dispatches them, and the host reads, also of a step of scoring: what would make Python wait for a GPU, such as
 `nonzero`, boolean indices and `.item()`, with the place in our code or the library that asks. Chains are computed as a
-GPU would compute them.
+GPU would compute them, and so is torch's attention: it is one operation, with dropout, too.
 
 The bars are ratios to `results/steps_start.json`, counted before anything was made faster (chains by sweeps of
 logsumexp, as a GPU computed them then). Exit code 1 where a bar is missed.
@@ -34,6 +34,7 @@ import torch
 from parity_methods.case import tower_folder
 from timing import verdict
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import BertConfig
 
@@ -170,7 +171,6 @@ def assembled(words: Sequence[str], folder: Path) -> Assembly:
             "num_hidden_layers": 12,
             "num_attention_heads": HEADS,
         }
-        # without dropout in the attention it is one operation, as it is on a GPU with dropout, too
         tower_folder(tower, BertConfig(vocab_size=6, attention_probs_dropout_prob=0.0, **sizes))
     plugin = words[0]
     known = declared(registry.get(plugin).options_class)
@@ -192,6 +192,24 @@ def assembled(words: Sequence[str], folder: Path) -> Assembly:
     return made
 
 
+@contextlib.contextmanager
+def attention_of_a_gpu() -> Iterator[None]:
+    """Attention with dropout is one operation on a GPU; a CPU has one for attention without dropout alone."""
+    original = functional.scaled_dot_product_attention
+
+    def attend(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *_: Any, **options: Any
+    ) -> Tensor:
+        options["dropout_p"] = 0.0
+        return original(query, key, value, options.pop("attn_mask", mask), **options)
+
+    functional.scaled_dot_product_attention = attend  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = original
+
+
 def step(method: Method, batch: Batch) -> None:
     """Forward and backward."""
     weights = method.loss_weights()
@@ -207,7 +225,7 @@ def counted(made: Assembly) -> Counts:
     for number, batch in enumerate(batches):
         method.zero_grad(set_to_none=True)
         counts = Counts()
-        with counts.watching() if number == 2 else contextlib.nullcontext():
+        with attention_of_a_gpu(), counts.watching() if number == 2 else contextlib.nullcontext():
             step(method, batch)
     return counts
 
