@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ FED = "padded rows of text_mge, which the released column logits put at -1e4 bef
 FIRST = ("text_keys", "text_values", "vision_keys", "vision_values")
 # what stands before the faults
 INTACT = ("vision_embeddings", "vision_states_0", "text_states_0", *(f"{each}_1" for each in FIRST))
+
+
+def heads_first(weights: Sequence[Tensor]) -> list[Tensor]:
+    """(B, c, h, n) to (B, h, c, n), each."""
+    return [each.transpose(1, 2) for each in weights]
 
 
 class Method(ParityMethod):
@@ -88,7 +94,7 @@ class Method(ParityMethod):
         tagged = self.tagged(method, batch)
         texts, images = watch["streams"]
         real = tagged["mask"]
-        row, column = watch["text_weights"]
+        row, column = heads_first(watch["text_weights"])
         gated, share = watch["gate_text"]
         results: dict[str, Ours] = {
             "vision_embeddings": watch.calls["vision_embeddings"][-1].args[0],
@@ -110,7 +116,7 @@ class Method(ParityMethod):
             "total": tagged["total"],
         }
         for number in (1, 2):
-            row, column = watch.calls["image_weights"][number - 1].output
+            row, column = heads_first(watch.calls["image_weights"][number - 1].output)
             results |= {
                 f"image_mge_{number}": watch.calls["image_mge"][number - 1].output[0],
                 f"image_mge_{number}_extracted": watch.calls["image_out"][number - 1].output,
