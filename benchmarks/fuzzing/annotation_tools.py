@@ -217,6 +217,7 @@ def plain_table(separator: str) -> Callable[[Path], Any]:
         raw = path.read_bytes()
         limit = csv.field_size_limit(1 << 30)
         try:
+            assert raw.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] not in (b"{", b"[")  # the content tells another form
             assert b"\r" not in raw.replace(b"\r\n", b"")  # which ends a row here alone
             content = io.StringIO(raw.decode("utf-8-sig"), newline="")
             head, *rows = [

@@ -201,6 +201,27 @@ def plain_labelled(path: Path) -> Any:
     return [plain_record(row, str(at))[:3] for at, row in rows]
 
 
+def tag_names_as_json(draw: Random) -> bytes:
+    """As the library `datasets` writes them."""
+    names = names_of_tags(draw).decode().split()
+    feature = {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "List"}
+    return json.dumps({"description": "", "features": {"id": {"dtype": "string"}, "ner_tags": feature}}).encode()
+
+
+def plain_tag_names_as_json(path: Path) -> Any:
+    feature = loads(text_of(path))["features"]["ner_tags"]
+    while "names" not in feature:
+        feature = feature["feature"]
+    names = feature["names"]
+    if isinstance(names, dict):
+        numbers = {str(name if type(number) is not int else number): name for name, number in names.items()}
+        names = [numbers[str(number)] for number in range(len(names))]
+    assert isinstance(names, list) and all(isinstance(name, str) for name in names) and len({*names}) == len(names)
+    tags = names[:5]
+    assert len(tags) == 5 and all(TAG.fullmatch(tag) for tag in tags)
+    return [("1", ["a", "b", "c", "d", "e"], spans(tags), [])]
+
+
 def labelled(draw: Random) -> bytes:
     return draw.choice((bio, records, records))(draw)
 
@@ -452,6 +473,10 @@ READERS = (
     Reader(
         "tag names", "labels.txt", "lines", names_of_tags, read_names_of_tags, plain_names_of_tags,
         beside={"numbered.jsonl": NUMBERED},
+    ),
+    Reader(
+        "tag names as JSON", "dataset_info.json", "json", tag_names_as_json, read_names_of_tags,
+        plain_tag_names_as_json, beside={"numbered.jsonl": NUMBERED},
     ),
     Reader("support", "support.jsonl", "json lines", labelled, read_labelled, plain_labelled),
     Reader("posts to tag", "in.jsonl", "json lines", requests, read_requests, plain_requests, agree=same_requests),
