@@ -39,6 +39,7 @@ ELSEWHERE = {
     "towers/hub": "transformers' readers",
     "towers/text/piece_tower": "makes an embedding of weights that it has",
     "towers/text/pieces": "parses a tokenizer that transformers has read",
+    "towers/text/slow_tokenizer": "writes files for transformers' readers",
     "towers/vision/box_file": "goes on with its own file, which the reader of boxes then reads",
     "towers/vision/detectors": "transformers' readers",
 }

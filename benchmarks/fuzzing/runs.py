@@ -353,7 +353,7 @@ def plain_progress(path: Path) -> Any:
         "first_bad": "",
     } | content
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    filled["place"] = {"lines": 0, "size": 0, "digest": empty, "form": ""} | filled.get("place", {})
+    filled["place"] = {"lines": 0, "size": 0, "digest": empty, "form": "", "head": []} | filled.get("place", {})
     _check_figures({key: part for key, part in filled.items() if key != "replaces"})
     assert type(filled["replaces"]) is bool
     return filled
