@@ -37,9 +37,13 @@ POSTS = [
 ]
 
 
-def collator(*views: str, out_of_play: str = "error", tagset: TagSet = TAGS, **needs: object) -> Collator:
+def collator(
+    *views: str, out_of_play: str = "error", tagset: TagSet = TAGS, as_bytes: bool = False, **needs: object
+) -> Collator:
     options: dict = {"picture": FORMAT, "caption_reader": READER, "max_images": 2, **needs}
-    return Collator(Needs(READER, frozenset(views), **options), PictureLoader(FORMAT), tagset, out_of_play)
+    return Collator(
+        Needs(READER, frozenset(views), **options), PictureLoader(FORMAT), tagset, out_of_play, as_bytes=as_bytes
+    )
 
 
 def test_tags_are_numbered_and_padded_with_zero():
@@ -120,6 +124,18 @@ def test_bytes_are_normalised_as_single_pictures_are() -> None:
     format = PictureFormat(16, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     found = normalised(torch.from_numpy(raw), torch.tensor([[True, False]]), format)
     assert np.array_equal(found[0, 0].numpy(), format.normalised(raw[0, 0])) and not found[0, 1].any()
+
+
+@pytest.mark.parametrize("view", ["grid", "objects"])
+def test_bytes_become_the_same_numbers_on_the_device(view: str) -> None:
+    expected, batch = collator("whole", view)(POSTS), collator("whole", view, as_bytes=True)(POSTS)
+    assert batch.images is not None and batch.images.dtype == batch.crops.dtype == torch.uint8  # type: ignore[union-attr]
+    some = batch.select(torch.tensor([2, 0]))
+    assert torch.equal(some.pictures("whole").decoded, expected.select(torch.tensor([2, 0])).images.flatten(0, 1))  # type: ignore
+    batch.to("cpu").to("cpu")
+    for name in ("images", "crops"):
+        assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+        assert getattr(batch, name).is_contiguous()
 
 
 def test_captions_stand_one_row_a_picture():

@@ -90,7 +90,7 @@ def test_auto_workers_are_for_a_gpu_and_share_the_cpus(
     if device is not None:
         strategy = SimpleNamespace(root_device=torch.device(device))
         data.trainer = SimpleNamespace(strategy=strategy, num_devices=local)  # type: ignore[assignment]
-    assert data._workers() == expected
+    assert data._workers() == expected and data.collator().as_bytes == data._on_gpu == (gpu and device != "cpu")
     assert connected(views=(), workers=3)._workers() == 3
 
 

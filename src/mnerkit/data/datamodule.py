@@ -236,10 +236,13 @@ class MnerData(lightning.LightningDataModule):
         """How many processes build batches for this one."""
         if self.options.workers != "auto":
             return self.options.workers
+        return auto_workers(getattr(self.trainer, "num_devices", 1)) if self._on_gpu else 0
+
+    @property
+    def _on_gpu(self) -> bool:
+        """Whether batches are read on a GPU: the Trainer's, where one is attached."""
         device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
-        if not torch.cuda.is_available() if device is None else device.type != "cuda":
-            return 0
-        return auto_workers(getattr(self.trainer, "num_devices", 1))
+        return torch.cuda.is_available() if device is None else device.type == "cuda"
 
     def _picture_cache(self, picture: PictureFormat) -> PictureCache | None:
         root, most = self.cache_root, int(self.options.picture_cache * 1e9)
@@ -267,6 +270,7 @@ class MnerData(lightning.LightningDataModule):
             known=self._cached_pictures,
             windows=windows,
             keyed=self._keyed,
+            as_bytes=self._on_gpu,
         )
 
     def train_dataloader(self) -> BatchLoader:

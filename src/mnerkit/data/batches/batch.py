@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -141,10 +142,17 @@ def normalised(raw: Tensor, mask: Tensor, format: PictureFormat) -> Tensor:
 
     The same to the last bit as `PictureFormat.normalised`, on any device.
     """
-    scale, shift = (torch.from_numpy(each).to(raw.device).view(3, 1, 1) for each in format.linear())
+    scale, shift = _linear(format, raw.device)
     pixels = raw.movedim(-1, -3).to(torch.float32, memory_format=torch.contiguous_format)
     pixels.mul_(scale).sub_(shift)
     return pixels.masked_fill_(~mask.view(*mask.shape, 1, 1, 1), 0)
+
+
+@lru_cache(maxsize=16)
+def _linear(format: PictureFormat, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`PictureFormat.linear`, (3, 1, 1) each; copied to a device once."""
+    scale, shift = (torch.from_numpy(each).view(3, 1, 1).to(device) for each in format.linear())
+    return scale, shift
 
 
 @dataclass
@@ -251,6 +259,8 @@ class Batch(_Movable):
         image_sources: B * m places, where each of `images` comes from; None where nobody may know them.
         crop_sources: B * o places, likewise.
         known_places: `places` if they are known; None: they are read from the masks where they are needed.
+        bytes_of: where `images` and `crops` are bytes still, (..., H, W, 3) uint8, the format that they are to be
+            normalised for: a quarter of the memory until the batch is on its device (`to`).
         windows: what the text tower reads where some posts are longer than its limit, one row a window; then `text`
             holds words and mask alone. None: every post is a row of `text`.
     """
@@ -274,6 +284,7 @@ class Batch(_Movable):
     episode: int | None = None
     image_sources: list[PictureSource | None] | None = None
     crop_sources: list[PictureSource | None] | None = None
+    bytes_of: PictureFormat | None = None
     windows: Windows | None = None
     known_places: Places | None = field(default=None, init=False)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -284,6 +295,7 @@ class Batch(_Movable):
         Raises:
             ValueError: the batch was collated without this view.
         """
+        self._normalise()
         whole = view == "whole"
         decoded = self.images if whole else self.crops
         sources = self.image_sources if whole else self.crop_sources
@@ -298,6 +310,20 @@ class Batch(_Movable):
         if self.known_places is None or not self.known_places.true_of(self):
             self.known_places = Places(self)
         return self.known_places
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Move every tensor, in place; pictures become numbers there."""
+        super().to(device, non_blocking)
+        self._normalise()
+        return self
+
+    def _normalise(self) -> None:
+        if self.bytes_of is not None:
+            if self.images is not None and self.image_mask is not None:
+                self.images = normalised(self.images, self.image_mask, self.bytes_of)
+            if self.crops is not None and self.crop_mask is not None:
+                self.crops = normalised(self.crops, self.crop_mask, self.bytes_of)
+            self.bytes_of = None
 
     def _each(self, change: Any) -> Batch:
         places = None if self.known_places is None else self.places

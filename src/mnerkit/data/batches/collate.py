@@ -67,6 +67,7 @@ class Collator:
         windows: whether posts that are longer than the text tower reads are read in windows (`Batch.windows`); else
             they are cut.
         keyed: whether rows of pieces get their digests, for frozen text towers.
+        as_bytes: whether pictures stay bytes until the batch is moved to its device (`Batch.bytes_of`).
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Collator:
         known: Container[str] | None = None,
         windows: bool = False,
         keyed: bool = False,
+        as_bytes: bool = False,
     ) -> None:
         unknown = needs.views - VIEWS.keys()
         if unknown:
@@ -89,7 +91,7 @@ class Collator:
         if "captions" in needs.views and needs.caption_reader is None:
             raise ValueError("the view `captions` needs a caption reader")
         self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
-        self.windows, self.keyed = windows, keyed
+        self.windows, self.keyed, self.as_bytes = windows, keyed, as_bytes
 
     def __call__(self, posts: Sequence[Post]) -> Batch:
         """Collate posts, all of them scored."""
@@ -133,6 +135,7 @@ class Collator:
                 if batch.play_mask is not None:
                     batch.play_mask[row, : len(post.words)] = torch.tensor(tagset.in_play(tags), dtype=torch.bool)
         shown = self._shown(posts)
+        batch.bytes_of = self.loader.format if shown and self.as_bytes and self.loader is not None else None
         if "whole" in views:
             self._add_whole(batch, shown["whole"])
         for view in views & {"grid", "objects"}:
@@ -273,7 +276,8 @@ class Collator:
             places: the most that is seen of a picture.
 
         Returns:
-            Pixels (B, m, places, 3, size, size), zeros where masked, None where all are known; B * m * places sources,
+            Pixels (B, m, places, 3, size, size), zeros where masked, or bytes (B, m, places, size, size, 3); None where
+            all are known; B * m * places sources,
             None where nobody knows any; the mask (B, m, places).
         """
         assert self.loader is not None
@@ -295,7 +299,9 @@ class Collator:
                 listed[(row * m + column) * places + place] = shown.sources[row, column][place]
                 if raw is not None:
                     raw[row, column, place] = part
-        pixels = None if raw is None else normalised(torch.from_numpy(raw), mask, format)
+        pixels = None if raw is None else torch.from_numpy(raw)
+        if pixels is not None and not self.as_bytes:
+            pixels = normalised(pixels, mask, format)
         return pixels, None if self.known is None else listed, mask
 
     def _add_relevance(self, batch: Batch) -> None:
