@@ -179,7 +179,7 @@ $(INSTALL): $(TORCH) constraints.txt setup.cfg pyproject.toml
 	@touch $@
 
 $(SETUP): $(INSTALL)
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures,cluster,lora,datasets]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev,dgl,figures,cluster,lora,datasets,tensorboard]"
 	@touch $@
 
 $(DOCS): $(INSTALL)

@@ -23,6 +23,13 @@ def cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
+def markdown_cell(value: Any, most: int = 200) -> str:
+    """A value as a cell of a table in Markdown: on one line, at most so many letters, what Markdown reads escaped."""
+    text: str = one_line(str(value))
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(f"\\{letter}" if letter in "|<>`\\" else letter for letter in text)
+
+
 def csv_text(head: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
     """CSV with a line for `head` and one for each row, texts escaped; a value that a row lacks is empty."""
     stream = io.StringIO()

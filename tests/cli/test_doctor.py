@@ -30,7 +30,7 @@ def test_all_that_is_installed_is_there(capsys: pytest.CaptureFixture[str], monk
 
 def test_the_extras_are_those_of_the_package() -> None:
     extras = metadata.metadata("mnerkit").get_all("Provides-Extra")
-    assert extras is not None and {*installation.EXTRAS} == {*extras} - {"dev"}
+    assert extras is not None and {*installation.EXTRAS} == {*extras} - {"dev", "docs"}
 
 
 def test_packages_that_are_missing_or_too_old_are_wrong_and_extras_absent(

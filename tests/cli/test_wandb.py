@@ -28,6 +28,7 @@ def test_an_offline_run_carries_config_group_tags_metrics_and_tables(
     assert set(found.run.tags) == {"a", "b"}
     assert found.config["plugin"] == "bert" and found.config["data"]["limit"] == 64
     assert {"dev/f1", "train/loss", "predictions.path", "confusion_table.path"} <= set(found.history)
+    assert {"rate/head", "gradient/norm", "seconds/train", "seconds/dev", "pictures.count"} <= set(found.history)
     assert found.summary["final/dev/f1"] == pytest.approx(folder.metrics()["dev"]["f1"])
     tables = {path.name.split("_")[0] for path in folder.path.rglob("*.table.json")}
     assert tables == {"predictions", "confusion"}

@@ -20,6 +20,7 @@ from mnerkit.options import Option
 from mnerkit.printable import show
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.config_file import read_file, settings_names
+from mnerkit.runs.run_folder import LOGGERS
 
 # of the Trainer's own options, those that nearly everyone uses; `--trainer.X` takes all of them
 TRAINER_SHOWN = (
@@ -173,7 +174,7 @@ _OFFERED: dict[str, Any] = {
     "plugin": lambda **_: registry.plugins(),
     "ablation": _ablations,
     "config": _configs,
-    "logger": ("csv", "wandb"),
+    "logger": LOGGERS,
     MATMUL: ("highest", "high"),
     **dict.fromkeys(("seed", "seeds", "name"), ()),
 }

@@ -29,7 +29,7 @@ from mnerkit.printable import complain, show
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.configuration import SECTIONS, Configuration
 from mnerkit.runs.config.options import TrainerOptions
-from mnerkit.runs.run_folder import Place
+from mnerkit.runs.run_folder import LOGGERS, Place
 from mnerkit.text_table import table
 
 # options of training, which have no effect on a checkpoint
@@ -52,7 +52,11 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     "baseline": ("RUN", "with --seeds: a run, or runs, to compare with, paired by seed"),
     "name": ("NAME", "name of the run folder (default: digest of the configuration, and the seed)"),
     "test": (None, "look at the test split once, with the best checkpoint, when training is over"),
-    "logger": ("csv|wandb", "csv (always written), or wandb besides"),
+    "logger": (
+        "|".join(LOGGERS),
+        "csv (always written), and besides wandb, tensorboard or both (wandb,tensorboard): rates, gradient norm, "
+        "times, predictions, pictures, confusions",
+    ),
     "runs_dir": ("DIR", "where run folders lie (default: runs)"),
     "overwrite": (None, "replace what is already there"),
     "keep_last": (None, "keep last.ckpt, from which an unfinished run goes on, when the run is finished"),

@@ -10,11 +10,12 @@ import numpy as np
 from pydantic import Field
 
 from mnerkit.atomic_files import is_figure
-from mnerkit.errors import DataError, shown
+from mnerkit.errors import DataError
 from mnerkit.plain_yaml import yaml_text
 from mnerkit.scoring.comparison import read_answers
 from mnerkit.scoring.intervals import episode_scores
 from mnerkit.strict_json import read_json
+from mnerkit.text_table import markdown_cell
 from mnerkit.validation import Content, Figure, Place, Text, validated
 
 if TYPE_CHECKING:
@@ -105,15 +106,15 @@ def card(model: Description, name: str, weights: int, support: Sequence[Mapping[
     scores = model.scores or Scores()
     parts = [
         "---\n" + yaml_text(_front_matter(model, name, scores)) + "---",
-        f"# {_cell(name.rpartition('/')[2])}",
-        f"A model for multimodal named entity recognition: method `{_cell(model.config.plugin)}` of "
+        f"# {markdown_cell(name.rpartition('/')[2])}",
+        f"A model for multimodal named entity recognition: method `{markdown_cell(model.config.plugin)}` of "
         f"mnerkit, for entities of the types {_listed(model.types)}.",
         f"""## Load
 
 ```python
 import mnerkit
 
-tagger = mnerkit.load("{_cell(name)}")
+tagger = mnerkit.load("{markdown_cell(name)}")
 print(tagger.predict([{{"text": "Kevin Durant leaves Oklahoma"}}]))
 ```""",
         "## Scores\n\n" + _scores(scores),
@@ -168,7 +169,7 @@ def _scores(scores: Scores) -> str:
         [split, *(_figure(figures, name) if name in figures else "" for name in names)]
         for split, figures in scores.splits.items()
     ]
-    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
+    lines = ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in (head, ["---"] * len(head), *rows)]
     if not any("f1" in figures for figures in scores.splits.values()):
         return "\n".join(lines)
     unit = "episodes" if any("episodes" in figures for figures in scores.splits.values()) else "posts"
@@ -225,7 +226,7 @@ def _facts(model: Description, scores: Scores, weights: int) -> Iterator[tuple[s
 
 def _limits(model: Description, scores: Scores, support: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What a user should know before relying on it."""
-    corpus = _cell(_corpus(model, scores))
+    corpus = markdown_cell(_corpus(model, scores))
     if model.imported is not None:
         yield "Its weights were imported from other code; the posts that it was trained on are not known."
     yield f"It knows the types {_listed(model.support_types or model.types)} as {corpus} uses them, and no others."
@@ -247,15 +248,9 @@ def _corpus(model: Description, scores: Scores) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{_cell(name)}`" for name in names) or "none"
+    return ", ".join(f"`{markdown_cell(name)}`" for name in names) or "none"
 
 
 def _table(rows: Iterator[tuple[str, Any]]) -> str:
     lines = ["| what | value |", "| --- | --- |"]
-    return "\n".join([*lines, *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)])
-
-
-def _cell(value: Any) -> str:
-    """A value as a cell of a table, whatever it holds."""
-    text = shown(value, 200)
-    return "".join(f"\\{letter}" if letter in '|<>`"\\' else letter for letter in text)
+    return "\n".join([*lines, *(f"| {markdown_cell(name)} | {markdown_cell(value)} |" for name, value in rows)])

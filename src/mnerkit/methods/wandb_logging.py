@@ -7,14 +7,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from mnerkit.errors import UsageError
-from mnerkit.methods.prediction import Prediction, rows
+from mnerkit.methods.logged_posts import LoggedPicture, confusions, pictures_of, table_rows
+from mnerkit.methods.prediction import Prediction
 
 # rows of the predictions table: enough to look through, small enough to load at once
 SHOWN = 500
@@ -88,7 +88,7 @@ def note(loggers: Iterable[Logger], **facts: Any) -> None:
 
 
 def log_results(loggers: Iterable[Logger], metrics: dict[str, Any], answers: Sequence[Any]) -> None:
-    """Log the summary and, for a tagger, a table of predictions and a word-level confusion matrix of the last split.
+    """Log the summary and, for a tagger, predictions, pictures and a confusion matrix of words of the last split.
 
     Closes the run.
     """
@@ -115,13 +115,29 @@ def _log_predictions(run: Any, predicted: Sequence[Prediction]) -> None:
     import wandb
 
     table = wandb.Table(columns=["id", "words", "gold", "predicted", "right"])
-    for row, prediction in zip(islice(rows(predicted), SHOWN), predicted, strict=False):
-        entities = "; ".join(f"{span['text']} ({span['type']})" for span in row["entities"])
-        gold = "; ".join(f"{' '.join(row['words'][start:end])} ({kind})" for start, end, kind in row.get("gold", []))
-        table.add_data(row["id"], " ".join(row["words"]), gold, entities, prediction.gold == prediction.scored)
+    for row in table_rows(predicted, SHOWN):
+        table.add_data(*row)
     run.log({"predictions": table})
-    names = ["O", *sorted({kind for each in predicted for kind in each.types})]
-    number = {name: place for place, name in enumerate(names)}
-    gold_words = [number[tag[2:] or "O"] for each in predicted for tag in each.gold]
-    predicted_words = [number[tag[2:] or "O"] for each in predicted for tag in each.scored]
-    run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold_words, preds=predicted_words, class_names=names)})
+    names, gold, found = confusions(predicted)
+    run.log({"confusion": wandb.plot.confusion_matrix(y_true=gold, preds=found, class_names=names)})
+    if pictures := pictures_of(predicted):
+        run.log({"pictures": [_image(picture) for picture in pictures]})
+
+
+def _image(picture: LoggedPicture) -> Any:
+    """A picture with its boxes, which W&B shows and hides."""
+    import wandb
+
+    objects = [each for each in picture.ref.objects if each.box is not None]
+    names = {label: number for number, label in enumerate(dict.fromkeys(each.label or "object" for each in objects))}
+    boxes = [
+        {
+            "position": dict(zip(("minX", "minY", "maxX", "maxY"), each.box or (), strict=True)),
+            "class_id": names[each.label or "object"],
+            "box_caption": f"{each.label or 'object'} {each.score:.2f}",
+            "scores": {"score": each.score},
+        }
+        for each in objects
+    ]
+    shown = {"objects": {"box_data": boxes, "class_labels": {number: label for label, number in names.items()}}}
+    return wandb.Image(picture.pixels, caption=picture.text, boxes=shown if boxes else None)

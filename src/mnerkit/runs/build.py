@@ -20,7 +20,7 @@ from mnerkit.atomic_files import write_lines
 from mnerkit.data.batches.loading import TrainEpisodeSampler
 from mnerkit.data.datamodule import MnerData
 from mnerkit.errors import DataError, MnerkitError, Stopped, UsageError
-from mnerkit.methods import checkpoint, evaluation, wandb_logging
+from mnerkit.methods import checkpoint, evaluation, tensorboard_logging, wandb_logging
 from mnerkit.methods.checkpoint import AtomicCheckpoints
 from mnerkit.methods.finite_loss import StopAtBrokenLoss
 from mnerkit.methods.method import Method
@@ -31,6 +31,7 @@ from mnerkit.runs.run_folder import Place, RunFolder
 from mnerkit.runs.trainer import launched_ranks, slurm
 from mnerkit.runs.trainer.continuation import CheckpointsWithinEpochs
 from mnerkit.runs.trainer.epoch_progress import EpochBar, progress_callback
+from mnerkit.runs.trainer.training_log import TrainingLog
 from mnerkit.towers.frozen.cached_inputs import KnownPictures, keep_on_disk
 
 
@@ -113,7 +114,7 @@ class Assembly:
         Args:
             config: every option's value.
             folder: the run's, for metrics of every epoch and checkpoints; None where nothing is trained.
-            loggers: besides `csv`, which is always written, `wandb`.
+            loggers: besides `csv`, which is always written: `wandb`, `tensorboard`.
             checkpoint_minutes: see `Place`.
         """
         # hints and the list of accelerators; set here since importing Lightning sets its own level
@@ -261,8 +262,10 @@ class Assembly:
         return {"best_epoch": None, "selected_by": None}
 
     def log_final(self, metrics: dict[str, Any]) -> None:
-        """Final scores, predictions and confusions to Weights & Biases, where it is on."""
+        """Final scores, predictions, pictures and confusions to the dashboards that are on."""
         wandb_logging.log_results(self.trainer.loggers, metrics, self._last)
+        loggers, step = self.trainer.loggers, self.trainer.global_step
+        tensorboard_logging.log_results(loggers, self.config, metrics, self._last, step)
 
 
 def _check_processes(trainer: lightning.Trainer) -> None:
@@ -290,6 +293,8 @@ def _record(
     made: list[Logger] = [CSVLogger(folder.path, name="", version="curve")]
     if "wandb" in loggers:
         made.append(wandb_logging.logger_of(config, folder.path))
+    if "tensorboard" in loggers:
+        made.append(tensorboard_logging.logger_of(folder.path))
     shared: dict[str, Any] = {"dirpath": folder.path, "enable_version_counter": False, "save_on_train_epoch_end": True}
     callbacks: list[lightning.Callback] = [
         StopAtBrokenLoss(),
@@ -298,6 +303,8 @@ def _record(
         ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **shared),
         ModelCheckpoint(filename="last", monitor=None, **shared),
     ]
+    if len(made) > 1:
+        callbacks.append(TrainingLog())
     patience = (config.get("early_stopping") or {}).get("patience")
     if patience is not None:
         callbacks.insert(0, _Patience(monitor, mode="max", patience=patience, check_on_train_epoch_end=True))

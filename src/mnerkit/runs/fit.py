@@ -59,7 +59,7 @@ def fit(
         name: of the run's folder; default: a digest of what is given, and the seed.
         runs_dir: where run folders lie.
         overwrite: replace a run of that name.
-        logger: `csv` (always written), or `wandb` besides.
+        logger: `csv` (always written), and besides `wandb`, `tensorboard` or both.
         keep_last: keep `last.ckpt`, from which an unfinished run goes on, when the run is finished.
         checkpoint_minutes: after how many minutes `last.ckpt` is written within an epoch; 0: never.
         report: called with lines and tables of progress.
@@ -106,6 +106,10 @@ def fit_configured(
             str(folder.path.absolute()).encode()
         except UnicodeEncodeError:
             raise UsageError(f"{folder.path} is not UTF-8, as W&B needs: give another --name or --runs_dir") from None
+    if "tensorboard" in loggers:
+        from mnerkit.methods.tensorboard_logging import check_installed
+
+        check_installed()
     online = "wandb" in loggers and (configuration.content.get("wandb") or {}).get("mode") != "offline"
     if online and is_first_rank() and (place.overwrite or not folder.finished):
         from mnerkit.methods.wandb_logging import check_login

@@ -25,6 +25,7 @@ EXTRAS = {
     "cluster": "`mnerkit reproduce --executor ray`",
     "lora": "--model.lora_rank",
     "datasets": "corpora of the library `datasets`: folders, Parquet files, names of the hub",
+    "tensorboard": "--logger tensorboard",
 }
 
 

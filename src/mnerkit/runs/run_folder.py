@@ -7,6 +7,7 @@ predictions.<split>.jsonl one line a post
 best.ckpt                 the best epoch's weights
 last.ckpt                 what an unfinished run continues from; removed at the end (`--keep_last`)
 curve/                    metrics of every epoch (CSV)
+tensorboard/              what `--logger tensorboard` writes
 .lock                     while a process writes here: its number and machine
 """
 
@@ -24,11 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from mnerkit.atomic_files import existing_above, lock, remove_leftovers, write_text
-from mnerkit.errors import DataError, RunBusy, UsageError
+from mnerkit.errors import DataError, RunBusy, UsageError, did_you_mean
 from mnerkit.plain_yaml import read_yaml, yaml_text
 from mnerkit.runs.config.configuration import Configuration, filled
 from mnerkit.strict_json import read_json
 
+LOGGERS = ("csv", "wandb", "tensorboard")  # the first one is always on
 UNKNOWN_CORPUS = "unknown"  # of an imported run for which none was given
 # locked by the process that writes into a run folder
 LOCK = ".lock"
@@ -291,7 +293,7 @@ class Place:
         runs_dir: where run folders lie.
         overwrite: replace a run of that name.
         test: look at the test split once, with the best checkpoint, when training is over.
-        logger: `csv` (always written), or `wandb` besides; default: the configuration's.
+        logger: names of `LOGGERS`; default: the configuration's.
         keep_last: keep `last.ckpt` of a finished run, which is three times as large as `best.ckpt`.
         checkpoint_minutes: after how many minutes `last.ckpt` is written within an epoch; 0: at its end alone.
 
@@ -343,9 +345,10 @@ class Place:
             UsageError: there is no such logger.
         """
         given = self.logger or configuration.content.get("logger") or "csv"
-        names = given.strip("[]").split(",") if isinstance(given, str) else list(map(str, given))
-        if unknown := [name for name in names if name not in ("csv", "wandb")]:
-            raise UsageError(f"no logger {unknown[0]!r}; loggers: csv (always written), wandb")
+        names = [name.strip() for name in (given.strip("[]").split(",") if isinstance(given, str) else map(str, given))]
+        if unknown := [name for name in names if name not in LOGGERS]:
+            near = did_you_mean(unknown[0], LOGGERS)
+            raise UsageError(f"no logger {unknown[0]!r}.{near} Loggers: csv (always written), {', '.join(LOGGERS[1:])}")
         return names
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from mnerkit.errors import CheckpointError, UsageError
 from mnerkit.methods import checkpoint
@@ -224,16 +224,18 @@ def progress(last: Path) -> tuple[int, int] | None:
 
 
 def carry_on(loggers: Iterable[Logger], done: tuple[int, int]) -> None:
-    """Give the loggers of a run that goes on the rows of what is done; later ones come again.
+    """Have the loggers of a run that goes on keep the rows of what is done; later ones come again.
 
     Lightning's logger of CSV begins anew and deletes what a former process wrote. Call this on the first rank, before
     anything is logged.
 
     Args:
-        loggers: of the trainer; those of CSV are meant.
+        loggers: of the trainer; those of CSV and TensorBoard are meant.
         done: how many epochs and steps the checkpoint holds from which the run goes on.
     """
     for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger._kwargs["purge_step"] = done[1]  # TensorBoard hides what a former process wrote from there on
         if not isinstance(logger, CSVLogger):
             continue
         path = Path(logger.log_dir) / "metrics.csv"
