@@ -98,22 +98,53 @@ def _total(log_messages: Tensor, scale: Tensor | None, end: Tensor, mask: Tensor
 
 def messages(
     emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the words before and after a word say of its tags.
+
+    Args:
+        emissions: (B, W, K), on the CPU as all others.
+        start: (K,).
+        transitions: (K, K).
+        end: (K,).
+        mask: (B, W) bool.
 
     Returns:
         Log messages from the left and from the right, each with the word's own emission and up to a constant for each
-        word and row, and the marginal probabilities of the tags, 0 in the padding; all (W, K, B).
+        word and row, and the marginal probabilities of the tags; all (W, K, B), of no meaning in the padding.
     """
-    reverse, chains = _both_ways(emissions, start, transitions, end, mask)
-    if runs_quick(start, transitions, end):
-        with_own, without, _ = _quick_sweep(*chains)
-        with_own, without = with_own.log_(), without.log_()
-    else:
+    with np.errstate(all="ignore"):  # padding may hold anything, and a message may underflow
+        if runs_quick(start, transitions, end):
+            values = (each.detach().numpy() for each in (emissions, start, transitions, end, mask.sum(1)))
+            return _quick_messages(*values)
+        reverse, chains = _both_ways(emissions.permute(1, 2, 0).contiguous(), start, transitions, end, mask.t())
         with_own, without = _exact_sweep(*chains)
-    ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, reverse)
-    marginals = (ahead + without[:, :, 1].gather(0, reverse)).softmax(1).masked_fill_(~mask.unsqueeze(1), 0.0)
-    return ahead, behind, marginals
+        ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, reverse)
+        marginals = (ahead + without[:, :, 1].gather(0, reverse)).softmax(1)
+        return ahead.numpy(), behind.numpy(), marginals.numpy()
+
+
+def _quick_messages(
+    emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`messages` by a sweep on probabilities as `_quick_sweep`, in NumPy: it starts small products sooner than torch."""
+    words, rows = np.arange(emissions.shape[1])[:, None], np.arange(len(emissions))
+    mirrored = np.where(words < lengths, lengths - 1 - words, words)  # (W, B)
+    likelihoods = np.stack((emissions.transpose(1, 2, 0), emissions[rows, mirrored].swapaxes(1, 2)), 1)  # (W, 2, K, B)
+    likelihoods -= likelihoods.max(2, keepdims=True)
+    np.exp(likelihoods, out=likelihoods)
+    factors = np.exp(np.stack((transitions.T, transitions)) - transitions.max())  # (2, K to, K from)
+    edges = np.stack((start, end))[..., None]  # (2, K, 1)
+    with_own, without = np.empty_like(likelihoods), np.empty_like(likelihoods)
+    without[0] = np.exp(edges - edges.max(1, keepdims=True))
+    np.multiply(without[0], likelihoods[0], out=with_own[0])
+    for previous, likelihood, moved, message in zip(with_own, likelihoods[1:], without[1:], with_own[1:], strict=False):
+        np.matmul(factors, previous, out=moved)
+        np.multiply(moved, likelihood, out=message)
+        message /= np.maximum.reduce(message, axis=1, keepdims=True)
+    places = mirrored[:, None], 1, np.arange(emissions.shape[2])[:, None], rows
+    marginals = with_own[:, 0] * without[places]
+    marginals /= marginals.sum(1, keepdims=True)
+    return np.log(with_own[:, 0]), np.log(with_own[places]), marginals
 
 
 def _both_ways(

@@ -211,8 +211,7 @@ def segment_probabilities(emissions: Tensor, mask: Tensor, scores: Scores, segme
     place = {row: number for number, row in enumerate(used)}
     start, transitions, end = (_single(each).cpu() for each in scores)
     mask = mask[used].bool().cpu()
-    chosen = _single(emissions)[used].cpu().masked_fill(~mask.unsqueeze(-1), 0.0).permute(1, 2, 0).contiguous()
-    ahead, behind, marginals = sweeps.messages(chosen, start, transitions, end, mask.t())
+    ahead, behind, marginals = sweeps.messages(_single(emissions)[used].cpu(), start, transitions, end, mask)
     lengths = mask.sum(1).tolist()
     # segment, its tag, the neighbouring word, its tag and row, and whether the neighbour must not have that tag
     factors: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
@@ -226,16 +225,16 @@ def segment_probabilities(emissions: Tensor, mask: Tensor, scores: Scores, segme
             factors[0].append((number, tags[-1], stop, longer, row, 1))
         if also_before and begin:
             factors[1].append((number, tags[0], begin - 1, longer, row, 1))
-    rows = torch.from_numpy(np.array([place[segment.row] for segment in segments]))
-    first = torch.from_numpy(np.array([(segment.start, segment.tags[0]) for segment in segments]))
-    probabilities = marginals[first[:, 0], first[:, 1], rows].numpy()
-    for side, log_messages, moves in ((0, behind, transitions), (1, ahead, transitions.t())):
-        if not factors[side]:
+    words, first_tags, rows = np.array([(start, tags[0], place[row]) for row, start, tags, *_ in segments]).T
+    probabilities = marginals[words, first_tags, rows]
+    moves = transitions.detach().numpy()
+    for factor, log_messages, log_p in ((factors[0], behind, moves), (factors[1], ahead, moves.T)):
+        if not factor:
             continue
-        numbers, *places, excluded = np.array(factors[side]).T
-        tag, word, neighbour, at = (torch.from_numpy(each) for each in places)
-        log_p = (moves[tag] + log_messages[word, :, at]).log_softmax(-1)
-        values = log_p.gather(1, neighbour.unsqueeze(1)).squeeze(1).exp().numpy()
+        numbers, tag, word, neighbour, at, excluded = np.array(factor).T
+        following = log_p[tag] + log_messages[word, :, at]
+        following = np.exp(following - following.max(1, keepdims=True))
+        values = following[np.arange(len(factor)), neighbour] / following.sum(1)
         np.multiply.at(probabilities, numbers, np.where(excluded, 1.0 - values, values))
     return probabilities.tolist()
 
