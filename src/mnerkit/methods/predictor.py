@@ -211,6 +211,8 @@ class Predictor:
 
     def _limited(self, post: Post) -> Post:
         """The post with only those objects in its pictures that would have been used in training."""
+        if not any(ref.objects for ref in post.images):
+            return post
         images = tuple(
             replace(ref, objects=surest(ref.objects, self._least_score, self._most_objects)) for ref in post.images
         )

@@ -97,13 +97,13 @@ def _total(log_messages: Tensor, scale: Tensor | None, end: Tensor, mask: Tensor
 
 
 def messages(
-    emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor
+    emissions: np.ndarray, start: Tensor, transitions: Tensor, end: Tensor, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the words before and after a word say of its tags.
 
     Args:
-        emissions: (B, W, K), on the CPU as all others.
-        start: (K,).
+        emissions: (B, W, K).
+        start: (K,), on the CPU as the other scores.
         transitions: (K, K).
         end: (K,).
         mask: (B, W) bool.
@@ -114,9 +114,9 @@ def messages(
     """
     with np.errstate(all="ignore"):  # padding may hold anything, and a message may underflow
         if runs_quick(start, transitions, end):
-            values = (each.detach().numpy() for each in (emissions, start, transitions, end, mask.sum(1)))
-            return _quick_messages(*values)
-        reverse, chains = _both_ways(emissions.permute(1, 2, 0).contiguous(), start, transitions, end, mask.t())
+            return _quick_messages(emissions, start.numpy(), transitions.numpy(), end.numpy(), mask.sum(1))
+        by_word = torch.from_numpy(np.ascontiguousarray(emissions.transpose(1, 2, 0)))
+        reverse, chains = _both_ways(by_word, start, transitions, end, torch.from_numpy(mask.T.copy()))
         with_own, without = _exact_sweep(*chains)
         ahead, behind = with_own[:, :, 0], with_own[:, :, 1].gather(0, reverse)
         marginals = (ahead + without[:, :, 1].gather(0, reverse)).softmax(1)

@@ -209,10 +209,10 @@ def segment_probabilities(emissions: Tensor, mask: Tensor, scores: Scores, segme
         return []
     used = sorted({segment.row for segment in segments})
     place = {row: number for number, row in enumerate(used)}
-    start, transitions, end = (_single(each).cpu() for each in scores)
-    mask = mask[used].bool().cpu()
-    ahead, behind, marginals = sweeps.messages(_single(emissions)[used].cpu(), start, transitions, end, mask)
-    lengths = mask.sum(1).tolist()
+    scores = Scores(*(_single(each).detach().cpu() for each in scores))
+    mask_of, emissions_of = mask.bool().cpu().numpy()[used], _single(emissions).detach().cpu().numpy()[used]
+    lengths = mask_of.sum(1).tolist()
+    ahead, behind, marginals = sweeps.messages(emissions_of, scores.start, scores.transitions, scores.end, mask_of)
     # segment, its tag, the neighbouring word, its tag and row, and whether the neighbour must not have that tag
     factors: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
     for number, (row, begin, tags, longer, also_before) in enumerate(segments):
@@ -227,7 +227,7 @@ def segment_probabilities(emissions: Tensor, mask: Tensor, scores: Scores, segme
             factors[1].append((number, tags[0], begin - 1, longer, row, 1))
     words, first_tags, rows = np.array([(start, tags[0], place[row]) for row, start, tags, *_ in segments]).T
     probabilities = marginals[words, first_tags, rows]
-    moves = transitions.detach().numpy()
+    moves = scores.transitions.numpy()
     for factor, log_messages, log_p in ((factors[0], behind, moves), (factors[1], ahead, moves.T)):
         if not factor:
             continue

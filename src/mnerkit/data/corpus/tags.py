@@ -19,6 +19,8 @@ def entities(tags: Sequence[str], chunking: Chunking = "lenient") -> list[Entity
     `lenient` is the CoNLL rule (seqeval's default): an orphan `I-` (after O) and a switch (an `I-` after another type)
     start an entity. `strict` is IOB2: they belong to no entity.
     """
+    if tags.count("O") == len(tags):  # as most posts
+        return []
     spans: list[Entity] = []
     start, kind = -1, ""
     for position, tag in enumerate([*tags, "O"]):
