@@ -126,7 +126,7 @@ def messages(
 def _quick_messages(
     emissions: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`messages` by a sweep on probabilities as `_quick_sweep`, in NumPy: it starts small products sooner than torch."""
+    """`messages` by a sweep on probabilities, as `_quick_sweep`; NumPy starts small products sooner than torch."""
     words, rows = np.arange(emissions.shape[1])[:, None], np.arange(len(emissions))
     mirrored = np.where(words < lengths, lengths - 1 - words, words)  # (W, B)
     likelihoods = np.stack((emissions.transpose(1, 2, 0), emissions[rows, mirrored].swapaxes(1, 2)), 1)  # (W, 2, K, B)
