@@ -53,10 +53,10 @@ def prepare(folder: Path, posts: int) -> None:
     with draft.open("w", encoding="utf-8") as stream:
         for number in range(posts):
             length = max(3, min(60, int(draw.lognormvariate(2.6, 0.6))))
-            words: list[str] = []
-            while len(words) < length:
-                words += draw.choice(pieces)
-            stream.write(json.dumps({"id": str(number), "text": " ".join(words[:length])}) + "\n")
+            tokens: list[str] = []
+            while len(tokens) < length:
+                tokens += draw.choice(pieces)
+            stream.write(json.dumps({"id": str(number), "text": " ".join(tokens[:length])}) + "\n")
     draft.replace(folder / "posts.jsonl")
 
 
