@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 
+from mnerkit.data.corpus.tweet_tokenizer import split_text
 from mnerkit.methods import checkpoint
 from mnerkit.methods.tagger import Tagger
 from mnerkit.nn.linear_chain import viterbi
@@ -29,7 +30,7 @@ def plain_predict(run: Path, source: Path, target: Path) -> None:
     tower, head, types = method.towers["text"], method.head, method.facts.types
     with source.open(encoding="utf-8") as stream:
         posts = [json.loads(line) for line in stream]
-    rows = [post["text"].split() for post in posts]
+    rows = [split_text(post["text"])[0] for post in posts]
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     with torch.inference_mode():
         for start in range(0, len(order), BATCH):
