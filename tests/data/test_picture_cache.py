@@ -20,6 +20,7 @@ from mnerkit.data.batches import loading
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.post import ImageRef
 from mnerkit.data.datamodule import MnerData
+from mnerkit.data.features import cache_folder
 from mnerkit.data.pictures import decoding, picture_cache
 from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.data.pictures.picture_cache import PictureCache
@@ -219,3 +220,40 @@ def test_the_command_lists_and_removes_them(corpus: Path, tmp_path: Path, capsys
     strange.unlink()
     assert main(["cache", "clear", "--folder", str(tmp_path), "--yes"]) == 0
     assert not list((tmp_path / "pictures").iterdir())
+
+
+def test_pictures_are_written_to_new_files_after_the_cache_was_cleared(tmp_path: Path) -> None:
+    pixels, cache = np.full((16, 16, 3), 7, np.uint8), PictureCache(tmp_path, FORMAT, 1 << 20)
+    cache.put(KEYS[0], pixels)
+    for file in cache.folder.iterdir():
+        file.unlink()
+    cache.folder.rmdir()
+    assert cache.get(KEYS[0]) is None
+    for key in KEYS[:2]:
+        cache.put(key, pixels)
+    assert not cache.problem and picture_cache.count(cache.folder) == 2
+    assert all(np.array_equal(PictureCache(tmp_path, FORMAT, 1 << 20).get(key), pixels) for key in KEYS[:2])
+
+
+def test_a_full_index_takes_no_more_entries_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_cache, "_MOST_ROWS", 1)
+    ours, theirs = (PictureCache(tmp_path, FORMAT, 1 << 20) for _ in range(2))
+    for key in KEYS[:2]:
+        ours.put(key, np.zeros((16, 16, 3), np.uint8))
+    theirs.put(KEYS[2], np.zeros((16, 16, 3), np.uint8))
+    assert ours.get(KEYS[0]) is not None and ours.get(KEYS[2]) is None
+
+
+def test_a_file_among_the_folders_of_pictures_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    cache = PictureCache(tmp_path, FORMAT, 1 << 20)
+    cache.put(KEYS[0], np.zeros((16, 16, 3), np.uint8))
+    assert not cache.problem and picture_cache.count(cache.folder) == 1
+
+
+def test_a_description_without_a_size_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / picture_cache.PICTURES / picture_cache.folder_name({"pillow": "1"})
+    folder.mkdir(parents=True)
+    (folder / picture_cache.DESCRIPTION).write_text('{"pillow": "1"}')
+    (thing,) = cache_folder.kept(tmp_path)
+    assert "pictures.json that can be read" in thing.problem

@@ -65,7 +65,8 @@ def read_description(folder: Path) -> dict[str, Any] | None:
             found = json.loads(stream.read(_MAX_DESCRIPTION))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and folder_name(found) == folder.name else None
+    whole = isinstance(found, dict) and {"size", "fit", "pillow"} <= found.keys()
+    return found if whole and folder_name(found) == folder.name else None
 
 
 def is_pair(name: str) -> bool:
@@ -75,7 +76,7 @@ def is_pair(name: str) -> bool:
 
 def count(folder: Path) -> int:
     """How many rows the files of a folder list."""
-    return sum(file.lstat().st_size // _ENTRY for file in folder.glob("*.keys") if is_pair(file.name))
+    return sum(size // _ENTRY for name, size in _files(folder) if name.endswith(".keys") and is_pair(name))
 
 
 @dataclass
@@ -157,6 +158,8 @@ class PictureCache:
             self._check_space()
             if self.problem:
                 return
+            if self._writer and os.fstat(self._writer[1].fileno()).st_nlink == 0:  # `mnerkit cache clear`
+                self._close()
             name, rows, keys = self._writer = self._writer or self._opened()
             # the entry goes last: a kill leaves rows without one
             _write(rows, content)
@@ -174,6 +177,13 @@ class PictureCache:
         if self._process != os.getpid():
             self._files, self._writer, self._process = {}, None, os.getpid()
 
+    def _close(self) -> None:
+        """Write no more to the open pair."""
+        assert self._writer is not None
+        for file in self._writer[1:]:
+            file.close()
+        self._writer = None
+
     def _look(self) -> None:
         """Read the entries that came since the last look."""
         try:
@@ -190,7 +200,7 @@ class PictureCache:
                     continue
                 with path.open("rb") as stream:
                     stream.seek(pair.read)
-                    content = stream.read(_ENTRY * (_MOST_ROWS - len(self._index)))
+                    content = stream.read(_ENTRY * max(0, _MOST_ROWS - len(self._index)))
                 for start in range(0, len(content) - _ENTRY + 1, _ENTRY):
                     key, checksum = content[start : start + 32], content[start + 32 : start + _ENTRY]
                     row = pair.read // _ENTRY
@@ -225,7 +235,7 @@ class PictureCache:
         """Look from time to time at what the folder holds and what the disk has left."""
         if self._until_look >= self._row + _ENTRY:
             return
-        left = self._most - sum(_sizes(self.folder.parent))
+        left = self._most - sum(size for folder in self.folder.parent.glob("*") for _, size in _files(folder))
         self._until_look = min(left, _PIXELS_BETWEEN)
         if left < self._row + _ENTRY:
             limit = f"the limit of {self._most / 1e9:g} GB (--data.picture_cache)"
@@ -234,11 +244,12 @@ class PictureCache:
             self.problem = f"further pictures are not kept: the disk of {self.folder.parent} is nearly full"
 
 
-def _sizes(root: Path) -> Iterator[int]:
-    for folder in root.glob("*/"):
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of each file; none where it is no folder, or is removed meanwhile."""
+    with suppress(OSError):
         for file in os.scandir(folder):
             with suppress(OSError):
-                yield file.stat().st_size
+                yield file.name, file.stat(follow_symlinks=False).st_size
 
 
 def _write(file: BinaryIO, content: bytes) -> None:
