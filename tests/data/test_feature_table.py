@@ -556,6 +556,22 @@ def test_a_folder_that_was_cleared_in_between_is_made_again(tmp_path: Path) -> N
     assert table.usable and same(table, 5) and same(Table(tmp_path, READING), 5)
 
 
+def test_a_shard_that_is_cleared_while_rows_are_reserved_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, append = Table(tmp_path, READING), tables._Shard.append
+    table.put(key(1), vectors(1))
+
+    def cleared(shard: Any, rows: Any) -> int:
+        reserved = append(shard, rows)
+        shard.path.unlink()
+        return reserved
+
+    monkeypatch.setattr(tables._Shard, "append", cleared)
+    assert table.put(key(2), vectors(2)) and same(table, 2) and same(table, 1)
+    assert "features stay in memory" in caplog.text
+
+
 def test_counting_rows_needs_no_numpy(tmp_path: Path) -> None:
     filled(tmp_path)
     (path,) = shard_files(tmp_path)

@@ -453,11 +453,13 @@ class Table:
                 open_ones = (shard for shard in self._shards if shard.unit == unit and shard.appends(alone))
                 shard = next(open_ones, None) or self._new_shard(self.folder, unit, alone)
                 try:
-                    rows = rows[shard.append(rows) :]
+                    reserved = shard.append(rows)
                 except FileNotFoundError:  # `mnerkit cache clear`
                     self._forget(shard)
-                else:
-                    self._take(shard)
+                    continue
+                if self._take(shard) is None:
+                    raise _gone(shard.path)
+                rows = rows[reserved:]
 
     def _new_shard(self, folder: Path, unit: int, shared: bool) -> _Shard:
         path, width = folder / f"shard-{uuid.uuid4().hex}.table", np.dtype(self.dtype).itemsize
@@ -466,7 +468,7 @@ class Table:
             stream.write(HEAD.pack(MAGIC, unit, width, shared, 0))
         shard = self._take(path, 0 if shared else os.getpid())
         if shard is None:
-            raise FileNotFoundError(f"{path} is gone")
+            raise _gone(path)
         return shard
 
     def _give_up(self, problem: OSError) -> None:
@@ -491,6 +493,11 @@ class Table:
         for each in self._shards:
             for row in range(each.rows):
                 self._index.setdefault(each.key(row), (each, row))
+
+
+def _gone(path: Path) -> OSError:
+    """Of a shard that was deleted or damaged while this process wrote to it."""
+    return FileNotFoundError(errno.ENOENT, "a new shard is gone or damaged", str(path))
 
 
 def _place(row: int) -> int:
