@@ -27,6 +27,8 @@ LABELLED = [
     for start, end, type_ in SPANS
 ]
 STUDIO = {"id": 4, "data": {"text": TEXT}, "annotations": [{"result": [*LABELLED, {"type": "relation"}]}]}
+WRONG_START = {"value": {"start": "0", "end": 2, "text": "we", "labels": ["PER"]}}
+WRONG_BOUNDS = {"type": "hypertextlabels", "value": {"globalOffsets": [1], "hypertextlabels": ["PER"]}}
 OFFSETS = [{"id": a, "start_offset": a, "end_offset": b, "label": c} for a, b, c in SPANS]
 HYPERTEXT = [{"globalOffsets": {"start": a, "end": b}, "hypertextlabels": [c]} for a, b, c in SPANS]
 FORMS: dict[str, Any] = {
@@ -99,6 +101,8 @@ def test_spans_that_fit_no_words_are_widened_and_of_overlapping_ones_the_longest
         ({"text": TEXT, "entities": [{"start": 0, "end": 2}]}, "is no span"),
         ({**STUDIO, "annotations": [{"result": []}] * 2}, "2 annotations of one text"),
         ({**STUDIO, "annotations": [7]}, "has no list 'result'"),
+        ({"data": {"tweet": TEXT}, "annotations": [{"result": [WRONG_START]}]}, "is no span"),
+        ({**STUDIO, "annotations": [{"result": [WRONG_BOUNDS]}]}, "is no span"),
     ],
 )
 def test_what_is_wrong_with_a_span_is_said_with_its_line(record: Any, said: str, tmp_path: Path) -> None:

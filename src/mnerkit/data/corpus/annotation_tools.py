@@ -97,16 +97,18 @@ def _label(result: Mapping[str, Any]) -> Any:
     """The span of a result; of hypertext the bounds in the text alone."""
     value = result.get("value")
     if result.get("type") == "hypertextlabels" and isinstance(value, dict):
-        return {**(value.get("globalOffsets") or {}), "labels": value.get("hypertextlabels")}
+        bounds = value.get("globalOffsets")
+        return {**(bounds if isinstance(bounds, dict) else {}), "labels": value.get("hypertextlabels")}
     return value
 
 
 def _key_of_text(data: Mapping[str, Any], spans: Sequence[Any]) -> str | None:
     """The key of the text that the spans are of, whatever it is called."""
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    cited = [each for each in spans if isinstance(each, dict) and isinstance(each.get("text"), str)]
+    dicts = [each for each in spans if isinstance(each, dict)]
+    cited = [each for each in dicts if isinstance(each.get("text"), str) and type(each.get("start")) is int]
     for key, text in texts.items():
-        if cited and all(text[each.get("start") or 0 :].startswith(each["text"]) for each in cited):
+        if cited and all(text.startswith(each["text"], each["start"]) for each in cited):
             return key
     return next(iter(texts)) if len(texts) == 1 else None
 

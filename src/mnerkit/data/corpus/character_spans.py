@@ -52,11 +52,12 @@ def in_words(record: Any, where: str, notes: RecordNotes) -> Any:
     given = plain.get("tokens")
     if given is not None and not _are_spans(given):
         return record
+    clean(text, where)
     if given:
         offsets: Sequence[tuple[int, int]] = _given_offsets(given, text, where)
-        words = tuple(clean(text, where)[start:end] for start, end in offsets)
+        words = tuple(text[start:end] for start, end in offsets)
     else:
-        words, offsets = split_text(clean(text, where), characters=True)  # a span may begin between any two
+        words, offsets = split_text(text, characters=True)  # a span may begin between any two
     spans = [_span(each, where, notes) for each in plain[key]]
     entities: list[Entity] = []
     for start, end, type_ in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
