@@ -110,6 +110,22 @@ def test_a_name_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: Any) -> 
         load_corpus("who/posts")
 
 
+def test_processes_that_fetch_the_same_data_set_do_not_meet(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("MNERKIT_CACHE", str(tmp_path / "cache"))
+    fetching = 0
+
+    def load_dataset(*_: str) -> Any:
+        nonlocal fetching
+        fetching += 1
+        if fetching == 1:  # meanwhile another process fetches it from beginning to end
+            load_corpus("hf:who/posts")
+        return data()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load_corpus("hf:who/posts").splits["dev"][0].words[2] == "validation"
+    assert fetching == 2 and [path.name for path in (tmp_path / "cache" / "hub").iterdir()] == ["who--posts"]
+
+
 def test_without_the_library_a_line_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:
     data().save_to_disk(tmp_path / "d")
     monkeypatch.setitem(sys.modules, "datasets", None)

@@ -6,7 +6,9 @@ A folder holds what `DatasetDict.save_to_disk` or `Dataset.save_to_disk` writes,
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -163,9 +165,14 @@ def hub_folder(name: str) -> Path:
         owner, configuration = "/".join(given.split("/")[:2]), given.split("/")[2:]
         try:
             data = library.load_dataset(owner, *configuration)
-            draft = folder.with_name(f".{folder.name}.part")
-            data.save_to_disk(str(draft))
-            draft.rename(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent) as draft:
+                data.save_to_disk(draft + "/whole")
+                try:
+                    os.rename(draft + "/whole", folder)
+                except OSError:
+                    if not folder.is_dir():  # else another process has fetched it meanwhile
+                        raise
         except Exception as problem:  # of the network, the hub, the disk
             raise DataError(
                 f"{name} can't be fetched ({first_line(problem)[:200]}).\nWith a network, save it as a folder:"
