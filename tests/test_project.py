@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,8 @@ def test_every_folder_of_code_is_packaged() -> None:
 def test_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert mnerkit.__version__ == SETUP["metadata"]["version"] == citation["version"]
-    assert mnerkit.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    first = re.search(r"^## \[(\d.*)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert first is not None and first[1] == mnerkit.__version__ and date.fromisoformat(first[2])
     assert SETUP["metadata"]["license"] == citation["license"] == "Apache-2.0"
 
 
