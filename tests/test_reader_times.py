@@ -46,6 +46,11 @@ def numbered(part: str, before: str = "", after: str = "") -> Callable[[int], st
     return lambda n: before + "".join(part.replace("#", str(k)) for k in range(n // (len(part) + 3))) + after
 
 
+def spans(count: int, step: int) -> list[tuple[int, int, str]]:
+    """Entities of one word each, `step` letters or words apart; the last word is counted in where that is one."""
+    return [(step * k, step * k + step - 1, "X") for k in range(count)]
+
+
 # shapes that made some reader slow, or might, in any file of JSON lines
 JSON = {
     "open brackets": repeated("["),
@@ -129,6 +134,14 @@ READERS: dict[str, tuple[str, Reader, dict[str, Callable[[int], str]]]] = {
             "unlike keys": numbered('"k#":1,', "{", '"text":["a"],"label":["O"]}'),
             "pictures": numbered('"#.jpg",', '{"text":["a"],"label":["O"],"images":[', '"a"]}'),
             "boxes": repeated(OBJECT, '{"text":["a"],"label":["O"],"images":["a"],"boxes":[[', '{"box":[0,0,9,9]}]]}'),
+        },
+    ),
+    "records of annotation tools": (
+        "train.jsonl",
+        lambda path: read_posts(path, notes=RecordNotes()),
+        {
+            "characters": lambda n: json.dumps({"text": "a " * (n // 20), "entities": spans(n // 20, 2)}),
+            "words": lambda n: json.dumps({"tokenized_text": ["a"] * (n // 20), "ner": spans(n // 20, 1)}),
         },
     ),
     "input of predict": (

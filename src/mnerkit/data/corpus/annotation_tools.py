@@ -18,7 +18,7 @@ from typing import Any
 
 from mnerkit.data.corpus.post import Entity
 from mnerkit.data.corpus.records import RecordNotes
-from mnerkit.data.corpus.tags import tags_of
+from mnerkit.data.corpus.tags import insert_disjoint, tags_of
 from mnerkit.errors import DataError, shown
 
 _MOST_DEPTH = 3  # wrappings in wrappings
@@ -145,8 +145,7 @@ def _words_and_spans(record: Mapping[str, Any], where: str) -> dict[str, Any]:
         span = Entity(each[0], each[1] + 1, "_".join(str(each[2]).split()))
         if not 0 <= span.start < span.end <= len(words) or not span.type:
             raise DataError(f"{where}: {shown(each, 40)} under 'ner' lies outside its {len(words)} words.")
-        if any(span.start < other.end and other.start < span.end for other in entities):
+        if not insert_disjoint(entities, span):
             raise DataError(f"{where}: {shown(each, 40)} under 'ner' overlaps another entity.")
-        entities.append(span)
     rest = {key: value for key, value in record.items() if key not in ("tokenized_text", "ner")}
     return {**rest, "words": words, "tags": tags_of(entities, len(words))}

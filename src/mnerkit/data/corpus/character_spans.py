@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from mnerkit.data.corpus.post import Entity
 from mnerkit.data.corpus.records import RecordNotes, clean
-from mnerkit.data.corpus.tags import tags_of
+from mnerkit.data.corpus.tags import insert_disjoint, tags_of
 from mnerkit.data.corpus.tweet_tokenizer import split_text
 from mnerkit.errors import DataError, shown
 
@@ -63,12 +64,10 @@ def in_words(record: Any, where: str, notes: RecordNotes) -> Any:
     for start, end, type_ in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
         first, last = _words_of(start, end, offsets, text, where)
         widened = offsets[first][0] < start or offsets[last - 1][1] > end
-        if any(first < other.end and other.start < last for other in entities):
+        if not insert_disjoint(entities, Entity(first, last, type_)):
             notes.take("of spans that overlap the longest was read", **{"left out": 1})
-            continue
-        if widened:
+        elif widened:
             notes.take("spans that end within a word were widened to whole words", spans=1)
-        entities.append(Entity(first, last, type_))
     how = "their tokens" if given else "words"
     notes.take(f"texts with spans of characters in {key!r} were split into {how}")
     rest = {name: value for name, value in plain.items() if name not in ("text", "tokens", *_KEYS)}
@@ -125,8 +124,8 @@ def _words_of(start: int, end: int, offsets: Sequence[tuple[int, int]], text: st
     """The first word of a span, and the one behind its last."""
     if not 0 <= start < end <= len(text):
         raise DataError(f"{where}: the span {start} to {end} lies outside its text of {len(text)} characters.")
-    first = bisect_right([stop for _, stop in offsets], start)
-    last = bisect_left([begin for begin, _ in offsets], end)
+    first = bisect_right(offsets, start, key=itemgetter(1))
+    last = bisect_left(offsets, end, key=itemgetter(0))
     if first >= last:
         raise DataError(f"{where}: the span {start} to {end}, {shown(text[start:end], 40)!r}, covers no word.")
     return first, last

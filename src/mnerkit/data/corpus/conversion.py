@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnerkit.atomic_files import writing_to
 from mnerkit.data.corpus.catalogue import CORPORA, Place
 from mnerkit.data.corpus.corpus import Corpus, CorpusReading, load_corpus
 from mnerkit.data.corpus.post import ImageRef, Post
@@ -94,7 +95,8 @@ def convert(
         _check_equal(source, Place("convert", folder, folder, files, True), name)
         if file is None:
             report(_with_pictures(source, folder))
-        os.rename(files["train"] if file else folder, target)
+        with writing_to(target):
+            os.rename(files["train"] if file else folder, target)
     if not FORMS[name].whole:
         report(f"files of {name} hold words and tags: ids, pictures and captions were left out")
     written = {split: target if file else target / path.name for split, path in files.items()}

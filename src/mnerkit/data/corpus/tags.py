@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Literal
 
 from mnerkit.data.corpus.post import Entity
@@ -66,6 +68,15 @@ def tags_of(spans: Iterable[Entity], length: int) -> list[str]:
     for span in spans:
         tags[span.start : span.end] = [f"B-{span.type}"] + [f"I-{span.type}"] * (span.end - span.start - 1)
     return tags
+
+
+def insert_disjoint(spans: list[Entity], new: Entity) -> bool:
+    """Insert a span into a list in order of position, unless it overlaps one of them; whether it was inserted."""
+    place = bisect_left(spans, new.end, key=attrgetter("start"))
+    if place and spans[place - 1].end > new.start:
+        return False
+    spans.insert(place, new)
+    return True
 
 
 @dataclass(frozen=True)
