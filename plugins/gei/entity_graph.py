@@ -29,7 +29,7 @@ class EntityGraph:
         visual_mask: (B, k) bool, real visual nodes.
         owner: (B, n) long, the number of each token's entity, -1 for none.
         entities: whether there are entity nodes.
-        count: N, at least the entities of the post that has most; None: as many, which a device is waited for to tell.
+        count: N, no fewer than any post has entities; None: the most that a post has, which is read from the device.
 
     Attributes:
         inside: (B, n) bool, tokens of spans.

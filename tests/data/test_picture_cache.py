@@ -179,7 +179,7 @@ def test_processes_share_what_they_write(tmp_path: Path) -> None:
 def test_where_nothing_more_is_kept_a_run_says_so_once_and_goes_on(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, why: str
 ) -> None:
-    loading._told.clear()
+    loading._reported.clear()
     expected = tensors(run(corpus, "none"))
     if why == "disk":
         monkeypatch.setattr(picture_cache, "RESERVE", 1 << 60)

@@ -157,7 +157,7 @@ def _linear(format: PictureFormat, device: torch.device) -> tuple[Tensor, Tensor
 
 @dataclass
 class PictureBatch:
-    """N pictures, as a vision tower is asked about them: decoded, or told by where they come from.
+    """N pictures for a vision tower: decoded, or only the sources that they are read from.
 
     Attributes:
         decoded: (N, 3, H, W) float, normalised, zeros where masked; None where all were known to be in the cache.
@@ -290,7 +290,7 @@ class Batch(_Movable):
     notes: dict[str, Any] = field(default_factory=dict)
 
     def pictures(self, view: Literal["whole", "grid", "objects"]) -> PictureBatch:
-        """What to ask a vision tower about (`VisionTower.see`): B * m pictures, or B * o crops, row by row.
+        """The input of a vision tower (`VisionTower.see`): B * m pictures, or B * o crops, row by row.
 
         Raises:
             ValueError: the batch was collated without this view.

@@ -32,10 +32,10 @@ class _Shown:
     """What a view shows of the pictures of a batch, by place.
 
     Attributes:
-        wanted: the parts that are to be seen of each picture.
-        sources: the same with digests where a tower may know them; None for a part of a picture that there is not.
-        known: places of pictures that the towers know already.
-        pixels: (size, size, 3) uint8 of each part, None where there is none; of the places that were read.
+        wanted: the parts of each picture that the view shows.
+        sources: the same, with digests where towers cache; None for a part whose picture is missing or broken.
+        known: places of pictures whose outputs the towers have cached.
+        pixels: (size, size, 3) uint8 of each part, None where it is missing or broken; for places that were read.
     """
 
     wanted: Mapping[_Place, list[PictureSource]]
@@ -256,11 +256,11 @@ class Collator:
                 if all(part is None or part.digest in self.known for part in parts):
                     shown.known.add(place)
 
-    def _decode(self, asked: Sequence[tuple[_Shown, Set[_Place]]]) -> None:
+    def _decode(self, requested: Sequence[tuple[_Shown, Set[_Place]]]) -> None:
         """Read the pictures at some places of each view; a picture in several views is decoded once."""
-        for place in sorted(set().union(*(places for _, places in asked))):
+        for place in sorted(set().union(*(places for _, places in requested))):
             assert self.loader is not None
-            views = [shown for shown, places in asked if place in places]
+            views = [shown for shown, places in requested if place in places]
             parts = iter(self.loader.resized([part for shown in views for part in shown.sources[place]]))
             for shown in views:
                 shown.pixels[place] = list(islice(parts, len(shown.sources[place])))
@@ -277,8 +277,7 @@ class Collator:
 
         Returns:
             Pixels (B, m, places, 3, size, size), zeros where masked, or bytes (B, m, places, size, size, 3); None where
-            all are known; B * m * places sources,
-            None where nobody knows any; the mask (B, m, places).
+            all are cached. B * m * places sources; None without a cache. The mask (B, m, places).
         """
         assert self.loader is not None
         format, m = self.loader.format, max([1, *(column + 1 for _, column in shown.wanted)])

@@ -140,7 +140,7 @@ class EvaluationEpisodeSampler(RankSampler):
 
 _log = logging.getLogger("mnerkit.data")
 # names of broken pictures, and remarks, that were reported already: the same posts are read every epoch
-_told: set[str] = set()
+_reported: set[str] = set()
 
 
 class PostBatches(Dataset[Any]):
@@ -216,13 +216,13 @@ class BatchLoader(DataLoader[Any]):
                     del batch
             broken |= batch.notes.pop("broken", {})
             remark = batch.notes.pop("picture_cache", "")
-            if remark and remark not in _told:
-                _told.add(remark)
+            if remark and remark not in _reported:
+                _reported.add(remark)
                 _log.warning("%s", remark)
             yield batch
-        new = broken.keys() - _told
+        new = broken.keys() - _reported
         if new:
-            _told.update(new)
+            _reported.update(new)
             first = min(new)
             _log.warning("%d pictures are broken and count as missing; one of them: %s", len(new), broken[first])
 
