@@ -155,6 +155,22 @@ def test_a_folder_that_is_not_empty_is_replaced_on_demand_and_only_if_it_is_a_mo
     assert (target / "thesis.tex").is_file() and [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_folder_that_is_there_stays_itself(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    predictor = mnerkit.load(saved)
+    predictor.save_pretrained(tmp_path / "link")
+    monkeypatch.chdir(tmp_path / "disk")
+    predictor.save_pretrained(".", overwrite=True)
+    files = sorted(path.name for path in saved.iterdir())
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == files and (tmp_path / "link").is_symlink()
+    assert mnerkit.load(tmp_path / "link").types == predictor.types
+
+
+def test_whoever_may_read_the_description_may_read_the_weights(saved: Path) -> None:
+    assert len({path.stat().st_mode for path in saved.iterdir()}) == 1
+
+
 # ---------------------------------------------------------------------- hostile folders
 
 

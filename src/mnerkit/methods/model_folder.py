@@ -372,16 +372,29 @@ def _check_free(target: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _filled(target: Path) -> Iterator[Path]:
-    """A folder beside the target that takes its place when the block ends; after an error nothing of it stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name[:60]}.", suffix=".part", dir=target.parent))
+    """A draft of the target, which takes its place when the block ends; after an error nothing of it stays.
+
+    A folder that is there stays itself and gets the files: it may be a link, a mount, or where the user stands.
+    """
+    there = target.exists()
+    parent = target if there else target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name[:60]}.", suffix=".part", dir=parent))
     try:
         inner = draft / "new"
         inner.mkdir()
         yield inner
-        if target.exists():
-            os.rename(target, draft / "former")
-        os.rename(inner, target)
+        if not there:
+            os.rename(inner, target)
+            return
+        # without its description the folder is no model, so one that a kill leaves half replaced is recognised
+        (target / DESCRIPTION).unlink(missing_ok=True)
+        files = sorted(inner.iterdir(), key=lambda file: file.name == DESCRIPTION)
+        for path in target.iterdir():
+            if path != draft:
+                path.unlink()
+        for file in files:
+            os.replace(file, target / file.name)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -390,7 +403,10 @@ def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors; those that share their storage are written each for itself."""
     from safetensors.torch import save_file
 
+    file.touch()
+    mode = file.stat().st_mode  # safetensors lets nobody else read what it writes
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, file)
+    file.chmod(mode)
 
 
 def _without_pixels(picture: Mapping[str, Any], name: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
