@@ -73,6 +73,32 @@ def test_intervals_over_seeds_that_overlap_are_mentioned(tmp_path: Path, write_r
     assert group["rows"][0]["n"] == 2 and group["rows"][0]["posts"] is None
 
 
+def test_a_test_of_some_seeds_only_is_described_as_such(tmp_path: Path, write_run: Write) -> None:
+    write_run("a0", GOOD, seed=0)
+    write_run("a1", BAD, seed=1)
+    write_run("b1", GOOD[:11] + BAD[11:], seed=1, plugin="gmf")
+    report.write(tmp_path / "report", runs=list((tmp_path / "runs").glob("*/*/*")))
+    [group] = facts_of(tmp_path / "report")["overview"]
+    assert group["answers"][0][1] == "bert" and group["answers"][2][1] == "No"
+    assert "on the same posts and the 1 seed that both have, p" in group["answers"][2][2]
+    assert group["answers"][2][2].endswith(": there gmf is better")
+
+
+@pytest.mark.parametrize(("tower", "found"), [("bert-base", True), ("other", False)])
+def test_an_ablation_without_pictures_is_of_the_same_configuration(
+    tmp_path: Path, write_run: Write, tower: str, found: bool
+) -> None:
+    runs = [
+        write_run("full", GOOD, plugin="umt", model={"text": "bert-base"}, max_images=1),
+        write_run("part", BAD, plugin="umt", ablation="text_only", model={"text": tower, "fuse": "none"}),
+    ]
+    report.write(tmp_path / "report", runs=runs)
+    [group] = [each for each in facts_of(tmp_path / "report")["overview"] if each["rows"][0]["name"] == "umt"]
+    answer, basis = group["answers"][-1][1:]
+    assert (answer.endswith("lost"), "(umt text_only)" in basis) == (found, found)
+    assert found or answer == "Not measured"
+
+
 def test_learning_curves_are_means_over_seeds(tmp_path: Path, write_run: Write) -> None:
     for seed, scores in enumerate(((10, 20), (30, 60))):
         run = write_run(f"a{seed}", GOOD, seed=seed)

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mnerkit import registry
 from mnerkit.atomic_files import is_figure
 from mnerkit.errors import DataError
+from mnerkit.printable import counted
 from mnerkit.report.folders import Record, mapping
 from mnerkit.report.posts.answers import Library, file_of
+from mnerkit.report.tables.run_tables import options
 from mnerkit.report.tables.sweeps import LOSS, epochs
 from mnerkit.report.tables.tables import Figure, Filled
+from mnerkit.runs.run_folder import dotted
 from mnerkit.scoring.intervals import f1_interval
 
 # what is left out of a method, by the names that ablations have for its pictures
@@ -126,8 +130,12 @@ def _sure(best: Figure, other: Figure | None, names: Sequence[str]) -> tuple[str
     if test is None or other is None or best.against is None:
         return "Not tested", best.untested or "there are no predictions"
     p = "p < 0.001" if test.p_holm < 0.001 else f"p = {test.p_holm:.3f}"
-    basis = f"against {names[best.against]} on the same posts, {p}, corrected for all tests"
-    if test.mark != "better":
+    name, shared = names[best.against], len(best.values.keys() & other.values.keys())
+    seeds = f" and the {counted(shared, 'seed')} that both have" if shared < max(best.n, other.n) else ""
+    basis = f"against {name} on the same posts{seeds}, {p}, corrected for all tests"
+    if test.mark == "worse":
+        return "No", f"{basis}: there {name} is better"
+    if not test.mark:
         return "No", f"{basis}: the difference may be chance"
     if best.interval is None or other.interval is None:
         return "Yes, for this seed", f"{basis}; with another seed it may differ"
@@ -152,10 +160,19 @@ def _looks(
     for row in order:
         other = figures[row]
         [first, *_] = other.records
-        if first.plugin == record.plugin and first.ablation in WITHOUT_PICTURES and not record.ablation:
+        if first.ablation in WITHOUT_PICTURES and _is_ablation_of(first, record):
             change = _change(best.mean or 0.0, other.mean or 0.0)
             return change, f"trained without pictures ({names[row]}), {best.mean:.2f} to {other.mean:.2f}"
     return "Not measured", "it is for generated posts; elsewhere an ablation without pictures shows it"
+
+
+def _is_ablation_of(part: Record, full: Record) -> bool:
+    """Whether a run differs from another one only in what its ablation leaves out."""
+    if part.plugin != full.plugin or full.ablation or part.plugin not in registry.plugins():
+        return False
+    overrides = dotted(registry.get(part.plugin).ablations.get(part.ablation or "", {}))
+    one, other = options(part), options(full)
+    return all(one.get(key) == other.get(key) for key in (one.keys() | other.keys()) - overrides.keys())
 
 
 def _change(before: float, after: float) -> str:

@@ -192,7 +192,7 @@ def _nearest(variants: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, li
     """Runs of one configuration of each variant, the full method first."""
 
     def distance(one: list[Record], other: list[Record]) -> int:
-        a, b = (_options(records[0]) for records in (one, other))
+        a, b = (options(records[0]) for records in (one, other))
         return sum(a.get(key) != b.get(key) for key in a.keys() | b.keys())
 
     def to_others(full: list[Record]) -> int:
@@ -206,7 +206,7 @@ def _nearest(variants: Mapping[str, Mapping[str, list[Record]]]) -> dict[str, li
     return {"": full, **nearest}
 
 
-def _options(record: Record) -> dict[str, str]:
+def options(record: Record) -> dict[str, str]:
     """Every option that decides the result, but for seed and ablation."""
     options = dotted(deciding(record.settings))
     return {key: str(value) for key, value in options.items() if key not in ("seed", "ablation")}
