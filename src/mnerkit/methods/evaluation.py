@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
 
+from mnerkit.data.corpus.tags import counted, entities
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.options import Pictures
 from mnerkit.methods.method import Method
 from mnerkit.methods.prediction import Prediction, gather
 from mnerkit.methods.tagger import Tagger
 from mnerkit.scoring import probe_measures
+from mnerkit.scoring.reliability import reliability
 from mnerkit.towers.interface import Encoder
 
 
@@ -45,16 +47,20 @@ def scored(
     """Score a split.
 
     Returns:
-        The scores under the empty key and, for a generated corpus, those of clear and ambiguous entities under
-        `:image_use`; and the predictions, with traces of the attention if `image_use` needs them.
+        The scores under the empty key; under `:reliability` how right the scores of entities are, where the method
+        has scores; for a generated corpus, the scores of clear and ambiguous entities under `:image_use`; and the
+        predictions, with traces of the attention if `image_use` needs them.
     """
     # only generated corpora have ground truth about ambiguous entities
     tagger = method if isinstance(method, Tagger) and data.options.corpus == "probe" else None
     uses_pictures = bool(method.needs().views)
     method.tracing = ("attention",) if tagger is not None and uses_pictures else ()
+    method.scores_entities = method.can_score_entities
     predicted = predictions(trainer, method, data, split)
-    method.tracing = ()
+    method.tracing, method.scores_entities = (), False
     figures: dict[str, dict[str, Any]] = {"": method.figures(predicted)}
+    if isinstance(method, Tagger) and (found := reliability(_scored_entities(predicted))) is not None:
+        figures[":reliability"] = {**found, "calibrated": method.head.calibrated}
     if tagger is not None:
         figures[":image_use"] = (
             image_use(trainer, tagger, data, split, predicted) if uses_pictures else {"unseen": clarity(predicted)}
@@ -78,6 +84,16 @@ def image_use(
     if predicted and all(each is not None for each in attentions):
         figures["pointing"] = probe_measures.pointing([each.post for each in predicted], attentions)
     return figures
+
+
+def _scored_entities(predicted: Sequence[Prediction]) -> Iterator[tuple[float, bool]]:
+    """The score of each predicted entity that counts, and whether it is right."""
+    for each in predicted:
+        if each.probabilities is not None:
+            gold, spans = set(entities(each.gold)), entities(each.tags)
+            counts = set(counted(spans, each.ignored))
+            yield from ((p, span in gold) for span, p in zip(spans, each.probabilities, strict=True) if span in counts)
+            each.probabilities = None  # files of predictions hold what is scored
 
 
 def clarity(predicted: Sequence[Prediction]) -> dict[str, float]:

@@ -26,6 +26,20 @@ function groupBars(title, about, groups, others) {
   return [el("h3", {}, title), about ? el("p", { class: "ghost" }, about) : "", bars(entries, title)];
 }
 
+function reliabilityBars(run) {
+  const found = run.reliability;
+  if (!found) return "";
+  const share = (value) => (100 * value).toFixed(1) + " %";
+  const entries = found.bins.map(([low, score, right, count]) => ({
+    name: low.toFixed(1) + " to " + (low + 0.1).toFixed(1), mean: 100 * right, other: 100 * score,
+    said: [el("b", {}, share(right)), " · " + share(score), el("small", {}, plural(count, "entity", "entities"))],
+  }));
+  return [el("h3", {}, "Reliability of scores"),
+    el("p", { class: "ghost" }, "Predicted entities by their score. The broad bar is the share that is right, the narrow one the mean score: of scores that can be taken at their word both are alike. On average they are "
+      + (100 * found.error).toFixed(1) + " points apart (expected calibration error)." + (found.calibrated ? "" : " These scores come from distances and are no probabilities.")),
+    bars(entries, "Reliability of scores")];
+}
+
 function breakdown() {
   const known = facts.runs.map((run, place) => [run, place]).filter(([run]) => run.groups);
   if (!known.length) return heading("Breakdown", el("p", {}, "None of the runs has predictions."));
@@ -47,5 +61,6 @@ function breakdown() {
   }), "F1 by type"),
   groupBars("F1 by length", "", run.groups.length, other && other.groups.length),
   training ? groupBars("F1 by frequency in training posts", "How often training posts of the corpus have an entity with the same words and type. A wrong prediction counts among those that its own words and type belong to.", training, other && other.groups.training) : "",
+  reliabilityBars(run),
   run.confusion ? confusionTable(run) : ""];
 }

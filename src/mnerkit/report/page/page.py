@@ -206,6 +206,8 @@ def _run(record: Record, library: Library, training: Mapping[PostSet, Training])
         },
     }
     split = predicted_split(record)
+    if split:
+        content["reliability"] = _reliability(mapping(record.metrics.get(f"{split}:reliability")))
     if record.splits():
         content["split"] = record.splits()[0]
         content["interval"] = interval_over_posts([record], record.splits()[0], library)
@@ -218,6 +220,14 @@ def _run(record: Record, library: Library, training: Mapping[PostSet, Training])
                 matrix = posts.confusion(file_of(record.path, split), posts.types)
                 content["confusion"] = [split, posts.types, matrix.tolist()]
     return content
+
+
+def _reliability(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `mnerkit.scoring.reliability` measured, as far as it is what that writes; else None."""
+    bins = [row for row in sequence(found.get("bins")) if len(sequence(row)) == 4 and all(map(is_figure, row))]
+    if not bins or not is_figure(found.get("error")):
+        return None
+    return {"bins": bins, "error": found["error"], "calibrated": found.get("calibrated") is not False}
 
 
 def signature(record: Record) -> list[tuple[str, str]]:
