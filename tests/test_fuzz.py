@@ -18,17 +18,23 @@ import pytest
 import torch
 
 from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.data.corpus.dataset_folders import rows
 from mnerkit.data.corpus.readers import read_posts
 from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.data.pictures.crops import read_dict
 from mnerkit.data.pictures.voc import read_voc
-from mnerkit.errors import MOST_LETTERS, DataError, MnerkitError, TowerError, UsageError
+from mnerkit.demo.forms import read_form
+from mnerkit.errors import MOST_LETTERS, CheckpointError, DataError, MnerkitError, TowerError, UsageError
+from mnerkit.methods import model_folder
+from mnerkit.methods.heads import head_options
 from mnerkit.plain_yaml import read_yaml
 from mnerkit.reproduce.experiments.printed import _lines
 from mnerkit.runs.config.config_file import read_file
 from mnerkit.scoring.comparison import by_post, read_answers
 from mnerkit.scoring.scored_images import read_scored_images
 from mnerkit.strict_json import loads, number
+from mnerkit.towers.hub import config_from_dict
+from mnerkit.towers.text.pieces import PieceReader
 from mnerkit.towers.vision.resnet_files import read_resnet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -236,3 +242,40 @@ def test_a_message_has_no_more_letters_than_a_person_reads() -> None:
     assert len(text) < MOST_LETTERS + 100
     assert text.startswith("--seed 777") and text.endswith("7 is wrong.\nGive a number.")
     assert str(DataError("short")) == "short"
+
+
+def test_a_form_whose_fields_are_not_set_off_as_they_should_be_is_refused() -> None:
+    kind, field = "multipart/form-data; boundary=xx", b'Content-Disposition: form-data; name="text"'
+    end = b"\r\n\r\nAnn\r\n--xx--"
+    assert [(part.name, part.content) for part in read_form(b"--xx\r\n" + field + end + b"\r\n--xx", kind)] == [
+        ("text", b"Ann")
+    ]
+    for head in (b"--xxy\r\n" + field, b"--xx\r\n" + field[:-1] + b'\r\n"', b"--xx\r\n" + field + b"\r\n" + field):
+        with pytest.raises(DataError, match="damaged, or has no name"):
+            read_form(head + end, kind)
+
+
+def test_damaged_files_of_a_saved_model_are_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(b'{"a": "\xff"}')
+    files = model_folder._Files(tmp_path, {path.name: model_folder._digest(path)})
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is damaged: 'utf-8'"):
+        files.text(path.name)
+    with pytest.raises(TowerError, match="not a tokenizer"):
+        PieceReader("[" * 100_000, None)
+    with pytest.raises(UsageError, match="no head is called"):
+        head_options(["crf"])  # type: ignore[arg-type]
+    with pytest.raises(TowerError, match="architecture 'bert'"):
+        config_from_dict({"model_type": "bert", "use_cache": "a"})
+
+
+def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"tokens": [["Ann", "Lee"]], "tags": [["O", "O"]]}).save_to_disk(tmp_path / "train")
+    (path,) = (tmp_path / "train").glob("*.arrow")
+    whole, offsets = path.read_bytes(), b"".join(place.to_bytes(4, "little") for place in (0, 3, 6))
+    assert offsets in whole
+    path.write_bytes(whole.replace(offsets, offsets[:8] + (1 << 30).to_bytes(4, "little")))
+    with pytest.raises(DataError, match="no data set that can be read"):
+        list(rows(tmp_path / "train", None))

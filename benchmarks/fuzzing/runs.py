@@ -22,6 +22,7 @@ from mnerkit.reproduce.run_archive import RunArchive
 from mnerkit.runs import figure_file
 from mnerkit.runs.prediction_file import Progress, output
 from mnerkit.runs.run import Run
+from mnerkit.scoring.post_sets import PostSets
 from mnerkit.scoring.scored_images import read_scored_images
 
 # ------------------------------------------------------------------ predictions
@@ -56,9 +57,33 @@ def read_predictions(path: Path) -> Any:
     return len(rows), found
 
 
+def read_post_set(path: Path) -> Any:
+    """By the reader of many systems' predictions; posts may come twice there."""
+    posts = PostSets().add_file(path)
+    return [
+        (
+            post.id,
+            list(post.words),
+            sorted((span.start, span.end, span.type) for span in post.gold),
+            len(predicted),
+        )
+        for post, predicted in zip(posts.posts, posts.predicted(path), strict=True)
+    ]
+
+
+def plain_post_set(path: Path) -> Any:
+    return [(key[1], *rest) for key, rest in plain_answers(path)]
+
+
 def plain_predictions(path: Path) -> Any:
+    rows = plain_answers(path)
+    assert len(dict(rows)) == len(rows)
+    return len(rows), dict(rows)
+
+
+def plain_answers(path: Path) -> list[Any]:
     rows = [loads(line) for line in text_of(path).removesuffix("\n").split("\n")]
-    found = {}
+    found = []
     for row in rows:
         ignored = set(map(whole, row.get("ignored", ())))
         kept = [(whole(each["start"]), whole(each["end"]), text(each["type"])) for each in row["entities"]]
@@ -67,9 +92,8 @@ def plain_predictions(path: Path) -> Any:
         assert all(0 <= start < end <= len(row["words"]) for start, end, _ in [*gold, *kept])
         episode = row.get("episode")
         key = (-1 if episode is None else whole(episode), text(row["id"]))
-        assert key not in found
-        found[key] = (list(map(text, row["words"])), gold, len(kept))
-    return len(rows), found
+        found.append((key, (list(map(text, row["words"])), gold, len(kept))))
+    return found
 
 
 def scored(draw: Random) -> bytes:
@@ -364,6 +388,7 @@ PARTS = {".out.jsonl.part": b"x" * 50}
 
 READERS = (
     Reader("predictions", "predictions.test.jsonl", "json lines", predictions, read_predictions, plain_predictions),
+    Reader("predictions of many systems", "a.jsonl", "json lines", predictions, read_post_set, plain_post_set),
     Reader("scored pictures", "predictions.test.jsonl", "json lines", scored, read_scored, plain_scored),
     Reader("metrics", "metrics.json", "json", metrics, read_run_folder, plain_run_folder, beside=RUN),
     Reader("environment", "env.json", "json", env, read_run_folder, plain_run_folder, beside=RUN),

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from fuzzing import annotation_tools, configs, foreign, pictures, posts, released, runs, weights
+from fuzzing import (
+    annotation_tools,
+    caches,
+    configs,
+    data_sets,
+    foreign,
+    forms,
+    pictures,
+    posts,
+    released,
+    runs,
+    saved_models,
+    weights,
+)
 
 READERS = (
     *posts.READERS,
@@ -13,4 +26,8 @@ READERS = (
     *weights.READERS,
     *released.READERS,
     *foreign.READERS,
+    *saved_models.READERS,
+    *caches.READERS,
+    *forms.READERS,
+    *data_sets.READERS,
 )

@@ -9,7 +9,10 @@ from mnerkit.errors import DataError
 
 MOST_PARTS = 20
 _BOUNDARY = re.compile(r"""multipart/form-data\s*;\s*boundary=("?)([\w'()+,./:=? -]{1,70})\1\s*""", re.IGNORECASE)
-_NAME = re.compile(rb"""^content-disposition:\s*form-data\s*;.*?\bname="([^"]*)\"""", re.IGNORECASE | re.MULTILINE)
+_NAME = re.compile(
+    rb"""content-disposition:\s*form-data\s*;\s*name="([^"]*)"(?:\s*;\s*filename\*?=(?:"[^"]*"|[^";\s]+))*\s*""",
+    re.IGNORECASE,
+)
 _MOST_HEAD = 4_000  # bytes; names of files are the longest part
 
 
@@ -32,14 +35,19 @@ def read_form(body: bytes, content_type: str) -> list[Part]:
         raise DataError("expected a form (multipart/form-data).")
     line = b"\r\n--" + found[2].encode()
     _, *parts = (b"\r\n" + body).split(line, MOST_PARTS + 1)
-    if not parts or not parts[-1].startswith(b"--"):
-        raise DataError(f"the form is damaged, or has more than {MOST_PARTS} fields.")
-    return [_part(part) for part in parts[:-1]]
+    fields: list[Part] = []
+    for part in parts:
+        if part.startswith(b"--"):  # what follows the last boundary is no part of the form
+            return fields
+        fields.append(_part(part))
+    raise DataError(f"the form is damaged, or has more than {MOST_PARTS} fields.")
 
 
 def _part(part: bytes) -> Part:
     head, empty_line, content = part.partition(b"\r\n\r\n")
-    name = _NAME.search(head.lstrip()) if len(head) <= _MOST_HEAD else None
-    if name is None or not empty_line:
-        raise DataError("a field of the form has no name.")
+    rest_of_boundary, *lines = head[:_MOST_HEAD].split(b"\r\n")
+    disposition = [line for line in lines if line[:20].lower() == b"content-disposition:"]
+    name = _NAME.fullmatch(disposition[0]) if len(disposition) == 1 else None
+    if name is None or not empty_line or rest_of_boundary.strip(b" \t") or len(head) > _MOST_HEAD:
+        raise DataError("a field of the form is damaged, or has no name.")
     return Part(name[1].decode(errors="replace"), content)

@@ -197,7 +197,10 @@ class _Files:
         if not TOKENIZER.fullmatch(name):
             raise CheckpointError(f"{self.folder}: {shown(name)} is no name of a tokenizer's file")
         self._check(name, MAX_TEXT)
-        return (self.folder / name).read_text(encoding="utf-8")
+        try:
+            return (self.folder / name).read_text(encoding="utf-8")
+        except ValueError as problem:
+            raise CheckpointError(f"{self.folder / name} is damaged: {shown(problem, 120)}") from None
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         from safetensors import SafetensorError, safe_open

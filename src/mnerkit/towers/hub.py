@@ -113,7 +113,7 @@ def config_from_dict(architecture: dict[str, Any]) -> Any:
 
     try:
         return AutoConfig.for_model(**architecture)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # transformers checks values with classes of its own
         raise TowerError(f"architecture {architecture.get('model_type')!r}: {_first_line(error)}") from None
 
 

@@ -73,6 +73,7 @@ def rows(path: Path, notes: RecordNotes | None) -> Iterator[tuple[str, int, dict
     library = _library(str(path))
     try:
         data = _opened(library, path)
+        data.data.validate(full=True)  # offsets of a damaged file would lead out of its memory
         names = {key: labels for key, feature in data.features.items() if (labels := _names(feature))}
         pictures = [key for key, feature in data.features.items() if _is_picture(library, feature)]
         for key in pictures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mnerkit.errors import UsageError, did_you_mean
+from mnerkit.errors import UsageError, did_you_mean, shown
 
 if TYPE_CHECKING:
     from mnerkit.methods.heads.head import Head
@@ -45,7 +45,7 @@ def head_options(name: str) -> type[HeadOptions]:
 
 
 def _named(name: str, table: dict[str, str]) -> Any:
-    if name not in table:
-        raise UsageError(f"no head is called {name!r}; there are {', '.join(table)}.{did_you_mean(name, table)}")
+    if not isinstance(name, str) or name not in table:
+        raise UsageError(f"no head is called {shown(name)!r}; there are {', '.join(table)}.{did_you_mean(name, table)}")
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)

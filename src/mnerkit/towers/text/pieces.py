@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,8 +89,9 @@ class PieceReader:
         self._tokenizer.no_padding()
         self.vocabulary = self._tokenizer.get_vocab_size()
         self._unknown_name = unknown
-        self._frame = self._find_frame()
-        self._unknown = self._find_unknown(unknown)
+        with _panics_refused():
+            self._frame = self._find_frame()
+            self._unknown = self._find_unknown(unknown)
         # only from here on: finding the frame needs special pieces, words of a tweet must not become any
         self._tokenizer.encode_special_tokens = True
         if max_tokens < 8:
@@ -309,6 +311,21 @@ def _tokenizer_of(source: str) -> Any:
         raise TowerError(f"not a tokenizer.json: {first_line(error)}") from None
 
 
+@contextmanager
+def _panics_refused() -> Iterator[None]:
+    """Refuse a tokenizer that can be read and not used; the Rust side panics, which is no `Exception`.
+
+    Raises:
+        TowerError: with the reason.
+    """
+    try:
+        yield
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":
+            raise
+        raise TowerError(f"the tokenizer can't be used: {first_line(panic)}") from None
+
+
 def _around(code: Encoding | Coded, segments: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Special pieces before, between and after the segments of an encoding."""
     parts, start = [], 0
@@ -332,7 +349,7 @@ def _with_prefix_space(source: str) -> str:
     """
     try:
         settings = json.loads(source)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TowerError(f"not a tokenizer.json: {error}") from None
     pre_tokenizer = settings.get("pre_tokenizer") or {} if isinstance(settings, dict) else {}
     if pre_tokenizer.get("type") != "ByteLevel" or pre_tokenizer.get("add_prefix_space"):
