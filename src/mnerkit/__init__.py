@@ -57,6 +57,7 @@ def load(ckpt: str | Path | Run, tower_dir: str | None = None, revision: str | N
 
     Raises:
         CheckpointError: it is none of these, or damaged.
+        UsageError: a revision of what is not on the hub.
         TowerError: a frozen tower's weights can't be had.
 
     Examples:
@@ -66,7 +67,11 @@ def load(ckpt: str | Path | Run, tower_dir: str | None = None, revision: str | N
         >>> answers[0]["id"], answers[0]["words"]
         ('7', ['Kevin', 'Durant', 'leaves', 'Oklahoma'])
     """
+    from mnerkit.errors import UsageError, shown
+    from mnerkit.methods.model_hub import is_hub_name
     from mnerkit.methods.predictor import Predictor
 
     name = str(getattr(ckpt, "path", ckpt))
+    if revision is not None and not is_hub_name(name):
+        raise UsageError(f"a revision is for a name on the hub, and {shown(name)} is none")
     return Predictor.from_checkpoint(name if revision is None else f"{name}@{revision}", tower_dir)

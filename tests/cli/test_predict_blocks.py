@@ -85,7 +85,7 @@ def test_blocks_of_any_size_give_the_same_bytes_and_skipped_lines_keep_their_pla
     broken, odd, twice, bytes_, long = found[13:18]
     assert broken == {"line": 15, "error": broken["error"]} and broken["error"].startswith("neither JSON")
     assert odd["id"] == "16" and "entities" in odd
-    assert twice == {"id": "twice", "line": 17, "error": "'words' must be a list of strings."}
+    assert twice == {"id": "twice", "line": 17, "error": "'words' must be a list of strings, found str: no list."}
     assert (bytes_["line"], bytes_["error"][:9]) == (18, "not UTF-8")
     assert long == {"line": 19, "error": "the line is longer than 1048576 bytes."}
     assert [row["id"] for row in found[18:]] == [f"p{number}" for number in range(13, 24)]
@@ -177,7 +177,7 @@ def test_a_bad_line_stops_and_leaves_what_is_finished(
     target.unlink()
     assert main([*begin, "--resume", "--on_bad_line", "skip"]) == 0
     shown = capsys.readouterr()
-    assert shown.out == f"4111 posts -> {target}\n"
+    assert shown.out == f"4,111 posts -> {target}\n"
     assert f"1 lines can't be read; their places hold the error. The first: {source}:4111: neither" in shown.err
     assert rows(target)[4110]["line"] == 4111
 

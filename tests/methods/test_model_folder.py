@@ -165,6 +165,8 @@ def test_a_folder_that_is_there_stays_itself(saved: Path, tmp_path: Path, monkey
     files = sorted(path.name for path in saved.iterdir())
     assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == files and (tmp_path / "link").is_symlink()
     assert mnerkit.load(tmp_path / "link").types == predictor.types
+    with pytest.raises(UsageError, match="a revision is for a name on the hub"):
+        mnerkit.load(tmp_path / "link", revision="main")
 
 
 def test_whoever_may_read_the_description_may_read_the_weights(saved: Path) -> None:

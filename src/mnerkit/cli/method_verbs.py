@@ -25,7 +25,7 @@ from mnerkit.cli.runs_compare import text
 from mnerkit.errors import DataError, Stopped, UsageError, did_you_mean
 from mnerkit.methods.options import TaggerOptions, TowerOptions
 from mnerkit.options import declared
-from mnerkit.printable import complain, show
+from mnerkit.printable import complain, counted, show
 from mnerkit.runs.config import configuration
 from mnerkit.runs.config.configuration import SECTIONS, Configuration
 from mnerkit.runs.config.options import TrainerOptions
@@ -257,7 +257,7 @@ def _predict(options: argparse.Namespace) -> int:
     for remark in remarks:
         complain(remark)
     # where the posts go to standard output, nothing else does
-    show(f"{count} posts -> {target}", to=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
+    show(f"{counted(count, 'post')} -> {target}", to=sys.stderr if target in ("-", "/dev/stdout") else sys.stdout)
     return 0
 
 

@@ -25,7 +25,7 @@ SIZES = ("shrunk", "full")  # of the towers of a rehearsal
 FOLDERS = {
     "out": "where all is written (default: runs/reproduce/<profile>)",
     "keep": "runs that DIR holds are not run again, and finished ones join it: small files without weights and words",
-    "experiments": "folder of the experiments (default: experiments of the working folder, else the installed ones)",
+    "experiments": "folder of the experiments (default: of the working folder if it has profiles, else as installed)",
 }
 ABOUT = """Run the experiments of the papers' tables and figures, and put our figures beside the printed ones.
 

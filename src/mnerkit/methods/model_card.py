@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SPLITS = ("dev", "test")
 _SHOWN = {"f1": "F1", "precision": "precision", "recall": "recall", "f1_strict": "F1, strict"}
-# of the protocol, what other rows say
-_SAID = ("corpus", "variant", "release", "digest", "types")
+# keys of the protocol that have rows of their own
+_OWN_ROWS = ("corpus", "variant", "release", "digest", "types")
 
 
 class Scores(Content):
@@ -204,7 +204,7 @@ def _facts(model: Description, scores: Scores, weights: int) -> Iterator[tuple[s
         if protocol.get(key):
             yield f"{key} of the corpus", protocol[key]
     for key, value in protocol.items():
-        if key not in _SAID and value is not None and not isinstance(value, dict):
+        if key not in _OWN_ROWS and value is not None and not isinstance(value, dict):
             text = ", ".join(map(str, value)) if isinstance(value, list) else value
             yield key.replace("_", " "), ("yes" if text else "no") if isinstance(text, bool) else text
     yield "seed", model.config.seed

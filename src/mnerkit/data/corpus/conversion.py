@@ -14,7 +14,7 @@ from mnerkit.data.corpus.catalogue import CORPORA, Place
 from mnerkit.data.corpus.corpus import Corpus, CorpusReading, load_corpus
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.errors import DataError, UsageError, did_you_mean, shown
-from mnerkit.printable import show
+from mnerkit.printable import counted, show
 
 
 class Form(NamedTuple):
@@ -101,7 +101,7 @@ def convert(
         report(f"files of {name} hold words and tags: ids, pictures and captions were left out")
     written = {split: target if file else target / path.name for split, path in files.items()}
     for split, path in written.items():
-        report(f"wrote {path} ({len(source.splits[split]):,} posts)")
+        report(f"wrote {path} ({counted(len(source.splits[split]), 'post')})")
     return list(written.values())
 
 
