@@ -86,7 +86,7 @@ def tower_from_state(state: dict[str, Any], tower_dir: str | Path | None = None)
         raise CheckpointError(f"unknown tower {state.get('family')!r} in the checkpoint; known: {', '.join(families)}")
     try:
         tower = make(state, tower_dir)
-    except (KeyError, TypeError, AttributeError) as problem:
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
         name = f"tower {state['spec']} ({state['family']})"
         raise CheckpointError(f"the checkpoint does not describe {name} as it should: {problem!r:.200}") from problem
     tower.spec, tower.options = state["spec"], dict(state["options"])
