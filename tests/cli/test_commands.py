@@ -112,7 +112,7 @@ def test_the_help_of_a_method_shows_what_a_plain_run_takes_beside_its_class(caps
         (["draw", "adjacency", "--ckpt_path", "x", "--out", "y", "--data.limit", "3"], 1, "no checkpoint x"),
         (["draw", "cases", "absent", "--out", "x.html"], 1, "no predictions.test.jsonl"),
         (["draw", "cases", "absent", "--out", "x.html", "--difer"], 2, "Did you mean '--differ'?"),
-        (["fit", "--plugin", "bert", "--logger", "tensorboard"], 2, "loggers: csv"),
+        (["fit", "--plugin", "bert", "--logger", "tensorbord"], 2, "Did you mean 'tensorboard'? Loggers: csv"),
         (["fit", "--plugin", "bert", "--name", "../x"], 2, "plain folder name"),
     ],
 )
