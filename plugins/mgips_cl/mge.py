@@ -207,7 +207,8 @@ class Mge(nn.Module):
         o = self.options
         if o.use_row and o.use_col:
             return (row + column) * value
-        return (row if o.use_row else column if o.use_col else torch.zeros_like(row)) * value
+        # those left out still have a gradient, zero: a weight without one stops distributed training
+        return (row * float(o.use_row) + column * float(o.use_col)) * value
 
     def _of_image(
         self, maps: Sequence[nn.Linear], image: Tensor, mask: Tensor, text: Tensor, like: Tensor, to: Tensor
