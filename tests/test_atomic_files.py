@@ -320,6 +320,16 @@ GROWING = {
     ("reproduce/executors/tasks.py", "open"),
     ("runs/prediction_file.py", "replace"),
     ("towers/vision/box_file.py", "open"),
+    ("data/pictures/picture_cache.py", "open"),
+}
+# of folders that are filled under another name and renamed when they are whole, and temporary ones
+FOLDERS = {
+    ("data/corpus/conversion.py", "rename"),
+    ("data/corpus/conversion.py", "write_text"),
+    ("data/corpus/dataset_folders.py", "rename"),
+    ("methods/model_folder.py", "rename"),
+    ("methods/model_folder.py", "replace"),
+    ("towers/text/slow_tokenizer.py", "write_bytes"),
 }
 
 
@@ -340,4 +350,4 @@ def test_all_files_are_written_in_one_place() -> None:
             of_path = name in ("write_text", "write_bytes") and isinstance(function, ast.Attribute)
             if opens or renames or of_path or name in ("mkstemp", "NamedTemporaryFile"):
                 found.add((path.relative_to(SOURCES).as_posix(), name))
-    assert {place for place in found if place[0] != "atomic_files.py"} == GROWING
+    assert {place for place in found if place[0] != "atomic_files.py"} == GROWING | FOLDERS

@@ -129,7 +129,7 @@ def test_a_call_that_was_killed_is_continued_by_the_same_call_to_the_same_result
         ({"ablation": "no_cas"}, "Did you mean 'no_csa'?"),
         ({"config": "twitter2017-gfm"}, "--config twitter2017-gfm: no such file"),
         ({"name": "../a"}, "must be a plain folder name"),
-        ({"logger": "tensorboard"}, "no logger 'tensorboard'"),
+        ({"logger": "mlflow"}, "no logger 'mlflow'"),
     ],
 )
 def test_a_mistake_is_an_error_of_one_line_and_leaves_no_run(given: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -67,4 +67,4 @@ def _table(predicted: Sequence[Prediction]) -> str:
 
 
 def _code(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    return "\n".join(f"    {line}" for line in text.split("\n"))

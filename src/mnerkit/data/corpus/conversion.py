@@ -13,7 +13,7 @@ from mnerkit.atomic_files import writing_to
 from mnerkit.data.corpus.catalogue import CORPORA, Place
 from mnerkit.data.corpus.corpus import Corpus, CorpusReading, load_corpus
 from mnerkit.data.corpus.post import ImageRef, Post
-from mnerkit.errors import DataError, UsageError, did_you_mean, shown
+from mnerkit.errors import DataError, UsageError, did_you_mean, first_line, shown
 from mnerkit.printable import counted, show
 
 
@@ -189,7 +189,7 @@ def _check_equal(source: Corpus, place: Place, form: str) -> None:
         try:
             read = iter(list(reading.completed(reading.posts(split))))
         except DataError as problem:
-            fault = f"it would not be read again ({str(problem).splitlines()[0].removeprefix(str(place.folder))})"
+            fault = f"it would not be read again ({first_line(problem).removeprefix(str(place.folder))})"
         for post in posts:
             copy = None if fault else next(read, None)
             fault = fault or _difference(post, copy, FORMS[form].whole)
