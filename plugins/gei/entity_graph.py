@@ -36,7 +36,6 @@ class EntityGraph:
         actor_mask: (B, N) bool, real entities; without entity nodes `inside`.
         fused: (B, N, 1) bool, actors with a visual node to attend to.
         attended: (B, k, 1) bool, visual nodes with an actor that attends to them.
-
     """
 
     def __init__(
@@ -58,6 +57,10 @@ class EntityGraph:
         self.actor_mask = self._entity_mask() if entities else self.inside
         self.fused = (self.actor_mask & visual_mask.any(1, keepdim=True)).unsqueeze(-1)
         self.attended = (visual_mask & self.actor_mask.any(1, keepdim=True)).unsqueeze(-1)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Load what a backend needs; matrix products need nothing."""
         self._masks: dict[Relation, KeyMask] = {}
 
     def _entity_mask(self) -> Tensor:
@@ -111,18 +114,9 @@ class DglEntityGraph(EntityGraph):
 
     Values and gradients equal those of `EntityGraph`, except that the gradient of a tied maximum goes to one of the
     tied tokens. Rows of padding, which nothing reads, attend to nothing here.
-
     """
 
-    def __init__(
-        self,
-        token_mask: Tensor,
-        visual_mask: Tensor,
-        owner: Tensor,
-        entities: bool = True,
-        count: int | None = None,
-    ) -> None:
-        super().__init__(token_mask, visual_mask, owner, entities, count)
+    def _prepare(self) -> None:
         self._dgl = load_dgl()
         self._joined: dict[str, tuple[Any, tuple[Tensor, Tensor, Tensor]]] = {}
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mnerkit.atomic_files import write_text
 from mnerkit.cli.arguments import Parser, below, out_file, positive, share, with_verbs
 from mnerkit.data.corpus.catalogue import CORPORA, find_corpus
-from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION, FORMS, SPLITS
+from mnerkit.data.corpus.conversion import FORMS
+from mnerkit.data.corpus.corpus_files import BOX_FORMAT, BOX_VERSION, SPLITS
 from mnerkit.data.options import EpisodeOptions
 from mnerkit.data.pictures.noun_phrases import MOST_PHRASES, TYPE_PROMPTS
 from mnerkit.errors import UsageError
@@ -63,7 +64,7 @@ Write a corpus, or one file of posts, in another form. What is written is read b
 a form that can't hold a post is refused. OUT must not exist; pictures are not copied, OUT/images is a link to them.
 
 forms (--to):
-""" + "\n".join(f"  {name:<14}{about}" for name, about in FORMS.items())
+""" + "\n".join(f"  {name:<14}{form.about}" for name, form in FORMS.items())
 
 
 def main(argv: list[str]) -> int:

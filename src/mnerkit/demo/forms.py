@@ -30,10 +30,10 @@ def read_form(body: bytes, content_type: str) -> list[Part]:
     Raises:
         DataError: not a form of this kind, or a damaged one.
     """
-    found = _BOUNDARY.fullmatch(content_type)
-    if found is None:
+    boundary = _BOUNDARY.fullmatch(content_type)
+    if boundary is None:
         raise DataError("expected a form (multipart/form-data).")
-    line = b"\r\n--" + found[2].encode()
+    line = b"\r\n--" + boundary[2].encode()
     _, *parts = (b"\r\n" + body).split(line, MOST_PARTS + 1)
     fields: list[Part] = []
     for part in parts:

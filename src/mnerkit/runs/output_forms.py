@@ -28,7 +28,7 @@ class OutputForm:
 
     Attributes:
         name: as `--output_format` takes it.
-        suffixes: of files that have this form unless another is asked for.
+        suffixes: of files that have this form unless another is requested.
         write: the text of a block: its records, the entity types, and whether it is the first.
         printable: makes the text safe for a terminal.
     """
@@ -91,15 +91,15 @@ FORMS = {
 }
 
 
-def output_form(target: str, asked: str | None) -> OutputForm:
-    """The form of an output: what was asked for, else by the file's name, else JSON lines.
+def output_form(target: str, requested: str | None) -> OutputForm:
+    """The form of an output: the requested one, else by the file's name, else JSON lines.
 
     Raises:
         UsageError: no such form.
     """
-    if asked is not None:
-        if asked not in FORMS:
-            raise UsageError(f"output format {asked!r}: give one of {', '.join(FORMS)}")
-        return FORMS[asked]
+    if requested is not None:
+        if requested not in FORMS:
+            raise UsageError(f"output format {requested!r}: give one of {', '.join(FORMS)}")
+        return FORMS[requested]
     suffix = Path(target).suffix.lower()
     return next((form for form in FORMS.values() if suffix in form.suffixes), FORMS["jsonl"])

@@ -186,6 +186,12 @@ def predict_text(
 def text_post(text: str, pictures: Sequence[ImageRef], notes: RecordNotes, characters: bool = False) -> Post:
     """The post of a text that a person typed.
 
+    Args:
+        text: the text.
+        pictures: its pictures.
+        notes: takes remarks on how it was read.
+        characters: whether scripts without blanks are cut into characters.
+
     Raises:
         DataError: the text has no words.
     """

@@ -21,11 +21,13 @@ class Form(NamedTuple):
     """A form of annotation files.
 
     Attributes:
+        about: what it holds, for the help.
         suffixes: of its files; the first is that of a folder's files.
         text: the lines that are written for posts.
         whole: whether it holds ids and pictures.
     """
 
+    about: str
     suffixes: tuple[str, ...]
     text: Callable[[Sequence[Post]], Iterator[str]]
     whole: bool = True
@@ -166,10 +168,16 @@ def _rows(post: Post, separator: str) -> Iterator[str]:
 
 
 FORMS = {
-    "jsonl": Form((".jsonl", ".json"), _records),
-    "hf": Form((".jsonl",), lambda posts: _records(posts, "tokens", "ner_tags")),
-    "imgid": Form((".txt",), _imgid),
-    "conll": Form((".conll", ".bio", ".tsv"), _columns, whole=False),
+    "jsonl": Form("records, a post a line: words, tags, pictures, captions", (".jsonl", ".json"), _records),
+    "hf": Form(
+        "the same with tokens and ner_tags, as the Hugging Face library `datasets` has them",
+        (".jsonl",),
+        lambda posts: _records(posts, "tokens", "ner_tags"),
+    ),
+    "imgid": Form("IMGID: lines and word<TAB>tag, for posts with one picture each", (".txt",), _imgid),
+    "conll": Form(
+        "words and tags alone, with blank lines between posts", (".conll", ".bio", ".tsv"), _columns, whole=False
+    ),
 }
 
 

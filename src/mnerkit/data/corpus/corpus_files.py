@@ -24,13 +24,6 @@ OTHER_SUFFIXES = (
     ".conllu",
     ".ndjson",
 )  # of the same contents from other tools
-# what `mnerkit data convert` writes
-FORMS = {
-    "jsonl": "records, a post a line: words, tags, pictures, captions",
-    "hf": "the same with tokens and ner_tags, as the Hugging Face library `datasets` has them",
-    "imgid": "IMGID: lines and word<TAB>tag, for posts with one picture each",
-    "conll": "words and tags alone, with blank lines between posts",
-}
 BOX_FORMAT, BOX_VERSION = "mnerkit-boxes", 1  # of a file of objects in the pictures (`pictures.boxes`)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
