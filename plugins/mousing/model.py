@@ -26,10 +26,11 @@ from mnerkit.nn.graph import (
 )
 from mnerkit.nn.graph_backends import gather_over, load_dgl
 from mnerkit.towers.interface import Encoder, TextTower, VisionTower, WordStates
+from mnerkit_plugins.mousing.gradient_share import Balanced
 from mnerkit_plugins.mousing.intervention import environments, seeds_of
 from mnerkit_plugins.mousing.nodes import ImageNodes, WordNodes
 from mnerkit_plugins.mousing.options import MousingOptions
-from mnerkit_plugins.mousing.similarity import MultiViewSimilarity
+from mnerkit_plugins.mousing.similarity import MultiViewSimilarity, mean_pair_cosine
 
 
 def separation(
@@ -146,8 +147,8 @@ class MousingEncoder(Encoder):
             words: R, the first nodes, which alone are wanted after Eq. 8; default: all nodes, and all of A'.
 
         Returns:
-            Its graph's nodes (B, L, d), A' (B, R, L), or (B, L, L) where a later layer needs all of it, and the first
-            nodes after Eq. 8 (B, R, d).
+            Its graph's nodes (B, L, d) for Eq. 13, A' (B, R, L), or (B, L, L) where a later layer needs all of it, and
+            the first nodes after Eq. 8 (B, R, d).
         """
         o, network = self.options, number % len(self.generate)
         words = x.shape[1] if words is None else words
@@ -158,6 +159,9 @@ class MousingEncoder(Encoder):
             edges = pair_mask(mask) if adjacency.requires_grad else adjacency > 0
             weights = normalise_adjacency(adjacency, mask, o.adj_norm)
             generated = self.generate[network](x, weights, gather_over(edges, o.graph), real)  # Eq. 4
+        separated = generated
+        if o.balance == "gradients" and generated.requires_grad:
+            generated, separated = Balanced.apply(generated, 1 / o.trade_off - 1)
         layers = self.update[network % len(self.update)]
         assert isinstance(layers, nn.ModuleList)  # for the type checker
         # degrees on both sides of an edge, and lists of edges, are those of the whole graph
@@ -171,7 +175,7 @@ class MousingEncoder(Encoder):
             weights, edges = self.weights(updated[:, : rows[depth]], adjacency, mask)
             targets = real_words if rows[depth] == words else real
             state = layer(state, weights, gather_over(edges, o.graph), real, targets)  # Eq. 8
-        return generated, updated, state[:, :words]
+        return separated, updated, state[:, :words]
 
     def final(self, state: Tensor) -> Tensor:
         """Eq. 9: r = F_M(x), or x + F_M(x), (..., d)."""
@@ -202,6 +206,9 @@ class MousingEncoder(Encoder):
         blocks = BLOCKS if self.image is not None else BLOCKS[:1]
         density = edge_density(adjacency.detach(), mask, is_image)
         encoded = WordStates(states, losses, logged={f"density_{name}": density[name] for name in blocks})
+        if self.training:
+            cosines = {"word_cosine_before": x[:, :count], "word_cosine_after": states.detach()}
+            encoded.logged |= {name: mean_pair_cosine(each, mask[:, :count]) for name, each in cosines.items()}
         if not trace:
             return encoded
         updated_graphs = torch.stack([updated.detach() for _, updated, _ in results], dim=1)  # (B, E, L, L)

@@ -102,6 +102,19 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
         10.0, "the divergence counts up to this many nats; null: unbounded, as printed", POSITIVE
     )
     kl_nodes: Literal["all", "text"] = option("all", "nodes that the divergence is averaged over")
+    balance: Literal["losses", "gradients"] = option(
+        "losses",
+        "lambda weighs the two losses of Eq. 14 (losses), or their gradients on the nodes of Eq. 4, whose norms are "
+        "then lambda to 1 - lambda in every step (gradients)",
+        since=("0.1.0", "losses"),
+    )
+    log_gradients: int = option(
+        0,
+        "every so many training steps, measure the share of Eq. 13: the norm of its weighted gradient over that of the "
+        "tagging loss, on the weights of Eq. 4. 0: never",
+        Range(0, 1 << 20),
+        since=("0.1.0", 0),
+    )
     dropout: float = option(0.15, "dropout after each graph layer", DROPOUT)
 
     def check(self) -> None:
@@ -111,6 +124,8 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
             raise UsageError(
                 f"kl_mode {self.kl_mode} needs num_env 2 and intervention learned: without them set kl_mode to none"
             )
+        if self.balance == "gradients" and not self.trade_off:
+            raise UsageError("balance gradients scales the divergence by the tagging loss: give a trade_off above 0")
         if self.num_env == 1 and (self.intervention != "learned" or self.env_inference == "g2"):
             raise UsageError("this intervention, or env_inference g2, needs a second environment: set num_env to 2")
         if self.ste and self.freeze and not (self.use_image and self.image_projection):

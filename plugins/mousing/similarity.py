@@ -48,3 +48,22 @@ class MultiViewSimilarity(nn.Module):
         diagonal = torch.eye(x.shape[-2], dtype=torch.bool, device=x.device)[:rows]
         similarity = similarity.masked_fill(diagonal, 1.0)  # also for a node whose features are all 0
         return similarity * pair_mask(mask, rows)
+
+
+@torch.no_grad()
+def mean_pair_cosine(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean cosine of two different nodes of a graph, over all graphs: near 1 the graph has made its nodes alike.
+
+    Args:
+        x: (..., B, L, d).
+        mask: (B, L) bool, real nodes.
+
+    Returns:
+        Scalar; 0 where no graph has two nodes.
+    """
+    unit = nn.functional.normalize(x.float(), dim=-1) * mask.unsqueeze(-1)
+    real = mask.sum(-1)
+    pairs = (real * (real - 1)).sum() * (x.shape[:-3].numel() or 1)
+    # the squared length of the sum holds each ordered pair once, and each node with itself
+    total = (unit.sum(-2) ** 2).sum() - (unit**2).sum()
+    return total / pairs.clamp_min(1)

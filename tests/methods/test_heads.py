@@ -209,6 +209,19 @@ def test_posts_without_tags_are_refused_in_one_line():
 
 
 @pytest.mark.parametrize("name", ["crf", "prototype_crf"])
+def test_a_crfs_loss_is_of_a_post_or_of_a_word_or_the_sum_of_all(name):
+    batch, encoded = example(name, worlds=2)
+    batch.play_mask = batch.text.word_mask.clone()
+    batch.play_mask[-1, 0] = False
+    post, word, total = (
+        built(name, reduction=reduction).loss(encoded, batch).item() for reduction in ("post", "word", "sum")
+    )
+    queries = batch.places.queries
+    assert total == pytest.approx(post * len(queries), rel=1e-5)
+    assert total == pytest.approx(word * int(batch.play_mask[batch.query].sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["crf", "prototype_crf"])
 def test_illegal_sequences_are_never_decoded_under_the_constraint(name):
     for seed in range(20):
         batch, _ = example(name)

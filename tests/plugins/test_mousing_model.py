@@ -582,7 +582,9 @@ def test_states_and_gradients_are_the_same_where_only_words_are_updated(options:
 
 def test_density_of_the_blocks_is_logged_without_gradient() -> None:
     encoded = encoder()(episode(), trace=True)
-    assert set(encoded.logged) == {"density_text_text", "density_text_image", "density_image_image"}
+    blocks = {"density_text_text", "density_text_image", "density_image_image"}
+    cosines = {"word_cosine_before", "word_cosine_after"}
+    assert set(encoded.logged) == blocks | cosines
     edges, mask = encoded.trace["adjacency"][:, 0], encoded.trace["node_mask"]
     joined = pairs = 0
     for row in range(4):
@@ -591,7 +593,7 @@ def test_density_of_the_blocks_is_logged_without_gradient() -> None:
         pairs += len(words) * (len(words) - 1)
     assert float(encoded.logged["density_text_text"]) == pytest.approx(joined / pairs)
     assert not any(value.requires_grad for value in encoded.logged.values())
-    assert set(encoder(use_image=False)(episode()).logged) == {"density_text_text"}
+    assert set(encoder(use_image=False)(episode()).logged) == {"density_text_text"} | cosines
 
 
 @pytest.mark.parametrize(
@@ -604,6 +606,7 @@ def test_density_of_the_blocks_is_logged_without_gradient() -> None:
         ({"test_intervention": "skip", "width": 5}, "5 is not 12"),
         ({"num_layers": 0}, r"--model\.num_layers 0: give at least 1"),
         ({"topk": 0}, r"--model\.topk 0: give at least 1"),
+        ({"balance": "gradients", "trade_off": 0.0}, "give a trade_off above 0"),
         ({"ste": True}, "image_projection to true"),
         ({"ste": True, "image_projection": True, "ste_temperature": 0.0}, r"--model\.ste_temperature 0\.0: give"),
     ],

@@ -78,6 +78,30 @@ def test_the_trade_off_decides_what_learns() -> None:
     assert made.encoder.divergence.weight.grad.any()
 
 
+def share_of_the_divergence(made: MousingTagger, batch: Batch) -> Tensor:
+    """Norm of its gradient on the nodes of Eq. 4 over that of the tagging loss: in one environment after the other."""
+    nodes: list[Tensor] = []
+    for network in made.encoder.generate:
+        network.register_forward_hook(lambda _module, _inputs, x: nodes.append(x))
+    weights, losses = made.loss_weights(), made.losses(batch)
+    head, both = (
+        torch.autograd.grad(loss, nodes, retain_graph=True)
+        for loss in (weights["head"] * losses["head"], sum(weights[name] * losses[name] for name in weights))
+    )
+    pairs = zip(head, both, strict=True)
+    return torch.stack([(together - alone).norm() / alone.norm() for alone, together in pairs])
+
+
+def test_lambda_balances_gradients_whatever_the_size_of_the_losses() -> None:
+    made, batch = tagger(balance="gradients", trade_off=0.8)
+    torch.testing.assert_close(share_of_the_divergence(made, batch), torch.tensor([0.25, 0.25]), rtol=1e-3, atol=0)
+    for weight in made.encoder.divergence.parameters():  # type: ignore[union-attr]
+        weight.data *= 0.1
+    torch.testing.assert_close(share_of_the_divergence(made, batch), torch.tensor([0.25, 0.25]), rtol=1e-2, atol=0)
+    made, batch = tagger(trade_off=0.8)
+    assert (share_of_the_divergence(made, batch) < 0.05).all(), "a mean over nodes against a sum over words"
+
+
 @pytest.mark.parametrize("source", ["grid_crop", "pooled_tokens", "all_tokens", "captions"])
 def test_batches_hold_the_view_that_the_image_nodes_need(source: str) -> None:
     made, batch = tagger(image_nodes=source)
@@ -186,6 +210,22 @@ def test_episodes_per_step_are_accumulated_gradients(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_the_median_share_of_the_divergence_is_logged_and_kept(tmp_path: Path) -> None:
+    made, _ = tagger(log_gradients=1)
+    reference = copy.deepcopy(made).train()
+    logged = fitted(made, tmp_path, limit_train_batches=1).logged_metrics
+    losses, weights = reference.losses(next(iter(probe().train_dataloader()))), reference.loss_weights()
+    norms = []
+    for name in ("head", "kl"):
+        reference.zero_grad()
+        (weights[name] * losses[name]).backward(retain_graph=True)
+        norms.append(torch.cat([weight.grad.flatten() for weight in reference.encoder.generate.parameters()]).norm())
+    share = float(norms[1] / norms[0])
+    assert float(logged["train/gradient_share"]) == pytest.approx(share, rel=0.01)
+    assert made.notes["gradient_share"] == {"1": round(float(logged["train/gradient_share"]), 4)}
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_densities_are_logged_with_the_epoch(tmp_path: Path) -> None:
     made, _ = tagger()
     logged = fitted(made, tmp_path).logged_metrics
@@ -194,6 +234,8 @@ def test_densities_are_logged_with_the_epoch(tmp_path: Path) -> None:
     measured, posts = {name: 0.0 for name in found}, 0
     for batch in probe().train_dataloader():
         for name, value in made.encoder(batch).logged.items():
+            if not name.startswith("density_"):
+                continue
             measured[f"train/{name}"] += float(value) * len(batch)
         posts += len(batch)
     assert found == pytest.approx({name: value / posts for name, value in measured.items()}, abs=1e-5)

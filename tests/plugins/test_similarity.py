@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 import torch
 
 from mnerkit_plugins.mousing.options import MousingOptions
-from mnerkit_plugins.mousing.similarity import MultiViewSimilarity
+from mnerkit_plugins.mousing.similarity import MultiViewSimilarity, mean_pair_cosine
 
 MASK = torch.tensor([[True] * 5, [True, True, True, False, True]])
 
@@ -55,3 +57,15 @@ def test_every_view_learns_and_zero_nodes_give_finite_gradients(module: MultiVie
 def test_the_first_nodes_are_compared_as_among_all_nodes(module: MultiViewSimilarity) -> None:
     x = torch.randn(2, 5, 4)
     torch.testing.assert_close(module(x, MASK, 3), module(x, MASK)[:, :3])
+
+
+def test_the_mean_cosine_is_of_two_different_real_nodes_of_one_graph() -> None:
+    x = torch.randn(3, 2, 5, 4)  # of three environments
+    pairs = [
+        torch.cosine_similarity(graph[p], graph[q], dim=0)
+        for environment in x
+        for graph, mask in zip(environment, MASK, strict=True)
+        for p, q in combinations(mask.nonzero().flatten().tolist(), 2)
+    ]
+    torch.testing.assert_close(mean_pair_cosine(x, MASK), torch.stack(pairs).mean())
+    assert mean_pair_cosine(x, torch.eye(5, dtype=torch.bool)[:2]) == 0

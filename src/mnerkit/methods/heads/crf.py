@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.methods.heads.chain import Chain
-from mnerkit.methods.heads.head import Head, Words, add_boundary, mean_over_rows, words_of
+from mnerkit.methods.heads.head import Head, Words, add_boundary, reduced, words_of
 from mnerkit.methods.heads.options import CRFOptions
 from mnerkit.nn.linear_chain import CRF, TiedCRF, crf_divergence, crf_nll
 from mnerkit.towers.interface import WordStates
 
 
 class CRFHead(Head):
-    """A linear layer and a linear-chain CRF; the loss is the negative log-likelihood, averaged over posts."""
+    """A linear layer and a linear-chain CRF; the loss is the negative log-likelihood (`reduction`)."""
 
     name: ClassVar[str] = "crf"
     options_class = CRFOptions
@@ -38,7 +38,7 @@ class CRFHead(Head):
         return add_boundary(self.linear(self.dropout(words.states)), encoded, words)  # (E, R, W, K)
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the gold tags: mean over query rows, summed over environments.
+        """Negative log-likelihood of the gold tags of the query rows (`reduction`), summed over environments.
 
         For words whose tag does not count, the likelihood is summed over all tags.
         """
@@ -53,16 +53,16 @@ class CRFHead(Head):
                 self.crf.scores(self.num_types),
                 observed=None if batch.play_mask is None else words.play.repeat(worlds, 1),
             )
-        return mean_over_rows(losses.view(worlds, -1), words.play)
+        return reduced(losses.view(worlds, -1), words.play, self.options.reduction)
 
     def divergence(self, encoded: WordStates, batch: Batch, rows: Tensor) -> Tensor:
-        """KL between the two environments' distributions over tag sequences: mean over the query rows in `rows`."""
+        """KL between the two environments' distributions over tag sequences of the query rows in `rows`."""
         words = words_of(encoded, batch)
         mask = words.mask & rows[words.rows].unsqueeze(1)
         with torch.autocast(words.states.device.type, enabled=False):
             first, second = self.emissions(words, encoded)
             losses = crf_divergence(first, second, mask, self.crf.scores(self.num_types))
-        return mean_over_rows(losses, mask)
+        return reduced(losses, mask, self.options.reduction)
 
     def chain(self, encoded: WordStates, batch: Batch) -> Chain:
         """The mean of the environments' emissions, and the CRF's scores."""

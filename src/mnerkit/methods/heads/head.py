@@ -20,7 +20,7 @@ from mnerkit.methods.former_interface import adopt, former_attribute
 from mnerkit.methods.heads.chain import Chain
 from mnerkit.methods.heads.chain import from_io as from_io  # heads import them from here
 from mnerkit.methods.heads.chain import most_likely as most_likely
-from mnerkit.methods.heads.options import HeadOptions
+from mnerkit.methods.heads.options import HeadOptions, Reduction
 from mnerkit.methods.post_states import PostStates
 from mnerkit.options import make
 from mnerkit.towers.interface import Encoder, WordStates
@@ -228,14 +228,18 @@ def add_boundary(emissions: Tensor, encoded: WordStates, words: Words) -> Tensor
     return encoded.head_share * emissions + encoded.boundary[words.rows].float()[..., roles]
 
 
-def mean_over_rows(losses: Tensor, mask: Tensor) -> Tensor:
-    """Sum over environments of the mean over rows with words; zero (with a gradient) if there are none.
+def reduced(losses: Tensor, mask: Tensor, reduction: Reduction) -> Tensor:
+    """Sum over environments of the losses of rows, for each `post` with words or each `word`, or their `sum`.
 
     Args:
         losses: (E, R), zero in rows without words.
-        mask: (R, W) bool.
+        mask: (R, W) bool, the words that count. Without any the result is zero, with a gradient.
+        reduction: what the losses are averaged over.
     """
-    return losses.sum() / mask.any(1).sum().clamp_min(1)
+    if reduction == "sum":
+        return losses.sum()
+    counted = mask.any(1) if reduction == "post" else mask
+    return losses.sum() / counted.sum().clamp_min(1)
 
 
 def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:

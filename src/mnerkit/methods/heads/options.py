@@ -9,6 +9,7 @@ from mnerkit.options import DROPOUT, POSITIVE, WEIGHT, Options, option
 
 Layer = Literal["softmax", "crf"]
 Transitions = Literal["tied", "full"]
+Reduction = Literal["post", "word", "sum"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,19 @@ class SoftmaxOptions(HeadOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRFOptions(HeadOptions):
+class ReductionOptions(HeadOptions):
+    """How a CRF's loss is scaled against other losses."""
+
+    reduction: Reduction = option(
+        "post",
+        "the negative log-likelihood of a batch's posts divided by the number of posts (post), by that of the words "
+        "whose tag counts (word), or not at all (sum)",
+        since=("0.1.0", "post"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRFOptions(ReductionOptions):
     """Options of the head `crf`."""
 
     transitions: Transitions = option(
@@ -67,7 +80,7 @@ class PrototypeOptions(HeadOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrototypeCRFOptions(PrototypeOptions):
+class PrototypeCRFOptions(PrototypeOptions, ReductionOptions):
     """Options of the head `prototype_crf`."""
 
     transitions: Transitions = option(

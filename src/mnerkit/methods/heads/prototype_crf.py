@@ -12,7 +12,7 @@ from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.errors import UsageError
 from mnerkit.methods.heads.chain import Chain
-from mnerkit.methods.heads.head import mean_over_rows, words_of
+from mnerkit.methods.heads.head import reduced, words_of
 from mnerkit.methods.heads.options import PrototypeCRFOptions
 from mnerkit.methods.heads.prototype import PrototypeHead
 from mnerkit.nn.linear_chain import CRF, Scores, TiedCRF, crf_nll
@@ -53,7 +53,7 @@ class PrototypeCRFHead(PrototypeHead):
         return scores.permuted(torch.tensor(order, device=scores.start.device))
 
     def loss(self, encoded: WordStates, batch: Batch) -> Tensor:
-        """Negative log-likelihood of the gold tags (MOUSING, Eq. 12): mean over query rows, sum over environments."""
+        """Negative log-likelihood of the gold tags (MOUSING, Eq. 12; `reduction`), summed over environments."""
         words = words_of(encoded, batch)
         emissions, defined = self.emissions(encoded, batch)
         gold = words.tags(batch)
@@ -66,7 +66,7 @@ class PrototypeCRFHead(PrototypeHead):
             self._scores(batch),
             observed=None if batch.play_mask is None else words.play.repeat(worlds, 1),
         )
-        return mean_over_rows(losses.view(worlds, -1), words.play)
+        return reduced(losses.view(worlds, -1), words.play, self.options.reduction)
 
     def chain(self, encoded: WordStates, batch: Batch) -> Chain:
         """The mean of the environments' emissions, and the CRF's scores."""
