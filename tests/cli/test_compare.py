@@ -141,6 +141,36 @@ def test_several_runs_are_paired_by_seed_and_training_types(tmp_path: Path, caps
         main(["compare", "--a", *map(str, [*a, a[0]]), "--b", *map(str, b)])
 
 
+def test_seeds_are_drawn_where_that_is_asked_for(tmp_path: Path, capsys):
+    def many(answers: list) -> list[dict[str, Any]]:
+        lines = rows(answers, episodic=False)
+        return [each | {"id": f"{each['id']}-{copy}"} for copy in range(20) for each in lines]
+
+    a = [write_run(tmp_path, f"a{seed}", many(A), seed=seed) for seed in (0, 1)]
+    b = [write_run(tmp_path, f"b{seed}", many(each), seed=seed) for seed, each in enumerate((B, A))]
+    plain = compared(capsys, "--a", *a, "--b", *b)
+    found = compared(capsys, "--a", *a, "--b", *b, "--draw", "posts,seeds")
+    assert found["seeds"] == 2 and found["difference"] == pytest.approx(plain["difference"])
+    assert found["deviation_seeds"] > 0 and found["low"] < plain["low"]
+    assert main(["compare", "--a", *map(str, a), "--b", *map(str, b), "--draw", "posts,seeds"]) == 0
+    assert "drawing posts,seeds: t with" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="with one seed it is unknown"):
+        main(["compare", str(a[0]), str(b[0]), "--draw", "posts,seeds"])
+
+
+def test_folds_are_paired_and_drawn(tmp_path: Path, capsys):
+    def fold(name: str, number: int, seed: int, answers: list) -> Path:
+        lines = [each | {"id": f"{number}-{each['id']}"} for each in rows(answers, episodic=False)]
+        return write_run(tmp_path, f"{name}{number}{seed}", lines, seed=seed, folds=2, fold=number)
+
+    a = [fold("a", number, seed, A) for number in (0, 1) for seed in (0, 1)]
+    b = [fold("b", number, seed, (B, A)[number]) for number in (0, 1) for seed in (0, 1)]
+    found = compared(capsys, "--a", *a, "--b", *b, "--draw", "posts,seeds,folds")
+    assert (found["folds"], found["seeds"], found["posts"]) == (2, 2, 12)
+    with pytest.raises(UsageError, match="not all scored on the same posts"):
+        main(["compare", "--a", *map(str, a), "--b", *map(str, b), "--draw", "posts,seeds"])
+
+
 @pytest.mark.parametrize("protocol", [["corp"], {"corpus": "corp", "train_types": "PER"}, None])
 def test_a_damaged_protocol_pairs_with_nothing_it_does_not_name(tmp_path: Path, protocol: Any):
     runs = [write_run(tmp_path, f"{name}{seed}", rows(A), seed=seed) for name in "ab" for seed in (0, 1)]

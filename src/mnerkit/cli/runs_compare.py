@@ -17,7 +17,11 @@ ABOUT = """Compare two methods on the same posts or episodes: pooled F1, the dif
 bootstrap), a p-value (approximate randomisation), figures by type, and how many entities only one of them got right.
 Runs that saw other posts, tags, types or episodes are refused.
 
-Several runs a side (`--a RUN... --b RUN...`, or a pattern in quotes) are paired by corpus, training types and seed."""
+Several runs a side (`--a RUN... --b RUN...`, or a pattern in quotes) are paired by corpus, training types, fold and
+seed. The interval and p-value then hold for these runs. With `--draw posts,seeds` they hold for the methods, whatever
+the seed, and with `--draw posts,seeds,folds` whatever the training posts, too (runs of all folds of `--data.folds`):
+this takes two seeds at least, and three give much shorter intervals than two."""
+DRAWS = ("posts", "posts,seeds", "posts,seeds,folds")
 
 
 def main(argv: list[str]) -> int:
@@ -32,10 +36,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--a", nargs="+", default=[], metavar="RUN", help="runs of the first method")
     parser.add_argument("--b", nargs="+", default=[], metavar="RUN", help="runs of the second method")
     parser.add_argument("--split", default="test", metavar="SPLIT", help="dev or test (default: test)")
+    draws = "what interval and p-value draw: " + ", ".join(DRAWS) + " (default: posts)"
+    parser.add_argument("--draw", default="posts", choices=DRAWS, metavar="WHAT", help=draws)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = read(parser, argv)
     a, b = _sides(options)
-    comparison = compare_runs(a, b, options.split)
+    comparison = compare_runs(a, b, options.split, options.draw)
     show(json_text(comparison, 2) if options.json else text(comparison))
     return 0
 
@@ -63,10 +69,19 @@ def text(comparison: dict[str, Any]) -> Printable:
         runs = comparison[side]
         others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         lines.append(f"{side.upper()}  F1 {comparison[f'f1_{side}']:.2f}  {runs[0]}{others}")
-    lines.append(
-        "B - A: {difference:+.2f} [{low:+.2f}, {high:+.2f}] (95 % paired bootstrap), "
-        "p = {p:.4f} (approximate randomisation)".format(**comparison)
-    )
+    difference = "B - A: {difference:+.2f} [{low:+.2f}, {high:+.2f}]".format(**comparison)
+    if comparison["draw"] == "posts":
+        lines.append(f"{difference} (95 % paired bootstrap), p = {comparison['p']:.4f} (approximate randomisation)")
+    else:
+        lines.append(
+            "{0} (95 %, drawing {draw}: t with {freedom:.1f} degrees of freedom), p = {p:.4f}".format(
+                difference, **comparison
+            )
+        )
+        lines.append(
+            "standard deviation from posts {deviation_posts:.2f}, seeds {deviation_seeds:.2f}, "
+            "folds {deviation_folds:.2f}".format(**comparison)
+        )
     times = f" with the answers of {len(comparison['a'])} pairs of runs" if len(comparison["a"]) > 1 else ""
     lines.append(
         "{split}: {posts} {unit}s{times}, {gold} gold entities: {both} right in both, {only_a} only in A, "

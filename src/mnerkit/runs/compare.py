@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mnerkit.errors import DataError, UsageError
 from mnerkit.runs.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from mnerkit.scoring.comparison import Draw
 
-def compare_runs(a: Sequence[RunFolder], b: Sequence[RunFolder], split: str = "test") -> dict[str, Any]:
+
+def compare_runs(
+    a: Sequence[RunFolder], b: Sequence[RunFolder], split: str = "test", draw: Draw = "posts"
+) -> dict[str, Any]:
     """Compare two methods by their runs.
 
     Args:
         a: runs of the first method; with one a side these are the pair, else pairs share corpus, types and seed.
         b: runs of the second method.
         split: `dev` or `test`.
+        draw: what the interval and the p-value draw.
 
     Returns:
         Paths of the pairs (`a`, `b`), `split`, and what `mnerkit.scoring.comparison.compare` returns.
 
     Raises:
-        UsageError: runs that can't be paired.
+        UsageError: runs that can't be paired, or seeds that can't be drawn.
         DataError: a run without predictions, or runs whose posts, tags, types or episodes differ.
     """
     # here: a mistyped name is answered before numpy is imported
@@ -30,7 +36,7 @@ def compare_runs(a: Sequence[RunFolder], b: Sequence[RunFolder], split: str = "t
 
     pairs = _pairs(a, b)
     files = [tuple(_predictions(run, split) for run in pair) for pair in pairs]
-    comparison = compare([(read_answers(one), read_answers(other)) for one, other in files])
+    comparison = compare([(read_answers(one), read_answers(other)) for one, other in files], draw=draw)
     paths = {"a": [str(one.path) for one, _ in pairs], "b": [str(other.path) for _, other in pairs]}
     return {**paths, "split": split, **comparison}
 
@@ -60,7 +66,8 @@ def _key(run: RunFolder) -> str:
     protocol = metrics.get("protocol")
     protocol = protocol if isinstance(protocol, Mapping) else {}
     types = "+".join(map(str, protocol.get("train_types") or ()))
-    return " ".join(filter(None, (str(protocol.get("corpus")), types, f"seed {metrics.get('seed')}")))
+    fold = f"fold {protocol['fold']}" if "fold" in protocol else ""
+    return " ".join(filter(None, (str(protocol.get("corpus")), types, fold, f"seed {metrics.get('seed')}")))
 
 
 def _predictions(run: RunFolder, split: str) -> Path:

@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mnerkit.data.corpus.post import Entity
 from mnerkit.data.corpus.tags import counted
-from mnerkit.errors import DataError
+from mnerkit.errors import DataError, UsageError
 from mnerkit.scoring.counts import prf
+from mnerkit.scoring.seeds_and_folds import runs_test
 from mnerkit.scoring.significance import paired_counts_test
 from mnerkit.strict_json import loads
 
 MAX_BYTES = 512 << 20  # of a file of predictions
+# what an interval draws: posts, so that it holds for the runs at hand; runs of other seeds; other training posts, too
+Draw = Literal["posts", "posts,seeds", "posts,seeds,folds"]
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
 
 
@@ -209,7 +212,9 @@ def units_of(answers: Sequence[Answer]) -> list[Hashable]:
     return names
 
 
-def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples: int = 10_000) -> dict[str, Any]:
+def compare(
+    pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples: int = 10_000, draw: Draw = "posts"
+) -> dict[str, Any]:
     """Compare two systems, a and b, on the same posts: pooled F1, paired test, scores by type, and who is right.
 
     The unit of swapping and resampling is the episode if there are episodes, else the post; it pools the answers of
@@ -217,24 +222,29 @@ def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples:
 
     Args:
         pairs: answers of a and of b in each pair of runs, for instance one pair for each seed.
-        samples: number of random draws of the tests.
+        samples: number of random draws of the tests that draw posts alone.
+        draw: what the interval and the p-value draw.
 
     Returns:
-        Plain data: the fields of `significance.Comparison` (`difference` is b - a), `unit`, `gold` (the number of gold
-        entities), `only_a`, `only_b`, `both` and `neither` (gold entities by who predicted them), and `by_type`.
+        Plain data: the fields of `significance.Comparison`, or of `seeds_and_folds.SeedComparison` where seeds are
+        drawn (`difference` is b - a), `draw`, `unit`, `gold` (the number of gold entities), `only_a`, `only_b`, `both`
+        and `neither` (gold entities by who predicted them), and `by_type`.
 
     Raises:
         DataError: the two answered different posts or settings; the message names the first difference.
+        UsageError: seeds or folds are to be drawn, and the runs are not several seeds on the same posts.
     """
-    units: dict[Hashable, np.ndarray] = {}
+    runs: list[dict[Hashable, np.ndarray]] = []
     types: dict[str, Counter[str]] = {}
     for a, b in pairs:
         difference = first_difference(a, b)
         if difference is not None:
             raise DataError(f"the two can't be compared, since their posts or settings differ: {difference}")
+        units: dict[Hashable, np.ndarray] = {}
         for unit, first, second in zip(units_of(a), a, b, strict=True):
             units[unit] = units.get(unit, 0) + _counts(first, second)
             _add_types(types, first, second)
+        runs.append(units)
     total: Counter[str] = sum(types.values(), Counter())
     by_type = {
         kind: {
@@ -247,11 +257,56 @@ def compare(pairs: Sequence[tuple[Sequence[Answer], Sequence[Answer]]], samples:
         for kind, counts in sorted(types.items())
     }
     return {
-        **paired_counts_test(np.array(list(units.values())), samples),
+        **(_over_posts(runs, samples) if draw == "posts" else runs_test(folds_of(runs, draw))),
+        "draw": draw,
         "unit": "post" if pairs[0][0][0].episode is None else "episode",
         **{name: total[name] for name in ("gold", "both", "only_a", "only_b", "neither")},
         "by_type": by_type,
     }
+
+
+def _over_posts(runs: Sequence[Mapping[Hashable, np.ndarray]], samples: int) -> dict[str, Any]:
+    """The paired test on counts of units that are added up over runs."""
+    units: dict[Hashable, np.ndarray] = {}
+    for run in runs:
+        for unit, counts in run.items():
+            units[unit] = units.get(unit, 0) + counts
+    return {**paired_counts_test(np.array(list(units.values())), samples)}
+
+
+def folds_of(runs: Sequence[Mapping[Hashable, np.ndarray]], draw: Draw) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The counts of pairs of runs as `seeds_and_folds.runs_test` takes them: runs on the same units are of one fold.
+
+    Args:
+        runs: of each pair of runs, the counts of each unit, (5,) as of `paired_counts_test`.
+        draw: whether folds may differ in units.
+
+    Raises:
+        UsageError: fewer than two runs on a fold, another number than on the first one, or folds that share units.
+    """
+    groups: dict[frozenset[Hashable], list[Mapping[Hashable, np.ndarray]]] = {}
+    for run in runs:
+        groups.setdefault(frozenset(run), []).append(run)
+    if len(set(map(len, groups.values()))) > 1 or (draw == "posts,seeds" and len(groups) > 1):
+        raise UsageError(
+            f"--draw {draw}: the runs were not all scored on the same posts or episodes, so that seeds and posts can't "
+            "be told apart.\nGive runs of one corpus; in few-shot runs freeze the episodes (--data.episode_file)."
+        )
+    if len(next(iter(groups.values()))) < 2:
+        raise UsageError(
+            f"--draw {draw}: with one seed it is unknown how much a figure changes with the seed.\n"
+            "Give the runs of two seeds or more (--a RUN... --b RUN...), or --draw posts."
+        )
+    if draw == "posts,seeds,folds" and (len(groups) < 2 or len(frozenset().union(*groups)) < sum(map(len, groups))):
+        raise UsageError(
+            f"--draw {draw}: these are not the folds of a cross-validation (--data.folds), which share no post"
+        )
+    folds = []
+    for units, group in groups.items():
+        order = sorted(units, key=repr)
+        table = np.array([[run[unit] for unit in order] for run in group])  # (R, n, 5)
+        folds.append((table[..., :3], table[..., [0, 3, 4]]))
+    return folds
 
 
 def _counts(a: Answer, b: Answer) -> np.ndarray:

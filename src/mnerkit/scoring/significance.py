@@ -93,12 +93,12 @@ def paired_counts_test(
     kinds, times = np.unique(counts, axis=0, return_counts=True)
     gold_count, counts_a, counts_b = kinds[:, 0], kinds[:, 1:3], kinds[:, 3:5]
     rng = np.random.default_rng(seed)
-    observed_a, observed_b = _f1(times @ gold_count, times @ counts_a), _f1(times @ gold_count, times @ counts_b)
+    observed_a, observed_b = f1_of(times @ gold_count, times @ counts_a), f1_of(times @ gold_count, times @ counts_b)
     difference = observed_b - observed_a
     p = _p_value([counts], samples, rng)
 
     weights = rng.multinomial(len(counts), times / len(counts), size=samples)
-    resampled = _f1(weights @ gold_count, weights @ counts_b) - _f1(weights @ gold_count, weights @ counts_a)
+    resampled = f1_of(weights @ gold_count, weights @ counts_b) - f1_of(weights @ gold_count, weights @ counts_a)
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Comparison(
         f1_a=float(observed_a),
@@ -117,7 +117,7 @@ def _totals(gold: Sequence[str], predicted: Sequence[str], chunking: Chunking) -
     return sum(count_entities([gold], [predicted], chunking).values(), np.zeros(3, dtype=np.int64))
 
 
-def _f1(gold: np.ndarray, system: np.ndarray) -> np.ndarray:
+def f1_of(gold: np.ndarray, system: np.ndarray) -> np.ndarray:
     """F1 in percent from numbers of gold entities, and of predicted and correct ones (..., 2); 0 where undefined."""
     denominator = gold + system[..., 0]
     return np.where(denominator > 0, 200 * system[..., 1] / np.maximum(denominator, 1), 0.0)
@@ -168,7 +168,7 @@ def paired_mean_test(parts: Sequence[UnitCounts], samples: int = SAMPLES, seed: 
 def _difference(table: np.ndarray) -> float:
     """F1 of b minus F1 of a, in points, of counts (units, 5)."""
     gold, *systems = table.sum(axis=0)
-    return float(_f1(gold, np.array(systems[2:])) - _f1(gold, np.array(systems[:2])))
+    return float(f1_of(gold, np.array(systems[2:])) - f1_of(gold, np.array(systems[:2])))
 
 
 def _p_value(tables: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> float:
@@ -200,7 +200,7 @@ def _p_value(tables: Sequence[np.ndarray], samples: int, rng: np.random.Generato
         swapped = np.zeros(size)
         for table, shift in zip(tables, np.split(moved, len(tables), axis=1), strict=True):
             gold, middle = table[:, 0].sum(), (table[:, 1:3] + table[:, 3:5]).sum(axis=0) / 2
-            swapped += _f1(gold, middle + shift) - _f1(gold, middle - shift)
+            swapped += f1_of(gold, middle + shift) - f1_of(gold, middle - shift)
         # the tolerance keeps rounding from separating equal differences
         extreme += int((np.abs(swapped) >= observed - 1e-9).sum())
         remaining -= size
