@@ -115,6 +115,16 @@ class DataOptions(EpisodeOptions):
         "them; else they are refused in another corpus, and counted in the run's own",
         since=("0.1.0", False),
     )
+    folds: int | None = option(
+        None,
+        "cross-validation: train and dev posts in this many folds, posts that are alike in one of them; fold is scored "
+        "as test, a tenth of the others chooses the checkpoint, and the corpus's own test posts are left alone",
+        Range(2, 100),
+        since=("0.1.0", None),
+    )
+    fold: int | None = option(
+        None, "which of the folds is scored, from 0; the others are trained on", Range(0, 99), since=("0.1.0", None)
+    )
     limit: int | None = option(None, "read only the first posts of each split, this many, for a quick try", COUNT)
     train_limit: int | None = option(None, "train on this many posts only, a sample that the seed fixes", COUNT)
     train_fraction: float | None = option(
@@ -165,8 +175,12 @@ class DataOptions(EpisodeOptions):
     )
 
     def check(self) -> None:
-        """Refuse two sizes of the training sample, and a cache that is a file."""
+        """Refuse two sizes of the training sample, a fold that is none of the folds, and a cache that is a file."""
         super().check()
+        if (self.folds is None) != (self.fold is None):
+            raise UsageError("--data.folds and --data.fold go together: how many folds, and which one is scored")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise UsageError(f"--data.fold {self.fold}: of {self.folds} folds the last is {self.folds - 1}")
         if self.train_limit is not None and self.train_fraction is not None:
             raise UsageError(
                 "--data.train_limit and --data.train_fraction both say how many posts to train on; give one"

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.corpus.corpus import Corpus, check_disjoint, load_corpus
+from mnerkit.data.corpus.folds import folded
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.same_post import check_unseen, counts_by_kind, described, keys_of, repeats_of, trained_posts
 from mnerkit.data.options import DataOptions, Pictures
@@ -122,7 +123,7 @@ class SplitPosts:
         """The corpus, read on first use.
 
         Raises:
-            DataError: train and test share ids, and these posts are not to be left out.
+            DataError: train and test share ids, and these posts are not to be left out; or posts that can't be folded.
         """
         o = self.options
         corpus = load_corpus(
@@ -132,7 +133,7 @@ class SplitPosts:
             check_disjoint(corpus.splits["train"], corpus.splits["test"])
         for remark in corpus.remarks:
             self._warn(remark, remark)
-        return corpus
+        return corpus if o.folds is None or o.fold is None else folded(corpus, o.folds, o.fold)
 
     def connect(self, needs: Needs) -> None:
         """Prepare posts for a method from now on: which ones are left out depends on what it looks at."""
@@ -254,6 +255,11 @@ class SplitPosts:
             return posts
         if self.objects is None:
             self.objects = find_objects(self.corpus, self.options.boxes)
+            if self.objects.kind == "crops" and self.options.folds is not None:
+                raise UsageError(
+                    "--data.folds: grounded crops are listed by the released splits.\n"
+                    "Give boxes as a file (--data.boxes FILE), or none to do without."
+                )
         posts = self.objects.annotated(split, posts, self.options.object_score, self.options.max_objects)
         missing = self.objects.counts[split]["missing_crops"]
         if self.options.missing_images == "error" and missing:
@@ -307,6 +313,8 @@ class SplitPosts:
             "limit": o.limit,
             "train_posts": len(self.of("train")),
         }
+        if o.folds is not None:
+            record |= {"folds": o.folds, "fold": o.fold}
         if o.train_on != "all_train":
             record |= {"train_on": o.train_on, "dis_fraction": o.dis_fraction, "dis_seed": o.dis_seed}
         if counts := {split: each for split, each in self.trained_counts.items() if each}:

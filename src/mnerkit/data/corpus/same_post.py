@@ -82,7 +82,7 @@ def post_keys(post: Post, corpus: str) -> dict[str, list[int]]:
 
 def keys_of(posts: Iterable[Post], corpus: str) -> list[int]:
     """Keys of all posts, in ascending order."""
-    return sorted({key for kinds in _evidence(posts, corpus).values() for keys in kinds.values() for key in keys})
+    return sorted({key for kinds in evidence(posts, corpus).values() for keys in kinds.values() for key in keys})
 
 
 def trained_posts(posts: Iterable[Post], corpus: str, trained_on: Iterable[int]) -> dict[str, str]:
@@ -96,7 +96,7 @@ def trained_posts(posts: Iterable[Post], corpus: str, trained_on: Iterable[int])
     known = trained_on if isinstance(trained_on, frozenset) else frozenset(trained_on)
     return {
         id_: next(kind for kind in KINDS if not known.isdisjoint(kinds.get(kind, ())))
-        for id_, kinds in (_evidence(posts, corpus) if known else {}).items()
+        for id_, kinds in (evidence(posts, corpus) if known else {}).items()
         if any(not known.isdisjoint(keys) for keys in kinds.values())
     }
 
@@ -161,6 +161,12 @@ def plain_text(words: Iterable[str]) -> str:
     return _letters(_MENTION.sub(" ", _LINK.sub(" ", _unescaped(words))))
 
 
+def plain_words(words: Iterable[str]) -> frozenset[str]:
+    """The words of a text in one case, without links, mentions and punctuation."""
+    text = _MENTION.sub(" ", _LINK.sub(" ", _unescaped(words)))
+    return frozenset("".join(letter if letter.isalnum() else " " for letter in text).split())
+
+
 def _texts(post: Post) -> set[str]:
     """The texts by which a post is known."""
     least = SHORT if any(tag != "O" for tag in post.tags or ()) else LONG
@@ -177,7 +183,7 @@ def _letters(text: str) -> str:
     return "".join(character for character in text if character.isalnum())
 
 
-def _evidence(posts: Iterable[Post], corpus: str) -> dict[str, dict[str, list[int]]]:
+def evidence(posts: Iterable[Post], corpus: str) -> dict[str, dict[str, list[int]]]:
     """Keys by id and kind, without those of pictures that many posts share."""
     keys = {post.id: post_keys(post, corpus) for post in posts}
     holders: dict[int, int] = defaultdict(int)

@@ -29,7 +29,7 @@ from mnerkit.report.posts.answers import Library, file_of, predicted_split
 from mnerkit.report.posts.corrected import counts
 from mnerkit.report.posts.groups import Training, by_groups
 from mnerkit.report.tables import formats
-from mnerkit.report.tables.evaluation_setting import joined
+from mnerkit.report.tables.evaluation_setting import fold_of, joined
 from mnerkit.report.tables.reasons import missing
 from mnerkit.report.tables.run_tables import protocol_of
 from mnerkit.report.tables.sweeps import series
@@ -240,6 +240,7 @@ def signature(record: Record) -> list[tuple[str, str]]:
         ("release", str(release) if release else "not known"),
         ("digest", str(protocol.get("digest") or "?")[:12]),
         ("posts", f"first {protocol['limit']} of each split" if protocol.get("limit") is not None else "all"),
+        *([("fold", f"{fold} of train and dev posts")] if (fold := fold_of(protocol)) else []),
         ("chunking", "lenient (an I- without a beginning starts an entity); where it says strict, such an I- is none"),
         ("pictures", _pictures(record)),
         ("protocol", _protocol(record)),

@@ -182,8 +182,9 @@ def corpus_posts(config: Mapping[str, Any], split: str, root: Path | str | None)
     texts = (name, own_root, variant, columns)
     if "@" in split or any(value is not None and not isinstance(value, str) for value in texts):
         return {}
-    corpus = load_corpus(str(name or "probe"), root or own_root, variant, splits=(split,), columns=columns)
-    return {post.id: post for post in corpus.splits[split]}
+    splits = (split,) if data.get("folds") is None else ("train", "dev")  # of which a fold is made
+    corpus = load_corpus(str(name or "probe"), root or own_root, variant, splits=splits, columns=columns)
+    return {post.id: post for posts in corpus.splits.values() for post in posts}
 
 
 # ------------------------------------------------------------------ plain data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from mnerkit.data.episodes.protocol import DRAWING
@@ -28,6 +28,7 @@ def evaluation_of(record: Record, split: str) -> Evaluation:
         "split": split,
         "train_types": protocol.get("train_types"),
         "digest": str(protocol.get("digest"))[:12],
+        "fold": fold_of(protocol),
     }
     if protocol.get("episodic"):
         kind = split.partition("@")[0]
@@ -37,6 +38,12 @@ def evaluation_of(record: Record, split: str) -> Evaluation:
         facts["queries"] = mapping(protocol.get("queries")).get(kind)
         facts["episodes"] = str(file["sha256"])[:12] if file.get("sha256") else None
     return tuple((name, joined(value)) for name, value in facts.items() if value is not None)
+
+
+def fold_of(protocol: Mapping[str, Any]) -> str | None:
+    """The fold of a cross-validation that a run was scored on, counted from 1; None of a run on the corpus's splits."""
+    fold, folds = protocol.get("fold"), protocol.get("folds")
+    return f"{fold + 1} of {folds}" if isinstance(fold, int) and isinstance(folds, int) else None
 
 
 def joined(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mnerkit.atomic_files import is_figure
 from mnerkit.report.folders import Record, mapping
-from mnerkit.report.tables.evaluation_setting import Evaluation, distinctions, evaluation_of
+from mnerkit.report.tables.evaluation_setting import Evaluation, distinctions, evaluation_of, fold_of
 from mnerkit.report.tables.table_file import Cell, Column, Row, Table
 from mnerkit.runs.run_folder import deciding, dotted
 
@@ -89,7 +89,7 @@ def protocol_of(record: Record) -> str:
     """The protocol of a run's scores in few words."""
     protocol = record.protocol
     if not protocol.get("episodic"):
-        return "all posts"
+        return "all posts" if (fold := fold_of(protocol)) is None else f"fold {fold}"
     return f"{protocol.get('n_way', '?')}-way {protocol.get('k_shot', '?')}-shot"
 
 
