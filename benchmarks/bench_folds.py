@@ -145,7 +145,12 @@ def _predictions(folder: RunFolder, key: str) -> str:
     """The predicted entities of each post, by the order of ids, in a short text."""
     lines = (folder.path / f"predictions.{key}.jsonl").read_text("utf-8").splitlines()
     rows = sorted(map(json.loads, lines), key=lambda row: row["id"])
-    spans = [[[each["start"], each["end"], each["type"]] for each in row["entities"]] for row in rows]
+    return packed([[Entity(each["start"], each["end"], each["type"]) for each in row["entities"]] for row in rows])
+
+
+def packed(posts: Iterable[Iterable[Entity]]) -> str:
+    """Entities of each post in a short text (see `answers`)."""
+    spans = [[[each.start, each.end, each.type] for each in post] for post in posts]
     return base64.b85encode(zlib.compress(json.dumps(spans).encode(), 9)).decode()
 
 
