@@ -36,6 +36,8 @@ from bench_quality import SETTINGS, minilm
 from mnerkit.atomic_files import write_text
 from mnerkit.runs.run_folder import RunFolder
 from mnerkit.scoring.comparison import read_answers
+from mnerkit.scoring.picture_claims import CLAIMS, ClaimName, claim_rows
+from mnerkit.scoring.seeds_and_folds import SeedComparison, runs_test
 from mnerkit.scoring.significance import paired_counts_test
 from mnerkit.text_table import table
 
@@ -142,12 +144,40 @@ def report(done: dict[Cell, cells.Row], names: Sequence[str], seeds: Sequence[in
         each = [done[Cell(name, seed)]["test"]["f1"] if Cell(name, seed) in done else None for seed in seeds]
         types = [_mean(of, "test", f"type/{kind}/f1") for kind in _types(done)]
         cpu = statistics.mean(row["seconds_cpu"] for row in of)
-        rows.append([name, _mean(of, "test", "f1"), *each, _mean(of, "test", "f1_strict"), _mean(of, "dev", "f1")])
+        rows.append(
+            [shown(name), _mean(of, "test", "f1"), *each, _mean(of, "test", "f1_strict"), _mean(of, "dev", "f1")]
+        )
         rows[-1] += [*types, round(cpu)]
     if not rows:
         return "no row yet"
     head = ["system", "test F1", *(f"seed {seed}" for seed in seeds), "strict", "dev", *_types(done), "cpu s"]
-    return "\n".join([table(head, rows), "", *_differences(done, names, seeds)])
+    return "\n".join([table(head, rows), "", _claims(done, names, seeds), "", *_differences(done, names, seeds)])
+
+
+def shown(name: str) -> str:
+    """A system as tables call it: these figures are of captions, and no paper's."""
+    return name if name in (BASE, "captions") else f"{name}@captions"
+
+
+def _claims(done: dict[Cell, cells.Row], names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Which of the three claims about pictures hold, whatever the seed, with the smallest difference that shows."""
+    helped: dict[str, dict[ClaimName, SeedComparison]] = {}
+    for name in names:
+        there = [seed for seed in seeds if Cell(name, seed) in done and Cell(BASE, seed) in done]
+        if name != BASE:
+            helped[shown(name)] = {}
+        if name != BASE and len(there) > 1:
+            pair = [
+                np.array([cells.unpacked(done[Cell(each, seed)]["counts"]) for seed in there]) for each in (BASE, name)
+            ]
+            helped[shown(name)]["helped"] = runs_test([(pair[0], pair[1])])
+    rows = []
+    for name, claims in claim_rows(helped):
+        test = helped[name].get("helped")
+        smallest = "" if test is None else f"{test['high'] - test['difference']:.2f}"
+        rows.append([name, *map(str, claims), smallest])
+    head = ["claims (95 %, posts and seeds drawn, Holm)", *CLAIMS, "smallest difference that shows"]
+    return table(head, rows)
 
 
 def _types(done: dict[Cell, cells.Row]) -> list[str]:
@@ -167,11 +197,11 @@ def _differences(done: dict[Cell, cells.Row], names: Sequence[str], seeds: Seque
             if name == BASE or a is None or b is None:
                 continue
             counts = cells.side_by_side(f"{BASE} and {name}, seed {seed},", a["counts"], b["counts"])
-            yield _difference(name, f"seed {seed}", counts)
+            yield _difference(shown(name), f"seed {seed}", counts)
             found[seed] = counts
         if len(found) > 1:
             seeds_ = f"seeds {' '.join(map(str, found))} together"
-            yield _difference(name, seeds_, cells.over_seeds(name, list(found.values())))
+            yield _difference(shown(name), seeds_, cells.over_seeds(name, list(found.values())))
 
 
 def _difference(name: str, which: str, counts: list[list[int]]) -> str:

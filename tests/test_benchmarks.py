@@ -204,13 +204,16 @@ def test_the_report_sets_each_method_against_bert_by_seed_and_together(methods: 
     said = methods.report({methods.Cell.of(each): each for each in rows}, list(methods.SYSTEMS), [0, 1])
     lines = [line for line in said.split("\n") if " - bert, " in line]
     assert [line.partition(" F1")[0] for line in lines] == [
-        "gei - bert, seed 0: +33.33",
-        "gei - bert, seed 1: +0.00",
-        "gei - bert, seeds 0 1 together: +16.67",
-        "gifr - bert, seed 1: +33.33",
+        "gei@captions - bert, seed 0: +33.33",
+        "gei@captions - bert, seed 1: +0.00",
+        "gei@captions - bert, seeds 0 1 together: +16.67",
+        "gifr@captions - bert, seed 1: +33.33",
     ]
-    (gei,) = (line.split() for line in said.split("\n") if line.startswith("gei  "))
+    gei, claims = (line.split() for line in said.split("\n") if line.startswith("gei@captions  "))
     assert gei[1:4] == ["83.33", "100.00", "66.67"]
+    # one claim was tested, and of a method with one seed none
+    assert " ".join(claims[1:]).startswith("not run no: +16.67 +- ") and claims[-3:-1] == ["not", "run"]
+    assert any(line.split() == ["gifr@captions", *["not", "run"] * 3] for line in said.split("\n"))
 
 
 def of_profile(row: str, group: str, root: Path) -> dict[str, Any]:
