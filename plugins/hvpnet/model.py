@@ -53,9 +53,13 @@ class HvpnetEncoder(Encoder):
         self.width, self.layers, self.stages = d, self.text.config.num_hidden_layers, len(channels)
         self.grid = o.prefix_grid if pixels else None  # each word of a caption is a position
         self.flat = o.gate_input == "flat" and pixels
+        self.dropout = nn.Dropout(o.dropout)
         self.norm = Standardise(sum(channels)) if o.standardise and pixels else nn.Identity()
-        self.to_slices: nn.Module
+        self.to_slices: nn.Module | None = None
         self.to_layers: nn.ModuleList | None = None
+        self.gate: DynamicGate | None = None
+        if o.caption_keys == "own":
+            return
         if o.prefix_map == "shared":
             last = nn.Linear(o.hidden, self.stages * 2 * d)
             self.to_slices, width = nn.Sequential(nn.Linear(sum(channels), o.hidden), nn.Tanh(), last), 2 * d
@@ -67,7 +71,6 @@ class HvpnetEncoder(Encoder):
         gate_width = width * (o.prefix_grid**2 if self.flat else 1)
         gated = o.gate and o.stages == "all"
         self.gate = DynamicGate(gate_width, self.layers, self.stages) if gated else None
-        self.dropout = nn.Dropout(o.dropout)
 
     def positions(self, maps: Sequence[Tensor]) -> Tensor:
         """Stage maps (R, c_i, h_i, w_i) to the channels of all stages at each position, (R, P, sum of c_i)."""
@@ -108,12 +111,28 @@ class HvpnetEncoder(Encoder):
         if not len(pictures.rows):
             shape = (*pictures.mask.shape, self.layers, self.stages)
             return None, pictures, pictures.mask.new_zeros(shape, dtype=torch.float)
+        assert self.to_slices is not None
         x = self.norm(self.positions(pictures.maps[-self.stages :]))  # (R, P, sum of c_i)
         slices = self.to_slices(x).unflatten(-1, (self.stages, -1)).transpose(1, 2)  # (R, b, P, w)
         gates = self.weights(slices, pictures.position_mask(x.shape[1]))  # (R, L, b)
         return self.heads(pictures.prefix(self.keys_values(gates, slices))), pictures, pictures.spread(gates)
 
+    def own_prefix(self, batch: Batch) -> Prefix | None:
+        """What each layer's own maps make of the words of the captions; None if no post has a caption."""
+        captions, mask = batch.captions, batch.caption_mask
+        assert captions is not None and mask is not None
+        words = captions.read_mask.view(len(mask), -1, captions.read_mask.shape[1]) & mask.unsqueeze(-1)  # (B, m, C)
+        if not words.numel() or not len(batch.places.of("captions")):
+            return None
+        layers = self.text.keys_values(captions)  # (B m, C, d) each
+        keys, values = (
+            tuple(each.reshape(len(mask), -1, self.width) for each in part) for part in zip(*layers, strict=True)
+        )
+        return Prefix(keys, values, words.flatten(1), some=True, full=batch.places.whole_captions)
+
     def forward(self, batch: Batch, trace: bool = False) -> WordStates:
+        if self.options.caption_keys == "own":
+            return WordStates(self.dropout(self.text(batch.text, prefix=self.own_prefix(batch)).words).unsqueeze(0))
         prefix, pictures, gates = self.look(batch)
         states = self.dropout(self.text(batch.text, prefix=prefix).words)  # (B, W, d)
         if prefix is None:

@@ -55,6 +55,13 @@ class HvpnetOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny-bert
         "standardise each channel of the stages to mean 0 and deviation 1 over a batch; helps short training. Has no "
         "effect on captions",
     )
+    caption_keys: Literal["fresh", "own"] = option(
+        "fresh",
+        "with captions in place of pictures: the prefix is made by the maps of this method (fresh), or it is what each "
+        "layer's own key and value maps make of the caption, which the text tower reads as it trains (own); then there "
+        "are no stages, maps and gates",
+        since=("0.1.0", "fresh"),
+    )
     dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
 
     def check(self) -> None:
@@ -64,6 +71,11 @@ class HvpnetOptions(ObjectOptions, TrunkOptions, SubwordOptions, text="tiny-bert
             # a column of the mask would belong to other pictures in each head
             raise UsageError(
                 "--model.prefix_heads released: absent pictures can't be masked; give --model.absent zeros"
+            )
+        if self.caption_keys == "own" and self.vision != "captions":
+            raise UsageError(
+                "--model.caption_keys own: pictures have no keys of the text tower; give fresh, or "
+                "--model.vision captions"
             )
         if self.prefix_map == "per_layer" and self.layout == "released":
             raise UsageError("--model.prefix_map per_layer: a map for each stage needs --model.layout proper")

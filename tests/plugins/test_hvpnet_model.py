@@ -261,6 +261,40 @@ def test_captions_refuse_readings_of_places(reading):
         encoder(captions=True, **{reading: "released"})
 
 
+def test_own_keys_of_captions_are_what_each_layer_makes_of_the_caption():
+    made = encoder(captions=True, caption_keys="own", vision="captions")
+    batch = batch_of(made, posts())
+    prefix, captions = made.own_prefix(batch), batch.captions
+    mask = captions.read_mask.view(len(posts()), -1)
+    assert torch.equal(prefix.mask, mask)
+    states = made.text.model(captions.input_ids, attention_mask=captions.attn_mask, output_hidden_states=True)
+    for number in range(LAYERS):
+        attention = made.text.model.encoder.layer[number].attention.self
+        for found, linear in ((prefix.keys, attention.key), (prefix.values, attention.value)):
+            pieces = linear(states.hidden_states[number])  # (B m, n, d)
+            for row, place in captions.read_mask.nonzero().tolist():
+                expected = pieces[row, captions.first_piece[row, place]]
+                torch.testing.assert_close(found[number].view(len(pieces), -1, WIDTH)[row, place], expected)
+    prefix.keys[0].sum().backward()  # the live tower: its maps learn from what reads the caption
+    assert made.text.model.encoder.layer[0].attention.self.key.weight.grad.abs().sum() > 0
+    assert (
+        sum(weight.numel() for name, weight in made.named_parameters() if not name.startswith(("text", "sight"))) == 0
+    )
+
+
+def test_own_keys_change_the_states_of_posts_with_captions_alone():
+    made = encoder(captions=True, caption_keys="own", vision="captions")
+    plain = made.text(batch_of(made, posts()).text).words
+    mixed = made(batch_of(made, [bare(each) if place % 2 else each for place, each in enumerate(posts())])).states[0]
+    for place in range(len(posts())):
+        changed = float((mixed[place] - plain[place]).detach().abs().max())
+        assert changed < 1e-5 if place % 2 else changed > 1e-4
+    nothing = made(batch_of(made, [bare(each) for each in posts()])).states[0]
+    torch.testing.assert_close(nothing, plain)
+    with pytest.raises(UsageError, match=r"--model.caption_keys own: pictures have no keys"):
+        HvpnetOptions(caption_keys="own", vision="tiny")
+
+
 def test_captions_refuse_readings_of_pixels():
     for name, value in (("absent", "zeros"), ("picture_fit", "centre_crop"), ("trunk_norm", "train")):
         tagger = HvpnetTagger(text="tiny-bert", vision="captions", **{name: value})

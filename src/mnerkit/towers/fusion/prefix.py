@@ -68,6 +68,24 @@ class Joining:
         raise NotImplementedError
 
 
+class Recording(Joining):
+    """Keeps each layer's own keys and values in one forward pass, and changes nothing."""
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer, in the order of the calls, keys and values (B, heads, n, d_head)."""
+        return list(self._layers.values())
+
+    def join(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+    ) -> None:
+        """See `Joining.join`."""
+        self._layers.setdefault(id(module), (key, value))  # layers that are recomputed are called twice
+
+
 class Passing(Joining):
     """A prefix in one forward pass of one model.
 

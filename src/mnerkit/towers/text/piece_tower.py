@@ -13,7 +13,7 @@ from mnerkit.data.batches.batch import TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.frozen.memory import FeatureMemory, input_digest, weight_digest
 from mnerkit.towers.frozen.reading import Reading
-from mnerkit.towers.fusion.prefix import Passing, Prefix, accept_joining, uses_sdpa
+from mnerkit.towers.fusion.prefix import ARGUMENT, Passing, Prefix, Recording, accept_joining, uses_sdpa
 from mnerkit.towers.hub import architecture_of
 from mnerkit.towers.interface import TextStates, TextTower
 from mnerkit.towers.layers import joint_products, layers_of
@@ -138,6 +138,19 @@ class PieceTower(TextTower):
         chosen = [layers[depth * stage // count] for stage in range(1, count + 1)]
         words, *stages = (pool_words(each, text, self.word_pool) for each in (last, *chosen))
         return TextStates(words, self._sentence(last, text), layers=tuple(stages))
+
+    def keys_values(self, text: TextBatch) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer, what its own maps make of the words: keys and values (B, W, d), heads side by side."""
+        accept_joining(self.model, self.spec)
+        recording = Recording()
+        self._read(text, False, **{ARGUMENT: recording})
+        return [
+            (
+                pool_words(keys.transpose(1, 2).flatten(2), text, self.word_pool),
+                pool_words(values.transpose(1, 2).flatten(2), text, self.word_pool),
+            )
+            for keys, values in recording.layers
+        ]
 
     def reading(self) -> Reading:
         """Settings that determine the output, as part of the cache key."""
