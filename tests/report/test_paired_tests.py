@@ -196,3 +196,24 @@ def test_confusion_is_that_of_the_tags(write_run: Write) -> None:
     assert asked.types == types
     wanted = confusion([tags(each) for each in GOLD], [tags(each) for each in BAD], types)
     assert (asked.confusion(Path(run / "predictions.test.jsonl"), types) == wanted).all()
+
+
+def test_seeds_are_drawn_as_runs_compare_draws_them(write_run: Write) -> None:
+    a = [write_run(f"a{seed}", BAD[: 24 - seed] + GOOD[24 - seed :]) for seed in range(3)]
+    b = [write_run(f"b{seed}", GOOD[: 20 - 4 * seed] + BAD[20 - 4 * seed :]) for seed in range(3)]
+    library, pairs = Library(draws_seeds=True), list(zip(a, b, strict=True))
+    cell = (pairs, "test", "f1")
+    test = library.over_seeds([cell])
+    answers = [
+        (read_answers(one / "predictions.test.jsonl"), read_answers(other / "predictions.test.jsonl"))
+        for one, other in pairs
+    ]
+    wanted = compare(answers, draw="posts,seeds")
+    assert test["seeds"] == 3 and test["deviation_seeds"] > 0
+    assert [test["difference"], test["low"], test["p"]] == pytest.approx(
+        [wanted[n] for n in ("difference", "low", "p")]
+    )
+    with pytest.raises(DataError, match="with one seed"):
+        library.over_seeds([(pairs[:1], "test", "f1")])
+    with pytest.raises(DataError, match="share posts"):
+        library.over_seeds([cell, cell])

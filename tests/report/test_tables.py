@@ -94,6 +94,18 @@ def test_best_and_significant_figures_are_marked_after_correction(write_run: Wri
     assert "| **100.00** ± 0.00† (50.00, +50.00) |" in text and "Holm's correction for 2 tests" in text
 
 
+def test_seeds_are_drawn_on_request_and_a_row_with_one_is_not_tested(write_run: Write, write_table: Write):
+    bad, good = (
+        [write_run(f"{name}{seed}", said, seed=seed) for seed in (0, 1)] for name, said in (("b", BAD), ("g", GOOD))
+    )
+    table = read_table(write_table([bad, good, bad[:1]], baseline_row=0))
+    found = fill(table, Shelf(), Library(draws_seeds=True))
+    test, single = found.figures[1, 0].test, found.figures[2, 0]
+    assert test is not None and test.mark == "better" and found.tests == 1
+    assert single.test is None and single.untested is not None and "with one seed" in single.untested
+    assert "t test that draws posts and seeds" in formats.as_markdown(found)
+
+
 def test_many_tests_in_a_table_leave_clear_differences_clear(write_run: Write, write_table: Write):
     bad, good = ([write_run(f"{n}{seed}", said, seed=seed) for seed in (0, 1)] for n, said in (("b", BAD), ("g", GOOD)))
     rows, columns = [bad, good, *[bad] * 12], 40

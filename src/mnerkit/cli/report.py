@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
     check_folder(out, options.overwrite)
     tables, runs = _tables(options.tables), run_folders(options.runs)
     picture_bytes = options.picture_mb * 1_000_000
-    done = write_report(out, tables, runs, options.title, options.root, options.posts, picture_bytes)
+    seeds = options.draw == "posts,seeds"
+    done = write_report(out, tables, runs, options.title, options.root, options.posts, picture_bytes, seeds)
     for problem in done.problems:
         complain(problem)
     page = out / "index.html"
@@ -69,6 +70,13 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         default=3,
         metavar="N",
         help="at most N MB of pictures in the page (default: 3; 0: none)",
+    )
+    parser.add_argument(
+        "--draw",
+        default="posts",
+        choices=("posts", "posts,seeds"),
+        metavar="WHAT",
+        help="what tests draw: posts, or posts,seeds, which needs two seeds a row (default: posts)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     options = read(parser, argv)

@@ -49,6 +49,6 @@ function overview() {
     el("details", {}, el("summary", {}, "How to read a figure"),
       el("p", {}, "Figures are percentages; R and AUC lie between 0 and 1. Ours is the mean over seeds with half of its 95 % t-interval; the paper's stands below, with ours minus the paper's. "
         + "Letters lead to the notes: where ours can't be compared with the printed figure, they say why. Bold is the highest of ours in a column that are of the same data and protocol; "
-        + "† and ‡ are significantly above and below the row they are tested against (paired approximate randomisation on the predictions, p < 0.05 after Holm's correction over the table).")),
+        + "† and ‡ are significantly above and below the row they are tested against (a paired test on the predictions, p < 0.05 after Holm's correction over the table).")),
   ];
 }

@@ -50,6 +50,7 @@ def write_report(
     root: Path | None = None,
     posts: int = 4000,
     picture_bytes: int = browser.PICTURE_BYTES,
+    draws_seeds: bool = False,
 ) -> Written:
     """Write a report; see `mnerkit.report.write`.
 
@@ -61,9 +62,10 @@ def write_report(
         root: folder of the corpora, for the pictures; that of each run's configuration where None.
         posts: at most so many posts of each set (corpus, split, episodes) in the error browser.
         picture_bytes: at most so many bytes of pictures in the page.
+        draws_seeds: whether tests draw seeds as well as posts: they hold for the methods, not for the runs at hand.
     """
     check_folder(out)
-    shelf, library, done = Shelf(runs), Library(), Written(out)
+    shelf, library, done = Shelf(runs), Library(draws_seeds), Written(out)
     done.tables = [fill(table, shelf, library) for table in _tables(tables, done.problems)]
     board = _board(shelf, library, done.tables)
     if board is not None:

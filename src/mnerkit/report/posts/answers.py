@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mnerkit.errors import DataError
 from mnerkit.report.folders import Record, once
 from mnerkit.scoring.post_sets import PostSet, PostSets, pooled_counts
+from mnerkit.scoring.seeds_and_folds import SeedComparison, mean_test, runs_test
 from mnerkit.scoring.significance import UnitCounts
 
 
 class Library:
-    """The predictions of runs, read once each and grouped by the posts; a run's are there under its file's path."""
+    """The predictions of runs, read once each and grouped by the posts; a run's are there under its file's path.
 
-    def __init__(self) -> None:
+    Attributes:
+        draws_seeds: whether tests hold for the methods, whatever the seed, and not for the runs at hand.
+    """
+
+    def __init__(self, draws_seeds: bool = False) -> None:
+        self.draws_seeds = draws_seeds
         self._sets = PostSets()
         self._read: dict[Path, PostSet | DataError] = {}
 
@@ -45,6 +53,27 @@ class Library:
             DataError: no such counts can be had, or the two were scored on other posts, types or episodes.
         """
         return pooled_counts((self.of_pair(a, b, split) for a, b in pairs), metric)
+
+    def over_seeds(self, cells: Sequence[tuple[Sequence[tuple[Path, Path]], str, str]]) -> SeedComparison:
+        """The test that draws posts and seeds, of the mean of some cells, each given as the arguments of `counts`.
+
+        Raises:
+            DataError: there is one seed, seeds were scored on other posts or episodes, or cells share posts, which the
+                test takes for independent; or see `counts`.
+        """
+        tests, units = [], list[np.ndarray]()
+        for pairs, split, metric in cells:
+            runs = [self.counts([pair], split, metric) for pair in pairs]
+            if len(runs) < 2:
+                raise DataError("with one seed it is unknown how much a figure changes with the seed")
+            if not all(np.array_equal(run.units, runs[0].units) for run in runs):
+                raise DataError("the seeds were scored on other posts or episodes, so they can't be drawn")
+            table = np.array([run.table for run in runs])  # (R, n, 5)
+            tests.append(runs_test([(table[..., :3], table[..., [0, 3, 4]])]))
+            units.append(np.unique(runs[0].units))
+        if len(np.unique(np.concatenate(units))) < sum(map(len, units)):
+            raise DataError("the cells of this mean share posts, so seeds are drawn for single cells alone")
+        return mean_test(tests)
 
     def _add(self, path: Path) -> PostSet:
         if not path.is_file():

@@ -175,8 +175,9 @@ def legend(filled: Filled) -> list[str]:
     if filled.tests:
         baseline = table.baseline_row
         against = "the best other row" if baseline is None else table.rows[baseline].name
+        test = "t test that draws posts and seeds" if filled.draws_seeds else "paired approximate randomisation"
         lines.append(
-            f"†, ‡: significantly above, below {against} (p < 0.05, paired approximate randomisation, with Holm's "
+            f"†, ‡: significantly above, below {against} (p < 0.05, {test}, with Holm's "
             f"correction for {filled.tests} test{'' if filled.tests == 1 else 's'})."
         )
     untested = [figure.untested for figure in filled.figures.values() if figure.untested]

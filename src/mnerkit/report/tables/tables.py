@@ -15,7 +15,8 @@ from mnerkit.report.tables.evaluation_setting import Evaluation, difference_betw
 from mnerkit.report.tables.reasons import own_reasons
 from mnerkit.report.tables.table_file import Cell, Table
 from mnerkit.scoring.intervals import mean_interval
-from mnerkit.scoring.significance import PairedTest, UnitCounts, paired_tests
+from mnerkit.scoring.seeds_and_folds import SeedComparison
+from mnerkit.scoring.significance import PairedTest, UnitCounts, holm, paired_tests
 
 Place = tuple[int, int]
 
@@ -104,12 +105,14 @@ class Filled:
         figures: by row and column.
         about: of a table of runs, what each row was measured on: name -> a text a row; it stands before the figures.
         facts: what else is known of each row, alike; it stands behind them.
+        draws_seeds: whether tests draw seeds as well as posts.
     """
 
     table: Table
     figures: dict[Place, Figure]
     about: dict[str, list[str]] = field(default_factory=dict)
     facts: dict[str, list[str]] = field(default_factory=dict)
+    draws_seeds: bool = False
 
     @property
     def tests(self) -> int:
@@ -162,7 +165,7 @@ def fill(table: Table, shelf: Shelf, library: Library, tested: Collection[str] |
     for cell in table.cells:
         if cell.of:
             figures[cell.row, cell.column] = _mean_of(cell, [figures[place] for place in cell.of])
-    filled = Filled(table, dict(sorted(figures.items())))
+    filled = Filled(table, dict(sorted(figures.items())), draws_seeds=library.draws_seeds)
     if not table.smoke:
         _mark_best(filled)
         _test(filled, library, tested)
@@ -249,6 +252,7 @@ def _mark_best(filled: Filled) -> None:
 def _test(filled: Filled, library: Library, tested: Collection[str] | None) -> None:
     """Test each cell against the table's baseline, or else against the best other row of its column and evaluation."""
     compared: list[tuple[Figure, list[UnitCounts]]] = []
+    drawn: list[tuple[Figure, SeedComparison]] = []
     for (row, column), figure in filled.figures.items():
         against = _opponent(filled, row, column)
         if figure.mean is None or against is None or (tested is not None and figure.cell.metric not in tested):
@@ -259,12 +263,18 @@ def _test(filled: Filled, library: Library, tested: Collection[str] | None) -> N
                 raise DataError("one of the two has no runs")
             if figure.evaluations != other.evaluations:
                 raise DataError(f"not asked alike: {difference_between(figure.evaluations, other.evaluations)}")
-            compared.append((figure, _parts(filled, other, figure, library)))
+            places = _places(filled, other, figure)
+            if library.draws_seeds:
+                drawn.append((figure, library.over_seeds(places)))
+            else:
+                compared.append((figure, [library.counts(*place) for place in places]))
             figure.against = against
         except DataError as problem:
             figure.untested = str(problem)
     for (figure, _), test in zip(compared, paired_tests([parts for _, parts in compared]), strict=True):
         figure.test = test
+    for (figure, seeds), p_holm in zip(drawn, holm([test["p"] for _, test in drawn]), strict=True):
+        figure.test = PairedTest(seeds["difference"], seeds["p"], p_holm)
 
 
 def _opponent(filled: Filled, row: int, column: int) -> int | None:
@@ -282,17 +292,16 @@ def _opponent(filled: Filled, row: int, column: int) -> int | None:
     return max(others, key=lambda other: others[other]) if others else None
 
 
-def _parts(filled: Filled, a: Figure, b: Figure, library: Library) -> list[UnitCounts]:
-    """Counts of two cells' runs, a part for each cell that they are means of."""
+def _places(filled: Filled, a: Figure, b: Figure) -> list[tuple[list[tuple[Path, Path]], str, str]]:
+    """Pairs of two cells' runs, their split and their metric: one for each cell that they are means of."""
     if len(a.cell.of) != len(b.cell.of):
         raise DataError("one is a mean of cells, and the other of other ones")
     if a.cell.of:
         pairs = ([filled.figures[place] for place in places] for places in zip(a.cell.of, b.cell.of, strict=True))
-        return [counts for part_a, part_b in pairs for counts in _parts(filled, part_a, part_b, library)]
+        return [place for part_a, part_b in pairs for place in _places(filled, part_a, part_b)]
     if a.cell.metric != b.cell.metric:
         raise DataError(f"{a.cell.metric} against {b.cell.metric}")
-    split = filled.table.columns[b.cell.column].split
-    return [library.counts(runs_of_one_seed(a, b), split, b.cell.metric)]
+    return [(runs_of_one_seed(a, b), filled.table.columns[b.cell.column].split, b.cell.metric)]
 
 
 def runs_of_one_seed(a: Figure, b: Figure) -> list[tuple[Path, Path]]:
