@@ -14,12 +14,10 @@ which this program computes every figure anew, with the corpus in ROOT. Stop it 
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -159,12 +157,12 @@ def _predictions(folder: RunFolder, key: str) -> str:
 def packed(posts: Iterable[Iterable[Entity]]) -> str:
     """Entities of each post in a short text (see `answers`)."""
     spans = [[[each.start, each.end, each.type] for each in post] for post in posts]
-    return base64.b85encode(zlib.compress(json.dumps(spans).encode(), 9)).decode()
+    return cells.compressed(json.dumps(spans))
 
 
 def answers(predictions: str) -> Answers:
     """The predicted entities of each post, from a row."""
-    spans = json.loads(zlib.decompress(base64.b85decode(predictions)))
+    spans = json.loads(cells.expanded(predictions))
     return [frozenset(Entity(*each) for each in post) for post in spans]
 
 
@@ -366,8 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench, wanted, complete = bench_of(asked.corpus), all_cells(plan), True
     if not asked.report:
         if asked.cells is not None:
-            there = {Cell.of(row) for row in cells.read_rows(path)}
-            wanted = [cell for cell in wanted if cell not in there][: asked.cells]
+            wanted = cells.left(wanted, path)[: asked.cells]
         complete = len(cells.sweep(bench, wanted, path, asked.jobs)) == len(wanted)
     scores = {}
     for corpus in dict.fromkeys((*CORPORA, asked.corpus)):

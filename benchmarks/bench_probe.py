@@ -79,12 +79,6 @@ class Bench(cells.Bench):
         """The towers are made by mnerkit: they have names."""
         return str(self.config(cell)["model"]["text"])
 
-    def digest(self, cell: Cell) -> str:
-        """As of all cells, without a tower in a folder."""
-        from mnerkit.runs.identity import digest_of
-
-        return digest_of(self.config(cell))
-
     def figures(self, folder: RunFolder) -> cells.Row:
         """F1 of dev and test, and the entities predicted for each test post with its own and with other pictures."""
         metrics = folder.metrics()
@@ -165,8 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     bench, wanted, complete = Bench("probe", "", str(runs), more), all_cells(asked.methods), True
     if not asked.report:
         if asked.cells is not None:
-            there = {Cell.of(row) for row in cells.read_rows(path)}
-            wanted = [cell for cell in wanted if cell not in there][: asked.cells]
+            wanted = cells.left(wanted, path)[: asked.cells]
         complete = len(cells.sweep(bench, wanted, path, asked.jobs)) == len(wanted)
     text = report(cells.kept(bench, path), asked.methods, asked.limit)
     print(text)

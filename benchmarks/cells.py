@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from bench_quality import minilm
 
@@ -61,6 +61,9 @@ class Cell:
     def of(cls, row: Row) -> Self:
         """The cell that a row belongs to."""
         return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+
+AnyCell = TypeVar("AnyCell", bound=Cell)
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,25 @@ def pairs(options: dict[str, str]) -> list[str]:
     return [word for pair in options.items() for word in pair]
 
 
+def compressed(text: str) -> str:
+    """A text as a short printable one, for a row."""
+    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def expanded(text: str) -> str:
+    """The text that was `compressed`."""
+    return zlib.decompress(base64.b85decode(text)).decode()
+
+
 def packed(counts: Iterable[Sequence[int]]) -> str:
     """Gold, predicted and correct entities of each post or episode, in a short text (see `unpacked`)."""
     text = " ".join(",".join(map(str, each)) for each in counts)
-    return base64.b85encode(zlib.compress(text.encode(), 9)).decode()
+    return compressed(text)
 
 
 def unpacked(counts: str) -> list[list[int]]:
     """Gold, predicted and correct entities of each post or episode."""
-    text = zlib.decompress(base64.b85decode(counts)).decode()
-    return [[int(number) for number in each.split(",")] for each in text.split()]
+    return [[int(number) for number in each.split(",")] for each in expanded(counts).split()]
 
 
 def side_by_side(what: str, a: str, b: str) -> list[list[int]]:
@@ -165,6 +177,13 @@ def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file, none where there is no file."""
     if path.is_file():
         yield from (json.loads(line) for line in path.read_text("utf-8").split("\n") if line)
+
+
+def left(wanted: Sequence[AnyCell], path: Path) -> list[AnyCell]:
+    """The cells that have no row in a file yet."""
+    rows = read_rows(path)
+    there = {wanted[0].of(row) for row in rows} if wanted else set()
+    return [cell for cell in wanted if cell not in there]
 
 
 def run(task: tuple[Bench, Cell, str]) -> Row:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mnerkit.cli.arguments import Parser, positive, read
 from mnerkit.errors import DataError, UsageError
 from mnerkit.printable import complain, show
+from mnerkit.scoring.draws import DRAWS
 
 ABOUT = """Tables and one HTML page from run folders.
 
@@ -74,7 +75,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--draw",
         default="posts",
-        choices=("posts", "posts,seeds"),
+        choices=DRAWS[:2],  # a table has no folds
         metavar="WHAT",
         help="what tests draw: posts, or posts,seeds, which needs two seeds a row (default: posts)",
     )

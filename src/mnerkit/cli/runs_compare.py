@@ -11,6 +11,7 @@ from mnerkit.errors import UsageError
 from mnerkit.printable import Printable, json_text, printable, show
 from mnerkit.runs.compare import compare_runs
 from mnerkit.runs.run_folder import RunFolder
+from mnerkit.scoring.draws import DRAWS
 from mnerkit.text_table import table
 
 ABOUT = """Compare two methods on the same posts or episodes: pooled F1, the difference with its interval (paired
@@ -21,7 +22,6 @@ Several runs a side (`--a RUN... --b RUN...`, or a pattern in quotes) are paired
 seed. The interval and p-value then hold for these runs. With `--draw posts,seeds` they hold for the methods, whatever
 the seed, and with `--draw posts,seeds,folds` whatever the training posts, too (runs of all folds of `--data.folds`):
 this takes two seeds at least, and three give much shorter intervals than two."""
-DRAWS = ("posts", "posts,seeds", "posts,seeds,folds")
 
 
 def main(argv: list[str]) -> int:

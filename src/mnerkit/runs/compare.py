@@ -10,7 +10,7 @@ from mnerkit.errors import DataError, UsageError
 from mnerkit.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from mnerkit.scoring.comparison import Draw
+    from mnerkit.scoring.draws import Draw
 
 
 def compare_runs(

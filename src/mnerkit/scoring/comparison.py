@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,12 @@ from mnerkit.data.corpus.post import Entity
 from mnerkit.data.corpus.tags import counted
 from mnerkit.errors import DataError, UsageError
 from mnerkit.scoring.counts import prf
-from mnerkit.scoring.seeds_and_folds import runs_test
+from mnerkit.scoring.draws import Draw
+from mnerkit.scoring.seeds_and_folds import runs_test, sides
 from mnerkit.scoring.significance import paired_counts_test
 from mnerkit.strict_json import loads
 
 MAX_BYTES = 512 << 20  # of a file of predictions
-# what an interval draws: posts, so that it holds for the runs at hand; runs of other seeds; other training posts, too
-Draw = Literal["posts", "posts,seeds", "posts,seeds,folds"]
 Key = tuple[int, str]  # number of the episode (-1: none), id of the post
 
 
@@ -305,7 +304,7 @@ def folds_of(runs: Sequence[Mapping[Hashable, np.ndarray]], draw: Draw) -> list[
     for units, group in groups.items():
         order = sorted(units, key=repr)
         table = np.array([[run[unit] for unit in order] for run in group])  # (R, n, 5)
-        folds.append((table[..., :3], table[..., [0, 3, 4]]))
+        folds.append(sides(table))
     return folds
 
 

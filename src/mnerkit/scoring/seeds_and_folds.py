@@ -23,33 +23,38 @@ from typing import Literal, TypedDict
 import numpy as np
 
 from mnerkit.scoring.intervals import t_quantile, t_within
-from mnerkit.scoring.significance import f1_of
+from mnerkit.scoring.significance import Difference, f1_of
 
 Part = Literal["deviation_posts", "deviation_seeds", "deviation_folds"]
 MOST_FREEDOM = 10_000  # from here on Student's t is the normal distribution to four digits
 
 
-class SeedComparison(TypedDict):
-    """Result of `runs_test`: F1 in percent, `difference` = `f1_b - f1_a` with its interval, and the two-sided p-value.
+class SeedComparison(Difference):
+    """Result of `runs_test`.
 
     `deviation_posts`, `deviation_seeds` and `deviation_folds` are the parts of the difference's standard deviation, in
     points: the deviation of the whole is the root of the sum of their squares. `seeds` is the number of runs of each
     method on each fold.
     """
 
-    f1_a: float
-    f1_b: float
-    difference: float
-    low: float
-    high: float
-    p: float
     freedom: float
     deviation_posts: float
     deviation_seeds: float
     deviation_folds: float
-    posts: int
     seeds: int
     folds: int
+
+
+def sides(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of pairs of runs as `runs_test` takes them.
+
+    Args:
+        table: (..., 5) gold entities, then predicted and correct ones of a and of b.
+
+    Returns:
+        (..., 3) of a and of b: gold, predicted and correct entities.
+    """
+    return table[..., :3], table[..., [0, 3, 4]]
 
 
 @dataclass(frozen=True)

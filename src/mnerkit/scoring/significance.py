@@ -21,8 +21,8 @@ DRAWS_IN_MEMORY = 1 << 22  # random numbers held in memory at once, by each thre
 MOST_THREADS = 4
 
 
-class Comparison(TypedDict):
-    """Result of `paired_test`: F1 in percent, `difference` = `f1_b - f1_a` with its interval, and the p-value.
+class Difference(TypedDict):
+    """F1 of two systems in percent, `difference` = `f1_b - f1_a` with its interval, and the two-sided p-value.
 
     `posts` is the number of units: posts, or groups of posts that were counted together.
     """
@@ -34,6 +34,11 @@ class Comparison(TypedDict):
     high: float
     p: float
     posts: int
+
+
+class Comparison(Difference):
+    """Result of `paired_test`."""
+
     samples: int
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mnerkit.errors import DataError
 from mnerkit.report.folders import Record, once
 from mnerkit.scoring.post_sets import PostSet, PostSets, pooled_counts
-from mnerkit.scoring.seeds_and_folds import SeedComparison, mean_test, runs_test
+from mnerkit.scoring.seeds_and_folds import SeedComparison, mean_test, runs_test, sides
 from mnerkit.scoring.significance import UnitCounts
 
 
@@ -69,7 +69,7 @@ class Library:
             if not all(np.array_equal(run.units, runs[0].units) for run in runs):
                 raise DataError("the seeds were scored on other posts or episodes, so they can't be drawn")
             table = np.array([run.table for run in runs])  # (R, n, 5)
-            tests.append(runs_test([(table[..., :3], table[..., [0, 3, 4]])]))
+            tests.append(runs_test([sides(table)]))
             units.append(np.unique(runs[0].units))
         if len(np.unique(np.concatenate(units))) < sum(map(len, units)):
             raise DataError("the cells of this mean share posts, so seeds are drawn for single cells alone")
