@@ -1,4 +1,4 @@
-"""`mnerkit runs`: a table of runs and scores, sorted, filtered, exported; `compare` and `repeat` are verbs of it."""
+"""`mnerkit runs`: a table of runs and scores, sorted, filtered, exported; and verbs: compare, repeat, rescore."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mnerkit.runs.run_index import indexed
 from mnerkit.runs.tiny_towers import tiny_towers
 from mnerkit.text_table import table
 
-VERBS = {"compare": "runs_compare", "repeat": "runs_repeat"}
+VERBS = {"compare": "runs_compare", "repeat": "runs_repeat", "rescore": "runs_rescore"}
 FIGURES = {"dev": ("dev", "f1"), "test": ("test", "f1"), "test_strict": ("test", "f1_strict")}
 GROUP = ("plugin", "corpus", "ablation", "config")  # what runs that differ in the seed alone have in common
 HEADS = ("dev F1", "test F1", "strict")
 ABOUT = """A table of runs and their scores. Other verbs: `mnerkit runs compare A B` tests one run against another;
 `mnerkit runs repeat RUN [--dry-run]` trains a run again, or prints the command, and says whether the figures are the
-same."""
+same; `mnerkit runs rescore [FOLDER]` computes figures anew from kept predictions."""
 
 
 def main(argv: list[str]) -> int:
