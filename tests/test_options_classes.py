@@ -49,6 +49,19 @@ def refusal(call: Any, *args: Any, **given: Any) -> str:
     return str(caught.value)
 
 
+def test_a_class_changes_defaults_of_any_of_its_bases() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Other(Options):
+        depth: int = option(2, "a depth", COUNT)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Both(Base, Other, share=0.75, depth=4):
+        pass
+
+    assert (Both().share, Both().depth, Both().width) == (0.75, 4, None)
+    assert declared(Both)["depth"].help == "a depth"
+
+
 def test_a_class_declares_its_own_options_first_and_then_those_of_its_bases() -> None:
     found = declared(Sample)
     assert list(found) == ["share", "way", "both", "name", "layers", "tags", "later", "width"]

@@ -33,6 +33,7 @@ PLUGINS = [
     "gei",
     "gifr",
     "gmf",
+    "gvatt",
     "hvpnet",
     "maf",
     "mgips_cl",

@@ -15,18 +15,8 @@ class BilstmTagger(Tagger):
     options_class = BilstmOptions
 
     def make_encoder(self) -> BilstmEncoder:
-        o = self.options
-        tower = self.text_tower(
-            "text",
-            "bilstm",
-            chars=o.chars,
-            width=o.width,
-            word_width=o.word_width,
-            char_width=o.char_width,
-            vectors=o.vectors,
-            dropout=o.dropout,
-        )
-        return BilstmEncoder(tower, o)
+        tower = self.text_tower("text", "bilstm", **self.options.of_bilstm())
+        return BilstmEncoder(tower, self.options)
 
     def needs(self) -> Needs:
         return Needs(reader=self.towers["text"].reader)

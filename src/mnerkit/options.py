@@ -226,8 +226,10 @@ class Options:
     def __init_subclass__(cls, **defaults: Any) -> None:
         """Give options of the bases another default: `class MyOptions(PictureOptions, text="tiny-bert")`."""
         super().__init_subclass__()
+        bases = [declared(base) for base in reversed(cls.__bases__) if issubclass(base, Options)]
+        inherited = {name: each for options in bases for name, each in options.items()}
         for name, value in defaults.items():
-            base = declared(cls.__mro__[1])[name]
+            base = inherited[name]
             cls.__annotations__[name] = base.type
             setattr(cls, name, option(value, base.help, base.rule, since=base.since, aliases=base.aliases))
 

@@ -14,6 +14,7 @@ TAGGERS = (
     "gei",
     "gifr",
     "gmf",
+    "gvatt",
     "hvpnet",
     "maf",
     "mgips_cl",
@@ -30,6 +31,7 @@ READS_CAPTIONS: dict[str, dict[str, str]] = {
     "gei": {"model.vision": "captions", "model.transformer_heads": "4"},
     "gifr": {"model.vision": "captions"},
     "gmf": {"model.vision": "captions"},
+    "gvatt": {"model.vision": "captions"},
     "hvpnet": {"model.vision": "captions"},
     "maf": {"model.vision": "captions"},
     "mgips_cl": {"model.vision": "captions"},
@@ -48,6 +50,7 @@ OF_PLUGIN = {
     "gei": {"model.freeze_vision": "false"},
     "gifr": {"model.freeze_vision": "false"},
     "gmf": {"model.freeze_vision": "false"},
+    "gvatt": {"model.freeze_vision": "false"},
     "hvpnet": {"model.freeze_vision": "false"},
     # fewer posts do not have all eight types of its default corpus
     "mousing": {"model.freeze": "false", "data.limit": "24", "data.batch_size": "8"},

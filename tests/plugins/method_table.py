@@ -71,6 +71,7 @@ _PROMPTS = ("image", "objects", "labels", "caption")
 PICTURES: dict[str, dict[str, dict[str, Any]]] = {
     "captions": {"captions": {}},
     "gmf": {"none": {"vcg": False, "alpha": 1.0}},
+    "gvatt": {"none": {"use_image": False}},
     "mgips_cl": _STEPPING,
     "mkgformer": _STEPPING,
     "mousing": {

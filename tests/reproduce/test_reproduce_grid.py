@@ -131,6 +131,20 @@ def test_options_of_a_corpus_are_those_of_its_runs(folder: Path, tmp_path: Path)
     }
 
 
+def test_options_of_an_ablation_are_those_of_its_rows(tmp_path: Path) -> None:
+    made = built(EXPERIMENTS, "gmf/table2", profile="tweets", tower="FOLDER", root=root_with(tmp_path, "twitter2015"))
+    table = made.tables["gmf/table2"]
+    names = ("GVATT-HBiLSTM-CRF", "GVATT-BERT-CRF")
+    rows = {row.name: number for number, row in enumerate(table.experiment.rows) if row.name in names}
+    trained, differs = {}, {}
+    for name, row in rows.items():
+        cell = next(cell for cell in table.cells if cell.row == row and cell.runs)
+        trained[name], differs[name] = made.runs[cell.runs[0]].training.configuration().content, str(cell.differs)
+    assert [trained[name]["model"]["text"] for name in names] == ["bilstm", "FOLDER"]
+    assert [trained[name]["trainer"]["max_epochs"] for name in names] == [15, 2]
+    assert ["text tower: FOLDER" in differs[name] for name in names] == [False, True]
+
+
 def test_a_profile_differs_on_some_data(folder: Path) -> None:
     said = "seconds: 1\ndiffers: [all]\ndiffers_on: {posts: [posts], fewshot: [few]}"
     (folder / "profiles" / "mini.yaml").write_text(MINI.replace("seconds: 1", said))
@@ -376,6 +390,7 @@ def test_profiles_say_what_is_wrong_with_them(folder: Path) -> None:
         ("bilstm: {}", "bilstm: {paper_configs: {papr: {}}}", r"paper_configs: no folder .*papr"),
         ("bilstm: {}", "bilstm: {by_corpus: {twitter217: {}}}", r"no corpus 'twitter217'\. Did you mean 'twitter2017'"),
         ("bilstm: {}", "bilstm: {by_corpus: {2015: {}}}", r"by_corpus: 2015 must be a text, got 2015"),
+        ("bilstm: {}", "bilstm: {by_ablation: {lstm: {}}}", r"no ablation 'lstm'"),
         ("  posts:", "  post:", r"corpora: post must be one of .*'post'\. Did you mean 'posts'"),
         ("seeds: [0]", "seeds: all", r"seeds must be a list or 'paper', got 'all'"),
         ("points: 3", "points: 0", r"points must be 1 or more, got 0"),

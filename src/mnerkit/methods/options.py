@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mnerkit.errors import UsageError
-from mnerkit.options import POSITIVE, SIZE, WEIGHT, Options, Range, option
+from mnerkit.options import DROPOUT, POSITIVE, SIZE, WEIGHT, Options, Range, option
 
 LORA_RANK = 1 << 10  # largest rank of LoRA: a BERT's matrices have some hundreds of rows and columns
 WordPool = Literal["first", "mean"]
@@ -100,6 +100,25 @@ class TextOptions(TaggerOptions, TowerOptions):
         since=("0.1.0", "cut"),
     )
     word_pool: WordPool = option("first", "a word's state is that of its first piece, or the mean over its pieces")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordVectorOptions(Options):
+    """Options of the text tower `bilstm`; all but `dropout` have no effect on other towers."""
+
+    chars: Literal["none", "cnn", "lstm"] = option("cnn", "read the characters of words with a CNN, an LSTM, or not")
+    width: int = option(200, "width of the word states, both directions together", Range(2, SIZE.most))
+    word_width: int = option(100, "width of the word vectors, where no file gives them", SIZE)
+    char_width: int = option(50, "width of the vector that the characters of a word make", SIZE)
+    vectors: str | None = option(None, "a text file of pretrained word vectors in GloVe's format")
+    dropout: float = option(
+        0.5, "share dropped of the LSTM's input, of the character vectors and of the word states", DROPOUT
+    )
+
+    def of_bilstm(self) -> dict[str, Any]:
+        """The options of `mnerkit.towers.text.bilstm.BiLstmTower`."""
+        names = ("chars", "width", "word_width", "char_width", "vectors", "dropout")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,14 @@ from mnerkit.methods.former_interface import takes_arguments
 from mnerkit.methods.heads import head_options, load_head_class
 from mnerkit.methods.heads.head import Head, pad_to_words
 from mnerkit.methods.method import Method
-from mnerkit.methods.options import AbsentOptions, ObjectOptions, PictureOptions, TaggerOptions, TrunkOptions
+from mnerkit.methods.options import (
+    AbsentOptions,
+    ObjectOptions,
+    PictureOptions,
+    TaggerOptions,
+    TrunkOptions,
+    WordVectorOptions,
+)
 from mnerkit.methods.post_states import PostStates
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
 from mnerkit.options import in_its_time, make
@@ -271,9 +278,11 @@ class PictureTagger(Tagger):
     encoder: Any
 
     def make_text(self) -> TextTower:
-        """The text tower of the options `text`, `freeze_text`, `max_tokens` and `word_pool`."""
+        """The text tower of the options `text`, `freeze_text`, `max_tokens` and `word_pool`; of `WordVectorOptions`."""
         o = self.options
-        return self.text_tower("text", o.text, freeze=o.freeze_text, max_tokens=o.max_tokens, word_pool=o.word_pool)
+        words = o.of_bilstm() if o.text == "bilstm" and isinstance(o, WordVectorOptions) else {}
+        limits = {"max_tokens": o.max_tokens, "word_pool": o.word_pool}
+        return self.text_tower("text", o.text, freeze=o.freeze_text, **limits, **words)
 
     def make_sight(self, text: TextTower) -> Sight:
         """The vision tower of the options `vision` and `freeze_vision`, or a copy of `text` that reads captions."""

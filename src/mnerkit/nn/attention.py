@@ -18,6 +18,14 @@ from torch.nn import functional
 Norm = Literal["post", "pre"]
 
 
+def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the last axis of (..., M), where `mask`, broadcastable to it, is true; zeros where all is masked."""
+    if mask is None:
+        return scores.softmax(-1)
+    # the lowest finite number: a row without keys stays free of NaN, in its gradient too
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(~mask, 0.0)
+
+
 def attend(
     query: Tensor,
     key: Tensor,
@@ -43,12 +51,7 @@ def attend(
         (..., N, d'), and the weights (..., N, M), before dropout. Both are 0 for a query without keys.
     """
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    if mask is not None:
-        # the lowest finite number: a row without keys stays free of NaN, in its gradient too
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
-    if mask is not None:
-        weights = weights.masked_fill(~mask, 0.0)
+    weights = masked_softmax(scores, mask)
     if key_weights is not None:
         weights = weights * key_weights
         if renorm:

@@ -150,9 +150,10 @@ class Builder:
         if (count := len(self._seeds(experiment))) < len(experiment.seeds):
             yield f"seeds: {count}, not {len(experiment.seeds)}"
         yield from settings.differs
+        options = reduce(merged, [settings.options, _ablation(row.plugin, row.ablation), row.options])
         for part in experiment.parts(group):
             papers = papers_model(profile.folder, str(row.plugin), part.corpus, experiment.paper)
-            towers = {"text": self.tower if TOWER in settings.options.values() else None}
+            towers = {"text": self.tower if TOWER in options.values() else None}
             towers["vision"] = self.vision if VISION in settings.vision.values() else None
             for kind, tower in towers.items():
                 if tower is not None and not is_papers(tower, papers.get(kind)):
@@ -232,6 +233,7 @@ class Builder:
         stand_in = self.profile.corpora.get(experiment.data)
         layers: list[Mapping[str, Any]] = [settings.options, getattr(settings, experiment.data)]
         layers.append(settings.vision if self.vision else settings.captions)
+        layers.append(settings.by_ablation.get(str(row.ablation), {}))
         if settings.vision != settings.captions:
             self._used.add(VISION)
         if stand_in is not None:
@@ -245,7 +247,7 @@ class Builder:
             layers.append({"data.corpus": group.corpus, "data.root": self.root})
             self._used.add(ROOT)
         # as options, too: what the experiment and the row set wins over the ablation, what the profile sets does not
-        layers.append(_ablation(str(row.plugin), row.ablation) if row.ablation else {})
+        layers.append(_ablation(row.plugin, row.ablation))
         layers += [experiment.options, row.options, group.options if stand_in is None else {}, last]
         options: Mapping[str, Any] = reduce(merged, layers)
         return {name: self._filled(value) for name, value in options.items()}
@@ -287,8 +289,8 @@ class _Absent(Exception):
 
 
 @cache
-def _ablation(plugin: str, name: str) -> dict[str, Any]:
-    return dotted(registry.get(plugin).ablations[name])
+def _ablation(plugin: str | None, name: str | None) -> dict[str, Any]:
+    return {} if plugin is None or name is None else dotted(registry.get(plugin).ablations[name])
 
 
 def _length(run: Run) -> tuple[int, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from mnerkit import registry
 from mnerkit.data.corpus.catalogue import CORPORA
 from mnerkit.errors import UsageError, did_you_mean
 from mnerkit.plain_yaml import read_yaml
@@ -48,6 +49,7 @@ class Settings(Content):
         captions: where captions stand in for pictures.
         vision: where a vision tower was given.
         by_corpus: of its runs on a corpus, by the corpus's name.
+        by_ablation: of its runs with an ablation, by the ablation's name.
         configs: a file for `--config`, by corpus; `*` for all others.
         paper_configs: the same for the experiments of a paper, by its folder; these win.
         first: a run that it needs, if any.
@@ -56,6 +58,7 @@ class Settings(Content):
 
     options: RunOptions = NO_OPTIONS
     by_corpus: dict[CorpusName, RunOptions] = NO_OPTIONS
+    by_ablation: dict[Text, RunOptions] = NO_OPTIONS
     configs: dict[str, Text] = NO_OPTIONS
     paper_configs: dict[str, dict[str, Text]] = NO_OPTIONS
     posts: RunOptions = NO_OPTIONS
@@ -114,6 +117,13 @@ class Profile(Content):
     options: RunOptions = NO_OPTIONS
     corpora: dict[DataKind, RunOptions] = NO_OPTIONS
     plugins: dict[PluginName, Annotated[Settings, BeforeValidator(lambda settings: settings or {})]]
+
+    @model_validator(mode="after")
+    def _check(self) -> Profile:
+        for plugin, settings in self.plugins.items():
+            for ablation in settings.by_ablation:
+                one_of(ablation, registry.get(plugin).ablations, "ablation")
+        return self
 
     @property
     def name(self) -> str:
