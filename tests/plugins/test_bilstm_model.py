@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -77,6 +79,13 @@ def test_the_caption_changes_the_words_of_its_own_post_alone() -> None:
     seen = encoder(batch_of(encoder, ROWS, [("mat",), (), ()])).states[0]
     assert (seen[0, :3] - plain[0, :3]).abs().amax(-1).gt(1e-6).all()
     torch.testing.assert_close(seen[1:], plain[1:])
+
+
+@pytest.mark.parametrize("options", [{"width": 7}, {"chars": "lstm", "char_width": 7}])
+def test_odd_widths_of_two_directions_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="width 7: one half is of each direction; give an even number"):
+        BilstmOptions(**options)
+    assert BilstmOptions(char_width=7).char_width == 7  # of the CNN
 
 
 def test_a_causal_tower_is_refused_for_captions() -> None:

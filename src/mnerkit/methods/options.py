@@ -115,6 +115,13 @@ class WordVectorOptions(Options):
         0.5, "share dropped of the LSTM's input, of the character vectors and of the word states", DROPOUT
     )
 
+    def check(self) -> None:
+        """Refuse odd widths of what is read in two directions."""
+        super().check()
+        for name in ("width", *(["char_width"] if self.chars == "lstm" else [])):
+            if (width := getattr(self, name)) % 2:
+                raise UsageError(f"--model.{name} {width}: one half is of each direction; give an even number")
+
     def of_bilstm(self) -> dict[str, Any]:
         """The options of `mnerkit.towers.text.bilstm.BiLstmTower`."""
         names = ("chars", "width", "word_width", "char_width", "vectors", "dropout")

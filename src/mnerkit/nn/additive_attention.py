@@ -1,4 +1,7 @@
-"""Additive attention (Bahdanau et al., 2015, "Neural Machine Translation by Jointly Learning to Align and Translate")."""
+"""Additive attention.
+
+Bahdanau et al., 2015, "Neural Machine Translation by Jointly Learning to Align and Translate".
+"""
 
 from __future__ import annotations
 
