@@ -281,8 +281,9 @@ class PictureTagger(Tagger):
         """The text tower of the options `text`, `freeze_text`, `max_tokens` and `word_pool`; of `WordVectorOptions`."""
         o = self.options
         words = o.of_bilstm() if o.text == "bilstm" and isinstance(o, WordVectorOptions) else {}
-        limits = {"max_tokens": o.max_tokens, "word_pool": o.word_pool}
-        return self.text_tower("text", o.text, freeze=o.freeze_text, **limits, **words)
+        return self.text_tower(
+            "text", o.text, freeze=o.freeze_text, max_tokens=o.max_tokens, word_pool=o.word_pool, **words
+        )
 
     def make_sight(self, text: TextTower) -> Sight:
         """The vision tower of the options `vision` and `freeze_vision`, or a copy of `text` that reads captions."""
