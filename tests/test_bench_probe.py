@@ -23,7 +23,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_every_image_method_has_cells_with_its_twins_tower_and_posts(bench: Any) -> None:
-    others = {"bert", "bilstm", "mousing", "relevance"}  # text alone, few-shot, and no tagger
+    # text alone, few-shot, no tagger, and a server's
+    others = {"bert", "bilstm", "mousing", "relevance", "prompted"}
     assert {*bench.METHODS, *others} == set(registry.plugins())
     whole = bench.Bench("probe", "", "runs")
     for cell in bench.all_cells(["hvpnet", "tpm_mi"]):

@@ -39,6 +39,7 @@ PLUGINS = [
     "mgips_cl",
     "mkgformer",
     "mousing",
+    "prompted",
     "relevance",
     "tpm_mi",
     "umgf",

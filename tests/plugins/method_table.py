@@ -49,7 +49,7 @@ class Combination(NamedTuple):
 
 # the first values are the quickest ones: where it makes no difference the covering set takes them
 AXES: dict[str, tuple[str, ...]] = {
-    "plugin": tuple(registry.plugins()),
+    "plugin": tuple(name for name in registry.plugins() if name != "prompted"),  # it asks a server
     "head": (*HEADS, NO_HEAD),
     "data": ("posts", "episodes"),
     "pictures": ("trained", "frozen", "captions", "none"),

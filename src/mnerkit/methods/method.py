@@ -48,6 +48,7 @@ class Method(TowerOwner, lightning.LightningModule):
         train_mode: whether it trains on plain batches or on episodes; the datamodule follows it.
         reads_support: whether it answers from a support, so that dev and test are episodes.
         tunes: whether answering needs gradients.
+        tags_words: whether its answers are the tags of words (`mnerkit.methods.prediction.Prediction`).
         encoder: the network, made by `build`.
         tracing: names of the traces that answers include, if the encoder has them.
         can_score_entities: whether answers can hold a probability for each entity.
@@ -67,6 +68,7 @@ class Method(TowerOwner, lightning.LightningModule):
     train_mode: Literal["plain", "episodic"] = "plain"
     reads_support: bool = False
     tunes: bool = False
+    tags_words: bool = False
     can_score_entities: bool = False
     encoder: nn.Module
     noted = former_attribute("noted", "notes")

@@ -60,6 +60,7 @@ class Tagger(Method):
 
     options_class: ClassVar[type[TaggerOptions]] = TaggerOptions
     released_tags: ClassVar[PieceTags] = PieceTags(unused=("PAD",))
+    tags_words = True
     encoder: Encoder
 
     def __init__(self, options: TaggerOptions | None = None, head: Head | None = None, **values: Any) -> None:

@@ -93,7 +93,7 @@ def predict_file(
         folders = picture_folder(folder)
         predictor = load_predictor(ckpt, plugin, dotted, folder, support, tower_dir)
         predictor.threshold = threshold
-        if form.name != "jsonl" and not hasattr(predictor.method, "head"):
+        if form.name != "jsonl" and not predictor.method.tags_words:
             raise UsageError(
                 f"--output_format {form.name}: {predictor.method.plugin} tags nothing; its scores are JSON lines"
             )
@@ -209,7 +209,7 @@ def check_tags(predictor: Predictor) -> None:
     Raises:
         UsageError: it gives scores to pictures alone.
     """
-    if not hasattr(predictor.method, "head"):
+    if not predictor.method.tags_words:
         raise UsageError(f"{predictor.method.plugin} tags nothing; give its posts with --input")
 
 

@@ -1,0 +1,1 @@
+"""Language and vision-language models that are asked for the entities; nothing is trained."""
