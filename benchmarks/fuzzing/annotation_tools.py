@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzzing.plain_json import TAG, lines_of, loads, spans, text, text_of, whole
+from fuzzing.plain_json import TAG, TAG_KEYS, lines_of, loads, of_types, spans, text, text_of, whole, with_prefixes
 from fuzzing.posts import drawn_post, plain_record, plain_value, spelled, words_of
 from fuzzing.reader import Reader
 from mnerkit.data.batches.input_reader import BadLine, Form
@@ -75,7 +75,7 @@ def read_records(path: Path) -> Any:
 def plain_records(path: Path) -> Any:
     content = text_of(path)
     first = next(line for line in lines_of(content) if line.strip(" \t")).strip()
-    if first == "{" or (first.startswith("[") and not is_pair(first)):
+    if (first[:1] == "{" and first[-1] in "{[,") or (first.startswith("[") and not is_pair(first)):
         given = loads(content)
         rows = given if isinstance(given, list) else [given]
     else:
@@ -148,17 +148,15 @@ def plain_post(row: dict[str, Any]) -> Any:
         (k for k in SPAN_KEYS if isinstance(row.get(k), list) and not any(isinstance(s, str) for s in row[k])), None
     )
     if not isinstance(content, str) or key is None or {"words", "tokens"} & {*row}:
-        row = {name: row[name] for name in row if name not in SPAN_KEYS or name == "label"}
-        tags = next((row[name] for name in ("label", "tags", "ner_tags") if row.get(name) is not None), None)
-        assert isinstance(tags, list) and all(TAG.fullmatch(spelled(tag)) for tag in tags)
-        made = {
-            k: [spelled(tag) for tag in v] if k in ("label", "tags", "ner_tags") and v else v for k, v in row.items()
-        }
-        as_bio = {
-            k: [bio(tag) for tag in v] if k in ("label", "tags", "ner_tags") and v else v for k, v in made.items()
-        }
+        row = {name: row[name] for name in row if name not in SPAN_KEYS or name in TAG_KEYS}
+        tags = next((row[name] for name in TAG_KEYS if row.get(name) is not None), None)
+        assert isinstance(tags, list)
+        tags = [spelled(text(tag)) for tag in tags]
+        tags = with_prefixes(tags) if of_types(tags) else tags
+        assert all(map(TAG.fullmatch, tags))
+        as_bio = {k: [bio(tag) for tag in tags] if k in TAG_KEYS and v else v for k, v in row.items()}
         _, words, _, _ = plain_record(as_bio, "x")
-        return list(words), spans([spelled(tag) for tag in tags])
+        return list(words), spans(tags)
     words, offsets = split_text(content, characters=True)
     given = []
     for each in row[key]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 TAG = re.compile(r"O|[BISEULM]-\S+")
+TYPE = re.compile(r"[^\W\d_][^\s,;]{0,80}")  # a tag without a prefix
+TAG_KEYS = ("label", "tags", "ner_tags", "labels", "ner")
 
 
 def text_of(path: Path) -> str:
@@ -58,6 +60,20 @@ def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
         else:
             found[-1][1] = place + 1
     return [(start, end, kind) for start, end, kind in found]
+
+
+def of_types(tags: Sequence[str]) -> bool:
+    """Whether tags are types alone, and perhaps O."""
+    types = {*tags} - {"O"}
+    return bool(types) and all(TYPE.fullmatch(tag) and not TAG.fullmatch(tag) for tag in types)
+
+
+def with_prefixes(tags: Sequence[str]) -> list[str]:
+    """BIO tags of types alone."""
+    return [
+        tag if tag == "O" else f"{'I' if place and tags[place - 1] == tag else 'B'}-{tag}"
+        for place, tag in enumerate(tags)
+    ]
 
 
 def plain_float(written: str) -> float:

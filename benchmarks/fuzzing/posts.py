@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzzing.plain_json import TAG, lines_of, loads, spans, text, text_of
+from fuzzing.plain_json import TAG, TAG_KEYS, lines_of, loads, of_types, spans, text, text_of, with_prefixes
 from fuzzing.reader import Reader
 from mnerkit.data.batches.input_reader import BadLine
 from mnerkit.data.batches.inputs import input_reader, read_input
@@ -38,6 +38,7 @@ WORDS = (
 )
 DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
 PHRASES = {"NP", "VP", "PP", "ADVP", "ADJP", "SBAR", "PRT", "CONJP", "INTJ", "LST", "UCP", "NC", "VC", "PC"}
+IN_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 KINDS = ("PER", "LOC", "ORG", "MISC")
 KNOWN = (*TYPES, *LABELS)
 
@@ -75,8 +76,11 @@ def columns(draw: Random) -> bytes:
     middle, fine, named = draw.randrange(3), draw.random() < 0.2, separator == "\t" and draw.random() < 0.3
     text = draw.choice(("", f"-DOCSTART-{separator}-X-{separator}O\n\n")) if not named else ""
     numbered, phrases, comments = (draw.random() < 0.2 for _ in range(3))
-    spelling = draw.choice(("{0}-{1}", "{0}-{1}", "{0}-{1}", "{0}_{1}", "{1}-{0}"))
-    for id_, words, tags in drawn_posts(draw):
+    spelling = draw.choice(("{0}-{1}", "{0}-{1}", "{0}-{1}", "{0}_{1}", "{1}-{0}", "{1}"))
+    drawn = drawn_posts(draw)
+    if spelling == "{1}":  # types alone are read only beside an O
+        fine, spelling = False, spelling if any("O" in tags for _, _, tags in drawn) else "{0}-{1}"
+    for id_, words, tags in drawn:
         text += f"IMGID:{id_}\n" if named else f"# id {id_}\n" if comments else ""
         for place, (word, tag) in enumerate(zip(words, in_scheme(tags, scheme), strict=False), 1):
             before = [*([str(place)] if numbered else []), word, *["NN"] * middle, *(["B-NP"] if phrases else [])]
@@ -103,7 +107,7 @@ def record(draw: Random) -> dict[str, Any]:
     names = [f"{draw.randrange(1000)}.jpg" for _ in range(draw.randrange(3))]
     content: dict[str, Any] = {"id": draw.choice((id_, int(id_)))}
     content[draw.choice(("words", "text", "tokens"))] = words
-    content[draw.choice(("label", "tags", "ner_tags"))] = tags
+    content[draw.choice(TAG_KEYS)] = tags
     if draw.random() < 0.8:
         content["images"] = names
     if "images" in content and draw.random() < 0.3:
@@ -131,8 +135,8 @@ def requests(draw: Random) -> bytes:
         return bio(draw)
     rows = [record(draw) for _ in range(draw.randint(1, 6))]
     for row in rows:
-        for key in ("label", "tags", "ner_tags", "words", "text", "tokens"):
-            if key in row and (key in ("label", "tags", "ner_tags") or draw.random() < 0.5):
+        for key in (*TAG_KEYS, "words", "text", "tokens"):
+            if key in row and (key in TAG_KEYS or draw.random() < 0.5):
                 words = row.pop(key)
                 if key in ("words", "text", "tokens"):
                     row["text"] = " ".join(words)
@@ -209,10 +213,11 @@ def tag_names_as_json(draw: Random) -> bytes:
 
 
 def plain_tag_names_as_json(path: Path) -> Any:
-    feature = loads(text_of(path))["features"]["ner_tags"]
-    while "names" not in feature:
-        feature = feature["feature"]
-    names = feature["names"]
+    content = loads(text_of(path))
+    inner = list(content.values())
+    places = [content, *inner, *(each for value in inner if isinstance(value, list) for each in value)]
+    columns = [each for place in places if isinstance(place, dict) for each in (place.get("features"), place)]
+    names = next(names for each in columns if isinstance(each, dict) and (names := names_of(each.get("ner_tags"))))
     if isinstance(names, dict):
         numbers = {str(name if type(number) is not int else number): name for name, number in names.items()}
         names = [numbers[str(number)] for number in range(len(names))]
@@ -220,6 +225,12 @@ def plain_tag_names_as_json(path: Path) -> Any:
     tags = names[:5]
     assert len(tags) == 5 and all(TAG.fullmatch(tag) for tag in tags)
     return [("1", ["a", "b", "c", "d", "e"], spans(tags), [])]
+
+
+def names_of(feature: Any) -> Any:
+    while isinstance(feature, dict) and not isinstance(feature.get("names"), list | dict):
+        feature = next((feature[key] for key in ("class_label", "feature", "sequence", "list") if key in feature), None)
+    return feature and feature["names"]
 
 
 def labelled(draw: Random) -> bytes:
@@ -315,6 +326,11 @@ def plain_table(lines: list[str], rows: list[str], tabs: bool) -> Any:
     table = [[spelled(cell) if place in tagged else cell for place, cell in enumerate(row)] for row in table]
     types = {place: {row[place][2:] for row in table if row[place] != "O"} for place in tagged}
     tagged = [place for place in tagged if not types[place] or types[place] - PHRASES]
+    types_alone = not tagged
+    if types_alone:
+        last = [spelled(row[-1]) for row in table]
+        assert "O" in [row[-1] for row in table] and of_types(last)
+        tagged = [width - 1]
     assert tagged[-1] == width - 1 or len(tagged) == 1
     roles = [[row[place][0] for row in table] for place in tagged]
     column = tagged[0 if word else roles.index(roles[-1])]
@@ -322,7 +338,7 @@ def plain_table(lines: list[str], rows: list[str], tabs: bool) -> Any:
         (
             id_,
             [row[word] for row in block],
-            spans([spelled(row[column]) for row in block]),
+            spans((with_prefixes if types_alone else list)([spelled(row[column]) for row in block])),
             [(picture(id_), None, None, 0)] if named else [],
         )
         for id_, block in posts
@@ -356,7 +372,7 @@ def without_comments(lines: list[str]) -> list[str]:
 def plain_record(row: dict[str, Any], default: str) -> Any:
     assert isinstance(row, dict)
     contents = [row[key] for key in ("words", "text", "tokens") if key in row]
-    tags = [row[key] for key in ("label", "tags", "ner_tags") if row.get(key) is not None]
+    tags = [row[key] for key in TAG_KEYS if row.get(key) is not None]
     assert len([key for key in ("words", "text") if key in row]) < 2 and all(each == tags[0] for each in tags)
     words = contents[0] if not isinstance(contents[0], str) else contents[0].split()
     if isinstance(contents[0], list | tuple):
@@ -389,13 +405,30 @@ def plain_value(line: str) -> Any:
 
 def plain_records(path: Path) -> Any:
     content = text_of(path)
-    if content.lstrip(" \t\r\n").startswith("["):
-        rows = list(enumerate(loads(content), 1))
+    first = next(line for line in lines_of(content) if line.strip(" \t")).strip()
+    if first.startswith("[") or first[-1] in "{[,":
+        given = loads(content)
+        rows = list(enumerate(given if isinstance(given, list) else [given], 1))
     else:
         rows = [(at, plain_value(line)) for at, line in enumerate(lines_of(content), 1) if line.strip(" \t")]
-    posts = [plain_record(row, f"{path.stem}-{at}") for at, row in rows]
-    assert all({"label", "tags", "ner_tags"} & row.keys() for _, row in rows)
-    return posts
+    assert all({*TAG_KEYS} & row.keys() for _, row in rows)
+    kinds = {plain_kind(row) for _, row in rows} - {""}
+    assert len(kinds) < 2
+    return [plain_record(prefixed(row), f"{path.stem}-{at}") for at, row in rows]
+
+
+def plain_kind(row: dict[str, Any]) -> str:
+    """Whether a record has tags that are types alone, or others; an empty text where all are O."""
+    tags = next(row[key] for key in TAG_KEYS if row.get(key) is not None)
+    return "types" if of_types(tags) else "tags" if {*tags} - {"O"} else ""
+
+
+def prefixed(row: dict[str, Any]) -> dict[str, Any]:
+    """The record with BIO tags, whichever scheme it has."""
+    key = next(key for key in TAG_KEYS if row.get(key) is not None)
+    tags = list(map(spelled, map(text, row[key])))
+    bio = with_prefixes(tags) if of_types(tags) else tags
+    return {**row, key: [IN_BIO.get(tag[0], tag[0]) + tag[1:] for tag in bio]}
 
 
 def plain_captions(path: Path) -> Any:

@@ -6,6 +6,7 @@ from fuzzing import (
     annotation_tools,
     caches,
     configs,
+    corpus_tables,
     data_sets,
     foreign,
     forms,
@@ -20,6 +21,7 @@ from fuzzing import (
 READERS = (
     *posts.READERS,
     *annotation_tools.READERS,
+    *corpus_tables.READERS,
     *pictures.READERS,
     *configs.READERS,
     *runs.READERS,

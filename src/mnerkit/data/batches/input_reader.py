@@ -18,7 +18,8 @@ from pydantic import Field
 
 from mnerkit.data.corpus.foreign_columns import is_tag
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.readers import MAX_LIST, bio_posts, record_of
+from mnerkit.data.corpus.readers import MAX_LIST, bio_posts
+from mnerkit.data.corpus.record_values import record_of
 from mnerkit.data.corpus.records import KEYS, MOST_SHOWN
 from mnerkit.data.corpus.text_lines import MAX_LINE, decoded, is_blank
 from mnerkit.errors import DataError, shown

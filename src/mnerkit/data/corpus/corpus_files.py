@@ -23,6 +23,7 @@ OTHER_SUFFIXES = (
     ".bmes",
     ".conllu",
     ".ndjson",
+    ".csv",
 )  # of the same contents from other tools
 BOX_FORMAT, BOX_VERSION = "mnerkit-boxes", 1  # of a file of objects in the pictures (`pictures.boxes`)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")

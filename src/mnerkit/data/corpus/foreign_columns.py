@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnerkit.data.corpus.post import Post
-from mnerkit.data.corpus.records import RecordNotes
+from mnerkit.data.corpus.records import RecordNotes, tags_key
 from mnerkit.errors import DataError, UsageError, shown
 
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _BIO_TAG = re.compile(r"O|[BI]-\S+")
 _OTHER_SPELLING = re.compile(r"([BIESLUMbieslum])[_-]([^\s-]\S*)|([^\s-]\S*)-([BIESLUM])")
+_TYPE = re.compile(r"[^\W\d_][^\s,;]{0,80}")  # a tag that is a type alone
 _TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
 _DOCSTART = re.compile(r"-DOCSTART-(?=\s|$)")
 _SETS = re.compile(r"#\s+\w+\s=\s")  # a comment of CoNLL-U
@@ -77,17 +78,54 @@ def in_our_spelling(tag: str) -> str:
     return f"{(found[1] or found[4]).upper()}-{found[2] or found[3]}" if found else tag
 
 
-def spelled(record: Any, notes: RecordNotes) -> Any:
-    """A record with tags in our spelling; those that were not are noted."""
-    for key in ("label", "tags", "ner_tags"):
-        tags = record.get(key) if isinstance(record, dict) else None
-        if isinstance(tags, list | tuple) and all(isinstance(tag, str) for tag in tags):
-            ours = list(map(in_our_spelling, tags))
-            if ours != list(tags):
-                changed = next(tag for tag, own in zip(tags, ours, strict=True) if tag != own)
-                notes.take(_spelling(changed), tags=sum(tag != own for tag, own in zip(tags, ours, strict=True)))
-                record = {**record, key: ours}
-    return record
+def spelled(record: Any, where: str, notes: RecordNotes, kinds: set[str]) -> Any:
+    """A record with tags in our spelling; those that were not are noted.
+
+    Args:
+        record: what was read.
+        where: file and line, for messages.
+        notes: takes what was done.
+        kinds: what the tags of this file's records were so far, `types` alone or `tags` with a prefix.
+
+    Raises:
+        DataError: it has the one, and those before had the other.
+    """
+    key = tags_key(record)
+    if key is None or not all(isinstance(tag, str) for tag in record[key]):
+        return record
+    tags = list(record[key])
+    ours = list(map(in_our_spelling, tags))
+    if are_types(ours):
+        kinds.add("types")
+        ours = _with_prefixes(ours, notes)
+    elif any(tag != "O" and is_tag(tag) for tag in ours):
+        kinds.add("tags")
+        if ours != tags:
+            changed = next(tag for tag, own in zip(tags, ours, strict=True) if tag != own)
+            notes.take(_spelling(changed), tags=sum(tag != own for tag, own in zip(tags, ours, strict=True)))
+    if len(kinds) > 1:
+        odd = next(tag for tag in tags if tag not in ("O", "o"))
+        raise DataError(
+            f"{where}: {shown(odd, 40)!r} is a tag of another kind than those before: "
+            "a file has types alone (PER), or tags with B- and I-."
+        )
+    return record if ours == tags else {**record, key: ours}
+
+
+def are_types(tags: Iterable[str]) -> bool:
+    """Whether tags in our spelling are types alone (`PER`), and perhaps O."""
+    types = {*tags} - {"O"}
+    return bool(types) and not any(map(is_tag, types)) and all(map(_TYPE.fullmatch, types))
+
+
+def _with_prefixes(tags: Sequence[str], notes: RecordNotes) -> list[str]:
+    """BIO tags of a post's tags that are types alone: neighbours of one type are one entity."""
+    notes.take(_TYPES_ALONE, tags=sum(tag != "O" for tag in tags))
+    pairs = zip(("O", *tags), tags, strict=False)
+    return [tag if tag == "O" else f"{'I' if tag == before else 'B'}-{tag}" for before, tag in pairs]
+
+
+_TYPES_ALONE = "tags without B- and I- were read as types, neighbours of one type as one entity"
 
 
 def _spelling(tag: str) -> str:
@@ -183,10 +221,12 @@ def chosen_columns(
         word = "the first" if not chosen.word else f"number {chosen.word + 1}"
         notes.take(f"of {chosen.width} columns {word} was read as the word, number {chosen.tag + 1} as the tag")
     lines: list[Numbered] = []
-    foreign = [row[chosen.tag] for row in cells.values() if not is_tag(row[chosen.tag])]
-    foreign = [tag for tag in foreign if in_our_spelling(tag) != tag]
+    tags = {number: in_our_spelling(row[chosen.tag]) for number, row in cells.items()}
+    foreign = [cells[number][chosen.tag] for number, tag in tags.items() if tag != cells[number][chosen.tag]]
     if foreign:
         notes.take(_spelling(foreign[0]), tags=len(foreign))
+    if are_types(tags.values()):
+        tags = _prefixed(kept, tags, notes)
     posts, open_ = 0, False
     for number, text in kept:
         if number not in cells:
@@ -197,10 +237,23 @@ def chosen_columns(
             posts += 1
             lines.append((number, f"IMGID:{path.stem}-{number}"))
         open_ = True
-        lines.append((number, f"{cells[number][chosen.word]}\t{in_our_spelling(cells[number][chosen.tag])}"))
+        lines.append((number, f"{cells[number][chosen.word]}\t{tags[number]}"))
     if posts:
         notes.take("posts without IMGID lines are called after file and line, and have no pictures", posts=posts)
     return lines, named
+
+
+def _prefixed(rows: Sequence[Numbered], tags: dict[int, str], notes: RecordNotes) -> dict[int, str]:
+    """The tags of numbered lines, which are types alone, with prefixes; a line without a tag parts posts."""
+    found: dict[int, str] = {}
+    post: list[int] = []
+    for number in [*(number for number, _ in rows), 0]:
+        if number in tags:
+            post.append(number)
+        elif post:
+            found.update(zip(post, _with_prefixes([tags[each] for each in post], notes), strict=True))
+            post = []
+    return found
 
 
 def in_bio(posts: Iterable[Post], notes: RecordNotes) -> Iterator[Post]:
@@ -298,6 +351,8 @@ def _recognised(rows: Sequence[Numbered], cells: dict[int, list[str]]) -> Column
     tagged = [place for place in range(word + 1, width) if _holds_entities(columns[place])]
     if not tagged and width == 2 and _holds_entities(columns[0]):
         return Columns(1, 0, 2)
+    if not tagged and "O" in columns[-1] and are_types(map(in_our_spelling, columns[-1])):
+        return Columns(word, width - 1, width)
     if not tagged or (tagged[-1] != width - 1 and len(tagged) > 1):
         return None
     # of coarse and fine types of the same entities the coarse one; of entities within entities the outer one

@@ -12,11 +12,7 @@ Two formats, told apart by content:
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import json
 import re
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,19 +24,17 @@ from mnerkit.data.corpus.corpus_files import ImageFolders, is_image_name, safe_n
 from mnerkit.data.corpus.dataset_folders import is_dataset, rows, stem
 from mnerkit.data.corpus.foreign_columns import Columns, chosen_columns, in_bio, is_plain, is_tag, spelled
 from mnerkit.data.corpus.post import ImageRef, Post
+from mnerkit.data.corpus.record_values import MAX_LITERAL, record_of
 from mnerkit.data.corpus.records import RecordNotes, keys_of, post_of
+from mnerkit.data.corpus.tables import is_table, table_records
+from mnerkit.data.corpus.tag_names import TagNames
 from mnerkit.data.corpus.text_lines import beginning, decoded, is_blank, lines
 from mnerkit.errors import DataError
-from mnerkit.strict_json import loads, read_json
+from mnerkit.strict_json import loads
 
 MAX_LIST = 64 << 20  # bytes of a file that is one JSON list
-MAX_LITERAL = 1 << 18  # letters of a Python literal, which takes five hundred times its size to parse
-MAX_DEPTH = 8  # brackets within brackets of a Python literal: a record has 2
 
 _TAG = re.compile(r"O|[BI]-\S+")
-# a string, to the end of the text if it is not closed: tried from every quote, it would cost the square of the line
-_STRING = re.compile(r"'(?:\\.|[^'\\])*('?)|\"(?:\\.|[^\"\\])*(\"?)", re.DOTALL)
-_PLAIN = re.compile(r"(?:[\s\[\](){},:]|True|False|None|(?<![\d.])-?\d+(?:\.\d+)?(?![\d.]))*")  # one way to match
 
 
 def read_posts(path: Path, *how: Any, **more: Any) -> list[Post]:
@@ -69,10 +63,12 @@ def stream_posts(
     """
     first = "{" if is_dataset(path) else beginning(path).lstrip()
     own = types is None and notes is not None  # a user's own corpus, perhaps of another layout
-    if first[:1] in ("{", "["):
+    records_in = first[:1] in ("{", "[")
+    if records_in or (own and is_table(path)):
         if columns is not None:
-            raise DataError(f"{path} holds records, which have no columns.\nLeave out --data.columns.")
-        posts = read_records(path, types, folders, notes)
+            what = "records, which have no columns" if records_in else "a table, which names its columns"
+            raise DataError(f"{path} holds {what}.\nLeave out --data.columns.")
+        posts = read_records(path, types, folders, notes, table=not records_in)
     elif own and notes is not None and (columns is not None or not is_plain(lines(path))):
         body, named = chosen_columns(list(lines(path)), path, notes, columns)
         posts = bio_posts(body, str(path), any_scheme=True)
@@ -92,23 +88,28 @@ def read_records(
     types: Collection[str] | None = None,
     folders: ImageFolders | None = None,
     notes: RecordNotes | None = None,
+    table: bool = False,
 ) -> Iterator[Post]:
-    """Posts of a file of records, each with its tags; pictures are looked up where boxes need their size.
+    """Posts of a file of records or of a table, each with its tags; pictures are looked up where boxes need their size.
 
     Raises:
         DataError: with file and line: neither JSON nor a Python literal, a missing or malformed value or tag.
     """
     own = types is None and notes is not None  # a user's own corpus, perhaps of another tool's making
-    names = _TagNames(path)
+    names = TagNames(path, notes)
+    kinds: set[str] = set()  # of tags, as `spelled` counts them
     checked: set[str] = set()  # tags
 
     def posts() -> Iterator[Post]:
-        for where, number, record in rows(path, notes) if is_dataset(path) else records(path):
+        given = rows(path, notes) if is_dataset(path) else table_records(path, notes) if table else records(path)
+        for where, number, record in given:
             parts = unwrapped(record, where, notes) if own and notes is not None else (record,)
             for part, plain in enumerate(parts, 1):
                 if own and notes is not None:
-                    plain = spelled(in_words(plain, where, notes), notes)
+                    plain = in_words(plain, where, notes)
                 plain = names.named(plain, where)
+                if own and notes is not None:
+                    plain = spelled(plain, where, notes, kinds)
                 # an id unlike that of any record of another split
                 default = f"{stem(path)}-{number}" + (f".{part}" if part > 1 else "")
                 post = post_of(plain, where, default, folders if _has_boxes(plain) else None, notes)
@@ -120,87 +121,6 @@ def read_records(
                 yield post
 
     yield from in_bio(posts(), notes) if own and notes is not None else posts()
-
-
-# beside records whose tags are numbers, the names of these: one a line from 0; a list, or an object with numbers as
-# keys or as values; `id2label` of a model; what the Hugging Face library `datasets` writes
-TAG_NAMES = ("labels.txt", "labels.json", "label.json", "config.json", "dataset_info.json")
-
-
-class _TagNames:
-    """Names of tags that are numbers, as data sets of the Hugging Face hub have them, from a file beside the records.
-
-    Args:
-        path: the file of records.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._found: tuple[Path, list[str]] | None = None
-
-    def named(self, record: Any, where: str) -> Any:
-        """The record with names in place of numbers; any other record as it is.
-
-        Raises:
-            DataError: no file has names for them, or it is malformed.
-        """
-        keys = [key for key in ("label", "tags", "ner_tags") if isinstance(record, dict) and key in record]
-        tags = record[keys[0]] if keys else None
-        if not tags or not isinstance(tags, list):
-            return record
-        if all(isinstance(tag, str) and tag.isascii() and tag.isdecimal() and len(tag) < 9 for tag in tags):
-            tags = list(map(int, tags))
-        if not all(type(tag) is int for tag in tags):
-            return record
-        if self._found is None:
-            self._found = self._read(keys[0])
-        file, names = self._found
-        if not all(0 <= tag < len(names) for tag in tags):
-            others = f", and neither have {' or '.join(TAG_NAMES[1:])}" if not names else ""
-            raise DataError(
-                f"{where}: the tags in {keys[0]!r} are numbers, and {file} lacks names for some of them{others}.\n"
-                "Write the tags into that file, one a line, beginning with that of number 0."
-            )
-        return {**record, keys[0]: [names[tag] for tag in tags]}
-
-    def _read(self, key: str) -> tuple[Path, list[str]]:
-        files = [file for name in TAG_NAMES if (file := self._path.with_name(name)).is_file()]
-        for file in files:
-            names = (
-                [text.strip() for _, text in lines(file) if text.strip()]
-                if file.suffix == ".txt"
-                else _names_in(read_json(file), key, file)
-            )
-            if len(set(names)) < len(names):
-                name = next(name for place, name in enumerate(names) if name in names[:place])
-                raise DataError(
-                    f"{file}: {name[:40]!r} stands there twice, so the numbers behind it would be off by one."
-                )
-            if names:
-                return file, names
-        return self._path.with_name(TAG_NAMES[0]), []
-
-
-def _names_in(content: Any, key: str, file: Path) -> list[str]:
-    """The names of tags, from number 0 on, in a JSON file."""
-    if file.name == "config.json":
-        content = content.get("id2label") if isinstance(content, dict) else None
-        content = [] if content is None else content
-    if file.name == "dataset_info.json":
-        content = content.get("features") if isinstance(content, dict) else None
-        content = content.get(key) if isinstance(content, dict) else None
-        while isinstance(content, dict) and "names" not in content:  # a sequence of
-            content = content.get("feature")
-        content = content.get("names") if isinstance(content, dict) else []
-    if isinstance(content, dict):
-        pairs = [(value, name) if type(value) is int else (name, value) for name, value in content.items()]
-        numbered = {str(number): name for number, name in pairs}
-        content = [numbered.get(str(number)) for number in range(len(pairs))]
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise DataError(
-            f"{file}: expected the names of tags as a list, or as an object with each name's number from 0."
-        )
-    return content
 
 
 def _has_boxes(record: Any) -> bool:
@@ -292,7 +212,8 @@ def records(path: Path) -> Iterator[tuple[str, int, Any]]:
         DataError: with file and line, as the records are read; a list of more than `MAX_LIST` bytes.
     """
     first = beginning(path).strip()
-    if first == "{" or (first.startswith("[") and not _is_pair(first)):
+    # an object that goes on in the next line
+    if (first[:1] == "{" and first[-1] in "{[,") or (first.startswith("[") and not _is_pair(first)):
         yield from ((f"{path}, record {n}", n, record) for n, record in enumerate(_whole(path), 1))
         return
     for number, text in lines(path):
@@ -326,50 +247,3 @@ def _is_pair(line: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return len(content) == 2 and isinstance(content[0], str) and isinstance(content[1], dict)
-
-
-def record_of(text: str, where: str) -> Any:
-    """One line's value: JSON, else a Python literal of strings, numbers, lists and dicts (never evaluated).
-
-    Raises:
-        DataError: it is neither.
-    """
-    try:
-        return loads(text)
-    except (ValueError, RecursionError) as wrong:
-        problem = wrong.msg if isinstance(wrong, json.JSONDecodeError) else str(wrong)
-    if len(text) > MAX_LITERAL:
-        raise DataError(
-            f"{where}: not JSON ({problem}), and longer than {MAX_LITERAL} letters, the limit of a Python literal.\n"
-            "Write the record as JSON."
-        )
-    if _is_literal(text):
-        unusable = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
-        with contextlib.suppress(*unusable), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes in the tweets
-            tree = ast.parse(text.strip(), mode="eval")
-            _check_keys(tree, where)
-            return ast.literal_eval(tree)
-    raise DataError(f"{where}: neither JSON ({problem}) nor a Python literal: {text[:60]!r}.")
-
-
-def _check_keys(tree: ast.AST, where: str) -> None:
-    """Refuse a dict with a key twice, of which Python would drop the first."""
-    for each in ast.walk(tree):
-        if isinstance(each, ast.Dict):
-            keys = [key.value for key in each.keys if isinstance(key, ast.Constant)]
-            if len(set(keys)) < len(keys):
-                key = next(key for place, key in enumerate(keys) if key in keys[:place])
-                raise DataError(f"{where}: the key {str(key)[:60]!r} stands there twice.")
-
-
-def _is_literal(text: str) -> bool:
-    """Whether `text` holds only strings, numbers, constants and shallow brackets, so that parsing it is harmless."""
-    skeleton = _STRING.sub(lambda found: "None" if found[1] or found[2] else "'", text)
-    if not _PLAIN.fullmatch(skeleton):
-        return False
-    depth = deepest = 0
-    for character in skeleton:
-        depth += (character in "[({") - (character in "])}")
-        deepest = max(deepest, depth)
-    return depth == 0 and deepest <= MAX_DEPTH

@@ -20,6 +20,11 @@ from mnerkit.errors import DataError, shown
 KEYS = ("id", "words", "text", "label", "tags", "images", "captions", "boxes", "unit", "relevance")
 # keys of other tools' records that are read as one of ours
 OTHER_NAMES = {"tokens": "words", "ner_tags": "tags"}
+# the same, where they hold lists and nothing else stands for them
+LISTS = {
+    **dict.fromkeys(("labels", "ner", "ner_labels", "ner_tag", "ner_label", "bio_tags", "entity_tags"), "tags"),
+    "sentence": "words",
+}
 # names that others give to what a key holds; with one of them the key's own content would be lost without a word
 NEAR_MISSES = {
     "id": "ids post_id tweet_id imgid",
@@ -68,7 +73,7 @@ class RecordNotes:
         """Lines for the user; empty where nothing was noticed."""
         lines = ["; ".join(_counted(what, counts) for what, counts in self.taken.items())] if self.taken else []
         if self.renamed:
-            taken = ", ".join(f"{key!r} as {OTHER_NAMES[key]!r}" for key in sorted(self.renamed))
+            taken = ", ".join(f"{key!r} as {(OTHER_NAMES | LISTS)[key]!r}" for key in sorted(self.renamed))
             lines.append(f"keys of records were read under other names: {taken}")
         if self.unread:
             keys = ", ".join(f"{key!r} ({count} records)" for key, count in self.unread.most_common(MOST_SHOWN))
@@ -169,8 +174,8 @@ def _with_our_keys(record: dict[Any, Any], where: str, notes: RecordNotes) -> di
         raise DataError(f"{where}: {len(record)} keys; the limit is {MOST_KEYS}.\n{keys_of(record)}")
     ours = {key: value for key, value in record.items() if key in _KEYS}
     others = {key: value for key, value in record.items() if key not in _KEYS}
-    for name, key in OTHER_NAMES.items():
-        if name in others and not _same(key) & ours.keys():
+    for name, key in (OTHER_NAMES | LISTS).items():
+        if name in others and not _same(key) & ours.keys() and (name in OTHER_NAMES or _is_flat_list(others[name])):
             ours[key] = others.pop(name)
             notes.renamed[name] += 1
     for name in others:
@@ -182,6 +187,18 @@ def _with_our_keys(record: dict[Any, Any], where: str, notes: RecordNotes) -> di
             near = f"the key {str(name)[:40]!r} is not read. Did you mean {meant!r}?"
             raise DataError(f"{where}: {near}\n{keys_of(record)}.")
     return ours
+
+
+def tags_key(record: Any) -> str | None:
+    """The key of a record that holds its tags, under whatever name that is read."""
+    if not isinstance(record, dict):
+        return None
+    names = [name for name, key in (OTHER_NAMES | LISTS).items() if key == "tags"]
+    return next((key for key in ("label", "tags", *names) if _is_flat_list(record.get(key))), None)
+
+
+def _is_flat_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str | int) for each in value)
 
 
 def _same(key: str) -> set[str]:
