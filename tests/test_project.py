@@ -11,12 +11,16 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import mnerkit
 from mnerkit import registry
@@ -239,6 +243,23 @@ def test_constraints_are_exact_and_hold_every_direct_dependency() -> None:
     wanted = [line for part in (SETUP["options"]["install_requires"], *extras.values()) for line in part.splitlines()]
     named = {re.match(r"[\w.-]+", line)[0].lower() for line in wanted if line and not line.startswith("#")}  # type: ignore[index]
     assert named - pinned == set()
+
+
+def test_a_pin_has_a_marker_where_its_release_needs_a_newer_python() -> None:
+    """By what the installed releases say themselves; whether wheels exist is for the index to say."""
+    tested = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], flags=re.M)
+    faults, pins = [], 0
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            with suppress(metadata.PackageNotFoundError):  # of an extra that is not installed here
+                needed = SpecifierSet(metadata.metadata(pin.name)["Requires-Python"] or "")
+                pins += 1
+                for version in tested:
+                    applies = pin.marker is None or pin.marker.evaluate({"python_version": version})
+                    if applies and f"{version}.99" not in needed:  # the newest of its line
+                        faults.append(f"{line}: needs Python {needed}, and {version} is tested")
+    assert faults == [] and pins > 50
 
 
 def test_plugins_of_this_distribution_are_the_golden_list() -> None:
