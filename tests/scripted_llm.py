@@ -67,7 +67,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.requests.append(body)
             self.server.keys.append(self.headers.get("Authorization"))
-            said = self.server.say(text, messages) if self.path == "/v1/chat/completions" else (404, b"{}")
+            try:
+                said = self.server.say(text, messages) if self.path == "/v1/chat/completions" else (404, b"{}")
+            except Exception as wrong:  # of the script, which the test is to show
+                said = (418, json.dumps({"error": repr(wrong)}).encode())
         time.sleep(self.server.wait)
         if said is None:
             self.close_connection = True

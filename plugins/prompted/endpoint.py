@@ -1,4 +1,4 @@
-"""A server with OpenAI's interface, over HTTP: retries, a limit of requests a minute, and what it may reply."""
+"""A server with OpenAI's interface, over HTTP: retries, a limit of requests a second, and what it may reply."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 from urllib.parse import urlsplit
 
 from mnerkit.errors import DataError, UsageError, first_line, shown
 from mnerkit_plugins.prompted.options import PromptedOptions
-from mnerkit_plugins.prompted.prompt import Message
+from mnerkit_plugins.prompted.prompt import Message, Question
 from mnerkit_plugins.prompted.replies import MOST_CHARACTERS, Reply
 
 KEY = "MNERKIT_LLM_KEY"
@@ -69,6 +71,29 @@ class Endpoint:
         self._answered = False
         self.requests = 0
 
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.model
+
+    def ask_all(
+        self, questions: Sequence[Question], keep: Callable[[Question, Reply], None], _device: object = None
+    ) -> None:
+        """Ask several questions at once; `keep` gets each reply as soon as it is there."""
+
+        def ask(question: Question) -> None:
+            keep(question, self.ask(question.messages))
+
+        pool = ThreadPoolExecutor(min(self.options.parallel, len(questions)))
+        try:
+            for future in as_completed([pool.submit(ask, each) for each in questions]):
+                future.result()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)  # replies that are on their way still arrive, and are kept
+
     def ask(self, messages: list[Message]) -> Reply:
         """The model's reply, without sampling.
 
@@ -111,11 +136,11 @@ class Endpoint:
             raise DataError(self._line("was not asked any further"))
 
     def _wait_for_turn(self) -> None:
-        """Wait until the limit of requests a minute leaves room."""
+        """Wait until the limit of requests a second leaves room."""
         with self._lock:
             now = time.monotonic()
             start = max(self._next, now)
-            self._next = start + (60 / self.options.per_minute if self.options.per_minute else 0)
+            self._next = start + (1 / self.options.per_second if self.options.per_second else 0)
             self.requests += 1
         self._sleep(start - now)
 

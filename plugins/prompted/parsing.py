@@ -22,6 +22,7 @@ class Parsed:
     Attributes:
         spans: its entities in the post, in order; they do not overlap.
         readable: whether the reply holds the JSON object that was asked for.
+        missing: whether there was no reply to read.
         malformed: entities that are not {"text": text, "type": text}.
         unknown_types: types that were not asked for, one for each entity that has one.
         unplaced: entities whose words are not in the post, or are already another entity's.
@@ -29,6 +30,7 @@ class Parsed:
 
     spans: list[Entity] = field(default_factory=list)
     readable: bool = True
+    missing: bool = False
     malformed: int = 0
     unknown_types: list[str] = field(default_factory=list)
     unplaced: int = 0
@@ -61,6 +63,12 @@ def parsed(reply: str, words: Sequence[str], types: Sequence[str]) -> Parsed:
         result.spans.append(Entity(*place, kind))
     result.spans.sort()
     return result
+
+
+def types_in(reply: str) -> list[str]:
+    """The types that a reply names, one for each entity."""
+    items = (_items(reply) or [])[:MOST_ENTITIES]
+    return [item["type"] for item in items if isinstance(item, dict) and isinstance(item.get("type"), str)]
 
 
 def _items(reply: str) -> list[Any] | None:

@@ -128,6 +128,13 @@ def answer_of(post: Post, types: Sequence[str]) -> str:
     )
 
 
+def picture_of(part: dict[str, Any]) -> Any:
+    """The picture of a part of a message, as Pillow has it."""
+    from PIL import Image
+
+    return Image.open(io.BytesIO(base64.b64decode(part["image_url"]["url"].partition(",")[2])))
+
+
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 

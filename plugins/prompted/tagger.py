@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.batches.needs import Needs
+from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.tags import tags_of
 from mnerkit.data.datamodule import MnerData
 from mnerkit.data.features.cache_folder import cache_folder
 from mnerkit.data.pictures.decoding import PictureFormat
-from mnerkit.errors import UsageError
+from mnerkit.errors import DataError, UsageError, shown
 from mnerkit.methods.method import Method
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
 from mnerkit.towers.text.vocabulary import VocabularyReader
 from mnerkit_plugins.prompted.endpoint import Endpoint
-from mnerkit_plugins.prompted.model import PromptedModel
+from mnerkit_plugins.prompted.local_model import LocalModel
+from mnerkit_plugins.prompted.model import Asked, PromptedModel
 from mnerkit_plugins.prompted.options import PromptedOptions
 from mnerkit_plugins.prompted.parsing import Parsed, parsed
 from mnerkit_plugins.prompted.prompt import Prompt
-from mnerkit_plugins.prompted.replies import Reply, ReplyCache
+from mnerkit_plugins.prompted.replies import Reply
+from mnerkit_plugins.prompted.reply_file import ReplyFile
 
 REPLIES = "replies"  # below the cache folder
 SMALL = 32  # pixels of the pictures of a batch, from which nothing is read: questions hold the files
@@ -50,20 +55,38 @@ class PromptedTagger(Method):
     tags_words = True
     encoder: PromptedModel
 
+    @property
+    def reads_support(self) -> bool:  # type: ignore[override]
+        """Whether the examples are the support of an episode."""
+        return bool(self.options.examples == "support")
+
     def make_encoder(self) -> PromptedModel:
-        """The prompt, the replies on disk, and the model.
+        """The prompt, whoever answers, and the tower that chooses examples.
 
         Raises:
-            UsageError: no model is named, or nobody to ask.
-            DataError: the prompt's file is missing or malformed.
+            UsageError: no model is named.
+            DataError: the prompt's or the replies' file is missing or malformed.
+            TowerError: the model can't be had.
         """
         o = self.options
-        if o.llm is None:
-            raise UsageError("--model.llm NAME is missing: the model that is asked, since scores are of that model")
-        if o.endpoint is None:
-            raise UsageError(f"--model.llm {o.llm}: give the server to ask as --model.endpoint URL")
         prompt = Prompt(o.prompt, o.reasons, o.pictures, o.max_images, o.max_new_tokens)
-        return PromptedModel(prompt, ReplyCache(self._folder(), o.llm), Endpoint(o), o.parallel)
+        tower = None
+        if o.examples == "nearest":
+            tower = self.text_tower("text", o.text, freeze=True, max_tokens=o.max_tokens)
+        return PromptedModel(prompt, self._source(), tower)
+
+    def _source(self) -> Asked | ReplyFile:
+        o = self.options
+        if o.replies is not None:
+            return ReplyFile(o.replies, o.llm)
+        if o.llm is None:
+            raise UsageError(
+                "--model.llm NAME is missing: the model that is asked, here or at --model.endpoint URL; scores are of "
+                "that model"
+            )
+        if o.endpoint is not None:
+            return Endpoint(o)
+        return LocalModel(o.llm, o.pictures == "pixels", o.max_new_tokens, o.batch)
 
     def _folder(self) -> Path | None:
         """Where replies are kept: below the run's cache folder, if it has one."""
@@ -71,30 +94,70 @@ class PromptedTagger(Method):
         return None if named == "none" else (cache_folder() if named is None else Path(named).expanduser()) / REPLIES
 
     def needs(self) -> Needs:
-        o, reader = self.options, VocabularyReader(())
+        o = self.options
+        reader = VocabularyReader(()) if self.encoder.text is None else self.encoder.text.reader
         views = {"captions": frozenset({"captions"}), "pixels": frozenset({"whole"}), "none": frozenset[str]()}
         picture = PictureFormat(SMALL) if o.pictures == "pixels" else None
-        caption_reader = reader if o.pictures == "captions" else None
+        caption_reader = VocabularyReader(()) if o.pictures == "captions" else None
         return Needs(reader, views[o.pictures], picture, caption_reader=caption_reader, max_images=o.max_images)
 
     def prepare(self, data: MnerData) -> None:
-        """Note which model is asked, and what that means for the scores."""
-        o = self.options
-        self.notes["language_model"] = {"name": o.llm, "endpoint": o.endpoint, "caution": CAUTION}
+        """Note which model is asked, choose what examples come from, and check a file of replies.
+
+        Raises:
+            DataError: replies of other posts, or with other types.
+        """
+        o, source, content = self.options, self.encoder.source, data.content
+        self.notes["language_model"] = {"name": source.name, "endpoint": o.endpoint, "caution": CAUTION}
         self.notes["language_model"] |= {"prompt": self.encoder.prompt.digest, "requests": self.encoder.requests}
+        if self.reads_support:
+            self.support_types, self.support = data.own_support()
+        elif o.examples == "nearest":
+            self.support = [_without_pictures(post) for post in data.plain_posts()]
+        if isinstance(source, ReplyFile):
+            ids = {post.id for posts in content.splits.values() for post in posts}
+            source.check(ids.union(*content.split_ids.values()), content.types)
 
     def answers(self, batch: Batch) -> list[Answered]:
         """The predictions of the replies to a question about each query row."""
-        types, queries = batch.tagset.types, batch.places.queries
-        questions = [self.encoder.prompt.question(batch.posts[row], types) for row in queries]
-        replies = self.encoder.replies(questions)
-        read = [parsed(reply.text, batch.posts[row].words, types) for row, reply in zip(queries, replies, strict=True)]
-        tags = [tags_of(each.spans, len(batch.posts[row].words)) for row, each in zip(queries, read, strict=True)]
+        types, queries, device = batch.tagset.types, batch.places.queries, self.device
+        posts = [batch.posts[row] for row in queries]
+        questions = [
+            self.encoder.prompt.question(post, types, examples)
+            for post, examples in zip(posts, self._examples(batch), strict=True)
+        ]
+        replies = self.encoder.replies(questions, self._folder(), device)
+        self._check_missing(posts, replies)
+        read = [
+            Parsed(missing=True) if reply is None else parsed(reply.text, post.words, types)
+            for post, reply in zip(posts, replies, strict=True)
+        ]
+        tags = [tags_of(each.spans, len(post.words)) for post, each in zip(posts, read, strict=True)]
         predictions = predictions_of(batch, [batch.tagset.encode(each) for each in tags])
         return [
-            Answered(**vars(prediction), parsed=each, reply=reply)
+            Answered(**vars(prediction), parsed=each, reply=reply or Reply(""))
             for prediction, each, reply in zip(predictions, read, replies, strict=True)
         ]
+
+    def _examples(self, batch: Batch) -> list[list[Post]]:
+        """The posts that the prompt of each query row shows."""
+        queries, o = batch.places.queries, self.options
+        if o.examples == "support":
+            support = [post for row, post in enumerate(batch.posts) if row not in set(queries)]
+            return [support for _ in queries]
+        if o.examples == "none":
+            return [[] for _ in queries]
+        text = batch.text.select(torch.tensor(queries, device=self.device))
+        near = self.encoder.nearest(text, self.support, o.shots + 1, self.device)
+        own = [batch.posts[row].id for row in queries]
+        others = [[each for each in row if each.id != post] for row, post in zip(near, own, strict=True)]
+        return [row[-o.shots :] for row in others]
+
+    def _check_missing(self, posts: Sequence[Post], replies: Sequence[Reply | None]) -> None:
+        """Refuse to tag new posts for which a file has no reply; those of a split that is scored are counted."""
+        lacking = [post.id for post, reply in zip(posts, replies, strict=True) if reply is None]
+        if lacking and not self.scored_pass:
+            raise DataError(f"{self.options.replies} has no reply about post {shown(lacking[0])}")
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Ask nothing: there is nothing to select."""
@@ -104,7 +167,7 @@ class PromptedTagger(Method):
         read = [each.parsed for each in answers]
         usage = [each.reply for each in answers]
         counts = {
-            "replies": len(read),
+            "missing": sum(each.missing for each in read),
             "unreadable": sum(not each.readable for each in read),
             "entities": sum(len(each.spans) for each in read),
             "malformed": sum(each.malformed for each in read),
@@ -119,3 +182,8 @@ class PromptedTagger(Method):
     def rows(self, answers: Iterator[Prediction] | Sequence[Prediction]) -> Iterator[dict[str, Any]]:
         """Words and entities of each post (`mnerkit.methods.prediction.rows`)."""
         return rows(answers)
+
+
+def _without_pictures(post: Post) -> Post:
+    """The post with its captions alone, as examples show them."""
+    return replace(post, images=tuple(ImageRef(ref.name, caption=ref.caption) for ref in post.images), truth=None)

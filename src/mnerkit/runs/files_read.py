@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnerkit.runs.build import Assembly
 
 # options of `PATHS` that are known by other means, and those without which a file is looked for
-OTHERWISE = ("model.text", "model.vision", "data.episode_file")
+OTHERWISE = ("model.text", "model.vision", "model.llm", "data.episode_file")
 LOOKED_FOR = ("data.captions", "data.boxes")
 # options of data that say where the files lie that no option names
 CORPUS = ("data.corpus", "data.root", "data.variant")

@@ -31,7 +31,7 @@ BEHAVIOUR_OF_STEPS = 2
 PLACES = ("root", "workers", "eval_batch_size")
 # options that name files or folders, which are known by what they hold
 PATHS = {
-    "model": ("text", "vision", "vectors", "rankings", "prompt"),
+    "model": ("text", "vision", "vectors", "rankings", "llm", "prompt", "replies"),
     "data": ("captions", "boxes", "relevance", "episode_file"),
 }
 

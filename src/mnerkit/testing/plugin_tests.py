@@ -91,6 +91,8 @@ class Workbench:
         """The method after it was trained on one batch until it knows that by heart."""
         made = self.assembled(self.own)
         self._batch = next(iter(made.data.train_dataloader()))
+        if not made.method.trainable_parameters():
+            return made
         groups = parameter_groups(made.method.rate_groups(), made.method, weight_decay=0.0)
         optimiser, _ = adamw(groups, "constant", 0.0, MOST_STEPS)
         while len(self.losses) < MOST_STEPS and (len(self.losses) % 10 or not self.knows_by_heart(made.method)):
