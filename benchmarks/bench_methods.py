@@ -57,6 +57,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
     # of one image by construction
     "mgips_cl": {"--model.vision": "captions", "--model.lr": "5.0e-4", "--model.mge_heads": "12"},
     "mkgformer": {"--model.vision": "captions", "--model.lr": "5.0e-4"},
+    "vec_mner": {"--model.vision": "captions", "--model.lr": "5.0e-4"},
     "gei": {
         **SIGHT,
         "--model.width": "256",

@@ -37,7 +37,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SEEDS = (0, 1)
 METHODS = (
     *("captions", "cross", "gei", "gifr", "gmf", "gvatt", "hvpnet", "maf", "mgips_cl", "mkgformer", "tpm_mi", "umgf"),
-    *("umt", "visualpt_moe"),
+    *("umt", "vec_mner", "visualpt_moe"),
 )
 
 

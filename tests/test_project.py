@@ -48,6 +48,7 @@ PLUGINS = [
     "tpm_mi",
     "umgf",
     "umt",
+    "vec_mner",
     "visualpt_moe",
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *sorted(ROOT.glob("*/README.md"))]

@@ -15,7 +15,7 @@ from torch.nn import functional
 from mnerkit.data.batches.batch import Batch
 from mnerkit.errors import UsageError
 from mnerkit.nn.gates import Gate
-from mnerkit.towers.fusion.dual_stream import Change, CropEmbedding, DualStream, Stream, text_embedding
+from mnerkit.towers.fusion.dual_stream import Change, CropEmbedding, DualStream, Stream, noised, text_embedding
 from mnerkit.towers.fusion.image_streams import caption_stream
 from mnerkit.towers.fusion.prefix import with_unused
 from mnerkit.towers.interface import Encoder, WordStates
@@ -141,9 +141,8 @@ class MgipsEncoder(Encoder):
         return (None, self.noised) if self.options.embed_noise_place == "after_norm" else (self.noised, unchanged)
 
     def noised(self, states: Tensor) -> Tensor:
-        """Add uniform noise of magnitude alpha / sqrt(n d) to embeddings (NEFTune)."""
-        bound = self.options.embed_noise_alpha / (states.shape[1] * states.shape[2]) ** 0.5
-        return states + torch.empty_like(states).uniform_(-bound, bound)
+        """Embeddings with noise."""
+        return noised(states, self.options.embed_noise_alpha)
 
     def widened(self, images: Tensor) -> Tensor:
         """Image states in the text's width."""

@@ -9,17 +9,13 @@ from torch import nn
 
 from mnerkit.data.batches.needs import Needs
 from mnerkit.data.batches.piece_words import PieceTags
-from mnerkit.errors import UsageError
-from mnerkit.methods.tagger import Tagger
+from mnerkit.methods.two_streams import TwoStreamTagger
 from mnerkit.towers.fusion.sight import CAPTIONS
-from mnerkit.towers.interface import TextTower
-from mnerkit.towers.text.piece_tower import BertTower
-from mnerkit.towers.vision.pretrained import ClipVisionTower
 from mnerkit_plugins.mgips_cl.model import MgipsEncoder
 from mnerkit_plugins.mgips_cl.options import MgipsOptions
 
 
-class MgipsTagger(Tagger):
+class MgipsTagger(TwoStreamTagger):
     """MGIPS-CL: two streams exchange keys and values, an interweave of extractors, implicit positives."""
 
     plugin = "mgips_cl"
@@ -28,31 +24,7 @@ class MgipsTagger(Tagger):
     encoder: MgipsEncoder
 
     def make_encoder(self) -> MgipsEncoder:
-        o = self.options
-        sizes = self._sizes(o.text, "tiny-bert")
-
-        def tower(name: str) -> TextTower:
-            return self.text_tower(name, o.text, max_tokens=o.max_tokens, word_pool=o.word_pool, **sizes)
-
-        text = tower("text")
-        if not isinstance(text, BertTower):
-            raise UsageError(
-                f"--model.text {o.text}: two streams step layer by layer; give a tower like BERT, or tiny-bert"
-            )
-        vision: Any = tower("vision") if o.vision == CAPTIONS else self._pictures()
-        return MgipsEncoder(text, vision, o)
-
-    def _pictures(self) -> ClipVisionTower:
-        spec = self.options.vision
-        tower = self.vision_tower("vision", spec, **self._sizes(spec, "tiny-vit"))
-        if not isinstance(tower, ClipVisionTower):
-            raise UsageError(
-                f"--model.vision {spec}: two streams step layer by layer; give a CLIP, tiny-vit, or captions"
-            )
-        return tower
-
-    def _sizes(self, spec: str, tiny: str) -> dict[str, int]:
-        return {"heads": self.options.tiny_heads} if spec == tiny else {}
+        return MgipsEncoder(*self.two_towers(), self.options)
 
     def needs(self) -> Needs:
         o, reader, vision = self.options, self.towers["text"].reader, self.towers["vision"]

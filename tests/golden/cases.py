@@ -23,6 +23,7 @@ TAGGERS = (
     "tpm_mi",
     "umgf",
     "umt",
+    "vec_mner",
     "visualpt_moe",
 )
 # how a method is told to read captions in place of pictures; `captions` reads nothing else, `cross` can't
@@ -41,6 +42,7 @@ READS_CAPTIONS: dict[str, dict[str, str]] = {
     "tpm_mi": {"model.vision": "captions"},
     "umgf": {"model.vision": "captions"},
     "umt": {"model.vision": "captions"},
+    "vec_mner": {"model.vision": "captions"},
     "visualpt_moe": {"model.vision": "captions"},
 }
 OF_HEAD = {"finetune": {"model.head.steps": "3"}, "struct": {"model.head.tau": "0.1"}}

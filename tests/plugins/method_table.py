@@ -83,6 +83,7 @@ PICTURES: dict[str, dict[str, dict[str, Any]]] = {
     "relevance": {"trained": {"freeze": False}, "frozen": {"freeze": True}, "none": {"preference": "matched"}},
     "umgf": {"none": {"links": "none"}},
     "umt": {"none": {"fuse": "none"}},
+    "vec_mner": _STEPPING,
     "visualpt_moe": {"none": {f"use_{name}": False for name in _PROMPTS}},
 }
 SIZES = {"batch_size": 3, "eval_batch_size": 4, "k_shot": 2, "train_on": "all_train"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ FirstLayer = Literal["raw", "projected", "none"]
 # runs a text layer in place of the layer itself: its number, the layer, its input, the attention mask, the image states
 # after the layer of the same number, and keyword arguments for the layer's attention -> its output
 TextLayer = Callable[..., Tensor]
+Hand = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 Change = Callable[[Tensor], Tensor]
 
 
@@ -70,6 +71,8 @@ class DualStream(nn.Module):
             Eq. 3), `projected` (the keys and values of its first layer), or `none`.
         last: only this many last layers have a foreign part; None: all.
         receivers: the streams that get a foreign part.
+        alone: numbers of layers that attend to the foreign part alone; where all of it is masked, to their own.
+        hand: changes the keys and values (B, m', d) that vision hands over; gets them and which are real (B, m').
 
     Raises:
         UsageError: the towers are of other kinds, or of different depth.
@@ -83,9 +86,11 @@ class DualStream(nn.Module):
         first_layer: FirstLayer = "raw",
         last: int | None = None,
         receivers: Literal["both", "vision", "none"] = "both",
+        alone: Container[int] = (),
+        hand: Hand | None = None,
     ) -> None:
         super().__init__()
-        self.source, self.first_layer = source, first_layer
+        self.source, self.first_layer, self._alone, self._hand = source, first_layer, alone, hand
         # a tuple, so that the towers' parameters are not registered here: the encoder owns the towers
         self._stacks = (_Stack(text), _Stack(vision))
         first, second = self._stacks
@@ -150,13 +155,15 @@ class DualStream(nn.Module):
                 foreign = exchanged[1 - side] if active[1 - side] and self._gets(side, number) else None
                 if foreign is not None:
                     foreign = self._joined(side, number, *foreign)
-                crossing = _Crossing(foreign, joined[side])
+                crossing = _Crossing(foreign, joined[side], number in self._alone)
                 run = self._stacks[side].layers[number]
                 if side == 0 and text_layer is not None and number >= self.begin:
                     run = partial(text_layer, number, run, vision=history[1][-1])
                 states = run(history[side][-1], masks[side], **{ARGUMENT: crossing})
                 history[side].append(states)
                 last[side] = crossing.keys_values()
+                if side == 1 and self._hand is not None and active[1]:
+                    last[side] = self._hand(*crossing.keys_values(), vision.shared)
                 # the first layer has what `first_layer` says, whoever runs first
                 if self.source == "same_layer_vision_first" and side == 1 and number:
                     exchanged[1] = last[1]
@@ -233,6 +240,14 @@ class _JoinedMask:
             self._made = own, joined_mask(own, self.foreign, query, causal, self.full)
         return self._made[1]
 
+    def alone(self, own: Tensor | None, query: Tensor, causal: bool) -> Tensor:
+        """The same without own keys, but for rows that have no foreign one."""
+        both, size = self(own, query, causal), self.foreign.shape[1]
+        if both is None:
+            both = query.new_zeros(len(query), 1, 1, size + query.shape[2])
+        hidden = self.foreign.any(1).view(-1, 1, 1, 1)
+        return torch.cat([both[..., :size], both[..., size:].masked_fill(hidden, -torch.inf)], -1)
+
 
 class _Crossing(Joining):
     """Joins the other stream's keys and values to those of one layer, and records the layer's own.
@@ -240,10 +255,11 @@ class _Crossing(Joining):
     Args:
         foreign: keys and values (B, P, d); None: nothing.
         mask: of both; None if nothing is joined.
+        alone: whether the layer's own are left out where there are others.
     """
 
-    def __init__(self, foreign: tuple[Tensor, Tensor] | None, mask: _JoinedMask | None) -> None:
-        self.foreign, self.mask = foreign, mask
+    def __init__(self, foreign: tuple[Tensor, Tensor] | None, mask: _JoinedMask | None, alone: bool = False) -> None:
+        self.foreign, self.mask, self.alone = foreign, mask, alone
         self._own: tuple[Tensor, Tensor] | None = None
 
     def keys_values(self) -> tuple[Tensor, Tensor]:
@@ -263,7 +279,8 @@ class _Crossing(Joining):
         if self.foreign is None or self.mask is None:
             return None
         keys, values = self.foreign
-        return prepend(keys, key), prepend(values, value), self.mask(mask, query, causal)
+        joined = self.mask.alone if self.alone else self.mask
+        return prepend(keys, key), prepend(values, value), joined(mask, query, causal)
 
 
 def text_embedding(tower: BertTower, text: TextBatch, before_norm: Change | None = None) -> Tensor:
@@ -343,22 +360,49 @@ class CropEmbedding(nn.Module):
         Returns:
             (B, 1 + o * patches, d) and its mask; the class token is real if a crop is.
         """
-        model: Any = self._model[0]
-        parts = [model.embeddings.class_embedding.expand(len(crops), 1, -1)]
-        masks = [crop_mask.any(1, keepdim=True)]
         sets = [(crops[:, : self.crops], crop_mask[:, : self.crops], self.position)]
         if self.small_position is not None:
             chosen = slice(self.crops, self.crops + self.small[0])
-            # batches hold crops of one size; a crop that is shrunk by a whole number is the mean of its pixels
-            shrunk = functional.interpolate(crops[:, chosen].flatten(0, 1), (self.small[1],) * 2, mode="area")
-            sets.append((shrunk.unflatten(0, (len(crops), -1)), crop_mask[:, chosen], self.small_position))
-        for pixels, mask, position in sets:
-            if not mask.shape[1]:  # no post of the batch has as many crops
-                parts.append(position[:0].expand(len(crops), 0, -1))
-                continue
-            patches = model.embeddings.patch_embedding(pixels.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B o, p, d)
-            masks.append(mask.repeat_interleave(patches.shape[1], 1))
-            patches = patches.unflatten(0, mask.shape).flatten(1, 2)
-            parts.append(patches + position[: patches.shape[1]])
-        states = torch.cat(parts, 1)
-        return model.pre_layrnorm(states if before_norm is None else before_norm(states)), torch.cat(masks, 1)
+            sets.append((shrunk(crops[:, chosen], self.small[1]), crop_mask[:, chosen], self.small_position))
+        return patch_sequence(self._model[0], sets, crop_mask.any(1, keepdim=True), before_norm)
+
+
+def shrunk(crops: Tensor, size: int) -> Tensor:
+    """Crops (B, o, 3, s, s) at a smaller size, since a batch holds crops of one: means of the pixels beneath."""
+    if crops.shape[-1] == size or not crops.shape[1]:
+        return crops
+    small = functional.interpolate(crops.flatten(0, 1), (size, size), mode="area")
+    return small.unflatten(0, crops.shape[:2])
+
+
+def patch_sequence(
+    model: Any, sets: Sequence[tuple[Tensor, Tensor, Tensor]], real: Tensor, before_norm: Change | None = None
+) -> tuple[Tensor, Tensor]:
+    """The class token, then CLIP's patches of sets of pictures, each with its position embeddings.
+
+    Args:
+        model: CLIP's vision model.
+        sets: pictures (B, o, 3, s, s), which are real (B, o), and positions (o' * patches, d), o' >= o.
+        real: (B, 1) bool, whether the class token is.
+        before_norm: changes the embeddings before CLIP's first LayerNorm.
+
+    Returns:
+        (B, 1 + sum of o * patches, d) and its mask.
+    """
+    parts, masks = [model.embeddings.class_embedding.expand(len(real), 1, -1)], [real]
+    for pixels, mask, position in sets:
+        if not mask.shape[1]:  # no post of the batch has as many
+            parts.append(position[:0].expand(len(real), 0, -1))
+            continue
+        patches = model.embeddings.patch_embedding(pixels.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B o, p, d)
+        masks.append(mask.repeat_interleave(patches.shape[1], 1))
+        patches = patches.unflatten(0, mask.shape).flatten(1, 2)
+        parts.append(patches + position[: patches.shape[1]])
+    states = torch.cat(parts, 1)
+    return model.pre_layrnorm(states if before_norm is None else before_norm(states)), torch.cat(masks, 1)
+
+
+def noised(states: Tensor, alpha: float) -> Tensor:
+    """Embeddings (B, n, d) with uniform noise of magnitude alpha / sqrt(n d) (NEFTune, Jain et al. 2023)."""
+    bound = alpha / (states.shape[1] * states.shape[2]) ** 0.5
+    return states + torch.empty_like(states).uniform_(-bound, bound)
