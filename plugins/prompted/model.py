@@ -89,7 +89,7 @@ class PromptedModel(nn.Module):
             blocks = [words[start : start + 64] for start in range(0, len(words), 64)]
             vectors = [self._vectors_of(self.text.reader.collate(block).to(device)) for block in blocks]
             self._vectors = torch.cat(vectors)  # (P, d)
-        similar = self._vectors_of(batch) @ self._vectors.T  # (B, P)
+        similar = self._vectors_of(batch) @ self._vectors.to(device).T  # (B, P)
         order = similar.argsort(dim=1, descending=True, stable=True)[:, :shots].flip(1)
         return [[posts[place] for place in row] for row in order.tolist()]
 

@@ -19,18 +19,20 @@ from mnerkit.data.pictures.decoding import PictureFormat
 from mnerkit.errors import DataError, UsageError, shown
 from mnerkit.methods.method import Method
 from mnerkit.methods.prediction import Prediction, predictions_of, rows, scores
+from mnerkit.printable import counted
 from mnerkit.towers.text.vocabulary import VocabularyReader
 from mnerkit_plugins.prompted.endpoint import Endpoint
 from mnerkit_plugins.prompted.local_model import LocalModel
 from mnerkit_plugins.prompted.model import Asked, PromptedModel
 from mnerkit_plugins.prompted.options import PromptedOptions
 from mnerkit_plugins.prompted.parsing import Parsed, parsed
-from mnerkit_plugins.prompted.prompt import Prompt
+from mnerkit_plugins.prompted.prompt import Prompt, Question
 from mnerkit_plugins.prompted.replies import Reply
 from mnerkit_plugins.prompted.reply_file import ReplyFile
 
 REPLIES = "replies"  # below the cache folder
 SMALL = 32  # pixels of the pictures of a batch, from which nothing is read: questions hold the files
+CHARACTERS = 4  # of a token, about
 CAUTION = "test labels that are public may be in what this model was trained on"
 
 
@@ -120,13 +122,8 @@ class PromptedTagger(Method):
 
     def answers(self, batch: Batch) -> list[Answered]:
         """The predictions of the replies to a question about each query row."""
-        types, queries, device = batch.tagset.types, batch.places.queries, self.device
-        posts = [batch.posts[row] for row in queries]
-        questions = [
-            self.encoder.prompt.question(post, types, examples)
-            for post, examples in zip(posts, self._examples(batch), strict=True)
-        ]
-        replies = self.encoder.replies(questions, self._folder(), device)
+        types, posts = batch.tagset.types, [batch.posts[row] for row in batch.places.queries]
+        replies = self.encoder.replies(self._questions(batch), self._folder(), self.device)
         self._check_missing(posts, replies)
         read = [
             Parsed(missing=True) if reply is None else parsed(reply.text, post.words, types)
@@ -138,6 +135,30 @@ class PromptedTagger(Method):
             Answered(**vars(prediction), parsed=each, reply=reply or Reply(""))
             for prediction, each, reply in zip(predictions, read, replies, strict=True)
         ]
+
+    def _questions(self, batch: Batch) -> list[Question]:
+        """What is asked about each query row."""
+        rows = zip(batch.places.queries, self._examples(batch), strict=True)
+        types = batch.tagset.types
+        return [self.encoder.prompt.question(batch.posts[row], types, examples) for row, examples in rows]
+
+    def cost(self, data: MnerData, splits: Sequence[str]) -> str:
+        """Questions about the splits, replies that are there, and what the others take."""
+        batches = (batch for split in splits for batch in data.loader(split, share=False))
+        questions = [each for batch in batches for each in self._questions(batch)]
+        asked, source = f"{counted(len(questions), 'question')} about {' and '.join(splits)}", self.encoder.source
+        if isinstance(source, ReplyFile):
+            there = sum(source.get(each) is not None for each in questions)
+            return f"{asked}, of which {there:,} have a reply in the file"
+        cache, most = self.encoder.cache(self._folder()), self.options.max_new_tokens
+        left = [each for each in questions if cache.get(each.id, each.digest) is None]
+        read = sum(each.characters for each in left) // CHARACTERS
+        pictures = ", pictures apart" if self.options.pictures == "pixels" else ""
+        return (
+            f"{asked} to {source.name}, of which {len(questions) - len(left):,} are answered; "
+            f"{counted(len(left), 'request')}: some {read:,} tokens to read{pictures}, and at most "
+            f"{most * len(left):,} to write"
+        )
 
     def _examples(self, batch: Batch) -> list[list[Post]]:
         """The posts that the prompt of each query row shows."""

@@ -18,6 +18,7 @@ from scripted_llm import ScriptedLlm, asked_text, scripted_llm, text_of
 from small_tokenizers import byte_pieces
 
 import mnerkit
+from mnerkit.cli import main
 from mnerkit.data.corpus.post import Entity, Post
 from mnerkit.data.corpus.tags import entities
 from mnerkit.data.datamodule import MnerData
@@ -118,6 +119,24 @@ def test_spoilt_broken_and_failing_replies_score_as_computed_by_hand(
     assert len(server.requests) == len(truth) + len(failed)
     assert run.metrics["language_model"]["name"] == "scripted"
     assert sorted(server.replied) == sorted(truth)
+
+
+def test_a_dry_run_counts_and_asks_nothing(
+    server: ScriptedLlm, truth: dict[str, Post], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model.llm", "scripted", "--model.endpoint", server.url, "--data.limit", "30", "--runs_dir"]
+    command = ["fit", "--plugin", "prompted", *options, str(tmp_path / "runs"), "--data.cache", str(tmp_path), "--test"]
+    assert main([*command, "--dry-run"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "0 weights to train; posts: train 30, dev 30, test 30" in printed
+    assert "60 questions about dev and test to scripted, of which 0 are answered; 60 requests: some " in printed
+    assert not server.requests and not list((tmp_path / "runs").rglob("config.yaml"))
+    assert main([*command, "--dry-run", "--overwrite"]) == 2
+    assert main([*command, "--trainer.accelerator", "cpu"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    tokens = sum(len(text_of(each["content"])) for body in server.requests[:30] for each in body["messages"])
+    assert f"dev: {tokens:,} tokens read, 210 written; not used: nothing" in printed
+    assert "replies of scripted; 60 requests made; test labels that are public may be in" in printed
 
 
 def test_a_second_run_makes_no_request(server: ScriptedLlm, truth: dict[str, Post], tmp_path: Path) -> None:

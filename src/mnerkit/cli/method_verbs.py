@@ -59,6 +59,7 @@ _FLAGS: dict[str, tuple[str | None, str]] = {
     ),
     "runs_dir": ("DIR", "where run folders lie (default: runs)"),
     "overwrite": (None, "replace what is already there"),
+    "dry-run": (None, "read everything, print what would be done and what it would take, and leave no run"),
     "keep_last": (None, "keep last.ckpt, from which an unfinished run goes on, when the run is finished"),
     "checkpoint_minutes": (
         "MINUTES",
@@ -118,7 +119,7 @@ _READ: dict[str, dict[str, Any]] = {
 FLAGS = {
     "fit": (
         *("plugin", "config", "ablation", "seed", "seeds", "baseline", "name", "test", "logger", "runs_dir"),
-        *("overwrite", "keep_last", "checkpoint_minutes", MATMUL),
+        *("overwrite", "dry-run", "keep_last", "checkpoint_minutes", MATMUL),
     ),
     **dict.fromkeys(("validate", "test"), ("ckpt_path", "plugin", "config", "tower_dir", MATMUL)),
     "predict": (

@@ -140,6 +140,10 @@ class Method(TowerOwner, lightning.LightningModule):
     def prepare(self, data: MnerData) -> None:
         """Read the training posts, once before training."""
 
+    def cost(self, data: MnerData, splits: Sequence[str]) -> str:
+        """What scoring these splits costs besides time, in a line that is reported before; empty where nothing."""
+        return ""
+
     def answers(self, batch: Batch) -> list[Any]:
         """An answer for each query row, with the attributes `post` and `episode` (or None)."""
         raise NotImplementedError

@@ -193,6 +193,15 @@ def _train(
         adapted = lora.sentence(assembly.method.towers.values())
         for line in filter(None, (sentence(cut, "long_posts" in config["model"]), adapted, warning(config))):
             report(line)
+    cost = method.cost(data, splits)
+    if place.dry_run:
+        posts = ", ".join(f"{split} {len(data.posts(split)):,}" for split in ("train", *splits))
+        report(f"{method.trainable_parameters():,} weights to train; posts: {posts}")
+    if cost and is_first_rank():
+        report(cost)
+    if place.dry_run:
+        _forget(folder, state)
+        return
     if cells:
         wandb_logging.note(trainer.loggers, cells=cells)
     ready = time.time()

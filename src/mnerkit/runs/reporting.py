@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mnerkit.atomic_files import is_figure
-from mnerkit.printable import Printable, printable
+from mnerkit.printable import Printable, counted, printable
 from mnerkit.text_table import table
 
 Report = Callable[[str], None]
@@ -71,6 +71,19 @@ def _of_images(split: str, figures: dict[str, Any]) -> str:
     )
 
 
+def _of_language_model(metrics: dict[str, Any], splits: list[str]) -> str:
+    """Which model was asked, what that took, what of its replies could not be used, and a caution."""
+    about = metrics["language_model"]
+    lines = [f"replies of {about['name']}; {counted(about['requests']['made'], 'request')} made; {about['caution']}"]
+    for split in splits:
+        counts = {key.partition("/")[2]: value for key, value in metrics[split].items() if key.startswith("replies/")}
+        used = ("prompt_tokens", "completion_tokens", "entities", "uncounted")
+        faults = [f"{value} {key.replace('_', ' ')}" for key, value in counts.items() if value and key not in used]
+        tokens = f"{counts.get('prompt_tokens', 0):,} tokens read, {counts.get('completion_tokens', 0):,} written"
+        lines.append(f"{split}: {tokens}; not used: {', '.join(faults) or 'nothing'}")
+    return "\n".join(lines)
+
+
 def summary(metrics: dict[str, Any]) -> Printable:
     """The scores for the terminal."""
     splits = [
@@ -91,6 +104,8 @@ def summary(metrics: dict[str, Any]) -> Printable:
     texts = [table(head, body) if body else ""]
     texts += [_of_images(key, metrics[key]) for key in metrics if _has_judged_images(key, metrics[key])]
     texts += [_of_episodes(split, metrics[split]) for split in splits if "episodes" in metrics[split]]
+    if "language_model" in metrics:
+        texts += [_of_language_model(metrics, splits)]
     for split in splits:
         use = metrics.get(f"{split}:image_use")
         if use:

@@ -295,10 +295,11 @@ class Place:
         test: look at the test split once, with the best checkpoint, when training is over.
         logger: names of `LOGGERS`; default: the configuration's.
         keep_last: keep `last.ckpt` of a finished run, which is three times as large as `best.ckpt`.
+        dry_run: read everything and report what would be done; no run is left.
         checkpoint_minutes: after how many minutes `last.ckpt` is written within an epoch; 0: at its end alone.
 
     Raises:
-        UsageError: the minutes are no number, or below 0.
+        UsageError: the minutes are no number, or below 0; a dry run that would replace a run.
     """
 
     name: str | None = None
@@ -308,6 +309,7 @@ class Place:
     logger: str | Sequence[str] | None = None
     keep_last: bool = False
     checkpoint_minutes: float = 10.0
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -318,6 +320,8 @@ class Place:
             shown = str(self.checkpoint_minutes)[:20]
             raise UsageError(f"--checkpoint_minutes {shown}: give a number of minutes; 0 turns it off")
         object.__setattr__(self, "checkpoint_minutes", minutes)
+        if self.dry_run and self.overwrite:
+            raise UsageError("--dry-run leaves everything as it is, and --overwrite removes a run: give one of them")
 
     def folder(self, configuration: Configuration) -> RunFolder:
         """The folder of a run: by plugin, corpus and variant, and its name.
