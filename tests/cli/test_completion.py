@@ -27,7 +27,7 @@ def completed(line: str, folder: Path) -> list[str]:
     [
         ("mnerkit da", ["data"]),
         ("mnerkit fit --pl", ["--plugin"]),
-        ("mnerkit fit --plugin g", ["gei", "gifr", "gmf"]),
+        ("mnerkit fit --plugin g", ["gei", "gifr", "gmf", "gvatt"]),
         ("mnerkit fit --plugin gmf --model.csa_n", ["--model.csa_norm"]),
         ("mnerkit fit --plugin gmf --model.csa_norm ", ["bn", "gn"]),
         ("mnerkit fit --plugin gmf --model.vcg ", ["true", "false", "last_stage_only"]),
