@@ -69,7 +69,7 @@ def _owlv2(folder: Path) -> None:
     Owlv2Processor(processor, CLIPTokenizer(vocab=vocabulary, merges=merges)).save_pretrained(folder)
 
 
-def _grounding_dino(folder: Path) -> None:
+def write_grounding_dino(folder: Path) -> None:
     from transformers import (
         BertConfig,
         BertTokenizer,
@@ -107,7 +107,7 @@ def _grounding_dino(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    makers = {"detr": _detr, "owlv2": _owlv2, "grounding-dino": _grounding_dino}
+    makers = {"detr": _detr, "owlv2": _owlv2, "grounding-dino": write_grounding_dino}
     made: dict[str, str] = {}
 
     def folder(kind: str) -> str:
