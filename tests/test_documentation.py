@@ -114,7 +114,9 @@ def test_notebooks_hold_no_outputs_and_call_what_there_is() -> None:
     for path in paths:
         code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
         assert not any(cell["outputs"] or cell["execution_count"] for cell in code), path
-        for statement in ast.walk(ast.parse("\n".join("".join(cell["source"]) for cell in code))):
+        text = "\n".join("".join(cell["source"]) for cell in code)
+        assert max(map(len, text.splitlines())) <= 88, path  # as much as a page shows without scrolling
+        for statement in ast.walk(ast.parse(text)):
             if isinstance(statement, ast.ImportFrom) and str(statement.module).startswith("mnerkit"):
                 module = importlib.import_module(str(statement.module))
                 assert all(hasattr(module, name.name) for name in statement.names)

@@ -121,7 +121,7 @@ def test_a_value_becomes_that_of_its_type(given: dict[str, Any], value: Any) -> 
         ({"both": "least"}, "--model.both least: give true, false or last. Did you mean 'last'?"),
         ({"name": ["a\nb"]}, "give a text"),
         ({"layers": ["a"]}, "--model.layers ['a']: give all or a list of whole numbers"),
-        ({"nmae": "x"}, "no option --model.nmae. Did you mean 'name'?"),
+        ({"nmae": "x"}, "no option --model.nmae. Did you mean '--model.name'?"),
         ({"tower": "x"}, "no option --model.tower."),  # a name of earlier releases is read in their files alone
     ],
 )

@@ -143,10 +143,10 @@ def first_line(problem: object) -> str:
     return str(problem).strip().partition("\n")[0] or type(problem).__name__
 
 
-def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest of `choices`, or an empty string."""
+def did_you_mean(name: object, choices: Iterable[str], prefix: str = "") -> str:
+    """Return `" Did you mean 'x'?"` for the nearest of `choices`, `prefix` before it, or an empty string."""
     close = difflib.get_close_matches(shown(name), list(choices), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return f" Did you mean {prefix + close[0]!r}?" if close else ""
 
 
 def shown(value: object, most: int = 80) -> str:

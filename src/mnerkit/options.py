@@ -332,7 +332,8 @@ def make(cls: type[AnyOptions], given: Mapping[str, Any], section: str | None = 
     known = declared(cls)
     for name in given:
         if name not in known:
-            raise UsageError(f"no option --{section or cls.section}.{shown(name)}.{did_you_mean(name, known)}")
+            option = f"--{section or cls.section}."
+            raise UsageError(f"no option {option}{shown(name)}.{did_you_mean(name, known, option)}")
     return cls(**typed(cls, given, section))
 
 

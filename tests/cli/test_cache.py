@@ -54,6 +54,25 @@ def test_info_lists_towers_inputs_and_sizes(cache: Path, capsys: pytest.CaptureF
     assert said["bytes"] == size == sum(each["bytes"] for each in said["kept"])
 
 
+def test_data_sets_of_the_hub_are_listed_and_cleared_but_not_with_files_of_others(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut, other = (cache / "hub" / name for name in ("ann--posts", ".ann--posts.x1.part", "ann--mine"))
+    for folder in (whole / "train", cut / "whole" / "train", other / "train"):
+        folder.mkdir(parents=True)
+        for name in ("data-00000-of-00001.arrow", "dataset_info.json", "state.json"):
+            (folder / name).write_text("x")
+    (whole / "dataset_dict.json").write_text("{}")
+    (other / "train" / "notes.txt").write_text("mine")
+    sets = [each for each in info(capsys)["kept"] if each["kind"] == "data set"]
+    assert [(Path(each["path"]), each["files"]) for each in sets] == [(cut, 3), (other, 3), (whole, 4)]
+    assert [each["problem"] for each in sets] == [None, "holds a file that is not the cache's: train/notes.txt", None]
+    main(["cache", "info"])
+    assert "hf:ann/posts" in capsys.readouterr().out
+    assert main(["cache", "clear", "--yes"]) == 1  # something is left
+    assert sorted((cache / "hub").iterdir()) == [other] and len(list((other / "train").iterdir())) == 4
+
+
 def test_an_empty_or_absent_folder_holds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (["info"], ["clear", "--yes"]):
         assert main(["cache", *verb, "--folder", str(tmp_path / "absent")]) == 0

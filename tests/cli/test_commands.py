@@ -92,7 +92,8 @@ def test_the_help_of_a_method_shows_what_a_plain_run_takes_beside_its_class(caps
         (["fti"], 2, "Did you mean 'fit'?"),
         (["fit", "--plugin", "mousin"], 2, "Did you mean 'mousing'?"),
         (["plugins", "mousin"], 2, "Did you mean 'mousing'?"),
-        (["fit", "--plugin", "bert", "--model.dropuot", "0.1"], 2, "Did you mean 'dropout'?"),
+        (["fit", "--plugin", "bert", "--model.dropuot", "0.1"], 2, "Did you mean '--model.dropout'?"),
+        (["fit", "--plugin", "bert", "--text", "x"], 2, "Did you mean '--model.text'?"),
         (["test"], 2, "--ckpt_path"),
         (["test", "--ckpt_path", "absent.ckpt"], 1, "no checkpoint absent.ckpt"),
         (["predict", "--ckpt_path", "x.ckpt"], 2, "--input"),
@@ -113,6 +114,7 @@ def test_the_help_of_a_method_shows_what_a_plain_run_takes_beside_its_class(caps
         (["draw", "cases", "absent", "--out", "x.html"], 1, "no predictions.test.jsonl"),
         (["draw", "cases", "absent", "--out", "x.html", "--difer"], 2, "Did you mean '--differ'?"),
         (["fit", "--plugin", "bert", "--logger", "tensorbord"], 2, "Did you mean 'tensorboard'? Loggers: csv"),
+        (["fit", "--plugin", "bert", "--logger", ","], 2, "--logger: no name is given. Loggers: csv"),
         (["fit", "--plugin", "bert", "--name", "../x"], 2, "plain folder name"),
     ],
 )

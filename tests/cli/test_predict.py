@@ -142,6 +142,7 @@ def test_what_is_done_without_boxes_and_with_too_many_pictures_is_counted(
         (rows, ["1 picture has no", "1 of 3 posts"]),
         (rows[:1], []),
         ([absent], ["1 picture missing"]),
+        ([{"words": ["Ann"], "images": ["cut.jpg"]}], ["0 pictures missing, 1 broken"]),  # and no word on its boxes
     ):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -203,7 +203,7 @@ def tensors(file: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Pat
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "unknown key": (described(lambda c: c.update(run="rm")), "no key 'run'"),
     "unknown key of a tower": (described(lambda c: c["towers"]["text"].update(code="x")), "no key 'code'"),
-    "unknown option": (described(lambda c: c["config"]["data"].update(corpsu=1)), "corpsu.*Did you mean 'corpus'"),
+    "unknown option": (described(lambda c: c["config"]["data"].update(corpsu=1)), "Did you mean '--data.corpus'"),
     "wrong option": (described(lambda c: c["config"]["data"].update(object_score="x")), "--data.object_score"),
     "later format": (described(lambda c: c.update(format=2, mnerkit="9.1")), "saved in format 2, by mnerkit 9.1"),
     "no format": (described(lambda c: c.pop("format")), "describes no saved model"),

@@ -227,7 +227,7 @@ def test_towers_are_compared_with_those_of_the_papers(
 def test_a_wrong_option_names_its_file(folder: Path) -> None:
     path = folder / "paper" / "sweep.yaml"
     path.write_text(path.read_text().replace("model.dropout", "model.dropuot"))
-    with pytest.raises(DataError, match=r"sweep\.yaml: BERT-CRF.*model\.dropuot.*Did you mean 'dropout'"):
+    with pytest.raises(DataError, match=r"sweep\.yaml: BERT-CRF.*model\.dropuot.*Did you mean '--model.dropout'"):
         built(folder, "paper/sweep")
 
 

@@ -16,9 +16,9 @@ from mnerkit.text_table import table
 
 DAY = 86_400.0
 _FOLDER = "the cache folder, as runs name it with --data.cache (default: $MNERKIT_CACHE, else the user's)"
-_ABOUT = """Outputs of frozen towers, resized pictures, and tiny towers as they were trained: kept so that they are
-computed once. All of it can be made again. Nothing but the cache's own files is ever deleted. A run with --data.cache
-none keeps nothing here.
+_ABOUT = """Outputs of frozen towers, resized pictures, tiny towers as they were trained, and data sets of the hub: kept
+so that they are computed, or fetched, once. All of it can be made again. Nothing but the cache's own files is ever
+deleted. A run with --data.cache none keeps nothing here.
 """
 
 

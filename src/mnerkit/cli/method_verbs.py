@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mnerkit import registry
 from mnerkit.cli import VERBS
 from mnerkit.cli.arguments import Parser, out_file, share
 from mnerkit.cli.runs_compare import text
@@ -193,7 +194,7 @@ def _fit_seeds(options: argparse.Namespace) -> int:
 
 
 def _place(options: argparse.Namespace) -> Place:
-    logger = several(options.logger) if options.logger else None
+    logger = several(options.logger) or [""] if options.logger else None
     named = {field.name: getattr(options, field.name) for field in fields(Place)}
     return Place(**named | {"logger": logger})
 
@@ -379,7 +380,7 @@ def parse(verb: str, argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"expected an option, got {rest[0]!r}; options look like --model.lr 1e-3")
     if rest:
         wrong = rest[0].partition("=")[0]
-        raise UsageError(f"no option {wrong} for `mnerkit {verb}`.{_nearest(wrong.lstrip('-'), verb)}")
+        raise UsageError(f"no option {wrong} for `mnerkit {verb}`.{_nearest(wrong.lstrip('-'), verb, options)}")
     options.dotted = {name: _joined(getattr(options, name)) for name in dotted}
     if getattr(options, MATMUL, None) is not None:
         options.dotted[f"trainer.{MATMUL}"] = getattr(options, MATMUL)
@@ -407,11 +408,11 @@ def _check_effect(verb: str, name: str) -> None:
         raise UsageError(f"--{name} has no effect on `mnerkit {verb}`: it is an option of training")
 
 
-def _nearest(name: str, verb: str) -> str:
-    sections = {option: section for section, options in configuration.schema(None, None).items() for option in options}
-    near = get_close_matches(name, sections, n=1, cutoff=0.6)
+def _nearest(name: str, verb: str, options: argparse.Namespace) -> str:
+    plugin = registry.plugins().get(str(getattr(options, "plugin", None)))
+    sections = {option: section for section, names in configuration.schema(plugin, None).items() for option in names}
+    near = [name] if name in sections else get_close_matches(name, sections, n=1, cutoff=0.6)
+    section = f" Did you mean '--{sections[near[0]]}.{near[0]}'?" if near else ""
     return (
-        did_you_mean(name, FLAGS[verb])
-        or (f" Did you mean '{sections[near[0]]}.{near[0]}'?" if near else "")
-        or f" Options: --{', --'.join(FLAGS[verb])}, --model.X, --data.X, --trainer.X"
-    )
+        section if name in sections else did_you_mean(name, FLAGS[verb]) or section
+    ) or f" Options: --{', --'.join(FLAGS[verb])}, --model.X, --data.X, --trainer.X"

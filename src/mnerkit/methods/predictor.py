@@ -140,7 +140,7 @@ class Predictor:
             batch = self._batch(chunk)
             with self._without_gradients():
                 yield from self.method.answers(batch.to(self.method.device))
-            self._count_pictures(batch)
+            self._count_pictures(batch, chunk)
 
     def maps(self, kind: str, post: Post) -> Iterator[dict[str, Any]]:
         """Maps of a post (`mnerkit.methods.figures.maps.posts`), of as many of its words as a tower reads at once.
@@ -198,15 +198,11 @@ class Predictor:
         self._missing, self._broken, self._first_problem = 0, 0, ""
 
     def _counted(self, posts: Iterable[Post]) -> Iterator[Post]:
-        """Yield the posts; count pictures without objects, and posts with more words or pictures than are read."""
+        """Yield the posts; count those with more words or pictures than are read."""
         limit = self.collator.needs.max_images
         for post in posts:
             self._lengths.add(post, self.collator.needs)
             self._truncated += len(post.images) > limit
-            self._default_crops += sum(
-                ref.present and all(each.score < self._least_score for each in ref.objects)
-                for ref in post.images[:limit]
-            )
             yield post
 
     def _limited(self, post: Post) -> Post:
@@ -218,8 +214,8 @@ class Predictor:
         )
         return replace(post, images=images)
 
-    def _count_pictures(self, batch: Batch) -> None:
-        """Count the missing and broken pictures of a batch; only the first problem is stored."""
+    def _count_pictures(self, batch: Batch, posts: Sequence[Post]) -> None:
+        """Count the pictures of a batch that are missing, broken, or lack objects; only the first problem is stored."""
         broken = batch.notes.pop("broken", {})
         missing = self.loader.missing if self.loader is not None else {}
         self._missing += len(missing)  # once a batch, however many views need it
@@ -228,6 +224,8 @@ class Predictor:
         problems += [f"{name} is missing" for name in missing]
         self._first_problem = self._first_problem or next(iter(problems), "")
         missing.clear()
+        read = [ref for post in posts for ref in post.images[: self.collator.needs.max_images] if ref.present]
+        self._default_crops += sum(not ref.objects and ref.name not in broken for ref in read)
 
     def warnings(self) -> Iterator[str]:
         """Warnings about the posts so far, one line each: pictures missing, broken, without boxes, too many; length."""

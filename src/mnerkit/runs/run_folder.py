@@ -350,6 +350,8 @@ class Place:
         """
         given = self.logger or configuration.content.get("logger") or "csv"
         names = [name.strip() for name in (given.strip("[]").split(",") if isinstance(given, str) else map(str, given))]
+        if not all(names):
+            raise UsageError(f"--logger: no name is given. Loggers: csv (always written), {', '.join(LOGGERS[1:])}")
         if unknown := [name for name in names if name not in LOGGERS]:
             near = did_you_mean(unknown[0], LOGGERS)
             raise UsageError(f"no logger {unknown[0]!r}.{near} Loggers: csv (always written), {', '.join(LOGGERS[1:])}")

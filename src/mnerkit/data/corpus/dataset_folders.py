@@ -155,12 +155,12 @@ def hub_folder(name: str) -> Path:
         UsageError: no such name; `datasets` is not installed.
         DataError: it can't be fetched.
     """
-    from mnerkit.data.features.cache_folder import cache_folder
+    from mnerkit.data.features import cache_folder
 
     given = name.removeprefix(HUB)
     if not _HUB_NAME.fullmatch(given):
         raise UsageError(f"{shown(name)} is no name of the hub: {HUB}OWNER/NAME, or {HUB}OWNER/NAME/CONFIGURATION.")
-    folder = cache_folder() / "hub" / given.replace("/", "--")
+    folder = cache_folder.cache_folder() / cache_folder.HUB / given.replace("/", "--")
     if not folder.is_dir():
         library = _library(name)
         owner, configuration = "/".join(given.split("/")[:2]), given.split("/")[2:]

@@ -3,7 +3,7 @@
 features/<digest of a reading>/   outputs of one frozen tower, read in one way (`mnerkit.data.features.table_files`)
 pictures/<digest of a reading>/   resized pictures of one size (`mnerkit.data.pictures.picture_cache`)
 towers/<digest>.safetensors       tiny towers as they came out of their training (`mnerkit.methods.warm_start`)
-hub/<name>/                       data sets of the hub (`mnerkit.data.corpus.dataset_folders`), which are never removed
+hub/<name>/                       data sets of the hub (`mnerkit.data.corpus.dataset_folders`)
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from mnerkit.data.features.table_files import (
 from mnerkit.data.pictures import picture_cache
 from mnerkit.data.pictures.picture_cache import PICTURES
 
-FEATURES, TOWERS = "features", "towers"
+FEATURES, TOWERS, HUB = "features", "towers", "hub"
 
 _FOLDER = re.compile(r"[0-9a-f]{64}")
 _TOWER = re.compile(r"[0-9a-f]{24}\.safetensors")
+# what the library `datasets` saves
+_DATA_SET = re.compile(r"data-\d+-of-\d+\.arrow|dataset_dict\.json|dataset_info\.json|state\.json")
 # of earlier releases
 _FORMER_DRAFT = re.compile(rf"\.{re.escape(READING_FILE)}\.\w+|\.shard-[0-9a-f]{{32}}\.part")
 
@@ -45,20 +47,20 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Kept:
-    """One thing in the cache folder: the features of a tower, resized pictures, or trained tiny towers.
+    """One thing in the cache folder: a tower's features, resized pictures, trained tiny towers, or a hub's data set.
 
     Attributes:
         kind: what it is.
         path: its folder, or file.
         about: in plain words, where it says so itself.
-        entries: how many inputs it holds; None for towers, and what an earlier version left.
+        entries: how many inputs it holds; None for towers and data sets, and what an earlier version left.
         files: its files, all of them the cache's own.
         bytes: their size.
         used: when it was last used, in seconds since the epoch.
         problem: why it is not touched (files of others, another tower's folder), or empty.
     """
 
-    kind: Literal["features", "pictures", "tower"]
+    kind: Literal["features", "pictures", "tower", "data set"]
     path: Path
     about: str
     entries: int | None
@@ -83,7 +85,7 @@ class Kept:
 
 def kept(root: Path) -> list[Kept]:
     """All that lies in a cache folder, features first; links are never followed."""
-    return [*_features(root / FEATURES), *_pictures(root / PICTURES), *_towers(root / TOWERS)]
+    return [*_features(root / FEATURES), *_pictures(root / PICTURES), *_towers(root / TOWERS), *_data_sets(root / HUB)]
 
 
 def clear(things: list[Kept]) -> tuple[int, int]:
@@ -106,8 +108,9 @@ def clear(things: list[Kept]) -> tuple[int, int]:
                 file.unlink()
                 files, freed = files + 1, freed + size
         if each.kind != "tower":
-            with suppress(OSError):
-                each.path.rmdir()
+            for folder in sorted({each.path, *_folders_below(each.path)}, reverse=True):  # inner ones first
+                with suppress(OSError):
+                    folder.rmdir()
     return files, freed
 
 
@@ -172,6 +175,24 @@ def _towers(folder: Path) -> Iterator[Kept]:
     for path in _inside(folder):
         if _TOWER.fullmatch(draft_of(path.name) or path.name) and path.is_file() and not path.is_symlink():
             yield Kept("tower", path, "tiny towers, trained", None, (path,), *_size_and_age([path]))
+
+
+def _data_sets(folder: Path) -> Iterator[Kept]:
+    for path in _inside(folder):
+        if not path.is_dir() or path.is_symlink():
+            continue
+        files = [each for each in sorted(path.rglob("*")) if each.is_symlink() or not each.is_dir()]
+        foreign = [file for file in files if file.is_symlink() or not _DATA_SET.fullmatch(file.name)]
+        # a killed download leaves .OWNER--NAME.<letters>.part
+        name = path.name.lstrip(".").split(".")[0] if path.name.endswith(".part") else path.name
+        problem = f"holds a file that is not the cache's: {foreign[0].relative_to(path)}" if foreign else ""
+        about = f"hf:{name.replace('--', '/')}"
+        own = [file for file in files if file not in foreign]
+        yield Kept("data set", path, about, None, tuple(own), *_size_and_age([path, *own]), problem)
+
+
+def _folders_below(path: Path) -> Iterator[Path]:
+    return (each for each in path.rglob("*") if each.is_dir() and not each.is_symlink())
 
 
 def _is_own(file: Path) -> bool:

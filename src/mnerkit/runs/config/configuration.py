@@ -317,7 +317,8 @@ def _unknown(section: str, name: str, options: Schema) -> UsageError:
     if section == "trainer" and name in MANAGED:
         return UsageError(f"--trainer.{name} is managed by mnerkit (run folder, loggers, checkpoints)")
     elsewhere = [f"{other}.{name}" for other in SECTIONS if name in options[other]]
-    hint = did_you_mean(name, options[section]) or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
+    near = did_you_mean(name, options[section], f"--{section}.")
+    hint = near or (f" Did you mean '--{elsewhere[0]}'?" if elsewhere else "")
     return UsageError(f"no option --{section}.{shown(name)}.{hint or ' See `mnerkit fit --plugin NAME --help`'}")
 
 
