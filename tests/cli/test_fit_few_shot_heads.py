@@ -65,11 +65,11 @@ def test_a_head_trains_and_its_checkpoint_says_the_same_and_predicts(
     assert {span["type"] for span in json.loads(out.read_text())["entities"]} <= {"FOOD"}
 
 
-@pytest.mark.parametrize("out_of_play", ["O", "ignore"])
+@pytest.mark.parametrize(("option", "out_of_play"), [("out_of_play", "O"), ("train_out_of_play", "ignore")])
 def test_words_out_of_play_count_in_the_checkpoints_support_as_they_did_in_training(
-    out_of_play: str, tmp_path: Path
+    option: str, out_of_play: str, tmp_path: Path
 ) -> None:
-    options = ["--model.head", "prototype", "--data.out_of_play", out_of_play, "--data.k_shot", "12", *TYPES]
+    options = ["--model.head", "prototype", f"--data.{option}", out_of_play, "--data.k_shot", "12", *TYPES]
     run = fit(tmp_path, "bert", *options)
     loaded = mnerkit.load(str(run.best))
     batch = loaded.collator.episode(loaded.support, [], loaded.types)

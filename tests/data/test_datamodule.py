@@ -401,6 +401,30 @@ def test_ignored_words_are_those_of_types_that_are_not_in_play():
     assert not plain.play_mask[plain.text.word_mask].all()
 
 
+@pytest.mark.parametrize("reading", ["O", "ignore", "drop_sentence"])
+@pytest.mark.parametrize("scored", ["O", "ignore", "drop_sentence"])
+def test_unseen_types_are_read_in_training_as_asked_and_the_scored_episodes_do_not_change(reading: str, scored: str):
+    few = {"train_types": "Per+Loc", "dev_episodes": 6, "eval_episodes": 6, "out_of_play": scored}
+    for mode in ("plain", "episodic"):
+        usual, data = connected(mode, (), **few), connected(mode, (), train_out_of_play=reading, **few)
+        others = 0
+        for batch in data.train_dataloader():
+            for row, post in enumerate(batch.posts):
+                unseen = torch.tensor([tag != "O" and tag[2:] not in batch.tagset.types for tag in post.tags or ()])
+                others += int(unseen.sum())
+                assert not batch.tags[row, : len(unseen)][unseen].any()
+                if reading == "ignore":
+                    assert torch.equal(batch.play_mask[row, : len(unseen)], ~unseen)
+            assert (batch.play_mask is None) == (reading != "ignore")
+        assert bool(others) == (reading != "drop_sentence")
+        for split in ("dev", "test"):
+            pairs = list(zip(data.loader(split), usual.loader(split), strict=True))
+            assert told(ours for ours, _ in pairs) == told(theirs for _, theirs in pairs)
+            assert all((ours.play_mask is None) == (scored != "ignore") for ours, _ in pairs)
+        assert data.protocol()["train_out_of_play"] == reading and data.protocol()["out_of_play"] == scored
+        assert "train_out_of_play" not in usual.protocol()
+
+
 def test_dropped_posts_are_in_no_plain_training_batch():
     data = connected("plain", (), out_of_play="drop_sentence", train_types="Per+Loc")
     shown = queries(data.train_dataloader())

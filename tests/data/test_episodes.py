@@ -125,6 +125,23 @@ def test_drop_sentence_keeps_out_of_play_entities_out_of_support_and_query(
         assert types_in(posts[episode.query[0]])
 
 
+@given(
+    number=st.integers(0, 999),
+    support=st.sampled_from(["total", "per_type", "greedy"]),
+    reading=st.sampled_from(["O", "ignore", "drop_sentence"]),
+    scored=st.sampled_from(["O", "ignore", "drop_sentence"]),
+)
+@settings(max_examples=60)
+def test_the_reading_of_training_draws_training_episodes_alone(number, support, reading, scored):
+    posts, few = corpus(), {"k_shot": 4, "support": support, "out_of_play": scored}
+    as_asked = source(posts, split="train", train_out_of_play=reading, **few).episode(number)
+    assert as_asked == source(posts, split="train", **{**few, "out_of_play": reading}).episode(number)
+    of_test = source(posts, evaluation=True, train_out_of_play=reading, **few)
+    assert of_test.numbers() == source(posts, evaluation=True, **few).numbers()
+    number %= len(of_test)
+    assert of_test.episode(number) == source(posts, evaluation=True, **few).episode(number)
+
+
 def test_drop_sentence_asks_every_post_that_fits_an_episode_once():
     posts = several(0)
     drawn = source(posts, types=("PER", "LOC", "ORG"), evaluation=True, out_of_play="drop_sentence")

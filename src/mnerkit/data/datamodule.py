@@ -250,8 +250,8 @@ class MnerData(lightning.LightningDataModule):
 
     # ------------------------------------------------------------------ batches
 
-    def collator(self, windows: bool = False) -> Collator:
-        """The collator of plain batches (tags of other than the training types are O in a few-shot run).
+    def collator(self, windows: bool = False, split: str = "train") -> Collator:
+        """The collator of a split's batches (in a few-shot run tags of types that are not in play are O, or ignored).
 
         `windows`: whether long posts are read in windows.
         """
@@ -261,7 +261,7 @@ class MnerData(lightning.LightningDataModule):
         loader = None
         if picture is not None:
             loader = PictureLoader(picture, self.options.missing_images, self._picture_cache(picture))
-        out_of_play = "ignore" if self.options.out_of_play == "ignore" else "O"
+        out_of_play = "ignore" if self.options.out_of_play_in(split)[1] == "ignore" else "O"
         return Collator(
             self._needs,
             loader,
@@ -297,7 +297,7 @@ class MnerData(lightning.LightningDataModule):
             share: split the work among the Trainer's ranks; else this process gets all of it.
         """
         world, rank = self._ranks() if share else (1, 0)
-        o, collator = self.options, self.collator(self.windows)
+        o, collator = self.options, self.collator(self.windows, "dev" if split == "train" else split)
         if self.few_shot and split != "train":
             episodes = self.episodes(split, pictures)
             numbers = self.split_episodes.evaluation_numbers(split, episodes)

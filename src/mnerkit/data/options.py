@@ -58,6 +58,18 @@ class EpisodeOptions(Options):
         "loss, are in no prototype, and a predicted entity with such a word does not count), or their posts are "
         "neither support, query nor plain training post (drop_sentence)",
     )
+    train_out_of_play: OutOfPlay | None = option(
+        None,
+        "the same for training posts and training episodes alone; what is scored stays as out_of_play says. Default: "
+        "as out_of_play",
+        since=("0.1.0", None),
+    )
+
+    def out_of_play_in(self, split: str) -> tuple[str, OutOfPlay]:
+        """The option that decides on types that are not in play in a split's posts and episodes, and its value."""
+        if split == "train" and self.train_out_of_play is not None:
+            return "--data.train_out_of_play", self.train_out_of_play
+        return "--data.out_of_play", self.out_of_play
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,8 @@ class Predictor:
         self.loader = PictureLoader(needs.picture, policy="blank") if needs.picture else None
         # words of types out of play count in a support as they did in training
         options = method.config.get("data") or {}
-        ignored = method.reads_support and options.get("out_of_play") == "ignore"
+        out_of_play = options.get("train_out_of_play") or options.get("out_of_play")
+        ignored = method.reads_support and out_of_play == "ignore"
         # the limits of objects are those of training, too
         self._least_score, self._most_objects = options.get("object_score") or 0.0, options.get("max_objects")
         self.collator = Collator(

@@ -158,7 +158,8 @@ class Tagger(Method):
         """Store a support for prediction from the checkpoint, and let the head read the training posts."""
         if self.reads_support:
             self.support_types, self.support = data.own_support()
-        self.head.prepare(data.plain_posts(), TagSet(self.facts.types), data.options.out_of_play == "ignore")
+        ignored = data.options.out_of_play_in("train")[1] == "ignore"
+        self.head.prepare(data.plain_posts(), TagSet(self.facts.types), ignored)
 
     # ------------------------------------------------------------------ training
 

@@ -208,7 +208,8 @@ class Assembly:
         if not any(tag[2:] in types for post in posts for tag in post.tags or () if tag != "O"):
             of_types = f" of the types {', '.join(types)}" if types else ""
             left = len(posts) < len(self.data.posts("train"))
-            dropped = ", as --data.out_of_play drop_sentence leaves them," if left else ""
+            option, _ = self.data.options.out_of_play_in("train")
+            dropped = f", as {option} drop_sentence leaves them," if left else ""
             where = f"the {len(posts)} training posts of {self.data.options.corpus}{dropped}"
             raise DataError(f"{where} hold no entity{of_types}: there is nothing to learn")
 

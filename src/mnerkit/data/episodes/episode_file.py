@@ -223,7 +223,8 @@ class FrozenEpisodes(Episodes):
 
     def _check_posts(self, row: Row) -> None:
         where = row.where
-        whole_posts = self.protocol.options.out_of_play == "drop_sentence"
+        option, out_of_play = self.protocol.options.out_of_play_in(self.split)
+        whole_posts = out_of_play == "drop_sentence"
         for ids, places, posts, split in (
             (row.support, self._support_places, self.support_posts, self.file.support_split),
             (row.query, self._places, self.posts, self.split),
@@ -236,7 +237,7 @@ class FrozenEpisodes(Episodes):
                     raise DataError(f"{where}: post {id_!r} of {split} has no tags: episodes need tagged posts")
                 if whole_posts and any(tag != "O" and tag[2:] not in row.types for tag in tags):
                     raise DataError(
-                        f"{where}: post {id_!r} holds a type that is not in play, which --data.out_of_play "
+                        f"{where}: post {id_!r} holds a type that is not in play, which {option} "
                         "drop_sentence forbids; the file was frozen without it"
                     )
 

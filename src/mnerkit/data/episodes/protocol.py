@@ -90,13 +90,15 @@ class FewShotProtocol:
         """The protocol as plain data, all types resolved: part of a run's record and of an episode file's first line.
 
         `dev_selects_on_test_types`: the dev episodes, which select the checkpoint, show a type that the test is to be
-        the first of.
+        the first of. `train_out_of_play` is there where the option was given.
         """
+        trained = {"train_out_of_play": self.options.out_of_play_in("train")[1]}
         return {
             "n_way": self.options.n_way,
             "k_shot": self.options.k_shot,
             **{f"{split}_types": list(self.types(split)) for split in ("train", "test", "dev")},
             "dev_selects_on_test_types": not set(self.types("dev")).isdisjoint(self.test_types),
             **{name: getattr(self.options, name) for name in _READINGS},
+            **(trained if self.options.train_out_of_play is not None else {}),
             "episode_seed": self.seed,
         }

@@ -117,7 +117,8 @@ class DrawnEpisodes(Episodes):
         # sorted, since the order of a set of names differs from run to run
         self.types = tuple(sorted(set(types)))
         self.options, self.seed, self.split, self.evaluation = options, seed, split, evaluation
-        self.whole_posts = options.out_of_play == "drop_sentence"
+        self.out_of_play_option, out_of_play = options.out_of_play_in(split)
+        self.whole_posts = out_of_play == "drop_sentence"
         self._check_options()
         self.own_support = support_posts is None
         self.posts, self.support_posts = posts, posts if support_posts is None else support_posts
@@ -183,12 +184,12 @@ class DrawnEpisodes(Episodes):
             self._demand(" or ".join(self.types), len(pool), o.k_shot + self.own_support)
 
     def _no_query(self, types: Sequence[str]) -> DataError:
-        alone = " and of no other type (--data.out_of_play drop_sentence)" if self.whole_posts else ""
+        alone = f" and of no other type ({self.out_of_play_option} drop_sentence)" if self.whole_posts else ""
         return DataError(f"no post of {self.split} holds an entity of the types {', '.join(types)}{alone}")
 
     def _demand(self, kind: str, count: int, wanted: int, wording: str = "occurs in {}") -> None:
         if count < wanted:
-            dropped = ", --data.out_of_play drop_sentence" if self.whole_posts else ""
+            dropped = f", {self.out_of_play_option} drop_sentence" if self.whole_posts else ""
             raise DataError(
                 f"too few posts of {self.split if self.own_support else 'the support split'} for --data.k_shot "
                 f"{self.options.k_shot} (--data.support {self.options.support}{dropped}): "

@@ -112,12 +112,13 @@ class SplitEpisodes:
             DataError: none is left.
         """
         posts = self.posts.of("train")
-        if self.options.out_of_play != "drop_sentence":
+        option, out_of_play = self.options.out_of_play_in("train")
+        if out_of_play != "drop_sentence":
             return posts
         tagset = TagSet(types)
         fitting = [post for post in posts if all(tagset.in_play(post.tags or ()))]
         if not fitting:
-            raise DataError(f"--data.out_of_play drop_sentence leaves no training post of {', '.join(types)}")
+            raise DataError(f"{option} drop_sentence leaves no training post of {', '.join(types)}")
         return fitting
 
     def rehearse(self, train_mode: TrainMode) -> None:

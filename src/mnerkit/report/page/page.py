@@ -45,7 +45,10 @@ SCRIPTS = ("parts", "charts", "overview", "learning", "tables", "runs", "breakdo
 MOST_TYPES = 40  # of a table of confusion
 SHOWN_SCORE = re.compile(r"f1|precision|recall|f1_strict|type/.*/f1", re.DOTALL)
 # rules of a few-shot protocol that a figure's signature names
-_RULES = ("n_way", "k_shot", "train_types", "test_types", "support", "out_of_play", "query_has_entity", "episode_seed")
+_RULES = (
+    *("n_way", "k_shot", "train_types", "test_types", "support", "out_of_play", "train_out_of_play"),
+    *("query_has_entity", "episode_seed"),
+)
 
 
 def page(
