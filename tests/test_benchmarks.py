@@ -240,7 +240,12 @@ def same_settings(one: dict[str, Any], other: dict[str, Any], but: tuple[str, ..
 @pytest.mark.parametrize(
     ("system", "row"),
     [
-        ("MOUSING", "mousing/table2: MOUSING"),
+        ("MOUSING (as printed)", "mousing/table2: MOUSING (as printed)"),
+        ("MOUSING (ours)", "mousing/table2: MOUSING (ours)"),
+        ("ProtoHVPNet@captions", "mousing/table2: ProtoHVPNet"),
+        ("ProtoUMGF@captions", "mousing/table2: ProtoUMGF"),
+        ("UMT@captions", "mousing/table2: UMT"),
+        ("MOUSING", "mousing/table3: MOUSING (full)"),
         ("w/o Image", "mousing/table3: w/o Image"),
         ("w/o Intervention", "mousing/table3: w/o Intervention"),
         ("w/o Multi-view", "mousing/table3: w/o Multi-view"),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch, TextBatch
 from mnerkit.errors import UsageError
 from mnerkit.towers.interface import TextTower, VisionTower
+from mnerkit_plugins.mousing.caption_words import content_mask, phrases
 from mnerkit_plugins.mousing.options import MousingOptions
 
 View = TypeVar("View")
@@ -38,12 +39,13 @@ class ImageNodes(nn.Module):
 
     `grid_crop` reads the cells of a grid one by one (9 vectors in CLIP's joint space without new weights),
     `pooled_tokens` averages the patch states of the whole picture over the cells, `all_tokens` uses all patches, and
-    `captions` the words of the pictures' captions.
+    `captions` the words of the pictures' captions: all of them, content words only, or runs of content words as one
+    node each.
     """
 
     def __init__(self, words: WordNodes, vision: VisionTower | None, o: MousingOptions) -> None:
         super().__init__()
-        self.source, self.grid = o.image_nodes, o.grid
+        self.source, self.grid, self.caption_nodes = o.image_nodes, o.grid, o.caption_nodes
         if self.source == "captions":
             self.vision, width = None, words.width
         elif vision is None:
@@ -73,7 +75,12 @@ class ImageNodes(nn.Module):
         return nodes * mask.unsqueeze(-1), mask
 
     def _captions(self, batch: Batch, words: WordNodes) -> tuple[Tensor, Tensor]:
-        nodes, mask = words(_present(batch.captions, "captions"))  # (B * m, W, d)
+        captions = _present(batch.captions, "captions")
+        nodes, mask = words(captions)  # (B * m, W, d)
+        if self.caption_nodes != "words":
+            mask = content_mask(captions.words, mask)
+        if self.caption_nodes == "phrases":
+            nodes, mask = phrases(nodes, mask)
         mask = mask & _present(batch.caption_mask, "captions").reshape(-1, 1)
         return nodes.reshape(len(batch), -1, nodes.shape[-1]), mask.reshape(len(batch), -1)
 

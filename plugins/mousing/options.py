@@ -32,6 +32,12 @@ class MousingOptions(TextOptions, max_tokens=77, word_pool="mean"):
         "patches are the cells of a grid read one by one (grid_crop), the patch states of the whole picture averaged "
         "over those cells (pooled_tokens), all of them (all_tokens), or the words of the picture's caption (captions)",
     )
+    caption_nodes: Literal["words", "content", "phrases"] = option(
+        "words",
+        "with image_nodes captions: all words of a caption are nodes (words), those that are no English function words "
+        "(content), or each run of such words is one, the mean of their states (phrases)",
+        since=("0.1.0", "words"),
+    )
     image_projection: bool = option(False, "put a trained linear map on image nodes, for towers that share no space")
     text_space: Literal["projected", "hidden"] = option(
         "projected", "words in the space shared with pictures (projected), or the text tower's states (hidden)"

@@ -43,6 +43,15 @@ class MousingTagger(Tagger):
         pixels = o.use_image and o.image_nodes != "captions"
         return MousingEncoder(text, self.vision_tower("vision", o.vision, freeze=o.freeze) if pixels else None, o)
 
+    def reading(self) -> str | None:
+        """Extend `Tagger`: the literal reading needs no remark."""
+        if not (self.options.residual and self.options.balance == "gradients"):
+            return None
+        return (
+            "MOUSING (ours): residual networks, and the divergence (Eq. 13) by its share of the gradient; "
+            "--ablation as_printed is the paper's reading"
+        )
+
     def needs(self) -> Needs:
         o, reader = self.options, self.towers["text"].reader
         if not o.use_image:

@@ -55,7 +55,16 @@ OF_PLUGIN = {
     "gvatt": {"model.freeze_vision": "false"},
     "hvpnet": {"model.freeze_vision": "false"},
     # fewer posts do not have all eight types of its default corpus
-    "mousing": {"model.freeze": "false", "data.limit": "24", "data.batch_size": "8"},
+    # and its first default balanced losses; `ours` has a case of its own below
+    "mousing": {
+        "model.freeze": "false",
+        "data.limit": "24",
+        "data.batch_size": "8",
+        "model.balance": "losses",
+        "model.trade_off": "0.7",
+        "model.kl_mode": "neg_kl",
+        "model.kl_cap": "10",
+    },
     # its default trains on a part of the posts
     "relevance": {"model.freeze": "false", "data.train_on": "all_train"},
     "tpm_mi": {"model.freeze_vision": "false"},
@@ -121,6 +130,8 @@ def _cases() -> dict[str, Case]:
         made[f"frozen/{plugin}"] = Case({"plugin": plugin, **OF_PLUGIN[plugin], **options}, tolerance=0.1)
     both = ("dev", "test")
     made["few-shot/mousing"] = Case({"plugin": "mousing", **OF_PLUGIN["mousing"], **FEW_SHOT}, both)
+    ours = {"model.freeze": "false", "ablation": "ours"}
+    made["few-shot/mousing/ours"] = Case({"plugin": "mousing", **ours, **FEW_SHOT}, both)
     hvpnet = {"plugin": "hvpnet", **OF_PLUGIN["hvpnet"]}
     made["few-shot/hvpnet/prototype"] = Case({**hvpnet, "model.head": "prototype", **FEW_SHOT}, both)
     tuned = {"model.head": "finetune", "model.head.steps": "2", "model.head.scope": "all", "model.head.layer": "crf"}

@@ -359,6 +359,33 @@ def test_image_nodes_of_every_source_share_the_space_of_the_words(source: str) -
     torch.testing.assert_close(patches[0], wanted)
 
 
+def test_function_words_of_a_caption_are_no_nodes_and_a_phrase_is_the_mean_of_its_words() -> None:
+    batch = episode()
+    caption = ("A", "man", "'s", "red", "skateboard", ",", "the", "Golden", "Gate")
+    batch.captions = TextBatch(
+        words=[caption, ("the", "man"), ("of", "the"), ("man", "walks")],
+        word_mask=torch.tensor([[place < count for place in range(9)] for count in (9, 2, 2, 2)]),
+        word_ids=torch.randint(2, 100, (4, 9)),
+    )
+    batch.caption_mask = torch.ones(4, 1, dtype=torch.bool)
+    nodes = {}
+    for kind in ("words", "content", "phrases"):
+        model = encoder(image_nodes="captions", caption_nodes=kind).eval()
+        x, mask, is_image = model.nodes(batch)
+        nodes[kind] = x[:, is_image], mask[:, is_image]
+        assert torch.isfinite(model(batch).states).all()  # also of a post whose caption has function words alone
+    words, every = nodes["words"]
+    assert every.sum(1).tolist() == [9, 2, 2, 2]
+    content, real = nodes["content"]
+    assert [[place for place in range(9) if row[place]] for row in real] == [[1, 3, 4, 7, 8], [1], [], [0, 1]]
+    torch.testing.assert_close(content, words * real.unsqueeze(-1))
+    means, first = nodes["phrases"]
+    assert [[place for place in range(9) if row[place]] for row in first] == [[1, 3, 7], [1], [], [0]]
+    torch.testing.assert_close(means[0, 3], words[0, 3:5].mean(0))
+    torch.testing.assert_close(means[3, 0], words[3, :2].mean(0))
+    assert not means[~first].any()
+
+
 def test_several_pictures_are_one_set_of_nodes() -> None:
     batch = episode()
     batch.images, batch.image_mask = torch.randn(4, 2, 3, 8, 8), torch.tensor([[True, False]] * 4)

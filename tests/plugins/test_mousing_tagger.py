@@ -144,8 +144,33 @@ def test_predictions_draw_ties_of_words_to_patches() -> None:
     assert predicted.traces["adjacency"].shape[0] == 2
 
 
-def test_the_ablations_are_the_rows_of_table_3() -> None:
+def test_as_printed_takes_back_every_reading_of_ours_and_of_the_plain_command() -> None:
+    printed, ours = (PLUGIN.ablations[name]["model"] for name in ("as_printed", "ours"))
+    assert printed.keys() == ours.keys() and printed["head"].keys() == ours["head"].keys()
+    for values, kind in ((printed, MousingOptions), (printed["head"], PrototypeCRFOptions)):
+        defaults = declared(kind)
+        assert all(defaults[name].default == value for name, value in values.items() if name not in ("head", "name"))
+    sizes = {"text", "vision", "lr", "warmup", "hidden", "kl_width"}
+    assert PLUGIN.defaults["model"].keys() - sizes == ours.keys()
+    same = {name for name in ours if PLUGIN.defaults["model"][name] == ours[name]}
+    assert same == ours.keys() - {"head"} and PLUGIN.defaults["model"]["head"].keys() < ours["head"].keys()
+
+
+def test_a_reading_that_is_not_the_papers_says_so() -> None:
+    model = {**PLUGIN.defaults["model"]}
+    del model["head"]
+    plain = MousingTagger(head=PrototypeCRFHead(), **model)
+    said = plain.reading()
+    assert said is not None and "ours" in said and "--ablation as_printed" in said
+    printed = {**model, **PLUGIN.ablations["as_printed"]["model"]}
+    del printed["head"]
+    assert MousingTagger(head=PrototypeCRFHead(), **printed).reading() is None
+
+
+def test_the_ablations_are_two_readings_and_the_rows_of_table_3() -> None:
     assert list(PLUGIN.ablations) == [
+        "as_printed",
+        "ours",
         "no_image",
         "no_intervention",
         "no_multiview",

@@ -125,6 +125,10 @@ class Method(TowerOwner, lightning.LightningModule):
         """What the batches must contain; called after `build`."""
         raise NotImplementedError
 
+    def reading(self) -> str | None:
+        """One line that says which reading of its paper is trained, printed as training begins; None prints nothing."""
+        return None
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Named, unweighted losses of a batch."""
         raise NotImplementedError

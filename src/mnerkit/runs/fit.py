@@ -191,7 +191,8 @@ def _train(
         for note in others:
             complain(note.began)
         adapted = lora.sentence(assembly.method.towers.values())
-        for line in filter(None, (sentence(cut, "long_posts" in config["model"]), adapted, warning(config))):
+        cut_posts = sentence(cut, "long_posts" in config["model"])
+        for line in filter(None, (method.reading(), cut_posts, adapted, warning(config))):
             report(line)
     cost = method.cost(data, splits)
     if place.dry_run:
