@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mnerkit.data.corpus.corpus import load_corpus
+from mnerkit.data.pictures.decoding import decode
 from mnerkit.errors import DataError, UsageError
 
 datasets = pytest.importorskip("datasets")
@@ -84,6 +85,34 @@ def test_pictures_are_looked_up_under_the_names_that_the_data_set_has(tmp_path: 
     first, second = found.splits["train"]
     assert [ref.name for ref in first.images] == ["a.png"] and first.images[0].present and second.images == ()
     assert any("pictures inside the data set ('image') are looked up as files" in line for line in found.remarks)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("form", ["folder", "parquet", "parquet of others"])
+def test_pictures_that_only_the_data_set_has_are_read(
+    form: str, several: bool, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("MNERKIT_CACHE", str(tmp_path / "cache"))
+    pictures: list[Any] = []
+    for shade in (10, 200):
+        content = io.BytesIO()
+        Image.new("RGB", (4, 4), (shade, 0, 0)).save(content, "PNG")
+        pictures.append({"bytes": content.getvalue(), "path": "same.png" if form == "folder" else None})
+    feature: Any = datasets.Image()
+    if form == "parquet of others":
+        feature = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    values = [pictures, [pictures[1]]] if several else pictures
+    data = rows("train", **{"images" if several else "image": (datasets.List(feature) if several else feature, values)})
+    (tmp_path / "d").mkdir()
+    if form == "folder":
+        datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / "d")
+    else:
+        data.to_parquet(tmp_path / "d" / "train.parquet")
+    for _ in range(2):
+        found = load_corpus(str(tmp_path / "d"), splits=("train",))
+        shades = [[int(decode(ref)[0, 0, 0]) for ref in post.images] for post in found.splits["train"]]
+        assert shades == ([[10, 200], [200]] if several else [[10], [200]])
+        assert any("are kept as files in the cache folder (2 pictures)" in line for line in found.remarks)
 
 
 def test_a_name_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: Any) -> None:

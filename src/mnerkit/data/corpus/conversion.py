@@ -247,12 +247,14 @@ def _with_pictures(source: Corpus, folder: Path) -> str:
         for name, pixels in drawn.items():
             Image.fromarray(pixels).save(folder / "images" / name)
         return f"wrote {len(drawn):,} pictures"
-    roots = {next((each for each in source.folders if ref.path.is_relative_to(each)), None) for ref in refs if ref.path}
+    paths = {ref.path for ref in refs if ref.path}
+    # of pictures that lie in none of the corpus's folders, as those of a data set do, their own one
+    roots = {next((each for each in source.folders if path.is_relative_to(each)), path.parent) for path in paths}
     if len(roots) != 1:
         return "pictures lie in several folders; copy them into images" if roots else "there are no pictures"
     (where,) = roots
     try:
-        (folder / "images").symlink_to(Path(str(where)).resolve(), target_is_directory=True)
+        (folder / "images").symlink_to(where.resolve(), target_is_directory=True)
     except OSError as problem:
         return f"pictures stay in {where}; link or copy that folder to images ({problem.strerror})"
     return f"images is a link to {where}"

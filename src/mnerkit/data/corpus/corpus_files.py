@@ -81,9 +81,11 @@ class ImageFolders:
 
     Attributes:
         folders: existing folders.
+        files: pictures that lie elsewhere, by their names.
     """
 
     folders: Sequence[Path]
+    files: dict[str, Path] = field(default_factory=dict)
     _listed: dict[Path, dict[str, bool]] = field(default_factory=dict, repr=False)
 
     def find(self, name: str) -> Path | None:
@@ -94,6 +96,8 @@ class ImageFolders:
         Raises:
             DataError: the file is a link that leads out of its folder.
         """
+        if name in self.files:
+            return self.files[name]
         listings = {} if "/" in name else {folder: self._listing(folder) for folder in self.folders}
         for candidate in _candidates(name):
             for folder, names in listings.items():

@@ -6,6 +6,7 @@ A folder holds what `DatasetDict.save_to_disk` or `Dataset.save_to_disk` writes,
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -13,11 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from mnerkit.data.corpus.corpus_files import SPLIT_WORDS
+from mnerkit.atomic_files import write_bytes
+from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, ImageFolders
 from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.errors import DataError, UsageError, first_line, shown
 
 HUB = "hf:"  # what a name of the hub begins with
+_BEGINNINGS = {b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(?:-[0-9a-f]+)?")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*){0,2}")
 
@@ -59,12 +62,15 @@ def stem(path: Path) -> str:
     return _SHARD.sub("", path.stem)
 
 
-def rows(path: Path, notes: RecordNotes | None) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def rows(
+    path: Path, notes: RecordNotes | None, folders: ImageFolders | None = None
+) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Place, number from 1 and content of each row; numbers of a column of class labels as their names.
 
     Args:
         path: a folder or Parquet file that `dataset_files` found.
         notes: takes what was done.
+        folders: where pictures are looked up; those that only the data set has are added. None adds none.
 
     Raises:
         DataError: it can't be read.
@@ -77,13 +83,15 @@ def rows(path: Path, notes: RecordNotes | None) -> Iterator[tuple[str, int, dict
         names = {key: labels for key, feature in data.features.items() if (labels := _names(feature))}
         pictures = [key for key, feature in data.features.items() if _is_picture(library, feature)]
         for key in pictures:
-            data = data.cast_column(key, _undecoded(library, data.features[key]))
+            if not _is_plain(data.features[key]):
+                data = data.cast_column(key, _undecoded(library, data.features[key]))
         number = 0
+        before = len(folders.files) if folders else 0
         for number, row in enumerate(data, 1):
             where = f"{path}, row {number}"
             for key, labels in names.items():
                 row[key] = _named(row[key], labels, f"{where}, {key!r}")
-            yield where, number, _with_names_of_pictures(row, pictures)
+            yield where, number, _with_names_of_pictures(row, pictures, folders)
     except DataError:
         raise
     except Exception as problem:  # of a file that is damaged, whatever the libraries make of it
@@ -93,7 +101,11 @@ def rows(path: Path, notes: RecordNotes | None) -> Iterator[tuple[str, int, dict
             notes.take(f"class labels of {key!r} are read by their names")
         if pictures and number:
             columns = ", ".join(map(repr, pictures))
-            notes.take(f"pictures inside the data set ({columns}) are looked up as files, under their names")
+            if folders and len(folders.files) > before:
+                kept = {"pictures": len(folders.files) - before}
+                notes.take(f"pictures inside the data set ({columns}) are kept as files in the cache folder", **kept)
+            else:
+                notes.take(f"pictures inside the data set ({columns}) are looked up as files, under their names")
 
 
 def _opened(library: Any, path: Path) -> Any:
@@ -127,7 +139,14 @@ def _named(value: Any, names: Sequence[str], where: str) -> Any:
 def _is_picture(library: Any, feature: Any) -> bool:
     while hasattr(feature, "feature"):
         feature = feature.feature
-    return isinstance(feature, library.Image)
+    return isinstance(feature, library.Image) or _is_plain(feature)
+
+
+def _is_plain(feature: Any) -> bool:
+    """Whether a column holds pictures, though nothing says so: as Parquet files of other libraries do."""
+    while hasattr(feature, "feature"):
+        feature = feature.feature
+    return isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
 
 
 def _undecoded(library: Any, feature: Any) -> Any:
@@ -135,7 +154,9 @@ def _undecoded(library: Any, feature: Any) -> Any:
     return library.List(plain) if hasattr(feature, "feature") else plain
 
 
-def _with_names_of_pictures(row: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+def _with_names_of_pictures(
+    row: dict[str, Any], columns: Sequence[str], folders: ImageFolders | None
+) -> dict[str, Any]:
     """The row with names of files under `images` in place of columns of pictures."""
     if not columns:
         return row
@@ -143,9 +164,29 @@ def _with_names_of_pictures(row: dict[str, Any], columns: Sequence[str]) -> dict
     names: list[str] = []
     for key in columns:
         value = row.pop(key)
-        paths = [each.get("path") for each in (value if isinstance(value, list) else [value]) if each]
-        names += [PurePath(path).name for path in paths if path]
+        for picture in (value if isinstance(value, list) else [value]) if value else ():
+            content, name = picture.get("bytes"), PurePath(picture.get("path") or "").name
+            if content and folders is not None and (not name or folders.find(name) is None):
+                name = _kept(content, folders)
+            names += [name] if name else []
     return {"images": names, **row}
+
+
+def _kept(content: bytes, folders: ImageFolders) -> str:
+    """The name of a picture that only the data set has: after its content, since others may bear its own name.
+
+    Its file is in the cache folder, where a corpus finds it under this name.
+    """
+    from mnerkit.data.features.cache_folder import cache_folder
+
+    suffix = next((suffix for beginning, suffix in _BEGINNINGS.items() if content.startswith(beginning)), ".jpg")
+    name = hashlib.sha256(content).hexdigest()[:32] + suffix
+    file = cache_folder() / "dataset_pictures" / name
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, content)
+    folders.files[name] = file
+    return name
 
 
 def hub_folder(name: str) -> Path:

@@ -101,7 +101,9 @@ def read_records(
     checked: set[str] = set()  # tags
 
     def posts() -> Iterator[Post]:
-        given = rows(path, notes) if is_dataset(path) else table_records(path, notes) if table else records(path)
+        given = (
+            rows(path, notes, folders) if is_dataset(path) else table_records(path, notes) if table else records(path)
+        )
         for where, number, record in given:
             parts = unwrapped(record, where, notes) if own and notes is not None else (record,)
             for part, plain in enumerate(parts, 1):
