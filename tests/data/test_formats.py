@@ -16,6 +16,7 @@ import mnerkit
 from mnerkit.cli import main
 from mnerkit.data.corpus.corpus import load_corpus
 from mnerkit.data.corpus.tags import entities
+from mnerkit.errors import DataError
 
 Post = tuple[list[str], list[tuple[int, int, str]]]
 POSTS: dict[str, list[Post]] = {
@@ -232,6 +233,53 @@ def test_a_form_of_the_field_is_read_as_the_posts_that_it_holds(name: str, tmp_p
 
 def vars_of(span: Any) -> tuple[int, int, str]:
     return span.start, span.end, span.type
+
+
+PLAIN = three(columns("{w}", "{t}"))
+UNREAD: dict[str, tuple[Files, str]] = {
+    "UTF-16": (
+        {name: text.decode().encode("utf-16") for name, text in PLAIN.items()},
+        r"train\.txt:1: UTF-16, and not",
+    ),
+    "UTF-16, no mark": ({name: text.decode().encode("utf-16-le") for name, text in PLAIN.items()}, "is this UTF-16"),
+    "Latin-1": ({name: text.replace(b"Ada", b"Ad\xe9") for name, text in PLAIN.items()}, r"train\.txt:9: not UTF-8"),
+    "numbers without names": (
+        {name: text for name, text in numbered("x", "").items() if name != "x"},
+        r"the tags in 'ner_tags' are numbers.*labels\.txt(.|\n)*Write the tags into that file",
+    ),
+    "DocBin": (three(lambda _: "x", "{}.spacy"), r"train\.spacy(.|\n)*doc\.to_json"),
+    "brat": ({"train/0.ann": b"T1\tPER 0 3\tAnn\n", "train/0.txt": b"Ann"}, r"0\.ann is brat's(.|\n)*'label'"),
+    "archives": ({"train.jsonl.gz": b"\x1f\x8b"}, r"Unpack train\.jsonl\.gz first"),
+    "one table": ({"ner.csv": b"Word,Tag\n"}, r"it holds ner\.csv(.|\n)*called train"),
+    "a table without a head": (
+        three(lambda _: "Ann,B-PER\n", "{}.csv"),
+        r"no column of the table(.|\n)*Ann, B-PER(.|\n)*names its columns",
+    ),
+    "a table without tags": (three(lambda _: "word,pos\nAnn,N\n", "{}.csv"), "no column of the table holds tags"),
+    "a table without posts": (three(lambda _: "word,tag\nAnn,O\n", "{}.csv"), "none of the columns numbers the posts"),
+    "posts in pieces": (
+        three(lambda _: "sentence_id,word,tag\n1,a,O\n2,b,O\n1,c,O\n", "{}.csv"),
+        r"train\.csv:4: post '1' goes on after another one",
+    ),
+    "an open quotation mark": (three(lambda _: 'word,tag,id\n"a,O,1\n', "{}.csv"), r"train\.csv:2: no row of a table"),
+    "a row too short": (three(lambda _: "word,tag,id\na,O\n", "{}.csv"), "a row of 2 cells in a table of 3 columns"),
+    "an empty cell": (three(lambda _: "word,tag,id\n,O,1\n", "{}.csv"), "the cell of the word is empty"),
+    "two kinds of tags": (
+        three(
+            records(lambda post: {"words": post[0], "tags": tags(post, "BIO" if len(post[0]) > 6 else "types")}),
+            "{}.jsonl",
+        ),
+        "is a tag of another kind than those before",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_is_not_read_is_refused_with_what_would_be(name: str, tmp_path: Path) -> None:
+    files, fault = UNREAD[name]
+    with pytest.raises(DataError, match=fault) as refused:
+        load_corpus(str(written(tmp_path, files)))
+    assert str(refused.value).count("\n") < 2
 
 
 @pytest.mark.parametrize("name", ["a word a row", "types in columns", "sentence and labels"])

@@ -124,11 +124,32 @@ def _own(name: str, base: Path | None, variant: str | None) -> Place:
             return Place(name, folder, base if base is not None else folder.parent, files, True)
     if files := dataset_files(folder) or loosely_named_files(folder):
         return Place(folder.resolve().name, folder, base if base is not None else folder.parent, files, True)
+    suffixes = ", ".join(SUFFIXES + OTHER_SUFFIXES)
     raise DataError(
-        f"no annotation files in {folder}; it holds {_content(folder)}.\n"
-        "They are to be called train, valid (or validation, dev) and test, with "
-        f"{', '.join(SUFFIXES + OTHER_SUFFIXES)}, or the folder is a data set of the library `datasets`."
+        f"no annotation files in {folder}; it holds {_content(folder)}.\n{_way_out(folder)}"
+        f"They are to be called train, valid (or validation, dev) and test, with {suffixes}, "
+        "or the folder is a data set of the library `datasets`."
     )
+
+
+# files that are not read, and what to do with them
+_UNREAD = {
+    **dict.fromkeys((".gz", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".7z"), "Unpack {} first. "),
+    ".spacy": "{} is spaCy's DocBin: write its documents as JSON lines, doc.to_json(), or as columns. ",
+    ".ann": "{} is brat's: write the posts as JSON lines with 'text' and 'label', [[start, end, type]]. ",
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "Save {} as CSV. "),
+    ".xml": "{} is XML: write its posts as records or columns. ",
+}
+
+
+def _way_out(folder: Path) -> str:
+    """What to do with the first file of a folder, or of one below it, that another tool has written."""
+    files = [
+        *folder.iterdir(),
+        *(file for each in sorted(folder.iterdir()) if each.is_dir() for file in each.iterdir()),
+    ]
+    found = next((file for file in sorted(files) if file.suffix in _UNREAD), None)
+    return _UNREAD[found.suffix].format(shown(found.name, 40)) if found else ""
 
 
 def _content(folder: Path) -> str:

@@ -61,8 +61,10 @@ def decoded(raw: bytes, path: Path | str, number: int) -> str:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as wrong:
+        utf16 = number == 1 and raw[:2] in (b"\xff\xfe", b"\xfe\xff")
         raise DataError(
-            f"{path}:{number}: not UTF-8 (byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
+            f"{path}:{number}: {'UTF-16, and ' if utf16 else ''}not UTF-8 "
+            f"(byte {wrong.object[wrong.start]:#04x} at position {wrong.start})."
             "\nSave the file as UTF-8."
         ) from None
     if "\0" in text:
