@@ -4,7 +4,7 @@ features/<digest of a reading>/   outputs of one frozen tower, read in one way (
 pictures/<digest of a reading>/   resized pictures of one size (`mnerkit.data.pictures.picture_cache`)
 towers/<digest>.safetensors       tiny towers as they came out of their training (`mnerkit.methods.warm_start`)
 hub/<name>/                       data sets of the hub (`mnerkit.data.corpus.dataset_folders`)
-dataset_pictures/<digest>.<type>  pictures that data sets hold (`mnerkit.data.corpus.dataset_folders`), which are never removed
+dataset_pictures/<digest>.<type>  pictures of data sets (`mnerkit.data.corpus.dataset_folders`), which are never removed
 """
 
 from __future__ import annotations
