@@ -222,7 +222,8 @@ def plain_tag_names_as_json(path: Path) -> Any:
         numbers = {str(name if type(number) is not int else number): name for name, number in names.items()}
         names = [numbers[str(number)] for number in range(len(names))]
     assert isinstance(names, list) and all(isinstance(name, str) for name in names) and len({*names}) == len(names)
-    tags = names[:5]
+    tags = list(map(spelled, names[:5]))
+    tags = with_prefixes(tags) if of_types(tags) else tags
     assert len(tags) == 5 and all(TAG.fullmatch(tag) for tag in tags)
     return [("1", ["a", "b", "c", "d", "e"], spans(tags), [])]
 
@@ -443,7 +444,8 @@ def plain_captions(path: Path) -> Any:
 def plain_names_of_tags(path: Path) -> Any:
     names = [line.strip() for line in lines_of(text_of(path)) if line.strip()]
     assert len(set(names)) == len(names)
-    tags = [names[number] for number in range(5)]
+    tags = [spelled(names[number]) for number in range(5)]
+    tags = with_prefixes(tags) if of_types(tags) else tags
     assert all(TAG.fullmatch(tag) for tag in tags)
     return [("1", ["a", "b", "c", "d", "e"], spans(tags), [])]
 
