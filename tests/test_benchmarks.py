@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,22 @@ def test_a_trained_tower_is_told_by_its_training(methods: Any, monkeypatch: pyte
     before = digest()
     monkeypatch.setitem(fewshot.TRAINING, "--trainer.max_epochs", "3")
     assert digest() != before
+
+
+def test_a_tower_and_the_systems_on_it_learn_from_different_halves(
+    methods: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fewshot = importlib.import_module("bench_fewshot")
+    monkeypatch.setattr(fewshot, "minilm", lambda: Path("minilm"))
+    trained, frozen = (fewshot.Bench("probe", "data", "runs", kind, 60) for kind in ("trained", "frozen"))
+    tower = configuration_of(trained.training("Per+Loc")).content["data"]
+    assert (tower["train_on"], tower["dis_fraction"], tower["limit"]) == ("d_dis", 0.5, 60)
+    for system in fewshot.SYSTEMS:
+        cell = fewshot.Cell(system, "Per+Loc", 0, "total")
+        data = trained.config(cell)["data"]
+        assert (data["train_on"], data["dis_fraction"], data["dis_seed"]) == ("d_model", 0.5, tower["dis_seed"])
+        assert frozen.config(cell)["data"]["train_on"] == "all_train"
+        assert re.fullmatch(r"[a-z0-9-]+-Per\+Loc-total-s0", cell.name)
 
 
 def test_counts_come_back_as_they_were_packed(methods: Any) -> None:
