@@ -52,6 +52,7 @@ SIGHT = {"--model.vision": "captions", "--model.max_images": "1", "--model.lr": 
 SYSTEMS: dict[str, dict[str, str]] = {
     BASE: {},
     "captions": {},
+    "ita": {},
     "hvpnet": {**SIGHT, "--model.hidden": "400"},
     "gmf": {**SIGHT, "--model.tau": "0.174"},
     # of one image by construction

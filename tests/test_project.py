@@ -40,6 +40,7 @@ PLUGINS = [
     "gmf",
     "gvatt",
     "hvpnet",
+    "ita",
     "maf",
     "mgips_cl",
     "mkgformer",

@@ -16,6 +16,7 @@ TAGGERS = (
     "gmf",
     "gvatt",
     "hvpnet",
+    "ita",
     "maf",
     "mgips_cl",
     "mkgformer",
@@ -26,7 +27,7 @@ TAGGERS = (
     "vec_mner",
     "visualpt_moe",
 )
-# how a method is told to read captions in place of pictures; `captions` reads nothing else, `cross` can't
+# how a method is told to read captions in place of pictures; `captions` and `ita` read nothing else, `cross` can't
 READS_CAPTIONS: dict[str, dict[str, str]] = {
     "captions": {},
     "gei": {"model.vision": "captions", "model.transformer_heads": "4"},
@@ -34,6 +35,7 @@ READS_CAPTIONS: dict[str, dict[str, str]] = {
     "gmf": {"model.vision": "captions"},
     "gvatt": {"model.vision": "captions"},
     "hvpnet": {"model.vision": "captions"},
+    "ita": {},
     "maf": {"model.vision": "captions"},
     "mgips_cl": {"model.vision": "captions"},
     "mkgformer": {"model.vision": "captions"},

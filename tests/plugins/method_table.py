@@ -72,6 +72,7 @@ PICTURES: dict[str, dict[str, dict[str, Any]]] = {
     "captions": {"captions": {}},
     "gmf": {"none": {"vcg": False, "alpha": 1.0}},
     "gvatt": {"none": {"use_image": False}},
+    "ita": {"captions": {}},
     "mgips_cl": _STEPPING,
     "mkgformer": _STEPPING,
     "mousing": {

@@ -97,6 +97,11 @@ class DataOptions(EpisodeOptions):
         "places of each picture. Default: the true boxes of probe; else the boxes of the corpus's own records, "
         "boxes/<corpus>.jsonl below root, or the crops in <corpus>_aux_images, where they are there",
     )
+    ocr: str | None = option(
+        None,
+        "words that are written in the pictures, for methods that read them: a file of lines '<picture>: words'",
+        since=("0.1.0", None),
+    )
     max_objects: int | None = option(None, "at most this many objects of a picture, where the method takes more", COUNT)
     object_score: float = option(0.0, "leave out objects whose detector is less sure than this", SHARE)
     relevance: str | None = option(

@@ -16,6 +16,7 @@ from mnerkit.data.options import DataOptions, Pictures
 from mnerkit.data.pictures import coverage
 from mnerkit.data.pictures.objects import Objects, find_objects
 from mnerkit.data.pictures.relevance_scores import Relevance
+from mnerkit.data.pictures.written_words import WrittenWords
 from mnerkit.data.random_draws import permutation, stream
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
@@ -99,6 +100,7 @@ class SplitPosts:
     Attributes:
         objects: where the objects in the pictures come from; None until a method has looked at some.
         relevance: the relevance scores of the pictures; None until they are read, or without any.
+        written: the words that are written in the pictures; likewise.
         replacements: posts that a method has put in place of a split (`replace`).
         trained_on: keys of the posts that the model was trained on (`same_post`); None: it is trained on `train`.
         trained_counts: dev and test posts that were trained on, counted by kind of key.
@@ -109,6 +111,7 @@ class SplitPosts:
         self.options, self.seed = options, seed
         self.objects: Objects | None = None
         self.relevance: Relevance | None = None
+        self.written: WrittenWords | None = None
         self.replacements: dict[str, list[Post]] = {}
         self.trained_on: frozenset[int] | None = None
         self.trained_counts: dict[str, dict[str, int]] = {}
@@ -168,7 +171,7 @@ class SplitPosts:
                 texts = coverage.warnings(split, posts, self._needs, self.options, captions, pictures)
                 for key, text in texts.items():
                     self._report(key, text)
-            posts = self._with_relevance(self._with_objects(split, posts))
+            posts = self._with_written_words(self._with_relevance(self._with_objects(split, posts)))
             self._prepared[split, pictures] = with_pictures(posts, pictures, self.seed)
         return self._prepared[split, pictures]
 
@@ -251,7 +254,7 @@ class SplitPosts:
 
     def _with_objects(self, split: str, posts: list[Post]) -> list[Post]:
         """The posts with the objects in their pictures, where the method looks at them."""
-        if self._needs is None or "objects" not in self._needs.views:
+        if self._needs is None or not self._needs.reads_objects:
             return posts
         if self.objects is None:
             self.objects = find_objects(self.corpus, self.options.boxes)
@@ -280,6 +283,14 @@ class SplitPosts:
             scores.check_corpus(self.corpus)
             self.relevance = scores
         return self.relevance.annotated(posts)
+
+    def _with_written_words(self, posts: list[Post]) -> list[Post]:
+        """The posts with the words that are written in their pictures, where the method reads them."""
+        if self.options.ocr is None or self._needs is None or "ocr" not in self._needs.parts:
+            return posts
+        if self.written is None:
+            self.written = WrittenWords(self.options.ocr, self.corpus)
+        return self.written.annotated(posts)
 
     def _report(self, key: str, text: str) -> None:
         self._warn(key, f"{self.options.corpus} {key}: {text}")

@@ -103,6 +103,21 @@ class TextOptions(TaggerOptions, TowerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TwoViewOptions(TextOptions):
+    """Options of taggers whose text tower reads a second segment about the pictures, and the words alone."""
+
+    freeze: bool = option(False, "freeze the text tower's weights")
+    second_words: int = option(24, "maximum number of words of the second segment", SIZE)
+    max_images: int = option(1, "read what is known of this many images of a post, the first ones", SIZE)
+    dropout: float = option(0.1, "share of the word states' features dropped", DROPOUT)
+    read: Literal["caption", "text", "both"] = option(
+        "caption",
+        "what is tagged after training: the text with its second segment (caption), the text alone, or both, by their "
+        "mean emissions",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class WordVectorOptions(Options):
     """Options of the text tower `bilstm`; all but `dropout` have no effect on other towers."""
 

@@ -43,7 +43,7 @@ def _picture_state(ref: ImageRef) -> dict[str, Any]:
         except DataError:
             pixels = None
     objects = [{"box": list(each.box), "score": each.score, "label": each.label} for each in ref.objects if each.box]
-    annotations = {"caption": ref.caption, "relevance": ref.relevance, "objects": objects}
+    annotations = {"caption": ref.caption, "relevance": ref.relevance, "objects": objects, "text": ref.text}
     return {"name": ref.name, "pixels": pixels, **annotations}
 
 
@@ -59,8 +59,9 @@ def support_posts(state: Sequence[dict[str, Any]]) -> list[Post]:
                     name=picture["name"],
                     pixels=None if picture["pixels"] is None else picture["pixels"].numpy(),
                     caption=picture["caption"],
-                    # older checkpoints have neither relevance nor objects
+                    # older checkpoints have neither relevance nor objects nor text
                     relevance=picture.get("relevance"),
+                    text=picture.get("text"),
                     objects=tuple(
                         PictureObject(tuple(each["box"]), each["score"], each["label"])
                         for each in picture.get("objects", ())

@@ -152,6 +152,44 @@ def crf_divergence(teacher: Tensor, student: Tensor, mask: Tensor, scores: Score
     return (marginals * gap).sum((1, 2)) + crf_log_partition(student, mask, scores) - log_z
 
 
+def crf_log_marginals(emissions: Tensor, mask: Tensor, scores: Scores) -> Tensor:
+    """Log-probability of each tag of each word, (B, W, K), from forward-backward; differentiable, also in `scores`.
+
+    What it returns of padding means nothing.
+
+    Args:
+        emissions: (B, W, K).
+        mask: (B, W) bool, right-padded.
+        scores: of K tags.
+    """
+    with torch.autocast(emissions.device.type, enabled=False):
+        real = mask.bool().unsqueeze(-1)  # (B, W, 1)
+        words = _single(emissions).masked_fill(~real, 0.0).unbind(1)
+        start, transitions, end = (_single(each) for each in scores)
+        ahead, behind = [start + words[0]], [end.expand_as(words[0])]
+        for word in range(1, len(words)):
+            ahead.append(words[word] + (ahead[-1].unsqueeze(2) + transitions).logsumexp(1))
+            place = len(words) - word  # of the word behind
+            step = (transitions + (words[place] + behind[-1]).unsqueeze(1)).logsumexp(2)
+            behind.append(torch.where(real[:, place], step, end))
+        return (torch.stack(ahead, 1) + torch.stack(behind[::-1], 1)).log_softmax(-1)
+
+
+def tempered_divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """`T^2 KL(softmax(teacher / T) || softmax(student / T))` over the last axis, in nats; the teacher is constant.
+
+    The factor keeps the scale of the gradient as T grows (Hinton et al., 2015, "Distilling the Knowledge in a Neural
+    Network", section 2).
+
+    Args:
+        teacher: (..., K) log-probabilities or scores.
+        student: (..., K).
+        temperature: T.
+    """
+    first, second = ((each / temperature).log_softmax(-1) for each in (teacher.detach(), student))
+    return temperature**2 * (first.exp() * (first - second)).sum(-1)
+
+
 @torch.no_grad()
 def viterbi(emissions: Tensor, mask: Tensor, scores: Scores) -> list[list[int]]:
     """The highest-scoring tag sequence of each row (Viterbi, 1967), one tag for each real word.

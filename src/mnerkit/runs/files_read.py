@@ -66,8 +66,8 @@ def files_of(assembly: Assembly, sections: Sequence[str] = ("model", "data")) ->
         for option in options
         if option not in (*OTHERWISE, *LOOKED_FOR) and isinstance(value := _value(config, option), str)
     }
-    captions, views = data.content.captions, assembly.method.needs().views
-    if captions is not None and (views & {"captions", "second"} or _value(config, "data.captions") is not None):
+    captions, reads_captions = data.content.captions, assembly.method.needs().reads_captions
+    if captions is not None and (reads_captions or _value(config, "data.captions") is not None):
         files["data.captions"] = str(captions)
     notes = []
     objects = data.split_posts.objects

@@ -32,7 +32,7 @@ PLACES = ("root", "workers", "eval_batch_size")
 # options that name files or folders, which are known by what they hold
 PATHS = {
     "model": ("text", "vision", "vectors", "rankings", "llm", "prompt", "replies"),
-    "data": ("captions", "boxes", "relevance", "episode_file"),
+    "data": ("captions", "boxes", "ocr", "relevance", "episode_file"),
 }
 
 
@@ -122,7 +122,8 @@ def data_facts(config: Mapping[str, Any]) -> list[Any]:
     if corpus == "probe":
         return []
     root = str(root) if root else None
-    return [_corpus_digest(corpus, root, data.get("variant"), sees_pixels(config), data.get("columns"))]
+    labels = "objects" in (config["model"].get("context") or ())
+    return [_corpus_digest(corpus, root, data.get("variant"), sees_pixels(config), data.get("columns"), labels)]
 
 
 def sees_pixels(config: Mapping[str, Any]) -> bool:
@@ -132,7 +133,9 @@ def sees_pixels(config: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: bool, columns: str | None = None) -> str:
+def _corpus_digest(
+    corpus: str, root: str | None, variant: str | None, pixels: bool, columns: str | None = None, labels: bool = False
+) -> str:
     from mnerkit.data.corpus.corpus import load_corpus
 
     content = load_corpus(corpus, root=root, variant=variant, columns=columns)
@@ -140,9 +143,10 @@ def _corpus_digest(corpus: str, root: str | None, variant: str | None, pixels: b
     images = (ref for posts in content.splits.values() for post in posts for ref in post.images)
     captions = [[ref.name, ref.caption] for ref in images if ref.caption]
     whole.update(json.dumps(captions).encode())
+    boxes = None if content.root is None else content.root / "boxes" / f"{content.name}.jsonl"
+    if (pixels or labels) and boxes is not None and boxes.is_file():
+        whole.update(_file_digest(boxes).encode())
     if pixels:
-        if content.root is not None and (boxes := content.root / "boxes" / f"{content.name}.jsonl").is_file():
-            whole.update(_file_digest(boxes).encode())
         if content.crops is not None:  # a dict names the crops of each picture
             near = [content.crops.parent.glob("*_dict.pth"), (content.crops.parent / content.name).glob("*_dict.pth")]
             for path in sorted({*content.crops.rglob("*_dict.pth"), *near[0], *near[1]}):

@@ -16,8 +16,10 @@ VIEWS = {
     "grid": "the k x k cells of each picture, each resized",
     "objects": "crops of the objects in each picture, each resized; of set places where no object is known",
     "captions": "the caption of each picture, as a text of its own",
-    "second": "the caption as second segment of the post's text",
+    "second": "what is known of the pictures in words, as second segment of the post's text",
 }
+# what a second segment can hold: captions, labels of objects, and the words that are written in a picture
+SECOND_PARTS = ("caption", "objects", "ocr")
 
 
 class Reader(Protocol):
@@ -61,6 +63,7 @@ class Needs:
         max_images: at most this many images of a post, the first ones.
         max_objects: at most this many objects of an image, the surest ones.
         relevance: whether every image must have a relevance score.
+        second: the parts of the second segment in their order, of `SECOND_PARTS`.
         every_place: whether a batch has `max_images` images and `max_objects` objects each even where no post has as
             many.
     """
@@ -74,11 +77,44 @@ class Needs:
     max_objects: int = 3
     relevance: bool = False
     every_place: bool = False
+    second: tuple[str, ...] = ("caption",)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the second segment; none without that view."""
+        return self.second if "second" in self.views else ()
+
+    @property
+    def reads_captions(self) -> bool:
+        """Whether captions are read, as texts of their own or in the second segment."""
+        return "captions" in self.views or "caption" in self.parts
+
+    @property
+    def reads_objects(self) -> bool:
+        """Whether objects are looked at, or their labels read."""
+        return "objects" in self.views or "objects" in self.parts
 
     def captions(self, post: Post) -> list[list[str]]:
         """Words of the caption of each picture that is looked at."""
         return [(image.caption or "").split() for image in post.images[: self.max_images]]
 
+    def labels(self, post: Post) -> list[list[str]]:
+        """Words of the labels of each picture's objects, the surest `max_objects` of them; a label counts once."""
+        pictures = post.images[: self.max_images]
+        named = [dict.fromkeys(each.label for each in picture.objects if each.label) for picture in pictures]
+        return [[word for label in [*labels][: self.max_objects] for word in label.split()] for labels in named]
+
     def second_segment(self, post: Post) -> list[str]:
-        """Words of the second segment: the post's captions, one picture after the other; none without that view."""
-        return [word for caption in self.captions(post) for word in caption] if "second" in self.views else []
+        """Words of the second segment, part by part, of each part one picture after the other; none without that view.
+
+        What is not known of a picture is left out.
+        """
+        rows: list[list[str]] = []
+        for part in self.parts:
+            if part == "caption":
+                rows += self.captions(post)
+            elif part == "objects":
+                rows += self.labels(post)
+            else:
+                rows += [(image.text or "").split() for image in post.images[: self.max_images]]
+        return [word for row in rows for word in row]

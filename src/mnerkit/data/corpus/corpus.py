@@ -12,12 +12,12 @@ from mnerkit.data.corpus.catalogue import CORPORA, Place, find_corpus
 from mnerkit.data.corpus.corpus_files import SPLIT_WORDS, SPLITS, ImageFolders, crop_folder, image_folders
 from mnerkit.data.corpus.dataset_folders import stem
 from mnerkit.data.corpus.foreign_columns import Columns
+from mnerkit.data.corpus.picture_texts import PictureTexts
 from mnerkit.data.corpus.post import ImageRef, Post
 from mnerkit.data.corpus.readers import stream_posts
 from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.data.corpus.releases import ContentDigest, combined_digest, matching_release
 from mnerkit.data.corpus.tags import orphans_and_switches
-from mnerkit.data.corpus.text_lines import lines
 from mnerkit.errors import DataError, UsageError, did_you_mean
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
@@ -183,7 +183,8 @@ class CorpusReading:
             if not stem(file).endswith(SPLIT_WORDS[split]):
                 self._notes.take(f"{file.name} was read as the {split} split")
         self._given_captions = captions
-        self._texts, self.captions = _captions(captions, self.place)
+        self._texts = _captions(captions, self.place)
+        self.captions = None if self._texts is None else self._texts.path
         self._without_caption = ""  # the first such picture
         self._tags: set[str] = set()
         self._digests: dict[str, str] = {}
@@ -218,7 +219,7 @@ class CorpusReading:
         images = []
         for ref in post.images:
             path, own = self._files.find(ref.name), ref.caption if self._given_captions != "none" else None
-            caption = _caption(ref.name, self._texts, own)
+            caption = own if self._texts is None else self._texts.of(ref.name, own)
             images.append(ImageRef(ref.name, path, ref.pixels, caption, ref.objects, ref.relevance))
             counts["missing_images"] += not images[-1].present
             if caption is None:
@@ -337,23 +338,9 @@ def renamed_type(tag: str) -> str:
     return f"{tag[:2]}{LABELS.get(tag[2:], tag[2:])}" if tag != "O" else tag
 
 
-def _caption(name: str, captions: dict[str, str], default: str | None) -> str | None:
-    # A caption file of Twitter-2017 also serves the merged release, which marks those names.
-    return captions.get(name, captions.get(name.removeprefix("twitter2017-"), default))
-
-
-def _captions(given: str | Path | None, place: Place) -> tuple[dict[str, str], Path | None]:
-    """Captions by picture, and their file."""
-    if given == "none":
-        return {}, None
+def _captions(given: str | Path | None, place: Place) -> PictureTexts | None:
+    """The captions, from the file that was given or the corpus's own."""
     path = Path(given) if given is not None else place.root / "captions" / f"{place.name}.txt"
-    if given is None and not path.is_file():
-        return {}, None
-    texts: dict[str, str] = {}
-    for number, text in lines(path):
-        name, separator, caption = text.partition(" :")
-        if text.strip() and not separator:
-            raise DataError(f"{path}:{number}: expected '<picture> :<caption>', found {text[:60]!r}.")
-        if separator and texts.setdefault(name, caption) != caption:
-            raise DataError(f"{path}:{number}: another caption of {name[:80]!r} than above; keep one.")
-    return texts, path
+    if given == "none" or (given is None and not path.is_file()):
+        return None
+    return PictureTexts(path, " :", "caption")

@@ -51,6 +51,7 @@ class ImageRef:
         caption: the words of its caption, where one is known.
         objects: what is in it, the surest first; empty where nothing is, or nobody looked.
         relevance: how much it has to do with the post's words, where that is known.
+        text: words that are written in it, where they are known (OCR).
     """
 
     name: str
@@ -59,6 +60,7 @@ class ImageRef:
     caption: str | None = None
     objects: tuple[PictureObject, ...] = ()
     relevance: float | None = None
+    text: str | None = None
 
     @property
     def present(self) -> bool:

@@ -15,8 +15,6 @@ from mnerkit.data.options import DataOptions, Pictures
 from mnerkit.data.pictures.picture_loader import PictureLoader
 from mnerkit.errors import DataError
 
-READ = {"captions", "second"}  # views of captions
-
 
 def looked_at(posts: Sequence[Post], needs: Needs) -> Iterator[ImageRef]:
     """The pictures that a method looks at, or whose captions it reads."""
@@ -82,17 +80,23 @@ def check_pictures(split: str, posts: Sequence[Post], needs: Needs) -> None:
 
 
 def check_captions(split: str, posts: Sequence[Post], needs: Needs) -> None:
-    """Refuse posts of which no picture has a caption with a word, where captions are read.
+    """Refuse posts of whose pictures nothing is known in words, where that is read: captions, labels, written words.
 
     Raises:
         DataError: with the way out.
     """
-    images = list(looked_at(posts, needs)) if needs.views & READ else []
-    if images and not any((image.caption or "").strip() for image in images):
+    count = sum(1 for _ in looked_at(posts, needs)) if needs.views & {"captions", "second"} else 0
+    if not count or any(map(needs.second_segment if needs.parts else lambda post: any(needs.captions(post)), posts)):
+        return
+    if needs.parts in ((), ("caption",)):
         raise DataError(
-            f"the method reads captions, and none of the {len(images)} pictures of the {split} split has one.\n"
+            f"the method reads captions, and none of the {count} pictures of the {split} split has one.\n"
             "Give --data.captions FILE, lines of '<picture> :<caption>', or none to do without."
         )
+    raise DataError(
+        f"the method reads {', '.join(needs.parts)}, and nothing of it is known of the {count} pictures of the {split} "
+        "split.\nGive --data.captions FILE, --data.boxes FILE with labels, or --data.ocr FILE."
+    )
 
 
 def _too_many(posts: Sequence[Post], needs: Needs) -> str:
@@ -111,7 +115,7 @@ def _missing(posts: Sequence[Post], needs: Needs) -> dict[str, dict[str, int]]:
     present: dict[str, list[bool]] = {}
     if needs.picture is not None:
         present["pictures"] = [image.present for image in images]
-    if needs.views & READ:
+    if needs.reads_captions:
         present["captions"] = [image.caption is not None for image in images]
     return {
         kind: {"missing": flags.count(False), "of": len(flags)} for kind, flags in present.items() if not all(flags)

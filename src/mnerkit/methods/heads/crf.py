@@ -10,9 +10,16 @@ from torch import Tensor, nn
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.methods.heads.chain import Chain
-from mnerkit.methods.heads.head import Head, Words, add_boundary, reduced, words_of
+from mnerkit.methods.heads.head import Head, Words, add_boundary, reduced, summed_over_words, words_of
 from mnerkit.methods.heads.options import CRFOptions
-from mnerkit.nn.linear_chain import CRF, TiedCRF, crf_divergence, crf_nll
+from mnerkit.nn.linear_chain import (
+    CRF,
+    TiedCRF,
+    crf_divergence,
+    crf_log_marginals,
+    crf_nll,
+    tempered_divergence,
+)
 from mnerkit.towers.interface import WordStates
 
 
@@ -63,6 +70,14 @@ class CRFHead(Head):
             first, second = self.emissions(words, encoded)
             losses = crf_divergence(first, second, mask, self.crf.scores(self.num_types))
         return reduced(losses, mask, self.options.reduction)
+
+    def word_divergence(self, encoded: WordStates, batch: Batch, rows: Tensor, temperature: float) -> Tensor:
+        """KL between the two environments' distributions over the tags of each word, from forward-backward."""
+        words = words_of(encoded, batch)
+        with torch.autocast(words.states.device.type, enabled=False):
+            scores = self.crf.scores(self.num_types)
+            first, second = (crf_log_marginals(each, words.mask, scores) for each in self.emissions(words, encoded))
+        return summed_over_words(tempered_divergence(first, second, temperature), words, rows)
 
     def chain(self, encoded: WordStates, batch: Batch) -> Chain:
         """The mean of the environments' emissions, and the CRF's scores."""

@@ -42,7 +42,7 @@ class Head(nn.Module):
             batches and reads a support is built for the training types.
         tunes: whether tagging needs gradients.
         tunes_encoder: whether tagging also changes the encoder, for the time of an episode.
-        has_divergence: whether it implements `divergence`.
+        has_divergence: whether it implements `divergence` and `word_divergence`.
         calibrated: whether probabilities of entities follow from a likelihood that was trained; else they follow from
             distances, and only their order means something.
         choices: decoding settings from which dev chooses; empty for most heads.
@@ -104,6 +104,19 @@ class Head(nn.Module):
             encoded: states of two environments.
             batch: the batch of the states.
             rows: (B,) bool.
+        """
+        raise NotImplementedError
+
+    def word_divergence(self, encoded: WordStates, batch: Batch, rows: Tensor, temperature: float) -> Tensor:
+        """`divergence` of the distributions of single words at a temperature, times its square, a scalar in float32.
+
+        Summed over the words of a post, and averaged over the query rows in `rows` (`tempered_divergence`).
+
+        Args:
+            encoded: states of two environments, of which the first is the teacher.
+            batch: the batch of the states.
+            rows: (B,) bool.
+            temperature: T.
         """
         raise NotImplementedError
 
@@ -240,6 +253,12 @@ def reduced(losses: Tensor, mask: Tensor, reduction: Reduction) -> Tensor:
         return losses.sum()
     counted = mask.any(1) if reduction == "post" else mask
     return losses.sum() / counted.sum().clamp_min(1)
+
+
+def summed_over_words(losses: Tensor, words: Words, rows: Tensor) -> Tensor:
+    """Losses of words (R, W), summed over the words of a post and averaged over the posts of `rows` (B,) bool."""
+    mask = words.mask & rows[words.rows].unsqueeze(1)
+    return reduced(losses.masked_fill(~mask, 0.0).sum(1).unsqueeze(0), mask, "post")
 
 
 def cross_entropy(log_p: Tensor, gold: Tensor, mask: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from torch.nn.functional import kl_div
 from mnerkit.data.batches.batch import Batch
 from mnerkit.data.corpus.tags import TagSet
 from mnerkit.methods.heads.chain import Chain
-from mnerkit.methods.heads.head import Head, Words, add_boundary, cross_entropy, words_of
+from mnerkit.methods.heads.head import Head, Words, add_boundary, cross_entropy, summed_over_words, words_of
 from mnerkit.methods.heads.options import SoftmaxOptions
+from mnerkit.nn.linear_chain import tempered_divergence
 from mnerkit.towers.interface import WordStates
 
 
@@ -70,6 +71,12 @@ class SoftmaxHead(Head):
         first, second = self._log_p(words, encoded)
         losses = kl_div(second, first.detach(), reduction="none", log_target=True).sum(-1)  # (R, W)
         return losses.masked_fill(~mask, 0.0).sum() / mask.sum().clamp_min(1)
+
+    def word_divergence(self, encoded: WordStates, batch: Batch, rows: Tensor, temperature: float) -> Tensor:
+        """KL between the two environments' distributions over the tags of each word."""
+        words = words_of(encoded, batch)
+        first, second = self._log_p(words, encoded)
+        return summed_over_words(tempered_divergence(first, second, temperature), words, rows)
 
     def chain(self, encoded: WordStates, batch: Batch) -> Chain:
         """The mean of the environments' log-probabilities of each word's tags."""

@@ -35,6 +35,7 @@ OF_CORPUS = (
     "columns",
     "captions",
     "boxes",
+    "ocr",
     "relevance",
     "train_types",
     "test_types",
@@ -42,7 +43,7 @@ OF_CORPUS = (
     "episode_digest",
 )
 # a checkpoint's types stay what they were, whatever corpus it is scored on
-OF_RELEASE = ("variant", "columns", "captions", "boxes", "relevance", "episode_file", "episode_digest")
+OF_RELEASE = ("variant", "columns", "captions", "boxes", "ocr", "relevance", "episode_file", "episode_digest")
 Schema = Mapping[str, Mapping[str, Option]]
 
 
