@@ -73,6 +73,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
     "tpm_mi": {**SIGHT, "--model.prompt_hidden": "512", "--model.word_pool": "first"},
     "gifr": {**SIGHT, "--model.relevance": "ones", "--model.word_pool": "first"},
     "gvatt": SIGHT,
+    "adacan": SIGHT,
 }
 
 

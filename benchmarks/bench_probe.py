@@ -36,8 +36,8 @@ from mnerkit.text_table import table
 RESULTS = Path(__file__).resolve().parent / "results"
 SEEDS = (0, 1)
 METHODS = (
-    *("captions", "cross", "gei", "gifr", "gmf", "gvatt", "hvpnet", "ita", "maf", "mgips_cl", "mkgformer", "tpm_mi"),
-    *("umgf", "umt", "vec_mner", "visualpt_moe"),
+    *("adacan", "captions", "cross", "gei", "gifr", "gmf", "gvatt", "hvpnet", "ita", "maf", "mgips_cl", "mkgformer"),
+    *("tpm_mi", "umgf", "umt", "vec_mner", "visualpt_moe"),
 )
 
 

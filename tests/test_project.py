@@ -31,6 +31,7 @@ from tests.documented_commands import PAGES, commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = [
+    "adacan",
     "bert",
     "bilstm",
     "captions",

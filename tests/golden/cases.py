@@ -7,6 +7,7 @@ from pathlib import Path
 
 HEADS = ("softmax", "crf", "prototype", "prototype_crf", "nearest", "struct", "finetune")
 TAGGERS = (
+    "adacan",
     "bert",
     "bilstm",
     "captions",
@@ -29,6 +30,7 @@ TAGGERS = (
 )
 # how a method is told to read captions in place of pictures; `captions` and `ita` read nothing else, `cross` can't
 READS_CAPTIONS: dict[str, dict[str, str]] = {
+    "adacan": {"model.vision": "captions"},
     "captions": {},
     "gei": {"model.vision": "captions", "model.transformer_heads": "4"},
     "gifr": {"model.vision": "captions"},
@@ -51,6 +53,7 @@ OF_HEAD = {"finetune": {"model.head.steps": "3"}, "struct": {"model.head.tau": "
 # Where its vision tower is frozen a method starts from tiny towers that were trained together, in some hundred steps in
 # which rounding grows. Here towers train along; `frozen/` has cases of the default, with a wider tolerance.
 OF_PLUGIN = {
+    "adacan": {"model.freeze_vision": "false"},
     "gei": {"model.freeze_vision": "false"},
     "gifr": {"model.freeze_vision": "false"},
     "gmf": {"model.freeze_vision": "false"},

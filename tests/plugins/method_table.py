@@ -69,6 +69,7 @@ USUAL: dict[str, dict[str, Any]] = {
 _STEPPING = {"trained": {"vision": "tiny-vit"}}
 _PROMPTS = ("image", "objects", "labels", "caption")
 PICTURES: dict[str, dict[str, dict[str, Any]]] = {
+    "adacan": {"none": {"use_image": False}},
     "captions": {"captions": {}},
     "gmf": {"none": {"vcg": False, "alpha": 1.0}},
     "gvatt": {"none": {"use_image": False}},
