@@ -19,6 +19,7 @@ from mnerkit.data.corpus.post import Post
 from mnerkit.data.corpus.readers import read_posts
 from mnerkit.data.corpus.records import RecordNotes
 from mnerkit.data.corpus.tags import entities
+from mnerkit.data.pictures.written_words import WrittenWords
 
 WORDS = (
     "Ann",
@@ -149,6 +150,10 @@ def captions(draw: Random) -> bytes:
     return "".join(lines).encode()
 
 
+def written(draw: Random) -> bytes:
+    return captions(draw).replace(b" :", b": ")
+
+
 def names_of_tags(draw: Random) -> bytes:
     names = ["O", *(f"{role}-{kind}" for kind in KINDS for role in "BI")]
     draw.shuffle(names)
@@ -181,6 +186,12 @@ def read_records(path: Path) -> Any:
 def read_captions(path: Path) -> Any:
     posts = load_corpus(str(path.parent / "corpus"), captions=path, splits=("train",)).splits["train"]
     return [ref.caption for post in posts for ref in post.images]
+
+
+def read_written(path: Path) -> Any:
+    corpus = load_corpus(str(path.parent / "corpus"), captions="none", splits=("train",))
+    posts = WrittenWords(str(path), corpus).annotated(corpus.splits["train"])
+    return [ref.text for post in posts for ref in post.images]
 
 
 def read_requests(path: Path) -> Any:
@@ -441,6 +452,17 @@ def plain_captions(path: Path) -> Any:
     return [found[f"{number}.jpg"] for number in range(3)]
 
 
+def plain_written(path: Path) -> Any:
+    found: dict[str, str] = {}
+    for line in lines_of(text_of(path)):
+        if line.strip():
+            name, words = line.split(":", 1)
+            assert found.setdefault(name, words) == words
+    texts = [found.get(f"{number}.jpg") for number in range(3)]
+    assert any(text is not None for text in texts)
+    return texts
+
+
 def plain_names_of_tags(path: Path) -> Any:
     names = [line.strip() for line in lines_of(text_of(path)) if line.strip()]
     assert len(set(names)) == len(names)
@@ -505,6 +527,7 @@ READERS = (
     Reader("columns", "train.txt", "lines", columns, read_own, plain_columns),
     Reader("records", "train.jsonl", "json lines", records, read_records, plain_records),
     Reader("captions", "captions.txt", "lines", captions, read_captions, plain_captions, beside=PICTURES),
+    Reader("written words", "ocr.txt", "lines", written, read_written, plain_written, beside=PICTURES),
     Reader(
         "tag names", "labels.txt", "lines", names_of_tags, read_names_of_tags, plain_names_of_tags,
         beside={"numbered.jsonl": NUMBERED},

@@ -10,5 +10,5 @@ from mnerkit_plugins.ita.options import ItaOptions
 class ItaEncoder(TwoViewEncoder):
     """Words and context; in training also the words alone, unless neither their tags nor the agreement count."""
 
-    def __init__(self, tower: TextTower, o: ItaOptions, agreement: float) -> None:
-        super().__init__(tower, o, trains_both=bool(o.text_weight or agreement))
+    def __init__(self, tower: TextTower, o: ItaOptions, aligned: bool) -> None:
+        super().__init__(tower, o, trains_both=aligned or o.text_weight > 0)

@@ -22,10 +22,10 @@ class ItaOptions(TwoViewOptions, second_words=64):
     max_labels: int = option(10, "read this many labels of an image's objects, those of the surest", SIZE)
     text_weight: float = option(1.0, "weight of the loss of the text alone", WEIGHT)
     context_weight: float = option(0.5, "weight of the loss of the text with its context, where a post has one", WEIGHT)
-    agreement: float | None = option(
-        None,
+    agreement: float = option(
+        0.5,
         "weight of the alignment, which pulls the distributions over the tags of each word of the text alone towards "
-        "those with the context. It needs a crf or softmax head; default: 0.5 with one, 0 with others",
+        "those with the context. It has no effect with other heads than crf and softmax",
         WEIGHT,
     )
     agreement_temperature: float = option(

@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from mnerkit.data.batches.batch import Batch
-from mnerkit.methods.heads.head import Head
 from mnerkit.methods.two_views import TwoViewTagger
 from mnerkit.towers.interface import WordStates
 from mnerkit_plugins.ita.model import ItaEncoder
 from mnerkit_plugins.ita.options import ItaOptions
-
-AGREEMENT = 0.5
 
 
 class ItaTagger(TwoViewTagger):
@@ -24,24 +21,13 @@ class ItaTagger(TwoViewTagger):
     plugin = "ita"
     options_class = ItaOptions
 
-    def __init__(self, options: ItaOptions | None = None, head: Head | None = None, **values: Any) -> None:
-        """Extend `Tagger`: check that the head can compare two views if it was asked to.
-
-        Raises:
-            UsageError: the head has no divergence.
-        """
-        super().__init__(options, head, **values)
-        if self.options.agreement:
-            self.check_divergence()
-
     @property
     def agreement(self) -> float:
-        """Weight of the agreement."""
-        given = self.options.agreement
-        return (AGREEMENT if self.head.has_divergence else 0.0) if given is None else float(given)
+        """Weight of the agreement; 0 with a head that can't compare two views."""
+        return self.options.agreement if self.head.has_divergence else 0.0
 
     def make_encoder(self) -> ItaEncoder:
-        return ItaEncoder(self.make_text(), self.options, self.agreement)
+        return ItaEncoder(self.make_text(), self.options, aligned=self.agreement > 0)
 
     def second_parts(self) -> dict[str, Any]:
         return {"second": tuple(self.options.context), "max_objects": self.options.max_labels}

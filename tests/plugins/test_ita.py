@@ -160,11 +160,9 @@ def test_without_text_loss_and_agreement_the_text_alone_is_not_read() -> None:
         ItaOptions(text_weight=0.0, context_weight=0.0)
 
 
-def test_a_head_without_a_distribution_over_tags_trains_both_views_and_refuses_agreement() -> None:
+def test_a_head_without_a_distribution_over_tags_trains_both_views_alone() -> None:
     made = tagger("nearest")
     assert made.agreement == 0 and [*made.losses(batch_of(made, WITH))] == ["head", "context"]
-    with pytest.raises(UsageError, match="crf or softmax, not nearest"):
-        tagger("nearest", agreement=0.5)
 
 
 @pytest.mark.parametrize("posts", [(WITH, BARE), (BARE,)])
