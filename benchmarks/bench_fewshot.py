@@ -72,7 +72,14 @@ MOUSING = {
     "--model.head.dist_scale": "30",
     "--model.head.proto_classes": "io",
     "--model.head.o_proto": "nearest",
+    "--model.caption_nodes": "words",
+    "--model.balance": "losses",
+    "--model.trade_off": "0.7",
+    "--model.kl_mode": "neg_kl",
+    "--model.kl_cap": "10",
 }
+# an ablation without a divergence sets its mode itself
+NO_DIVERGENCE = {name: value for name, value in MOUSING.items() if name != "--model.kl_mode"}
 
 
 def preset(*names: str) -> dict[str, str]:
@@ -113,9 +120,9 @@ SYSTEMS: dict[str, tuple[str, dict[str, str]]] = {
     "ours, w/o MCIS": ("mousing", {**SIZES, **preset("ours", "no_mcis")}),
     "MOUSING": ("mousing", MOUSING),
     "w/o Image": ("mousing", {**MOUSING, "--ablation": "no_image"}),
-    "w/o Intervention": ("mousing", {**MOUSING, "--ablation": "no_intervention"}),
+    "w/o Intervention": ("mousing", {**NO_DIVERGENCE, "--ablation": "no_intervention"}),
     "w/o Multi-view": ("mousing", {**MOUSING, "--ablation": "no_multiview"}),
-    "w/o MCIS": ("mousing", {**MOUSING, "--ablation": "no_mcis"}),
+    "w/o MCIS": ("mousing", {**NO_DIVERGENCE, "--ablation": "no_mcis"}),
     "prototype": ("bert", {**FROZEN, "--model.head": "prototype", **PROTOTYPE}),
     "nearest": ("bert", {**FROZEN, "--model.head": "nearest"}),
     "struct": ("bert", {**FROZEN, "--model.head": "struct"}),
