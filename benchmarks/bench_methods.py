@@ -52,7 +52,13 @@ SIGHT = {"--model.vision": "captions", "--model.max_images": "1", "--model.lr": 
 SYSTEMS: dict[str, dict[str, str]] = {
     BASE: {},
     "captions": {},
-    "ita": {},
+    # the authors' weights
+    "ita": {
+        "--model.text_weight": "1.0",
+        "--model.context_weight": "0.5",
+        "--model.agreement": "0.5",
+        "--model.agreement_temperature": "2.0",
+    },
     "hvpnet": {**SIGHT, "--model.hidden": "400"},
     "gmf": {**SIGHT, "--model.tau": "0.174"},
     # of one image by construction
@@ -73,7 +79,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
     "tpm_mi": {**SIGHT, "--model.prompt_hidden": "512", "--model.word_pool": "first"},
     "gifr": {**SIGHT, "--model.relevance": "ones", "--model.word_pool": "first"},
     "gvatt": SIGHT,
-    "adacan": SIGHT,
+    "adacan": {**SIGHT, "--model.filter": "true", "--model.gate": "scalar"},
 }
 
 
