@@ -59,6 +59,7 @@ SYSTEMS: dict[str, dict[str, str]] = {
         "--model.agreement": "0.5",
         "--model.agreement_temperature": "2.0",
     },
+    "ocsga": {},
     "hvpnet": {**SIGHT, "--model.hidden": "400"},
     "gmf": {**SIGHT, "--model.tau": "0.174"},
     # of one image by construction

@@ -37,7 +37,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SEEDS = (0, 1)
 METHODS = (
     *("adacan", "captions", "cross", "gei", "gifr", "gmf", "gvatt", "hvpnet", "ita", "maf", "mgips_cl", "mkgformer"),
-    *("tpm_mi", "umgf", "umt", "vec_mner", "visualpt_moe"),
+    *("ocsga", "tpm_mi", "umgf", "umt", "vec_mner", "visualpt_moe"),
 )
 
 

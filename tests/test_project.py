@@ -46,6 +46,7 @@ PLUGINS = [
     "mgips_cl",
     "mkgformer",
     "mousing",
+    "ocsga",
     "prompted",
     "relevance",
     "tpm_mi",

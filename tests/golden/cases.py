@@ -22,13 +22,15 @@ TAGGERS = (
     "mgips_cl",
     "mkgformer",
     "mousing",
+    "ocsga",
     "tpm_mi",
     "umgf",
     "umt",
     "vec_mner",
     "visualpt_moe",
 )
-# how a method is told to read captions in place of pictures; `captions` and `ita` read nothing else, `cross` can't
+# how a method is told to read captions in place of pictures; `captions`, `ita` and `ocsga` read nothing else, `cross`
+# can't
 READS_CAPTIONS: dict[str, dict[str, str]] = {
     "adacan": {"model.vision": "captions"},
     "captions": {},
@@ -38,6 +40,7 @@ READS_CAPTIONS: dict[str, dict[str, str]] = {
     "gvatt": {"model.vision": "captions"},
     "hvpnet": {"model.vision": "captions"},
     "ita": {},
+    "ocsga": {},
     "maf": {"model.vision": "captions"},
     "mgips_cl": {"model.vision": "captions"},
     "mkgformer": {"model.vision": "captions"},

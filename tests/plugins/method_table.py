@@ -74,6 +74,7 @@ PICTURES: dict[str, dict[str, dict[str, Any]]] = {
     "gmf": {"none": {"vcg": False, "alpha": 1.0}},
     "gvatt": {"none": {"use_image": False}},
     "ita": {"captions": {}},
+    "ocsga": {"captions": {}},
     "mgips_cl": _STEPPING,
     "mkgformer": _STEPPING,
     "mousing": {

@@ -54,7 +54,7 @@ class Demo:
         self.predictor, self.plugin = predictor, predictor.method.plugin
         needs = predictor.method.needs()
         self.most_pictures = needs.max_images if needs.picture is not None else 0
-        self.reads_captions = bool({"captions", "second"} & needs.views)
+        self.reads_captions = bool({"captions", "labels", "second"} & needs.views)
         self._free = threading.Lock()
 
     def answer(self, text: str, pictures: Sequence[bytes] = (), caption: str = "") -> Answer:

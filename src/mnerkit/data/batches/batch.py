@@ -253,7 +253,8 @@ class Batch(_Movable):
             only the crop is known.
         relevance: (B, m) float, how much each image has to do with the post, zeros where there is none; None where the
             scores of some images are not known.
-        captions: words of the captions, B * m rows: row b * m + j is image j of post b; a row without words has none.
+        captions: words of the captions (or, with the view `labels`, of labels), B * m rows: row b * m + j is image j of
+            post b; a row without words has none.
         caption_mask: (B, m) bool.
         episode: number of the episode within its split, or None.
         image_sources: B * m places, where each of `images` comes from; None where nobody may know them.

@@ -88,8 +88,10 @@ class Collator:
             raise ValueError("the views `whole`, `grid` and `objects` need a picture loader")
         if needs.views >= {"grid", "objects"}:
             raise ValueError("a batch holds the crops of one view: `grid` or `objects`, not both")
-        if "captions" in needs.views and needs.caption_reader is None:
-            raise ValueError("the view `captions` needs a caption reader")
+        if needs.views >= {"captions", "labels"}:
+            raise ValueError("a batch holds the words of one view: `captions` or `labels`, not both")
+        if needs.views & {"captions", "labels"} and needs.caption_reader is None:
+            raise ValueError("the views `captions` and `labels` need a caption reader")
         self.needs, self.loader, self.tagset, self.out_of_play, self.known = needs, loader, tagset, out_of_play, known
         self.windows, self.keyed, self.as_bytes = windows, keyed, as_bytes
 
@@ -140,7 +142,7 @@ class Collator:
             self._add_whole(batch, shown["whole"])
         for view in views & {"grid", "objects"}:
             self._add_crops(batch, view, shown[view])
-        if "captions" in views:
+        if views & {"captions", "labels"}:
             self._add_captions(batch)
         self._add_relevance(batch)
         if self.loader is not None and self.loader.broken:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mnerkit.data.pictures.label_words import label_words, object_words
+
 if TYPE_CHECKING:
     from mnerkit.data.batches.batch import TextBatch
     from mnerkit.data.corpus.post import Post
@@ -16,6 +18,7 @@ VIEWS = {
     "grid": "the k x k cells of each picture, each resized",
     "objects": "crops of the objects in each picture, each resized; of set places where no object is known",
     "captions": "the caption of each picture, as a text of its own",
+    "labels": "labels of the objects in each picture, or else nouns of its caption, in place of `captions`",
     "second": "what is known of the pictures in words, as second segment of the post's text",
 }
 # what a second segment can hold: captions, labels of objects, and the words that are written in a picture
@@ -59,7 +62,7 @@ class Needs:
         views: names among `VIEWS`.
         picture: size and normalisation of pictures; None where no picture is read.
         grid: k of the `grid` view.
-        caption_reader: reads captions for the `captions` view.
+        caption_reader: reads captions for the `captions` view, and labels for `labels`.
         max_images: at most this many images of a post, the first ones.
         max_objects: at most this many objects of an image, the surest ones.
         relevance: whether every image must have a relevance score.
@@ -86,23 +89,23 @@ class Needs:
 
     @property
     def reads_captions(self) -> bool:
-        """Whether captions are read, as texts of their own or in the second segment."""
-        return "captions" in self.views or "caption" in self.parts
+        """Whether captions are read, as texts of their own, in the second segment, or where labels are lacking."""
+        return bool(self.views & {"captions", "labels"}) or "caption" in self.parts
 
     @property
     def reads_objects(self) -> bool:
         """Whether objects are looked at, or their labels read."""
-        return "objects" in self.views or "objects" in self.parts
+        return bool(self.views & {"objects", "labels"}) or "objects" in self.parts
 
     def captions(self, post: Post) -> list[list[str]]:
-        """Words of the caption of each picture that is looked at."""
+        """Words of the caption of each picture that is looked at; with the view `labels`, of its labels."""
+        if "labels" in self.views:
+            return [label_words(image, self.max_objects) for image in post.images[: self.max_images]]
         return [(image.caption or "").split() for image in post.images[: self.max_images]]
 
     def labels(self, post: Post) -> list[list[str]]:
         """Words of the labels of each picture's objects, the surest `max_objects` of them; a label counts once."""
-        pictures = post.images[: self.max_images]
-        named = [dict.fromkeys(each.label for each in picture.objects if each.label) for picture in pictures]
-        return [[word for label in [*labels][: self.max_objects] for word in label.split()] for labels in named]
+        return [object_words(image, self.max_objects) for image in post.images[: self.max_images]]
 
     def second_segment(self, post: Post) -> list[str]:
         """Words of the second segment, part by part, of each part one picture after the other; none without that view.

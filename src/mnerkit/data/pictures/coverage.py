@@ -85,7 +85,7 @@ def check_captions(split: str, posts: Sequence[Post], needs: Needs) -> None:
     Raises:
         DataError: with the way out.
     """
-    count = sum(1 for _ in looked_at(posts, needs)) if needs.views & {"captions", "second"} else 0
+    count = sum(1 for _ in looked_at(posts, needs)) if needs.views & {"captions", "labels", "second"} else 0
     if not count or any(map(needs.second_segment if needs.parts else lambda post: any(needs.captions(post)), posts)):
         return
     if needs.parts in ((), ("caption",)):
