@@ -346,6 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", default="runs/bench-folds", help="where the runs lie")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cells at once, one thread each")
     parser.add_argument("--cells", type=int, metavar="N", help="run at most N cells that are left")
+    parser.add_argument("--systems", nargs="+", metavar="NAME", help="run cells of these systems alone")
     parser.add_argument("--limit", type=int, metavar="N", help="a quick try: only the first N posts of each split")
     parser.add_argument("--epochs", type=int, metavar="N", help="a quick try: other than the plan's epochs")
     parser.add_argument("--text", metavar="SPEC", help="a quick try: another text tower")
@@ -361,7 +362,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     path = folder / f"folds-{asked.corpus}.jsonl"
     plan.check(cells.read_rows(path), path)
-    bench, wanted, complete = bench_of(asked.corpus), all_cells(plan), True
+    if unknown := set(asked.systems or ()) - set(plan.systems):
+        parser.error(
+            f"preregistered.yaml has no system {', '.join(sorted(unknown))}; it has: {'; '.join(plan.systems)}"
+        )
+    bench, complete = bench_of(asked.corpus), True
+    wanted = [cell for cell in all_cells(plan) if cell.system in (asked.systems or plan.systems)]
     if not asked.report:
         if asked.cells is not None:
             wanted = cells.left(wanted, path)[: asked.cells]

@@ -122,3 +122,12 @@ def test_a_plan_that_changed_after_its_first_cell_is_refused(
     monkeypatch.setattr(bench.Plan, "read", lambda: changed)
     with pytest.raises(SystemExit, match="can't change once there are rows"):
         bench.main(["--root", str(tmp_path), "--report"])
+
+
+def test_a_system_that_the_plan_lacks_is_refused(
+    bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        bench.main(["--root", str(tmp_path), "--systems", "bert", "capshuns"])
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and "no system capshuns; it has: bert; captions" in said
