@@ -132,7 +132,8 @@ def test_nothing_prints_but_by_the_one_function(calls: list[tuple[str, str, ast.
 
 def opens_text_without_newline(name: str, call: ast.Call) -> bool:
     """Whether a file is opened as text, and whoever reads it line by line gets lines that end elsewhere, too."""
-    if name not in ("open", "fdopen") or ast.unparse(call.func) in ("os.open", "Image.open", "self._open"):
+    others = ("os.open", "Image.open", "self._open", "self._opener.open")
+    if name not in ("open", "fdopen") or ast.unparse(call.func) in others:
         return False
     mode = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     if any(set(each) <= set("rwaxb+") and ("b" in each or not set(each) & {"r", "+"}) for each in mode):

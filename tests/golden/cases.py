@@ -72,6 +72,7 @@ OF_PLUGIN = {
         "model.trade_off": "0.7",
         "model.kl_mode": "neg_kl",
         "model.kl_cap": "10",
+        "model.caption_nodes": "words",
     },
     # its default trains on a part of the posts
     "relevance": {"model.freeze": "false", "data.train_on": "all_train"},

@@ -119,7 +119,7 @@ def test_a_call_that_was_killed_is_continued_by_the_same_call_to_the_same_result
     ("given", "said"),
     [
         ({"plugin": "gmff"}, "Did you mean 'gmf'?"),
-        ({"model": {"alhpa": 1}}, "no option --model.alhpa. Did you mean 'alpha'?"),
+        ({"model": {"alhpa": 1}}, "no option --model.alhpa. Did you mean '--model.alpha'?"),
         ({"model": {"alpha": 2}}, "--model.alpha 2.0: give at least 0 and at most 1"),
         ({"model": {"alpha": "much"}}, "--model.alpha much: give a number"),
         ({"model": {"head": "crff"}}, "no head 'crff'. Did you mean 'crf'?"),
